@@ -1,0 +1,107 @@
+"""Everything that Devicestat raises for a person to read.
+
+    DevicestatError
+    ├── SettingsError          one or more settings are wrong: all of them, each by name
+    ├── DatabaseError
+    │   ├── DatabaseUnreachable
+    │   ├── SchemaTooOld       this version needs migrations that are not applied
+    │   └── SchemaTooNew       a later version has migrated this database
+    ├── BrokerError
+    │   ├── BrokerUnreachable
+    │   ├── ConnectionRefused  the CONNACK's reason
+    │   ├── SubscriptionRefused  the SUBACK's reason
+    │   └── SessionTakenOver   another client has connected with our client id
+    └── LocalError             a port, a program or a directory of this machine
+
+Each message says what was wrong, with the value, and what to do. A command that meets one prints the
+message and exits with 1; a traceback is only for what is not in this tree.
+"""
+
+from collections.abc import Sequence
+
+
+class DevicestatError(Exception):
+    """Something that the person who runs Devicestat can mend."""
+
+
+class SettingsError(DevicestatError):
+    """One or more settings are wrong."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class DatabaseError(DevicestatError):
+    """PostgreSQL cannot be used as it is."""
+
+
+class DatabaseUnreachable(DatabaseError):
+    """No connection to PostgreSQL."""
+
+
+class SchemaTooOld(DatabaseError):
+    """This version needs migrations that the database does not have."""
+
+    def __init__(self, have: int, need: int) -> None:
+        self.have = have
+        self.need = need
+        super().__init__(
+            f"the database's schema is at version {have}, this devicestat needs {need}: "
+            "run `devicestat migrate`"
+        )
+
+
+class SchemaTooNew(DatabaseError):
+    """A later version has migrated the database."""
+
+    def __init__(self, have: int, need: int) -> None:
+        self.have = have
+        self.need = need
+        super().__init__(
+            f"the database's schema is at version {have}, this devicestat knows {need}: upgrade devicestat"
+        )
+
+
+class BrokerError(DevicestatError):
+    """The MQTT broker cannot be used as it is."""
+
+
+class BrokerUnreachable(BrokerError):
+    """No connection to the broker."""
+
+
+class ConnectionRefused(BrokerError):
+    """The broker answered CONNECT with a reason code of failure.
+
+    `transient`: trying again may help (the server is busy), as opposed to a fault in our settings.
+    """
+
+    def __init__(self, message: str, *, reason: str, transient: bool) -> None:
+        self.reason = reason
+        self.transient = transient
+        super().__init__(message)
+
+
+class SubscriptionRefused(BrokerError):
+    """The broker answered SUBSCRIBE with a reason code of failure."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class SessionTakenOver(BrokerError):
+    """Another client connected with the same client id (MQTT 5 reason 0x8E)."""
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id
+        super().__init__(
+            f"another client has connected with the client id {client_id!r} and taken over its session: "
+            "this ingestor stops. Run one ingestor for each client id; to share the work, give each its own "
+            "DEVICESTAT_MQTT_CLIENT_ID and the topic $share/<group>/devices/+/stats"
+        )
+
+
+class LocalError(DevicestatError):
+    """A port, a program or a directory of this machine cannot be used."""

@@ -1,0 +1,65 @@
+"""The records that cross between the parts.
+
+A moment inside the program is a whole number of microseconds since 1970-01-01 UTC, PostgreSQL's own
+resolution: `Microseconds`. It becomes a datetime only where a person or the driver sees it.
+"""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+Microseconds = int
+
+SECOND: Microseconds = 1_000_000
+DAY: Microseconds = 86_400 * SECOND
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+AXIS_LIMIT = 1000.0
+"""x, y and z lie within -AXIS_LIMIT and AXIS_LIMIT, both included."""
+
+
+def to_microseconds(moment: datetime) -> Microseconds:
+    """The moment, which has an offset, as microseconds since 1970."""
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def to_datetime(moment: Microseconds) -> datetime:
+    """The moment as a datetime in UTC."""
+    return EPOCH + timedelta(microseconds=moment)
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """One reading of one device, as it is stored."""
+
+    device_id: int
+    recorded_at: Microseconds
+    received_at: Microseconds
+    x: float
+    y: float
+    z: float
+
+
+class Reason(StrEnum):
+    """Why something was refused: the `reason` of a dead letter, and a label of the rejected count."""
+
+    BAD_TOPIC = "bad_topic"
+    MALFORMED = "malformed"
+    INVALID_READING = "invalid_reading"
+    OUT_OF_RANGE = "out_of_range"
+    BAD_TIMESTAMP = "bad_timestamp"
+    TOO_LARGE = "too_large"
+    UNKNOWN_DEVICE = "unknown_device"
+    DATABASE_REFUSED = "database_refused"
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was refused, with all that it takes to put it back in."""
+
+    received_at: Microseconds
+    topic: str
+    content_type: str | None
+    payload: bytes
+    reason: Reason
+    detail: str

@@ -1,0 +1,131 @@
+"""The one place that stores a reading.
+
+`store` takes batches: binary COPY into a temporary table, then INSERT … ON CONFLICT DO NOTHING.
+`store_few` takes what comes over HTTP and returns each reading's id, the earlier one's if it was there.
+
+Both want a partition for each month first: `Partitions.ensure`.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from shared.database import Connection
+from shared.models import DAY, EPOCH, Reading, to_datetime, to_microseconds
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What became of a batch: new rows, and readings that were there already."""
+
+    stored: int
+    duplicates: int
+
+
+_CREATE_STAGING = """
+    CREATE TEMPORARY TABLE IF NOT EXISTS staging (
+        device_id bigint, recorded_at timestamptz, received_at timestamptz, x float8, y float8, z float8
+    ) ON COMMIT DELETE ROWS
+"""
+_COPY = "COPY staging FROM STDIN (FORMAT BINARY)"
+# In the order of the unique index: two writers that hold the same readings meet in one order, so
+# neither can wait for the other, and the index is descended where it was left.
+_INSERT = """
+    INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
+    SELECT device_id, recorded_at, received_at, x, y, z FROM staging
+    ORDER BY device_id, recorded_at, x, y, z
+    ON CONFLICT DO NOTHING
+"""
+_CLEAR = "TRUNCATE staging"
+
+# https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": signature, flags, length of the
+# extension; each row the count of its fields, each field its length and value; the end a count of -1.
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+_pack_row = struct.Struct(">h iq iq iq id id id").pack
+_POSTGRES_EPOCH = to_microseconds(datetime(2000, 1, 1, tzinfo=EPOCH.tzinfo))
+
+
+async def prepare(connection: Connection) -> None:
+    """Makes the connection ready for `store`; once for each connection."""
+    await connection.execute(_CREATE_STAGING)
+
+
+async def store(connection: Connection, readings: Sequence[Reading]) -> Stored:
+    """Stores a batch, in the transaction that the caller has open."""
+    if not readings:
+        return Stored(0, 0)
+    async with connection.cursor() as cursor:
+        async with cursor.copy(_COPY) as copy:
+            await copy.write(pack(readings))
+        await cursor.execute(_INSERT)
+        stored = cursor.rowcount
+        await cursor.execute(_CLEAR)
+    return Stored(stored, len(readings) - stored)
+
+
+def pack(readings: Iterable[Reading]) -> bytes:
+    """The readings as binary COPY data."""
+    rows = [
+        _pack_row(
+            6, 8, r.device_id, 8, r.recorded_at - _POSTGRES_EPOCH, 8, r.received_at - _POSTGRES_EPOCH,
+            8, r.x, 8, r.y, 8, r.z,
+        )
+        for r in readings
+    ]  # fmt: skip
+    return b"".join((_HEADER, *rows, _TRAILER))
+
+
+_INSERT_FEW = """
+    INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
+    SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::float8[],
+                         %s::float8[]) AS given (device_id, recorded_at, received_at, x, y, z)
+    ORDER BY device_id, recorded_at, x, y, z
+    ON CONFLICT DO NOTHING
+"""
+_IDS = """
+    SELECT readings.id
+    FROM unnest(%s::bigint[], %s::timestamptz[], %s::float8[], %s::float8[], %s::float8[])
+         WITH ORDINALITY AS given (device_id, recorded_at, x, y, z, position)
+    JOIN readings USING (device_id, recorded_at, x, y, z)
+    ORDER BY position
+"""
+
+
+async def store_few(connection: Connection, readings: Sequence[Reading]) -> tuple[list[int], Stored]:
+    """Stores all of the readings or, on an error, none; returns their ids in the order given."""
+    devices = [r.device_id for r in readings]
+    recorded = [to_datetime(r.recorded_at) for r in readings]
+    received = [to_datetime(r.received_at) for r in readings]
+    axes = [r.x for r in readings], [r.y for r in readings], [r.z for r in readings]
+    async with connection.transaction():
+        cursor = await connection.execute(_INSERT_FEW, (devices, recorded, received, *axes))
+        stored = cursor.rowcount
+        cursor = await connection.execute(_IDS, (devices, recorded, *axes))
+        ids = [row[0] for row in await cursor.fetchall()]
+    return ids, Stored(stored, len(readings) - stored)
+
+
+_ENSURE_PARTITIONS = "SELECT ensure_readings_partition(moment) FROM unnest(%s::timestamptz[]) AS moment"
+
+
+class Partitions:
+    """Makes the month of a reading when it is first needed.
+
+    It remembers days (UTC), which are cheaper to tell than months and never straddle two of them.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+
+    async def ensure(self, connection: Connection, readings: Iterable[Reading]) -> None:
+        """Makes what the readings need and is not known to be there."""
+        missing = {reading.recorded_at // DAY for reading in readings} - self._known
+        if missing:
+            await connection.execute(_ENSURE_PARTITIONS, ([to_datetime(day * DAY) for day in missing],))
+            self._known |= missing
+
+    def forget(self) -> None:
+        """After the database missed a partition: retention has dropped one that was known."""
+        self._known.clear()

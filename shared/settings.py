@@ -1,0 +1,255 @@
+"""Settings: read from the environment and a TOML file, validated together, before any I/O.
+
+Each setting is `DEVICESTAT_<NAME>` in the environment and `<name>` in the file's `[devicestat]` table;
+the environment wins. `load` reports every fault at once, each by its name and with what would be right.
+Values never appear in a fault where they may hold a password.
+"""
+
+import difflib
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from shared.errors import SettingsError
+
+PREFIX = "DEVICESTAT_"
+CONFIG = "DEVICESTAT_CONFIG"
+TEST_PREFIX = "DEVICESTAT_TEST_"  # read by the test suite alone
+
+_Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings, with their defaults. DESIGN: None where there is no default."""
+
+    database_url: _Text | None = None
+    mqtt_url: _Text | None = None
+    mqtt_client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = "devicestat-ingestor"
+    mqtt_topic: _Text = "devices/+/stats"
+    # Half of the packet ids: one cannot come round again while the journal still holds it (ADR 3).
+    mqtt_window: Annotated[int, msgspec.Meta(ge=1, le=32_767)] = 10_000
+    batch_max_readings: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 5_000
+    batch_linger_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 50
+    unknown_devices: Literal["reject", "register"] = "reject"
+    http_host: _Text = "127.0.0.1"
+    http_port: _Port = 8000
+    ingestor_metrics_port: _Port = 9101
+    worker_metrics_port: _Port = 9102
+    worker_concurrency: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    retention: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,4}d$")] | None = None
+    log_format: Literal["console", "json"] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __repr__(self) -> str:
+        """Without the URLs, which may hold passwords."""
+        shown = (f"{n}={getattr(self, n)!r}" for n in self.__struct_fields__ if not n.endswith("_url"))
+        return f"Settings({', '.join(shown)})"
+
+    @property
+    def database(self) -> str:
+        """The database's URL, by a command that has `load` require it."""
+        assert self.database_url is not None
+        return self.database_url
+
+    @property
+    def broker(self) -> "MqttAddress":
+        """The broker's address, by a command that has `load` require it."""
+        assert self.mqtt_url is not None
+        return parse_mqtt_url(self.mqtt_url)
+
+    @property
+    def logs_as_json(self) -> bool:
+        """Whether log lines are JSON: as set, else unless they go to a terminal."""
+        return self.log_format == "json" or (self.log_format is None and not sys.stderr.isatty())
+
+
+class MqttAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a broker listens: a host and port, or the path of a Unix socket."""
+
+    host: str
+    port: int
+    tls: bool = False
+    username: str | None = None
+    password: str | None = None
+    unix_socket: str | None = None
+
+    def __str__(self) -> str:
+        """The address without user and password."""
+        return f"unix socket {self.unix_socket}" if self.unix_socket else f"{self.host}:{self.port}"
+
+    __repr__ = __str__
+
+
+class TopicFilter(msgspec.Struct, frozen=True):
+    """The subscription: what stands before and after the one level that is the device's key."""
+
+    pattern: str
+    prefix: str
+    suffix: str
+
+    def key(self, topic: str) -> str | None:
+        """The device's key in the topic, None where the topic is not of this form."""
+        if not (topic.startswith(self.prefix) and topic.endswith(self.suffix)):
+            return None
+        return topic[len(self.prefix) : len(topic) - len(self.suffix)]
+
+
+_EXPECTED = {
+    "database_url": "postgresql://user:password@host:5432/database",
+    "mqtt_url": "mqtt://host:1883, mqtts://user:password@host:8883 or mqtt+unix:///path/to/socket",
+    "mqtt_client_id": "1 to 128 characters",
+    "mqtt_topic": "a topic filter with the device's key as its only wildcard, such as devices/+/stats "
+    "or $share/group/devices/+/stats",
+    "mqtt_window": "a whole number from 1 to 32767",
+    "batch_max_readings": "a whole number from 1 to 100000",
+    "batch_linger_ms": "a whole number of milliseconds from 0 to 60000",
+    "unknown_devices": "reject or register",
+    "http_host": "a host name or an address, such as 127.0.0.1",
+    "http_port": "a port from 0 to 65535; 0 takes a free one",
+    "ingestor_metrics_port": "a port from 1 to 65535, or 0 for none",
+    "worker_metrics_port": "a port from 1 to 65535, or 0 for none",
+    "worker_concurrency": "a whole number from 1 to 64",
+    "retention": "a number of days, such as 400d",
+    "log_format": "console or json",
+    "log_level": "debug, info, warning or error",
+}
+
+
+def load(environ: Mapping[str, str], config: Path | None = None, *, require: Iterable[str] = ()) -> Settings:
+    """The settings from the file (`config`, else `DEVICESTAT_CONFIG`) and the environment.
+
+    `require`: names of settings that this command cannot do without.
+    Raises SettingsError with every fault.
+    """
+    if config is None and environ.get(CONFIG):
+        config = Path(environ[CONFIG])
+    given: dict[str, tuple[str, Any]] = {}
+    faults: list[str] = []
+    if config is not None:
+        try:
+            given.update(_from_file(config))
+        except SettingsError as error:
+            faults.extend(error.faults)
+    given.update(_from_environment(environ))
+    values: dict[str, Any] = {}
+    for name, (source, raw) in given.items():
+        try:
+            values[name] = _convert(name, source, raw)
+        except SettingsError as error:
+            faults.extend(error.faults)
+    faults.extend(
+        f"{PREFIX}{name.upper()} is not set: it takes {_EXPECTED[name]}"
+        for name in require
+        if name not in given
+    )
+    if faults:
+        raise SettingsError(faults)
+    return Settings(**values)
+
+
+def parse_mqtt_url(url: str) -> MqttAddress:
+    """The broker's address in a URL. Raises ValueError, without the URL, which may hold a password."""
+    parts = urlsplit(url)
+    if parts.scheme == "mqtt+unix":
+        if parts.netloc or not parts.path.startswith("/"):
+            raise ValueError("mqtt+unix takes three slashes and an absolute path")
+        return MqttAddress(host="localhost", port=0, unix_socket=unquote(parts.path))
+    if parts.scheme not in ("mqtt", "mqtts"):
+        raise ValueError(f"{parts.scheme or 'no'} scheme")
+    if not parts.hostname:
+        raise ValueError("no host")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("something after the port")
+    tls = parts.scheme == "mqtts"
+    return MqttAddress(
+        host=parts.hostname,
+        port=parts.port or (8883 if tls else 1883),
+        tls=tls,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password is not None else None,
+    )
+
+
+def parse_topic_filter(pattern: str) -> TopicFilter:
+    """The parts of a subscription with exactly one `+` level. Raises ValueError for another form."""
+    levels = pattern.split("/")
+    if levels[0] == "$share":
+        if len(levels) < 3 or not levels[1] or set("+#") & set(levels[1]):  # MQTT-4.8.2-1, -2
+            raise ValueError("$share takes a group's name and a topic filter")
+        levels = levels[2:]
+    if levels.count("+") != 1 or any(set("+#\0") & set(level) for level in levels if level != "+"):
+        raise ValueError("not exactly one + level")
+    at = levels.index("+")
+    prefix = "".join(f"{level}/" for level in levels[:at])
+    suffix = "".join(f"/{level}" for level in levels[at + 1 :])
+    return TopicFilter(pattern=pattern, prefix=prefix, suffix=suffix)
+
+
+def _check_database_url(url: str) -> None:
+    if not re.match(r"postgres(ql)?://", url):
+        raise ValueError("no postgresql:// in front")
+    try:
+        conninfo_to_dict(url)
+    except ProgrammingError:
+        raise ValueError("libpq cannot read it") from None
+
+
+_CHECKS = {
+    "database_url": _check_database_url,
+    "mqtt_url": parse_mqtt_url,
+    "mqtt_topic": parse_topic_filter,
+}
+_SECRET = ("database_url", "mqtt_url")
+
+
+def _convert(name: str, source: str, raw: Any) -> Any:
+    field = _FIELDS.get(name)
+    if field is None:
+        close = difflib.get_close_matches(name, _FIELDS, n=1)
+        hint = f": did you mean {_styled_as(source, close[0])}?" if close else ""
+        raise SettingsError([f"{source} is no setting of devicestat{hint}"])
+    try:
+        value = msgspec.convert(raw, field, strict=not isinstance(raw, str))
+        if name in _CHECKS:
+            _CHECKS[name](value)
+    except (ValueError, msgspec.ValidationError) as error:
+        shown = str(error) if name in _SECRET else repr(raw)
+        raise SettingsError([f"{source} is wrong ({shown}): it takes {_EXPECTED[name]}"]) from error
+    return value
+
+
+_FIELDS: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+
+
+def _styled_as(source: str, name: str) -> str:
+    return f"{PREFIX}{name.upper()}" if source.startswith(PREFIX) else name
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, str]]]:
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX) and variable != CONFIG and not variable.startswith(TEST_PREFIX):
+            yield variable.removeprefix(PREFIX).lower(), (variable, value)
+
+
+def _from_file(path: Path) -> dict[str, tuple[str, Any]]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError([f"the configuration file {path} cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError([f"the configuration file {path} is not TOML: {error}"]) from error
+    table = document.pop("devicestat", {})
+    if document or not isinstance(table, dict):
+        raise SettingsError(
+            [f"the configuration file {path} takes one table, [devicestat], and nothing else"]
+        )
+    return {name: (f"{name} in {path}", value) for name, value in table.items()}

@@ -1,0 +1,113 @@
+"""Logs, metrics and health: what an operator sees of a running service.
+
+`configure_logging` at the start of a command; `Health` holds what the service knows of itself;
+`telemetry_routes` serves both over HTTP, in the API's application and in the small one of the daemons.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+
+import msgspec
+import structlog
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from shared.settings import Settings
+
+
+def configure_logging(settings: Settings) -> None:
+    """One line an event on standard error, in the format and from the level that are set.
+
+    Libraries that log through `logging` come out in the same form.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if settings.logs_as_json
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    level = getattr(logging, settings.log_level.upper())
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    for chatty in ("uvicorn", "httpx", "apscheduler", "psycopg.pool"):
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+
+
+class Health:
+    """What a service knows of itself: each part is ready, or says why it is not."""
+
+    def __init__(self, *parts: str) -> None:
+        self._faults: dict[str, str | None] = dict.fromkeys(parts, "starting")
+
+    def ready(self, part: str) -> None:
+        """The part does its work."""
+        self._faults[part] = None
+
+    def not_ready(self, part: str, why: str) -> None:
+        """The part cannot do its work, for the reason given."""
+        self._faults[part] = why
+
+    @property
+    def is_ready(self) -> bool:
+        return not any(self._faults.values())
+
+    def report(self) -> dict[str, str]:
+        """Each part with "ok" or what is wrong with it."""
+        return {part: fault or "ok" for part, fault in self._faults.items()}
+
+
+class HealthReport(msgspec.Struct, frozen=True):
+    """The answer of the health endpoints."""
+
+    status: str
+    parts: dict[str, str]
+
+
+def telemetry_routes(
+    health: Health, registry: CollectorRegistry, refresh: Callable[[], None] = lambda: None
+) -> list[HTTPRouteHandler]:
+    """`/health/live`, `/health/ready` (503 while a part is not) and `/metrics`.
+
+    `refresh` is called before the metrics are read, for figures that are cheaper to ask than to keep.
+    """
+
+    @get("/health/live", tags=["operation"], summary="Whether the process runs", sync_to_thread=False)
+    def live() -> HealthReport:
+        return HealthReport("live", {})
+
+    @get(
+        "/health/ready",
+        tags=["operation"],
+        summary="Whether every part can do its work",
+        sync_to_thread=False,
+    )
+    def ready() -> Response[HealthReport]:
+        if health.is_ready:
+            return Response(HealthReport("ready", health.report()), status_code=HTTP_200_OK)
+        return Response(HealthReport("not ready", health.report()), status_code=HTTP_503_SERVICE_UNAVAILABLE)
+
+    @get("/metrics", tags=["operation"], summary="Figures for Prometheus", sync_to_thread=False)
+    def metrics() -> Response[bytes]:
+        refresh()
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return [live, ready, metrics]
