@@ -1,0 +1,15 @@
+"""The ingestor: a device's MQTT message becomes committed rows, and only then is it acknowledged.
+
+The way of one reading:
+
+1. `connection` reads the bytes of the network connection and finds the PUBLISH in them.
+2. `session` keeps that connection: CONNECT, SUBSCRIBE, keep-alive, and all of it again when it breaks.
+   `reasons` says in words what a broker's refusal means.
+3. `collector` takes the message: `decode` turns its payload into measurements or refusals, `devices` knows
+   the number of the topic's device, `journal` whether the packet is stored already. It fills a `batch`.
+4. `writer` stores the batch in one transaction: rows through `shared.readings`, refusals through
+   `shared.dead_letters`, the packet ids in the `journal`. What only the database refuses, `isolate` finds.
+5. `collector` acknowledges the batch's packets, in the order in which they came.
+
+`service` wires the parts and stops them in order; `metrics` holds the counts that must add up.
+"""

@@ -50,9 +50,7 @@ _ANALYSE = """
 """
 
 
-async def analyse(
-    connection: Connection, device_id: int, start: datetime | None, end: datetime | None
-) -> Analysis:
+async def analyse(connection: Connection, device_id: int, start: datetime | None, end: datetime | None) -> Analysis:
     """The figures of the device's readings from start to end, both included; None leaves that side open."""
     cursor = await connection.execute(_ANALYSE, {"device_id": device_id, "start": start, "end": end})
     row = await cursor.fetchone()

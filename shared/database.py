@@ -37,15 +37,18 @@ async def connect(url: str, application: str) -> Connection:
 
 @asynccontextmanager
 async def open_pool(
-    url: str, application: str, *, min_size: int = 1, max_size: int = 10
+    url: str, application: str, *, min_size: int = 1, max_size: int = 10, timeout: float = CONNECT_TIMEOUT_S
 ) -> AsyncIterator[Pool]:
-    """A pool of connections, which also opens while the server is away: each use then says so."""
+    """A pool of connections, which also opens while the server is away: each use then says so.
+
+    `timeout`: the seconds that a use waits for a connection before it raises PoolTimeout.
+    """
     pool = AsyncConnectionPool(
         url,
         kwargs=_parameters(application),
         min_size=min_size,
         max_size=max_size,
-        timeout=CONNECT_TIMEOUT_S,
+        timeout=timeout,
         check=AsyncConnectionPool.check_connection,
         name=application,
         open=False,

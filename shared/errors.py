@@ -47,8 +47,7 @@ class SchemaTooOld(DatabaseError):
         self.have = have
         self.need = need
         super().__init__(
-            f"the database's schema is at version {have}, this devicestat needs {need}: "
-            "run `devicestat migrate`"
+            f"the database's schema is at version {have}, this devicestat needs {need}: run `devicestat migrate`"
         )
 
 

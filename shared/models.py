@@ -4,6 +4,7 @@ A moment inside the program is a whole number of microseconds since 1970-01-01 U
 resolution: `Microseconds`. It becomes a datetime only where a person or the driver sees it.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -18,6 +19,15 @@ _MICROSECOND = timedelta(microseconds=1)
 
 AXIS_LIMIT = 1000.0
 """x, y and z lie within -AXIS_LIMIT and AXIS_LIMIT, both included."""
+
+KEY_PATTERN = r"^[^/+#\s\x00-\x1f\x7f-\x9f]{1,128}\Z"
+"""A device's key: one level of a topic, 1 to 128 characters, no space, no wildcard, no control character."""
+_is_key = re.compile(KEY_PATTERN).match
+
+
+def is_key(text: str) -> bool:
+    """Whether the text can be a device's key."""
+    return _is_key(text) is not None
 
 
 def to_microseconds(moment: datetime) -> Microseconds:

@@ -5,6 +5,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Literal
 
 import uvicorn
 import uvloop
@@ -12,7 +13,7 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
-from shared.errors import LocalError
+from shared.errors import DevicestatError, LocalError
 from shared.telemetry import Health, telemetry_routes
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
@@ -20,7 +21,10 @@ Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
 def run(main: Main) -> None:
-    """Runs a service on uvloop until it returns. SIGTERM and SIGINT set its event."""
+    """Runs a service on uvloop until it returns. SIGTERM and SIGINT set its event.
+
+    Raises what the service raises; of a task group that failed, the first error that a person can mend.
+    """
 
     async def with_signals() -> None:
         stop = asyncio.Event()
@@ -29,7 +33,18 @@ def run(main: Main) -> None:
             loop.add_signal_handler(number, stop.set)
         await main(stop)
 
-    uvloop.run(with_signals())
+    try:
+        uvloop.run(with_signals())
+    except BaseExceptionGroup as group:
+        raise _first_mendable(group) from group
+
+
+def _first_mendable(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    ours = group.subgroup(DevicestatError)
+    error: BaseException = ours or group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class _Server(uvicorn.Server):
@@ -45,9 +60,7 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise LocalError(
-            f"DEVICESTAT_HTTP_HOST is {host!r}, which is no address here: {error.strerror}"
-        ) from error
+        raise LocalError(f"DEVICESTAT_HTTP_HOST is {host!r}, which is no address here: {error.strerror}") from error
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -55,16 +68,17 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     except OSError as error:
         listener.close()
         raise LocalError(
-            f"port {port} on {host} cannot be had ({error.strerror}): "
-            f"stop what uses it, or set {setting} to another"
+            f"port {port} on {host} cannot be had ({error.strerror}): stop what uses it, or set {setting} to another"
         ) from error
     return listener
 
 
-async def serve_http(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) -> None:
+async def serve_http(
+    app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, lifespan: Literal["on", "off"] = "on"
+) -> None:
     """Serves the application on the socket until the event is set, then finishes the requests in hand."""
     config = uvicorn.Config(
-        app, loop="none", http="httptools", lifespan="on", log_config=None, access_log=False,
+        app, loop="none", http="httptools", lifespan=lifespan, log_config=None, access_log=False,
         server_header=False, timeout_graceful_shutdown=10,
     )  # fmt: skip
     server = _Server(config)
@@ -84,5 +98,5 @@ async def serve_telemetry(
     health: Health, registry: CollectorRegistry, listener: socket.socket, stop: asyncio.Event
 ) -> None:
     """Serves health and metrics of a daemon on its own port."""
-    app = Litestar(telemetry_routes(health, registry), openapi_config=None)
-    await serve_http(app, listener, stop)
+    app = Litestar(telemetry_routes(health, registry), openapi_config=None, logging_config=None)
+    await serve_http(app, listener, stop, lifespan="off")

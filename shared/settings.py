@@ -147,9 +147,7 @@ def load(environ: Mapping[str, str], config: Path | None = None, *, require: Ite
         except SettingsError as error:
             faults.extend(error.faults)
     faults.extend(
-        f"{PREFIX}{name.upper()} is not set: it takes {_EXPECTED[name]}"
-        for name in require
-        if name not in given
+        f"{PREFIX}{name.upper()} is not set: it takes {_EXPECTED[name]}" for name in require if name not in given
     )
     if faults:
         raise SettingsError(faults)
@@ -249,7 +247,5 @@ def _from_file(path: Path) -> dict[str, tuple[str, Any]]:
         raise SettingsError([f"the configuration file {path} is not TOML: {error}"]) from error
     table = document.pop("devicestat", {})
     if document or not isinstance(table, dict):
-        raise SettingsError(
-            [f"the configuration file {path} takes one table, [devicestat], and nothing else"]
-        )
+        raise SettingsError([f"the configuration file {path} takes one table, [devicestat], and nothing else"])
     return {name: (f"{name} in {path}", value) for name, value in table.items()}

@@ -1,0 +1,160 @@
+"""Messages become batches.
+
+Each message is decoded as it arrives, its device found, and the open batch filled. A batch is handed to the
+writer when it holds BATCH_MAX_READINGS, or BATCH_LINGER_MS after its first message; while the writer is
+busy, it goes on growing up to the former. What is collected and not yet written is bounded, in readings
+and in bytes: above a high watermark the connection is paused, and the broker keeps the rest.
+"""
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+
+from mqtt5 import PublishPacket
+
+from ingestor.batch import Batch, Clock, Unresolved
+from ingestor.connection import NetworkConnection
+from ingestor.decode import decode
+from ingestor.devices import Devices
+from ingestor.journal import Journal
+from ingestor.metrics import Counts
+from shared.models import Reason, is_key
+from shared.settings import Settings, parse_topic_filter
+
+HIGH_READINGS = 50_000
+HIGH_BYTES = 16 * 1024 * 1024
+"""High watermarks of what waits to be written: above either, reading from the broker pauses."""
+LOW_READINGS = HIGH_READINGS // 2
+LOW_BYTES = HIGH_BYTES // 2
+"""Low watermarks: below both it goes on."""
+
+
+class Collector:
+    """Fills batches on one side, hands them out on the other."""
+
+    def __init__(self, settings: Settings, devices: Devices, journal: Journal, counts: Counts) -> None:
+        self._max_readings = settings.batch_max_readings
+        self._linger_s = settings.batch_linger_ms / 1000
+        self._filter = parse_topic_filter(settings.mqtt_topic)
+        self._devices = devices
+        self._journal = journal
+        self._counts = counts
+        self._clock = Clock()
+        self._connection: NetworkConnection | None = None
+        self._paused = False
+        self._stopped = False
+        self._open: Batch | None = None
+        self._full: deque[Batch] = deque()
+        self._unwritten = 0
+        self._waiting_bytes = 0
+        self._changed = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # The broker's side
+
+    def attach(self, connection: NetworkConnection) -> None:
+        """What is delivered from here on came over this connection, and is acknowledged on it."""
+        assert self._unwritten == 0, "a batch never spans two connections"
+        self._connection = connection
+        self._paused = False
+
+    def deliver(self, packet: PublishPacket) -> None:
+        """Takes a message into the open batch."""
+        batch = self._open or self._open_batch()
+        batch.packets.append(packet)
+        if packet.duplicate:
+            self._counts.redelivered += 1
+        if not (packet.duplicate and self._journal.is_stored(packet)):
+            self._decode(packet, batch)
+        if batch.received >= self._max_readings or len(batch.packets) >= self._max_readings:
+            self._close_batch()
+        if self._counts.in_flight > HIGH_READINGS or self._waiting_bytes > HIGH_BYTES:
+            self._pause()
+
+    def _decode(self, packet: PublishPacket, batch: Batch) -> None:
+        now = self._clock.read()
+        results = decode(packet.payload, packet.content_type, now)
+        count = len(results)
+        self._clock.take(now, count)
+        device_id = self._devices.known(packet.topic)
+        if device_id is not None:
+            batch.take(packet, device_id, now, results)
+        else:
+            key = self._filter.key(packet.topic)
+            if key is not None and is_key(key):
+                batch.unresolved.append(Unresolved(packet, key, now, results))
+            else:
+                detail = f"the topic has no device's key in the place of the + of {self._filter.pattern}"
+                batch.refuse(packet, packet.payload, now, Reason.BAD_TOPIC, detail, count=count)
+        size = len(packet.payload)
+        batch.received += count
+        batch.size_bytes += size
+        self._waiting_bytes += size
+        self._counts.received += count
+        self._counts.in_flight += count
+
+    def _open_batch(self) -> Batch:
+        batch = self._open = Batch()
+        self._unwritten += 1
+        self._idle.clear()
+        self._changed.set()
+        return batch
+
+    def _close_batch(self) -> None:
+        assert self._open is not None
+        self._full.append(self._open)
+        self._open = None
+        self._changed.set()
+
+    def _pause(self) -> None:
+        if self._connection is not None and not self._paused:
+            self._paused = True
+            self._connection.pause()
+
+    def _resume(self) -> None:
+        if self._connection is not None and self._paused and not self._stopped:
+            self._paused = False
+            self._connection.release()
+
+    # The writer's side
+
+    async def next(self) -> Batch:
+        """The next batch, when it is full or has lingered. `done` is owed for it."""
+        while not self._full:
+            self._changed.clear()
+            if self._open is None:
+                await self._changed.wait()
+            elif (remaining := self._open.opened_at + self._linger_s - time.monotonic()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(remaining):
+                        await self._changed.wait()
+            else:
+                self._close_batch()
+        return self._full.popleft()
+
+    def done(self, batch: Batch) -> None:
+        """The batch is committed: acknowledges it, and makes room."""
+        if self._connection is not None:
+            self._connection.acknowledge(batch.packet_ids)
+        self._unwritten -= 1
+        self._waiting_bytes -= batch.size_bytes
+        self._counts.in_flight -= batch.received
+        if self._counts.in_flight <= LOW_READINGS and self._waiting_bytes <= LOW_BYTES:
+            self._resume()
+        if self._unwritten == 0:
+            self._idle.set()
+
+    async def drain(self) -> None:
+        """Returns when all that was delivered is committed."""
+        if self._open is not None:
+            self._close_batch()
+        await self._idle.wait()
+
+    async def stop(self) -> None:
+        """Takes no more from the broker, and drains."""
+        if self._connection is not None:
+            self._connection.pause()
+        self._stopped = True
+        await self.drain()

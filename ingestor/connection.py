@@ -1,0 +1,196 @@
+"""One network connection to the broker: bytes to packets and back.
+
+The codec is `mqtt5`; this is what stands between it and the event loop. Bytes are read into one buffer
+(asyncio.BufferedProtocol), packets are parsed where they lie, and a PUBLISH is handed on at once, without
+a task or a queue of its own.
+
+A connection is born *held*: what follows the CONNACK stays in the buffer, and then in the broker, until
+`release`. `pause` and `resume` hold it back again while the writer is behind (ADR 2).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import mqtt5
+from mqtt5 import (
+    ConnAckPacket,
+    ConnectPacket,
+    DisconnectPacket,
+    PingReqPacket,
+    PingRespPacket,
+    PubAckPacket,
+    PublishPacket,
+    SubAckPacket,
+    SubscribePacket,
+)
+
+BUFFER_BYTES = 256 * 1024
+"""What one read can bring; the buffer grows beyond it only for a packet that is larger."""
+
+_PINGREQ = PingReqPacket().write()
+
+
+class MalformedPacket(Exception):
+    """The broker sent what is no MQTT 5 packet, or none that has a place here."""
+
+
+class NetworkConnection(asyncio.BufferedProtocol):
+    """An MQTT 5 client's end of a network connection, which hands each PUBLISH to `deliver`.
+
+    `connack` and `suback` are set by those packets. `closed` is set when the connection has ended: to None,
+    to the broker's DISCONNECT, or to the exception that ended it. None of the three is cancelled.
+    """
+
+    def __init__(self, deliver: Callable[[PublishPacket], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.connack: asyncio.Future[ConnAckPacket] = loop.create_future()
+        self.suback: asyncio.Future[SubAckPacket] = loop.create_future()
+        self.closed: asyncio.Future[DisconnectPacket | None] = loop.create_future()
+        self.closed.add_done_callback(_retrieve)
+        self.heard_at = loop.time()
+        self._loop = loop
+        self._deliver = deliver
+        self._transport: asyncio.Transport | None = None
+        self._farewell: DisconnectPacket | None = None
+        self._held = False
+        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._start = 0
+        self._end = 0
+
+    # asyncio.BufferedProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of its class
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._end == len(self._view):
+            self._make_room()
+        return self._view[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._end += nbytes
+        self.heard_at = self._loop.time()
+        self._parse()
+
+    def eof_received(self) -> None:
+        """The default: the transport closes itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._end_with(exc)
+
+    # What the session does with it
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the broker is kept waiting, so that its silence says nothing."""
+        return self._held
+
+    def send(self, packet: ConnectPacket | SubscribePacket | DisconnectPacket) -> None:
+        """Writes a packet, if the connection is still open."""
+        self._write(packet.write())
+
+    def ping(self) -> None:
+        """Writes a PINGREQ."""
+        self._write(_PINGREQ)
+
+    def acknowledge(self, packet_ids: Iterable[int]) -> None:
+        """Writes a PUBACK for each packet id, in the order given, in one write (MQTT-4.6.0-2)."""
+        self._write(b"".join([PubAckPacket(packet_id).write() for packet_id in packet_ids]))
+
+    def pause(self) -> None:
+        """Stops reading, and parsing what has been read."""
+        self._held = True
+        if self.is_open:
+            self._transport.pause_reading()  # type: ignore[union-attr]
+
+    def release(self) -> None:
+        """Goes on after `pause`, or after the CONNACK."""
+        self._held = False
+        self.heard_at = self._loop.time()  # the silence was ours
+        self._parse()
+        if self.is_open and not self._held:
+            self._transport.resume_reading()  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """Sends what is written and closes."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self, error: Exception) -> None:
+        """Closes at once; `closed` then holds the error."""
+        self._end_with(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Bytes to packets
+
+    def _parse(self) -> None:
+        view, start, end = self._view, self._start, self._end
+        try:
+            while start < end and not self._held:
+                try:
+                    packet, size = mqtt5.read(view[start:end])
+                except IndexError:  # the rest of the packet has not arrived
+                    break
+                except ValueError as error:
+                    raise MalformedPacket(str(error)) from error
+                start += size
+                if type(packet) is PublishPacket:
+                    self._deliver(packet)
+                else:
+                    self._control(packet)
+        except Exception as error:  # noqa: BLE001  # handed to whoever awaits `closed`, which raises it
+            self.abort(error)
+        finally:
+            self._start = start
+            if start == self._end:
+                self._start = self._end = 0
+
+    def _control(self, packet: mqtt5.Packet) -> None:
+        match packet:
+            case ConnAckPacket() if not self.connack.done():
+                self.pause()
+                self.connack.set_result(packet)
+            case SubAckPacket() if not self.suback.done():
+                self.suback.set_result(packet)
+            case DisconnectPacket():
+                self._farewell = packet
+                self.close()
+            case PingRespPacket():
+                pass
+            case _:
+                raise MalformedPacket(f"a {type(packet).__name__} out of place")
+
+    def _make_room(self) -> None:
+        rest = self._view[self._start : self._end]
+        fits = len(rest) <= BUFFER_BYTES // 2
+        room = memoryview(bytearray(BUFFER_BYTES if fits else 2 * len(self._view)))
+        room[: len(rest)] = rest
+        self._view, self._start, self._end = room, 0, len(rest)
+
+    # The end
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and self.is_open:
+            self._transport.write(data)
+
+    def _end_with(self, error: Exception | None) -> None:
+        for future in (self.connack, self.suback):
+            future.cancel()
+        if self.closed.done():
+            return
+        if error is not None and self._farewell is None:
+            self.closed.set_exception(error)
+        else:
+            self.closed.set_result(self._farewell)
+
+
+def _retrieve(closed: "asyncio.Future[DisconnectPacket | None]") -> None:
+    """Marks the exception as seen: a connection may end while nobody waits for its end."""
+    closed.exception()

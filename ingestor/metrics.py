@@ -1,0 +1,74 @@
+"""The ingestor's figures, so that its counts add up at every moment (DESIGN, "Counts that must add up").
+
+Counts are plain integers, changed on the event loop and read there: a scrape never sees half of a change,
+and a message costs no lock.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from shared.models import Reason
+
+
+class Counts:
+    """Readings by their fate, since the process started."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.stored = 0
+        self.duplicate = 0
+        self.rejected: Counter[Reason] = Counter()
+        self.in_flight = 0
+        self.redelivered = 0  # messages, not readings
+
+
+class _CountsCollector(Collector):
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[Metric]:
+        counts = self._counts
+        readings = "devicestat_ingest_readings_"
+        yield CounterMetricFamily(f"{readings}received", "Readings taken from the broker", counts.received)
+        yield CounterMetricFamily(f"{readings}stored", "Readings that became a row", counts.stored)
+        yield CounterMetricFamily(f"{readings}duplicate", "Readings that were a row already", counts.duplicate)
+        rejected = CounterMetricFamily(f"{readings}rejected", "Readings that became a dead letter", labels=["reason"])
+        for reason in Reason:
+            rejected.add_metric([reason.value], counts.rejected[reason])
+        yield rejected
+        yield GaugeMetricFamily(f"{readings}in_flight", "Readings not yet committed", counts.in_flight)
+        yield CounterMetricFamily(
+            "devicestat_ingest_messages_redelivered", "Messages that came with DUP set", counts.redelivered
+        )
+
+
+class IngestMetrics:
+    """All that the ingestor shows at /metrics."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.counts = Counts()
+        self.registry.register(_CountsCollector(self.counts))
+        self.batch_readings = Histogram(
+            "devicestat_ingest_batch_readings",
+            "Readings in a batch",
+            buckets=(1, 10, 100, 500, 1000, 2500, 5000, 10_000, 25_000),
+            registry=self.registry,
+        )
+        self.commit_seconds = Histogram(
+            "devicestat_ingest_commit_seconds",
+            "Time to store a batch, from its first statement to its COMMIT, over all attempts",
+            buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+            registry=self.registry,
+        )
+        self.delay_seconds = Histogram(
+            "devicestat_ingest_delay_seconds",
+            "Time from the receipt of a batch's first message to its COMMIT",
+            buckets=(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 5, 30),
+            registry=self.registry,
+        )

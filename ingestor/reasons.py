@@ -1,0 +1,100 @@
+"""What a broker's reason code means for the person who runs the ingestor, and what to do about it.
+
+MQTT 5.0, sections 3.2.2.2 (CONNACK) and 3.9.3 (SUBACK).
+"""
+
+from mqtt5 import (
+    ConnAckPacket,
+    ConnAckReasonCode,
+    DisconnectPacket,
+    DisconnectReasonCode,
+    SubAckPacket,
+    SubAckReasonCode,
+)
+
+from shared.errors import ConnectionRefused, SubscriptionRefused
+from shared.settings import MqttAddress
+
+_CREDENTIALS = "check user and password in DEVICESTAT_MQTT_URL"
+_CONNACK_ADVICE = {
+    ConnAckReasonCode.UNSPECIFIED_ERROR.value: "the broker's log may say more",
+    ConnAckReasonCode.MALFORMED_PACKET.value: "it may not speak MQTT 5",
+    ConnAckReasonCode.PROTOCOL_ERROR.value: "it may not speak MQTT 5",
+    ConnAckReasonCode.IMPLEMENTATION_SPECIFIC_ERROR.value: "the broker's log may say more",
+    ConnAckReasonCode.UNSUPPORTED_PROTOCOL_VERSION.value: "Devicestat needs a broker that speaks MQTT 5",
+    ConnAckReasonCode.CLIENT_ID_NOT_VALID.value: "the broker does not take this DEVICESTAT_MQTT_CLIENT_ID",
+    ConnAckReasonCode.BAD_USER_NAME_OR_PASSWORD.value: _CREDENTIALS,
+    ConnAckReasonCode.NOT_AUTHORIZED.value: _CREDENTIALS,
+    ConnAckReasonCode.SERVER_UNAVAILABLE.value: "it may be back soon",
+    ConnAckReasonCode.SERVER_BUSY.value: "it may have time soon",
+    ConnAckReasonCode.BANNED.value: "the broker's administrator has banned this client",
+    ConnAckReasonCode.BAD_AUTHENTICATION_METHOD.value: "it wants an authentication that Devicestat does not speak",
+    ConnAckReasonCode.TOPIC_NAME_INVALID.value: "the broker's log may say more",
+    ConnAckReasonCode.PACKET_TOO_LARGE.value: "its limit on packets is smaller than a CONNECT",
+    ConnAckReasonCode.QUOTA_EXCEEDED.value: "raise the broker's limit on clients or connections",
+    ConnAckReasonCode.PAYLOAD_FORMAT_INVALID.value: "the broker's log may say more",
+    ConnAckReasonCode.RETAIN_NOT_SUPPORTED.value: "the broker's log may say more",
+    ConnAckReasonCode.QUALITY_NOT_SUPPORTED.value: "Devicestat needs a broker that takes QoS 1",
+    ConnAckReasonCode.USE_ANOTHER_SERVER.value: "set DEVICESTAT_MQTT_URL to another broker",
+    ConnAckReasonCode.SERVER_MOVED.value: "set DEVICESTAT_MQTT_URL to the broker's new address",
+    ConnAckReasonCode.CONNECTION_RATE_EXCEEDED.value: "it takes fewer connections at a time",
+}
+_TRANSIENT = {
+    ConnAckReasonCode.UNSPECIFIED_ERROR.value,
+    ConnAckReasonCode.SERVER_UNAVAILABLE.value,
+    ConnAckReasonCode.SERVER_BUSY.value,
+    ConnAckReasonCode.QUOTA_EXCEEDED.value,
+    ConnAckReasonCode.CONNECTION_RATE_EXCEEDED.value,
+}
+_SUBACK_ADVICE = {
+    SubAckReasonCode.UNSPECIFIED_ERROR.value: "the broker's log may say more",
+    SubAckReasonCode.IMPLEMENTATION_SPECIFIC_ERROR.value: "the broker's log may say more",
+    SubAckReasonCode.NOT_AUTHORIZED.value: "allow this client to subscribe to it in the broker's access control",
+    SubAckReasonCode.TOPIC_FILTER_INVALID.value: "set DEVICESTAT_MQTT_TOPIC to a filter that the broker takes",
+    SubAckReasonCode.PACKET_ID_IN_USE.value: "the broker's log may say more",
+    SubAckReasonCode.QUOTA_EXCEEDED.value: "raise the broker's limit on subscriptions",
+    SubAckReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED.value: "take $share/<group>/ off DEVICESTAT_MQTT_TOPIC",
+    SubAckReasonCode.SUBSCRIPTION_IDS_NOT_SUPPORTED.value: "the broker's log may say more",
+    SubAckReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED.value: "Devicestat needs a broker that takes wildcards",
+}
+
+
+def check_connack(packet: ConnAckPacket, address: MqttAddress) -> None:
+    """Raises ConnectionRefused unless the broker has accepted the connection."""
+    code = packet.reason_code
+    if code == ConnAckReasonCode.SUCCESS:
+        return
+    said = f" and says {packet.reason_str!r}" if packet.reason_str else ""
+    elsewhere = f" ({packet.server_reference})" if packet.server_reference else ""
+    raise ConnectionRefused(
+        f"the broker at {address} refuses the connection: {_words(code)}{said}: "
+        f"{_CONNACK_ADVICE[code.value]}{elsewhere}",
+        reason=_words(code),
+        transient=code.value in _TRANSIENT,
+    )
+
+
+def check_suback(packet: SubAckPacket, pattern: str) -> None:
+    """Raises SubscriptionRefused unless the broker has granted QoS 1."""
+    code = packet.reason_codes[0]
+    if code == SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE:
+        raise SubscriptionRefused(
+            f"the broker grants only QoS 0 on {pattern}, on which nothing is delivered again: "
+            "allow QoS 1 in its configuration",
+            reason=_words(code),
+        )
+    if code.value in _SUBACK_ADVICE:
+        said = f" and says {packet.reason_str!r}" if packet.reason_str else ""
+        raise SubscriptionRefused(
+            f"the broker refuses the subscription to {pattern}: {_words(code)}{said}: {_SUBACK_ADVICE[code.value]}",
+            reason=_words(code),
+        )
+
+
+def describe(farewell: DisconnectPacket) -> str:
+    """The broker's own reason for its DISCONNECT."""
+    return farewell.reason_str or _words(farewell.reason_code)
+
+
+def _words(code: ConnAckReasonCode | SubAckReasonCode | DisconnectReasonCode) -> str:
+    return code.name.lower().replace("_", " ")

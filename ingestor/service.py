@@ -1,0 +1,103 @@
+"""The ingestor daemon: wires session, collector and writer, and stops them in order.
+
+On SIGTERM or SIGINT: take no more, store what is in hand, acknowledge it, disconnect.
+"""
+
+import asyncio
+
+import structlog
+
+from ingestor.collector import Collector
+from ingestor.connection import NetworkConnection
+from ingestor.devices import Devices
+from ingestor.journal import Journal
+from ingestor.metrics import IngestMetrics
+from ingestor.session import Session
+from ingestor.writer import Writer
+from shared.service import listen, serve_telemetry
+from shared.settings import Settings
+from shared.telemetry import Health
+
+PROBE_S = 5.0
+"""While nothing arrives, the database is asked so often whether it is there."""
+STOP_TIMEOUT_S = 20.0
+"""What cannot be stored within this time of a signal stays unacknowledged: the broker delivers it again."""
+
+_log = structlog.get_logger()
+
+
+async def ingest(settings: Settings, stop: asyncio.Event) -> None:
+    """Runs the ingestor until `stop` is set.
+
+    Raises DevicestatError where the database or the broker cannot be used at the start, SessionTakenOver and
+    JournalConflict where another ingestor has our client id. A server that goes away later is waited for.
+    """
+    ingestor = _Ingestor(settings)
+    await ingestor.start()
+    try:
+        await ingestor.run(stop)
+    finally:
+        await ingestor.writer.close()
+
+
+class _Ingestor:
+    """The parts, wired."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.health = Health("broker", "database")
+        self.metrics = IngestMetrics()
+        self.journal = Journal(settings.mqtt_client_id)
+        devices = Devices(register=settings.unknown_devices == "register")
+        self.writer = Writer(settings, self.journal, devices, self.metrics, self.health)
+        self.collector = Collector(settings, devices, self.journal, self.metrics.counts)
+        self.session = Session(settings, self, self.health)
+        self.deliver = self.collector.deliver
+
+    async def begin(self, connection: NetworkConnection, *, session_present: bool) -> None:
+        """A new connection (session.Receiver): finishes what came over the old one."""
+        await self.collector.drain()
+        if session_present:
+            self.journal.begin_session()
+        else:
+            await self.writer.void_journal()
+        self.collector.attach(connection)
+
+    async def start(self) -> None:
+        """What must work before anything else begins."""
+        port = self._settings.ingestor_metrics_port
+        self._listener = listen(self._settings.http_host, port, "DEVICESTAT_INGESTOR_METRICS_PORT") if port else None
+        await self.writer.open()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; raises what any of the parts raises."""
+        async with asyncio.TaskGroup() as group:
+            session = group.create_task(self.session.run(), name="session")
+            writing = group.create_task(self._write(), name="writer")
+            if self._listener is not None:
+                telemetry = serve_telemetry(self.health, self.metrics.registry, self._listener, stop)
+                group.create_task(telemetry, name="telemetry")
+            group.create_task(self._stop(stop, session, writing), name="stop")
+
+    async def _write(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    batch = await self.collector.next()
+            except TimeoutError:
+                await self.writer.probe()
+                continue
+            await self.writer.write(batch)
+            self.collector.done(batch)
+
+    async def _stop(self, stop: asyncio.Event, session: "asyncio.Task[None]", writing: "asyncio.Task[None]") -> None:
+        await stop.wait()
+        _log.info("stopping: storing what is in hand")
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self.collector.stop()
+        except TimeoutError:
+            _log.warning("stopped before all was stored: the broker will deliver the rest again")
+        writing.cancel()
+        await self.session.disconnect()
+        session.cancel()

@@ -1,0 +1,179 @@
+"""Real servers for the tests: PostgreSQL once a run, a database a test, a Mosquitto a test.
+
+- `DEVICESTAT_TEST_DATABASE_URL` and `DEVICESTAT_TEST_MQTT_URL` name servers that are there already;
+- `DEVICESTAT_TEST_STACK=containers` has testcontainers start them;
+- else they are the ones that `devicestat up` embeds.
+
+The schema is migrated once, into a template database, and cloned for each test.
+"""
+
+import asyncio
+import os
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+import psycopg
+import pytest
+import uvloop
+from psycopg import sql
+
+from deploy.mosquitto import EmbeddedMosquitto
+from deploy.postgres import EmbeddedPostgres
+from shared.database import connect
+from shared.migrate import migrate
+from shared.settings import Settings
+from tests.ports import free_port
+
+POSTGRES_IMAGE = "postgres:18-alpine"
+MOSQUITTO_IMAGE = "eclipse-mosquitto:2"
+_UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_CONTAINERS = os.environ.get("DEVICESTAT_TEST_STACK") == "containers"
+
+
+class Broker(msgspec.Struct, frozen=True):
+    """Where the broker of a test listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://{self.host}:{self.port}"
+
+
+@pytest.fixture(scope="session")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The loop that the services run on."""
+    return uvloop.EventLoopPolicy()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a database on the server, as a superuser."""
+    with _postgres() as url:
+        yield url
+
+
+@contextmanager
+def _postgres() -> Iterator[str]:
+    if url := os.environ.get("DEVICESTAT_TEST_DATABASE_URL"):
+        yield url
+    elif _CONTAINERS:
+        from testcontainers.postgres import PostgresContainer
+
+        with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
+            yield container.get_connection_url()
+    else:
+        with (
+            tempfile.TemporaryDirectory(prefix="ds") as directory,
+            EmbeddedPostgres(Path(directory), _UNSAFE_AND_FAST) as server,
+        ):
+            yield server.url
+
+
+@pytest.fixture(scope="session")
+def template(postgres_server: str) -> Iterator[str]:
+    """The name of a migrated database, to be cloned."""
+
+    async def migrated(url: str) -> None:
+        async with await connect(url, "tests") as connection:
+            await migrate(connection)
+
+    with _database(postgres_server) as url:
+        asyncio.run(migrated(url))
+        yield urlsplit(url).path[1:]
+
+
+@pytest.fixture
+def database_url(postgres_server: str, template: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    with _database(postgres_server, template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: str) -> Iterator[str]:
+    """A database of the test's own without a schema."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+@contextmanager
+def _database(server: str, template: str = "template1") -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(create)
+        try:
+            yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """A broker for the test; it is not restarted."""
+    if url := os.environ.get("DEVICESTAT_TEST_MQTT_URL"):
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        return Broker(parts.hostname, parts.port or 1883)
+    if _CONTAINERS:
+        port: int = request.getfixturevalue("_mosquitto_container")
+        return Broker("127.0.0.1", port)
+    own: EmbeddedMosquitto = request.getfixturevalue("own_broker")
+    return Broker(own.host, own.port)
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[EmbeddedMosquitto]:
+    """A Mosquitto that the test may stop, kill and start again."""
+    with tempfile.TemporaryDirectory(prefix="ds") as directory:
+        with EmbeddedMosquitto(Path(directory), free_port()) as mosquitto:
+            yield mosquitto
+
+
+@pytest.fixture(scope="session")
+def _mosquitto_container() -> Iterator[int]:
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+    configuration = (Path(__file__).parent / "mosquitto-container.conf").absolute()
+    container = (
+        DockerContainer(MOSQUITTO_IMAGE)
+        .with_exposed_ports(1883)
+        .with_volume_mapping(str(configuration), "/mosquitto/config/mosquitto.conf", "ro")
+        .waiting_for(LogMessageWaitStrategy("running"))
+    )
+    with container:
+        yield int(container.get_exposed_port(1883))
+
+
+@pytest.fixture
+def make_settings(database_url: str, broker: Broker) -> Callable[..., Settings]:
+    """Settings for the test's servers, with a session of the broker and ports of its own."""
+    client_id = f"test-{uuid.uuid4().hex[:12]}"
+
+    def make(**changes: object) -> Settings:
+        given = {
+            "database_url": database_url,
+            "mqtt_url": broker.url,
+            "mqtt_client_id": client_id,
+            "http_port": free_port(),
+            "ingestor_metrics_port": free_port(),
+            "worker_metrics_port": free_port(),
+        }
+        return msgspec.convert({**given, **changes}, Settings)
+
+    return make
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[psycopg.AsyncConnection[tuple[object, ...]]]:
+    """A connection to the test's database, to look at what the code has done."""
+    async with await connect(database_url, "test") as connection:
+        yield connection
