@@ -74,6 +74,10 @@ _MSGPACK = _Format(
 )
 
 
+_UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
+"""What the decoders raise: ValueError for text in MessagePack that is not UTF-8, and for endless integers."""
+
+
 class _Refused(Exception):
     """Carries the reason and detail of a refusal to where its payload is known."""
 
@@ -126,7 +130,7 @@ def _decode_one(payload: bytes, form: _Format, now: Microseconds) -> Measurement
         sample = form.one.decode(payload)
     except msgspec.ValidationError as error:
         raise _explained(payload, form, error) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _malformed(form, error) from error
     return _measurement(sample, now)
 
@@ -134,9 +138,9 @@ def _decode_one(payload: bytes, form: _Format, now: Microseconds) -> Measurement
 def _decode_array(payload: bytes, form: _Format, now: Microseconds) -> list[Measurement | Refusal]:
     try:
         samples = form.many.decode(payload)
-    except (msgspec.ValidationError, RecursionError):
+    except (msgspec.ValidationError, RecursionError):  # perhaps of one element only
         return _decode_elements(payload, form, now)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _malformed(form, error) from error
     _check_length(len(samples))
     try:
@@ -149,7 +153,7 @@ def _decode_elements(payload: bytes, form: _Format, now: Microseconds) -> list[M
     """Each element by itself: the good ones of an array are taken, whatever the others are."""
     try:
         elements = form.elements.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _malformed(form, error) from error
     _check_length(len(elements))
     return [_decode_element(bytes(element), form, now) for element in elements]
@@ -204,7 +208,7 @@ def _explained(payload: bytes, form: _Format, error: msgspec.ValidationError) ->
     """Why a well-formed payload is no reading: by looking at it untyped."""
     try:
         value = form.anything.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as worse:
+    except _UNREADABLE as worse:
         return _malformed(form, worse)
     if not isinstance(value, dict):
         return _Refused(Reason.INVALID_READING, f"expected an object with x, y and z, got {_kind(value)}")
@@ -227,7 +231,7 @@ def _axis_fault(axis: str, value: dict[Any, Any]) -> _Refused | None:
     number = value[axis]
     if isinstance(number, bool) or not isinstance(number, int | float):
         return _Refused(Reason.INVALID_READING, f"{axis}: expected a number, got {_kind(number)}")
-    if math.isnan(number):
+    if isinstance(number, float) and math.isnan(number):
         return _Refused(Reason.INVALID_READING, f"{axis} is not a number (NaN)")
     if not -AXIS_LIMIT <= number <= AXIS_LIMIT:
         limit = int(AXIS_LIMIT)

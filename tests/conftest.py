@@ -11,7 +11,7 @@ import asyncio
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -24,6 +24,7 @@ from psycopg import sql
 
 from deploy.mosquitto import EmbeddedMosquitto
 from deploy.postgres import EmbeddedPostgres
+from shared.database import Connection as Database
 from shared.database import connect
 from shared.migrate import migrate
 from shared.settings import Settings
@@ -46,10 +47,9 @@ class Broker(msgspec.Struct, frozen=True):
         return f"mqtt://{self.host}:{self.port}"
 
 
-@pytest.fixture(scope="session")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """The loop that the services run on."""
-    return uvloop.EventLoopPolicy()
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the services run on (a hook of pytest-asyncio)."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
@@ -130,11 +130,13 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 
 
 @pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[EmbeddedMosquitto]:
+def own_broker() -> Iterator[EmbeddedMosquitto]:
     """A Mosquitto that the test may stop, kill and start again."""
-    with tempfile.TemporaryDirectory(prefix="ds") as directory:
-        with EmbeddedMosquitto(Path(directory), free_port()) as mosquitto:
-            yield mosquitto
+    with (
+        tempfile.TemporaryDirectory(prefix="ds") as directory,
+        EmbeddedMosquitto(Path(directory), free_port()) as mosquitto,
+    ):
+        yield mosquitto
 
 
 @pytest.fixture(scope="session")
@@ -173,7 +175,7 @@ def make_settings(database_url: str, broker: Broker) -> Callable[..., Settings]:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[psycopg.AsyncConnection[tuple[object, ...]]]:
+async def database(database_url: str) -> AsyncIterator[Database]:
     """A connection to the test's database, to look at what the code has done."""
     async with await connect(database_url, "test") as connection:
         yield connection

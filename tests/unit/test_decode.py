@@ -1,0 +1,195 @@
+"""Decoding is pure: any bytes become measurements or refusals, and each refusal names what was wrong."""
+
+import math
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestor.decode import MAX_PAYLOAD_BYTES, MAX_READINGS, MSGPACK, Measurement, Refusal, decode
+from shared.models import DAY, SECOND, Reason, to_microseconds
+
+NOW = to_microseconds(datetime(2026, 6, 15, 12, tzinfo=UTC))
+
+axes = st.floats(-1000, 1000)
+moments = st.integers(0, NOW + DAY)
+measurements = st.builds(Measurement, axes, axes, axes, st.none() | moments)
+
+
+def as_sent(m: Measurement) -> dict[str, object]:
+    """A measurement as a device would send it, its timestamp in RFC 3339."""
+    body: dict[str, object] = {"x": m.x, "y": m.y, "z": m.z}
+    if m.recorded_at is not None:
+        seconds, fraction = divmod(m.recorded_at, SECOND)
+        stamp = datetime.fromtimestamp(seconds, UTC).replace(microsecond=fraction)
+        body["timestamp"] = stamp.isoformat()
+    return body
+
+
+def only(payload: bytes, content_type: str | None = None) -> Measurement | Refusal:
+    results = decode(payload, content_type, NOW)
+    assert len(results) == 1
+    return results[0]
+
+
+def refusal(payload: bytes, content_type: str | None = None) -> Refusal:
+    result = only(payload, content_type)
+    assert isinstance(result, Refusal)
+    return result
+
+
+@given(measurements)
+def test_one_reading_in_json_round_trips(measurement: Measurement) -> None:
+    assert only(msgspec.json.encode(as_sent(measurement))) == measurement
+
+
+@given(st.lists(measurements, min_size=1, max_size=20))
+def test_an_array_round_trips_in_both_encodings(given_: list[Measurement]) -> None:
+    bodies = [as_sent(m) for m in given_]
+    assert decode(msgspec.json.encode(bodies), None, NOW) == given_
+    assert decode(msgspec.msgpack.encode(bodies), None, NOW) == given_
+    assert decode(msgspec.msgpack.encode(bodies), MSGPACK, NOW) == given_
+
+
+@given(moments)
+def test_a_timestamp_in_seconds_keeps_its_microseconds(moment: int) -> None:
+    body = {"x": 1, "y": 2, "z": 3, "timestamp": moment / SECOND}
+    assert only(msgspec.json.encode(body)) == Measurement(1, 2, 3, moment)
+
+
+@given(st.binary(), st.sampled_from([None, MSGPACK, "application/json", "text/plain"]))
+def test_any_bytes_are_measurements_or_refusals(payload: bytes, content_type: str | None) -> None:
+    results = decode(payload, content_type, NOW)
+    assert results
+    assert all(isinstance(r, Measurement | Refusal) for r in results)
+
+
+_anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["x", "y", "z", "timestamp", "w"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(_anything, st.booleans())
+def test_any_document_is_taken_or_refused_and_what_is_taken_is_valid(value: object, packed: bool) -> None:
+    try:
+        payload = msgspec.msgpack.encode(value) if packed else msgspec.json.encode(value)
+    except OverflowError:  # MessagePack's integers end at 64 bits
+        return
+    for result in decode(payload, MSGPACK if packed else None, NOW):
+        if isinstance(result, Measurement):
+            assert all(-1000 <= axis <= 1000 for axis in (result.x, result.y, result.z))
+            assert result.recorded_at is None or 0 <= result.recorded_at <= NOW + DAY
+        else:
+            assert result.detail
+
+
+READING = b'{"x":1,"y":2,"z":3}'
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason", "names"),
+    [
+        (b"", Reason.MALFORMED, "not JSON"),
+        (b"\x7f\xff", Reason.MALFORMED, "not UTF-8"),
+        (b'{"x":1,"y":2,"z":3,"note":"\xff"}', Reason.MALFORMED, "not UTF-8"),
+        (b"\xff\xfe", Reason.MALFORMED, "not MessagePack"),
+        (b'{"x":1,"y":2', Reason.MALFORMED, "truncated"),
+        (READING + READING, Reason.MALFORMED, "trailing"),
+        (b'{"x":NaN,"y":2,"z":3}', Reason.MALFORMED, "not JSON"),
+        (b'{"x":1,"y":2,"z":3,"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}", Reason.MALFORMED, "nested too deeply"),
+        (b'{"x":"1","y":2,"z":3}', Reason.INVALID_READING, "x: expected a number, got a string"),
+        (b'{"x":true,"y":2,"z":3}', Reason.INVALID_READING, "x: expected a number, got a boolean"),
+        (b'{"x":1,"y":null,"z":3}', Reason.INVALID_READING, "y: expected a number, got null"),
+        (b'{"x":1,"y":2}', Reason.INVALID_READING, "z is missing"),
+        (b"null", Reason.INVALID_READING, "got null"),
+        (b"7", Reason.INVALID_READING, "got a number"),
+        (b"[]", Reason.INVALID_READING, "empty array"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":' + b"9" * 400 + b"}", Reason.BAD_TIMESTAMP, "timestamp: "),
+        (b"\xa6abcde\x80", Reason.MALFORMED, "not MessagePack"),
+        (b'{"x":1e999,"y":2,"z":3}', Reason.OUT_OF_RANGE, "x: inf"),
+        (b'{"x":1,"y":-1000.0001,"z":3}', Reason.OUT_OF_RANGE, "y: -1000.0001 is not within -1000 and 1000"),
+        (b'{"x":1,"y":2,"z":1000.0001}', Reason.OUT_OF_RANGE, "z: 1000.0001"),
+        (b'{"x":1,"y":2,"z":' + b"9" * 400 + b"}", Reason.OUT_OF_RANGE, "z: "),
+        (b'{"x":1,"y":2,"z":3,"timestamp":"2026-01-31T12:00:00"}', Reason.BAD_TIMESTAMP, "with an offset"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":"yesterday"}', Reason.BAD_TIMESTAMP, "yesterday"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":true}', Reason.BAD_TIMESTAMP, "True"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":"9999-12-31T23:59:59-14:00"}', Reason.BAD_TIMESTAMP, "a day ahead"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":"0001-01-01T00:00:00+14:00"}', Reason.BAD_TIMESTAMP, "before 1970"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":-1}', Reason.BAD_TIMESTAMP, "-1"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":1e300}', Reason.BAD_TIMESTAMP, "1e+300"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":1e999}', Reason.BAD_TIMESTAMP, "inf"),
+        (b"[" + b",".join([READING] * (MAX_READINGS + 1)) + b"]", Reason.TOO_LARGE, "an array of 10001"),
+        (READING + b" " * MAX_PAYLOAD_BYTES, Reason.TOO_LARGE, "bytes"),
+    ],
+)
+def test_what_is_refused_is_told_why(payload: bytes, reason: Reason, names: str) -> None:
+    refused = refusal(payload)
+    assert refused.reason is reason
+    assert names in refused.detail
+    assert refused.payload == payload
+
+
+@pytest.mark.parametrize("axis", ["x", "y", "z"])
+@pytest.mark.parametrize(
+    ("value", "reason", "names"),
+    [
+        (math.nan, Reason.INVALID_READING, "NaN"),
+        (math.inf, Reason.OUT_OF_RANGE, "inf"),
+        (b"1", Reason.INVALID_READING, "bytes"),
+    ],
+)
+def test_messagepack_can_say_what_json_cannot(axis: str, value: object, reason: Reason, names: str) -> None:
+    refused = refusal(msgspec.msgpack.encode({"x": 1, "y": 2, "z": 3, axis: value}))
+    assert refused.reason is reason
+    assert refused.detail.startswith(axis)
+    assert names in refused.detail
+
+
+def test_the_good_elements_of_an_array_are_taken_and_each_bad_one_refused_by_itself() -> None:
+    results = decode(
+        b'[{"x":1,"y":2,"z":3}, {"x":"no","y":2,"z":3}, [], {"x":4,"y":5,"z":6,"timestamp":-5}]', None, NOW
+    )
+    assert results[0] == Measurement(1, 2, 3, None)
+    refused = results[1:]
+    assert [r.reason for r in refused if isinstance(r, Refusal)] == [
+        Reason.INVALID_READING,
+        Reason.INVALID_READING,
+        Reason.BAD_TIMESTAMP,
+    ]
+    assert [r.payload for r in refused if isinstance(r, Refusal)] == [
+        b'{"x":"no","y":2,"z":3}',
+        b"[]",
+        b'{"x":4,"y":5,"z":6,"timestamp":-5}',
+    ]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"x":1000,"y":-1000,"z":-0.0}',
+        b' \n{"x":1,"y":2,"z":3,"unit":"mm","nested":{"a":[1]}}\n',
+        b'{"z":3,"timestamp":null,"y":2,"x":1}',
+        b'{"x":1,"y":2,"z":3,"timestamp":0}',
+        b'{"x":1,"y":2,"z":3,"timestamp":"2026-06-16T11:59:59.999999Z"}',
+        b'{"x":1,"y":2,"z":3,"timestamp":"2026-01-31t12:00:00.25+05:30"}',
+        ' [{"x":1,"y":2,"z":3,"place":"Köln"}] '.encode(),
+    ],
+)
+def test_what_the_contract_allows_is_taken(payload: bytes) -> None:
+    assert isinstance(only(payload), Measurement)
+
+
+def test_an_array_holds_up_to_ten_thousand() -> None:
+    results = decode(b"[" + b",".join([READING] * MAX_READINGS) + b"]", None, NOW)
+    assert results == [Measurement(1, 2, 3, None)] * MAX_READINGS
