@@ -29,8 +29,8 @@ _log = structlog.get_logger()
 async def ingest(settings: Settings, stop: asyncio.Event) -> None:
     """Runs the ingestor until `stop` is set.
 
-    Raises DevicestatError where the database or the broker cannot be used at the start, SessionTakenOver and
-    JournalConflict where another ingestor has our client id. A server that goes away later is waited for.
+    Raises DevicestatError where the database or the broker cannot be used at the start, and SessionTakenOver
+    where another ingestor has our client id. A server that goes away later is waited for.
     """
     ingestor = _Ingestor(settings)
     await ingestor.start()
@@ -47,20 +47,17 @@ class _Ingestor:
         self._settings = settings
         self.health = Health("broker", "database")
         self.metrics = IngestMetrics()
-        self.journal = Journal(settings.mqtt_client_id)
+        journal = Journal(settings.mqtt_client_id)
         devices = Devices(register=settings.unknown_devices == "register")
-        self.writer = Writer(settings, self.journal, devices, self.metrics, self.health)
-        self.collector = Collector(settings, devices, self.journal, self.metrics.counts)
+        self.writer = Writer(settings, journal, devices, self.metrics, self.health)
+        self.collector = Collector(settings, devices, journal, self.metrics.counts)
         self.session = Session(settings, self, self.health)
         self.deliver = self.collector.deliver
 
     async def begin(self, connection: NetworkConnection, *, session_present: bool) -> None:
         """A new connection (session.Receiver): finishes what came over the old one."""
         await self.collector.drain()
-        if session_present:
-            self.journal.begin_session()
-        else:
-            await self.writer.void_journal()
+        await self.writer.begin_session(session_present=session_present)
         self.collector.attach(connection)
 
     async def start(self) -> None:

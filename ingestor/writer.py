@@ -8,6 +8,7 @@ not answered went through after all (ADR 3).
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ from ingestor.metrics import IngestMetrics
 from shared import dead_letters
 from shared.backoff import backoff
 from shared.database import Connection, connect
-from shared.errors import DatabaseError
+from shared.errors import DatabaseError, SessionTakenOver
 from shared.migrate import check_schema
 from shared.models import DeadLetter, Reading, Reason, to_datetime
 from shared.readings import Partitions, Stored, prepare, store
@@ -50,12 +51,11 @@ class Writer:
         self._partitions = Partitions()
         self._connection: Connection | None = None
         self._in_use = asyncio.Lock()
+        self._owns_journal = False
 
     async def open(self) -> None:
-        """Connects and reads the journal. Raises DatabaseUnreachable, SchemaTooOld, SchemaTooNew."""
-        connection = await self._connected()
-        await check_schema(connection)
-        await journals.load(connection, self._journal)
+        """Connects. Raises DatabaseUnreachable, SchemaTooOld, SchemaTooNew."""
+        await check_schema(await self._connected())
         self._health.ready("database")
 
     async def close(self) -> None:
@@ -65,7 +65,7 @@ class Writer:
             await connection.close()
 
     async def write(self, batch: Batch) -> None:
-        """Stores the batch, however long it takes. Raises JournalConflict, and nothing of the database's."""
+        """Stores the batch, however long it takes. Raises SessionTakenOver, and nothing of the database's."""
         began = time.monotonic()
         if batch.unresolved:
             await self._persevere(partial(self._resolve, batch))
@@ -74,17 +74,35 @@ class Writer:
         self._journal.append(Entry(self._journal.next_no, packets))
         self._count(batch, stored, began)
 
-    async def void_journal(self) -> None:
-        """The broker has lost our session: so has the journal, before anything new is delivered."""
-        self._journal.void()
-        await self._persevere(partial(self._store, Batch(), b""))
-        self._journal.append(Entry(self._journal.next_no, b""))
+    async def begin_session(self, *, session_present: bool) -> None:
+        """A connection begins: makes the journal ours, and void if the broker has no session of ours any more.
+
+        The first connection takes the journal from whoever wrote it, as it took the session. Raises
+        SessionTakenOver where a later one finds that another ingestor has done so.
+        """
+        while not self._owns_journal:
+            await self._persevere(self._load_journal)
+            with suppress(SessionTakenOver):  # the other one was still committing: read that as well
+                await self._mark_journal(session_present=session_present)
+                self._owns_journal = True
+                return
+        await self._mark_journal(session_present=session_present)
 
     async def probe(self) -> None:
         """Makes sure that the database answers; returns when it does."""
         await self._persevere(_ask)
 
+    async def _mark_journal(self, *, session_present: bool) -> None:
+        if not session_present:
+            self._journal.void()
+        await self._persevere(partial(self._store, Batch(), b""))
+        self._journal.append(Entry(self._journal.next_no, b""))
+        self._journal.expect_redelivery()
+
     # One attempt
+
+    async def _load_journal(self, connection: Connection) -> None:
+        await journals.load(connection, self._journal)
 
     async def _resolve(self, batch: Batch, connection: Connection) -> None:
         topics = {message.packet.topic: message.key for message in batch.unresolved}

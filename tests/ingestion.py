@@ -29,6 +29,11 @@ async def until_ready(port: int) -> None:
     await eventually(lambda: is_ready(port), lambda ready: ready)
 
 
+async def until_not_ready(port: int) -> None:
+    """Waits until it says that it is not."""
+    await eventually(lambda: is_ready(port), lambda ready: not ready)
+
+
 async def metrics(port: int) -> dict[str, float]:
     """The daemon's figures, by name and labels as in the exposition format."""
     async with httpx.AsyncClient() as client:

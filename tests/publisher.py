@@ -54,7 +54,8 @@ def publish_all(host: str, port: int, messages: Iterable[Message]) -> int:
     count = 0
     waiting: deque[MQTTMessageInfo] = deque()
     with _connected(host, port) as client:
-        for count, message in enumerate(messages, 1):
+        for message in messages:
+            count += 1  # the number is the answer, also of none
             waiting.append(_publish(client, message))
             if len(waiting) >= MAX_WAITING:
                 _acknowledged(waiting.popleft())
