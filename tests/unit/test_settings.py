@@ -1,0 +1,141 @@
+"""Settings are validated together, and each fault is told by its name with what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.settings import Settings, load, parse_mqtt_url, parse_topic_filter
+
+SECRET = "hunter2"
+
+
+def faults(environ: dict[str, str], config: Path | None = None, require: tuple[str, ...] = ()) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load(environ, config, require=require)
+    return list(caught.value.faults)
+
+
+def test_the_defaults_are_the_contract() -> None:
+    settings = load({})
+    assert settings == Settings()
+    assert (settings.mqtt_client_id, settings.mqtt_topic) == ("devicestat-ingestor", "devices/+/stats")
+    assert (settings.mqtt_window, settings.batch_max_readings, settings.batch_linger_ms) == (10_000, 5000, 50)
+    assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8000)
+    assert (settings.ingestor_metrics_port, settings.worker_metrics_port) == (9101, 9102)
+    assert (settings.unknown_devices, settings.worker_concurrency, settings.retention) == ("reject", 2, None)
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "devicestat.toml"
+    config.write_text('[devicestat]\nhttp_port = 8001\nhttp_host = "::1"\n')
+    given = {"DEVICESTAT_HTTP_PORT": "8002", "DEVICESTAT_CONFIG": str(config), "HOME": "/"}
+    settings = load(given)
+    assert (settings.http_port, settings.http_host) == (8002, "::1")
+
+
+def test_every_fault_is_told_at_once_by_name() -> None:
+    told = faults(
+        {
+            "DEVICESTAT_HTTP_PORT": "http",
+            "DEVICESTAT_MQTT_WINDOW": "70000",
+            "DEVICESTAT_MQTT_TOPIC": "devices/#",
+            "DEVICESTAT_UNKNOWN_DEVICES": "ignore",
+            "DEVICESTAT_RETENTION": "1 year",
+            "DEVICESTAT_BATCH_LINGER": "50",
+        },
+        require=("database_url", "mqtt_url"),
+    )
+    assert told == [
+        "DEVICESTAT_HTTP_PORT is wrong ('http'): it takes a port from 0 to 65535; 0 takes a free one",
+        "DEVICESTAT_MQTT_WINDOW is wrong ('70000'): it takes a whole number from 1 to 32767",
+        (
+            "DEVICESTAT_MQTT_TOPIC is wrong ('devices/#'): it takes a topic filter with the device's key as its only "
+            "wildcard, such as devices/+/stats or $share/group/devices/+/stats"
+        ),
+        "DEVICESTAT_UNKNOWN_DEVICES is wrong ('ignore'): it takes reject or register",
+        "DEVICESTAT_RETENTION is wrong ('1 year'): it takes a number of days, such as 400d",
+        "DEVICESTAT_BATCH_LINGER is no setting of devicestat: did you mean DEVICESTAT_BATCH_LINGER_MS?",
+        "DEVICESTAT_DATABASE_URL is not set: it takes postgresql://user:password@host:5432/database",
+        (
+            "DEVICESTAT_MQTT_URL is not set: it takes mqtt://host:1883, mqtts://user:password@host:8883 "
+            "or mqtt+unix:///path/to/socket"
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", f"mysql://user:{SECRET}@host/db"),
+        ("DATABASE_URL", f"postgresql://user:{SECRET}@host:notaport:/db?%"),
+        ("MQTT_URL", f"http://user:{SECRET}@host"),
+        ("MQTT_URL", f"mqtt://user:{SECRET}@host:99999"),
+        ("MQTT_URL", f"mqtt://user:{SECRET}@"),
+        ("MQTT_URL", f"mqtt://user:{SECRET}@host/topic"),
+    ],
+)
+def test_a_wrong_url_is_told_without_its_password(name: str, value: str) -> None:
+    (told,) = faults({f"DEVICESTAT_{name}": value})
+    assert told.startswith(f"DEVICESTAT_{name} is wrong (")
+    assert SECRET not in told
+
+
+def test_a_settings_repr_holds_no_url() -> None:
+    settings = Settings(mqtt_url=f"mqtt://u:{SECRET}@h", database_url=f"postgresql://u:{SECRET}@h/d")
+    assert SECRET not in repr(settings)
+    assert SECRET not in repr(settings.broker)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[devicestat\n", "is not TOML"),
+        ("[other]\n", "takes one table, [devicestat]"),
+        ("[devicestat]\nhttp_prot = 1\n", "http_prot in {path} is no setting of devicestat: did you mean http_port?"),
+        ('[devicestat]\nhttp_port = "8000"\n', None),
+        ("[devicestat]\nhttp_port = 1.5\n", "http_port in {path} is wrong (1.5)"),
+    ],
+)
+def test_a_file_is_held_to_the_same_rules(tmp_path: Path, text: str, says: str | None) -> None:
+    config = tmp_path / "devicestat.toml"
+    config.write_text(text)
+    if says is None:
+        assert load({}, config).http_port == 8000
+    else:
+        (told,) = faults({}, config)
+        assert says.format(path=config) in told
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    (told,) = faults({}, tmp_path / "none.toml")
+    assert "none.toml cannot be read" in told
+
+
+def test_mqtt_urls() -> None:
+    plain, tls = parse_mqtt_url("mqtt://broker"), parse_mqtt_url("mqtts://us%40er:p%3Aw@broker")
+    assert (plain.host, plain.port, plain.tls, plain.username, plain.password) == ("broker", 1883, False, None, None)
+    assert (tls.port, tls.tls, tls.username, tls.password) == (8883, True, "us@er", "p:w")
+    assert parse_mqtt_url("mqtt://[::1]:1884").host == "::1"
+    assert parse_mqtt_url("mqtt+unix:///run/mosquitto.sock").unix_socket == "/run/mosquitto.sock"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic", "key"),
+    [
+        ("devices/+/stats", "devices/7/stats", "7"),
+        ("devices/+/stats", "devices/7/stat", None),
+        ("devices/+/stats", "devices//stats", ""),
+        ("$share/g/devices/+/stats", "devices/a b/stats", "a b"),
+        ("+", "lathe", "lathe"),
+        ("plant/1/+/out", "plant/1/x/out", "x"),
+    ],
+)
+def test_the_key_is_what_stands_in_the_place_of_the_wildcard(pattern: str, topic: str, key: str | None) -> None:
+    assert parse_topic_filter(pattern).key(topic) == key
+
+
+@pytest.mark.parametrize("pattern", ["", "devices/stats", "+/+/stats", "devices/+/#", "$share/+", "$share//+", "a+/+"])
+def test_a_subscription_without_exactly_one_wildcard_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match=r"\+ level|group"):
+        parse_topic_filter(pattern)
