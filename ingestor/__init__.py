@@ -11,5 +11,6 @@ The way of one reading:
    `shared.dead_letters`, the packet ids in the `journal`. What only the database refuses, `isolate` finds.
 5. `collector` acknowledges the batch's packets, in the order in which they came.
 
+`replay` sends dead letters the same way once more.
 `service` wires the parts and stops them in order; `metrics` holds the counts that must add up.
 """

@@ -8,7 +8,8 @@ import msgspec
 from mqtt5 import PublishPacket
 
 from ingestor.decode import Measurement, Refusal
-from shared.models import DeadLetter, Microseconds, Reading, Reason
+from shared.models import DeadLetter, Microseconds, Reading, Reason, is_key, to_datetime
+from shared.settings import TopicFilter
 
 
 class Unresolved(msgspec.Struct, frozen=True):
@@ -39,26 +40,48 @@ class Batch:
         """What to acknowledge, in the order of receipt. QoS 0 has no packet id."""
         return [p.packet_id for p in self.packets if p.packet_id is not None]
 
-    def take(
+    def add(
         self,
         packet: PublishPacket,
-        device_id: int,
-        received_at: Microseconds,
         results: list[Measurement | Refusal],
+        received_at: Microseconds,
+        device_id: int | None,
+        topic_filter: TopicFilter,
     ) -> None:
-        """Adds what a message of a known device holds. Receipt times count up by one for each reading."""
+        """Adds what a message holds. `device_id` is None while nobody knows whose topic it is.
+
+        Each reading has a time of receipt of its own, from `received_at` upwards.
+        """
+        self.received += len(results)
+        self.size_bytes += len(packet.payload)
+        if device_id is not None:
+            self._take(packet, results, received_at, device_id)
+            return
+        key = topic_filter.key(packet.topic)
+        if key is not None and is_key(key):
+            self.unresolved.append(Unresolved(packet, key, received_at, results))
+        else:
+            detail = f"the topic has no device's key in the place of the + of {topic_filter.pattern}"
+            self._refuse(packet, packet.payload, received_at, Reason.BAD_TOPIC, detail, count=len(results))
+
+    def _take(
+        self,
+        packet: PublishPacket,
+        results: list[Measurement | Refusal],
+        received_at: Microseconds,
+        device_id: int,
+    ) -> None:
         topic = packet.topic
-        for result in results:
+        for at, result in enumerate(results, received_at):
             if type(result) is Measurement:
-                recorded_at = received_at if result.recorded_at is None else result.recorded_at
-                self.readings.append(Reading(device_id, recorded_at, received_at, result.x, result.y, result.z))
+                recorded_at = at if result.recorded_at is None else result.recorded_at
+                self.readings.append(Reading(device_id, recorded_at, at, result.x, result.y, result.z))
                 self.topics.append(topic)
-                received_at += 1
             else:
                 assert isinstance(result, Refusal)
-                self.refuse(packet, result.payload, received_at, result.reason, result.detail)
+                self._refuse(packet, result.payload, at, result.reason, result.detail)
 
-    def refuse(
+    def _refuse(
         self,
         packet: PublishPacket,
         payload: bytes,
@@ -86,9 +109,9 @@ class Batch:
         for message in self.unresolved:
             device_id = numbers.get(message.packet.topic)
             if device_id is not None:
-                self.take(message.packet, device_id, message.received_at, message.results)
+                self._take(message.packet, message.results, message.received_at, device_id)
             else:
-                self.refuse(
+                self._refuse(
                     message.packet,
                     message.packet.payload,
                     message.received_at,
@@ -98,6 +121,22 @@ class Batch:
                     count=len(message.results),
                 )
         self.unresolved.clear()
+
+    def dead_letter(self, index: int, detail: str) -> DeadLetter:
+        """A dead letter for a reading that the database refused.
+
+        Its message may hold others that were stored: it is put together again by itself, with its time.
+        """
+        reading = self.readings[index]
+        moment = to_datetime(reading.recorded_at)
+        return DeadLetter(
+            received_at=reading.received_at,
+            topic=self.topics[index],
+            content_type=None,
+            payload=msgspec.json.encode({"x": reading.x, "y": reading.y, "z": reading.z, "timestamp": moment}),
+            reason=Reason.DATABASE_REFUSED,
+            detail=detail,
+        )
 
 
 class Clock:

@@ -13,13 +13,12 @@ from contextlib import suppress
 
 from mqtt5 import PublishPacket
 
-from ingestor.batch import Batch, Clock, Unresolved
+from ingestor.batch import Batch, Clock
 from ingestor.connection import NetworkConnection
 from ingestor.decode import decode
 from ingestor.devices import Devices
 from ingestor.journal import Journal
 from ingestor.metrics import Counts
-from shared.models import Reason, is_key
 from shared.settings import Settings, parse_topic_filter
 
 HIGH_READINGS = 50_000
@@ -78,20 +77,8 @@ class Collector:
         results = decode(packet.payload, packet.content_type, now)
         count = len(results)
         self._clock.take(now, count)
-        device_id = self._devices.known(packet.topic)
-        if device_id is not None:
-            batch.take(packet, device_id, now, results)
-        else:
-            key = self._filter.key(packet.topic)
-            if key is not None and is_key(key):
-                batch.unresolved.append(Unresolved(packet, key, now, results))
-            else:
-                detail = f"the topic has no device's key in the place of the + of {self._filter.pattern}"
-                batch.refuse(packet, packet.payload, now, Reason.BAD_TOPIC, detail, count=count)
-        size = len(packet.payload)
-        batch.received += count
-        batch.size_bytes += size
-        self._waiting_bytes += size
+        batch.add(packet, results, now, self._devices.known(packet.topic), self._filter)
+        self._waiting_bytes += len(packet.payload)
         self._counts.received += count
         self._counts.in_flight += count
 

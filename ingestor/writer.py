@@ -12,7 +12,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-import msgspec
 import psycopg
 import structlog
 from psycopg.errors import UniqueViolation
@@ -28,7 +27,7 @@ from shared.backoff import backoff
 from shared.database import Connection, connect
 from shared.errors import DatabaseError, SessionTakenOver
 from shared.migrate import check_schema
-from shared.models import DeadLetter, Reading, Reason, to_datetime
+from shared.models import Reading, Reason
 from shared.readings import Partitions, Stored, prepare, store
 from shared.settings import Settings
 from shared.telemetry import Health
@@ -121,7 +120,7 @@ class Writer:
         try:
             async with connection.transaction():
                 stored, refused = await how(connection, batch.readings)
-                letters = batch.dead_letters + [_letter(batch, row) for row in refused]
+                letters = batch.dead_letters + [batch.dead_letter(row.index, row.detail) for row in refused]
                 if letters:
                     await dead_letters.add(connection, letters)
                 await journals.record(connection, self._journal, packets, stored)
@@ -178,18 +177,3 @@ async def _store_all(connection: Connection, readings: list[Reading]) -> tuple[S
 
 async def _ask(connection: Connection) -> None:
     await connection.execute("SELECT 1")
-
-
-def _letter(batch: Batch, row: RefusedRow) -> DeadLetter:
-    """A dead letter for a reading that was taken apart already: it is put together again, with its time."""
-    reading = batch.readings[row.index]
-    moment = to_datetime(reading.recorded_at)
-    payload = {"x": reading.x, "y": reading.y, "z": reading.z, "timestamp": moment}
-    return DeadLetter(
-        received_at=reading.received_at,
-        topic=batch.topics[row.index],
-        content_type=None,
-        payload=msgspec.json.encode(payload),
-        reason=Reason.DATABASE_REFUSED,
-        detail=row.detail,
-    )

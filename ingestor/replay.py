@@ -1,0 +1,96 @@
+"""Puts dead letters back in: through the same decoding and storing as a message, each in a transaction.
+
+What is stored now takes its dead letter away in that transaction, so a replay can be stopped and repeated at
+any moment. A reading without a timestamp keeps the time at which it was received first. What is refused
+again stays, with the reason that holds today.
+"""
+
+import time
+from datetime import datetime
+
+import msgspec
+from mqtt5 import PublishPacket
+from psycopg.rows import class_row
+
+from ingestor.batch import Batch
+from ingestor.decode import decode
+from ingestor.devices import Devices
+from ingestor.isolate import store_isolating
+from shared import dead_letters
+from shared.database import Connection
+from shared.models import DeadLetter, Reason, to_microseconds
+from shared.readings import Partitions, Stored
+from shared.settings import Settings, parse_topic_filter
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What became of a dead letter: its readings by their fate, and the first reason where some stay."""
+
+    stored: int
+    duplicates: int
+    refused: int
+    reason: Reason | None
+    detail: str
+
+
+class _Letter(msgspec.Struct, frozen=True):
+    received_at: datetime
+    topic: str
+    content_type: str | None
+    payload: bytes
+
+
+_FIND = "SELECT received_at, topic, content_type, payload FROM dead_letters WHERE id = %s FOR UPDATE"
+_REMOVE = "DELETE FROM dead_letters WHERE id = %s"
+_EXPLAIN = "UPDATE dead_letters SET reason = %s, detail = %s WHERE id = %s"
+
+
+class Replay:
+    """Replays dead letters by their numbers, on a connection that `shared.readings.prepare` has prepared."""
+
+    def __init__(self, settings: Settings, connection: Connection) -> None:
+        self._connection = connection
+        self._filter = parse_topic_filter(settings.mqtt_topic)
+        self._devices = Devices(register=settings.unknown_devices == "register")
+        self._partitions = Partitions()
+
+    async def replay(self, number: int) -> Replayed | None:
+        """Puts one back in. None where it is gone, as after another replay."""
+        async with self._connection.transaction():
+            letter = await self._find(number)
+            if letter is None:
+                return None
+            batch = await self._read(letter)
+            stored, refused = await store_isolating(self._connection, batch.readings)
+            left = batch.dead_letters + [batch.dead_letter(row.index, row.detail) for row in refused]
+            if [kept.payload for kept in left] == [letter.payload]:
+                await self._connection.execute(_EXPLAIN, (left[0].reason.value, left[0].detail, number))
+            else:
+                await self._connection.execute(_REMOVE, (number,))
+                await dead_letters.add(self._connection, left)
+        return _outcome(batch, stored, left)
+
+    async def _find(self, number: int) -> _Letter | None:
+        async with self._connection.cursor(row_factory=class_row(_Letter)) as cursor:
+            return await (await cursor.execute(_FIND, (number,))).fetchone()
+
+    async def _read(self, letter: _Letter) -> Batch:
+        batch = Batch()
+        packet = PublishPacket(letter.topic, letter.payload, content_type=letter.content_type)
+        results = decode(letter.payload, letter.content_type, time.time_ns() // 1000)
+        batch.add(packet, results, to_microseconds(letter.received_at), None, self._filter)
+        if batch.unresolved:
+            topics = {message.packet.topic: message.key for message in batch.unresolved}
+            batch.settle(await self._devices.resolve(self._connection, topics))
+        await self._partitions.ensure(self._connection, batch.readings)
+        return batch
+
+
+def _outcome(batch: Batch, stored: Stored, left: list[DeadLetter]) -> Replayed:
+    return Replayed(
+        stored=stored.stored,
+        duplicates=stored.duplicates,
+        refused=batch.received - stored.stored - stored.duplicates,
+        reason=left[0].reason if left else None,
+        detail=left[0].detail if left else "",
+    )
