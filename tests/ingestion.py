@@ -1,10 +1,8 @@
 """An ingestor for a test: in this process to look into, or as a process to kill."""
 
 import asyncio
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +10,8 @@ import httpx
 
 from ingestor.service import ingest
 from shared.settings import Settings
+from tests import command
+from tests.services import running
 from tests.waiting import eventually
 
 
@@ -45,36 +45,24 @@ async def metrics(port: int) -> dict[str, float]:
 @asynccontextmanager
 async def running_ingestor(settings: Settings) -> AsyncIterator[None]:
     """An ingestor in this process, ready; stopped, as by a signal, at the end."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(ingest(settings, stop), name="ingestor under test")
-    ready = asyncio.create_task(until_ready(settings.ingestor_metrics_port), name="until ready")
-    await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        ready.cancel()
-        task.result()
-    await ready
-    try:
+    async with running(ingest, settings) as task:
+        ready = asyncio.create_task(until_ready(settings.ingestor_metrics_port), name="until ready")
+        await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            ready.cancel()
+            task.result()
+        await ready
         yield
-    finally:
-        stop.set()
-        await task
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """The settings as a command takes them."""
-    given = {f"DEVICESTAT_{n.upper()}": getattr(settings, n) for n in settings.__struct_fields__}
-    own = {name: value for name, value in os.environ.items() if not name.startswith("DEVICESTAT_")}
-    return own | {name: str(value) for name, value in given.items() if value is not None}
 
 
 class IngestorProcess:
     """`devicestat ingest` as a process of its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **variables: str) -> None:
         self._settings = settings
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.cli", "ingest"],
-            env=environment(settings),
+            command.argv("ingest"),
+            env=command.environment(**_given(settings)) | variables,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -96,3 +84,8 @@ class IngestorProcess:
         """Waits for its end; returns its exit code and what it logged."""
         _, logged = await asyncio.to_thread(self.process.communicate, timeout=60)
         return self.process.returncode, logged
+
+
+def _given(settings: Settings) -> dict[str, object]:
+    values = ((name, getattr(settings, name)) for name in settings.__struct_fields__)
+    return {name: value for name, value in values if value is not None}

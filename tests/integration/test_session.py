@@ -1,0 +1,128 @@
+"""The session: how it reaches a broker, and what it says when the broker will not have it."""
+
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from deploy.mosquitto import EmbeddedMosquitto
+from shared.settings import Settings
+from tests.conftest import Database
+from tests.ingestion import IngestorProcess
+from tests.ports import free_port
+from tests.publisher import Message, publish
+from tests.waiting import eventually
+
+READING = Message(b'{"x":1,"y":2,"z":3}')
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory whose name leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(prefix="ds") as path:
+        yield Path(path)
+
+
+async def expect_a_row(database: Database) -> None:
+    async def count() -> int:
+        row = await (await database.execute("SELECT count(*) FROM readings")).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    await eventually(count, lambda rows: rows == 1)
+
+
+async def expect_ingestion(settings: Settings, plain_port: int, database: Database, **changes: str) -> None:
+    """An ingestor with these settings stores what is published on the plain port."""
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (1, '1', 'press')")
+    process = IngestorProcess(settings, **changes)
+    await process.until_ready()
+    await publish("127.0.0.1", plain_port, READING)
+    await expect_a_row(database)
+    code, logged = await process.end()
+    assert code == 0, logged
+
+
+async def test_over_a_unix_socket(directory: Path, make_settings: Callable[..., Settings], database: Database) -> None:
+    port, socket = free_port(), directory / "data" / "mqtt.sock"
+    with EmbeddedMosquitto(directory, port, {"listener": f"{port} 127.0.0.1\nlistener 0 {socket}"}):
+        await expect_ingestion(make_settings(mqtt_url=f"mqtt+unix://{socket}"), port, database)
+
+
+@pytest.fixture
+def tls(directory: Path) -> Iterator[tuple[int, int, Path]]:
+    """A broker with TLS: its plain port, its TLS port, and the CA's certificate."""
+    ca, port, tls_port = trustme.CA(), free_port(), free_port()
+    issued = ca.issue_cert("localhost")
+    key, certificate, authority = (directory / name for name in ("key.pem", "cert.pem", "ca.pem"))
+    issued.private_key_pem.write_to_path(key)
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    ca.cert_pem.write_to_path(authority)
+    for file in (key, certificate):
+        file.chmod(0o644)  # Mosquitto may run as another user
+    listeners = f"{port} 127.0.0.1\nlistener {tls_port} 127.0.0.1\nkeyfile {key}\ncertfile {certificate}"
+    with EmbeddedMosquitto(directory, port, {"listener": listeners}):
+        yield port, tls_port, authority
+
+
+async def test_over_tls(tls: tuple[int, int, Path], make_settings: Callable[..., Settings], database: Database) -> None:
+    port, tls_port, authority = tls
+    settings = make_settings(mqtt_url=f"mqtts://localhost:{tls_port}")
+    await expect_ingestion(settings, port, database, SSL_CERT_FILE=str(authority))
+
+
+async def test_a_certificate_that_is_not_trusted_is_told(
+    tls: tuple[int, int, Path], make_settings: Callable[..., Settings]
+) -> None:
+    _, tls_port, _ = tls
+    await expect_refusal(make_settings(mqtt_url=f"mqtts://localhost:{tls_port}"), "its certificate is not trusted")
+
+
+async def expect_refusal(settings: Settings, *words: str) -> None:
+    """The ingestor ends with exit code 1, and says why in one line without the password."""
+    code, logged = await IngestorProcess(settings).ended()
+    assert code == 1
+    (line,) = [line for line in logged.splitlines() if line.startswith("devicestat: ")]
+    assert all(word in line for word in words), line
+    assert "Traceback" not in logged
+    assert "hunter2" not in logged
+
+
+@pytest.fixture
+def guarded(directory: Path) -> Iterator[EmbeddedMosquitto]:
+    """A broker that knows two users, of which only `reader` may subscribe."""
+    passwords, rules = directory / "passwords", directory / "acl"
+    passwords.touch()
+    for user in ("reader", "stranger"):
+        subprocess.run(["mosquitto_passwd", "-b", passwords, user, "hunter2"], check=True, capture_output=True)
+    rules.write_text("user reader\ntopic read devices/#\n")
+    for file in (passwords, rules):
+        file.chmod(0o644)
+    options = {"allow_anonymous": "false", "password_file": str(passwords), "acl_file": str(rules)}
+    with EmbeddedMosquitto(directory, free_port(), options) as broker:
+        yield broker
+
+
+async def test_a_wrong_password_is_told(guarded: EmbeddedMosquitto, make_settings: Callable[..., Settings]) -> None:
+    url = f"mqtt://reader:not-hunter2@{guarded.host}:{guarded.port}"
+    await expect_refusal(
+        make_settings(mqtt_url=url), "refuses the connection: not authorized", "check user and password"
+    )
+
+
+async def test_the_right_password_is_taken(guarded: EmbeddedMosquitto, make_settings: Callable[..., Settings]) -> None:
+    process = IngestorProcess(make_settings(mqtt_url=f"mqtt://reader:hunter2@{guarded.host}:{guarded.port}"))
+    await process.until_ready()
+    code, logged = await process.end(signal.SIGINT)
+    assert code == 0, logged
+    assert "hunter2" not in logged
+
+
+async def test_no_broker_is_told(make_settings: Callable[..., Settings]) -> None:
+    port = free_port()
+    settings = make_settings(mqtt_url=f"mqtt://user:hunter2@127.0.0.1:{port}")
+    await expect_refusal(settings, f"no connection to the MQTT broker at 127.0.0.1:{port}", "DEVICESTAT_MQTT_URL")
