@@ -10,17 +10,21 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Proxy:
     """Forwards bytes between its clients and a server.
 
-    `swallow`: what clients send is thrown away. `cut_after`: once a client sends these bytes they are forwarded,
-    and the connection is cut before the server can answer; that is done once, and `was_cut` is then set.
+    `cut_after`: once a client sends these bytes they are forwarded, and the connection is cut before the server
+    can answer; that is done once, and `was_cut` is then set.
     """
 
     def __init__(self, open_server: Callable[[], Awaitable[Streams]]) -> None:
         self._open_server = open_server
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
-        self.swallow = False
+        self._muted: set[asyncio.StreamWriter] = set()
         self.cut_after: bytes | None = None
         self.was_cut = asyncio.Event()
+
+    def mute(self) -> None:
+        """Throws away what the clients of now send from here on; those that come later are heard."""
+        self._muted |= self._writers
 
     def cut(self) -> None:
         """Resets all connections."""
@@ -40,7 +44,7 @@ class Proxy:
         self, reader: asyncio.StreamReader, client: asyncio.StreamWriter, server: asyncio.StreamWriter
     ) -> None:
         while data := await reader.read(65536):
-            if self.swallow:
+            if client in self._muted:
                 continue
             server.write(data)
             if self.cut_after is not None and self.cut_after in data:

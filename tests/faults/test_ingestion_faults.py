@@ -81,11 +81,10 @@ async def test_acknowledgements_that_were_lost_store_nothing_again(
     async with running_proxy(lambda: asyncio.open_connection(broker.host, broker.port)) as proxy:
         settings = make_settings(mqtt_url=f"mqtt://127.0.0.1:{proxy.port}")
         async with running_ingestor(settings):
-            proxy.swallow = True
+            proxy.mute()
             await publish(broker.host, broker.port, *numbered(1000))
             await expect_each_once(database, 1000)
             proxy.cut()
-            proxy.swallow = False
             await publish(broker.host, broker.port, *numbered(1000, start=1000))
             await expect_each_once(database, 2000)
             figures = await metrics(settings.ingestor_metrics_port)
@@ -102,11 +101,10 @@ async def test_an_ingestor_that_starts_anew_knows_what_its_predecessor_stored(
         settings = make_settings(mqtt_url=f"mqtt://127.0.0.1:{proxy.port}")
         process = IngestorProcess(settings)
         await process.until_ready()
-        proxy.swallow = True
+        proxy.mute()
         await publish(broker.host, broker.port, *numbered(1000))
         await expect_each_once(database, 1000)
         process.kill()
-        proxy.swallow = False
         async with running_ingestor(settings):
             await publish(broker.host, broker.port, *numbered(10, start=1000))
             await expect_each_once(database, 1010)
