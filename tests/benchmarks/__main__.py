@@ -15,7 +15,7 @@ from deploy.mosquitto import executable
 from deploy.postgres import EmbeddedPostgres
 from shared.database import connect
 from shared.migrate import migrate
-from tests.benchmarks import analysis, ingestion
+from tests.benchmarks import analysis, delay, ingestion
 
 WIDTH = 120
 
@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ds") as directory, EmbeddedPostgres(Path(directory)) as postgres:
         asyncio.run(_migrate(postgres.url))
         console.print(_where(postgres))
-        for measure in (ingestion.measure, analysis.measure):
+        for measure in (ingestion.measure, delay.measure, analysis.measure):
             for ratio in measure(postgres):
                 shown.add_row(*ratio.row())
     console.print(shown)

@@ -53,14 +53,14 @@ class _Sides:
 
     def ours(self) -> float:
         """Messages a second into committed rows, by the ingestor."""
-        with _broker() as broker:
-            settings = Settings(database_url=self._postgres.url, mqtt_url=broker.url, ingestor_metrics_port=free_port())
+        with broker() as server:
+            settings = Settings(database_url=self._postgres.url, mqtt_url=server.url, ingestor_metrics_port=free_port())
             ingestor = IngestorProcess(settings)
             try:
                 asyncio.run(ingestor.until_ready())
                 process = psutil.Process(ingestor.process.pid)
                 before = process.cpu_times()
-                with _generator(broker.port, "json"):
+                with _generator(server.port, "json"):
                     began = time.monotonic()
                     self._until_stored("SELECT count(*) FROM readings")
                     seconds = time.monotonic() - began
@@ -74,8 +74,8 @@ class _Sides:
 
     def peer(self) -> float:
         """The same, by mosquitto_sub and psql."""
-        with _broker() as broker:
-            subscribe = ["mosquitto_sub", "-h", broker.host, "-p", str(broker.port), "-V", "5", "-q", "1",
+        with broker() as server:
+            subscribe = ["mosquitto_sub", "-h", server.host, "-p", str(server.port), "-V", "5", "-q", "1",
                          "-i", "peer", "-c", "-x", "3600", "-t", "devices/+/stats"]  # fmt: skip
             subprocess.run([*subscribe, "-E"], check=True)  # from here on the broker queues for it
             copy = [
@@ -87,7 +87,7 @@ class _Sides:
                 _PEER_COPY,
             ]
             lines = subprocess.Popen([*subscribe, "-C", str(MESSAGES), "-F", _PEER_LINE], stdout=subprocess.PIPE)
-            with lines, subprocess.Popen(copy, stdin=lines.stdout) as copying, _generator(broker.port, "tabs"):
+            with lines, subprocess.Popen(copy, stdin=lines.stdout) as copying, _generator(server.port, "tabs"):
                 began = time.monotonic()
                 assert copying.wait() == 0
                 seconds = time.monotonic() - began
@@ -106,12 +106,13 @@ class _Sides:
 
 
 @contextmanager
-def _broker() -> Iterator[EmbeddedMosquitto]:
+def broker() -> Iterator[EmbeddedMosquitto]:
+    """A broker that no session of an earlier measurement burdens."""
     with (
         tempfile.TemporaryDirectory(prefix="ds") as directory,
-        EmbeddedMosquitto(Path(directory), free_port()) as broker,
+        EmbeddedMosquitto(Path(directory), free_port()) as server,
     ):
-        yield broker
+        yield server
 
 
 @contextmanager
@@ -135,6 +136,6 @@ def _generator(port: int, form: str) -> Iterator[None]:
 
 def ceiling() -> float:
     """Messages a second that the generator publishes where nobody subscribes."""
-    with _broker() as broker, _generator(broker.port, "json"):
+    with broker() as server, _generator(server.port, "json"):
         began = time.monotonic()
     return MESSAGES / (time.monotonic() - began)
