@@ -15,6 +15,9 @@ Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
 CONNECT_TIMEOUT_S = 10
+RECONNECT_S = 3
+"""A pool tries so long, with growing waits, for a connection that was lost; then the next use starts anew.
+Without this bound the wait after a long outage would be minutes."""
 KEEPALIVE_S = 30
 """After so long without a word from the server its host is asked whether it still lives."""
 
@@ -37,18 +40,19 @@ async def connect(url: str, application: str) -> Connection:
 
 @asynccontextmanager
 async def open_pool(
-    url: str, application: str, *, min_size: int = 1, max_size: int = 10, timeout: float = CONNECT_TIMEOUT_S
+    url: str, application: str, *, min_size: int = 1, max_size: int = 10, patience: float = CONNECT_TIMEOUT_S
 ) -> AsyncIterator[Pool]:
     """A pool of connections, which also opens while the server is away: each use then says so.
 
-    `timeout`: the seconds that a use waits for a connection before it raises PoolTimeout.
+    `patience`: the seconds that a use waits for a connection before it raises PoolTimeout.
     """
     pool = AsyncConnectionPool(
         url,
         kwargs=_parameters(application),
         min_size=min_size,
         max_size=max_size,
-        timeout=timeout,
+        timeout=patience,
+        reconnect_timeout=RECONNECT_S,
         check=AsyncConnectionPool.check_connection,
         name=application,
         open=False,

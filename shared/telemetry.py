@@ -10,12 +10,15 @@ from collections.abc import Callable
 
 import msgspec
 import structlog
-from litestar import Response, get
+from litestar import MediaType, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from shared.settings import Settings
+
+_METRICS_MEDIA_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it to any text
 
 
 def configure_logging(settings: Settings) -> None:
@@ -98,6 +101,11 @@ def telemetry_routes(
         "/health/ready",
         tags=["operation"],
         summary="Whether every part can do its work",
+        responses={
+            HTTP_503_SERVICE_UNAVAILABLE: ResponseSpec(
+                HealthReport, generate_examples=False, description="A part cannot, and says why."
+            )
+        },
         sync_to_thread=False,
     )
     def ready() -> Response[HealthReport]:
@@ -105,9 +113,15 @@ def telemetry_routes(
             return Response(HealthReport("ready", health.report()), status_code=HTTP_200_OK)
         return Response(HealthReport("not ready", health.report()), status_code=HTTP_503_SERVICE_UNAVAILABLE)
 
-    @get("/metrics", tags=["operation"], summary="Figures for Prometheus", sync_to_thread=False)
+    @get(
+        "/metrics",
+        tags=["operation"],
+        summary="Figures for Prometheus",
+        media_type=MediaType.TEXT,
+        sync_to_thread=False,
+    )
     def metrics() -> Response[bytes]:
         refresh()
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(registry), media_type=_METRICS_MEDIA_TYPE)
 
     return [live, ready, metrics]

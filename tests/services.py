@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import httpx
+from psycopg import sql
 
 from query_api.app import serve
 from query_api.worker import work
+from shared.database import connect
 from shared.settings import Settings
 from tests.waiting import eventually
 
@@ -38,23 +41,58 @@ async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a running query API, once it answers."""
     async with (
         running(serve, settings) as task,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.http_port}", timeout=30) as client,
+        client_of(settings.http_port) as client,
     ):
 
         async def ready() -> bool:
             if task.done():
                 task.result()
-            try:
-                return (await client.get("/health/ready")).status_code == 200
-            except httpx.ConnectError:
-                return False
+            return await is_ready(settings.http_port)
 
         await eventually(ready, bool)
         yield client
 
 
+def client_of(port: int) -> httpx.AsyncClient:
+    """A client of the service on the port. It reads no certificates, which takes longer than most tests."""
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False)
+
+
+async def is_ready(port: int) -> bool:
+    """Whether the service that serves its health on the port says that it is ready."""
+    async with client_of(port) as client:
+        try:
+            return (await client.get("/health/ready")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
 @asynccontextmanager
 async def worker(settings: Settings) -> AsyncIterator["asyncio.Task[None]"]:
     """A running worker."""
-    async with running(work, settings) as task:
-        yield task
+    async with asyncio.TaskGroup() as tasks:  # if it fails, so does the block
+        stop = asyncio.Event()
+        task = tasks.create_task(work(settings, stop), name="worker under test")
+        try:
+            yield task
+        finally:
+            stop.set()
+            async with asyncio.timeout(STOP_DEADLINE_S):
+                await asyncio.wait({task})
+
+
+@asynccontextmanager
+async def database_away(server: str, url: str) -> AsyncIterator[None]:
+    """As if the server of the database were down: what is connected is cut off, and nothing connects."""
+    name = sql.Identifier(urlsplit(url).path[1:])
+    allow = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}")
+    async with await connect(server, "outage") as connection:
+        await connection.execute(allow.format(name, sql.SQL("false")))
+        await connection.execute(_CUT_OFF, (urlsplit(url).path[1:],))
+        try:
+            yield
+        finally:
+            await connection.execute(allow.format(name, sql.SQL("true")))
+
+
+_CUT_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"

@@ -28,8 +28,10 @@ BEGIN
     IF to_regclass(partition) IS NOT NULL THEN
         RETURN false;
     END IF;
-    PERFORM pg_advisory_xact_lock(hashtext('devicestat'), hashtext(partition));
-    IF to_regclass(partition) IS NOT NULL THEN
+    -- One lock for all months: who makes several holds it and readings' own, which another would cross.
+    PERFORM pg_advisory_xact_lock(hashtext('devicestat'), hashtext('readings'));
+    -- Asked anew of pg_class: to_regclass need not have heard yet of what was made while we waited.
+    IF EXISTS (SELECT FROM pg_class WHERE relname = partition AND relnamespace = current_schema()::regnamespace) THEN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE readings INCLUDING ALL EXCLUDING IDENTITY)', partition);

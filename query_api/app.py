@@ -1,0 +1,95 @@
+"""Wires the query API, and serves it: the entry point of `devicestat serve`."""
+
+import asyncio
+
+import psycopg
+import structlog
+from litestar import Litestar
+from litestar.di import Provide
+from prometheus_client import CollectorRegistry
+
+from query_api import analysis, devices, docs, problems, stats
+from query_api.bodies import JsonRequest
+from query_api.failures import HANDLERS
+from query_api.http_metrics import MeasuredRequests
+from query_api.intake import Intake
+from query_api.times import provide_period
+from shared.database import Pool, connect, open_pool
+from shared.migrate import check_schema
+from shared.service import listen, serve_http
+from shared.settings import Settings
+from shared.telemetry import Health, telemetry_routes
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+POOL_SIZE = 10
+MAX_EXPORTS = 8
+"""Streams at once."""
+POOL_WAIT_S = 3.0
+"""A request that gets no connection within this time is answered 503."""
+PROBE_INTERVAL_S = 2.0
+"""How often the database is asked whether it is there."""
+
+_log = structlog.get_logger()
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serves the API until the event is set, then finishes the requests in hand.
+
+    Raises DevicestatError at the start: the database cannot be reached, its schema is not ours, or the port
+    is taken.
+    """
+    listener = listen(settings.http_host, settings.http_port, "DEVICESTAT_HTTP_PORT")
+    with listener:
+        async with await connect(settings.database, "api start") as connection:
+            await check_schema(connection)
+        health = Health("database")
+        registry = CollectorRegistry()
+        async with (
+            open_pool(settings.database, "api", max_size=POOL_SIZE, patience=POOL_WAIT_S) as database,
+            open_pool(
+                settings.database, "api exports", min_size=0, max_size=MAX_EXPORTS, patience=POOL_WAIT_S
+            ) as exports,
+            asyncio.TaskGroup() as tasks,
+        ):
+            app = create_app(database, exports, health, registry)
+            probing = tasks.create_task(probe(database, health), name="database probe")
+            _log.info("serving", address="http://{}:{}".format(*listener.getsockname()[:2]))
+            await serve_http(MeasuredRequests(app, registry), listener, stop)
+            probing.cancel()
+
+
+def create_app(database: Pool, exports: Pool, health: Health, registry: CollectorRegistry) -> Litestar:
+    """The application. `database`: the pool of its requests; `exports`: that of its streams."""
+    intake = Intake()
+    given = {"database": database, "exports": exports, "intake": intake}
+    return Litestar(
+        route_handlers=[
+            devices.router, stats.router, analysis.router, problems.router,
+            *telemetry_routes(health, registry), docs.openapi_document, docs.assets(),
+        ],
+        dependencies={
+            "period": Provide(provide_period, sync_to_thread=False),
+            **{name: _handed(value) for name, value in given.items()},
+        },
+        exception_handlers=HANDLERS,
+        request_class=JsonRequest,
+        request_max_body_size=MAX_BODY_BYTES,
+        openapi_config=docs.configuration(),
+        logging_config=None,
+    )  # fmt: skip
+
+
+def _handed(value: object) -> Provide:
+    return Provide(lambda: value, sync_to_thread=False)
+
+
+async def probe(database: Pool, health: Health) -> None:
+    """Keeps the health's part "database" true, for ever."""
+    while True:
+        try:
+            async with asyncio.timeout(2 * POOL_WAIT_S), database.connection() as connection:
+                await connection.execute("SELECT 1")
+            health.ready("database")
+        except (psycopg.Error, TimeoutError) as error:
+            health.not_ready("database", str(error).strip() or "no answer")
+        await asyncio.sleep(PROBE_INTERVAL_S)

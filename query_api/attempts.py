@@ -1,0 +1,124 @@
+"""The analyses that a worker has in hand: each a task that holds a lease, and ends in one statement."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from query_api import queue
+from query_api.queue import Claim
+from query_api.worker_metrics import WorkerMetrics
+from shared.analysis import Analysis, analyse
+from shared.database import Connection, Pool
+
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
+"""The database does not answer, or went away in the middle. The pool's own errors are among them."""
+MAX_ERROR_LENGTH = 2000
+
+_log = structlog.get_logger()
+
+
+class Attempts:
+    """Runs claimed analyses. `ended` is called whenever there is room for another."""
+
+    def __init__(
+        self, database: Pool, tasks: asyncio.TaskGroup, metrics: WorkerMetrics, ended: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._tasks = tasks
+        self._metrics = metrics
+        self._ended = ended
+        self._in_hand: dict[UUID, asyncio.Task[None]] = {}
+        self._computing: set[UUID] = set()
+        self._lost: set[UUID] = set()
+
+    def __len__(self) -> int:
+        return len(self._in_hand)
+
+    def begin(self, held: Claim) -> None:
+        """Starts on a claimed analysis."""
+        task = self._tasks.create_task(self._run(held), name=f"analysis {held.id}")
+        self._in_hand[held.token] = task
+        self._computing.add(held.token)
+
+    async def renew(self, connection: Connection) -> None:
+        """Prolongs the leases, and stops the computing of what was cancelled or taken over."""
+        held = list(self._in_hand)
+        if not held:
+            return
+        kept = await queue.renew(connection, held)
+        for token in self._computing.difference(kept).intersection(held):
+            self._lost.add(token)
+            self._in_hand[token].cancel()
+
+    async def end(self, patience: float) -> None:
+        """Gives those in hand so many seconds to end, then puts them back."""
+        if self._in_hand:
+            await asyncio.wait(self._in_hand.values(), timeout=patience)
+        left = dict(self._in_hand)
+        if not left:
+            return
+        for task in left.values():
+            task.cancel()
+        await asyncio.wait(left.values())
+        try:
+            async with self._database.connection() as connection:
+                await queue.give_back(connection, list(left))
+        except AWAY as error:
+            _log.warning("analyses could not be put back: their leases run out", reason=str(error).strip())
+        self._metrics.ended.labels("returned").inc(len(left))
+
+    async def _run(self, held: Claim) -> None:
+        began = time.perf_counter()
+        try:
+            outcome = await self._attempt(held)
+        except AWAY as error:
+            outcome = "abandoned"
+            _log.warning("an analysis lost the database", id=held.id, reason=str(error).strip())
+        finally:
+            del self._in_hand[held.token]
+            self._computing.discard(held.token)
+            self._lost.discard(held.token)
+            self._ended()
+        self._metrics.ended.labels(outcome).inc()
+        self._metrics.seconds.observe(time.perf_counter() - began)
+        _log.info("analysis ended", id=held.id, device_id=held.device_id, outcome=outcome)
+
+    async def _attempt(self, held: Claim) -> str:
+        """Analyses, and writes what came of it; the outcome. Raises one of AWAY where it cannot write."""
+        try:
+            found = await self._compute(held)
+        except asyncio.CancelledError:
+            if held.token not in self._lost:
+                raise
+            return await self._taken(held)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is kept with the request
+            return await self._failed(held, error)
+        async with self._database.connection() as connection:
+            if await queue.finish(connection, held, found):
+                return "done"
+        return await self._taken(held)
+
+    async def _compute(self, held: Claim) -> Analysis:
+        try:
+            async with self._database.connection() as connection:
+                return await analyse(connection, held.device_id, held.start, held.end)
+        finally:
+            self._computing.discard(held.token)
+
+    async def _failed(self, held: Claim, error: Exception) -> str:
+        text = f"{type(error).__name__}: {error}".strip()[:MAX_ERROR_LENGTH]
+        _log.warning("an analysis failed", id=held.id, attempt=held.attempts, reason=text)
+        async with self._database.connection() as connection:
+            status = await queue.fail(connection, held, text)
+        if status is None:
+            return await self._taken(held)
+        return "retried" if status == "queued" else "failed"
+
+    async def _taken(self, held: Claim) -> str:
+        """The outcome of what is no longer held."""
+        async with self._database.connection() as connection:
+            return "cancelled" if await queue.was_cancelled(connection, held.id) else "superseded"

@@ -1,0 +1,77 @@
+"""Every exception that leaves a handler becomes a problem: the one place that decides which."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+import structlog
+from litestar import Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import ExceptionHandlersMap
+
+from query_api import problems
+from query_api.problems import AnyRequest, Fault, ProblemDetails, Refused, invalid
+
+RETRY_AFTER_S = 5
+
+_log = structlog.get_logger()
+
+
+def _refused(request: AnyRequest, refused: Refused) -> Response[ProblemDetails]:
+    return problems.answer(request, refused)
+
+
+def _wrong_parameters(request: AnyRequest, error: ValidationException) -> Response[ProblemDetails]:
+    """Litestar could not convert the parameters: `extra` has a dict for each."""
+    found: Any = error.extra or []
+    if any(fault.get("key") == "data" for fault in found):
+        return problems.answer(request, Refused(problems.MALFORMED, "the body is empty: this path takes JSON in UTF-8"))
+    faults = [Fault(str(fault.get("key", "")), str(fault["message"]).replace("`", "")) for fault in found]
+    return problems.answer(request, invalid(*faults))
+
+
+def _http_error(request: AnyRequest, error: HTTPException) -> Response[ProblemDetails]:
+    """What Litestar itself answers with: no such path, no such method, too large."""
+    path = request.scope["path"]
+    headers: Mapping[str, str] = error.headers or {}
+    match error.status_code:
+        case 404:
+            refused = Refused(problems.NOT_FOUND, f"nothing is at {path}: /docs lists all paths")
+        case 405:
+            allowed = headers.get("allow", "")
+            refused = Refused(
+                problems.METHOD_NOT_ALLOWED, f"{path} takes {allowed}, not {request.method}", headers=headers
+            )
+        case 413:
+            refused = Refused(problems.TOO_LARGE, problems.TOO_LARGE.description)
+        case 400:
+            refused = Refused(problems.MALFORMED, error.detail)
+        case status:
+            return problems.answer_status(request, status, error.detail)
+    return problems.answer(request, refused)
+
+
+def _database_away(request: AnyRequest, error: psycopg.Error) -> Response[ProblemDetails]:
+    _log.warning("a request found no database", path=request.scope["path"], reason=str(error).strip())
+    refused = Refused(
+        problems.UNAVAILABLE,
+        f"the database does not answer: try again in {RETRY_AFTER_S} seconds",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+    return problems.answer(request, refused)
+
+
+def _unexpected(request: AnyRequest, error: Exception) -> Response[ProblemDetails]:
+    """A fault of ours: the log has the traceback, the client does not."""
+    _log.error("a request has failed", method=request.method, path=request.scope["path"], exc_info=error)
+    return problems.answer(request, Refused(problems.INTERNAL_ERROR, problems.INTERNAL_ERROR.description))
+
+
+HANDLERS: ExceptionHandlersMap = {
+    Refused: _refused,
+    ValidationException: _wrong_parameters,
+    HTTPException: _http_error,
+    psycopg.OperationalError: _database_away,  # psycopg_pool's are among them
+    psycopg.InterfaceError: _database_away,  # the connection was closed under the query
+    Exception: _unexpected,
+}

@@ -1,0 +1,47 @@
+"""What Prometheus sees of the requests: how many, and how long they take, by route, method and status."""
+
+import time
+from http import HTTPMethod
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+_METHODS: frozenset[str] = frozenset(HTTPMethod)
+
+
+class MeasuredRequests:
+    """The application, with its requests counted in the registry.
+
+    It stands around the whole application, so that what finds no route is counted too, as route "none".
+    """
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+        self._app = app
+        labels = ("route", "method", "status")
+        self._requests = Counter("devicestat_http_requests", "HTTP requests answered.", labels, registry=registry)
+        self._seconds = Histogram(
+            "devicestat_http_request_seconds", "From a request to the end of its answer.", labels,
+            registry=registry,
+        )  # fmt: skip
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        status = "none"
+        began = time.perf_counter()
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            labels = (scope.get("path_template") or "none", method, status)
+            self._requests.labels(*labels).inc()
+            self._seconds.labels(*labels).observe(time.perf_counter() - began)

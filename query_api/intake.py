@@ -1,0 +1,145 @@
+"""Readings that come over HTTP: checked, given their times, and stored all or none."""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from psycopg.errors import CheckViolation
+
+from query_api import problems
+from query_api.devices import MAX_ID
+from query_api.problems import Fault, Refused, invalid
+from query_api.times import from_seconds, in_utc
+from shared.database import Connection
+from shared.models import AXIS_LIMIT, DAY, EPOCH, Microseconds, Reading, to_datetime, to_microseconds
+from shared.readings import Partitions, Stored, store_few
+
+MAX_READINGS = 10_000
+"""In one request."""
+MAX_AHEAD = DAY
+"""A reading's time may be so much ahead of the clock, as over MQTT."""
+
+
+def _axis(name: str) -> msgspec.Meta:
+    return msgspec.Meta(
+        ge=-AXIS_LIMIT,
+        le=AXIS_LIMIT,
+        description=f"The {name} axis: a number within -{AXIS_LIMIT:g} and {AXIS_LIMIT:g}.",
+        examples=[1.5],
+    )
+
+
+X = Annotated[float, _axis("x")]
+Y = Annotated[float, _axis("y")]
+Z = Annotated[float, _axis("z")]
+
+
+class NewReading(msgspec.Struct, frozen=True):
+    """A reading to be stored."""
+
+    device_id: Annotated[int, msgspec.Meta(description="The device's number, a whole number.", examples=[1])]
+    x: X
+    y: Y
+    z: Z
+    timestamp: Annotated[
+        datetime | float | None,
+        msgspec.Meta(
+            description="When the device measured: RFC 3339 (without an offset it is UTC), or a number of "
+            "seconds since 1970; not before 1970, not over a day ahead of the clock. Left out, it is when "
+            "the request came.",
+            examples=["2026-01-31T12:00:00.25Z"],
+        ),
+    ] = None
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """What one request brings: one reading, or an array of them."""
+
+    readings: Sequence[NewReading]
+    is_array: bool
+
+    def field(self, position: int, name: str) -> str:
+        """How a fault names the field of the reading at the position."""
+        return f"[{position}].{name}" if self.is_array else name
+
+
+class Intake:
+    """Takes in submissions, and remembers between them the partitions that are there and the last time."""
+
+    def __init__(self) -> None:
+        self._partitions = Partitions()
+        self._latest: Microseconds = 0
+
+    async def take(self, connection: Connection, given: Submission) -> tuple[list[int], list[Reading], Stored]:
+        """Stores the readings: their ids, the readings themselves, and how many were new.
+
+        Raises Refused, and stores nothing, where a time is wrong or a device is unknown.
+        """
+        readings = to_readings(given, self._receipt_times(len(given.readings)))
+        await _require_devices(connection, given)
+        await self._partitions.ensure(connection, readings)
+        try:
+            ids, stored = await store_few(connection, readings)
+        except CheckViolation:  # retention has dropped a month that we know
+            self._partitions.forget()
+            await self._partitions.ensure(connection, readings)
+            ids, stored = await store_few(connection, readings)
+        return ids, readings, stored
+
+    def _receipt_times(self, count: int) -> range:
+        """So many moments, strictly increasing over all requests: equal readings without times stay apart."""
+        first = max(time.time_ns() // 1000, self._latest + 1)
+        self._latest = first + count - 1
+        return range(first, first + count)
+
+
+def to_readings(given: Submission, received: Sequence[Microseconds]) -> list[Reading]:
+    """The readings, each with its time. Raises Refused, with each time that is wrong."""
+    readings: list[Reading] = []
+    faults: list[Fault] = []
+    for position, (new, received_at) in enumerate(zip(given.readings, received, strict=True)):
+        try:
+            recorded_at = _recorded_at(new.timestamp, received_at)
+        except ValueError as error:
+            faults.append(Fault(given.field(position, "timestamp"), str(error)))
+        else:
+            readings.append(Reading(new.device_id, recorded_at, received_at, new.x, new.y, new.z))
+    if faults:
+        raise invalid(*faults)
+    return readings
+
+
+def _recorded_at(timestamp: datetime | float | None, now: Microseconds) -> Microseconds:
+    if timestamp is None:
+        return now
+    moment = in_utc(timestamp) if isinstance(timestamp, datetime) else from_seconds(timestamp)
+    if moment < EPOCH:
+        raise ValueError(f"{moment.isoformat()} is before 1970")
+    recorded_at = to_microseconds(moment)
+    if recorded_at > now + MAX_AHEAD:
+        clock = to_datetime(now).isoformat()
+        raise ValueError(f"{moment.isoformat()} is more than a day ahead of the clock, which is {clock}")
+    return recorded_at
+
+
+_KNOWN = "SELECT id FROM devices WHERE id = ANY(%s)"
+
+
+async def _require_devices(connection: Connection, given: Submission) -> None:
+    """Raises Refused where a reading names a device that is not there."""
+    asked = {new.device_id for new in given.readings}
+    storable = [number for number in asked if 0 < number <= MAX_ID]
+    known = {row[0] for row in await (await connection.execute(_KNOWN, (storable,))).fetchall()}
+    faults = [
+        Fault(given.field(position, "device_id"), f"there is no device {new.device_id}")
+        for position, new in enumerate(given.readings)
+        if new.device_id not in known
+    ]
+    if faults:
+        raise Refused(
+            problems.UNKNOWN_DEVICE,
+            f"{faults[0].detail}: POST /devices registers one, GET /devices lists them",
+            faults,
+        )

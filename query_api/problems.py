@@ -1,0 +1,206 @@
+"""What a client is told when its request is refused or fails: problem details (RFC 9457), for every error.
+
+`Refused` is what a handler raises. Each problem's `type` is a path of this service that describes it.
+The statuses: 400 what cannot be read or contradicts itself, 422 a value that is missing, of the wrong type
+or out of range, 404 a path that leads to nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import PathParameter
+
+from query_api.resource import Resource
+
+AnyRequest = Request[Any, Any, Any]
+
+MEDIA_TYPE = "application/problem+json"
+MAX_FAULTS = 20
+"""So many faults of one request are listed; whoever mends these will see the others."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One kind of error that this service answers with."""
+
+    name: str
+    status: int
+    title: str
+    description: str
+
+    @property
+    def uri(self) -> str:
+        """Identifies the problem, and answers GET with its description."""
+        return f"/problems/{self.name}"
+
+
+MALFORMED = Problem(
+    "malformed-request", 400, "The request cannot be read",
+    "The body is empty, or not JSON in UTF-8, or a header contradicts the rest of the request.",
+)  # fmt: skip
+REVERSED_PERIOD = Problem(
+    "reversed-period", 400, "The period ends before it starts",
+    "start is after end. Both are included in the period; either may be left out.",
+)  # fmt: skip
+BAD_CURSOR = Problem(
+    "bad-cursor", 400, "The cursor is not of this list",
+    "Take it as it is from X-Next-Cursor or the Link header, and use it with the same path and order.",
+)  # fmt: skip
+UNKNOWN_DEVICE = Problem(
+    "unknown-device", 400, "A reading names an unknown device",
+    "No device has this number. POST /devices registers one; GET /devices lists them.",
+)  # fmt: skip
+NOT_FOUND = Problem(
+    "not-found", 404, "Nothing is here",
+    "The path leads to nothing, or the device or the request that it names does not exist.",
+)  # fmt: skip
+METHOD_NOT_ALLOWED = Problem(
+    "method-not-allowed", 405, "The path does not take this method",
+    "The Allow header lists the methods that it takes.",
+)  # fmt: skip
+KEY_TAKEN = Problem(
+    "key-taken", 409, "Another device has this key",
+    "A key is the device's level in its MQTT topic, and belongs to one device only.",
+)  # fmt: skip
+ALREADY_ENDED = Problem(
+    "already-ended", 409, "The analysis has ended",
+    "Only an analysis that is queued or running can be cancelled.",
+)  # fmt: skip
+TOO_LARGE = Problem(
+    "too-large", 413, "The body is too large",
+    "A body has at most 4 MiB. Send the readings in several requests, each of at most 10,000.",
+)  # fmt: skip
+UNSUPPORTED_MEDIA_TYPE = Problem(
+    "unsupported-media-type", 415, "The body is not JSON",
+    "Send JSON, with the header Content-Type: application/json.",
+)  # fmt: skip
+INVALID_VALUE = Problem(
+    "invalid-value", 422, "A value is missing or wrong",
+    "`errors` names each field and says what would be right.",
+)  # fmt: skip
+INTERNAL_ERROR = Problem(
+    "internal-error", 500, "The service has failed",
+    "A fault of the service. It is logged there, with this path and time.",
+)  # fmt: skip
+UNAVAILABLE = Problem(
+    "unavailable", 503, "The database does not answer",
+    "Try again after the seconds in Retry-After. GET /health/ready says more.",
+)  # fmt: skip
+
+PROBLEMS = {
+    problem.name: problem
+    for problem in (
+        MALFORMED, REVERSED_PERIOD, BAD_CURSOR, UNKNOWN_DEVICE, NOT_FOUND, METHOD_NOT_ALLOWED, KEY_TAKEN,
+        ALREADY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_VALUE, INTERNAL_ERROR, UNAVAILABLE,
+    )
+}  # fmt: skip
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One field that was wrong."""
+
+    field: Annotated[
+        str,
+        msgspec.Meta(
+            description="The field: a parameter's name, or the path to it in the body.",
+            examples=["x", "[3].timestamp", "limit"],
+        ),
+    ]
+    detail: Annotated[
+        str, msgspec.Meta(description="What was wrong with it, and what it takes.", examples=["x is missing"])
+    ]
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why the request got no other answer (RFC 9457)."""
+
+    type: Annotated[
+        str, msgspec.Meta(description="The kind of problem: a path that describes it.",
+                          examples=["/problems/invalid-value"])
+    ]  # fmt: skip
+    title: Annotated[str, msgspec.Meta(description="The kind of problem, in words.")]
+    status: Annotated[int, msgspec.Meta(description="The HTTP status, again.", examples=[422])]
+    detail: Annotated[str, msgspec.Meta(description="What was wrong this time, and what to do.")]
+    instance: Annotated[str, msgspec.Meta(description="The path of the request.", examples=["/stats"])]
+    errors: Annotated[
+        Sequence[Fault], msgspec.Meta(description=f"Each wrong field; at most {MAX_FAULTS} of them.")
+    ] = ()
+
+
+class Refused(Exception):
+    """The request is answered with a problem."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        detail: str,
+        errors: Iterable[Fault] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.problem = problem
+        self.detail = detail
+        self.errors = tuple(errors)[:MAX_FAULTS]
+        self.headers = headers
+        super().__init__(detail)
+
+
+def invalid(*faults: Fault) -> Refused:
+    """The refusal of a request for the faults of its values."""
+    first = f"{faults[0].field}: {faults[0].detail}"
+    others = f"; and {len(faults) - 1} more, in errors" if len(faults) > 1 else ""
+    return Refused(INVALID_VALUE, first + others, faults)
+
+
+def answer(request: AnyRequest, refused: Refused) -> Response[ProblemDetails]:
+    """The response that carries the problem."""
+    problem = refused.problem
+    return _respond(request, problem.uri, problem.title, problem.status, refused)
+
+
+def answer_status(request: AnyRequest, status: int, detail: str) -> Response[ProblemDetails]:
+    """The response for a status that is no problem of ours (RFC 9457 section 4.2.1)."""
+    title = HTTPStatus(status).phrase
+    return _respond(request, "about:blank", title, status, Refused(INTERNAL_ERROR, detail or title))
+
+
+def _respond(request: AnyRequest, uri: str, title: str, status: int, refused: Refused) -> Response[ProblemDetails]:
+    details = ProblemDetails(uri, title, status, refused.detail, request.scope["path"], refused.errors)
+    headers = dict(refused.headers or {})
+    return Response(details, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def documented(*problems: Problem) -> dict[int, ResponseSpec]:
+    """The responses of a route in the OpenAPI document: these problems, and those that any route can have."""
+    everywhere = (MALFORMED, INTERNAL_ERROR, UNAVAILABLE)
+    by_status: dict[int, list[Problem]] = {}
+    for problem in (*problems, *everywhere):
+        by_status.setdefault(problem.status, []).append(problem)
+    return {
+        status: ResponseSpec(
+            ProblemDetails,
+            generate_examples=False,
+            description="\n\n".join(f"`{p.uri}`: {p.title}. {p.description}" for p in alike),
+            media_type=MEDIA_TYPE,
+        )
+        for status, alike in by_status.items()
+    }
+
+
+@get("/", summary="The problems that requests can meet", sync_to_thread=False)
+def list_problems() -> list[Problem]:
+    """Each with the status it comes with, and what to do about it."""
+    return list(PROBLEMS.values())
+
+
+@get("/{name:str}", summary="One problem", responses=documented(NOT_FOUND), sync_to_thread=False)
+def describe_problem(name: Annotated[str, PathParameter(description="The last part of the `type`.")]) -> Problem:
+    """What the `type` of a problem stands for."""
+    if name not in PROBLEMS:
+        raise Refused(NOT_FOUND, f"no problem is named {name!r}: GET /problems lists them")
+    return PROBLEMS[name]
+
+
+router = Resource("/problems", route_handlers=[list_problems, describe_problem], tags=["problems"])

@@ -1,0 +1,208 @@
+"""Runs the queued analyses: the entry point of `devicestat work`.
+
+The queue is a table (`queue.py`, ADR 8): any number of workers share it, and one that is killed loses
+nothing. APScheduler drives what comes round again: the look at the queue, the renewal of leases, the survey
+of others' lost leases, and maintenance. A NOTIFY makes the look at the queue come at once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from query_api import queue
+from query_api.attempts import AWAY, Attempts
+from query_api.maintenance import make_partitions
+from query_api.worker_metrics import WorkerMetrics
+from shared.backoff import backoff
+from shared.database import Connection, Pool, connect, open_pool
+from shared.errors import DatabaseUnreachable
+from shared.migrate import check_schema
+from shared.service import listen, serve_telemetry
+from shared.settings import Settings
+from shared.telemetry import Health
+
+POLL_S = 2.0
+RENEW_S = queue.LEASE.total_seconds() / 5
+SURVEY_S = 10.0
+MAINTAIN_S = 3600.0
+JITTER_S = 0.5
+"""Workers that were started at one moment do not ask at one moment."""
+STOP_TIMEOUT_S = 8.0
+"""After a signal the analyses in hand have so long to end; then they are put back."""
+POOL_WAIT_S = 3.0
+SPARE_CONNECTIONS = 3
+"""Besides one for each analysis: for claiming, renewing, and what comes round less often."""
+
+_log = structlog.get_logger()
+
+
+async def work(settings: Settings, stop: asyncio.Event) -> None:
+    """Runs queued analyses until the event is set, then ends those in hand, or puts them back.
+
+    Raises DevicestatError at the start: the database cannot be reached, its schema is not ours, or the port
+    is taken. Later, while the database is away, it waits for it and reports not ready.
+    """
+    health = Health("database")
+    metrics = WorkerMetrics()
+    with ExitStack() as stack:
+        port = settings.worker_metrics_port
+        listener = port and stack.enter_context(listen(settings.http_host, port, "DEVICESTAT_WORKER_METRICS_PORT"))
+        async with await connect(settings.database, "worker start") as connection:
+            await check_schema(connection)
+        size = settings.worker_concurrency + SPARE_CONNECTIONS
+        async with (
+            open_pool(settings.database, "worker", max_size=size, patience=POOL_WAIT_S) as pool,
+            asyncio.TaskGroup() as tasks,
+        ):
+            if listener:
+                telemetry = serve_telemetry(health, metrics.registry, listener, stop)
+                tasks.create_task(telemetry, name="worker telemetry")
+            worker = Worker(settings.database, pool, settings.worker_concurrency, health, metrics)
+            await worker.run(stop)
+
+
+class Worker:
+    """Claims analyses, up to `concurrency` at once, and does what comes round again."""
+
+    def __init__(self, url: str, database: Pool, concurrency: int, health: Health, metrics: WorkerMetrics) -> None:
+        self._url = url
+        self._database = database
+        self._concurrency = concurrency
+        self._health = health
+        self._metrics = metrics
+        self._look = asyncio.Event()
+        self._stopping = False
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until the event is set. Raises what any part of it raises that was not expected."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self._attempts = Attempts(self._database, tasks, self._metrics, self._look.set)
+            claiming = tasks.create_task(self._claim_for_ever(), name="claiming")
+            listening = tasks.create_task(self._listen(), name="listening")
+            scheduler = self._schedule()
+            try:
+                await stop.wait()
+                self._stopping = True
+                self._look.set()
+                await asyncio.wait({claiming}, timeout=STOP_TIMEOUT_S)  # what it has claimed is then in hand
+                await self._attempts.end(STOP_TIMEOUT_S)
+            finally:
+                claiming.cancel()
+                listening.cancel()
+                await self._shut_down(scheduler)
+
+    # What comes round again.
+
+    def _schedule(self) -> AsyncIOScheduler:
+        scheduler = AsyncIOScheduler(
+            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
+        rounds: dict[str, tuple[float, Callable[[], Awaitable[None]]]] = {
+            "poll": (POLL_S, self._poll),
+            "renew": (RENEW_S, lambda: self._with_database(self._attempts.renew)),
+            "survey": (SURVEY_S, lambda: self._with_database(self._survey)),
+            "maintain": (MAINTAIN_S, lambda: self._with_database(make_partitions)),
+        }
+        for name, (seconds, duty) in rounds.items():
+            scheduler.add_job(
+                self._as_job(duty), "interval", id=name, name=name, seconds=seconds, jitter=JITTER_S,
+                next_run_time=datetime.now(UTC),
+            )  # fmt: skip
+        scheduler.start()
+        return scheduler
+
+    def _as_job(self, duty: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """The duty, noted while it runs. What it raises stops the worker: APScheduler would only log it."""
+
+        async def job() -> None:
+            task = asyncio.current_task()
+            assert task is not None, "a job is a task"
+            self._jobs.add(task)
+            try:
+                await duty()
+            except asyncio.CancelledError:
+                _log.debug("stopped in the middle of a job")  # APScheduler takes it for an error
+            except Exception as error:  # noqa: BLE001  # raised again, where the worker stops for it
+                self._tasks.create_task(_raise(error), name="failed job")
+            finally:
+                self._jobs.discard(task)
+
+        return job
+
+    async def _shut_down(self, scheduler: AsyncIOScheduler) -> None:
+        """Stops the jobs, each of which can be left in the middle; APScheduler's shutdown does not wait."""
+        scheduler.pause()
+        await asyncio.sleep(0)  # what was submitted begins
+        for job in self._jobs:
+            job.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs)
+        scheduler.shutdown()
+
+    async def _poll(self) -> None:
+        self._look.set()
+
+    async def _survey(self, connection: Connection) -> None:
+        reaped = await queue.reap(connection)
+        for number, status in reaped.items():
+            _log.warning("took an analysis from a worker that was not heard of", id=number, status=status)
+        if reaped:
+            self._look.set()
+        self._metrics.waiting.set(await queue.length(connection))
+
+    # Claiming.
+
+    async def _claim_for_ever(self) -> None:
+        while True:
+            await self._look.wait()
+            self._look.clear()
+            if self._stopping:
+                return
+            await self._with_database(self._claim)
+
+    async def _claim(self, connection: Connection) -> None:
+        free = self._concurrency - len(self._attempts)
+        if free:
+            for held in await queue.claim(connection, free):
+                self._attempts.begin(held)
+
+    async def _listen(self) -> None:
+        """A NOTIFY makes the look come at once; without this connection it comes with the next poll."""
+        waits = backoff()
+        while True:
+            try:
+                async with await connect(self._url, "worker listen") as connection:
+                    await connection.execute(_LISTEN)
+                    self._look.set()
+                    waits = backoff()
+                    async for _ in connection.notifies():
+                        self._look.set()
+            except (DatabaseUnreachable, *AWAY):
+                await asyncio.sleep(next(waits))
+
+    async def _with_database(self, action: Callable[[Connection], Awaitable[None]]) -> None:
+        """Does the action if the database is there; if not, it comes round again."""
+        try:
+            async with self._database.connection() as connection:
+                await action(connection)
+        except AWAY as error:
+            if self._health.is_ready:
+                _log.warning("the database is away", reason=str(error).strip())
+            self._health.not_ready("database", str(error).strip() or "no answer")
+        else:
+            if not self._health.is_ready:
+                _log.info("the database is there")
+            self._health.ready("database")
+
+
+_LISTEN = f"LISTEN {queue.CHANNEL}"
+
+
+async def _raise(error: Exception) -> None:
+    raise error

@@ -1,0 +1,170 @@
+"""The document, its page, health and metrics; and how the API starts."""
+
+import asyncio
+import re
+import time
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+import msgspec
+import psycopg
+import pytest
+
+from query_api.app import serve
+from shared.errors import DatabaseUnreachable, DevicestatError, LocalError, SchemaTooOld
+from shared.settings import Settings
+from tests import services
+from tests.ports import free_port
+from tests.waiting import eventually
+
+OPERATIONS = {
+    "POST /devices", "GET /devices", "GET /devices/{device_id}", "POST /stats", "GET /stats/{device_id}",
+    "GET /stats/analysis/{device_id}", "POST /stats/analysis/{device_id}/async",
+    "GET /stats/analysis/requests/{request_id}", "DELETE /stats/analysis/requests/{request_id}",
+    "GET /stats/analysis/result/{device_id}", "GET /problems", "GET /problems/{name}", "GET /health/live",
+    "GET /health/ready", "GET /metrics",
+}  # fmt: skip
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+async def test_the_document_describes_every_operation(api: httpx.AsyncClient) -> None:
+    document = (await api.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    found = operations(document)
+    assert set(found) == OPERATIONS
+    for name, operation in found.items():
+        assert operation["summary"], name
+        assert all(parameter["description"] for parameter in operation.get("parameters", [])), name
+        for status, response in operation["responses"].items():
+            if status[0] in "45" and not name.endswith(("/health/ready", "/metrics", "/health/live")):
+                assert list(response["content"]) == ["application/problem+json"], (name, status)
+
+
+async def test_the_document_describes_every_field(api: httpx.AsyncClient) -> None:
+    schemas = (await api.get("/openapi.json")).json()["components"]["schemas"]
+    ours = {"NewDevice", "Device", "NewReading", "StoredReading", "AnalysisRequest", "AnalysisResult", "ProblemDetails"}
+    assert ours <= set(schemas)
+    undescribed = [
+        f"{name}.{field}"
+        for name in ours
+        for field, schema in schemas[name]["properties"].items()
+        if "description" not in schema and "$ref" not in schema
+    ]
+    assert undescribed == []
+    key = schemas["NewDevice"]["properties"]["key"]
+    assert key["pattern"].endswith("{1,128}$")
+    x = schemas["NewReading"]["properties"]["x"]
+    assert (x["minimum"], x["maximum"]) == (-1000, 1000)
+
+
+async def test_the_streams_are_documented(api: httpx.AsyncClient) -> None:
+    found = operations((await api.get("/openapi.json")).json())["GET /stats/{device_id}"]
+    content = found["responses"]["200"]["content"]
+    assert set(content) == {"application/json", "text/csv", "application/x-ndjson"}
+
+
+async def test_the_page_takes_nothing_from_elsewhere(api: httpx.AsyncClient) -> None:
+    page = await api.get("/docs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    sources = re.findall(r"""<(?:script|link|img|iframe)[^>]*?(?:src|href)=['"]([^'"]+)""", page.text)
+    assert len(sources) == 4
+    for source in sources:
+        assert urljoin("http://here/docs", source).startswith("http://here/docs/assets/")
+        asset = await api.get(source)
+        assert (asset.status_code, len(asset.content) > 500) == (200, True), source
+    assert "SwaggerUIBundle" in page.text
+    assert "StoredReading" in page.text
+
+
+async def test_requests_are_counted_by_route(api: httpx.AsyncClient, device: int) -> None:
+    await api.get(f"/stats/{device}")
+    await api.get(f"/stats/{device}/")
+    await api.get("/stats/999")
+    await api.get("/nothing/here")
+    await api.request("PROPFIND", "/devices")
+    text = (await api.get("/metrics")).text
+    counted = dict(re.findall(r"^devicestat_http_requests_total(\{.*\}) (\S+)$", text, re.MULTILINE))
+    assert counted['{method="GET",route="/stats/{device_id}",status="200"}'] == "2.0"
+    assert counted['{method="GET",route="/stats/{device_id}",status="404"}'] == "1.0"
+    assert counted['{method="GET",route="none",status="404"}'] == "1.0"
+    assert counted['{method="POST",route="/devices",status="201"}'] == "1.0"
+    assert counted['{method="other",route="none",status="405"}'] == "1.0"
+    assert 'devicestat_http_request_seconds_count{method="GET",route="/stats/{device_id}",status="200"} 2.0' in text
+
+
+async def test_health(api: httpx.AsyncClient) -> None:
+    live, ready = await api.get("/health/live"), await api.get("/health/ready")
+    assert (live.status_code, live.json()["status"]) == (200, "live")
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "parts": {"database": "ok"}})
+
+
+# The start.
+
+
+async def test_the_first_answer_comes_within_two_seconds(api_settings: Settings) -> None:
+    began = time.perf_counter()
+    async with services.api(api_settings) as api:
+        answer = await api.get("/devices")
+        took = time.perf_counter() - began
+        assert answer.status_code == 200
+    assert took < 2
+
+
+async def refusal(settings: Settings) -> DevicestatError:
+    with pytest.raises(DevicestatError) as raised:
+        async with asyncio.timeout(20):
+            await serve(settings, asyncio.Event())
+    return raised.value
+
+
+async def test_an_unreachable_database_is_named(api_settings: Settings) -> None:
+    port = free_port()
+    url = f"postgresql://someone:secret@127.0.0.1:{port}/nowhere"
+    error = await refusal(msgspec.structs.replace(api_settings, database_url=url))
+    assert isinstance(error, DatabaseUnreachable)
+    assert f"127.0.0.1:{port}/nowhere" in str(error)
+    assert "secret" not in str(error)
+
+
+async def test_an_empty_database_is_told_how_to_be_migrated(empty_database_url: str, api_settings: Settings) -> None:
+    error = await refusal(msgspec.structs.replace(api_settings, database_url=empty_database_url))
+    assert isinstance(error, SchemaTooOld)
+    assert "devicestat migrate" in str(error)
+
+
+async def test_a_taken_port_is_named(api: httpx.AsyncClient, api_settings: Settings) -> None:
+    error = await refusal(api_settings)
+    assert isinstance(error, LocalError)
+    assert str(api_settings.http_port) in str(error)
+    assert "DEVICESTAT_HTTP_PORT" in str(error)
+
+
+async def test_a_request_in_hand_is_answered_before_the_end(
+    api_settings: Settings, database: psycopg.AsyncConnection[Any]
+) -> None:
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(serve(api_settings, stop))
+        await eventually(lambda: services.is_ready(api_settings.http_port), bool)
+        async with services.client_of(api_settings.http_port) as client:
+            async with database.transaction():
+                await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
+                request = tasks.create_task(client.get("/devices"))
+                await eventually(lambda: waiting_for_a_lock(database), bool)
+                stop.set()
+            answer = await request
+        assert (answer.status_code, answer.json()) == (200, [])
+        await serving
+
+
+async def waiting_for_a_lock(database: psycopg.AsyncConnection[Any]) -> bool:
+    cursor = await database.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'devices'::regclass")
+    return await cursor.fetchone() is not None
