@@ -1,0 +1,13 @@
+"""The `devicestat` command, and all of Devicestat on one machine.
+
+- `cli` and `cli_dead_letters` parse, call and map errors; `command` is what several commands do.
+- `local` is `devicestat up`: `postgres` and `mosquitto` are the embedded servers, `supervisor` keeps the
+  `children` running, `leftovers` ends those of an `up` that was killed, and `panel` says where to look.
+- `simulate` is devices that do not exist: `waveform` is what they measure, `publisher` sends it, `api_client`
+  registers them.
+- `doctor` looks for what is wrong; `dead_letters` at what was refused.
+- `terminal` is what a person sees of it all; `mqtt_client` how all but the ingestor connect to the broker.
+- `setup.sh` is `make setup`.
+
+It may know every other package; none of them knows it.
+"""

@@ -1,0 +1,37 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench soak lock
+
+INSTALLED := .venv/installed
+
+help: ## show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 14
+
+setup: $(INSTALLED) ## make .venv with everything the project needs, and install Mosquitto if it is missing
+
+$(INSTALLED): requirements.lock pyproject.toml deploy/setup.sh
+	@sh deploy/setup.sh
+	@touch $@
+
+demo: setup ## run all of Devicestat on this machine, with simulated devices
+	@.venv/bin/devicestat up --demo
+
+test: setup ## run the tests
+	.venv/bin/pytest
+
+check: setup ## format, lint, types, import direction
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: setup ## run the benchmarks, each against a peer in the same run
+	.venv/bin/python -m tests.benchmarks
+
+soak: setup ## run the long fault tests
+	.venv/bin/pytest -m soak
+
+lock: setup ## resolve the dependencies anew; UPGRADE=--upgrade takes their latest versions
+	@.venv/bin/python -m venv .venv/lock
+	@.venv/lock/bin/pip install --quiet --disable-pip-version-check uv
+	.venv/lock/bin/uv pip compile pyproject.toml --extra local --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE) --quiet -o requirements.lock

@@ -1,0 +1,95 @@
+"""What our own commands ask of the API, as any client would."""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+import httpx
+import msgspec
+
+from shared.errors import LocalError
+
+TIMEOUT_S = 10.0
+PAGE = 1000
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A registered device: its number, and its level in the topic."""
+
+    id: int
+    key: str
+
+
+class _Count(msgspec.Struct, frozen=True):
+    count: int
+
+
+class _Analysis(msgspec.Struct, frozen=True):
+    x: _Count
+
+
+class ApiClient:
+    """The API at a base URL. What it does not answer, or answers with an error, raises LocalError."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base.rstrip("/")
+        # No proxy of the environment between programs of one machine; no connection left open between requests,
+        # which a service that stops would have to wait for.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(base_url=self.base, timeout=TIMEOUT_S, trust_env=False, limits=limits)
+
+    def is_ready(self) -> bool:
+        """Whether /health/ready says so; False as long as nobody answers."""
+        try:
+            return self._http.get("/health/ready").status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def devices(self, search: str = "") -> Iterator[Device]:
+        """The devices with that in their name or key, the oldest first."""
+        path: str | None = f"/devices?{httpx.QueryParams(search=search, limit=PAGE)}"
+        while path is not None:
+            response = self._ask("GET", path)
+            yield from msgspec.json.decode(response.content, type=list[Device])
+            path = response.links.get("next", {}).get("url")
+
+    def register(self, key: str, name: str) -> Device:
+        """Registers a device."""
+        response = self._ask("POST", "/devices", {"key": key, "name": name})
+        return msgspec.json.decode(response.content, type=Device)
+
+    def count(self, device_id: int) -> int:
+        """How many readings of the device there are."""
+        response = self._ask("GET", f"/stats/analysis/{device_id}")
+        return msgspec.json.decode(response.content, type=_Analysis).x.count
+
+    def _ask(self, method: str, path: str, body: object = None) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise LocalError(
+                f"the API at {self.base} does not answer ({error}): is `devicestat serve` running there?"
+            ) from error
+        if not response.is_success:
+            raise LocalError(
+                f"the API at {self.base} refused {method} {path} ({response.status_code}): {response.text}"
+            )
+        return response
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def base_url(host: str, port: int) -> str:
+    """Where a service of this machine that listens on the host is reached."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

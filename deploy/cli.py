@@ -1,0 +1,208 @@
+"""The `devicestat` command: it parses the command line, calls, and maps errors to exit codes.
+
+A DevicestatError becomes its message on standard error, a line for each fault, and exit code 1. What a
+command needs is imported when it runs, so that `devicestat --help` is there at once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deploy.cli_dead_letters import dead_letters
+from deploy.command import ask_database, read_settings
+from shared.errors import DevicestatError, LocalError, SettingsError
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+
+_Service = Callable[["Settings", asyncio.Event], Awaitable[None]]
+_PORT = click.IntRange(0, 65_535)
+
+
+class _Main(click.Group):
+    """A group that shows a DevicestatError for what it is: something that its reader can mend."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DevicestatError as error:
+            for line in str(error).splitlines():
+                click.secho(f"devicestat: {line}", fg="red", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="devicestat", message="%(prog)s %(version)s")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A TOML file with settings. [default: DEVICESTAT_CONFIG]",
+)
+@click.pass_context
+def main(ctx: click.Context, config: Path | None) -> None:
+    """Device telemetry on MQTT and PostgreSQL: every reading stored exactly once.
+
+    Settings come from DEVICESTAT_* environment variables, or from the file given by --config.
+    """
+    ctx.obj = config
+
+
+# Everything on one machine
+
+
+@main.command()
+@click.option("--demo", is_flag=True, help="Add simulated devices, with some hours of history.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=Path(".devicestat"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the data are, and survive a restart.",
+)
+@click.option("--http-port", type=_PORT, metavar="N", help="The API's port. [default: DEVICESTAT_HTTP_PORT, else 8000]")
+@click.option(
+    "--mqtt-port", type=click.IntRange(1, 65_535), default=1883, show_default=True, metavar="N",
+    help="The embedded broker's port.",
+)  # fmt: skip
+@click.pass_context
+def up(ctx: click.Context, *, demo: bool, data_dir: Path, http_port: int | None, mqtt_port: int) -> None:
+    """Run all of Devicestat on this machine.
+
+    PostgreSQL and Mosquitto are embedded, unless DEVICESTAT_DATABASE_URL and DEVICESTAT_MQTT_URL name others.
+    Ctrl-C stops everything.
+    """
+    import msgspec
+
+    settings = read_settings(ctx)
+    if http_port is not None:
+        settings = msgspec.structs.replace(settings, http_port=http_port)
+    try:
+        from deploy import local
+    except ModuleNotFoundError as error:
+        raise LocalError(f"`devicestat up` needs {error.name}: pip install 'devicestat[local]'") from error
+    config = ctx.find_root().obj
+    local.up(settings, local.Options(data_directory=data_dir, mqtt_port=mqtt_port, demo=demo, config=config))
+
+
+# The services
+
+
+@main.command()
+@click.pass_context
+def ingest(ctx: click.Context) -> None:
+    """Run the ingestor."""
+    settings = read_settings(ctx, "database_url", "mqtt_url")
+    from ingestor.service import ingest
+
+    _run(ingest, settings)
+
+
+@main.command()
+@click.pass_context
+def serve(ctx: click.Context) -> None:
+    """Run the query API."""
+    settings = read_settings(ctx, "database_url")
+    from query_api.app import serve
+
+    _run(serve, settings)
+
+
+@main.command()
+@click.pass_context
+def work(ctx: click.Context) -> None:
+    """Run the worker of queued analyses."""
+    settings = read_settings(ctx, "database_url")
+    from query_api.worker import work
+
+    _run(work, settings)
+
+
+def _run(service: _Service, settings: "Settings") -> None:
+    from shared.service import run
+    from shared.telemetry import configure_logging
+
+    configure_logging(settings)
+    run(partial(service, settings))
+
+
+# What one does now and then
+
+
+@main.command()
+@click.pass_context
+def migrate(ctx: click.Context) -> None:
+    """Bring the database's schema up to date."""
+    settings = read_settings(ctx, "database_url")
+    from shared.migrate import migrate, migrations
+
+    applied = ask_database(settings, migrate)
+    for migration in applied:
+        click.echo(f"applied {migration.version:04} {migration.name}")
+    click.echo(f"the schema is {'now' if applied else 'already'} at version {migrations()[-1].version}")
+
+
+@main.command()
+@click.option(
+    "--devices", type=click.IntRange(1, 100_000), default=10, show_default=True, metavar="N", help="How many."
+)
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, metavar="R",
+    help="Readings a second, of all devices together.",
+)  # fmt: skip
+@click.option("--count", type=click.IntRange(0), metavar="C", help="Stop after so many readings.")
+@click.option(
+    "--history", type=click.FloatRange(0), default=0.0, show_default=True, metavar="HOURS",
+    help="Publish first what the devices would have measured in the hours before.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed makes other signals.")
+@click.option("--api", metavar="URL", help="Where to register them. [default: from DEVICESTAT_HTTP_HOST and _PORT]")
+@click.pass_context
+def simulate(
+    ctx: click.Context,
+    *,
+    devices: int,
+    rate: float,
+    count: int | None,
+    history: float,
+    seed: int,
+    api: str | None,
+) -> None:
+    """Publish plausible readings of simulated devices."""
+    settings = read_settings(ctx, "mqtt_url")
+    from deploy import simulate
+    from deploy.api_client import base_url
+    from deploy.terminal import Terminal
+
+    plan = simulate.Plan(devices=devices, rate=rate, count=count, history_h=history, seed=seed)
+    simulate.simulate(settings, plan, api or base_url(settings.http_host, settings.http_port), Terminal())
+
+
+@main.command()
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Say what is wrong with settings, database or broker."""
+    from deploy.doctor import State, examine, report
+
+    try:
+        settings = read_settings(ctx, "database_url", "mqtt_url")
+    except SettingsError as error:
+        click.echo(report("settings", State.WRONG, error.faults))
+        ctx.exit(1)
+    findings = asyncio.run(examine(settings))
+    click.echo(report("settings", State.OK, ["all are valid"]))
+    for finding in findings:
+        click.echo(report(finding.what, finding.state, [finding.text]))
+    if any(finding.state is State.WRONG for finding in findings):
+        ctx.exit(1)
+
+
+main.add_command(dead_letters)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The commands `devicestat dead-letters list|show|replay|purge`; what they do is in `dead_letters`."""
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from deploy.command import ask_database, read_settings
+from shared.errors import LocalError
+from shared.models import Reason
+
+if TYPE_CHECKING:
+    from deploy.dead_letters import Selection
+    from shared.database import Connection
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_Answer = TypeVar("_Answer")
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Look at what was refused, put it back in, or throw it away."""
+
+
+def moment(value: str) -> datetime:
+    """A time as the options take it: ISO 8601, in UTC unless it has an offset, or 2h for so long ago."""
+    if ago := re.fullmatch(r"(\d{1,6})([mhd])", value):
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        given = datetime.fromisoformat(value)
+    except ValueError:
+        message = f"{value!r} is no time: it takes 2026-01-31T12:00, or 90m, 2h or 7d for so long ago"
+        raise click.BadParameter(message) from None
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
+
+
+_SELECTING = (
+    click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="Refused for this reason."),
+    click.option(
+        "--since",
+        type=moment,
+        metavar="TIME",
+        help="Received at 2026-01-31T12:00 (UTC), or 2h ago, or later.",
+    ),
+    click.option("--until", type=moment, metavar="TIME", help="Received at that time or earlier."),
+    click.option("--topic", metavar="FILTER", help="Published to this topic; + and # as in MQTT."),
+)
+
+
+def _selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that select dead letters."""
+    for option in reversed(_SELECTING):
+        command = option(command)
+    return command
+
+
+def _selection(options: dict[str, Any]) -> "Selection":
+    from deploy.dead_letters import Selection
+
+    return Selection(**options)
+
+
+@dead_letters.command("list")
+@_selecting
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many.")
+@click.pass_context
+def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
+    """List the newest first."""
+    from deploy.dead_letters import count, newest, table
+    from deploy.terminal import Terminal
+
+    selection = _selection(options)
+    letters = _ask(ctx, lambda connection: newest(connection, selection, limit))
+    total, _ = _ask(ctx, lambda connection: count(connection, selection))
+    terminal = Terminal()
+    if letters:
+        terminal.table(table(letters))
+    terminal.say(f"{len(letters):,} of {total:,} dead letters" if letters else "no dead letters")
+
+
+@dead_letters.command()
+@click.argument("letter_id", metavar="ID", type=int)
+@click.pass_context
+def show(ctx: click.Context, letter_id: int) -> None:
+    """Show one of them whole; a payload that is no text as a hexdump."""
+    from deploy.dead_letters import one, whole
+
+    letter = _ask(ctx, lambda connection: one(connection, letter_id))
+    if letter is None:
+        raise LocalError(f"there is no dead letter {letter_id}: `devicestat dead-letters list` shows those there are")
+    click.echo(whole(letter))
+
+
+@dead_letters.command()
+@_selecting
+@click.pass_context
+def replay(ctx: click.Context, /, **options: Any) -> None:
+    """Put them back in, the way a message takes; what is refused again stays. Safe to repeat."""
+    from deploy.dead_letters import replay
+    from deploy.terminal import Terminal
+
+    settings = read_settings(ctx, "database_url")
+    terminal = Terminal()
+    for line in _ask(ctx, lambda connection: replay(connection, settings, _selection(options), terminal)):
+        terminal.say(line)
+
+
+@dead_letters.command()
+@_selecting
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.pass_context
+def purge(ctx: click.Context, /, *, yes: bool, **options: Any) -> None:
+    """Delete them for good."""
+    from deploy.dead_letters import count, purge
+
+    selection = _selection(options)
+    total, newest_id = _ask(ctx, lambda connection: count(connection, selection))
+    if newest_id is None:
+        click.echo("no dead letters")
+        return
+    if not yes:
+        click.confirm(f"Delete {total:,} dead letters for good?", abort=True)
+    deleted = _ask(ctx, lambda connection: purge(connection, selection, newest_id))
+    click.echo(f"deleted {deleted:,} dead letters")
+
+
+def _ask(ctx: click.Context, ask: Callable[["Connection"], Awaitable[_Answer]]) -> _Answer:
+    settings = read_settings(ctx, "database_url")
+    from shared.migrate import check_schema
+
+    async def asking(connection: "Connection") -> _Answer:
+        await check_schema(connection)
+        return await ask(connection)
+
+    return ask_database(settings, asking)

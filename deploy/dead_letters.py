@@ -1,0 +1,173 @@
+"""`devicestat dead-letters`: what the ingestor refused, looked at, put back in, or thrown away."""
+
+import re
+from collections import Counter
+from datetime import datetime
+
+import msgspec
+from psycopg.rows import class_row
+from rich.table import Table
+from rich.text import Text
+
+from deploy.terminal import Terminal, printable
+from ingestor.replay import Replay
+from shared.database import Connection
+from shared.readings import prepare
+from shared.settings import Settings
+
+HEXDUMP_WIDTH = 16
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dead letters: those that fit everything that is given. `topic` may hold MQTT's wildcards."""
+
+    reason: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    topic: str | None = None
+
+
+class Letter(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of dead_letters."""
+
+    id: int
+    received_at: datetime
+    topic: str
+    content_type: str | None
+    payload: bytes
+    reason: str
+    detail: str
+
+
+_WHERE = """
+    WHERE (%(reason)s::text IS NULL OR reason = %(reason)s)
+      AND (%(since)s::timestamptz IS NULL OR received_at >= %(since)s)
+      AND (%(until)s::timestamptz IS NULL OR received_at <= %(until)s)
+      AND (%(topic)s::text IS NULL OR topic ~ %(topic)s)
+"""
+_COUNT = "SELECT count(*), max(id) FROM dead_letters" + _WHERE  # noqa: S608  # constants, all of it
+
+
+async def count(connection: Connection, selection: Selection) -> tuple[int, int | None]:
+    """How many there are, and the newest one's number."""
+    row = await (await connection.execute(_COUNT, _parameters(selection))).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+_SELECT = "SELECT id, received_at, topic, content_type, payload, reason, detail FROM dead_letters"
+_NEWEST = _SELECT + _WHERE + "ORDER BY received_at DESC, id DESC LIMIT %(limit)s"
+
+
+async def newest(connection: Connection, selection: Selection, limit: int) -> list[Letter]:
+    """The newest first."""
+    async with connection.cursor(row_factory=class_row(Letter)) as cursor:
+        await cursor.execute(_NEWEST, {**_parameters(selection), "limit": limit})
+        return await cursor.fetchall()
+
+
+_ONE = _SELECT + " WHERE id = %s"
+
+
+async def one(connection: Connection, letter_id: int) -> Letter | None:
+    """The dead letter with the number."""
+    async with connection.cursor(row_factory=class_row(Letter)) as cursor:
+        await cursor.execute(_ONE, [letter_id])
+        return await cursor.fetchone()
+
+
+_PURGE = "DELETE FROM dead_letters" + _WHERE + "AND id <= %(newest)s"  # noqa: S608
+
+
+async def purge(connection: Connection, selection: Selection, newest_id: int) -> int:
+    """Deletes those up to the number, and says how many: what has come since was not asked about."""
+    cursor = await connection.execute(_PURGE, {**_parameters(selection), "newest": newest_id})
+    return cursor.rowcount
+
+
+_NUMBERS = "SELECT id FROM dead_letters" + _WHERE + "ORDER BY id"  # noqa: S608
+
+
+async def replay(connection: Connection, settings: Settings, selection: Selection, terminal: Terminal) -> list[str]:
+    """Replays them, the oldest first, showing progress; returns what became of them, in lines to read."""
+    numbers = [row[0] for row in await (await connection.execute(_NUMBERS, _parameters(selection))).fetchall()]
+    await prepare(connection)
+    replays = Replay(settings, connection)
+    totals: Counter[str] = Counter()
+    for number in terminal.progress(numbers, "replaying"):
+        became = await replays.replay(number)
+        if became is None:
+            totals["gone, replayed or purged by someone else"] += 1
+            continue
+        totals["readings stored"] += became.stored
+        totals["readings that were there already"] += became.duplicates
+        totals[f"readings refused again: {became.reason}"] += became.refused
+    return [f"{len(numbers):,} dead letters", *(f"{count:,} {what}" for what, count in totals.items() if count)]
+
+
+def _parameters(selection: Selection) -> dict[str, object]:
+    topic = None if selection.topic is None else topic_pattern(selection.topic)
+    return {**msgspec.structs.asdict(selection), "topic": topic}
+
+
+def topic_pattern(topic_filter: str) -> str:
+    """The topic filter as a regular expression: + is any one level, # at the end all that follow."""
+    levels = topic_filter.split("/")
+    rest = levels[-1] == "#"
+    pattern = "/".join("[^/]*" if level == "+" else re.escape(level) for level in levels[: -1 if rest else None])
+    if not rest:
+        return f"^{pattern}$"
+    return f"^{pattern}(/.*)?$" if pattern else "^.*$"  # MQTT-4.7.1-2: a/# is also a
+
+
+def table(letters: list[Letter]) -> Table:
+    """The list, a line each."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("id", "received", "reason"):
+        shown.add_column(column, no_wrap=True)
+    for column in ("topic", "bytes", "detail"):
+        shown.add_column(column, overflow="fold")
+    for letter in letters:
+        fields = (
+            str(letter.id),
+            f"{letter.received_at:%Y-%m-%d %H:%M:%S}",
+            letter.reason,
+            letter.topic,
+            str(len(letter.payload)),
+            letter.detail,
+        )
+        shown.add_row(*(Text(printable(field)) for field in fields))
+    return shown
+
+
+def whole(letter: Letter) -> str:
+    """All of one dead letter: its fields, then the payload as text or, if it is none, as a hexdump."""
+    fields = (
+        ("id", str(letter.id)),
+        ("received", letter.received_at.isoformat()),
+        ("reason", letter.reason),
+        ("detail", letter.detail),
+        ("topic", letter.topic),
+        ("content type", letter.content_type or "none"),
+        ("payload", f"{len(letter.payload):,} bytes"),
+    )
+    head = "\n".join(f"{name:<13} {printable(value)}" for name, value in fields)
+    return f"{head}\n\n{_readable(letter.payload)}"
+
+
+def _readable(payload: bytes) -> str:
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return hexdump(payload)
+    return text if printable(text) == text else hexdump(payload)
+
+
+def hexdump(data: bytes) -> str:
+    """Sixteen bytes a line: where, in hexadecimal, and the printable ASCII of them."""
+    lines = []
+    for start in range(0, len(data), HEXDUMP_WIDTH):
+        part = data[start : start + HEXDUMP_WIDTH]
+        text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part)
+        lines.append(f"{start:08x}  {part.hex(' '):<{HEXDUMP_WIDTH * 3 - 1}}  |{text}|")
+    return "\n".join(lines)

@@ -1,0 +1,199 @@
+"""`devicestat up`: all of Devicestat on this machine, started by one command.
+
+In this order, and stopped in the other: PostgreSQL and Mosquitto (unless settings name others), the schema,
+then ingestor, API and worker, then the simulated devices of `--demo`. Each is a child process under the
+`supervisor`; the data directory is held by a lock, and what a killed `up` left running is ended first.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from deploy.api_client import ApiClient, base_url
+from deploy.children import EmbeddedServer, Program, make_directory
+from deploy.leftovers import ChildrenFile, locked
+from deploy.mosquitto import HOST as MQTT_HOST
+from deploy.mosquitto import EmbeddedMosquitto
+from deploy.panel import panel_lines
+from deploy.postgres import EmbeddedPostgres
+from deploy.simulate import KEY_PREFIX
+from deploy.supervisor import Supervisor
+from deploy.terminal import Terminal
+from shared.database import connect
+from shared.errors import LocalError
+from shared.migrate import migrate
+from shared.service import listen
+from shared.settings import CONFIG, PREFIX, Settings, parse_mqtt_url
+
+DEMO_DEVICES = 10
+DEMO_RATE = 20.0
+DEMO_HISTORY_H = 6.0
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line of `up` says."""
+
+    data_directory: Path
+    mqtt_port: int
+    demo: bool
+    config: Path | None
+
+
+def up(settings: Settings, options: Options) -> None:
+    """Runs until SIGINT or SIGTERM, then stops everything. Raises DevicestatError."""
+    directory = options.data_directory.absolute()
+    make_directory(directory)
+    terminal = Terminal()
+    with locked(directory):
+        children = ChildrenFile(directory)
+        children.end_leftovers(terminal.say)
+        settings = _with_free_port(settings)
+        _check_ports(settings, options)
+        asyncio.run(_Up(settings, options, children, terminal).run())
+
+
+def _with_free_port(settings: Settings) -> Settings:
+    # Port 0 is a free one, which must be known here to be shown.
+    if settings.http_port != 0:
+        return settings
+    with socket.create_server((settings.http_host, 0)) as probe:
+        return msgspec.structs.replace(settings, http_port=probe.getsockname()[1])
+
+
+def _check_ports(settings: Settings, options: Options) -> None:
+    """Raises LocalError, naming the setting, if a port is taken; before anything is started."""
+    wanted = [
+        (settings.http_host, settings.http_port, "--http-port"),
+        (settings.http_host, settings.ingestor_metrics_port, "DEVICESTAT_INGESTOR_METRICS_PORT"),
+        (settings.http_host, settings.worker_metrics_port, "DEVICESTAT_WORKER_METRICS_PORT"),
+    ]
+    if settings.mqtt_url is None:
+        wanted.append((MQTT_HOST, options.mqtt_port, "--mqtt-port"))
+    with ExitStack() as held:  # all at once, so that two of them cannot be the same
+        for host, port, setting in wanted:
+            if port != 0:
+                held.enter_context(listen(host, port, setting)).listen()
+
+
+class _Up:
+    """The parts, started one after the other."""
+
+    def __init__(self, settings: Settings, options: Options, children: ChildrenFile, terminal: Terminal) -> None:
+        self._settings = settings
+        self._options = options
+        self._children = children
+        self._terminal = terminal
+        self._directory = options.data_directory.absolute()
+
+    async def run(self) -> None:
+        """Starts everything, and stops it at a signal or when a part cannot be started."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal, stop)
+        async with Supervisor(self._children, self._terminal.line) as supervisor:
+            running = asyncio.create_task(self._run(supervisor), name="up")
+            stopping = asyncio.create_task(stop.wait(), name="stop")
+            await asyncio.wait({running, stopping}, return_when="FIRST_COMPLETED")
+            for task in (running, stopping):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+        self._terminal.say("all stopped")
+
+    def _on_signal(self, stop: asyncio.Event) -> None:
+        again = stop.is_set()
+        self._terminal.say("still stopping: one moment" if again else "stopping")
+        stop.set()
+
+    async def _run(self, supervisor: Supervisor) -> None:
+        environment = await self._start_servers(supervisor)
+        await supervisor.start(*self._services(environment))
+        api = ApiClient(base_url(self._settings.http_host, self._settings.http_port))
+        if self._options.demo:
+            await supervisor.start(_devices(environment, api))
+        await self._show_panel(api, environment)
+        await supervisor.watch()
+
+    async def _show_panel(self, api: ApiClient, environment: Mapping[str, str]) -> None:
+        device = await asyncio.to_thread(lambda: next(api.devices(), None))
+        broker = parse_mqtt_url(environment[f"{PREFIX}MQTT_URL"])
+        embedded = [name for name in ("database_url", "mqtt_url") if getattr(self._settings, name) is None]
+        exports = {PREFIX + name.upper(): environment[PREFIX + name.upper()] for name in embedded}
+        lines = panel_lines(api.base, broker, device, demo=self._options.demo, exports=exports)
+        self._terminal.panel("Devicestat is ready", lines)
+
+    async def _start_servers(self, supervisor: Supervisor) -> Mapping[str, str]:
+        """PostgreSQL with the schema, and the broker; returns the environment of the services."""
+        database_url, mqtt_url = self._settings.database_url, self._settings.mqtt_url
+        if database_url is None:
+            postgres = EmbeddedPostgres(self._directory / "postgres")
+            await self._start_server(supervisor, postgres)
+            database_url = postgres.url
+        await self._migrate(database_url)
+        if mqtt_url is None:
+            mosquitto = EmbeddedMosquitto(self._directory / "mosquitto", self._options.mqtt_port)
+            await self._start_server(supervisor, mosquitto)
+            mqtt_url = mosquitto.url
+        return self._environment(database_url, mqtt_url)
+
+    async def _start_server(self, supervisor: Supervisor, server: EmbeddedServer) -> None:
+        await asyncio.to_thread(server.prepare)
+        await supervisor.start(server.program)
+        await asyncio.to_thread(server.complete)
+
+    async def _migrate(self, url: str) -> None:
+        async with await connect(url, "up") as connection:
+            for migration in await migrate(connection):
+                self._terminal.say(f"schema: applied {migration.version:04} {migration.name}")
+
+    def _environment(self, database_url: str, mqtt_url: str) -> dict[str, str]:
+        own = {
+            "DATABASE_URL": database_url,
+            "MQTT_URL": mqtt_url,
+            "HTTP_PORT": str(self._settings.http_port),
+            "LOG_FORMAT": self._settings.log_format or "console",
+        }
+        environment = {**os.environ, **{f"{PREFIX}{name}": value for name, value in own.items()}}
+        if self._options.config is not None:
+            environment[CONFIG] = str(self._options.config.absolute())
+        return {**environment, "PYTHONUNBUFFERED": "1"}
+
+    def _services(self, environment: Mapping[str, str]) -> Iterator[Program]:
+        for name, command, port in (
+            ("ingestor", "ingest", self._settings.ingestor_metrics_port),
+            ("api", "serve", self._settings.http_port),
+            ("worker", "work", self._settings.worker_metrics_port),
+        ):
+            # Without a port for its health, a service counts as ready once it was started.
+            health = ApiClient(base_url(self._settings.http_host, port)).is_ready if port else lambda: True
+            yield _own_command(name, (command,), environment, health)
+
+
+def _devices(environment: Mapping[str, str], api: ApiClient) -> Program:
+    """The simulated devices; ready when the first of them has readings."""
+
+    def has_readings() -> bool:
+        with contextlib.suppress(LocalError):
+            first = next((device for device in api.devices(KEY_PREFIX) if device.key == f"{KEY_PREFIX}1"), None)
+            return first is not None and api.count(first.id) > 0
+        return False
+
+    numbers = ("--devices", str(DEMO_DEVICES), "--rate", str(DEMO_RATE), "--history", str(DEMO_HISTORY_H))
+    return _own_command("devices", ("simulate", *numbers), environment, has_readings)
+
+
+def _own_command(
+    name: str, arguments: tuple[str, ...], environment: Mapping[str, str], ready: Callable[[], bool]
+) -> Program:
+    # -P: a folder named `shared` where the command is started must not stand for our package.
+    argv = (sys.executable, "-P", "-m", "deploy.cli", *arguments)
+    return Program(name=name, argv=argv, environment=environment, ready=ready)

@@ -1,0 +1,50 @@
+"""What `devicestat up` prints when all is ready: where to look, and three lines to paste."""
+
+import shlex
+from collections.abc import Mapping
+
+from deploy.api_client import Device
+from shared.settings import MqttAddress
+
+
+def panel_lines(
+    api: str, broker: MqttAddress, device: Device | None, *, demo: bool, exports: Mapping[str, str]
+) -> list[str]:
+    """The lines for a database whose first device is the one given.
+
+    `exports`: the settings that other commands need to work with the same servers.
+    """
+    others = " ".join(f"{name}={shlex.quote(value)}" for name, value in exports.items())
+    scheme = "mqtts" if broker.tls else "mqtt"
+    address = f"mqtt+unix://{broker.unix_socket}" if broker.unix_socket else f"{scheme}://{broker}"
+    return [
+        "",
+        f"  API and its documentation   {api}/docs",
+        f"  Metrics                     {api}/metrics",
+        f"  MQTT                        {address}, topic devices/<key>/stats",
+        *([f"  For other commands          export {others}"] if others else []),
+        "",
+        *(_look(api, device) if demo and device else _publish(api, broker, device)),
+        "",
+        "  Ctrl-C stops everything; the data stay.",
+    ]
+
+
+def _look(api: str, device: Device) -> list[str]:
+    return [
+        f"curl '{api}/devices'",
+        f"curl '{api}/stats/{device.id}?limit=5'",
+        f"curl '{api}/stats/analysis/{device.id}'",
+    ]
+
+
+def _publish(api: str, broker: MqttAddress, device: Device | None) -> list[str]:
+    register = f"""curl -H 'Content-Type: application/json' -d '{{"name": "Boiler"}}' '{api}/devices'"""
+    device = device or Device(id=1, key="1")
+    topic = shlex.quote(f"devices/{device.key}/stats")
+    where = f"--unix {shlex.quote(broker.unix_socket)}" if broker.unix_socket else f"-h {broker.host} -p {broker.port}"
+    return [
+        register,
+        f"""mosquitto_pub {where} -q 1 -t {topic} -m '{{"x": 1.5, "y": -2, "z": 3}}'""",
+        f"curl '{api}/stats/analysis/{device.id}'",
+    ]

@@ -1,0 +1,100 @@
+#!/bin/sh
+# `make setup`: whatever Devicestat needs on this machine. Safe to run again; it says what it installs.
+#
+# From the system's packages, if they are missing: Mosquitto with its clients, curl, and on Debian and Ubuntu
+# Python's venv module.
+# Into .venv: the packages of requirements.lock, each with its hash, and the project itself.
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+# Debian has /usr/sbin in root's PATH alone.
+have() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v "$1" >/dev/null; }
+
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
+        if new_enough "$name"; then
+            echo "$name"
+            return
+        fi
+    done
+    fail "Python 3.11 or later is needed, and there is none in PATH." \
+        "Debian, Ubuntu: apt-get install python3 python3-venv. macOS: brew install python"
+}
+
+# apt_install PACKAGE...: as root or through sudo; fails where neither is possible.
+apt_install() {
+    if [ "$(id -u)" -eq 0 ]; then
+        as_root=""
+    elif have sudo; then
+        as_root="sudo"
+    else
+        fail "run as root: apt-get install $*"
+    fi
+    say "installing from the system's packages: $*"
+    $as_root apt-get update -qq
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+        fail "apt-get could not install $*: install it by hand, then run make setup again"
+}
+
+install_missing_programs() {
+    new_service=""
+    set --
+    if ! have mosquitto; then
+        new_service=yes
+        set -- mosquitto
+    fi
+    have mosquitto_pub || set -- "$@" mosquitto-clients
+    have curl || set -- "$@" curl
+    [ $# -gt 0 ] || return 0
+    if have apt-get; then
+        apt_install "$@"
+        if [ "$new_service" ]; then stop_new_service; fi
+    elif have brew; then
+        say "installing with Homebrew: mosquitto"
+        brew install --quiet mosquitto
+    else
+        fail "missing: $*. Install what your system calls these packages, then run make setup again"
+    fi
+}
+
+# The package has started a broker on port 1883, where `devicestat up` wants to run its own.
+stop_new_service() {
+    if [ -d /run/systemd/system ] && systemctl is-active --quiet mosquitto; then
+        say "stopping and disabling the mosquitto service that this installation has started"
+        $as_root systemctl disable --quiet --now mosquitto
+    elif [ -x /etc/init.d/mosquitto ] && /etc/init.d/mosquitto status >/dev/null 2>&1; then
+        say "stopping the mosquitto service that this installation has started"
+        $as_root /etc/init.d/mosquitto stop >/dev/null
+    fi
+}
+
+make_venv() {
+    if [ -x .venv/bin/pip ] && new_enough .venv/bin/python; then
+        return
+    fi
+    python=$(find_python)
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        have apt-get || fail "$python has no venv module: install it, then run make setup again"
+        apt_install python3-venv
+        "$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install "$("$python" -c \
+            'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+    fi
+    say "making .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv
+}
+
+install_missing_programs
+make_venv
+say "installing Python packages into .venv"
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+.venv/bin/pip install --quiet --require-hashes -r requirements.lock
+.venv/bin/pip install --quiet --no-deps --no-build-isolation -e .
+say "done"

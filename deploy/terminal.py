@@ -1,0 +1,79 @@
+"""What the commands show a person: lines of the running parts, tables, the panel of `up`.
+
+What devices have sent is shown too, so nothing goes to the terminal before its control characters are made
+visible: an escape sequence in a payload is shown, not obeyed.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+COLOURS = {
+    "postgres": "blue",
+    "mosquitto": "magenta",
+    "ingestor": "green",
+    "api": "cyan",
+    "worker": "yellow",
+    "devices": "bright_black",
+}
+RULE_WIDTH = 78
+UNFOLDED = 10_000
+_Item = TypeVar("_Item")
+NAME_WIDTH = max(map(len, COLOURS))
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, or not show, as escapes; line ends and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+class Terminal:
+    """Standard output."""
+
+    def __init__(self) -> None:
+        # What goes into a pipe or a file is not folded: a line there is for grep.
+        self._console = _Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)
+
+    def line(self, name: str, line: str) -> None:
+        """A line of one of the parts, behind its name."""
+        name_part = Text(f"{name:<{NAME_WIDTH}} │ ", style=COLOURS.get(name, "bold"))
+        self._print(name_part + Text(printable(line)))
+
+    def say(self, line: str) -> None:
+        """A line of the command's own."""
+        self._print(Text(printable(line), style="bold"))
+
+    def table(self, table: Table) -> None:
+        """A table."""
+        self._console.print(table)
+
+    def progress(self, items: Sequence[_Item], doing: str) -> Iterator[_Item]:
+        """The items, one after the other, with a bar on standard error that shows how far it is."""
+        yield from track(items, doing, console=Console(stderr=True), disable=not sys.stderr.isatty())
+
+    def panel(self, title: str, lines: Sequence[str]) -> None:
+        """Some lines, framed above and below but not at the sides: a line can be copied as it stands."""
+        self._print(Text(f"── {title} ".ljust(RULE_WIDTH, "─"), style="green"))
+        for line in lines:
+            self._print(Text(line))
+        self._print(Text("─" * RULE_WIDTH, style="green"))
+
+    def _print(self, text: Text) -> None:
+        try:
+            self._console.print(text, soft_wrap=True)
+        except OSError:  # the terminal is gone
+            self._console.on_broken_pipe()
+
+
+class _Console(Console):
+    """Goes quiet when nobody reads any more, where rich would exit: `up` has children to stop first."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,83 @@
+"""What a simulated device measures: the vibration of a machine, as a pure function of device and time.
+
+Each axis is the sum of
+- an offset (gravity on z) and a slow drift over the day, as the machine hall warms up and cools down;
+- the machine's turning and its harmonics, each axis with its own phase, harder in the hours of work;
+- now and then a shock that dies away within minutes;
+- a little noise.
+The same seed, device and moment give the same reading, on every machine.
+"""
+
+import hashlib
+import math
+import struct
+
+import msgspec
+
+DAY_S = 86_400.0
+GRAVITY = 9.81
+TURNS_PER_S = (0.01, 0.05)
+"""A slow machine, so that readings seconds apart show how it turns."""
+HARMONICS = (1.0, 0.45, 0.2)
+"""Amplitude of the turning frequency and of its multiples."""
+SHOCK_SLOT_S = 900.0
+SHOCK_PROBABILITY = 0.3
+"""Of one shock in each slot."""
+SHOCK_DECAY_S = 40.0
+NOISE = 0.15
+_HASH_RANGE = 2**64
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The three axes at one moment, in m/s², rounded as a sensor of 16 bits would."""
+
+    x: float
+    y: float
+    z: float
+
+
+def sample(seed: int, device: int, moment: float) -> Sample:
+    """What the device measures at the moment, in seconds since 1970."""
+    axes = (_axis(seed, device, axis, moment) for axis in range(3))
+    return Sample(*(round(value, 3) for value in axes))
+
+
+def _axis(seed: int, device: int, axis: int, moment: float) -> float:
+    def trait(name: str, low: float, high: float) -> float:
+        return low + (high - low) * _uniform(seed, device, axis, name)
+
+    offset = GRAVITY if axis == 2 else 0.0
+    drift = trait("drift", 0.2, 1.0) * math.sin(math.tau * (moment / DAY_S + trait("drift phase", 0, 1)))
+    strength = trait("strength", 1.0, 4.0) * _load(moment)
+    vibration = strength * _turning(seed, device, trait("phase", 0, math.tau), moment)
+    noise = NOISE * trait(f"noise at {moment}", -1, 1)
+    return offset + drift + vibration + _shock(seed, device, axis, moment) + noise
+
+
+def _turning(seed: int, device: int, phase: float, moment: float) -> float:
+    low, high = TURNS_PER_S
+    angle = math.tau * (low + (high - low) * _uniform(seed, device, "turns")) * moment + phase
+    return sum(part * math.sin(multiple * angle) for multiple, part in enumerate(HARMONICS, start=1))
+
+
+def _load(moment: float) -> float:
+    """How hard the machine works: fully about noon UTC, at a third of it about midnight."""
+    return 2 / 3 - 1 / 3 * math.cos(math.tau * moment / DAY_S)
+
+
+def _shock(seed: int, device: int, axis: int, moment: float) -> float:
+    slot, within = divmod(moment, SHOCK_SLOT_S)
+    if _uniform(seed, device, int(slot), "shock") >= SHOCK_PROBABILITY:
+        return 0.0
+    since = within - SHOCK_SLOT_S / 2 * _uniform(seed, device, int(slot), "shock at")
+    if since < 0:
+        return 0.0
+    force = 20 + 60 * _uniform(seed, device, int(slot), "shock force")
+    direction = 2 * _uniform(seed, device, int(slot), axis, "shock direction") - 1
+    return force * direction * math.exp(-since / SHOCK_DECAY_S)
+
+
+def _uniform(*of: object) -> float:
+    """A number from 0 up to 1 that depends on the arguments alone, and looks drawn at random."""
+    digest = hashlib.blake2b(repr(of).encode(), digest_size=8).digest()
+    return float(struct.unpack(">Q", digest)[0]) / _HASH_RANGE

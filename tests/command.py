@@ -1,0 +1,132 @@
+"""The `devicestat` command, as a process of its own; and `devicestat up`, as one that stays."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.ports import free_port
+from tests.waiting import eventually
+
+TIMEOUT_S = 60.0
+STARTED_WITHIN_S = 60.0
+STOPPED_WITHIN_S = 60.0
+
+
+def argv(*arguments: object) -> list[str]:
+    """The command line of a devicestat command."""
+    return [sys.executable, "-P", "-m", "deploy.cli", *map(str, arguments)]
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's environment, with these settings of devicestat and no others."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEVICESTAT_")}
+    return inherited | {f"DEVICESTAT_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def run(
+    *arguments: object, typed: str = "", cwd: Path | None = None, **settings: object
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        argv(*arguments),
+        env=environment(**settings),
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=cwd,
+        check=False,
+    )
+
+
+async def arun(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+    """`run`, beside the event loop."""
+    return await asyncio.to_thread(run, *arguments, **settings)  # type: ignore[arg-type]
+
+
+class Up:
+    """A running `devicestat up` and what it has said so far."""
+
+    def __init__(self, directory: Path, *options: str, **settings: object) -> None:
+        self.directory = directory
+        self.http_port, self.mqtt_port = free_port(), free_port()
+        self.lines: list[str] = []
+        self._options = options
+        self._settings = {"ingestor_metrics_port": free_port(), "worker_metrics_port": free_port(), **settings}
+
+    @property
+    def arguments(self) -> list[object]:
+        ports = ("--http-port", self.http_port, "--mqtt-port", self.mqtt_port)
+        return ["up", "--data-dir", self.directory, *ports, *self._options]
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return self._settings
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            *argv(*self.arguments),
+            env=environment(**self._settings),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        self._reading = asyncio.create_task(self._read(), name="read what up says")
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(line.decode().rstrip("\n"))
+
+    async def says(self, pattern: str, after: int = 0) -> str:
+        """The first line that fits, once it is there."""
+
+        async def look() -> str | None:
+            assert not self._reading.done() or any(re.search(pattern, line) for line in self.lines), self.lines
+            return next((line for line in self.lines[after:] if re.search(pattern, line)), None)
+
+        try:
+            return await eventually(look, bool, STARTED_WITHIN_S) or ""
+        except AssertionError:
+            raise AssertionError(f"never said {pattern!r}:\n" + "\n".join(self.lines)) from None
+
+    async def ready(self) -> None:
+        await self.says("Devicestat is ready")
+        await self.says("^─+$")
+
+    def children(self) -> dict[str, int]:
+        """The running parts and their process ids, in the order of their start."""
+        return {child["name"]: child["pid"] for child in json.loads((self.directory / "children.json").read_bytes())}
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(STOPPED_WITHIN_S):
+            await self._reading
+            return await self.process.wait()
+
+    @property
+    def api(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.http_port}", trust_env=False)
+
+
+@asynccontextmanager
+async def running_up(up: Up) -> AsyncIterator[Up]:
+    """An `up` that is ready, and stopped at the end of the block if it still runs."""
+    await up.start()
+    try:
+        await up.ready()
+        yield up
+    finally:
+        if up.process.returncode is None:
+            await up.stop()

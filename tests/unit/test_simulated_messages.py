@@ -1,0 +1,63 @@
+"""What the simulated devices are going to publish, as plain data."""
+
+import itertools
+import json
+
+from deploy.simulate import HISTORY_MESSAGE, HISTORY_STEP_S, Plan, history, live
+from ingestor.decode import Measurement, decode
+from shared.models import SECOND
+
+NOW = 1_767_268_801.5
+TOPICS = ["devices/sim-1/stats", "devices/sim-2/stats"]
+
+
+def test_devices_take_turns_at_the_rate() -> None:
+    plan = Plan(devices=2, rate=4)
+    messages = list(itertools.islice(live(plan, TOPICS, NOW), 5))
+    assert [due - NOW for due, _ in messages] == [0, 0.25, 0.5, 0.75, 1]
+    assert [message.topic for _, message in messages] == [*TOPICS, *TOPICS, TOPICS[0]]
+    assert [json.loads(message.payload)["timestamp"] for _, message in messages] == [due for due, _ in messages]
+
+
+def test_the_count_is_of_readings() -> None:
+    assert len(list(live(Plan(devices=2, rate=1, count=7), TOPICS, NOW))) == 7
+    assert not list(live(Plan(devices=2, rate=1, count=0), TOPICS, NOW))
+
+
+def test_history_covers_the_hours_before_now_for_each_device() -> None:
+    plan = Plan(devices=2, rate=1, history_h=3)
+    messages = list(history(plan, TOPICS, NOW))
+    for topic in TOPICS:
+        moments = [
+            reading["timestamp"]
+            for message in messages
+            if message.topic == topic
+            for reading in json.loads(message.payload)
+        ]
+        assert len(moments) == 3 * 3600 // HISTORY_STEP_S
+        assert moments == sorted(set(moments))
+        assert NOW - 3 * 3600 <= moments[0] <= moments[-1] <= NOW
+    assert max(message.readings for message in messages) == HISTORY_MESSAGE
+
+
+def test_history_that_is_told_again_says_the_same() -> None:
+    """So that a second start adds only what is new: the rest is stored already."""
+    plan = Plan(devices=1, rate=1, history_h=1)
+
+    def told(now: float) -> dict[float, str]:
+        readings = itertools.chain(*(json.loads(m.payload) for m in history(plan, TOPICS[:1], now)))
+        return {reading["timestamp"]: json.dumps(reading) for reading in readings}
+
+    earlier, later = told(NOW), told(NOW + 1000)
+    common = earlier.keys() & later.keys()
+    assert len(common) == len(earlier) - 100
+    assert all(earlier[moment] == later[moment] for moment in common)
+
+
+def test_the_ingestor_takes_all_of_it() -> None:
+    plan = Plan(devices=2, rate=10, count=20, history_h=2)
+    messages = [*history(plan, TOPICS, NOW), *(message for _, message in live(plan, TOPICS, NOW))]
+    for message in messages:
+        decoded = decode(message.payload, None, int(NOW * SECOND))
+        assert len(decoded) == message.readings
+        assert all(isinstance(result, Measurement) for result in decoded)

@@ -1,0 +1,191 @@
+"""Programs are kept running, named when they end, and stopped in reverse order; here with small ones."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy import supervisor as supervisor_module
+from deploy.children import Program
+from deploy.leftovers import ChildrenFile, locked
+from deploy.supervisor import Supervisor
+from shared.errors import LocalError
+
+# Says its name, is ready once its file is there, and says when it is asked to stop.
+SCRIPT = """
+import pathlib, signal, sys
+name, ready = sys.argv[1], pathlib.Path(sys.argv[2])
+def stop(*_):
+    print(name, "stops", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+ready.touch()
+print(name, "runs", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+class Lines:
+    """What was said, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, str]] = []
+        self._changed = asyncio.Event()
+
+    def say(self, name: str, line: str) -> None:
+        self.all.append((name, line))
+        self._changed.set()
+
+    async def until(self, name: str, part: str, times: int = 1) -> None:
+        async with asyncio.timeout(20):
+            while sum(1 for who, line in self.all if who == name and part in line) < times:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@pytest.fixture
+def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_S", 0.05)
+
+
+@pytest.fixture
+def children(tmp_path: Path) -> ChildrenFile:
+    return ChildrenFile(tmp_path)
+
+
+def program(directory: Path, name: str, script: str = SCRIPT, **others: object) -> Program:
+    ready = directory / f"{name} is ready"
+    argv = (sys.executable, "-c", script, name, str(ready))
+    return Program(name=name, argv=argv, ready=ready.exists, **others)  # type: ignore[arg-type]
+
+
+def pids(directory: Path) -> list[int]:
+    return [child.pid for child in ChildrenFile(directory)._read()]
+
+
+async def test_programs_stop_in_reverse_order(tmp_path: Path, children: ChildrenFile) -> None:
+    lines = Lines()
+    async with Supervisor(children, lines.say) as supervisor:
+        for name in ("first", "second", "third"):
+            await supervisor.start(program(tmp_path, name))
+        running = pids(tmp_path)
+    said = [line for _, line in lines.all]
+    assert said[-3:] == ["third stops", "second stops", "first stops"]
+    assert len(running) == 3
+    assert not any(psutil.pid_exists(pid) for pid in running)
+    assert pids(tmp_path) == []
+
+
+@pytest.mark.usefixtures("quick_pauses")
+async def test_one_that_dies_is_named_and_started_again(tmp_path: Path, children: ChildrenFile) -> None:
+    lines = Lines()
+    async with Supervisor(children, lines.say) as supervisor:
+        await supervisor.start(program(tmp_path, "one"), program(tmp_path, "other"))
+        await lines.until("one", "runs")
+        for times in range(1, 4):
+            victim = next(child for child in children._read() if child.name == "one")
+            os.kill(victim.pid, signal.SIGKILL)
+            await lines.until("one", "was ended by SIGKILL: it is started again in", times)
+            await lines.until("one", "one runs", times + 1)
+            await lines.until("one", "is ready again", times)
+    assert not any("ended by" in line for name, line in lines.all if name == "other")
+
+
+async def test_one_that_ends_before_it_is_ready_fails_the_start(tmp_path: Path, children: ChildrenFile) -> None:
+    lines = Lines()
+    broken = program(tmp_path, "broken", "print('no luck'); raise SystemExit(3)")
+    async with Supervisor(children, lines.say) as supervisor:
+        await supervisor.start(program(tmp_path, "sound"))
+        with pytest.raises(LocalError, match="broken ended with exit code 3 before it was ready"):
+            await supervisor.start(broken)
+    assert ("broken", "no luck") in lines.all
+    assert lines.all[-1] == ("sound", "sound stops")
+
+
+async def test_one_that_is_never_ready_fails_the_start(tmp_path: Path, children: ChildrenFile) -> None:
+    slow = program(tmp_path, "slow", "import time; time.sleep(60)", start_timeout_s=0.3)
+    with pytest.raises(LocalError, match=r"slow was not ready after 0\.3 s"):
+        async with Supervisor(children, Lines().say) as supervisor:
+            await supervisor.start(slow)
+    assert pids(tmp_path) == []
+
+
+async def test_one_that_does_not_heed_the_signal_is_killed(
+    tmp_path: Path, children: ChildrenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "STOP_TIMEOUT_S", 0.3)
+    lines = Lines()
+    deaf = SCRIPT.replace("sys.exit(0)", "pass")
+    async with Supervisor(children, lines.say) as supervisor:
+        await supervisor.start(program(tmp_path, "deaf", deaf))
+        running = pids(tmp_path)
+    assert ("deaf", "does not stop within 0.3 s: killed") in lines.all
+    assert not any(psutil.pid_exists(pid) for pid in running)
+
+
+async def test_a_line_without_end_does_not_stop_the_others(tmp_path: Path, children: ChildrenFile) -> None:
+    lines = Lines()
+    endless = SCRIPT.replace("ready.touch()", "print('x' * 3_000_000)\nprint('after')\nready.touch()")
+    async with Supervisor(children, lines.say) as supervisor:
+        await supervisor.start(program(tmp_path, "talker", endless))
+        await lines.until("talker", "after")
+
+
+@pytest.fixture
+def left_running(tmp_path: Path) -> Iterator[tuple[Program, "subprocess.Popen[bytes]"]]:
+    left = program(tmp_path, "left")
+    with subprocess.Popen(left.argv, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 20
+        while not left.ready():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield left, process
+        process.kill()
+
+
+def test_what_a_killed_up_left_running_is_ended(
+    tmp_path: Path, left_running: tuple[Program, "subprocess.Popen[bytes]"]
+) -> None:
+    left, process = left_running
+    ChildrenFile(tmp_path).add(left, process.pid)
+    said: list[str] = []
+    ChildrenFile(tmp_path).end_leftovers(said.append)
+    assert process.wait(10) == 0
+    assert said == [f"left (process {process.pid}) was left running by an `up` that was killed: ended"]
+    assert pids(tmp_path) == []
+
+
+def test_another_process_with_the_same_number_is_left_alone(
+    tmp_path: Path, left_running: tuple[Program, "subprocess.Popen[bytes]"]
+) -> None:
+    left, process = left_running
+    ChildrenFile(tmp_path).add(left, process.pid)
+    file = tmp_path / "children.json"
+    created = psutil.Process(process.pid).create_time()
+    file.write_text(file.read_text().replace(str(created), str(created - 100)))
+    said: list[str] = []
+    ChildrenFile(tmp_path).end_leftovers(said.append)
+    assert said == []
+    assert process.poll() is None
+
+
+def test_a_damaged_file_of_children_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "children.json").write_text('[{"name": "cut sh')
+    ChildrenFile(tmp_path).end_leftovers(lambda line: pytest.fail(line))
+    assert pids(tmp_path) == []
+
+
+def test_a_data_directory_has_one_up_at_a_time(tmp_path: Path) -> None:
+    refused = pytest.raises(LocalError, match=rf"is running \(process {os.getpid()}\)")
+    with locked(tmp_path), refused, locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
