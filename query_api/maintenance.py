@@ -1,4 +1,11 @@
-"""What the worker keeps in order besides the queue: the months of readings that are about to begin."""
+"""What the worker keeps in order besides the queue: the months of readings, made ahead and dropped by age.
+
+Any number of workers may do it at once: making is idempotent, and dropping is done by whoever has its lock.
+"""
+
+from datetime import timedelta
+
+from psycopg import sql
 
 from shared.database import Connection
 
@@ -13,3 +20,39 @@ _MAKE_MONTHS = """
 async def make_partitions(connection: Connection) -> None:
     """Makes the partitions of this month and the next ones, where they are missing."""
     await connection.execute(_MAKE_MONTHS, (MONTHS_AHEAD,))
+
+
+_LOCK = "SELECT pg_try_advisory_lock(hashtext('devicestat'), hashtext('retention'))"
+_UNLOCK = "SELECT pg_advisory_unlock(hashtext('devicestat'), hashtext('retention'))"
+# By their names, and not as the partitions that readings has: one that was detached by a worker which then
+# died is found as well. inhdetachpending: it died in the middle of that.
+_ENDED_MONTHS = """
+    SELECT relname, inhrelid IS NOT NULL, coalesce(inhdetachpending, false)
+    FROM pg_class LEFT JOIN pg_inherits ON inhrelid = pg_class.oid
+    WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+      AND CASE WHEN relname ~ '^readings_[0-9]{4}_[0-9]{2}$'
+               THEN to_timestamp(right(relname, 7), 'YYYY_MM') + interval '1 month' <= now() - %s
+          END
+    ORDER BY relname
+"""
+# CONCURRENTLY: readers and writers of the other months go on, where DROP of a partition would lock them out.
+_DETACH = "ALTER TABLE readings DETACH PARTITION {} CONCURRENTLY"
+_FINALIZE = "ALTER TABLE readings DETACH PARTITION {} FINALIZE"
+_DROP = "DROP TABLE {}"
+
+
+async def drop_partitions(connection: Connection, retention: timedelta) -> list[str]:
+    """Drops the months (UTC) that ended longer ago than `retention`; returns their tables' names."""
+    (ours,) = await (await connection.execute(_LOCK)).fetchone() or (False,)
+    if not ours:
+        return []
+    try:
+        months = await (await connection.execute(_ENDED_MONTHS, (retention,))).fetchall()
+        for name, attached, pending in months:
+            table = sql.Identifier(name)
+            if attached:
+                await connection.execute(sql.SQL(_FINALIZE if pending else _DETACH).format(table))
+            await connection.execute(sql.SQL(_DROP).format(table))
+    finally:
+        await connection.execute(_UNLOCK)
+    return [name for name, _, _ in months]

@@ -15,7 +15,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from query_api import queue
 from query_api.attempts import AWAY, Attempts
-from query_api.maintenance import make_partitions
+from query_api.maintenance import drop_partitions, make_partitions
 from query_api.worker_metrics import WorkerMetrics
 from shared.backoff import backoff
 from shared.database import Connection, Pool, connect, open_pool
@@ -61,17 +61,18 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             if listener:
                 telemetry = serve_telemetry(health, metrics.registry, listener, stop)
                 tasks.create_task(telemetry, name="worker telemetry")
-            worker = Worker(settings.database, pool, settings.worker_concurrency, health, metrics)
+            worker = Worker(settings, pool, health, metrics)
             await worker.run(stop)
 
 
 class Worker:
-    """Claims analyses, up to `concurrency` at once, and does what comes round again."""
+    """Claims analyses, up to WORKER_CONCURRENCY at once, and does what comes round again."""
 
-    def __init__(self, url: str, database: Pool, concurrency: int, health: Health, metrics: WorkerMetrics) -> None:
-        self._url = url
+    def __init__(self, settings: Settings, database: Pool, health: Health, metrics: WorkerMetrics) -> None:
+        self._url = settings.database
         self._database = database
-        self._concurrency = concurrency
+        self._concurrency = settings.worker_concurrency
+        self._retention = settings.retention_age
         self._health = health
         self._metrics = metrics
         self._look = asyncio.Event()
@@ -107,7 +108,7 @@ class Worker:
             "poll": (POLL_S, self._poll),
             "renew": (RENEW_S, lambda: self._with_database(self._attempts.renew)),
             "survey": (SURVEY_S, lambda: self._with_database(self._survey)),
-            "maintain": (MAINTAIN_S, lambda: self._with_database(make_partitions)),
+            "maintain": (MAINTAIN_S, lambda: self._with_database(self._maintain)),
         }
         for name, (seconds, duty) in rounds.items():
             scheduler.add_job(
@@ -155,6 +156,12 @@ class Worker:
         if reaped:
             self._look.set()
         self._metrics.waiting.set(await queue.length(connection))
+
+    async def _maintain(self, connection: Connection) -> None:
+        await make_partitions(connection)
+        if self._retention is not None:
+            for month in await drop_partitions(connection, self._retention):
+                _log.info("dropped a month that has ended longer ago than RETENTION", table=month)
 
     # Claiming.
 

@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -29,7 +30,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings, with their defaults. DESIGN: None where there is no default."""
+    """All settings, with their defaults; None where there is none."""
 
     database_url: _Text | None = None
     mqtt_url: _Text | None = None
@@ -65,6 +66,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The broker's address, by a command that has `load` require it."""
         assert self.mqtt_url is not None
         return parse_mqtt_url(self.mqtt_url)
+
+    @property
+    def retention_age(self) -> timedelta | None:
+        """How long ago a month must have ended to be dropped."""
+        return None if self.retention is None else timedelta(days=int(self.retention.removesuffix("d")))
 
     @property
     def logs_as_json(self) -> bool:

@@ -51,8 +51,9 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for chatty in ("uvicorn", "httpx", "apscheduler", "psycopg.pool"):
+    for chatty in ("uvicorn", "httpx", "apscheduler"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns at each attempt; we say when it changes
 
 
 class Health:

@@ -28,6 +28,7 @@ from shared.database import Connection as Database
 from shared.database import connect
 from shared.migrate import migrate
 from shared.settings import Settings
+from tests.ingestion import IngestorProcess
 from tests.ports import free_port
 
 POSTGRES_IMAGE = "postgres:18-alpine"
@@ -179,3 +180,18 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """A connection to the test's database, to look at what the code has done."""
     async with await connect(database_url, "test") as connection:
         yield connection
+
+
+@pytest.fixture
+def start_ingestor() -> Iterator[Callable[..., IngestorProcess]]:
+    """Starts an ingestor as a process; whatever the test leaves running is killed after it."""
+    started: list[IngestorProcess] = []
+
+    def start(settings: Settings, **variables: str) -> IngestorProcess:
+        started.append(IngestorProcess(settings, **variables))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.process.poll() is None:
+            process.kill()

@@ -71,7 +71,7 @@ class IngestorProcess:
         await until_ready(self._settings.ingestor_metrics_port)
 
     def kill(self) -> None:
-        """kill -9."""
+        """kill -9, if it still runs."""
         self.process.kill()
         self.process.communicate()
 

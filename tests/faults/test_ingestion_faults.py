@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from deploy.mosquitto import EmbeddedMosquitto
@@ -54,12 +55,17 @@ async def stream(broker: Broker, count: int) -> AsyncIterator["asyncio.Task[None
     await task
 
 
+@pytest.mark.parametrize("count", [10_000, pytest.param(500_000, marks=pytest.mark.soak)])
 async def test_an_ingestor_killed_again_and_again(
-    make_settings: Callable[..., Settings], broker: Broker, database: Database
+    count: int,
+    make_settings: Callable[..., Settings],
+    broker: Broker,
+    database: Database,
+    start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
     await database.execute(_ADD_DEVICE)
-    settings, count, chance = make_settings(batch_max_readings=200), 10_000, random.Random(7)
-    process = IngestorProcess(settings)
+    settings, chance = make_settings(batch_max_readings=200), random.Random(7)
+    process = start_ingestor(settings)
     await process.until_ready()
     async with stream(broker, count) as publishing:
         kills = 0
@@ -67,7 +73,7 @@ async def test_an_ingestor_killed_again_and_again(
             await asyncio.sleep(chance.uniform(0.05, 0.4))  # the moment of the harm, not a wait for something
             process.kill()
             kills += 1
-            process = IngestorProcess(settings)
+            process = start_ingestor(settings)
             await process.until_ready()
     await expect_each_once(database, count)
     code, logged = await process.end()
@@ -94,12 +100,15 @@ async def test_acknowledgements_that_were_lost_store_nothing_again(
 
 
 async def test_an_ingestor_that_starts_anew_knows_what_its_predecessor_stored(
-    make_settings: Callable[..., Settings], broker: Broker, database: Database
+    make_settings: Callable[..., Settings],
+    broker: Broker,
+    database: Database,
+    start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
     await database.execute(_ADD_DEVICE)
     async with running_proxy(lambda: asyncio.open_connection(broker.host, broker.port)) as proxy:
         settings = make_settings(mqtt_url=f"mqtt://127.0.0.1:{proxy.port}")
-        process = IngestorProcess(settings)
+        process = start_ingestor(settings)
         await process.until_ready()
         proxy.mute()
         await publish(broker.host, broker.port, *numbered(1000))
@@ -162,12 +171,15 @@ async def test_the_broker_restarted_in_a_stream(
 
 
 async def test_a_second_ingestor_with_the_client_id_ends_the_first_with_a_clear_line(
-    make_settings: Callable[..., Settings], broker: Broker, database: Database
+    make_settings: Callable[..., Settings],
+    broker: Broker,
+    database: Database,
+    start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
     settings = make_settings()
-    first = IngestorProcess(settings)
+    first = start_ingestor(settings)
     await first.until_ready()
-    second = IngestorProcess(make_settings(ingestor_metrics_port=free_port()))
+    second = start_ingestor(make_settings(ingestor_metrics_port=free_port()))
     code, logged = await first.ended()
     assert code == 1
     assert f"another client has connected with the client id '{settings.mqtt_client_id}'" in logged

@@ -259,10 +259,14 @@ async def test_a_hundred_thousand_messages_at_full_speed_are_exactly_a_hundred_t
 
 
 async def test_sigterm_stores_what_is_in_hand_and_exits_0(
-    device: int, make_settings: Callable[..., Settings], broker: Broker, database: Database
+    device: int,
+    make_settings: Callable[..., Settings],
+    broker: Broker,
+    database: Database,
+    start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
     settings = make_settings(batch_linger_ms=60_000)  # only the stop can write it
-    process = IngestorProcess(settings)
+    process = start_ingestor(settings)
     await process.until_ready()
     await publish(broker.host, broker.port, *[Message(GOOD)] * 10)
     received = "devicestat_ingest_readings_received_total"

@@ -17,6 +17,7 @@ from tests.ports import free_port
 from tests.publisher import Message, publish
 from tests.waiting import eventually
 
+Start = Callable[..., IngestorProcess]
 READING = Message(b'{"x":1,"y":2,"z":3}')
 
 
@@ -36,10 +37,9 @@ async def expect_a_row(database: Database) -> None:
     await eventually(count, lambda rows: rows == 1)
 
 
-async def expect_ingestion(settings: Settings, plain_port: int, database: Database, **changes: str) -> None:
-    """An ingestor with these settings stores what is published on the plain port."""
+async def expect_ingestion(process: IngestorProcess, plain_port: int, database: Database) -> None:
+    """The ingestor stores what is published on the plain port."""
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, '1', 'press')")
-    process = IngestorProcess(settings, **changes)
     await process.until_ready()
     await publish("127.0.0.1", plain_port, READING)
     await expect_a_row(database)
@@ -47,10 +47,12 @@ async def expect_ingestion(settings: Settings, plain_port: int, database: Databa
     assert code == 0, logged
 
 
-async def test_over_a_unix_socket(directory: Path, make_settings: Callable[..., Settings], database: Database) -> None:
+async def test_over_a_unix_socket(
+    directory: Path, make_settings: Callable[..., Settings], database: Database, start_ingestor: Start
+) -> None:
     port, socket = free_port(), directory / "data" / "mqtt.sock"
     with EmbeddedMosquitto(directory, port, {"listener": f"{port} 127.0.0.1\nlistener 0 {socket}"}):
-        await expect_ingestion(make_settings(mqtt_url=f"mqtt+unix://{socket}"), port, database)
+        await expect_ingestion(start_ingestor(make_settings(mqtt_url=f"mqtt+unix://{socket}")), port, database)
 
 
 @pytest.fixture
@@ -69,22 +71,25 @@ def tls(directory: Path) -> Iterator[tuple[int, int, Path]]:
         yield port, tls_port, authority
 
 
-async def test_over_tls(tls: tuple[int, int, Path], make_settings: Callable[..., Settings], database: Database) -> None:
+async def test_over_tls(
+    tls: tuple[int, int, Path], make_settings: Callable[..., Settings], database: Database, start_ingestor: Start
+) -> None:
     port, tls_port, authority = tls
     settings = make_settings(mqtt_url=f"mqtts://localhost:{tls_port}")
-    await expect_ingestion(settings, port, database, SSL_CERT_FILE=str(authority))
+    await expect_ingestion(start_ingestor(settings, SSL_CERT_FILE=str(authority)), port, database)
 
 
 async def test_a_certificate_that_is_not_trusted_is_told(
-    tls: tuple[int, int, Path], make_settings: Callable[..., Settings]
+    tls: tuple[int, int, Path], make_settings: Callable[..., Settings], start_ingestor: Start
 ) -> None:
     _, tls_port, _ = tls
-    await expect_refusal(make_settings(mqtt_url=f"mqtts://localhost:{tls_port}"), "its certificate is not trusted")
+    settings = make_settings(mqtt_url=f"mqtts://localhost:{tls_port}")
+    await expect_refusal(start_ingestor(settings), "its certificate is not trusted")
 
 
-async def expect_refusal(settings: Settings, *words: str) -> None:
+async def expect_refusal(process: IngestorProcess, *words: str) -> None:
     """The ingestor ends with exit code 1, and says why in one line without the password."""
-    code, logged = await IngestorProcess(settings).ended()
+    code, logged = await process.ended()
     assert code == 1
     (line,) = [line for line in logged.splitlines() if line.startswith("devicestat: ")]
     assert all(word in line for word in words), line
@@ -107,22 +112,28 @@ def guarded(directory: Path) -> Iterator[EmbeddedMosquitto]:
         yield broker
 
 
-async def test_a_wrong_password_is_told(guarded: EmbeddedMosquitto, make_settings: Callable[..., Settings]) -> None:
+async def test_a_wrong_password_is_told(
+    guarded: EmbeddedMosquitto, make_settings: Callable[..., Settings], start_ingestor: Start
+) -> None:
     url = f"mqtt://reader:not-hunter2@{guarded.host}:{guarded.port}"
     await expect_refusal(
-        make_settings(mqtt_url=url), "refuses the connection: not authorized", "check user and password"
+        start_ingestor(make_settings(mqtt_url=url)), "refuses the connection: not authorized", "check user and password"
     )
 
 
-async def test_the_right_password_is_taken(guarded: EmbeddedMosquitto, make_settings: Callable[..., Settings]) -> None:
-    process = IngestorProcess(make_settings(mqtt_url=f"mqtt://reader:hunter2@{guarded.host}:{guarded.port}"))
+async def test_the_right_password_is_taken(
+    guarded: EmbeddedMosquitto, make_settings: Callable[..., Settings], start_ingestor: Start
+) -> None:
+    process = start_ingestor(make_settings(mqtt_url=f"mqtt://reader:hunter2@{guarded.host}:{guarded.port}"))
     await process.until_ready()
     code, logged = await process.end(signal.SIGINT)
     assert code == 0, logged
     assert "hunter2" not in logged
 
 
-async def test_no_broker_is_told(make_settings: Callable[..., Settings]) -> None:
+async def test_no_broker_is_told(make_settings: Callable[..., Settings], start_ingestor: Start) -> None:
     port = free_port()
     settings = make_settings(mqtt_url=f"mqtt://user:hunter2@127.0.0.1:{port}")
-    await expect_refusal(settings, f"no connection to the MQTT broker at 127.0.0.1:{port}", "DEVICESTAT_MQTT_URL")
+    await expect_refusal(
+        start_ingestor(settings), f"no connection to the MQTT broker at 127.0.0.1:{port}", "DEVICESTAT_MQTT_URL"
+    )

@@ -1,0 +1,72 @@
+"""Months that ended longer ago than RETENTION are dropped whole, and nothing else is."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from query_api.maintenance import drop_partitions
+from shared.database import connect
+from shared.settings import Settings
+from tests.conftest import Database
+from tests.services import worker
+from tests.waiting import eventually
+
+_MAKE = "SELECT ensure_readings_partition(%s)"
+_MONTHS = r"SELECT relname FROM pg_class WHERE relname ~ '^readings_\d{4}_\d\d$' AND relkind = 'r' ORDER BY relname"
+
+
+async def months(database: Database) -> list[str]:
+    return [row[0] for row in await (await database.execute(_MONTHS.encode())).fetchall()]
+
+
+async def test_a_month_is_dropped_once_its_end_is_old_enough(database: Database) -> None:
+    now = datetime.now(UTC)
+    for moment in ("2020-01-15", "2020-02-15", now - timedelta(days=40)):
+        await database.execute(_MAKE, (moment,))
+    before = await months(database)
+    dropped = await drop_partitions(database, timedelta(days=45))
+    assert dropped == ["readings_2020_01", "readings_2020_02"]
+    assert await months(database) == [month for month in before if month not in dropped]
+    assert await drop_partitions(database, timedelta(days=45)) == []
+
+
+async def test_what_a_worker_left_that_died_in_between_is_dropped_too(database: Database, database_url: str) -> None:
+    for moment in ("2020-01-15", "2020-02-15"):
+        await database.execute(_MAKE, (moment,))
+    await database.execute("ALTER TABLE readings DETACH PARTITION readings_2020_01")
+    # A reader in a transaction keeps DETACH … CONCURRENTLY from its second half; the worker that waits dies.
+    async with await connect(database_url, "reader") as reader, await connect(database_url, "dying") as dying:
+        await reader.set_autocommit(False)
+        await reader.execute("SELECT FROM readings")
+        task = asyncio.create_task(dying.execute("ALTER TABLE readings DETACH PARTITION readings_2020_02 CONCURRENTLY"))
+
+        async def pending() -> bool:
+            return (await database.execute("SELECT FROM pg_inherits WHERE inhdetachpending")).rowcount == 1
+
+        await eventually(pending, bool)
+        task.cancel()
+        await asyncio.wait([task])
+    assert await drop_partitions(database, timedelta(days=45)) == ["readings_2020_01", "readings_2020_02"]
+    assert not {"readings_2020_01", "readings_2020_02"} & set(await months(database))
+
+
+async def test_workers_at_once_drop_each_month_once(database: Database, database_url: str) -> None:
+    for year in range(2000, 2010):
+        await database.execute(_MAKE, (f"{year}-01-15",))
+
+    async def drop() -> list[str]:
+        async with await connect(database_url, "worker") as connection:
+            return await drop_partitions(connection, timedelta(days=45))
+
+    dropped = await asyncio.gather(*(drop() for _ in range(4)))
+    assert sorted(name for names in dropped for name in names) == [f"readings_{year}_01" for year in range(2000, 2010)]
+
+
+async def test_the_worker_does_it_where_the_settings_say_so(
+    make_settings: Callable[..., Settings], database: Database
+) -> None:
+    await database.execute(_MAKE, ("2020-01-15",))
+    async with worker(make_settings(retention="400d")):
+        await eventually(lambda: months(database), lambda names: "readings_2020_01" not in names)
+        there = await months(database)
+    assert f"readings_{datetime.now(UTC):%Y_%m}" in there
