@@ -4,15 +4,17 @@ A stream lasts as long as its slowest reader, so streams have a pool of their ow
 connections are taken the next one is told to come back (503).
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from typing import Literal
 
+from query_api.problems import AnyRequest
 from query_api.times import Period
 from shared.database import Pool
 
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
+_STATE = "export"
 BLOCK_BYTES = 64 * 1024
 """COPY brings a row at a time; they are sent on in blocks of this size."""
 
@@ -37,22 +39,35 @@ _COPY = {
 
 
 async def export(
-    pool: Pool, device_id: int, period: Period, media_type: str, order: Literal["asc", "desc"]
-) -> AsyncIterator[bytes]:
-    """The stream, once its first block is there: what fails before that is still answered as a problem."""
+    request: AnyRequest, pool: Pool, device_id: int, period: Period, media_type: str, order: Literal["asc", "desc"]
+) -> AsyncGenerator[bytes]:
+    """The stream, once its first block is there: what fails before that is still answered as a problem.
+
+    The route has `close_export` as its after_response.
+    """
     parameters: dict[str, object] = {"device_id": device_id, "start": period.start, "end": period.end}
     blocks = _blocks(pool, _COPY[media_type, order], parameters)
     first = await anext(blocks, b"")
-    return _chain(first, blocks)
+    stream = request.scope["state"][_STATE] = _chain(first, blocks)
+    return stream
 
 
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for block in rest:
-        yield block
+async def _chain(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for block in rest:
+            yield block
 
 
-async def _blocks(pool: Pool, copy_statement: str, parameters: dict[str, object]) -> AsyncIterator[bytes]:
+async def close_export(request: AnyRequest) -> None:
+    """After the response: ends its stream. A reader that went away leaves it in the middle, and Litestar does not
+    close it: its connection would be free only when the garbage collector comes by."""
+    stream: AsyncGenerator[bytes] | None = request.scope["state"].pop(_STATE, None)
+    if stream is not None:
+        await stream.aclose()
+
+
+async def _blocks(pool: Pool, copy_statement: str, parameters: dict[str, object]) -> AsyncGenerator[bytes]:
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(pool.connection())
         cursor = await stack.enter_async_context(connection.cursor())

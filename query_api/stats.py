@@ -25,7 +25,7 @@ from psycopg.rows import class_row
 from query_api import paging, problems
 from query_api.bodies import JsonRequest
 from query_api.devices import MAX_ID, DeviceId, find
-from query_api.exports import CSV, NDJSON, export
+from query_api.exports import CSV, NDJSON, close_export, export
 from query_api.intake import MAX_READINGS, Intake, NewReading, Submission, X, Y, Z
 from query_api.problems import documented
 from query_api.resource import Resource
@@ -139,6 +139,7 @@ class _ListOperation(Operation):
     "/{device_id:str}",
     summary="Read a device's readings",
     operation_class=_ListOperation,
+    after_response=close_export,
     response_headers=paging.HEADERS,
     responses=documented(problems.REVERSED_PERIOD, problems.BAD_CURSOR, problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -168,7 +169,7 @@ async def list_readings(
             shown = found[:limit]
             last = _key(shown[-1], order) if len(found) > limit else None
             return paging.page(request, shown, last)
-    rows = await export(exports, device_id, period, media_type, order)
+    rows = await export(request, exports, device_id, period, media_type, order)
     stream = Stream(rows, media_type=media_type)
     return cast("Response[Sequence[StoredReading]]", stream)  # _ListOperation documents it
 
