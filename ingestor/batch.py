@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 from mqtt5 import PublishPacket
@@ -31,14 +31,10 @@ class Batch:
         self.unresolved: list[Unresolved] = []
         self.dead_letters: list[DeadLetter] = []
         self.rejected: Counter[Reason] = Counter()
-        self.packets: list[PublishPacket] = []
+        self.packets: list[PublishPacket] = []  # what the journal is to know
+        self.packet_ids: list[int] = []  # what to acknowledge, in the order of receipt
         self.received = 0  # readings, of every fate
         self.size_bytes = 0  # of the payloads
-
-    @property
-    def packet_ids(self) -> list[int]:
-        """What to acknowledge, in the order of receipt. QoS 0 has no packet id."""
-        return [p.packet_id for p in self.packets if p.packet_id is not None]
 
     def add(
         self,
@@ -137,19 +133,3 @@ class Batch:
             reason=Reason.DATABASE_REFUSED,
             detail=detail,
         )
-
-
-class Clock:
-    """Times of receipt, each later than the last: equal readings of one batch stay apart (ADR 4)."""
-
-    def __init__(self, now: Callable[[], int] = time.time_ns) -> None:
-        self._now = now
-        self._free: Microseconds = 0
-
-    def read(self) -> Microseconds:
-        """The time, or the first moment that is not taken."""
-        return max(self._now() // 1000, self._free)
-
-    def take(self, first: Microseconds, count: int) -> None:
-        """Takes `count` moments from `first`, which was read."""
-        self._free = first + count

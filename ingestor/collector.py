@@ -13,12 +13,13 @@ from contextlib import suppress
 
 from mqtt5 import PublishPacket
 
-from ingestor.batch import Batch, Clock
+from ingestor.batch import Batch
 from ingestor.connection import NetworkConnection
 from ingestor.decode import decode
 from ingestor.devices import Devices
 from ingestor.journal import Journal
 from ingestor.metrics import Counts
+from shared.clock import Clock
 from shared.settings import Settings, parse_topic_filter
 
 HIGH_READINGS = 50_000
@@ -62,15 +63,19 @@ class Collector:
     def deliver(self, packet: PublishPacket) -> None:
         """Takes a message into the open batch."""
         batch = self._open or self._open_batch()
-        batch.packets.append(packet)
-        if packet.duplicate:
-            self._counts.redelivered += 1
-        if not (packet.duplicate and self._journal.is_stored(packet)):
+        if packet.packet_id is not None:
+            batch.packet_ids.append(packet.packet_id)
+        if not (packet.duplicate and self._is_stored(packet)):
+            batch.packets.append(packet)
             self._decode(packet, batch)
-        if batch.received >= self._max_readings or len(batch.packets) >= self._max_readings:
+        if batch.received >= self._max_readings or len(batch.packet_ids) >= self._max_readings:
             self._close_batch()
         if self._counts.in_flight > HIGH_READINGS or self._waiting_bytes > HIGH_BYTES:
             self._pause()
+
+    def _is_stored(self, packet: PublishPacket) -> bool:
+        self._counts.redelivered += 1
+        return self._journal.is_stored(packet)
 
     def _decode(self, packet: PublishPacket, batch: Batch) -> None:
         now = self._clock.read()

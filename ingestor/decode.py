@@ -12,7 +12,8 @@ import msgspec
 
 from shared.models import AXIS_LIMIT, DAY, EPOCH, SECOND, Microseconds, Reason, to_microseconds
 
-MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
+MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
+"""Ten thousand readings with all their digits, offsets and spaces take 1.3 MB."""
 MAX_READINGS = 10_000
 """In one array."""
 MAX_AHEAD = DAY
@@ -100,6 +101,8 @@ def decode(payload: bytes, content_type: str | None, now: Microseconds) -> list[
         return [_decode_one(payload, form, now)]
     except _Refused as refused:
         return [Refusal(payload, refused.reason, refused.detail)]
+    except Exception as error:  # noqa: BLE001  # a fault of ours must not come again with each redelivery, for ever
+        return [Refusal(payload, Reason.MALFORMED, f"it could not be decoded: {type(error).__name__}: {error}")]
 
 
 def _check_size(payload: bytes) -> None:
@@ -125,6 +128,13 @@ def _is_array(payload: bytes, form: _Format) -> bool:
     return b"\x90" <= first <= b"\x9f" or first in (b"\xdc", b"\xdd")
 
 
+def _msgpack_length(payload: bytes) -> int:
+    first = payload[0]
+    if first < 0xA0:
+        return first & 0x0F
+    return int.from_bytes(payload[1:3] if first == 0xDC else payload[1:5], "big")
+
+
 def _decode_one(payload: bytes, form: _Format, now: Microseconds) -> Measurement:
     try:
         sample = form.one.decode(payload)
@@ -136,6 +146,8 @@ def _decode_one(payload: bytes, form: _Format, now: Microseconds) -> Measurement
 
 
 def _decode_array(payload: bytes, form: _Format, now: Microseconds) -> list[Measurement | Refusal]:
+    if form is _MSGPACK:
+        _check_length(_msgpack_length(payload))  # before four million small elements are made
     try:
         samples = form.many.decode(payload)
     except (msgspec.ValidationError, RecursionError):  # perhaps of one element only
@@ -249,5 +261,8 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return _kind(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -8,6 +8,7 @@ Both are bounded: when full they start anew.
 import time
 from collections.abc import Callable, Iterable
 
+from ingestor.isolate import ROW_FAULTS
 from shared.database import Connection
 
 MAX_KNOWN = 1_000_000
@@ -19,6 +20,16 @@ _REGISTER = """
     INSERT INTO devices (key, name) SELECT key, key FROM unnest(%s::text[]) AS key ORDER BY key
     ON CONFLICT DO NOTHING
 """
+
+
+async def _register(connection: Connection, keys: list[str]) -> None:
+    """Registers the keys; one that the database refuses stays unknown, and keeps none of the others from it."""
+    try:
+        async with connection.transaction():
+            await connection.execute(_REGISTER, (keys,))
+    except ROW_FAULTS:
+        for key in keys if len(keys) > 1 else []:
+            await _register(connection, [key])
 
 
 class Devices:
@@ -45,7 +56,7 @@ class Devices:
             return {}
         keys = list(set(asked.values()))
         if self._register:
-            await connection.execute(_REGISTER, (keys,))
+            await _register(connection, keys)
         cursor = await connection.execute(_FIND, (keys,))
         numbers: dict[str, int] = dict(await cursor.fetchall())
         found = {topic: numbers[key] for topic, key in asked.items() if key in numbers}

@@ -11,7 +11,7 @@ import psycopg
 
 from shared.database import Connection
 from shared.models import Reading
-from shared.readings import Stored, store
+from shared.readings import Stored, clear, store
 
 ROW_FAULTS = (psycopg.DataError, psycopg.IntegrityError)
 """What PostgreSQL raises for a row's own fault; all else is the server's."""
@@ -32,7 +32,9 @@ async def store_isolating(
         return Stored(0, 0), []
     try:
         async with connection.transaction():
-            return await store(connection, readings), []
+            stored = await store(connection, readings)
+            await clear(connection)
+            return stored, []
     except ROW_FAULTS as error:
         if len(readings) == 1:
             return Stored(0, 0), [RefusedRow(offset, str(error).strip())]

@@ -4,6 +4,11 @@ The transaction that stores a batch also writes the packet ids that it is about 
 CRC of topic and payload. If the acknowledgement is lost, the broker delivers the packet again under the
 same packet id with DUP set; found here, it is acknowledged and not stored again.
 
+Found means: in its place. We acknowledge in the order of receipt, and a broker redelivers in that order
+(MQTT-4.6.0-1, -5), so what it redelivers begins with the end of the journal, packet by packet, and where
+the two part everything else is new. A packet id by itself proves nothing: after an overrun of Receive
+Maximum ids come round among what is redelivered, and devices at rest send equal payloads.
+
 `batch_no` makes the rows of a client id a sequence in which each number can be written once. So a retry of
 a batch whose COMMIT was not answered finds its own row, and an ingestor that another one has replaced
 finds a row that is not its own, and stops. Each connection begins with an entry without packets, so that it
@@ -23,9 +28,11 @@ from shared.database import Connection
 from shared.errors import SessionTakenOver
 from shared.readings import Stored
 
-SPAN = 32_768
-"""The packets that the journal holds at least: more than can be unacknowledged at once (MQTT_WINDOW is at
-most 32,767), and so few that a packet id, which comes round after 65,535, cannot be in it twice."""
+SPAN = 60_000
+"""The packets that the journal answers for: nearly as many as there are packet ids (65,535), so that it covers
+what can be unacknowledged, and fewer, so that none of them is in it twice."""
+MAX_ENTRIES = 60_000
+"""Batches of QoS 0 alone have entries without packets, which would else pile up. So many take an hour at least."""
 
 _packet = struct.Struct(">HI")
 
@@ -54,13 +61,15 @@ def pack(packets: Iterable[PublishPacket]) -> bytes:
 class Journal:
     """The entries of one client id, as the database has them. Pure: `writer` runs its SQL."""
 
-    def __init__(self, client_id: str) -> None:
+    def __init__(self, client_id: str, span: int = SPAN) -> None:
         self.client_id = client_id
         self.writer = uuid.uuid4()
+        self._span = span
         self._entries: deque[Entry] = deque()
+        self._count = 0
         self._next_no = 1
-        self._span = 0
-        self._stored: dict[int, int] = {}
+        self._expected: list[tuple[int, int]] = []
+        self._at: int | None = None
 
     @property
     def next_no(self) -> int:
@@ -75,7 +84,7 @@ class Journal:
     def replace(self, entries: Iterable[Entry]) -> None:
         """The journal as it was read from the database, in the order of batch_no."""
         self._entries.clear()
-        self._span = 0
+        self._count = 0
         for entry in entries:
             self.append(entry)
 
@@ -83,24 +92,37 @@ class Journal:
         """A batch that is committed."""
         self._entries.append(entry)
         self._next_no = entry.batch_no + 1
-        self._span += entry.count
-        while len(self._entries) > SPAN or self._span - self._entries[0].count >= SPAN:
-            self._span -= self._entries.popleft().count
-
-    def expect_redelivery(self) -> None:
-        """A connection begins: what the broker now delivers again is looked for among all that is committed
-        until here, the latest where a packet id is there twice."""
-        self._stored = {
-            packet_id: crc for entry in self._entries for packet_id, crc in _packet.iter_unpack(entry.packets)
-        }
+        self._count += entry.count
+        while len(self._entries) > MAX_ENTRIES or self._count - self._entries[0].count >= self._span:
+            self._count -= self._entries.popleft().count
 
     def void(self) -> None:
         """The broker has no session of ours: its packet ids begin anew, and say nothing of the old ones."""
         self.replace([])
 
+    def expect_redelivery(self) -> None:
+        """A connection begins: what the broker now delivers again is held against the end of the journal."""
+        packets = b"".join(entry.packets for entry in self._entries)
+        self._expected = list(_packet.iter_unpack(packets))[-self._span :]
+        self._at = None
+
     def is_stored(self, packet: PublishPacket) -> bool:
-        """Whether this packet, which came with DUP set, is one that is committed."""
-        return packet.packet_id is not None and self._stored.get(packet.packet_id) == checksum(packet)
+        """Whether this packet, which came with DUP set, is committed. To be asked of each of them, in order."""
+        if not self._expected or packet.packet_id is None:
+            return False
+        seen = (packet.packet_id, checksum(packet))
+        if self._at is None:
+            self._at = _last_index(self._expected, seen)
+        if self._at < len(self._expected) and self._expected[self._at] == seen:
+            self._at += 1
+            return True
+        self._expected = []
+        return False
+
+
+def _last_index(expected: list[tuple[int, int]], seen: tuple[int, int]) -> int:
+    """Where it stands last; the length if nowhere."""
+    return next((at for at in range(len(expected) - 1, -1, -1) if expected[at] == seen), len(expected))
 
 
 _LOAD = "SELECT batch_no, packets FROM ingest_journal WHERE client_id = %s ORDER BY batch_no"

@@ -39,13 +39,6 @@ _CONNACK_ADVICE = {
     ConnAckReasonCode.SERVER_MOVED.value: "set DEVICESTAT_MQTT_URL to the broker's new address",
     ConnAckReasonCode.CONNECTION_RATE_EXCEEDED.value: "it takes fewer connections at a time",
 }
-_TRANSIENT = {
-    ConnAckReasonCode.UNSPECIFIED_ERROR.value,
-    ConnAckReasonCode.SERVER_UNAVAILABLE.value,
-    ConnAckReasonCode.SERVER_BUSY.value,
-    ConnAckReasonCode.QUOTA_EXCEEDED.value,
-    ConnAckReasonCode.CONNECTION_RATE_EXCEEDED.value,
-}
 _SUBACK_ADVICE = {
     SubAckReasonCode.UNSPECIFIED_ERROR.value: "the broker's log may say more",
     SubAckReasonCode.IMPLEMENTATION_SPECIFIC_ERROR.value: "the broker's log may say more",
@@ -70,7 +63,6 @@ def check_connack(packet: ConnAckPacket, address: MqttAddress) -> None:
         f"the broker at {address} refuses the connection: {_words(code)}{said}: "
         f"{_CONNACK_ADVICE[code.value]}{elsewhere}",
         reason=_words(code),
-        transient=code.value in _TRANSIENT,
     )
 
 

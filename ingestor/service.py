@@ -33,8 +33,8 @@ async def ingest(settings: Settings, stop: asyncio.Event) -> None:
     where another ingestor has our client id. A server that goes away later is waited for.
     """
     ingestor = _Ingestor(settings)
-    await ingestor.start()
     try:
+        await ingestor.start()
         await ingestor.run(stop)
     finally:
         await ingestor.writer.close()

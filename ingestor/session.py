@@ -28,12 +28,14 @@ from mqtt5 import (
 from ingestor.connection import MalformedPacket, NetworkConnection
 from ingestor.reasons import check_connack, check_suback, describe
 from shared.backoff import backoff
-from shared.errors import BrokerError, BrokerUnreachable, SessionTakenOver
+from shared.errors import BrokerError, BrokerUnreachable, SessionTakenOver, SubscriptionRefused
 from shared.settings import Settings
 from shared.telemetry import Health
 
 KEEP_ALIVE_S = 30
 HANDSHAKE_TIMEOUT_S = 10
+STEADY_S = 10
+"""A connection that held so long was a good one: the next attempt after it comes soon."""
 SESSION_EXPIRY_S = 7 * 24 * 3600
 """How long the broker keeps the session, and queues for it, while the ingestor is away."""
 
@@ -63,30 +65,39 @@ class Session:
         self._health = health
         self._connection: NetworkConnection | None = None
         self._stopping = False
+        self._was_connected = False
+        self._was_subscribed = False
 
     async def run(self) -> None:
         """Until `disconnect`.
 
-        Raises BrokerError where the first connection fails, which is a fault of the settings more often
-        than of the network, and SessionTakenOver at any time. Later failures are logged and tried again.
+        Raises BrokerError where the first connection or the first subscription fails, and SessionTakenOver at
+        any time. Later failures are logged and tried again.
         """
-        waits, was_up = backoff(), False
+        waits, now = backoff(), asyncio.get_running_loop().time
         while not self._stopping:
+            began = now()
             try:
                 connection = await self._open()
                 self._health.ready("broker")
                 _log.info("subscribed", broker=str(self._address), topic=self._pattern)
-                waits, was_up = backoff(), True
                 await self._attend(connection)
-            except SessionTakenOver:
-                raise
             except BrokerError as error:
-                if not was_up:
+                if self._stopping:
+                    return
+                if isinstance(error, SessionTakenOver) or self._is_fatal(error):
                     raise
+                if now() - began > STEADY_S:
+                    waits = backoff()
                 self._health.not_ready("broker", str(error))
                 delay = next(waits)
                 _log.warning("broker lost", error=str(error), retry_in_s=round(delay, 2))
                 await asyncio.sleep(delay)
+
+    def _is_fatal(self, error: BrokerError) -> bool:
+        """At the start a failure is a fault of the settings more often than of the network."""
+        refused = isinstance(error, SubscriptionRefused)
+        return not self._was_subscribed if refused else not self._was_connected
 
     async def disconnect(self) -> None:
         """Ends the connection in good order, and `run`. The broker keeps the session."""
@@ -144,11 +155,13 @@ class Session:
         keep_alive = asyncio.create_task(_keep_alive(connection, seconds), name="mqtt keep-alive")
         connection.closed.add_done_callback(lambda _: keep_alive.cancel())
         await self._receiver.begin(connection, session_present=connack.session_present)
+        self._was_connected = True
         connection.release()
         # Retained messages are copies of what was delivered when it was published: never counted twice.
         subscription = TopicFilter(self._pattern, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER)
         connection.send(SubscribePacket(1, [subscription]))
         check_suback(await self._answer(connection, connection.suback, "SUBSCRIBE"), self._pattern)
+        self._was_subscribed = True
 
     async def _answer(self, connection: NetworkConnection, answer: "asyncio.Future[_Answer]", to: str) -> _Answer:
         await asyncio.wait([answer], timeout=HANDSHAKE_TIMEOUT_S)

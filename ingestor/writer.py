@@ -24,7 +24,7 @@ from ingestor.journal import Entry, Journal
 from ingestor.metrics import IngestMetrics
 from shared import dead_letters
 from shared.backoff import backoff
-from shared.database import Connection, connect
+from shared.database import Connection, connect, refusals_translated
 from shared.errors import DatabaseError, SessionTakenOver
 from shared.migrate import check_schema
 from shared.models import Reading, Reason
@@ -152,9 +152,9 @@ class Writer:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            connection = await connect(self._url, "ingestor")
-            await prepare(connection)
-            self._connection = connection
+            self._connection = await connect(self._url, "ingestor")
+            with refusals_translated():
+                await prepare(self._connection)
         return self._connection
 
     def _count(self, batch: Batch, stored: Stored, began: float) -> None:

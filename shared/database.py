@@ -6,14 +6,16 @@ from contextlib import asynccontextmanager, contextmanager
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from shared.errors import DatabaseUnreachable
+from shared.errors import DatabaseError, DatabaseUnreachable
 
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
+ENCODING = "UTF8"
 CONNECT_TIMEOUT_S = 10
 RECONNECT_S = 3
 """A pool tries so long, with growing waits, for a connection that was lost; then the next use starts anew.
@@ -33,9 +35,17 @@ def _parameters(application: str) -> dict[str, object]:
 
 
 async def connect(url: str, application: str) -> Connection:
-    """One connection. Raises DatabaseUnreachable."""
+    """One connection. Raises DatabaseUnreachable, and DatabaseError where the database's encoding is not UTF-8."""
     with translated(url):
-        return await AsyncConnection.connect(url, **_parameters(application))  # type: ignore[arg-type]
+        connection = await AsyncConnection.connect(url, **_parameters(application))  # type: ignore[arg-type]
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != ENCODING:
+        await connection.close()
+        raise DatabaseError(
+            f"the database {address(url)} is encoded in {encoding}, which cannot hold every topic and name: "
+            f"create it with ENCODING '{ENCODING}' TEMPLATE template0"
+        )
+    return connection
 
 
 @asynccontextmanager
@@ -70,11 +80,34 @@ def translated(url: str) -> Iterator[None]:
     try:
         yield
     except (psycopg.OperationalError, PoolTimeout) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        reason = _reason(error)
+        advice = "Is" if "FATAL" in reason else "Is it running, and is"  # FATAL: a server has answered
         raise DatabaseUnreachable(
-            f"no connection to PostgreSQL at {address(url)}: {reason}. "
-            "Is it running, and is DEVICESTAT_DATABASE_URL right?"
+            f"no connection to PostgreSQL at {address(url)}: {reason}. {advice} DEVICESTAT_DATABASE_URL right?"
         ) from error
+
+
+@contextmanager
+def refusals_translated() -> Iterator[None]:
+    """Turns what a server that answers refuses to do into DatabaseError."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise DatabaseError(f"PostgreSQL refuses: {_reason(error)}. {_ADVICE.get(type(error), '')}".rstrip()) from error
+
+
+_ADVICE: dict[type[Exception], str] = {
+    InsufficientPrivilege: "Grant the role in DEVICESTAT_DATABASE_URL what it lacks, or use the database's owner",
+    ReadOnlySqlTransaction: "Is this a standby? DEVICESTAT_DATABASE_URL names the primary",
+}
+# What libpq adds to its reasons, and what it says of several addresses of one host before each of theirs.
+_NOISE = ("Is the server running", "Multiple connection attempts failed", "All failures were")
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip(" \t-.") for line in str(error).splitlines()]
+    said = "; ".join(line for line in lines if line and not line.startswith(_NOISE))
+    return said.removeprefix("connection failed: ") or type(error).__name__
 
 
 def address(url: str) -> str:

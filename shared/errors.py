@@ -71,14 +71,10 @@ class BrokerUnreachable(BrokerError):
 
 
 class ConnectionRefused(BrokerError):
-    """The broker answered CONNECT with a reason code of failure.
+    """The broker answered CONNECT with a reason code of failure."""
 
-    `transient`: trying again may help (the server is busy), as opposed to a fault in our settings.
-    """
-
-    def __init__(self, message: str, *, reason: str, transient: bool) -> None:
+    def __init__(self, message: str, *, reason: str) -> None:
         self.reason = reason
-        self.transient = transient
         super().__init__(message)
 
 

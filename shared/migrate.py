@@ -11,7 +11,7 @@ from importlib import resources
 import msgspec
 from psycopg.errors import UndefinedTable
 
-from shared.database import Connection
+from shared.database import Connection, refusals_translated
 from shared.errors import DatabaseError, SchemaTooNew, SchemaTooOld
 
 
@@ -86,17 +86,19 @@ def _compare(applied: dict[int, str], known: list[Migration]) -> None:
         if applied.get(migration.version, migration.checksum) != migration.checksum:
             raise DatabaseError(
                 f"migration {migration.version:04} ({migration.name}) was applied with another text "
-                "than this version's: the database was made by a build that was never released"
+                "than this version's: the database was made by a build that was never released. "
+                "Keep what you need with pg_dump --data-only, and migrate an empty database"
             )
 
 
 async def check_schema(connection: Connection) -> None:
     """Raises SchemaTooOld or SchemaTooNew unless the schema is the one this version was written for."""
     need = migrations()[-1].version
-    try:
-        applied = await (await connection.execute(_APPLIED)).fetchall()
-    except UndefinedTable:
-        raise SchemaTooOld(0, need) from None
+    with refusals_translated():
+        try:
+            applied = await (await connection.execute(_APPLIED)).fetchall()
+        except UndefinedTable:
+            raise SchemaTooOld(0, need) from None
     have = max((version for version, _ in applied), default=0)
     if have < need:
         raise SchemaTooOld(have, need)

@@ -53,7 +53,7 @@ async def prepare(connection: Connection) -> None:
 
 
 async def store(connection: Connection, readings: Sequence[Reading]) -> Stored:
-    """Stores a batch, in the transaction that the caller has open."""
+    """Stores a batch, in the transaction that the caller has open; `clear` is due before another one in it."""
     if not readings:
         return Stored(0, 0)
     async with connection.cursor() as cursor:
@@ -61,8 +61,12 @@ async def store(connection: Connection, readings: Sequence[Reading]) -> Stored:
             await copy.write(pack(readings))
         await cursor.execute(_INSERT)
         stored = cursor.rowcount
-        await cursor.execute(_CLEAR)
     return Stored(stored, len(readings) - stored)
+
+
+async def clear(connection: Connection) -> None:
+    """Makes the connection ready for another `store` in the same transaction; its end does so by itself."""
+    await connection.execute(_CLEAR)
 
 
 def pack(readings: Iterable[Reading]) -> bytes:

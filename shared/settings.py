@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_url: _Text | None = None
     mqtt_client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = "devicestat-ingestor"
     mqtt_topic: _Text = "devices/+/stats"
-    # Half of the packet ids: one cannot come round again while the journal still holds it (ADR 3).
+    # At most about half of what the journal answers for (ADR 3).
     mqtt_window: Annotated[int, msgspec.Meta(ge=1, le=32_767)] = 10_000
     batch_max_readings: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 5_000
     batch_linger_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 50
@@ -171,6 +171,8 @@ def parse_mqtt_url(url: str) -> MqttAddress:
         raise ValueError(f"{parts.scheme or 'no'} scheme")
     if not parts.hostname:
         raise ValueError("no host")
+    if not _is_host(parts.hostname):
+        raise ValueError("no such host name can be")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("something after the port")
     tls = parts.scheme == "mqtts"
@@ -181,6 +183,14 @@ def parse_mqtt_url(url: str) -> MqttAddress:
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password is not None else None,
     )
+
+
+def _is_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def parse_topic_filter(pattern: str) -> TopicFilter:

@@ -5,6 +5,6 @@ CREATE TABLE devices (
     name       text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT devices_key_is_unique UNIQUE (key),
-    CONSTRAINT devices_key_is_one_topic_level CHECK (key ~ '^[^/+#[:space:][:cntrl:]]{1,128}$'),
+    CONSTRAINT devices_key_is_one_topic_level CHECK (key COLLATE "C" ~ '^[^/+#[:space:][:cntrl:]]{1,128}$'),
     CONSTRAINT devices_name_is_readable CHECK (name ~ '[^[:space:]]' AND length(name) <= 200)
 );

@@ -1,10 +1,13 @@
 """The session: how it reaches a broker, and what it says when the broker will not have it."""
 
+import asyncio
 import signal
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import trustme
@@ -137,3 +140,38 @@ async def test_no_broker_is_told(make_settings: Callable[..., Settings], start_i
     await expect_refusal(
         start_ingestor(settings), f"no connection to the MQTT broker at 127.0.0.1:{port}", "DEVICESTAT_MQTT_URL"
     )
+
+
+async def test_a_signal_before_the_broker_has_answered_is_a_clean_end(
+    make_settings: Callable[..., Settings], start_ingestor: Start
+) -> None:
+    asked = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as mute:
+        port = mute.sockets[0].getsockname()[1]
+        process = start_ingestor(make_settings(mqtt_url=f"mqtt://127.0.0.1:{port}"))
+        await asked.wait()
+        code, logged = await process.end()
+    assert code == 0, logged
+
+
+async def test_a_database_that_grants_too_little_is_told(
+    make_settings: Callable[..., Settings], database: Database, start_ingestor: Start
+) -> None:
+    role = f"poor_{uuid.uuid4().hex[:8]}"
+    await database.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'".encode())
+    settings = make_settings()
+    parts = urlsplit(settings.database)
+    host = parts.netloc.rpartition("@")[2]
+    url = urlunsplit(parts._replace(netloc=f"{role}:hunter2@{host}"))
+    try:
+        process = start_ingestor(make_settings(database_url=url))
+        await expect_refusal(process, "permission denied for table schema_migrations", "Grant the role")
+    finally:
+        await database.execute(f"DROP ROLE {role}".encode())

@@ -1,6 +1,7 @@
 """Decoding is pure: any bytes become measurements or refusals, and each refusal names what was wrong."""
 
 import math
+import sys
 from datetime import UTC, datetime
 
 import msgspec
@@ -188,6 +189,21 @@ def test_the_good_elements_of_an_array_are_taken_and_each_bad_one_refused_by_its
 )
 def test_what_the_contract_allows_is_taken(payload: bytes) -> None:
     assert isinstance(only(payload), Measurement)
+
+
+@pytest.mark.parametrize("shape", ["[%s]", '{"x":1,"y":2,"z":3,"timestamp":%s}', '[{"x":%s}]', "%s"])
+@pytest.mark.parametrize("around", ["[%s]", '{"a":%s}'])
+def test_no_depth_of_nesting_is_an_error(shape: str, around: str) -> None:
+    """What the decoder still reads may be too deep for repr: each depth near the limit is tried."""
+    opening, closing = around.split("%s")
+    for depth in range(sys.getrecursionlimit() - 120, sys.getrecursionlimit() + 10):
+        payload = (shape % (opening * depth + "1" + closing * depth)).encode()
+        assert all(isinstance(result, Refusal) for result in decode(payload, None, NOW))
+
+
+def test_a_message_pack_array_is_counted_before_it_is_read() -> None:
+    refused = refusal(b"\xdd\x00\x1e\x84\x80" + b"\x00" * 2_000_000)
+    assert (refused.reason, "an array of 2000000" in refused.detail) == (Reason.TOO_LARGE, True)
 
 
 def test_an_array_holds_up_to_ten_thousand() -> None:
