@@ -5,6 +5,7 @@ command needs is imported when it runs, so that `devicestat --help` is there at 
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 
 _Service = Callable[["Settings", asyncio.Event], Awaitable[None]]
 _PORT = click.IntRange(0, 65_535)
+_LONGEST_HISTORY_H = 100_000
+
+
+class _Number(click.FloatRange):
+    """A number in a range; click finds nan in every one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
 
 
 class _Main(click.Group):
@@ -152,12 +164,14 @@ def migrate(ctx: click.Context) -> None:
     "--devices", type=click.IntRange(1, 100_000), default=10, show_default=True, metavar="N", help="How many."
 )
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, metavar="R",
+    "--rate", type=_Number(0.001, 1_000_000), default=10.0, show_default=True, metavar="R",
     help="Readings a second, of all devices together.",
 )  # fmt: skip
-@click.option("--count", type=click.IntRange(0), metavar="C", help="Stop after so many readings.")
 @click.option(
-    "--history", type=click.FloatRange(0), default=0.0, show_default=True, metavar="HOURS",
+    "--count", type=click.IntRange(0), metavar="C", help="Stop after so many readings, the history's among them."
+)
+@click.option(
+    "--history", type=_Number(0, _LONGEST_HISTORY_H), default=0.0, show_default=True, metavar="HOURS",
     help="Publish first what the devices would have measured in the hours before.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed makes other signals.")

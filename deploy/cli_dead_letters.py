@@ -26,14 +26,25 @@ def dead_letters() -> None:
 
 def moment(value: str) -> datetime:
     """A time as the options take it: ISO 8601, in UTC unless it has an offset, or 2h for so long ago."""
-    if ago := re.fullmatch(r"(\d{1,6})([mhd])", value):
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago := re.fullmatch(r"(\d{1,6})([mhd])", value):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         given = datetime.fromisoformat(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         message = f"{value!r} is no time: it takes 2026-01-31T12:00, or 90m, 2h or 7d for so long ago"
         raise click.BadParameter(message) from None
     return given if given.tzinfo else given.replace(tzinfo=UTC)
+
+
+def topic_filter(value: str) -> str:
+    """A topic filter that MQTT allows: + and # are whole levels, # the last one (MQTT-4.7.1-1, -2)."""
+    levels = value.split("/")
+    if levels[-1] == "#":
+        levels.pop()
+    if not value or any(level != "+" and set("+#\0") & set(level) for level in levels):
+        message = f"{value!r} is no topic filter: it takes devices/1/stats, devices/+/stats or devices/#"
+        raise click.BadParameter(message)
+    return value
 
 
 _SELECTING = (
@@ -45,7 +56,7 @@ _SELECTING = (
         help="Received at 2026-01-31T12:00 (UTC), or 2h ago, or later.",
     ),
     click.option("--until", type=moment, metavar="TIME", help="Received at that time or earlier."),
-    click.option("--topic", metavar="FILTER", help="Published to this topic; + and # as in MQTT."),
+    click.option("--topic", type=topic_filter, metavar="FILTER", help="Published to this topic; + and # as in MQTT."),
 )
 
 
@@ -69,7 +80,7 @@ def _selection(options: dict[str, Any]) -> "Selection":
 def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
     """List the newest first."""
     from deploy.dead_letters import count, newest, table
-    from deploy.terminal import Terminal
+    from deploy.terminal import Terminal, counted
 
     selection = _selection(options)
     letters = _ask(ctx, lambda connection: newest(connection, selection, limit))
@@ -77,7 +88,7 @@ def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
     terminal = Terminal()
     if letters:
         terminal.table(table(letters))
-    terminal.say(f"{len(letters):,} of {total:,} dead letters" if letters else "no dead letters")
+    terminal.say(f"{len(letters):,} of {counted(total, 'dead letter')}" if letters else "no dead letters")
 
 
 @dead_letters.command()
@@ -97,14 +108,15 @@ def show(ctx: click.Context, letter_id: int) -> None:
 @_selecting
 @click.pass_context
 def replay(ctx: click.Context, /, **options: Any) -> None:
-    """Put them back in, the way a message takes; what is refused again stays. Safe to repeat."""
+    """Replay them as if they had just arrived.
+
+    What is refused again stays. Safe to interrupt, and to repeat.
+    """
     from deploy.dead_letters import replay
     from deploy.terminal import Terminal
 
     settings = read_settings(ctx, "database_url")
-    terminal = Terminal()
-    for line in _ask(ctx, lambda connection: replay(connection, settings, _selection(options), terminal)):
-        terminal.say(line)
+    _ask(ctx, lambda connection: replay(connection, settings, _selection(options), Terminal()))
 
 
 @dead_letters.command()
@@ -114,6 +126,7 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
 def purge(ctx: click.Context, /, *, yes: bool, **options: Any) -> None:
     """Delete them for good."""
     from deploy.dead_letters import count, purge
+    from deploy.terminal import counted
 
     selection = _selection(options)
     total, newest_id = _ask(ctx, lambda connection: count(connection, selection))
@@ -121,9 +134,9 @@ def purge(ctx: click.Context, /, *, yes: bool, **options: Any) -> None:
         click.echo("no dead letters")
         return
     if not yes:
-        click.confirm(f"Delete {total:,} dead letters for good?", abort=True)
+        click.confirm(f"Delete {counted(total, 'dead letter')} for good?", abort=True)
     deleted = _ask(ctx, lambda connection: purge(connection, selection, newest_id))
-    click.echo(f"deleted {deleted:,} dead letters")
+    click.echo(f"deleted {counted(deleted, 'dead letter')}")
 
 
 def _ask(ctx: click.Context, ask: Callable[["Connection"], Awaitable[_Answer]]) -> _Answer:

@@ -7,34 +7,35 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from shared.errors import DatabaseError
+from shared.errors import SettingsError
 
 if TYPE_CHECKING:
     from shared.database import Connection
     from shared.settings import Settings
 
 _Answer = TypeVar("_Answer")
+_EMBEDDED = "`devicestat up` prints an export line for its embedded servers"
 
 
 def read_settings(ctx: click.Context, *require: str) -> "Settings":
     """The settings from the environment and --config. Raises SettingsError with every fault."""
     from shared.settings import load
 
-    return load(os.environ, ctx.find_root().obj, require=require)
+    try:
+        return load(os.environ, ctx.find_root().obj, require=require)
+    except SettingsError as error:
+        if any("_URL is not set" in fault for fault in error.faults):
+            raise SettingsError([*error.faults, _EMBEDDED]) from error
+        raise
 
 
 def ask_database(settings: "Settings", ask: Callable[["Connection"], Awaitable[_Answer]]) -> _Answer:
     """Asks on a connection of its own, and returns the answer. Raises DatabaseError."""
-    import psycopg
-
-    from shared.database import connect, translated
+    from shared.database import connect, refusals_translated, translated
 
     async def asking() -> _Answer:
         async with await connect(settings.database, "command") as connection:
             return await ask(connection)
 
-    try:
-        with translated(settings.database):
-            return asyncio.run(asking())
-    except psycopg.Error as error:
-        raise DatabaseError(f"PostgreSQL refuses: {str(error).strip().splitlines()[0]}") from error
+    with refusals_translated(), translated(settings.database):
+        return asyncio.run(asking())

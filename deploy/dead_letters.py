@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from contextlib import closing
 from datetime import datetime
 
 import msgspec
@@ -9,13 +10,16 @@ from psycopg.rows import class_row
 from rich.table import Table
 from rich.text import Text
 
-from deploy.terminal import Terminal, printable
-from ingestor.replay import Replay
+from deploy.terminal import Terminal, counted, printable, shortened
+from ingestor.replay import Replay, Replayed
 from shared.database import Connection
 from shared.readings import prepare
 from shared.settings import Settings
 
 HEXDUMP_WIDTH = 16
+TOPIC_SHOWN = 60
+DETAIL_SHOWN = 120
+"""So many characters in a list."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,21 +92,34 @@ async def purge(connection: Connection, selection: Selection, newest_id: int) ->
 _NUMBERS = "SELECT id FROM dead_letters" + _WHERE + "ORDER BY id"  # noqa: S608
 
 
-async def replay(connection: Connection, settings: Settings, selection: Selection, terminal: Terminal) -> list[str]:
-    """Replays them, the oldest first, showing progress; returns what became of them, in lines to read."""
+async def replay(connection: Connection, settings: Settings, selection: Selection, terminal: Terminal) -> None:
+    """Replays them, the oldest first, showing progress; says what became of them, also when it is interrupted."""
     numbers = [row[0] for row in await (await connection.execute(_NUMBERS, _parameters(selection))).fetchall()]
     await prepare(connection)
     replays = Replay(settings, connection)
-    totals: Counter[str] = Counter()
-    for number in terminal.progress(numbers, "replaying"):
-        became = await replays.replay(number)
-        if became is None:
-            totals["gone, replayed or purged by someone else"] += 1
-            continue
-        totals["readings stored"] += became.stored
-        totals["readings that were there already"] += became.duplicates
-        totals[f"readings refused again: {became.reason}"] += became.refused
-    return [f"{len(numbers):,} dead letters", *(f"{count:,} {what}" for what, count in totals.items() if count)]
+    totals: Counter[tuple[str, str]] = Counter()
+    done = 0
+    try:
+        with closing(terminal.progress(numbers, "replaying")) as shown:
+            for number in shown:
+                totals.update(_became(await replays.replay(number)))
+                done += 1
+    finally:
+        terminal.say(f"{done:,} of {counted(len(numbers), 'dead letter')} replayed")
+        for (thing, fate), total in totals.items():
+            terminal.say(f"{counted(total, thing)} {fate}")
+
+
+def _became(replayed: Replayed | None) -> Counter[tuple[str, str]]:
+    """How many of what became what."""
+    if replayed is None:
+        return Counter({("dead letter", "gone: replayed or purged by someone else"): 1})
+    fates = {
+        "stored": replayed.stored,
+        "there already": replayed.duplicates,
+        f"refused again: {replayed.reason}": replayed.refused,
+    }
+    return Counter({("reading", fate): count for fate, count in fates.items() if count})
 
 
 def _parameters(selection: Selection) -> dict[str, object]:
@@ -132,9 +149,9 @@ def table(letters: list[Letter]) -> Table:
             str(letter.id),
             f"{letter.received_at:%Y-%m-%d %H:%M:%S}",
             letter.reason,
-            letter.topic,
+            shortened(letter.topic, TOPIC_SHOWN),
             str(len(letter.payload)),
-            letter.detail,
+            shortened(letter.detail, DETAIL_SHOWN),
         )
         shown.add_row(*(Text(printable(field)) for field in fields))
     return shown
@@ -149,7 +166,7 @@ def whole(letter: Letter) -> str:
         ("detail", letter.detail),
         ("topic", letter.topic),
         ("content type", letter.content_type or "none"),
-        ("payload", f"{len(letter.payload):,} bytes"),
+        ("payload", counted(len(letter.payload), "byte")),
     )
     head = "\n".join(f"{name:<13} {printable(value)}" for name, value in fields)
     return f"{head}\n\n{_readable(letter.payload)}"

@@ -55,25 +55,26 @@ async def _database(settings: Settings) -> list[Finding]:
         with translated(url):
             async with await connect(url, "doctor") as connection:
                 return [
-                    await _guarded("database", _server, connection, settings),
-                    await _guarded("schema", _schema, connection, settings),
-                    await _guarded("partitions", _partitions, connection, settings),
+                    _server(connection, settings),
+                    *await _durability(connection),
+                    await _guarded("schema", _schema, connection),
+                    await _guarded("partitions", _partitions, connection),
                 ]
     except DevicestatError as error:
         return [Finding(State.WRONG, "database", str(error))]
 
 
-_Check = Callable[[Connection, Settings], Awaitable[Finding]]
+_Check = Callable[[Connection], Awaitable[Finding]]
 
 
-async def _guarded(what: str, check: _Check, connection: Connection, settings: Settings) -> Finding:
+async def _guarded(what: str, check: _Check, connection: Connection) -> Finding:
     try:
-        return await check(connection, settings)
+        return await check(connection)
     except (DevicestatError, PostgresError) as error:
         return Finding(State.WRONG, what, str(error).strip().splitlines()[0])
 
 
-async def _server(connection: Connection, settings: Settings) -> Finding:
+def _server(connection: Connection, settings: Settings) -> Finding:
     version = connection.info.server_version
     shown = f"PostgreSQL {version // 10_000}.{version % 10_000} at {address(settings.database)}"
     if version < OLDEST_POSTGRES:
@@ -81,7 +82,15 @@ async def _server(connection: Connection, settings: Settings) -> Finding:
     return Finding(State.OK, "database", shown)
 
 
-async def _schema(connection: Connection, _: Settings) -> Finding:
+async def _durability(connection: Connection) -> list[Finding]:
+    row = await (await connection.execute("SHOW synchronous_commit")).fetchone()
+    if row != ("off",):
+        return []
+    advice = "readings that devices have had acknowledged are lost if the server crashes: set it to on"
+    return [Finding(State.WARNING, "durability", f"synchronous_commit is off, so {advice}")]
+
+
+async def _schema(connection: Connection) -> Finding:
     await check_schema(connection)
     return Finding(State.OK, "schema", f"version {migrations()[-1].version}, which this devicestat needs")
 
@@ -93,7 +102,7 @@ _MISSING_MONTHS = """
 """
 
 
-async def _partitions(connection: Connection, _: Settings) -> Finding:
+async def _partitions(connection: Connection) -> Finding:
     missing = [row[0] for row in await (await connection.execute(_MISSING_MONTHS)).fetchall()]
     if missing:
         advice = "run `devicestat migrate`, and keep a worker running, which makes them ahead"
@@ -146,8 +155,6 @@ def _dropped(count: str | None) -> list[Finding]:
     """A broker's limits can't be asked for, but what it dropped because of them can."""
     if count is None or count == "0":
         return []
-    advice = (
-        "messages since it started, for one of its clients: raise max_queued_messages and max_queued_bytes, "
-        "as in mosquitto.conf"
-    )
-    return [Finding(State.WARNING, "queue", f"the broker has dropped {count} {advice}")]
+    advice = "raise max_queued_messages and max_queued_bytes, as in mosquitto.conf"
+    text = f"the broker has dropped messages for one of its clients since it started ({count}): {advice}"
+    return [Finding(State.WARNING, "queue", text)]

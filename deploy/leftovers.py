@@ -34,7 +34,8 @@ def locked(directory: Path) -> Iterator[None]:
             file.seek(0)
             raise LocalError(
                 f"a `devicestat up` with the data directory {directory} is running (process {file.read()}): "
-                "stop that one first, or give this one another --data-dir, --http-port and --mqtt-port"
+                "stop that one first, or give this one another --data-dir, --http-port and --mqtt-port, "
+                "DEVICESTAT_INGESTOR_METRICS_PORT and DEVICESTAT_WORKER_METRICS_PORT"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -50,11 +51,11 @@ class _Child(msgspec.Struct, frozen=True):
 
 
 class ChildrenFile:
-    """The file in the data directory that names the running children, in the order of their start."""
+    """The file in the data directory that names the running children, in the order of their first start."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "children.json"
-        self._children: list[_Child] = []
+        self._children: dict[str, _Child | None] = {}  # None keeps the place of one that is to be started again
 
     def add(self, program: Program, pid: int) -> None:
         """Notes a child that was started."""
@@ -62,12 +63,14 @@ class ChildrenFile:
             created = psutil.Process(pid).create_time()
         except psutil.NoSuchProcess:
             return
-        self._children.append(_Child(program.name, pid, created, program.stop_signal))
+        self._children[program.name] = _Child(program.name, pid, created, program.stop_signal)
         self._write()
 
     def remove(self, pid: int) -> None:
         """Strikes out a child that has ended."""
-        self._children = [child for child in self._children if child.pid != pid]
+        for name, child in self._children.items():
+            if child is not None and child.pid == pid:
+                self._children[name] = None
         self._write()
 
     def end_leftovers(self, say: Callable[[str], None]) -> None:
@@ -87,7 +90,7 @@ class ChildrenFile:
 
     def _write(self) -> None:
         new = self._path.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(self._children))
+        new.write_bytes(msgspec.json.encode([child for child in self._children.values() if child]))
         new.replace(self._path)
 
 

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -31,11 +30,17 @@ from shared.database import connect
 from shared.errors import LocalError
 from shared.migrate import migrate
 from shared.service import listen
-from shared.settings import CONFIG, PREFIX, Settings, parse_mqtt_url
+from shared.settings import CONFIG, PREFIX, Settings, parse_mqtt_url, parse_topic_filter
 
 DEMO_DEVICES = 10
 DEMO_RATE = 20.0
 DEMO_HISTORY_H = 6.0
+_PORTS = {
+    "http_port": "--http-port",
+    "ingestor_metrics_port": "DEVICESTAT_INGESTOR_METRICS_PORT",
+    "worker_metrics_port": "DEVICESTAT_WORKER_METRICS_PORT",
+}
+"""Where our services listen, and how each is set."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,32 +60,34 @@ def up(settings: Settings, options: Options) -> None:
     with locked(directory):
         children = ChildrenFile(directory)
         children.end_leftovers(terminal.say)
-        settings = _with_free_port(settings)
+        settings = _with_free_ports(settings)
         _check_ports(settings, options)
         asyncio.run(_Up(settings, options, children, terminal).run())
 
 
-def _with_free_port(settings: Settings) -> Settings:
-    # Port 0 is a free one, which must be known here to be shown.
-    if settings.http_port != 0:
-        return settings
-    with socket.create_server((settings.http_host, 0)) as probe:
-        return msgspec.structs.replace(settings, http_port=probe.getsockname()[1])
+def _with_free_ports(settings: Settings) -> Settings:
+    # Port 0 is a free one, known here: the API's is shown, and the others tell whether their services are ready.
+    with ExitStack() as held:
+        free = {}
+        for name in (name for name in _PORTS if getattr(settings, name) == 0):
+            free[name] = held.enter_context(listen(settings.http_host, 0, _PORTS[name])).getsockname()[1]
+    return msgspec.structs.replace(settings, **free)
 
 
 def _check_ports(settings: Settings, options: Options) -> None:
-    """Raises LocalError, naming the setting, if a port is taken; before anything is started."""
-    wanted = [
-        (settings.http_host, settings.http_port, "--http-port"),
-        (settings.http_host, settings.ingestor_metrics_port, "DEVICESTAT_INGESTOR_METRICS_PORT"),
-        (settings.http_host, settings.worker_metrics_port, "DEVICESTAT_WORKER_METRICS_PORT"),
-    ]
+    """Raises LocalError, naming the settings of all ports that are taken; before anything is started."""
+    wanted = [(settings.http_host, getattr(settings, name), setting) for name, setting in _PORTS.items()]
     if settings.mqtt_url is None:
         wanted.append((MQTT_HOST, options.mqtt_port, "--mqtt-port"))
+    faults = []
     with ExitStack() as held:  # all at once, so that two of them cannot be the same
         for host, port, setting in wanted:
-            if port != 0:
+            try:
                 held.enter_context(listen(host, port, setting)).listen()
+            except LocalError as error:
+                faults.append(str(error))
+    if faults:
+        raise LocalError("\n".join(dict.fromkeys(faults)))
 
 
 class _Up:
@@ -128,7 +135,8 @@ class _Up:
         broker = parse_mqtt_url(environment[f"{PREFIX}MQTT_URL"])
         embedded = [name for name in ("database_url", "mqtt_url") if getattr(self._settings, name) is None]
         exports = {PREFIX + name.upper(): environment[PREFIX + name.upper()] for name in embedded}
-        lines = panel_lines(api.base, broker, device, demo=self._options.demo, exports=exports)
+        topic = parse_topic_filter(self._settings.mqtt_topic)
+        lines = panel_lines(api.base, broker, topic, device, demo=self._options.demo, exports=exports)
         self._terminal.panel("Devicestat is ready", lines)
 
     async def _start_servers(self, supervisor: Supervisor) -> Mapping[str, str]:
@@ -159,7 +167,7 @@ class _Up:
         own = {
             "DATABASE_URL": database_url,
             "MQTT_URL": mqtt_url,
-            "HTTP_PORT": str(self._settings.http_port),
+            **{name.upper(): str(getattr(self._settings, name)) for name in _PORTS},
             "LOG_FORMAT": self._settings.log_format or "console",
         }
         environment = {**os.environ, **{f"{PREFIX}{name}": value for name, value in own.items()}}
@@ -173,9 +181,8 @@ class _Up:
             ("api", "serve", self._settings.http_port),
             ("worker", "work", self._settings.worker_metrics_port),
         ):
-            # Without a port for its health, a service counts as ready once it was started.
-            health = ApiClient(base_url(self._settings.http_host, port)).is_ready if port else lambda: True
-            yield _own_command(name, (command,), environment, health)
+            health = ApiClient(base_url(self._settings.http_host, port))
+            yield _own_command(name, (command,), environment, health.is_ready)
 
 
 def _devices(environment: Mapping[str, str], api: ApiClient) -> Program:

@@ -1,20 +1,39 @@
 """An aiomqtt client for what is not the ingestor: simulated devices, and the doctor's probe."""
 
+import asyncio
+import contextlib
 import ssl
 import uuid
+from typing import Self
 
 import aiomqtt
 
 from shared.settings import MqttAddress
 
 TIMEOUT_S = 10.0
+_ANY_PORT = 1
+"""A Unix socket has none, but paho refuses 0 all the same."""
+
+
+class _Client(aiomqtt.Client):
+    """Leaves nothing open where connecting is cancelled: the thread that connects goes on, and must be waited for."""
+
+    async def __aenter__(self) -> Self:
+        connecting = asyncio.create_task(super().__aenter__(), name="connect to the broker")
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(aiomqtt.MqttError):
+                await connecting
+                await self.__aexit__(None, None, None)
+            raise
 
 
 def mqtt_client(address: MqttAddress, purpose: str, *, in_flight: int = 20) -> aiomqtt.Client:
     """A client with a session and a client id of its own, so that it never takes over another's."""
-    client = aiomqtt.Client(
+    client = _Client(
         address.unix_socket or address.host,
-        address.port,
+        address.port or _ANY_PORT,
         transport="unix" if address.unix_socket else "tcp",
         username=address.username,
         password=address.password,

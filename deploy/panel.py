@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Mapping
 
 from deploy.api_client import Device
-from shared.settings import MqttAddress
+from shared.settings import MqttAddress, TopicFilter
 
 
 def panel_lines(
-    api: str, broker: MqttAddress, device: Device | None, *, demo: bool, exports: Mapping[str, str]
+    api: str, broker: MqttAddress, topic: TopicFilter, device: Device | None, *, demo: bool, exports: Mapping[str, str]
 ) -> list[str]:
     """The lines for a database whose first device is the one given.
 
@@ -21,10 +21,10 @@ def panel_lines(
         "",
         f"  API and its documentation   {api}/docs",
         f"  Metrics                     {api}/metrics",
-        f"  MQTT                        {address}, topic devices/<key>/stats",
+        f"  MQTT                        {address}, topic {topic.prefix}<key>{topic.suffix}",
         *([f"  For other commands          export {others}"] if others else []),
         "",
-        *(_look(api, device) if demo and device else _publish(api, broker, device)),
+        *(_look(api, device) if demo and device else _publish(api, broker, topic, device)),
         "",
         "  Ctrl-C stops everything; the data stay.",
     ]
@@ -38,13 +38,14 @@ def _look(api: str, device: Device) -> list[str]:
     ]
 
 
-def _publish(api: str, broker: MqttAddress, device: Device | None) -> list[str]:
+def _publish(api: str, broker: MqttAddress, topic: TopicFilter, device: Device | None) -> list[str]:
     register = f"""curl -H 'Content-Type: application/json' -d '{{"name": "Boiler"}}' '{api}/devices'"""
+    devices = register if device is None else f"curl '{api}/devices'"
     device = device or Device(id=1, key="1")
-    topic = shlex.quote(f"devices/{device.key}/stats")
+    to = shlex.quote(f"{topic.prefix}{device.key}{topic.suffix}")
     where = f"--unix {shlex.quote(broker.unix_socket)}" if broker.unix_socket else f"-h {broker.host} -p {broker.port}"
     return [
-        register,
-        f"""mosquitto_pub {where} -q 1 -t {topic} -m '{{"x": 1.5, "y": -2, "z": 3}}'""",
-        f"curl '{api}/stats/analysis/{device.id}'",
+        devices,
+        f"""mosquitto_pub {where} -q 1 -t {to} -m '{{"x": 1.5, "y": -2, "z": 3}}'""",
+        f"sleep 1; curl '{api}/stats/analysis/{device.id}'",  # it takes a moment until it is stored
     ]

@@ -7,6 +7,7 @@ acknowledgement came, is stored once; and a lost connection delays readings but 
 import asyncio
 import contextlib
 import itertools
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +17,7 @@ import msgspec
 
 from deploy.api_client import ApiClient, Device
 from deploy.publisher import Counts, Message, Publisher
-from deploy.terminal import Terminal
+from deploy.terminal import Terminal, counted
 from deploy.waveform import sample
 from shared.service import run
 from shared.settings import Settings, parse_topic_filter
@@ -30,7 +31,7 @@ HISTORY_MESSAGE = 500
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How many devices, readings a second of all together, live readings in all, and hours of the past."""
+    """How many devices, readings a second of all together, readings in all, and hours of the past."""
 
     devices: int
     rate: float
@@ -43,7 +44,7 @@ def simulate(settings: Settings, plan: Plan, api: str, terminal: Terminal) -> No
     """Registers the devices, and publishes until the count is reached or a signal comes."""
     with ApiClient(api) as client:
         devices = registered(client, plan.devices)
-    terminal.say(f"{len(devices)} devices: {devices[0].key} to {devices[-1].key}")
+    terminal.say(f"{counted(len(devices), 'device')}: {devices[0].key} to {devices[-1].key}")
     form = parse_topic_filter(settings.mqtt_topic)
     topics = [f"{form.prefix}{device.key}{form.suffix}" for device in devices]
     run(partial(_publish, settings, plan, topics, terminal))
@@ -63,10 +64,15 @@ def history(plan: Plan, topics: list[str], now: float) -> Iterator[Message]:
     """What the devices measured in the hours before now; at the same moments whenever it is asked."""
     first = int(now - plan.history_h * 3600) // HISTORY_STEP_S + 1
     last = int(now) // HISTORY_STEP_S
+    left = sys.maxsize if plan.count is None else plan.count
     for start in range(first, last + 1, HISTORY_MESSAGE):
         moments = [step * HISTORY_STEP_S for step in range(start, min(start + HISTORY_MESSAGE, last + 1))]
         for number, topic in enumerate(topics, start=1):
-            yield _message(topic, [_reading(plan.seed, number, moment) for moment in moments])
+            if left == 0:
+                return
+            readings = [_reading(plan.seed, number, moment) for moment in moments[:left]]
+            left -= len(readings)
+            yield _message(topic, readings)
 
 
 def live(plan: Plan, topics: list[str], start: float) -> Iterator[tuple[float, Message]]:
@@ -102,8 +108,10 @@ async def _publish(settings: Settings, plan: Plan, topics: list[str], terminal: 
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(publisher.flush(), LAST_ACKNOWLEDGEMENTS_S)
     finally:
-        for task in (making, stopping, publishing, reporting):
+        tasks = (making, stopping, publishing, reporting)
+        for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)
     terminal.say(_summary(publisher.counts, len(topics), time.monotonic() - began))
 
 
@@ -112,6 +120,9 @@ async def _make(plan: Plan, topics: list[str], publisher: Publisher) -> None:
     if plan.history_h > 0:
         for message in history(plan, topics, start):
             await publisher.put(message)
+            await asyncio.sleep(0)  # a signal is not to wait for all of it
+    if plan.count is not None:
+        plan = msgspec.structs.replace(plan, count=plan.count - publisher.counts.readings)
     for due, message in live(plan, topics, start):
         await asyncio.sleep(max(0.0, due - time.time()))
         await publisher.put(message)
@@ -121,12 +132,13 @@ async def _make(plan: Plan, topics: list[str], publisher: Publisher) -> None:
 async def _report(counts: Counts, terminal: Terminal) -> None:
     while True:
         await asyncio.sleep(REPORT_EVERY_S)
-        terminal.say(f"{counts.readings:,} readings sent, {counts.acknowledged:,} acknowledged")
+        terminal.say(f"{counted(counts.readings, 'reading')} sent, {counts.acknowledged:,} acknowledged")
 
 
 def _summary(counts: Counts, devices: int, seconds: float) -> str:
-    again = f"; {counts.sent_again:,} messages were sent again" if counts.sent_again else ""
+    again = f"; {counted(counts.sent_again, 'message')} sent again" if counts.sent_again else ""
     return (
-        f"sent {counts.readings:,} readings of {devices:,} devices in {counts.messages:,} messages "
-        f"and {seconds:.1f} s; the broker acknowledged {counts.acknowledged:,} of them{again}"
+        f"sent {counted(counts.readings, 'reading')} of {counted(devices, 'device')} "
+        f"in {counted(counts.messages, 'message')} and {seconds:.1f} s; "
+        f"the broker acknowledged {counts.acknowledged:,} of them{again}"
     )

@@ -6,7 +6,7 @@ visible: an escape sequence in a payload is shown, not obeyed.
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -33,6 +33,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
+def shortened(text: str, length: int) -> str:
+    """The text, or as much of it as there is room for."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def counted(count: int, thing: str) -> str:
+    """So many of a thing: 1 reading, 2,000 readings."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 class Terminal:
     """Standard output."""
 
@@ -53,7 +63,7 @@ class Terminal:
         """A table."""
         self._console.print(table)
 
-    def progress(self, items: Sequence[_Item], doing: str) -> Iterator[_Item]:
+    def progress(self, items: Sequence[_Item], doing: str) -> Generator[_Item, None, None]:
         """The items, one after the other, with a bar on standard error that shows how far it is."""
         yield from track(items, doing, console=Console(stderr=True), disable=not sys.stderr.isatty())
 

@@ -65,9 +65,10 @@ def test_up_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", [*SERVICES, "migrate"])
 def test_all_faults_of_the_settings_come_at_once(command: str) -> None:
     result = run(command, batch_linger_ms="soon", http_port=70_000, mqtt_windw=1)
-    lines = 5 if command == "ingest" else 4
+    lines = 6 if command == "ingest" else 5
     assert_explained(result, "BATCH_LINGER_MS", "HTTP_PORT", "DATABASE_URL is not set", "MQTT_WINDOW?", lines=lines)
     assert ("MQTT_URL is not set" in result.stderr) is (command == "ingest")
+    assert "`devicestat up` prints an export line" in result.stderr
 
 
 def test_a_configuration_file_gives_settings_and_the_environment_wins(tmp_path: Path) -> None:

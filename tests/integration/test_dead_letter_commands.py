@@ -1,15 +1,20 @@
 """`devicestat dead-letters list|show|purge` on a real table."""
 
+import asyncio
+import signal
+from asyncio.subprocess import PIPE
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from deploy.terminal import counted
 from shared import dead_letters
 from shared.database import connect
 from shared.models import DeadLetter, Reason, to_microseconds
-from tests.command import run
+from tests.command import argv, environment, run
+from tests.waiting import eventually
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -71,8 +76,8 @@ def test_the_options_select(letters: str) -> None:
     }
     for options, count in expected.items():
         result = run("dead-letters", "list", *options.split(), database_url=letters)
-        said = f"{count} of {count} dead letters" if count else "no dead letters"
-        assert said in result.stdout, options
+        shown = "no dead letters" if count == 0 else f"{count} of {counted(count, 'dead letter')}"
+        assert result.stdout.splitlines()[-1] == shown, options
 
 
 def test_list_says_how_many_more_there_are(letters: str) -> None:
@@ -105,12 +110,37 @@ def test_purge_asks_first(letters: str) -> None:
 
 def test_purge_with_yes_deletes_what_is_selected(letters: str) -> None:
     result = run("dead-letters", "purge", "--yes", "--reason", "malformed", database_url=letters)
-    assert (result.returncode, result.stdout) == (0, "deleted 1 dead letters\n")
+    assert (result.returncode, result.stdout) == (0, "deleted 1 dead letter\n")
     assert "malformed" not in remaining(letters)
     assert run("dead-letters", "purge", "--yes", "--reason", "malformed", database_url=letters).returncode == 0
 
 
-@pytest.mark.parametrize("options", [["--since", "yesterday"], ["--reason", "boredom"], ["--limit", "0"]])
+async def test_an_interrupted_replay_says_what_was_done(letters: str) -> None:
+    command = argv("dead-letters", "replay")
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid != pg_backend_pid()"
+    async with await connect(letters, "test") as connection, connection.transaction():
+        await connection.execute("SELECT FROM dead_letters WHERE id = 3 FOR UPDATE")
+        process = await asyncio.create_subprocess_exec(*command, env=environment(database_url=letters), stdout=PIPE)
+
+        async def waits() -> bool:
+            return await (await connection.execute(waiting)).fetchone() != (0,)
+
+        await eventually(waits, bool)
+        process.send_signal(signal.SIGINT)
+        said, _ = await process.communicate()
+    assert process.returncode == 1
+    done = ["2 of 4 dead letters replayed", "2 readings refused again: unknown_device"]
+    assert said.decode().splitlines() == done
+
+
+def test_help_says_all_of_what_replay_does() -> None:
+    assert "Replay them as if they had just arrived." in run("dead-letters", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--topic", "a/#/b"], ["--since", "999999d"], ["--since", "yesterday"], ["--reason", "boredom"], ["--limit", "0"]],
+)
 def test_a_wrong_option_is_explained(options: list[str]) -> None:
     result = run("dead-letters", "list", *options)
     assert result.returncode == 2

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import aiomqtt
 import psycopg
@@ -25,6 +26,19 @@ def findings(stdout: str) -> dict[str, str]:
     return {line.split()[1]: line.split()[0] for line in stdout.splitlines()}
 
 
+@pytest.fixture
+def database_url(database_url: str) -> str:
+    """As a real one: the tests' server commits without waiting for its disk."""
+    set_commit(database_url, "on")
+    return database_url
+
+
+def set_commit(url: str, value: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = {value}".encode())
+
+
 def test_all_is_well(database_url: str, broker: Broker) -> None:
     result = run("doctor", database_url=database_url, mqtt_url=broker.url)
     assert (result.returncode, result.stderr) == (0, "")
@@ -38,6 +52,7 @@ def test_wrong_settings_are_all_named() -> None:
     assert result.returncode == 1
     for name in ("DATABASE_URL is not set", "MQTT_URL", "BATCH_MAX_READINGS", "did you mean DEVICESTAT_MQTT_WINDOW"):
         assert name in result.stdout
+    assert "`devicestat up` prints an export line" in result.stdout
     assert all(line.startswith("wrong    settings") for line in result.stdout.splitlines())
 
 
@@ -69,6 +84,36 @@ def test_a_month_without_a_partition(database_url: str, broker: Broker) -> None:
     assert result.returncode == 1
     assert findings(result.stdout)["partitions"] == "wrong"
     assert f"none for {row[0].replace('_', '-')}" in result.stdout
+
+
+def test_a_database_that_forgets(database_url: str, broker: Broker) -> None:
+    set_commit(database_url, "off")
+    result = run("doctor", database_url=database_url, mqtt_url=broker.url)
+    assert result.returncode == 0
+    assert findings(result.stdout)["durability"] == "warning"
+    assert "synchronous_commit is off" in result.stdout
+
+
+def test_a_database_in_another_encoding(postgres_server: str, broker: Broker) -> None:
+    url = urlunsplit(urlsplit(postgres_server)._replace(path="/ascii"))
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+        result = run("doctor", database_url=url, mqtt_url=broker.url)
+        connection.execute("DROP DATABASE ascii WITH (FORCE)")
+    assert result.returncode == 1
+    assert findings(result.stdout)["database"] == "wrong"
+    assert "SQL_ASCII" in result.stdout
+
+
+def test_a_broker_on_a_unix_socket(database_url: str) -> None:
+    with mosquitto({"protocol": "mqtt\nlistener 0 DIRECTORY/data/socket"}) as local:
+        url = f"mqtt+unix://{local.data}/socket"
+        result = run("doctor", database_url=database_url, mqtt_url=url)
+    assert findings(result.stdout) == dict.fromkeys(ALL, "ok")
+    result = run("doctor", database_url=database_url, mqtt_url=url)
+    assert result.returncode == 1
+    assert findings(result.stdout)["broker"] == "wrong"
+    assert f"no session at unix socket {local.data}/socket" in result.stdout
 
 
 @contextmanager

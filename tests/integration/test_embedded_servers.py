@@ -140,3 +140,14 @@ def test_root_runs_a_server_as_whom_its_data_belong_to(directory: Path) -> None:
     os.chown(data, 65_534, 65_534)
     with EmbeddedMosquitto(directory / "mosquitto", free_port()) as broker:
         assert Path(f"/proc/{broker.pid}").owner() == "nobody"
+
+
+async def test_a_packet_that_is_too_large_is_not_acknowledged(own_broker: EmbeddedMosquitto) -> None:
+    """Not even to an MQTT 3.1.1 device, which cannot be told why."""
+    device = aiomqtt.Client(own_broker.host, own_broker.port, protocol=aiomqtt.ProtocolVersion.V311, timeout=20)
+    async with asyncio.timeout(15), device:
+        publishing = asyncio.create_task(device.publish("devices/1/stats", bytes(9_000_000), qos=1), name="publish")
+        with pytest.raises(aiomqtt.MqttError):
+            await anext(aiter(device.messages))
+        assert not publishing.done()
+        publishing.cancel()

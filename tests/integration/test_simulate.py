@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 
+import aiomqtt
 import psycopg
 import pytest
 
@@ -29,7 +30,7 @@ async def stored(database: Database) -> dict[object, object]:
 
 
 async def test_it_registers_publishes_and_says_what_it_sent(settings: Settings, database: Database) -> None:
-    options = ("--devices", 3, "--rate", 200, "--count", 60, "--history", 0.5)
+    options = ("--devices", 3, "--rate", 200, "--count", 600, "--history", 0.5)
     where = {"mqtt_url": settings.mqtt_url, "http_port": settings.http_port}
     async with services.api(settings), running_ingestor(settings):
         result = await arun("simulate", *options, **where)
@@ -47,7 +48,8 @@ async def test_devices_that_exist_are_used_again(settings: Settings, database: D
         for _ in range(2):
             command = ("simulate", "--devices", 3, "--count", 0)
             result = await arun(*command, mqtt_url=settings.mqtt_url, http_port=settings.http_port)
-            assert result.returncode == 0
+            assert (result.returncode, result.stderr) == (0, "")
+            assert "sent 0 readings of 3 devices in 0 messages" in result.stdout
     names = await (await database.execute("SELECT name FROM devices ORDER BY key")).fetchall()
     assert names == [("Simulated device 1",), ("an older one",), ("Simulated device 3",)]
 
@@ -96,3 +98,25 @@ async def test_without_a_broker_it_says_so(settings: Settings) -> None:
     assert result.returncode == 1
     assert f"no connection to the broker at 127.0.0.1:{port}" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [("--rate", "nan"), ("--rate", "inf"), ("--rate", 0), ("--history", "inf"), ("--history", "nan")]
+)
+async def test_a_number_that_is_none_is_refused(options: tuple[str, object]) -> None:
+    result = await arun("simulate", *options, mqtt_url="mqtt://127.0.0.1")
+    assert result.returncode == 2
+    assert f"Invalid value for '{options[0]}'" in result.stderr
+
+
+async def test_a_signal_ends_a_long_history_at_once(settings: Settings, own_broker: EmbeddedMosquitto) -> None:
+    where = environment(mqtt_url=settings.mqtt_url, http_port=settings.http_port)
+    command = argv("simulate", "--devices", 3, "--history", 50_000)
+    async with services.api(settings), aiomqtt.Client(own_broker.host, own_broker.port) as reader:
+        await reader.subscribe("devices/#")
+        process = await asyncio.create_subprocess_exec(*command, env=where, stdout=asyncio.subprocess.PIPE)
+        await anext(aiter(reader.messages))
+        process.terminate()
+        async with asyncio.timeout(5):
+            assert b"sent " in (await process.communicate())[0]
+        assert process.returncode == 0

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -18,12 +19,18 @@ import psutil
 import pytest
 
 from deploy.postgres import socket_directory
-from tests.command import Up, argv, environment, run, running_up
+from tests.command import Up, argv, arun, environment, run, running_up
 from tests.ports import free_port
 from tests.publisher import Message, publish
 from tests.waiting import eventually
 
 NOBODY = 65_534
+PORT_SETTINGS = {
+    "http_port": "--http-port",
+    "mqtt_port": "--mqtt-port",
+    "ingestor_metrics_port": "DEVICESTAT_INGESTOR_METRICS_PORT",
+    "worker_metrics_port": "DEVICESTAT_WORKER_METRICS_PORT",
+}
 PARTS = ["postgres", "mosquitto", "ingestor", "api", "worker"]
 
 
@@ -60,53 +67,74 @@ def all_gone(pids: list[int]) -> bool:
     return all(process.status() == psutil.STATUS_ZOMBIE for process in running)
 
 
-async def test_readings_arrive_and_survive_a_restart(directory: Path) -> None:
+async def test_the_lines_to_paste_work_and_readings_survive_a_restart(directory: Path) -> None:
     directory /= "a path with spaces, too long for a socket" * 3
     async with running_up(Up(directory)) as up:
         assert list(up.children()) == PARTS
-        await register(up)
-        await send(up, 1.5, 2.5)
-        await eventually(lambda: count(up), lambda seen: seen == 2)
+        register, send, analyse = pasted(up)
+        block = await shell(f"{register}\n{send}\n{analyse}")
+        assert block.startswith('{"id":1,')
+        assert '"x":{"min":1.5,"max":1.5,"sum":1.5,"count":1,"median":1.5}' in block
+        doctor = await arun("doctor", **exported(up))
+        assert doctor.returncode == 0, doctor.stdout
         family = psutil.Process(up.process.pid).children(recursive=True)
         assert await up.stop() == 0
     assert up.lines[-1] == "all stopped"
     assert all_gone([process.pid for process in family])
     assert up.children() == {}
     async with running_up(Up(directory)) as again:
-        assert await count(again) == 2
-        await send(again, 3.5)
-        await eventually(lambda: count(again), lambda seen: seen == 3)
-        assert await again.stop(signal.SIGINT) == 0
+        assert await count(again) == 1
+        devices, send, analyse = pasted(again)
+        assert [device["id"] for device in json.loads(await shell(devices))] == [1]
+        assert json.loads(await shell(f"{send}\n{analyse}"))["x"]["count"] == 2
+        await second_is_refused(again)
+        again.process.send_signal(signal.SIGINT)
+        await again.says("^stopping$")
+        assert await again.stop(signal.SIGINT) == 0  # a second signal changes nothing
+    assert again.lines[-1] == "all stopped"
+    assert any("database system is shut down" in line for line in again.lines)
     shutil.rmtree(socket_directory(directory / "postgres"))
 
 
-async def test_a_part_that_is_killed_is_named_and_comes_back(directory: Path) -> None:
+async def second_is_refused(up: Up) -> None:
+    second = await arun(*Up(up.directory).arguments)
+    assert second.returncode == 1
+    assert len(second.stderr.splitlines()) == 1
+    assert f"is running (process {up.process.pid})" in second.stderr
+    for setting in ("--data-dir", *PORT_SETTINGS.values()):
+        assert setting in second.stderr
+
+
+async def test_a_part_that_is_killed_comes_back_and_one_that_is_left_over_is_ended(directory: Path) -> None:
     async with running_up(Up(directory)) as up:
         await register(up)
-        for number, part in enumerate(PARTS, start=1):
-            said = len(up.lines)
-            os.kill(up.children()[part], signal.SIGKILL)
-            await up.says(rf"^{part} +│ was ended by SIGKILL: it is started again", said)
-            await up.says(rf"^{part} +│ is ready again", said)
-            if part in ("mosquitto", "ingestor"):
-                await up.says("^ingestor.* subscribed", said)  # a killed broker may not know the session any more
+        for number, part in enumerate(reversed(PARTS), start=1):
+            await kill(up, part)
             await send(up, number)
             assert await eventually(lambda: count(up), lambda seen: seen >= number) == number  # noqa: B023
-        assert await up.stop() == 0
+        left = up.children()
+        up.process.kill()
+        await up.ended()
+    following = Up(directory)
+    following.http_port, following.mqtt_port = up.http_port, up.mqtt_port
+    async with running_up(following):
+        assert all_gone(list(left.values()))
+        ended = [line.split(" was left running")[0] for line in following.lines if "was left running" in line]
+        assert ended == [f"{part} (process {pid})" for part, pid in reversed(left.items())]
+        assert list(left) == PARTS
+        await send(following, 10)
+        await eventually(lambda: count(following), lambda seen: seen == len(PARTS) + 1)
+        assert await following.stop() == 0
 
 
-async def test_the_lines_to_paste_work(directory: Path) -> None:
-    async with running_up(Up(directory)) as up:
-        register, send, analyse = pasted(up)
-        assert json.loads(await shell(register))["id"] == 1
-        assert await shell(send) == ""
-        await eventually(lambda: count(up), lambda seen: seen == 1)
-        assert json.loads(await shell(analyse))["x"] == {"min": 1.5, "max": 1.5, "sum": 1.5, "count": 1, "median": 1.5}
-        exports = next(line for line in up.lines if "export" in line).split("export", 1)[1]
-        assigned = dict(word.split("=", 1) for word in shlex.split(exports))
-        ours = {name.removeprefix("DEVICESTAT_").lower(): value for name, value in assigned.items()}
-        doctor = await asyncio.to_thread(run, "doctor", **ours)  # type: ignore[arg-type]
-        assert doctor.returncode == 0, doctor.stdout
+async def kill(up: Up, part: str) -> None:
+    """Kills the part, and waits until it is back."""
+    said = len(up.lines)
+    os.kill(up.children()[part], signal.SIGKILL)
+    await up.says(rf"^{part} +│ was ended by SIGKILL: it is started again", said)
+    await up.says(rf"^{part} +│ is ready again", said)
+    if part in ("mosquitto", "ingestor"):
+        await up.says("^ingestor.* subscribed", said)  # a killed broker may not know the session any more
 
 
 async def test_a_demo_has_figures_at_once(directory: Path) -> None:
@@ -123,8 +151,15 @@ async def test_a_demo_has_figures_at_once(directory: Path) -> None:
     assert any("the broker acknowledged" in line for line in up.lines)
 
 
+def exported(up: Up) -> dict[str, str]:
+    """The settings that other commands need, by their names in lower case."""
+    exports = next(line for line in up.lines if "export" in line).split("export", 1)[1]
+    assigned = dict(word.split("=", 1) for word in shlex.split(exports))
+    return {name.removeprefix("DEVICESTAT_").lower(): value for name, value in assigned.items()}
+
+
 def pasted(up: Up) -> list[str]:
-    return [line for line in up.lines if line.startswith(("curl ", "mosquitto_pub "))]
+    return [line for line in up.lines if line.startswith(("curl ", "mosquitto_pub ", "sleep "))]
 
 
 async def shell(line: str) -> str:
@@ -144,61 +179,18 @@ async def test_a_signal_before_all_is_started_stops_what_is(directory: Path) -> 
     assert up.children() == {}
 
 
-async def test_what_a_killed_up_left_running_is_ended_by_the_next(directory: Path) -> None:
-    async with running_up(Up(directory)) as up:
-        await register(up)
-        left = up.children()
-        up.process.kill()
-        await up.ended()
-        assert len(left) == len(PARTS)
-    following = Up(directory)
-    following.http_port, following.mqtt_port = up.http_port, up.mqtt_port
-    async with running_up(following):
-        assert all_gone(list(left.values()))
-        for part, pid in left.items():
-            assert any(f"{part} (process {pid}) was left running" in line for line in following.lines)
-        await send(following, 1)
-        await eventually(lambda: count(following), lambda seen: seen == 1)
-
-
-async def test_a_second_up_on_the_same_data_is_refused_and_a_second_signal_changes_nothing(directory: Path) -> None:
-    async with running_up(Up(directory)) as up:
-        second = Up(directory)
-        result = await asyncio.to_thread(run, *second.arguments, **second.settings)  # type: ignore[arg-type]
-        assert result.returncode == 1
-        assert len(result.stderr.splitlines()) == 1
-        assert f"is running (process {up.process.pid})" in result.stderr
-        assert "--data-dir" in result.stderr
-        await register(up)
-        up.process.send_signal(signal.SIGINT)
-        await up.says("^stopping$")
-        assert await up.stop(signal.SIGINT) == 0
-    assert up.lines[-1] == "all stopped"
-    assert any("database system is shut down" in line for line in up.lines)
-
-
-@pytest.mark.parametrize(
-    ("taken", "named"),
-    [
-        ("http_port", "--http-port"),
-        ("mqtt_port", "--mqtt-port"),
-        ("ingestor_metrics_port", "DEVICESTAT_INGESTOR_METRICS_PORT"),
-        ("worker_metrics_port", "DEVICESTAT_WORKER_METRICS_PORT"),
-    ],
-)
-def test_a_taken_port_is_named_before_anything_starts(directory: Path, taken: str, named: str) -> None:
+def test_all_taken_ports_are_named_before_anything_starts(directory: Path) -> None:
     up = Up(directory)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        if hasattr(up, taken):
-            setattr(up, taken, port)
-        else:
-            up.settings[taken] = port
-        result = run(*up.arguments, **up.settings)
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORT_SETTINGS]
+        taken = dict(zip(PORT_SETTINGS, (listener.getsockname()[1] for listener in listeners), strict=True))
+        up.http_port, up.mqtt_port = taken.pop("http_port"), taken.pop("mqtt_port")
+        result = run(*up.arguments, **taken)
     assert result.returncode == 1
-    assert len(result.stderr.splitlines()) == 1
-    assert f"port {port}" in result.stderr
-    assert named in result.stderr
+    assert len(result.stderr.splitlines()) == len(PORT_SETTINGS)
+    ports = {"http_port": up.http_port, "mqtt_port": up.mqtt_port, **taken}
+    for name, setting in PORT_SETTINGS.items():
+        assert any(f"port {ports[name]} " in line and setting in line for line in result.stderr.splitlines())
     assert not (directory / "postgres").exists()
 
 
@@ -225,7 +217,8 @@ async def test_servers_that_settings_name_are_used_instead(directory: Path, data
 
 
 async def test_a_part_that_cannot_start_stops_the_rest(directory: Path, empty_database_url: str) -> None:
-    up = Up(directory, mqtt_url=f"mqtt://127.0.0.1:{free_port()}", database_url=empty_database_url)
+    broker = f"mqtt://127.0.0.1:{free_port()}"
+    up = Up(directory, mqtt_url=broker, database_url=empty_database_url, ingestor_metrics_port=0)
     await up.start()
     assert await up.ended() == 1
     assert any(line.startswith("ingestor") and "DEVICESTAT_MQTT_URL" in line for line in up.lines)

@@ -40,6 +40,12 @@ def test_history_covers_the_hours_before_now_for_each_device() -> None:
     assert max(message.readings for message in messages) == HISTORY_MESSAGE
 
 
+def test_history_counts_too() -> None:
+    for count in (0, 3, HISTORY_MESSAGE, HISTORY_MESSAGE + 3):
+        messages = history(Plan(devices=2, rate=1, count=count, history_h=3), TOPICS, NOW)
+        assert sum(message.readings for message in messages) == count
+
+
 def test_history_that_is_told_again_says_the_same() -> None:
     """So that a second start adds only what is new: the rest is stored already."""
     plan = Plan(devices=1, rate=1, history_h=1)

@@ -90,12 +90,14 @@ async def test_one_that_dies_is_named_and_started_again(tmp_path: Path, children
     async with Supervisor(children, lines.say) as supervisor:
         await supervisor.start(program(tmp_path, "one"), program(tmp_path, "other"))
         await lines.until("one", "runs")
+        in_order = [child.name for child in children._read()]
         for times in range(1, 4):
             victim = next(child for child in children._read() if child.name == "one")
             os.kill(victim.pid, signal.SIGKILL)
             await lines.until("one", "was ended by SIGKILL: it is started again in", times)
             await lines.until("one", "one runs", times + 1)
             await lines.until("one", "is ready again", times)
+        assert [child.name for child in children._read()] == in_order
     assert not any("ended by" in line for name, line in lines.all if name == "other")
 
 

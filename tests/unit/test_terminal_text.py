@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from deploy.dead_letters import Letter, hexdump, whole
-from deploy.terminal import printable
+from deploy.dead_letters import DETAIL_SHOWN, TOPIC_SHOWN, Letter, hexdump, table, whole
+from deploy.terminal import counted, printable, shortened
 
 
 def letter(payload: bytes, topic: str = "devices/1/stats") -> Letter:
@@ -50,3 +51,17 @@ def test_the_hexdump_is_readable() -> None:
 
 def test_an_absurd_topic_stays_on_its_line() -> None:
     assert "topic         devices/\\x1b]0;x\\x07/stats" in whole(letter(b"{}", "devices/\x1b]0;x\x07/stats"))
+
+
+def test_a_list_has_a_line_for_each_however_long_its_topic() -> None:
+    console = Console(width=10_000)
+    with console.capture() as captured:
+        console.print(table([letter(b"{}", "devices/" + "a" * 60_000)]))
+    assert len(captured.get().splitlines()) == 2
+    assert max(map(len, captured.get().splitlines())) < TOPIC_SHOWN + DETAIL_SHOWN + 100
+    assert shortened("abcd", 4) == "abcd"
+    assert shortened("abcde", 4) == "abc…"
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(number, "byte") for number in (0, 1, 2000)] == ["0 bytes", "1 byte", "2,000 bytes"]

@@ -9,10 +9,11 @@ from deploy.api_client import Device, base_url
 from deploy.mosquitto import derive
 from deploy.panel import panel_lines
 from deploy.postgres import SOCKET_PATH_BYTES, socket_directory
-from shared.settings import parse_mqtt_url
+from shared.settings import parse_mqtt_url, parse_topic_filter
 
 API = "http://127.0.0.1:8000"
 BROKER = parse_mqtt_url("mqtt://127.0.0.1:1883")
+TOPIC = parse_topic_filter("devices/+/stats")
 
 
 def pasted(lines: list[str]) -> list[list[str]]:
@@ -21,7 +22,7 @@ def pasted(lines: list[str]) -> list[list[str]]:
 
 
 def test_with_devices_the_lines_look_at_the_first_of_them() -> None:
-    lines = panel_lines(API, BROKER, Device(id=4, key="sim-1"), demo=True, exports={})
+    lines = panel_lines(API, BROKER, TOPIC, Device(id=4, key="sim-1"), demo=True, exports={})
     assert pasted(lines) == [
         ["curl", f"{API}/devices"],
         ["curl", f"{API}/stats/4?limit=5"],
@@ -30,20 +31,37 @@ def test_with_devices_the_lines_look_at_the_first_of_them() -> None:
 
 
 def test_without_devices_the_lines_register_one_and_publish() -> None:
-    register, publish, analyse = pasted(panel_lines(API, BROKER, None, demo=False, exports={}))
+    register, publish, analyse = pasted(panel_lines(API, BROKER, TOPIC, None, demo=False, exports={}))
     assert register[-3:] == ["-d", '{"name": "Boiler"}', f"{API}/devices"]
     assert publish[:9] == ["mosquitto_pub", "-h", "127.0.0.1", "-p", "1883", "-q", "1", "-t", "devices/1/stats"]
-    assert analyse == ["curl", f"{API}/stats/analysis/1"]
+    assert analyse == ["sleep", "1;", "curl", f"{API}/stats/analysis/1"]
+
+
+def test_with_a_device_the_lines_publish_to_it_and_register_none() -> None:
+    device = Device(id=4, key="boiler")
+    devices, publish, analyse = pasted(panel_lines(API, BROKER, TOPIC, device, demo=False, exports={}))
+    assert devices == ["curl", f"{API}/devices"]
+    assert "devices/boiler/stats" in publish
+    assert analyse[-1] == f"{API}/stats/analysis/4"
+
+
+def test_the_topic_is_the_one_that_is_subscribed_to() -> None:
+    topic = parse_topic_filter("$share/ingestors/plant/+/v1")
+    lines = panel_lines(API, BROKER, topic, None, demo=False, exports={})
+    assert any(line.endswith("topic plant/<key>/v1") for line in lines)
+    assert "plant/1/v1" in pasted(lines)[1]
 
 
 def test_a_key_with_a_quote_does_not_end_the_quoting() -> None:
-    publish = pasted(panel_lines(API, BROKER, Device(id=1, key="a'b"), demo=False, exports={}))[1]
+    publish = pasted(panel_lines(API, BROKER, TOPIC, Device(id=1, key="a'b"), demo=False, exports={}))[1]
     assert "devices/a'b/stats" in publish
 
 
 def test_the_settings_for_other_commands_survive_the_shell() -> None:
     url = "postgresql://postgres@/devicestat?host=/a b&port=5432"
-    line = next(line for line in panel_lines(API, BROKER, None, demo=False, exports={"URL": url}) if "export" in line)
+    line = next(
+        line for line in panel_lines(API, BROKER, TOPIC, None, demo=False, exports={"URL": url}) if "export" in line
+    )
     assert shlex.split(line)[-1] == f"URL={url}"
 
 
