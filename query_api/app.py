@@ -1,6 +1,7 @@
 """Wires the query API, and serves it: the entry point of `devicestat serve`."""
 
 import asyncio
+import socket
 
 import psycopg
 import structlog
@@ -10,7 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from query_api import analysis, devices, docs, problems, stats
 from query_api.bodies import JsonRequest
+from query_api.exports import Exports
 from query_api.failures import HANDLERS
+from query_api.head import HeadRequests
 from query_api.http_metrics import MeasuredRequests
 from query_api.intake import Intake
 from query_api.times import provide_period
@@ -46,26 +49,29 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         registry = CollectorRegistry()
         async with (
             open_pool(settings.database, "api", max_size=POOL_SIZE, patience=POOL_WAIT_S) as database,
-            open_pool(
-                settings.database, "api exports", min_size=0, max_size=MAX_EXPORTS, patience=POOL_WAIT_S
-            ) as exports,
             asyncio.TaskGroup() as tasks,
         ):
+            exports = Exports(settings.database, at_once=MAX_EXPORTS, patience=POOL_WAIT_S)
             app = create_app(database, exports, health, registry)
             probing = tasks.create_task(probe(database, health), name="database probe")
-            _log.info("serving", address="http://{}:{}".format(*listener.getsockname()[:2]))
-            await serve_http(MeasuredRequests(app, registry), listener, stop)
+            _log.info("serving", address=_address(listener))
+            await serve_http(HeadRequests(MeasuredRequests(app, registry)), listener, stop)
             probing.cancel()
 
 
-def create_app(database: Pool, exports: Pool, health: Health, registry: CollectorRegistry) -> Litestar:
-    """The application. `database`: the pool of its requests; `exports`: that of its streams."""
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def create_app(database: Pool, exports: Exports, health: Health, registry: CollectorRegistry) -> Litestar:
+    """The application. `database`: the pool of its requests."""
     intake = Intake()
     given = {"database": database, "exports": exports, "intake": intake}
     return Litestar(
         route_handlers=[
             devices.router, stats.router, analysis.router, problems.router,
-            *telemetry_routes(health, registry), docs.openapi_document, docs.assets(),
+            *telemetry_routes(health, registry), docs.page, docs.openapi_document, docs.assets(),
         ],
         dependencies={
             "period": Provide(provide_period, sync_to_thread=False),

@@ -4,9 +4,10 @@ Litestar converts what `Request.json` returns with the leniency that query strin
 JSON has types: so the body is decoded here, by msgspec, straight into the record that the handler takes.
 """
 
+import json
+import math
 from collections.abc import Iterator
 from functools import cache
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from litestar import Request
 from msgspec import inspect
 
 from query_api import problems
-from query_api.problems import Fault, Refused, invalid
+from query_api.problems import Fault, Refused, invalid, shown
 
 
 class JsonRequest(Request[Any, Any, Any]):
@@ -42,7 +43,7 @@ def decode(body: bytes, record: Any) -> Any:
     except msgspec.ValidationError as error:
         raise _explained(body, record, error) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise _malformed(error) from error
+        raise _malformed(body, error) from error
 
 
 _anything = msgspec.json.Decoder(float_hook=float)  # 1e999 is then infinite, and out of its range
@@ -53,9 +54,27 @@ def _decoder(record: Any) -> Any:
     return msgspec.json.Decoder(record)
 
 
-def _malformed(error: Exception) -> Refused:
-    detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+def _malformed(body: bytes, error: Exception) -> Refused:
+    if isinstance(error, RecursionError):
+        detail = "nested too deeply"
+    elif _lone_surrogate(body):
+        detail = r"a \u escape from \ud800 to \udfff is half of a character, and the other half is missing"
+    elif not body.strip():
+        detail = "it is empty"
+    else:
+        detail = str(error)
     return Refused(problems.MALFORMED, f"the body is not JSON in UTF-8: {detail}")
+
+
+def _lone_surrogate(body: bytes) -> bool:
+    """Whether that is all that is wrong: msgspec may call it truncated."""
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
 def _explained(body: bytes, record: Any, error: msgspec.ValidationError) -> Refused:
@@ -63,63 +82,75 @@ def _explained(body: bytes, record: Any, error: msgspec.ValidationError) -> Refu
     try:
         value = _anything.decode(body)
     except msgspec.ValidationError:  # a number of thousands of digits
-        return invalid(_first(error))
+        return invalid(_first(record, error))
     except (msgspec.DecodeError, RecursionError) as worse:
-        return _malformed(worse)
-    faults = list(islice(_faults(value, record), problems.MAX_FAULTS))
-    return invalid(*(faults or [_first(error)]))
+        return _malformed(body, worse)
+    faults = list(_faults(value, record))
+    return invalid(*(faults or [_first(record, error)]))
 
 
-def _first(error: msgspec.ValidationError) -> Fault:
-    """The fault that msgspec stopped at: "Expected `float`, got `str` - at `$[3].x`"."""
-    problem, _, path = _plain(error).partition(" - at $")
+def _first(record: Any, error: msgspec.ValidationError) -> Fault:
+    """The fault that msgspec stopped at: "Number out of range - at `$[3].x`"."""
+    problem, _, path = str(error).replace("`", "").partition(" - at $")
+    for field, takes in _fields(_struct(record)):
+        if path.endswith(f".{field.encode_name}"):
+            return Fault(path.lstrip("."), f"{problem.lower()}: expected {takes}")
     return Fault(path.lstrip(".") or "body", problem)
+
+
+def _choices(record: Any) -> tuple[Any, ...]:
+    info = inspect.type_info(record)
+    return info.types if isinstance(info, inspect.UnionType) else (info,)
+
+
+def _struct(record: Any) -> type:
+    return next(choice.cls for choice in _choices(record) if isinstance(choice, inspect.StructType))
 
 
 def _faults(value: Any, record: Any) -> Iterator[Fault]:
     """Of a value that should be the struct or, where the record is a union with it, an array of them."""
-    info = inspect.type_info(record)
-    choices = info.types if isinstance(info, inspect.UnionType) else (info,)
-    struct = next(choice for choice in choices if isinstance(choice, inspect.StructType)).cls
-    if isinstance(value, list) and any(isinstance(choice, inspect.ListType) for choice in choices):
-        for position, element in enumerate(value):
-            yield from _object_faults(element, struct, f"[{position}]")
-    else:
-        yield from _object_faults(value, struct, "")
+    array = next((choice for choice in _choices(record) if isinstance(choice, inspect.ListType)), None)
+    if not isinstance(value, list) or array is None:
+        yield from _object_faults(value, _struct(record), "")
+        return
+    least, most = array.min_length or 0, array.max_length or math.inf
+    if not least <= len(value) <= most:
+        yield Fault("body", f"expected an array of {least} to {most:,}, got one of {len(value):,}")
+        return
+    for position, element in enumerate(value):
+        yield from _object_faults(element, _struct(record), f"[{position}]")
 
 
 def _object_faults(value: Any, struct: type, path: str) -> Iterator[Fault]:
     if not isinstance(value, dict):
-        yield Fault(path or "body", f"expected an object, got {_KINDS[type(value)]}")
+        yield Fault(path or "body", f"expected an object, got {shown(value)}")
         return
-    for field in msgspec.structs.fields(struct):
+    for field, takes in _fields(struct):
         name = f"{path}.{field.encode_name}" if path else field.encode_name
-        yield from _field_faults(value, field, name)
+        if field.encode_name not in value:
+            if field.required:
+                yield Fault(name, f"is missing: expected {takes}")
+        elif not _converts(value[field.encode_name], field.type):
+            yield Fault(name, f"expected {takes}, got {shown(value[field.encode_name])}")
 
 
-def _field_faults(value: dict[str, Any], field: msgspec.structs.FieldInfo, name: str) -> Iterator[Fault]:
-    if field.encode_name not in value:
-        if field.required:
-            yield Fault(name, f"is missing. {_description(field)}")
-        return
+def _converts(value: Any, kind: Any) -> bool:
     try:
-        msgspec.convert(value[field.encode_name], field.type)
-    except msgspec.ValidationError as error:
-        yield Fault(name, f"{_plain(error)}. {_description(field)}")
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
-def _description(field: msgspec.structs.FieldInfo) -> str:
-    """What the field takes, as the OpenAPI document has it."""
+@cache
+def _fields(struct: type) -> list[tuple[msgspec.structs.FieldInfo, str]]:
+    """Each field, with what it takes in words."""
+    return [(field, _takes(field)) for field in msgspec.structs.fields(struct)]
+
+
+def _takes(field: msgspec.structs.FieldInfo) -> str:
     info: Any = inspect.type_info(field.type)
     if isinstance(info, inspect.UnionType):  # Annotated[…] | None
         info = info.types[0]
-    schema: dict[str, str] = info.extra_json_schema or {}
-    return schema["description"]
-
-
-def _plain(error: msgspec.ValidationError) -> str:
-    return str(error).replace("`", "")
-
-
-_KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number",
-          float: "a number", type(None): "null"}  # fmt: skip
+    takes: str = info.extra["takes"]
+    return takes

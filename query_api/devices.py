@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 
 from query_api import paging, problems
 from query_api.bodies import JsonRequest
-from query_api.problems import Fault, Refused, documented, invalid
+from query_api.problems import Fault, Refused, documented, invalid, shown
 from query_api.resource import Resource
 from query_api.state import Database
 from shared.database import Connection
@@ -23,13 +23,15 @@ MAX_ID = 2**63 - 1
 
 DeviceId = Annotated[int, PathParameter(description="The device's number.")]
 _KEY_RULE = "1 to 128 characters, none of them a space, a control character, /, + or #"
+_NAME_RULE = "1 to 200 characters, none of them NUL, and not all of them spaces"
 _Name = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
         max_length=200,
         pattern=r"^[^\x00]*[^\s\x00][^\x00]*$",
-        description="What people call the device: 1 to 200 characters, not all of them spaces.",
+        description=f"What people call the device: {_NAME_RULE}.",
+        extra={"takes": _NAME_RULE},
         examples=["Boiler, north"],
     ),
 ]
@@ -39,6 +41,7 @@ _Key = Annotated[
         pattern=KEY_PATTERN.replace(r"\Z", "$"),
         description=f"The device's level in its MQTT topic, devices/<key>/stats: {_KEY_RULE}. No two "
         "devices have the same. Left out, it is the number.",
+        extra={"takes": f"one level of a topic: {_KEY_RULE}"},
         examples=["boiler-north"],
     ),
 ]
@@ -67,6 +70,7 @@ class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices")
 @post(
     "/",
     summary="Register a device",
+    response_description="Registered.",
     response_headers=[ResponseHeader("Location", value="", description="The device's path.", documentation_only=True)],
     responses=documented(
         problems.KEY_TAKEN, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
@@ -75,7 +79,7 @@ class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices")
 async def create_device(data: JSONBody[NewDevice], database: Database) -> Response[Device]:
     """From then on what it publishes to devices/<key>/stats is stored."""
     if data.key is not None and not is_key(data.key):
-        raise invalid(Fault("key", f"{data.key[:140]!r} is not one level of a topic: {_KEY_RULE}"))
+        raise invalid(Fault("key", f"expected one level of a topic: {_KEY_RULE}, got {shown(data.key)}"))
     async with database.connection() as connection:
         device = await insert(connection, data)
     return Response(device, headers={"Location": f"/devices/{device.id}"})

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import msgspec
 from litestar import MediaType, Response, get
+from litestar.exceptions import InternalServerException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import License, Tag
+from litestar.response import Redirect
 from litestar.router import Router
 from litestar.static_files import create_static_files_router
+from litestar.types import ExceptionHandlersMap
 
-from query_api.problems import AnyRequest
+from query_api import problems
+from query_api.problems import AnyRequest, ProblemDetails, Refused
 
 PATH = "/docs"
 _ASSETS = "/docs/assets"
@@ -60,10 +64,22 @@ def openapi_document(request: AnyRequest) -> Response[bytes]:
     return Response(document, media_type=MediaType.JSON)
 
 
+@get("/", include_in_schema=False, sync_to_thread=False)
+def page() -> Redirect:
+    """Leads whoever opens the bare address to the page."""
+    return Redirect(PATH)
+
+
 def assets() -> Router:
     """Swagger UI's files, which come inside the package swagger-ui-py; the package itself is not imported."""
     found = find_spec("swagger_ui")
     assert found is not None, "swagger-ui-py is a dependency"
     assert found.origin is not None, "it is a regular package"
     folder = Path(found.origin).parent / "static"
-    return create_static_files_router(_ASSETS, [folder], include_in_schema=False)
+    # What a file cannot be called: with a NUL in it, too long, or below another file.
+    no_name: ExceptionHandlersMap = {ValueError: _no_such_file, InternalServerException: _no_such_file}
+    return create_static_files_router(_ASSETS, [folder], include_in_schema=False, exception_handlers=no_name)
+
+
+def _no_such_file(request: AnyRequest, _: Exception) -> Response[ProblemDetails]:
+    return problems.answer(request, Refused(problems.NOT_FOUND, f"there is no file here: {PATH} is the page"))

@@ -1,16 +1,23 @@
 """All of a device's readings as one stream, made by the database's own COPY: memory stays constant.
 
-A stream lasts as long as its slowest reader, so streams have a pool of their own, and when all of its
-connections are taken the next one is told to come back (503).
+A stream lasts as long as its slowest reader, so each has a connection of its own, which is closed at its end:
+that stops a COPY at once wherever it is, where a pool would have to read the rest of it first. There are only
+so many at once; the next one is told to come back (503).
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Literal
 
-from query_api.problems import AnyRequest
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint_if_cancelled
+from psycopg import AsyncCopy
+
+from query_api import problems
+from query_api.problems import AnyRequest, Refused
 from query_api.times import Period
-from shared.database import Pool
+from shared.database import connect
 
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
@@ -20,7 +27,8 @@ BLOCK_BYTES = 64 * 1024
 
 _ROWS = """
     SELECT id, device_id, x, y, z,
-           to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS timestamp
+           replace(to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')
+               AS timestamp
     FROM readings
     WHERE device_id = %(device_id)s
       AND recorded_at >= coalesce(%(start)s::timestamptz, '-infinity')
@@ -38,18 +46,77 @@ _COPY = {
 }
 
 
-async def export(
-    request: AnyRequest, pool: Pool, device_id: int, period: Period, media_type: str, order: Literal["asc", "desc"]
-) -> AsyncGenerator[bytes]:
-    """The stream, once its first block is there: what fails before that is still answered as a problem.
+class Exports:
+    """The streams of one database, so many at once."""
 
-    The route has `close_export` as its after_response.
-    """
-    parameters: dict[str, object] = {"device_id": device_id, "start": period.start, "end": period.end}
-    blocks = _blocks(pool, _COPY[media_type, order], parameters)
-    first = await anext(blocks, b"")
-    stream = request.scope["state"][_STATE] = _chain(first, blocks)
-    return stream
+    def __init__(self, url: str, *, at_once: int, patience: float) -> None:
+        """`patience`: the seconds that a stream waits for another to end before it is refused."""
+        self._url = url
+        self._at_once = at_once
+        self._patience = patience
+        self._places = asyncio.Semaphore(at_once)
+
+    async def start(
+        self,
+        request: AnyRequest,
+        device_id: int,
+        period: Period,
+        media_type: str,
+        order: Literal["asc", "desc"],
+    ) -> AsyncGenerator[bytes]:
+        """The stream, once its first block is there: what fails before that is still answered as a problem.
+
+        The route has `close_export` as its after_response. Raises Refused where all places are taken.
+        """
+        parameters: dict[str, object] = {"device_id": device_id, "start": period.start, "end": period.end}
+        blocks = self._blocks(_COPY[media_type, order], parameters)
+        first = await anext(blocks)
+        stream = request.scope["state"][_STATE] = _chain(first, blocks)
+        return stream
+
+    async def _blocks(self, copy_statement: str, parameters: dict[str, object]) -> AsyncGenerator[bytes]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._place())
+            connection = await stack.enter_async_context(await connect(self._url, "api export"))
+            cursor = await stack.enter_async_context(connection.cursor())
+            copy = await stack.enter_async_context(cursor.copy(copy_statement, parameters))
+            stack.push_async_callback(connection.close)  # before the COPY's own end, which would read the rest
+            more = True
+            while more:
+                # When its reader goes away a stream is cancelled by anyio, again and again until it has ended,
+                # also in the middle of psycopg's own answer to the first time. So it is between blocks only.
+                await checkpoint_if_cancelled()
+                with CancelScope(shield=True):
+                    block, more = await _next_block(copy)
+                yield block
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Refused(
+                problems.UNAVAILABLE,
+                f"{self._at_once} streams are being read, and there are no more at once: try again in "
+                f"{problems.RETRY_AFTER_S} seconds",
+                headers=problems.RETRY_AFTER,
+            ) from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
+
+async def _next_block(copy: AsyncCopy) -> tuple[bytes, bool]:
+    """The rows up to a block's size, and whether more may follow."""
+    block = bytearray()
+    while len(block) < BLOCK_BYTES:
+        row = await copy.read()
+        if not row:
+            return bytes(block), False
+        block += row
+    return bytes(block), True
 
 
 async def _chain(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -61,21 +128,7 @@ async def _chain(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[by
 
 async def close_export(request: AnyRequest) -> None:
     """After the response: ends its stream. A reader that went away leaves it in the middle, and Litestar does not
-    close it: its connection would be free only when the garbage collector comes by."""
+    close it: its place would be free only when the garbage collector comes by."""
     stream: AsyncGenerator[bytes] | None = request.scope["state"].pop(_STATE, None)
     if stream is not None:
         await stream.aclose()
-
-
-async def _blocks(pool: Pool, copy_statement: str, parameters: dict[str, object]) -> AsyncGenerator[bytes]:
-    async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(pool.connection())
-        cursor = await stack.enter_async_context(connection.cursor())
-        copy = await stack.enter_async_context(cursor.copy(copy_statement, parameters))
-        block = bytearray()
-        async for row in copy:
-            block += row
-            if len(block) >= BLOCK_BYTES:
-                yield bytes(block)
-                block.clear()
-        yield bytes(block)

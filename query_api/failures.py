@@ -10,9 +10,9 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
 from query_api import problems
-from query_api.problems import AnyRequest, Fault, ProblemDetails, Refused, invalid
-
-RETRY_AFTER_S = 5
+from query_api.parameters import parameter_fault
+from query_api.problems import AnyRequest, ProblemDetails, Refused, invalid
+from shared.errors import DatabaseUnreachable
 
 _log = structlog.get_logger()
 
@@ -26,7 +26,7 @@ def _wrong_parameters(request: AnyRequest, error: ValidationException) -> Respon
     found: Any = error.extra or []
     if any(fault.get("key") == "data" for fault in found):
         return problems.answer(request, Refused(problems.MALFORMED, "the body is empty: this path takes JSON in UTF-8"))
-    faults = [Fault(str(fault.get("key", "")), str(fault["message"]).replace("`", "")) for fault in found]
+    faults = [parameter_fault(request, str(fault.get("key", "")), str(fault["message"])) for fault in found]
     return problems.answer(request, invalid(*faults))
 
 
@@ -51,12 +51,12 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ProblemDe
     return problems.answer(request, refused)
 
 
-def _database_away(request: AnyRequest, error: psycopg.Error) -> Response[ProblemDetails]:
+def _database_away(request: AnyRequest, error: psycopg.Error | DatabaseUnreachable) -> Response[ProblemDetails]:
     _log.warning("a request found no database", path=request.scope["path"], reason=str(error).strip())
     refused = Refused(
         problems.UNAVAILABLE,
-        f"the database does not answer: try again in {RETRY_AFTER_S} seconds",
-        headers={"Retry-After": str(RETRY_AFTER_S)},
+        f"the database does not answer: try again in {problems.RETRY_AFTER_S} seconds",
+        headers=problems.RETRY_AFTER,
     )
     return problems.answer(request, refused)
 
@@ -72,6 +72,7 @@ HANDLERS: ExceptionHandlersMap = {
     ValidationException: _wrong_parameters,
     HTTPException: _http_error,
     psycopg.OperationalError: _database_away,  # psycopg_pool's are among them
+    DatabaseUnreachable: _database_away,
     psycopg.InterfaceError: _database_away,  # the connection was closed under the query
     Exception: _unexpected,
 }

@@ -1,12 +1,18 @@
-"""What Prometheus sees of the requests: how many, and how long they take, by route, method and status."""
+"""What Prometheus sees of the requests: how many, and how long they take, by route, method and status.
+
+A HEAD is counted as the GET that answers it.
+"""
 
 import time
 from http import HTTPMethod
+from typing import Any
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+_HUNG_UP = "499"
+"""The client went away before it was answered, as nginx counts it; that is no failure of the service."""
 _METHODS: frozenset[str] = frozenset(HTTPMethod)
 
 
@@ -34,12 +40,19 @@ class MeasuredRequests:
 
         async def note_status(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and status == "none":
                 status = str(message["status"])
             await send(message)
 
+        async def note_hanging_up() -> Any:
+            nonlocal status
+            message = await receive()
+            if message["type"] == "http.disconnect" and status == "none":
+                status = _HUNG_UP
+            return message
+
         try:
-            await self._app(scope, receive, note_status)
+            await self._app(scope, note_hanging_up, note_status)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             labels = (scope.get("path_template") or "none", method, status)

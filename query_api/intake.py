@@ -1,6 +1,5 @@
 """Readings that come over HTTP: checked, given their times, and stored all or none."""
 
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
@@ -12,6 +11,7 @@ from query_api import problems
 from query_api.devices import MAX_ID
 from query_api.problems import Fault, Refused, invalid
 from query_api.times import from_seconds, in_utc
+from shared.clock import Clock
 from shared.database import Connection
 from shared.models import AXIS_LIMIT, DAY, EPOCH, Microseconds, Reading, to_datetime, to_microseconds
 from shared.readings import Partitions, Stored, store_few
@@ -22,11 +22,16 @@ MAX_AHEAD = DAY
 """A reading's time may be so much ahead of the clock, as over MQTT."""
 
 
+_AXIS_RULE = f"a number from -{AXIS_LIMIT:g} to {AXIS_LIMIT:g}"
+_TIME_RULE = 'RFC 3339 such as "2026-01-31T12:00:00Z" (without an offset it is UTC), or a number of seconds since 1970'
+
+
 def _axis(name: str) -> msgspec.Meta:
     return msgspec.Meta(
         ge=-AXIS_LIMIT,
         le=AXIS_LIMIT,
-        description=f"The {name} axis: a number within -{AXIS_LIMIT:g} and {AXIS_LIMIT:g}.",
+        description=f"The {name} axis: {_AXIS_RULE}.",
+        extra={"takes": _AXIS_RULE},
         examples=[1.5],
     )
 
@@ -39,13 +44,19 @@ Z = Annotated[float, _axis("z")]
 class NewReading(msgspec.Struct, frozen=True):
     """A reading to be stored."""
 
-    device_id: Annotated[int, msgspec.Meta(description="The device's number, a whole number.", examples=[1])]
+    device_id: Annotated[
+        int,
+        msgspec.Meta(
+            description="The device's number, a whole number.", extra={"takes": "a whole number"}, examples=[1]
+        ),
+    ]
     x: X
     y: Y
     z: Z
     timestamp: Annotated[
         datetime | float | None,
         msgspec.Meta(
+            extra={"takes": _TIME_RULE},
             description="When the device measured: RFC 3339 (without an offset it is UTC), or a number of "
             "seconds since 1970; not before 1970, not over a day ahead of the clock. Left out, it is when "
             "the request came.",
@@ -66,11 +77,11 @@ class Submission(msgspec.Struct, frozen=True):
 
 
 class Intake:
-    """Takes in submissions, and remembers between them the partitions that are there and the last time."""
+    """Takes in submissions, and remembers between them the partitions that are there and the times given out."""
 
     def __init__(self) -> None:
         self._partitions = Partitions()
-        self._latest: Microseconds = 0
+        self._clock = Clock()
 
     async def take(self, connection: Connection, given: Submission) -> tuple[list[int], list[Reading], Stored]:
         """Stores the readings: their ids, the readings themselves, and how many were new.
@@ -90,8 +101,8 @@ class Intake:
 
     def _receipt_times(self, count: int) -> range:
         """So many moments, strictly increasing over all requests: equal readings without times stay apart."""
-        first = max(time.time_ns() // 1000, self._latest + 1)
-        self._latest = first + count - 1
+        first = self._clock.read()
+        self._clock.take(first, count)
         return range(first, first + count)
 
 

@@ -17,7 +17,7 @@ from litestar.params import QueryParameter
 
 from query_api import problems
 from query_api.bodies import JsonRequest
-from query_api.problems import Refused
+from query_api.problems import Fault, Refused
 
 MAX_LIMIT = 10_000
 
@@ -25,7 +25,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most s
 Cursor = Annotated[
     str | None,
     QueryParameter(
-        pattern="^[A-Za-z0-9_-]+$",
+        schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},  # documented here, held by decode
         description="Where the page starts: X-Next-Cursor of the page before. Left out, at the start.",
     ),
 ]
@@ -67,7 +67,11 @@ def decode(cursor: str | None, kind: type[Key]) -> Key | None:
 
 def foreign() -> Refused:
     """The refusal of a cursor that was made for another list, or made up."""
-    return Refused(problems.BAD_CURSOR, f"{problems.BAD_CURSOR.title}. {problems.BAD_CURSOR.description}")
+    fault = Fault(
+        "cursor",
+        "not a cursor of this list: pass on what X-Next-Cursor or Link gave, with the same path and order",
+    )
+    return Refused(problems.BAD_CURSOR, f"{fault.field}: {fault.detail}", [fault])
 
 
 def page(request: JsonRequest, rows: Sequence[Row], last: msgspec.Struct | None) -> Response[Sequence[Row]]:

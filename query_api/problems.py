@@ -5,6 +5,7 @@ The statuses: 400 what cannot be read or contradicts itself, 422 a value that is
 or out of range, 404 a path that leads to nothing.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.params import PathParameter
 
 from query_api.resource import Resource
@@ -19,6 +21,11 @@ from query_api.resource import Resource
 AnyRequest = Request[Any, Any, Any]
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+RETRY_AFTER = {"Retry-After": str(RETRY_AFTER_S)}
+"""The headers of every 503."""
+MAX_SHOWN = 60
+"""Characters of a value that was wrong."""
 MAX_FAULTS = 20
 """So many faults of one request are listed; whoever mends these will see the others."""
 
@@ -86,8 +93,9 @@ INTERNAL_ERROR = Problem(
     "A fault of the service. It is logged there, with this path and time.",
 )  # fmt: skip
 UNAVAILABLE = Problem(
-    "unavailable", 503, "The database does not answer",
-    "Try again after the seconds in Retry-After. GET /health/ready says more.",
+    "unavailable", 503, "The service cannot answer now",
+    "The database does not answer, or too many streams are being read. Try again after the seconds in "
+    "Retry-After. GET /health/ready says more.",
 )  # fmt: skip
 
 PROBLEMS = {
@@ -117,14 +125,11 @@ class Fault(msgspec.Struct, frozen=True):
 class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why the request got no other answer (RFC 9457)."""
 
-    type: Annotated[
-        str, msgspec.Meta(description="The kind of problem: a path that describes it.",
-                          examples=["/problems/invalid-value"])
-    ]  # fmt: skip
+    type: Annotated[str, msgspec.Meta(description="The kind of problem: a path that describes it.")]
     title: Annotated[str, msgspec.Meta(description="The kind of problem, in words.")]
-    status: Annotated[int, msgspec.Meta(description="The HTTP status, again.", examples=[422])]
+    status: Annotated[int, msgspec.Meta(description="The HTTP status, again.")]
     detail: Annotated[str, msgspec.Meta(description="What was wrong this time, and what to do.")]
-    instance: Annotated[str, msgspec.Meta(description="The path of the request.", examples=["/stats"])]
+    instance: Annotated[str, msgspec.Meta(description="The path of the request.")]
     errors: Annotated[
         Sequence[Fault], msgspec.Meta(description=f"Each wrong field; at most {MAX_FAULTS} of them.")
     ] = ()
@@ -147,10 +152,28 @@ class Refused(Exception):
         super().__init__(detail)
 
 
+def shown(value: object) -> str:
+    """What a client gave, in words short enough for a message."""
+    match value:
+        case str():
+            return repr(value) if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]!r}…"
+        case bool() | None:
+            return {True: "true", False: "false", None: "null"}[value]
+        case int() if abs(value) > 10**MAX_SHOWN:
+            return "a number that is too large"
+        case float() if math.isinf(value):
+            return "a number that is too large"
+        case int() | float():
+            return str(value)
+        case dict():
+            return "an object"
+    return "an array"
+
+
 def invalid(*faults: Fault) -> Refused:
     """The refusal of a request for the faults of its values."""
     first = f"{faults[0].field}: {faults[0].detail}"
-    others = f"; and {len(faults) - 1} more, in errors" if len(faults) > 1 else ""
+    others = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
     return Refused(INVALID_VALUE, first + others, faults)
 
 
@@ -184,9 +207,15 @@ def documented(*problems: Problem) -> dict[int, ResponseSpec]:
             generate_examples=False,
             description="\n\n".join(f"`{p.uri}`: {p.title}. {p.description}" for p in alike),
             media_type=MEDIA_TYPE,
+            examples=[_example(problem) for problem in alike],
         )
         for status, alike in by_status.items()
     }
+
+
+def _example(problem: Problem) -> Example:
+    details = ProblemDetails(problem.uri, problem.title, problem.status, problem.description, "/stats")
+    return Example(id=problem.name, summary=problem.title, value=msgspec.to_builtins(details))
 
 
 @get("/", summary="The problems that requests can meet", sync_to_thread=False)

@@ -6,5 +6,4 @@ from litestar.params import SkipValidation
 from shared.database import Pool
 
 Database = NamedDependency[SkipValidation[Pool]]
-"""A pool of connections: `database` for every request; `exports` for streams alone, which last as long as
-their slowest reader."""
+"""The pool of connections of all requests."""

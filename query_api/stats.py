@@ -25,7 +25,7 @@ from psycopg.rows import class_row
 from query_api import paging, problems
 from query_api.bodies import JsonRequest
 from query_api.devices import MAX_ID, DeviceId, find
-from query_api.exports import CSV, NDJSON, close_export, export
+from query_api.exports import CSV, NDJSON, Exports, close_export
 from query_api.intake import MAX_READINGS, Intake, NewReading, Submission, X, Y, Z
 from query_api.problems import documented
 from query_api.resource import Resource
@@ -66,6 +66,7 @@ class _SubmitOperation(Operation):
     "/",
     operation_class=_SubmitOperation,
     summary="Store a reading, or several",
+    response_description="Stored.",
     responses={
         HTTP_200_OK: ResponseSpec(
             StoredReading | list[StoredReading],
@@ -147,7 +148,7 @@ async def list_readings(
     request: JsonRequest,
     device_id: DeviceId,
     database: Database,
-    exports: Database,
+    exports: NamedDependency[SkipValidation[Exports]],
     period: NamedDependency[Period],
     limit: paging.Limit = 1000,
     cursor: paging.Cursor = None,
@@ -169,7 +170,7 @@ async def list_readings(
             shown = found[:limit]
             last = _key(shown[-1], order) if len(found) > limit else None
             return paging.page(request, shown, last)
-    rows = await export(request, exports, device_id, period, media_type, order)
+    rows = await exports.start(request, device_id, period, media_type, order)
     stream = Stream(rows, media_type=media_type)
     return cast("Response[Sequence[StoredReading]]", stream)  # _ListOperation documents it
 

@@ -60,10 +60,8 @@ def provide_period(
         raise invalid(*faults)
     period = Period(moments.get("start"), moments.get("end"))
     if period.start and period.end and period.start > period.end:
-        raise Refused(
-            problems.REVERSED_PERIOD,
-            f"start ({period.start.isoformat()}) is after end ({period.end.isoformat()}): exchange them",
-        )
+        fault = Fault("start", f"{period.start.isoformat()} is after end, {period.end.isoformat()}: exchange them")
+        raise Refused(problems.REVERSED_PERIOD, f"{fault.field}: {fault.detail}", [fault])
     return period
 
 

@@ -84,6 +84,33 @@ async def test_the_page_takes_nothing_from_elsewhere(api: httpx.AsyncClient) -> 
     assert "StoredReading" in page.text
 
 
+async def test_the_bare_address_leads_to_the_page(api: httpx.AsyncClient) -> None:
+    answer = await api.get("/", follow_redirects=True)
+    assert (answer.status_code, answer.url.path) == (200, "/docs")
+
+
+async def test_each_error_has_an_example_of_its_own(api: httpx.AsyncClient) -> None:
+    found = operations((await api.get("/openapi.json")).json())
+    assert found["POST /stats"]["responses"]["201"]["description"] == "Stored."
+    for name in OPERATIONS - {"GET /health/live", "GET /health/ready", "GET /metrics", "GET /problems"}:
+        for status, response in found[name]["responses"].items():
+            if status[0] in "45":
+                examples = response["content"]["application/problem+json"]["examples"]
+                assert {example["value"]["status"] for example in examples.values()} == {int(status)}, (name, status)
+
+
+async def test_head_is_get_without_the_content(api: httpx.AsyncClient, device: int) -> None:
+    for path in (f"/devices/{device}", f"/stats/{device}", "/docs", "/docs/assets/swagger-ui.css", "/health/live", "/"):
+        got, head = await api.get(path), await api.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        for name in ("content-type", "content-length"):
+            assert head.headers.get(name) == got.headers.get(name)
+    assert (await api.head("/nothing")).status_code == 404
+    assert (await api.head("/stats")).status_code == 405
+    stream = await api.head(f"/stats/{device}", headers={"accept": "text/csv"})
+    assert (stream.status_code, stream.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+
+
 async def test_requests_are_counted_by_route(api: httpx.AsyncClient, device: int) -> None:
     await api.get(f"/stats/{device}")
     await api.get(f"/stats/{device}/")

@@ -129,12 +129,12 @@ async def test_a_body_that_is_too_large(api: httpx.AsyncClient) -> None:
 
 async def test_methods_that_a_path_does_not_take(api: httpx.AsyncClient, device: int) -> None:
     for method, path, allowed in (
-        ("PUT", "/devices", {"GET", "POST", "OPTIONS"}),
-        ("POST", f"/devices/{device}", {"GET", "OPTIONS"}),
+        ("PUT", "/devices", {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("POST", f"/devices/{device}", {"GET", "HEAD", "OPTIONS"}),
         ("DELETE", "/stats", {"POST", "OPTIONS"}),
-        ("PATCH", "/stats/analysis/requests/1", {"GET", "DELETE", "OPTIONS"}),
+        ("PATCH", "/stats/analysis/requests/1", {"GET", "HEAD", "DELETE", "OPTIONS"}),
         ("GET", f"/stats/analysis/{device}/async", {"POST", "OPTIONS"}),
-        ("TRACE", "/health/live", {"GET", "OPTIONS"}),
+        ("TRACE", "/health/live", {"GET", "HEAD", "OPTIONS"}),
     ):
         answer = await api.request(method, path)
         assert_problem(answer, 405)
@@ -146,7 +146,8 @@ async def test_methods_that_a_path_does_not_take(api: httpx.AsyncClient, device:
 STRANGE_PATHS = (
     "/nothing", "/stats/1/2/3", "/stats/analysis", "/%00", "/%ff%fe", "/..%2f..%2fetc%2fpasswd", "/docs/assets/../../x",
     "/docs/assets/%2e%2e/%2e%2e/core.py", "/docs/nothing", "/docs/assets/nothing.js", "/problems/nothing",
-    "/problems/%00", "/" + "a" * 5000, "//", "/😀", "/stats/analysis/requests/" + "9" * 60,
+    "/docs/assets/%00", "/docs/assets/swagger-ui.css/x",
+    "/docs/assets/" + "a" * 5000, "/problems/%00", "/" + "a" * 5000, "/😀", "/stats/analysis/requests/" + "9" * 60,
 )  # fmt: skip
 
 
@@ -207,6 +208,24 @@ async def test_strange_queries_as_a_whole(api: httpx.AsyncClient, device: int) -
             assert answer.status_code in (200, 400, 422), (path, query, answer.text)
 
 
+SAYS = {
+    "/devices/abc": "device_id: expected a whole number, got 'abc'",
+    "/stats/analysis/requests/1.5": "request_id: expected a whole number, got '1.5'",
+    "/devices?limit=0": "limit: expected a whole number from 1 to 10000, got '0'",
+    "/devices?limit=10001": "limit: expected a whole number from 1 to 10000, got '10001'",
+    "/devices?limit=x": "limit: expected a whole number from 1 to 10000, got 'x'",
+    "/devices?search=" + "a" * 201: "search: expected at most 200 characters, got '" + "a" * 60 + "'…",
+    "/devices?cursor=": "cursor: not a cursor of this list: pass on what X-Next-Cursor or Link gave, "
+    "with the same path and order",
+}
+
+
+async def test_a_refusal_says_what_would_be_right(api: httpx.AsyncClient, device: int) -> None:
+    says = {**SAYS, f"/stats/{device}?order=up": "order: expected asc or desc, got 'up'"}
+    for address, detail in says.items():
+        assert (await api.get(address)).json()["detail"] == detail
+
+
 async def test_strange_headers(api: httpx.AsyncClient, device: int) -> None:
     for accept in ("", ",", "*", "text/csv;q=x", "text/csv;q=-1", ";;;", "application/" + "x" * 5000, "text/*", "a/b"):
         answer = await api.get(f"/stats/{device}", headers={"accept": accept})
@@ -241,6 +260,13 @@ async def test_a_client_that_hangs_up_does_no_harm(api: httpx.AsyncClient) -> No
             )
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
     assert (await api.get("/health/live")).status_code == 200
+
+    async def counted() -> str:
+        return (await api.get("/metrics")).text
+
+    count = 'devicestat_http_requests_total{method="POST",route="/stats",status="%s"}'
+    metrics = await eventually(counted, lambda text: count % 499 + " 5.0" in text)
+    assert count % 500 not in metrics
 
 
 # Each problem.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from query_api.bodies import decode
 from query_api.devices import NewDevice
 from query_api.intake import NewReading
-from query_api.problems import INVALID_VALUE, MALFORMED, Refused
+from query_api.problems import INVALID_VALUE, MALFORMED, MAX_FAULTS, Refused
 
 READINGS = NewReading | list[NewReading]
 number = st.one_of(st.integers(), st.floats(), st.just(10**400))
@@ -63,11 +63,42 @@ def test_every_fault_is_named_with_its_place() -> None:
     assert named({"name": "a", "key": "a/b"}, NewDevice) == ["key"]
 
 
-def test_a_fault_says_what_would_be_right() -> None:
+def refusal(body: bytes, record: Any = READINGS) -> Refused:
     with pytest.raises(Refused) as raised:
-        decode(b'{"device_id": 1, "x": 1000.5, "y": "2"}', READINGS)
-    x, y, z = raised.value.errors
-    assert "<= 1000.0" in x.detail
-    assert "expected float, got str" in y.detail.lower()
-    assert "is missing" in z.detail
-    assert all("within -1000 and 1000" in fault.detail for fault in (x, y, z))
+        decode(body, record)
+    return raised.value
+
+
+def test_a_fault_says_what_would_be_right() -> None:
+    refused = refusal(b'{"device_id": 1, "x": 1000.5, "y": "2"}')
+    assert [fault.detail for fault in refused.errors] == [
+        "expected a number from -1000 to 1000, got 1000.5",
+        "expected a number from -1000 to 1000, got '2'",
+        "is missing: expected a number from -1000 to 1000",
+    ]
+    assert refused.detail == "x: expected a number from -1000 to 1000, got 1000.5; and 2 more"
+
+
+def test_no_fault_shows_a_pattern_or_a_type() -> None:
+    for body, record in (
+        (b'{"name": "a", "key": "a/b"}', NewDevice),
+        (b'{"name": " "}', NewDevice),
+        (b'{"device_id": 1, "x": 1, "y": 1, "z": 1, "timestamp": 1e400}', READINGS),
+        (b'{"device_id": %b, "x": 1, "y": 1, "z": 1}' % (b"9" * 5000), READINGS),
+    ):
+        detail = refusal(body, record).detail
+        assert "expected " in detail
+        assert not any(word in detail for word in ("^", "regex", "float", "str ", "`", "$"))
+
+
+def test_the_faults_are_all_counted_and_some_are_listed() -> None:
+    refused = refusal(b"[" + b",".join([b"{}"] * 100) + b"]")
+    assert refused.detail.endswith("; and 399 more")
+    assert len(refused.errors) == MAX_FAULTS
+
+
+def test_half_of_a_surrogate_pair_is_not_called_truncated() -> None:
+    for escape in (rb"\ud800", rb"\udc00", rb"\ud800\u0041", rb"\ud800 and more"):
+        assert "half of a character" in refusal(b'{"name": "%b"}' % escape, NewDevice).detail
+    assert "empty" in refusal(b" ", NewDevice).detail
+    assert "truncated" in refusal(b'{"name": "', NewDevice).detail

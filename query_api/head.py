@@ -1,0 +1,41 @@
+"""HEAD: whatever answers GET answers it too, without the content (RFC 9110 section 9.3.2)."""
+
+from typing import cast
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPDisconnectEvent, Message, Receive, Scope, Send
+
+
+class HeadRequests:
+    """The application, which sees a GET for each HEAD."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_allowing_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [_with_head(name, value) for name, value in message["headers"]]
+            await send(message)
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send_allowing_head(message)
+
+        if scope["type"] != ScopeType.HTTP or scope["method"] != "HEAD":
+            await self._app(scope, receive, send_allowing_head)
+            return
+        await self._app(cast("Scope", {**scope, "method": "GET"}), _gone, send_head)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _gone() -> HTTPDisconnectEvent:
+    """A stream ends when its reader goes away: nobody reads what HEAD leaves out."""
+    return {"type": "http.disconnect"}
+
+
+def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    methods = value.split(b", ")
+    if name.lower() == b"allow" and b"GET" in methods and b"HEAD" not in methods:
+        return name, b", ".join([*methods, b"HEAD"])
+    return name, value
