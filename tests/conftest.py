@@ -9,6 +9,7 @@ The schema is migrated once, into a template database, and cloned for each test.
 
 import asyncio
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ import pytest
 import uvloop
 from psycopg import sql
 
-from deploy.mosquitto import EmbeddedMosquitto
+from deploy.mosquitto import EmbeddedMosquitto, derive
 from deploy.postgres import EmbeddedPostgres
 from shared.database import Connection as Database
 from shared.database import connect
@@ -34,6 +35,9 @@ from tests.ports import free_port
 POSTGRES_IMAGE = "postgres:18-alpine"
 MOSQUITTO_IMAGE = "eclipse-mosquitto:2"
 _UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_ROOT = Path(__file__).parents[1]
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 2 * 1024**3
 _CONTAINERS = os.environ.get("DEVICESTAT_TEST_STACK") == "containers"
 
 
@@ -71,10 +75,16 @@ def _postgres() -> Iterator[str]:
             yield container.get_connection_url()
     else:
         with (
-            tempfile.TemporaryDirectory(prefix="ds") as directory,
+            tempfile.TemporaryDirectory(prefix="ds", dir=_in_memory()) as directory,
             EmbeddedPostgres(Path(directory), _UNSAFE_AND_FAST) as server,
         ):
             yield server.url
+
+
+def _in_memory() -> Path | None:
+    """A directory in memory, if the machine has one with room: a database is cloned there ten times as fast."""
+    roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    return _MEMORY if roomy else None
 
 
 @pytest.fixture(scope="session")
@@ -141,11 +151,13 @@ def own_broker() -> Iterator[EmbeddedMosquitto]:
 
 
 @pytest.fixture(scope="session")
-def _mosquitto_container() -> Iterator[int]:
+def _mosquitto_container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-    configuration = (Path(__file__).parent / "mosquitto-container.conf").absolute()
+    configuration = tmp_path_factory.mktemp("mosquitto") / "mosquitto.conf"
+    inside = {"listener": "1883", "persistence_location": "/mosquitto/data/"}
+    configuration.write_text("\n".join(derive((_ROOT / "mosquitto.conf").read_text(), inside)))
     container = (
         DockerContainer(MOSQUITTO_IMAGE)
         .with_exposed_ports(1883)
