@@ -6,7 +6,6 @@
 
 import logging
 import sys
-from collections.abc import Callable
 
 import msgspec
 import structlog
@@ -86,13 +85,8 @@ class HealthReport(msgspec.Struct, frozen=True):
     parts: dict[str, str]
 
 
-def telemetry_routes(
-    health: Health, registry: CollectorRegistry, refresh: Callable[[], None] = lambda: None
-) -> list[HTTPRouteHandler]:
-    """`/health/live`, `/health/ready` (503 while a part is not) and `/metrics`.
-
-    `refresh` is called before the metrics are read, for figures that are cheaper to ask than to keep.
-    """
+def telemetry_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRouteHandler]:
+    """`/health/live`, `/health/ready` (503 while a part is not) and `/metrics`."""
 
     @get("/health/live", tags=["operation"], summary="Whether the process runs", sync_to_thread=False)
     def live() -> HealthReport:
@@ -122,7 +116,6 @@ def telemetry_routes(
         sync_to_thread=False,
     )
     def metrics() -> Response[bytes]:
-        refresh()
         return Response(generate_latest(registry), media_type=_METRICS_MEDIA_TYPE)
 
     return [live, ready, metrics]
