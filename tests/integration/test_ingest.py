@@ -1,6 +1,5 @@
 """The way of a reading, from a foreign client's PUBLISH to a row: on a real broker and a real database."""
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -275,7 +274,8 @@ async def test_sigterm_stores_what_is_in_hand_and_exits_0(
     assert code == 0, logged
     assert "Traceback" not in logged
     assert await rows(database, "SELECT count(*) FROM readings") == [(10,)]
+    settings = make_settings()  # the same session, the usual linger
     async with running_ingestor(settings):
-        await asyncio.sleep(0)
-        figures = await metrics(settings.ingestor_metrics_port)
+        await publish(broker.host, broker.port, Message(GOOD))  # behind whatever would be delivered again
+        figures = await until_settled(settings, 1)
     assert figures["devicestat_ingest_messages_redelivered_total"] == 0
