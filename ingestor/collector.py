@@ -89,6 +89,8 @@ class Collector:
 
     def _open_batch(self) -> Batch:
         batch = self._open = Batch()
+        if self._unwritten == 0:
+            self._counts.oldest_at = batch.opened_at
         self._unwritten += 1
         self._idle.clear()
         self._changed.set()
@@ -133,10 +135,15 @@ class Collector:
         self._unwritten -= 1
         self._waiting_bytes -= batch.size_bytes
         self._counts.in_flight -= batch.received
+        self._counts.oldest_at = self._oldest_at()
         if self._counts.in_flight <= LOW_READINGS and self._waiting_bytes <= LOW_BYTES:
             self._resume()
         if self._unwritten == 0:
             self._idle.set()
+
+    def _oldest_at(self) -> float | None:
+        oldest = self._full[0] if self._full else self._open
+        return None if oldest is None else oldest.opened_at
 
     async def drain(self) -> None:
         """Returns when all that was delivered is committed."""

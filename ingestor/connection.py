@@ -122,7 +122,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
 
-    def abort(self, error: Exception) -> None:
+    def abort(self, error: BaseException) -> None:
         """Closes at once; `closed` then holds the error."""
         self._end_with(error)
         if self._transport is not None:
@@ -180,7 +180,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         if self._transport is not None and self.is_open:
             self._transport.write(data)
 
-    def _end_with(self, error: Exception | None) -> None:
+    def _end_with(self, error: BaseException | None) -> None:
         for future in (self.connack, self.suback):
             future.cancel()
         if self.closed.done():

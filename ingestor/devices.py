@@ -1,20 +1,27 @@
 """From the key in a topic to the device's number, without asking the database for every row.
 
 What is known is kept by topic, so that a known device costs one look-up in a dict. A key that the database
-did not know is asked for again after a second at the earliest: a flood of unknown keys costs it little.
-Both are bounded: when full they start anew.
+did not know is asked for again after a second at the earliest: a flood of unknown keys costs it little. The
+API announces what it registers, so that nobody waits for that second. All of it is bounded.
 """
 
 import time
 from collections.abc import Callable, Iterable
 
+from psycopg import Notify
+
 from ingestor.isolate import ROW_FAULTS
 from shared.database import Connection
+from shared.models import DEVICES_CHANNEL
 
 MAX_KNOWN = 1_000_000
+"""Topics; when it is full it starts anew."""
 MAX_UNKNOWN = 100_000
+"""Keys; when it is full the oldest goes, whose second is over unless so many come within one."""
 ASK_AGAIN_S = 1.0
 
+_LISTEN = f"LISTEN {DEVICES_CHANNEL}"
+_HEAR = "SELECT"
 _FIND = "SELECT key, id FROM devices WHERE key = ANY(%s)"
 _REGISTER = """
     INSERT INTO devices (key, name) SELECT key, key FROM unnest(%s::text[]) AS key ORDER BY key
@@ -45,12 +52,23 @@ class Devices:
         """The number of the device that publishes to the topic, if it has been resolved before."""
         return self._known.get(topic)
 
+    async def listen(self, connection: Connection) -> None:
+        """From here on the connection brings what is registered; what was, unheard, is asked for again."""
+        connection.add_notify_handler(self._hear)
+        await connection.execute(_LISTEN)
+        self._unknown.clear()
+
+    def _hear(self, registered: Notify) -> None:
+        self._unknown.pop(registered.payload, None)
+
     async def resolve(self, connection: Connection, topics: dict[str, str]) -> dict[str, int]:
         """The numbers of the devices; `topics` gives the key of each topic. A missing topic is unknown.
 
         Devices are registered on the way where the settings say so.
         """
         now = self._clock()
+        if not self._unknown.keys().isdisjoint(topics.values()):
+            await connection.execute(_HEAR)  # what was announced until now arrives with the answer
         asked = {topic: key for topic, key in topics.items() if self._unknown.get(key, now) <= now}
         if not asked:
             return {}
@@ -66,7 +84,9 @@ class Devices:
     def _remember(self, found: dict[str, int], missing: Iterable[str], ask_again: float) -> None:
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
-        if len(self._unknown) > MAX_UNKNOWN:
-            self._unknown.clear()
         self._known |= found
-        self._unknown |= dict.fromkeys(missing, ask_again)
+        for key in missing:
+            self._unknown.pop(key, None)  # to be the newest
+            self._unknown[key] = ask_again
+        while len(self._unknown) > MAX_UNKNOWN:
+            del self._unknown[next(iter(self._unknown))]

@@ -4,6 +4,7 @@ Counts are plain integers, changed on the event loop and read there: a scrape ne
 and a message costs no lock.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -25,6 +26,8 @@ class Counts:
         self.rejected: Counter[Reason] = Counter()
         self.in_flight = 0
         self.redelivered = 0  # messages, not readings
+        self.oldest_at: float | None = None  # monotonic: when the oldest message not yet committed was received
+        self.committed_at = 0.0  # of the last batch, in seconds since 1970
 
 
 class _CountsCollector(Collector):
@@ -44,6 +47,11 @@ class _CountsCollector(Collector):
         yield GaugeMetricFamily(f"{readings}in_flight", "Readings not yet committed", counts.in_flight)
         yield CounterMetricFamily(
             "devicestat_ingest_messages_redelivered", "Messages that came with DUP set", counts.redelivered
+        )
+        lag = 0.0 if counts.oldest_at is None else time.monotonic() - counts.oldest_at
+        yield GaugeMetricFamily("devicestat_ingest_lag_seconds", "Age of the oldest message not yet committed", lag)
+        yield GaugeMetricFamily(
+            "devicestat_ingest_last_commit_timestamp_seconds", "When a batch was last committed", counts.committed_at
         )
 
 

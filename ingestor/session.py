@@ -152,8 +152,7 @@ class Session:
         connack = await self._answer(connection, connection.connack, "CONNECT")
         check_connack(connack, self._address)
         seconds = connack.server_keep_alive or KEEP_ALIVE_S  # MQTT-3.2.2-21: the broker's, where it has one
-        keep_alive = asyncio.create_task(_keep_alive(connection, seconds), name="mqtt keep-alive")
-        connection.closed.add_done_callback(lambda _: keep_alive.cancel())
+        self._keep_alive(connection, seconds)
         await self._receiver.begin(connection, session_present=connack.session_present)
         self._was_connected = True
         connection.release()
@@ -162,6 +161,17 @@ class Session:
         connection.send(SubscribePacket(1, [subscription]))
         check_suback(await self._answer(connection, connection.suback, "SUBSCRIBE"), self._pattern)
         self._was_subscribed = True
+
+    def _keep_alive(self, connection: NetworkConnection, seconds: int) -> None:
+        """Has it done for as long as the connection holds; should that fail, the connection ends with its error."""
+        task = asyncio.create_task(_keep_alive(connection, seconds), name="mqtt keep-alive")
+        connection.closed.add_done_callback(lambda _: task.cancel())
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and (error := task.exception()):
+                connection.abort(error)
+
+        task.add_done_callback(ended)
 
     async def _answer(self, connection: NetworkConnection, answer: "asyncio.Future[_Answer]", to: str) -> _Answer:
         await asyncio.wait([answer], timeout=HANDSHAKE_TIMEOUT_S)

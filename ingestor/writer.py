@@ -155,10 +155,12 @@ class Writer:
             self._connection = await connect(self._url, "ingestor")
             with refusals_translated():
                 await prepare(self._connection)
+                await self._devices.listen(self._connection)
         return self._connection
 
     def _count(self, batch: Batch, stored: Stored, began: float) -> None:
         counts, now = self._metrics.counts, time.monotonic()
+        counts.committed_at = time.time()
         counts.stored += stored.stored
         counts.duplicate += stored.duplicates
         counts.rejected += batch.rejected

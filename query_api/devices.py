@@ -16,7 +16,7 @@ from query_api.problems import Fault, Refused, documented, invalid, shown
 from query_api.resource import Resource
 from query_api.state import Database
 from shared.database import Connection
-from shared.models import KEY_PATTERN, is_key
+from shared.models import DEVICES_CHANNEL, KEY_PATTERN, is_key
 
 MAX_ID = 2**63 - 1
 """The largest bigint: a number above it is no device's."""
@@ -86,11 +86,14 @@ async def create_device(data: JSONBody[NewDevice], database: Database) -> Respon
 
 
 _INSERT = """
-    INSERT INTO devices (id, key, name)
-    SELECT id, coalesce(%(key)s, id::text), %(name)s
-    FROM nextval(pg_get_serial_sequence('devices', 'id')) AS id
-    ON CONFLICT (key) DO NOTHING
-    RETURNING id, key, name, created_at
+    WITH registered AS (
+        INSERT INTO devices (id, key, name)
+        SELECT id, coalesce(%(key)s, id::text), %(name)s
+        FROM nextval(pg_get_serial_sequence('devices', 'id')) AS id
+        ON CONFLICT (key) DO NOTHING
+        RETURNING id, key, name, created_at
+    )
+    SELECT id, key, name, created_at FROM registered, pg_notify(%(channel)s, key)
 """
 
 
@@ -101,7 +104,7 @@ async def insert(connection: Connection, new: NewDevice) -> Device:
     """
     while True:
         async with connection.cursor(row_factory=class_row(Device)) as cursor:
-            await cursor.execute(_INSERT, {"key": new.key, "name": new.name})
+            await cursor.execute(_INSERT, {"key": new.key, "name": new.name, "channel": DEVICES_CHANNEL})
             device = await cursor.fetchone()
         if device is not None:
             return device

@@ -22,6 +22,8 @@ AXIS_LIMIT = 1000.0
 
 KEY_PATTERN = r"^[^/+#\s\x00-\x1f\x7f-\x9f]{1,128}\Z"
 """A device's key: one level of a topic, 1 to 128 characters, no space, no wildcard, no control character."""
+DEVICES_CHANNEL = "devicestat_devices"
+"""NOTIFY on it says that the device with the key in its payload was registered."""
 _is_key = re.compile(KEY_PATTERN).match
 
 

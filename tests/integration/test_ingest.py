@@ -14,6 +14,7 @@ from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.ingestion import IngestorProcess, metrics, running_ingestor
 from tests.publisher import Message, publish, publish_lines
+from tests.services import api
 from tests.waiting import eventually
 
 GOOD = b'{"x":1,"y":2,"z":3}'
@@ -178,13 +179,18 @@ async def test_a_retained_reading_is_counted_once_over_new_connections(
 async def test_a_device_registered_a_moment_ago_is_known_at_its_first_message(
     make_settings: Callable[..., Settings], broker: Broker, database: Database
 ) -> None:
+    """Also if it has published too early, within the second for which its key stays unknown."""
     settings = make_settings()
-    async with running_ingestor(settings):
+    async with running_ingestor(settings), api(settings) as client:
         for n in range(20):
-            await database.execute("INSERT INTO devices (key, name) VALUES (%s, 'new')", (f"new-{n}",))
-            await publish(broker.host, broker.port, Message(GOOD, topic=f"devices/new-{n}/stats"))
-        figures = await until_settled(settings, 20)
+            message = Message(GOOD, topic=f"devices/new-{n}/stats")
+            await publish(broker.host, broker.port, message)
+            await until_settled(settings, 2 * n + 1)
+            assert (await client.post("/devices", json={"name": "new", "key": f"new-{n}"})).status_code == 201
+            await publish(broker.host, broker.port, message)
+            figures = await until_settled(settings, 2 * n + 2)
     assert figures["devicestat_ingest_readings_stored_total"] == 20
+    assert figures['devicestat_ingest_readings_rejected_total{reason="unknown_device"}'] == 20
 
 
 async def test_unknown_devices_are_registered_where_the_settings_say_so(

@@ -1,5 +1,8 @@
 """Keys to numbers: looked up once, asked again at most once a second, bounded."""
 
+from collections import Counter
+
+import psycopg
 import pytest
 
 from ingestor import devices
@@ -54,3 +57,26 @@ async def test_a_key_that_the_database_refuses_keeps_no_other_from_being_registe
     known = Devices(register=True)
     found = await known.resolve(database, topics("a", "bad", "b"))
     assert set(found) == {TOPIC("a"), TOPIC("b")}
+
+
+class Counting(psycopg.AsyncConnection[tuple[object, ...]]):
+    """Counts how often each key is asked for."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self.asked: Counter[str] = Counter()
+
+    async def execute(self, query: object, params: object = None, **options: object):  # type: ignore[no-untyped-def]
+        if isinstance(params, tuple):
+            self.asked.update(params[0])
+        return await super().execute(query, params, **options)  # type: ignore[arg-type]
+
+
+async def test_a_flood_of_unknown_keys_is_asked_for_once_a_second_each(database_url: str) -> None:
+    moments = iter((0.0, 0.5, 0.9, 1.0, 1.0))
+    known = Devices(register=False, clock=lambda: next(moments))
+    async with await Counting.connect(database_url, autocommit=True) as connection:
+        for _ in range(4):
+            await known.resolve(connection, topics(*map(str, range(1000))))
+        await known.resolve(connection, topics(*map(str, range(500, 1500))))
+    assert connection.asked == {str(n): 2 if n < 1000 else 1 for n in range(1500)}
