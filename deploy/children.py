@@ -38,6 +38,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     start_timeout_s: float = START_TIMEOUT_S
+    final_exit_codes: frozenset[int] = frozenset()  # it is not started again after these
 
     def popen_options(self) -> dict[str, Any]:
         """What Popen takes besides argv.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _Service = Callable[["Settings", asyncio.Event], Awaitable[None]]
 _PORT = click.IntRange(0, 65_535)
+_PROCESSES = click.IntRange(1, 64)
 _LONGEST_HISTORY_H = 100_000
 
 
@@ -106,13 +107,33 @@ def up(ctx: click.Context, *, demo: bool, data_dir: Path, http_port: int | None,
 
 
 @main.command()
+@click.option("--processes", type=_PROCESSES, default=1, show_default=True, metavar="N", help="Share the work among N.")
+@click.option("--process", type=_PROCESSES, metavar="K", help="Run the K-th of the N alone, as on a host of its own.")
 @click.pass_context
-def ingest(ctx: click.Context) -> None:
-    """Run the ingestor."""
-    settings = read_settings(ctx, "database_url", "mqtt_url")
-    from ingestor.service import ingest
+def ingest(ctx: click.Context, *, processes: int, process: int | None) -> None:
+    """Run the ingestor.
 
-    _run(ingest, settings)
+    Several processes share one subscription, each with a client id of its own.
+    """
+    settings = read_settings(ctx, "database_url", "mqtt_url")
+    if process is None and processes > 1:
+        from deploy.processes import ingest_in_processes
+
+        config = ctx.find_root().obj
+        _run(lambda settings, stop: ingest_in_processes(settings, processes, config, stop), settings)
+    elif process is None:
+        from ingestor.leaving import ingest_alone
+
+        _run(ingest_alone, settings)
+    else:
+        from ingestor.processes import member
+        from ingestor.service import ingest
+
+        if process > processes:
+            raise click.BadParameter(
+                f"{process} of {processes}: it takes a number from 1 to {processes}", ctx, None, "--process"
+            )
+        _run(ingest, member(settings, process, processes))
 
 
 @main.command()

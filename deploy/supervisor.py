@@ -1,7 +1,7 @@
 """Keeps programs running: each that ends by itself is started again, and named; all stop in reverse order.
 
 A program that ends before it was ever ready is another matter: it cannot work as it is set up, and has just
-said why. Then the supervisor fails, and with it `devicestat up`.
+said why. Then the supervisor fails, and with it the command that runs it.
 """
 
 import asyncio
@@ -11,10 +11,9 @@ import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from deploy.children import STOP_TIMEOUT_S, Program
-from deploy.leftovers import ChildrenFile
 from shared.backoff import backoff
 from shared.errors import LocalError
 
@@ -29,10 +28,20 @@ Say = Callable[[str, str], None]
 """Shows a line: whose it is, and the line."""
 
 
+class Children(Protocol):
+    """Who is told of the processes that run."""
+
+    def add(self, program: Program, pid: int) -> None:
+        """The program runs."""
+
+    def remove(self, pid: int) -> None:
+        """It has ended."""
+
+
 class Supervisor:
     """As a context: what was started in it is stopped at its end, the last first."""
 
-    def __init__(self, children: ChildrenFile, say: Say) -> None:
+    def __init__(self, children: Children, say: Say) -> None:
         self._children = children
         self._say = say
         self._stages: list[list[_Supervised]] = []
@@ -62,7 +71,7 @@ class Supervisor:
 class _Supervised:
     """One program, and the task that keeps it running."""
 
-    def __init__(self, program: Program, children: ChildrenFile, say: Say) -> None:
+    def __init__(self, program: Program, children: Children, say: Say) -> None:
         self._program = program
         self._children = children
         self._say = say
@@ -109,11 +118,14 @@ class _Supervised:
         pauses = backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         while True:
             began = time.monotonic()
-            how = await self._run_once()
+            code = await self._run_once()
+            how = _how_it_ended(code)
             if self._stopping.is_set():
                 return
             if not self._ready.is_set():
                 raise LocalError(f"{self._program.name} {how} before it was ready: its last lines say why")
+            if code in self._program.final_exit_codes:
+                raise LocalError(f"{self._program.name} {how}: its last lines say why")
             if time.monotonic() - began > STEADY_S:
                 pauses = backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
             pause = next(pauses)
@@ -122,7 +134,7 @@ class _Supervised:
                 await asyncio.wait_for(self._stopping.wait(), pause)
                 return
 
-    async def _run_once(self) -> str:
+    async def _run_once(self) -> int:
         program = self._program
         self._process = await asyncio.create_subprocess_exec(
             *program.argv, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES, **program.popen_options()
@@ -137,7 +149,7 @@ class _Supervised:
         finally:
             probing.cancel()
             self._children.remove(self._process.pid)
-        return _how_it_ended(code)
+        return code
 
     def _ask_to_end(self) -> None:
         if self._process is not None:

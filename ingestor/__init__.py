@@ -11,6 +11,7 @@ The way of one reading:
    `shared.dead_letters`, the packet ids in the `journal`. What only the database refuses, `isolate` finds.
 5. `collector` acknowledges the batch's packets, in the order in which they came.
 
-`replay` sends dead letters the same way once more.
+`replay` sends dead letters the same way once more. `processes` says how several ingestors share the work, and
+`leaving` takes what waits for those that are gone.
 `service` wires the parts and stops them in order; `metrics` holds the counts that must add up.
 """

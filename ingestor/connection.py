@@ -9,8 +9,9 @@ A connection is born *held*: what follows the CONNACK stays in the buffer, and t
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, cast
 
 import mqtt5
 from mqtt5 import (
@@ -23,6 +24,8 @@ from mqtt5 import (
     PublishPacket,
     SubAckPacket,
     SubscribePacket,
+    UnsubAckPacket,
+    UnsubscribePacket,
 )
 
 BUFFER_BYTES = 256 * 1024
@@ -38,14 +41,15 @@ class MalformedPacket(Exception):
 class NetworkConnection(asyncio.BufferedProtocol):
     """An MQTT 5 client's end of a network connection, which hands each PUBLISH to `deliver`.
 
-    `connack` and `suback` are set by those packets. `closed` is set when the connection has ended: to None,
-    to the broker's DISCONNECT, or to the exception that ended it. None of the three is cancelled.
+    `connack`, `suback` and `unsuback` are set by those packets. `closed` is set when the connection has ended: to
+    None, to the broker's DISCONNECT, or to the exception that ended it; what is then still awaited is cancelled.
     """
 
     def __init__(self, deliver: Callable[[PublishPacket], None]) -> None:
         loop = asyncio.get_running_loop()
         self.connack: asyncio.Future[ConnAckPacket] = loop.create_future()
         self.suback: asyncio.Future[SubAckPacket] = loop.create_future()
+        self.unsuback: asyncio.Future[UnsubAckPacket] = loop.create_future()
         self.closed: asyncio.Future[DisconnectPacket | None] = loop.create_future()
         self.closed.add_done_callback(_retrieve)
         self.heard_at = loop.time()
@@ -53,6 +57,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         self._deliver = deliver
         self._transport: asyncio.Transport | None = None
         self._farewell: DisconnectPacket | None = None
+        self._pings: deque[asyncio.Future[None]] = deque()
         self._held = False
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._start = 0
@@ -91,13 +96,16 @@ class NetworkConnection(asyncio.BufferedProtocol):
         """Whether the broker is kept waiting, so that its silence says nothing."""
         return self._held
 
-    def send(self, packet: ConnectPacket | SubscribePacket | DisconnectPacket) -> None:
+    def send(self, packet: ConnectPacket | SubscribePacket | UnsubscribePacket | DisconnectPacket) -> None:
         """Writes a packet, if the connection is still open."""
         self._write(packet.write())
 
-    def ping(self) -> None:
-        """Writes a PINGREQ."""
+    def ping(self) -> "asyncio.Future[None]":
+        """Writes a PINGREQ; returns what its PINGRESP sets."""
+        answered = self._loop.create_future()
+        self._pings.append(answered)
         self._write(_PINGREQ)
+        return answered
 
     def acknowledge(self, packet_ids: Iterable[int]) -> None:
         """Writes a PUBACK for each packet id, in the order given, in one write (MQTT-4.6.0-2)."""
@@ -162,8 +170,10 @@ class NetworkConnection(asyncio.BufferedProtocol):
             case DisconnectPacket():
                 self._farewell = packet
                 self.close()
-            case PingRespPacket():
-                pass
+            case UnsubAckPacket() if not self.unsuback.done():
+                self.unsuback.set_result(packet)
+            case PingRespPacket() if self._pings:
+                self._pings.popleft().set_result(None)
             case _:
                 raise MalformedPacket(f"a {type(packet).__name__} out of place")
 
@@ -181,7 +191,8 @@ class NetworkConnection(asyncio.BufferedProtocol):
             self._transport.write(data)
 
     def _end_with(self, error: BaseException | None) -> None:
-        for future in (self.connack, self.suback):
+        awaited: list[asyncio.Future[Any]] = [self.connack, self.suback, self.unsuback, *self._pings]
+        for future in awaited:
             future.cancel()
         if self.closed.done():
             return

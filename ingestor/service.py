@@ -4,6 +4,7 @@ On SIGTERM or SIGINT: take no more, store what is in hand, acknowledge it, disco
 """
 
 import asyncio
+import socket
 
 import structlog
 
@@ -32,27 +33,24 @@ async def ingest(settings: Settings, stop: asyncio.Event) -> None:
     Raises DevicestatError where the database or the broker cannot be used at the start, and SessionTakenOver
     where another ingestor has our client id. A server that goes away later is waited for.
     """
-    ingestor = _Ingestor(settings)
-    try:
-        await ingestor.start()
-        await ingestor.run(stop)
-    finally:
-        await ingestor.writer.close()
+    port = settings.ingestor_metrics_port
+    listener = listen(settings.http_host, port, "DEVICESTAT_INGESTOR_METRICS_PORT") if port else None
+    await Ingestor(settings, Session).run(stop, listener)
 
 
-class _Ingestor:
-    """The parts, wired."""
+class Ingestor:
+    """The parts, wired; the session is of the kind given."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, session: type[Session]) -> None:
         self.health = Health("broker", "database")
         self.metrics = IngestMetrics()
         journal = Journal(settings.mqtt_client_id)
         devices = Devices(register=settings.unknown_devices == "register")
         self.writer = Writer(settings, journal, devices, self.metrics, self.health)
         self.collector = Collector(settings, devices, journal, self.metrics.counts)
-        self.session = Session(settings, self, self.health)
+        self.session = session(settings, self, self.health)
         self.deliver = self.collector.deliver
+        self.drain = self.collector.drain
 
     async def begin(self, connection: NetworkConnection, *, session_present: bool) -> None:
         """A new connection (session.Receiver): finishes what came over the old one."""
@@ -60,21 +58,27 @@ class _Ingestor:
         await self.writer.begin_session(session_present=session_present)
         self.collector.attach(connection)
 
-    async def start(self) -> None:
-        """What must work before anything else begins."""
-        port = self._settings.ingestor_metrics_port
-        self._listener = listen(self._settings.http_host, port, "DEVICESTAT_INGESTOR_METRICS_PORT") if port else None
-        await self.writer.open()
+    @property
+    def delivered(self) -> int:
+        """Grows with each message (session.Receiver)."""
+        return self.metrics.counts.received + self.metrics.counts.redelivered
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`; raises what any of the parts raises."""
-        async with asyncio.TaskGroup() as group:
-            session = group.create_task(self.session.run(), name="session")
-            writing = group.create_task(self._write(), name="writer")
-            if self._listener is not None:
-                telemetry = serve_telemetry(self.health, self.metrics.registry, self._listener, stop)
-                group.create_task(telemetry, name="telemetry")
-            group.create_task(self._stop(stop, session, writing), name="stop")
+    async def run(self, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
+        """Until `stop`, or the end of the session; raises what any of the parts raises.
+
+        `listener`: where to serve health and metrics.
+        """
+        try:
+            await self.writer.open()
+            async with asyncio.TaskGroup() as group:
+                session = group.create_task(self.session.run(), name="session")
+                writing = group.create_task(self._write(), name="writer")
+                if listener is not None:
+                    telemetry = serve_telemetry(self.health, self.metrics.registry, listener, stop)
+                    group.create_task(telemetry, name="telemetry")
+                group.create_task(self._stop(stop, session, writing), name="stop")
+        finally:
+            await self.writer.close()
 
     async def _write(self) -> None:
         while True:
@@ -88,8 +92,11 @@ class _Ingestor:
             self.collector.done(batch)
 
     async def _stop(self, stop: asyncio.Event, session: "asyncio.Task[None]", writing: "asyncio.Task[None]") -> None:
-        await stop.wait()
-        _log.info("stopping: storing what is in hand")
+        signalled = asyncio.create_task(stop.wait(), name="signal")
+        await asyncio.wait({signalled, session}, return_when=asyncio.FIRST_COMPLETED)
+        signalled.cancel()
+        if stop.is_set():
+            _log.info("stopping: storing what is in hand")
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.collector.stop()

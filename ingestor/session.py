@@ -6,7 +6,8 @@ was not told the end of, it delivers again. The order after each CONNACK is fixe
 1. the connection is held, so that nothing is delivered yet;
 2. the receiver finishes what came over earlier connections, and learns whether the session is still there;
 3. the connection is released, and what was not acknowledged comes again;
-4. SUBSCRIBE, each time: Mosquitto forgets shared subscriptions over its own restart.
+4. SUBSCRIBE, each time: Mosquitto forgets shared subscriptions over its own restart;
+5. UNSUBSCRIBE the other form of the topic, plain or shared, if the session was once one of the other kind.
 """
 
 import asyncio
@@ -23,9 +24,11 @@ from mqtt5 import (
     RetainHandling,
     SubscribePacket,
     TopicFilter,
+    UnsubscribePacket,
 )
 
 from ingestor.connection import MalformedPacket, NetworkConnection
+from ingestor.processes import other_form
 from ingestor.reasons import check_connack, check_suback, describe
 from shared.backoff import backoff
 from shared.errors import BrokerError, BrokerUnreachable, SessionTakenOver, SubscriptionRefused
@@ -52,6 +55,13 @@ class Receiver(Protocol):
     def deliver(self, packet: PublishPacket) -> None:
         """A message, on the connection that `begin` named last."""
 
+    async def drain(self) -> None:
+        """Returns when all that was delivered is committed and acknowledged."""
+
+    @property
+    def delivered(self) -> int:
+        """Grows with each message."""
+
 
 class Session:
     """Keeps the session alive: connects, subscribes, and connects again with jittered backoff."""
@@ -60,6 +70,7 @@ class Session:
         self._address = settings.broker
         self._client_id = settings.mqtt_client_id
         self._pattern = settings.mqtt_topic
+        self._unwanted = [other_form(settings)]
         self._window = settings.mqtt_window
         self._receiver = receiver
         self._health = health
@@ -156,11 +167,20 @@ class Session:
         await self._receiver.begin(connection, session_present=connack.session_present)
         self._was_connected = True
         connection.release()
+        await self._subscribe(connection)
+        if connack.session_present and connack.shared_subscription_available:
+            await self._unsubscribe(connection)
+
+    async def _subscribe(self, connection: NetworkConnection) -> None:
         # Retained messages are copies of what was delivered when it was published: never counted twice.
         subscription = TopicFilter(self._pattern, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER)
         connection.send(SubscribePacket(1, [subscription]))
         check_suback(await self._answer(connection, connection.suback, "SUBSCRIBE"), self._pattern)
         self._was_subscribed = True
+
+    async def _unsubscribe(self, connection: NetworkConnection) -> None:
+        connection.send(UnsubscribePacket(2, self._unwanted))
+        await self._answer(connection, connection.unsuback, "UNSUBSCRIBE")
 
     def _keep_alive(self, connection: NetworkConnection, seconds: int) -> None:
         """Has it done for as long as the connection holds; should that fail, the connection ends with its error."""

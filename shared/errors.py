@@ -93,8 +93,9 @@ class SessionTakenOver(BrokerError):
         self.client_id = client_id
         super().__init__(
             f"another client has connected with the client id {client_id!r} and taken over its session: "
-            "this ingestor stops. Run one ingestor for each client id; to share the work, give each its own "
-            "DEVICESTAT_MQTT_CLIENT_ID and the topic $share/<group>/devices/+/stats"
+            "this ingestor stops. Run one ingestor for each client id; to share the work, run "
+            "`devicestat ingest --processes N`, or give each its own DEVICESTAT_MQTT_CLIENT_ID and the topic "
+            "$share/<group>/devices/+/stats"
         )
 
 

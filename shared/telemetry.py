@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from shared.settings import Settings
 
-_METRICS_MEDIA_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it to any text
+METRICS_MEDIA_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it to any text
 
 
 def configure_logging(settings: Settings) -> None:
@@ -116,6 +116,6 @@ def telemetry_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRo
         sync_to_thread=False,
     )
     def metrics() -> Response[bytes]:
-        return Response(generate_latest(registry), media_type=_METRICS_MEDIA_TYPE)
+        return Response(generate_latest(registry), media_type=METRICS_MEDIA_TYPE)
 
     return [live, ready, metrics]

@@ -1,0 +1,45 @@
+"""Several ingestors that share the work: `devicestat ingest --processes N`.
+
+Each has a session of its own at the broker, and so a client id and a journal of its own; one shared subscription
+deals the messages out to them (MQTT 5, section 4.8.2). The first is the one that would also work alone, so that
+going from one process to several, and back, goes on with its session.
+"""
+
+from urllib.parse import quote
+
+import msgspec
+
+from shared.database import Connection
+from shared.settings import Settings, parse_topic_filter
+
+_SUFFIX = ".process-"
+_SHARE = "$share/"
+
+
+def member(settings: Settings, number: int, count: int) -> Settings:
+    """The settings of one process of so many; numbers begin with 1."""
+    if count == 1:
+        return settings
+    client_id = settings.mqtt_client_id if number == 1 else f"{settings.mqtt_client_id}{_SUFFIX}{number}"
+    topic = settings.mqtt_topic if settings.mqtt_topic.startswith(_SHARE) else other_form(settings)
+    return msgspec.structs.replace(settings, mqtt_client_id=client_id, mqtt_topic=topic)
+
+
+def other_form(settings: Settings) -> str:
+    """Of a shared subscription the plain one, of a plain one that which our processes share."""
+    form = parse_topic_filter(settings.mqtt_topic)
+    plain = f"{form.prefix}+{form.suffix}"
+    if settings.mqtt_topic.startswith(_SHARE):
+        return plain
+    return f"{_SHARE}{quote(settings.mqtt_client_id, safe='')}/{plain}"
+
+
+_CLIENT_IDS = "SELECT DISTINCT client_id FROM ingest_journal WHERE starts_with(client_id, %s)"
+
+
+async def departed(connection: Connection, settings: Settings, count: int) -> list[int]:
+    """The numbers of processes that have run, and are not among so many: what the broker holds for them waits."""
+    prefix = f"{settings.mqtt_client_id}{_SUFFIX}"
+    cursor = await connection.execute(_CLIENT_IDS, (prefix,))
+    numbers = [client_id.removeprefix(prefix) for (client_id,) in await cursor.fetchall()]
+    return sorted(int(number) for number in numbers if number.isdecimal() and int(number) > count)
