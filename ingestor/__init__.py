@@ -7,8 +7,9 @@ The way of one reading:
    `reasons` says in words what a broker's refusal means.
 3. `collector` takes the message: `decode` turns its payload into measurements or refusals, `devices` knows
    the number of the topic's device, `journal` whether the packet is stored already. It fills a `batch`.
-4. `writer` stores the batch in one transaction: rows through `shared.readings`, refusals through
-   `shared.dead_letters`, the packet ids in the `journal`. What only the database refuses, `isolate` finds.
+4. `writer` has the batch stored, over a `database_connection` that waits for as long as the database is away.
+   `store` does so in one transaction: rows through `shared.readings`, refusals through `shared.dead_letters`,
+   the packet ids in the `journal`. What only the database refuses, `isolate` finds.
 5. `collector` acknowledges the batch's packets, in the order in which they came.
 
 `replay` sends dead letters the same way once more. `processes` says how several ingestors share the work, and

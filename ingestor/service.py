@@ -10,11 +10,13 @@ import structlog
 
 from ingestor.collector import Collector
 from ingestor.connection import NetworkConnection
+from ingestor.database_connection import DatabaseConnection
 from ingestor.devices import Devices
 from ingestor.journal import Journal
 from ingestor.metrics import IngestMetrics
 from ingestor.session import Session
 from ingestor.writer import Writer
+from shared.readings import prepare
 from shared.service import listen, serve_telemetry
 from shared.settings import Settings
 from shared.telemetry import Health
@@ -46,7 +48,8 @@ class Ingestor:
         self.metrics = IngestMetrics()
         journal = Journal(settings.mqtt_client_id)
         devices = Devices(register=settings.unknown_devices == "register")
-        self.writer = Writer(settings, journal, devices, self.metrics, self.health)
+        self.database = DatabaseConnection(settings.database, self.health, prepare, devices.listen)
+        self.writer = Writer(self.database, journal, devices, self.metrics)
         self.collector = Collector(settings, devices, journal, self.metrics.counts)
         self.session = session(settings, self, self.health)
         self.deliver = self.collector.deliver
@@ -69,7 +72,7 @@ class Ingestor:
         `listener`: where to serve health and metrics.
         """
         try:
-            await self.writer.open()
+            await self.database.open()
             async with asyncio.TaskGroup() as group:
                 session = group.create_task(self.session.run(), name="session")
                 writing = group.create_task(self._write(), name="writer")
@@ -78,7 +81,7 @@ class Ingestor:
                     group.create_task(telemetry, name="telemetry")
                 group.create_task(self._stop(stop, session, writing), name="stop")
         finally:
-            await self.writer.close()
+            await self.database.close()
 
     async def _write(self) -> None:
         while True:
@@ -86,7 +89,7 @@ class Ingestor:
                 async with asyncio.timeout(PROBE_S):
                     batch = await self.collector.next()
             except TimeoutError:
-                await self.writer.probe()
+                await self.database.probe()
                 continue
             await self.writer.write(batch)
             self.collector.done(batch)

@@ -1,6 +1,7 @@
 """The one place that stores a reading.
 
-`store` takes batches: binary COPY into a temporary table, then INSERT … ON CONFLICT DO NOTHING.
+`store_new` takes batches of which nothing is there yet: one binary COPY. `store` takes any: COPY into a temporary
+table, then INSERT … ON CONFLICT DO NOTHING.
 `store_few` takes what comes over HTTP and returns each reading's id, the earlier one's if it was there.
 
 Both want a partition for each month first: `Partitions.ensure`.
@@ -28,6 +29,7 @@ _CREATE_STAGING = """
         device_id bigint, recorded_at timestamptz, received_at timestamptz, x float8, y float8, z float8
     ) ON COMMIT DELETE ROWS
 """
+_COPY_STRAIGHT = "COPY readings (device_id, recorded_at, received_at, x, y, z) FROM STDIN (FORMAT BINARY)"
 _COPY = "COPY staging FROM STDIN (FORMAT BINARY)"
 # In the order of the unique index: two writers that hold the same readings meet in one order, so
 # neither can wait for the other, and the index is descended where it was left.
@@ -50,6 +52,18 @@ _POSTGRES_EPOCH = to_microseconds(datetime(2000, 1, 1, tzinfo=EPOCH.tzinfo))
 async def prepare(connection: Connection) -> None:
     """Makes the connection ready for `store`; once for each connection."""
     await connection.execute(_CREATE_STAGING)
+
+
+async def store_new(connection: Connection, readings: Sequence[Reading]) -> Stored:
+    """Stores a batch in the transaction that the caller has open, at half to two thirds of the cost of `store`.
+
+    Raises UniqueViolation where one of the readings is there already, or is in the batch twice, and
+    DeadlockDetected where another transaction stores the same readings in another order.
+    """
+    if readings:
+        async with connection.cursor() as cursor, cursor.copy(_COPY_STRAIGHT) as copy:
+            await copy.write(pack(readings))
+    return Stored(len(readings), 0)
 
 
 async def store(connection: Connection, readings: Sequence[Reading]) -> Stored:

@@ -1,0 +1,75 @@
+"""The writer's one connection to PostgreSQL, made anew for as long as it takes (ADR 6)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import psycopg
+import structlog
+
+from shared.backoff import backoff
+from shared.database import Connection, connect, refusals_translated
+from shared.errors import DatabaseError
+from shared.migrate import check_schema
+from shared.telemetry import Health
+
+_log = structlog.get_logger()
+_Result = TypeVar("_Result")
+
+Prepare = Callable[[Connection], Awaitable[None]]
+"""Makes a new connection ready for use."""
+
+
+class DatabaseConnection:
+    """A connection that outlives its server's absences; one attempt at a time has the use of it."""
+
+    def __init__(self, url: str, health: Health, *prepare: Prepare) -> None:
+        self._url = url
+        self._health = health
+        self._prepare = prepare
+        self._connection: Connection | None = None
+        self._in_use = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Connects. Raises DatabaseUnreachable, SchemaTooOld, SchemaTooNew."""
+        await check_schema(await self._connected())
+        self._health.ready("database")
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close()
+
+    async def persevere(self, attempt: Callable[[Connection], Awaitable[_Result]]) -> _Result:
+        """The result of the attempt, which is made again with jittered backoff while the database fails it."""
+        waits = backoff()
+        while True:
+            try:
+                async with self._in_use:
+                    result = await attempt(await self._connected())
+            except (psycopg.Error, DatabaseError) as error:
+                delay = next(waits)
+                self._health.not_ready("database", str(error).strip())
+                _log.warning("database away", error=str(error).strip(), retry_in_s=round(delay, 2))
+                await self.close()
+                await asyncio.sleep(delay)
+            else:
+                self._health.ready("database")
+                return result
+
+    async def probe(self) -> None:
+        """Makes sure that the database answers; returns when it does."""
+        await self.persevere(_ask)
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect(self._url, "ingestor")
+            with refusals_translated():
+                for prepare in self._prepare:
+                    await prepare(self._connection)
+        return self._connection
+
+
+async def _ask(connection: Connection) -> None:
+    await connection.execute("SELECT 1")

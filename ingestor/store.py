@@ -1,0 +1,83 @@
+"""A batch in one transaction: its readings, its dead letters, its entry in the journal.
+
+Three ways to store the readings, each for what the one before it cannot:
+
+1. all of them are new: straight into the table;
+2. some are there already: through the staging table, which passes those over;
+3. the database refuses some: by halves, until each of those is alone (`isolate`).
+"""
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+from psycopg.errors import DeadlockDetected, UniqueViolation
+
+from ingestor import journal as journals
+from ingestor.batch import Batch
+from ingestor.isolate import ROW_FAULTS, RefusedRow, store_isolating
+from ingestor.journal import Journal
+from shared import dead_letters, readings
+from shared.database import Connection
+from shared.models import Reading
+from shared.readings import Partitions, Stored
+
+STAGED_BATCHES = 100
+"""So many batches are not tried the first way after one that failed it: a device that sends again seldom sends
+again one batch only, and what was copied in vain is left to be vacuumed."""
+
+_log = structlog.get_logger()
+_Way = Callable[[Connection, list[Reading]], Awaitable[tuple[Stored, list[RefusedRow]]]]
+
+
+class Store:
+    """Stores batches, each under the next number of the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._partitions = Partitions()
+        self._staged_batches = 0
+
+    async def store(self, connection: Connection, batch: Batch, packets: bytes) -> Stored:
+        """Stores the batch, or finds that an earlier attempt did so.
+
+        `packets`: what the journal is to know. Raises psycopg.Error where the database is at fault, and
+        SessionTakenOver.
+        """
+        await self._partitions.ensure(connection, batch.readings)
+        if self._staged_batches > 0:
+            self._staged_batches -= 1
+        else:
+            try:
+                return await self._commit(connection, batch, packets, _straight)
+            except (*ROW_FAULTS, DeadlockDetected):
+                self._staged_batches = STAGED_BATCHES
+        try:
+            return await self._commit(connection, batch, packets, _staged)
+        except ROW_FAULTS:
+            self._partitions.forget()  # a month may have been dropped since
+            await self._partitions.ensure(connection, batch.readings)
+            return await self._commit(connection, batch, packets, store_isolating)
+
+    async def _commit(self, connection: Connection, batch: Batch, packets: bytes, way: _Way) -> Stored:
+        try:
+            async with connection.transaction():
+                stored, refused = await way(connection, batch.readings)
+                letters = batch.dead_letters + [batch.dead_letter(row.index, row.detail) for row in refused]
+                if letters:
+                    await dead_letters.add(connection, letters)
+                await journals.record(connection, self._journal, packets, stored)
+        except UniqueViolation as error:
+            found = await journals.find(connection, self._journal)
+            if found is None:
+                raise
+            _log.info("batch was committed already", batch_no=self._journal.next_no, error=str(error))
+            return found
+        return stored
+
+
+async def _straight(connection: Connection, batch: list[Reading]) -> tuple[Stored, list[RefusedRow]]:
+    return await readings.store_new(connection, batch), []
+
+
+async def _staged(connection: Connection, batch: list[Reading]) -> tuple[Stored, list[RefusedRow]]:
+    return await readings.store(connection, batch), []

@@ -1,0 +1,109 @@
+"""A batch's way into the table: straight where all is new, by the staging table where some is there already."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from ingestor import store
+from ingestor.batch import Batch
+from ingestor.journal import Entry, Journal
+from ingestor.store import STAGED_BATCHES, Store
+from shared import readings
+from shared.database import Connection, connect
+from shared.models import SECOND, Reading
+from shared.readings import Stored, prepare
+from tests.conftest import Database
+from tests.waiting import eventually
+
+NOON = 1_769_860_800 * SECOND
+
+
+def reading(number: int) -> Reading:
+    return Reading(1, NOON + number, NOON, number / 1000, 0, 0)
+
+
+class Stores:
+    """Stores batches as the writer does, one after the other."""
+
+    def __init__(self, connection: Connection, client_id: str = "client") -> None:
+        self.journal = Journal(client_id)
+        self._connection = connection
+        self._store = Store(self.journal)
+
+    async def __call__(self, *numbers: int) -> Stored:
+        batch = Batch()
+        batch.readings += map(reading, numbers)
+        stored = await self._store.store(self._connection, batch, b"")
+        self.journal.append(Entry(self.journal.next_no, b""))
+        return stored
+
+
+@pytest.fixture
+async def stores(database: Database) -> Stores:
+    await prepare(database)
+    return Stores(database)
+
+
+@pytest.fixture
+def straight(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches that were tried the straight way."""
+    sizes = []
+
+    async def seen(connection: Connection, batch: Sequence[Reading]) -> Stored:
+        sizes.append(len(batch))
+        return await store_new(connection, batch)
+
+    store_new = readings.store_new
+    monkeypatch.setattr(store.readings, "store_new", seen)
+    return sizes
+
+
+async def rows(database: Database) -> list[int]:
+    cursor = await database.execute("SELECT round(x * 1000)::int FROM readings ORDER BY x")
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def test_what_is_there_already_is_counted_and_not_stored_again(stores: Stores, database: Database) -> None:
+    assert await stores(1, 2, 3) == Stored(3, 0)
+    assert await stores(3, 4, 5) == Stored(2, 1)
+    assert await stores(6, 6, 7) == Stored(2, 1)
+    assert await stores(8) == Stored(1, 0)
+    assert await rows(database) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+async def test_after_a_conflict_the_straight_way_is_left_alone_for_a_while(
+    stores: Stores, straight: list[int], database: Database
+) -> None:
+    await stores(1)
+    await stores(1, 2)
+    assert straight == [1, 2]
+    for number in range(STAGED_BATCHES):
+        await stores(1, 10 + number)
+    assert straight == [1, 2]
+    await stores(3, 4, 5)
+    assert straight == [1, 2, 3]
+    assert len(await rows(database)) == 5 + STAGED_BATCHES
+
+
+async def test_readings_that_another_stores_in_another_order_at_the_same_time(
+    stores: Stores, database: Database, database_url: str
+) -> None:
+    """The two wait for each other; PostgreSQL ends ours, which then is stored by the staging table."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
+
+    async with await connect(database_url, "other") as other, await connect(database_url, "watch") as watch:
+
+        async def waits() -> int:
+            (row,) = await (await watch.execute(waiting, (database.info.backend_pid,))).fetchall()
+            return int(row[0])
+
+        await readings.Partitions().ensure(other, [reading(1)])
+        await other.execute("SET deadlock_timeout = '60s'")
+        async with asyncio.TaskGroup() as group, other.transaction():
+            await readings.store_new(other, [reading(1)])
+            ours = group.create_task(stores(2, 1))
+            await eventually(waits, bool)
+            await readings.store_new(other, [reading(2)])
+    assert ours.result() == Stored(0, 2)
+    assert await rows(database) == [1, 2]
