@@ -37,6 +37,8 @@ from shared.telemetry import Health
 
 KEEP_ALIVE_S = 30
 HANDSHAKE_TIMEOUT_S = 10
+DISCONNECT_TIMEOUT_S = 2
+"""So long the end of a connection is waited for: what was written before it has gone out."""
 STEADY_S = 10
 """A connection that held so long was a good one: the next attempt after it comes soon."""
 SESSION_EXPIRY_S = 7 * 24 * 3600
@@ -117,7 +119,7 @@ class Session:
         if connection is not None and connection.is_open:
             connection.send(DisconnectPacket())
             connection.close()
-            await asyncio.wait([connection.closed], timeout=HANDSHAKE_TIMEOUT_S)
+            await asyncio.wait([connection.closed], timeout=DISCONNECT_TIMEOUT_S)
 
     async def _open(self) -> NetworkConnection:
         connection = self._connection = await self._connect()
