@@ -1,4 +1,4 @@
-"""The commands `devicestat dead-letters list|show|replay|purge`; what they do is in `dead_letters`."""
+"""The commands `devicestat dead-letters list|show|replay|purge`; what they do is in `dead_letters` and `replay`."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -110,13 +110,14 @@ def show(ctx: click.Context, letter_id: int) -> None:
 def replay(ctx: click.Context, /, **options: Any) -> None:
     """Replay them as if they had just arrived.
 
-    What is refused again stays. Safe to interrupt, and to repeat.
+    What became of each is a line on standard output. What is refused again stays. Safe to interrupt, and to repeat.
     """
-    from deploy.dead_letters import replay
+    from deploy.replay import replay
     from deploy.terminal import Terminal
 
     settings = read_settings(ctx, "database_url")
-    _ask(ctx, lambda connection: replay(connection, settings, _selection(options), Terminal()))
+    if not _ask(ctx, lambda connection: replay(connection, settings, _selection(options), Terminal())):
+        raise click.Abort
 
 
 @dead_letters.command()

@@ -1,8 +1,10 @@
-"""What several commands do: read the settings, ask the database one thing."""
+"""What several commands do: read the settings, ask the database one thing, stop at a signal."""
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 _Answer = TypeVar("_Answer")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EMBEDDED = "`devicestat up` prints an export line for its embedded servers"
 
 
@@ -39,3 +42,27 @@ def ask_database(settings: "Settings", ask: Callable[["Connection"], Awaitable[_
 
     with refusals_translated(), translated(settings.database):
         return asyncio.run(asking())
+
+
+@asynccontextmanager
+async def interruptible(patience_s: float) -> AsyncIterator[asyncio.Event]:
+    """Gives an event that SIGINT and SIGTERM set; what goes on for so many seconds after that is cancelled."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(None) as patience:
+
+            def interrupt() -> None:
+                if not stop.is_set():
+                    patience.reschedule(loop.time() + patience_s)
+                stop.set()
+
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, interrupt)
+            try:
+                yield stop
+            finally:
+                for number in _SIGNALS:
+                    loop.remove_signal_handler(number)
+    except TimeoutError:
+        if not stop.is_set():
+            raise

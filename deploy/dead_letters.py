@@ -1,8 +1,7 @@
-"""`devicestat dead-letters`: what the ingestor refused, looked at, put back in, or thrown away."""
+"""`devicestat dead-letters`: what the ingestor refused, selected, shown, or thrown away."""
 
 import re
-from collections import Counter
-from contextlib import closing
+from array import array
 from datetime import datetime
 
 import msgspec
@@ -10,11 +9,8 @@ from psycopg.rows import class_row
 from rich.table import Table
 from rich.text import Text
 
-from deploy.terminal import Terminal, counted, printable, shortened
-from ingestor.replay import Replay, Replayed
+from deploy.terminal import counted, printable, shortened
 from shared.database import Connection
-from shared.readings import prepare
-from shared.settings import Settings
 
 HEXDUMP_WIDTH = 16
 TOPIC_SHOWN = 60
@@ -92,34 +88,13 @@ async def purge(connection: Connection, selection: Selection, newest_id: int) ->
 _NUMBERS = "SELECT id FROM dead_letters" + _WHERE + "ORDER BY id"  # noqa: S608
 
 
-async def replay(connection: Connection, settings: Settings, selection: Selection, terminal: Terminal) -> None:
-    """Replays them, the oldest first, showing progress; says what became of them, also when it is interrupted."""
-    numbers = [row[0] for row in await (await connection.execute(_NUMBERS, _parameters(selection))).fetchall()]
-    await prepare(connection)
-    replays = Replay(settings, connection)
-    totals: Counter[tuple[str, str]] = Counter()
-    done = 0
-    try:
-        with closing(terminal.progress(numbers, "replaying")) as shown:
-            for number in shown:
-                totals.update(_became(await replays.replay(number)))
-                done += 1
-    finally:
-        terminal.say(f"{done:,} of {counted(len(numbers), 'dead letter')} replayed")
-        for (thing, fate), total in totals.items():
-            terminal.say(f"{counted(total, thing)} {fate}")
-
-
-def _became(replayed: Replayed | None) -> Counter[tuple[str, str]]:
-    """How many of what became what."""
-    if replayed is None:
-        return Counter({("dead letter", "gone: replayed or purged by someone else"): 1})
-    fates = {
-        "stored": replayed.stored,
-        "there already": replayed.duplicates,
-        f"refused again: {replayed.reason}": replayed.refused,
-    }
-    return Counter({("reading", fate): count for fate, count in fates.items() if count})
+async def numbers(connection: Connection, selection: Selection) -> "array[int]":
+    """Their numbers, the oldest first: eight bytes each, however many there are."""
+    found = array("q")
+    async with connection.cursor() as cursor:
+        async for (number,) in cursor.stream(_NUMBERS, _parameters(selection)):
+            found.append(number)
+    return found
 
 
 def _parameters(selection: Selection) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""An aiomqtt client for what is not the ingestor: simulated devices, and the doctor's probe."""
+"""An aiomqtt client for simulated devices. The doctor has its own connection, the ingestor its own session."""
 
 import asyncio
 import contextlib

@@ -6,11 +6,12 @@ visible: an escape sequence in a payload is shown, not obeyed.
 
 import os
 import sys
-from collections.abc import Generator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -24,7 +25,6 @@ COLOURS = {
 }
 RULE_WIDTH = 78
 UNFOLDED = 10_000
-_Item = TypeVar("_Item")
 NAME_WIDTH = max(map(len, COLOURS))
 
 
@@ -63,9 +63,23 @@ class Terminal:
         """A table."""
         self._console.print(table)
 
-    def progress(self, items: Sequence[_Item], doing: str) -> Generator[_Item, None, None]:
-        """The items, one after the other, with a bar on standard error that shows how far it is."""
-        yield from track(items, doing, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    def result(self, line: str) -> None:
+        """A line of the command's output, which a program may read as well."""
+        self._print(Text(printable(line)))
+
+    @contextmanager
+    def progress(self, total: int, doing: str) -> Iterator[Callable[[], None]]:
+        """A bar, if standard error is a terminal, that what is yielded moves on by one.
+
+        Where standard output is a terminal too it is mostly the same one: then the bar is drawn by its console,
+        which keeps it below the lines.
+        """
+        console = self._console if sys.stdout.isatty() else Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        hidden = not sys.stderr.isatty()
+        with Progress(*columns, console=console, disable=hidden, redirect_stdout=False, redirect_stderr=False) as bar:
+            task = bar.add_task(doing, total=total)
+            yield partial(bar.advance, task)
 
     def panel(self, title: str, lines: Sequence[str]) -> None:
         """Some lines, framed above and below but not at the sides: a line can be copied as it stands."""

@@ -6,6 +6,7 @@ again stays, with the reason that holds today.
 """
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -24,12 +25,11 @@ from shared.settings import Settings, parse_topic_filter
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """What became of a dead letter: its readings by their fate, and the first reason where some stay."""
+    """What became of a dead letter's readings: how many met which fate, and the first detail where some are refused."""
 
     stored: int
     duplicates: int
-    refused: int
-    reason: Reason | None
+    refused: Mapping[Reason, int]
     detail: str
 
 
@@ -52,7 +52,6 @@ class Replay:
         self._connection = connection
         self._filter = parse_topic_filter(settings.mqtt_topic)
         self._devices = Devices(register=settings.unknown_devices == "register")
-        self._partitions = Partitions()
 
     async def replay(self, number: int) -> Replayed | None:
         """Puts one back in. None where it is gone, as after another replay."""
@@ -82,15 +81,13 @@ class Replay:
         if batch.unresolved:
             topics = {message.packet.topic: message.key for message in batch.unresolved}
             batch.settle(await self._devices.resolve(self._connection, topics))
-        await self._partitions.ensure(self._connection, batch.readings)
+        # Each letter anew: a month that is known may have been dropped, or undone with its letter's transaction.
+        await Partitions().ensure(self._connection, batch.readings)
         return batch
 
 
 def _outcome(batch: Batch, stored: Stored, left: list[DeadLetter]) -> Replayed:
-    return Replayed(
-        stored=stored.stored,
-        duplicates=stored.duplicates,
-        refused=batch.received - stored.stored - stored.duplicates,
-        reason=left[0].reason if left else None,
-        detail=left[0].detail if left else "",
-    )
+    refused = dict(batch.rejected)
+    if by_the_database := len(batch.readings) - stored.stored - stored.duplicates:
+        refused[Reason.DATABASE_REFUSED] = by_the_database
+    return Replayed(stored.stored, stored.duplicates, refused, left[0].detail if left else "")

@@ -1,54 +1,33 @@
-"""`devicestat dead-letters list|show|purge` on a real table."""
+"""`devicestat dead-letters list|show|purge` on a real table; `replay` is in test_replay_command."""
 
-import asyncio
-import signal
-from asyncio.subprocess import PIPE
-from datetime import UTC, datetime
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from deploy.terminal import counted
-from shared import dead_letters
-from shared.database import connect
-from shared.models import DeadLetter, Reason, to_microseconds
-from tests.command import argv, environment, run
-from tests.waiting import eventually
+from tests.command import run
+from tests.letters import FOUR, keep, left
 
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SELECTIONS = {
+    "--reason malformed": [2],
+    "--topic devices/1/stats": [1, 3],
+    "--topic devices/+/stats": [1, 2, 3, 4],
+    "--topic devices/1/#": [1, 3],
+    "--since 2026-01-31T12:00": [3, 4],
+    "--until 2026-01-31T11:00Z": [1, 2],
+    "--since 2026-01-31T11:00 --until 2026-01-31T12:00": [2, 3],
+    "--since 2026-01-31T11:00 --until 2026-01-31T12:00 --topic devices/1/#": [3],
+    "--since 1h": [],
+}
+
+
+SELECTED = ("--reason malformed", "--topic devices/1/#", "--since 2026-01-31T11:00 --until 2026-01-31T12:00")
 
 
 @pytest.fixture
 async def letters(database_url: str) -> str:
-    """Four dead letters, an hour apart; the URL of their database."""
-    given = [
-        (10, "devices/1/stats", b'{"x": 1}', Reason.INVALID_READING, "y is missing"),
-        (11, "devices/2/stats", b"\x83\xa1x\x01", Reason.MALFORMED, "cut"),
-        (12, "devices/1/stats", b'{"x": 5000, "y": 0, "z": 0}', Reason.OUT_OF_RANGE, "x is 5000"),
-        (13, "devices/\x1b[2J/stats", b"{}", Reason.UNKNOWN_DEVICE, "no such device"),
-    ]
-    async with await connect(database_url, "test") as connection:
-        await dead_letters.add(
-            connection,
-            [
-                DeadLetter(
-                    received_at=to_microseconds(NOON.replace(hour=hour)),
-                    topic=topic,
-                    content_type=None,
-                    payload=payload,
-                    reason=reason,
-                    detail=detail,
-                )
-                for hour, topic, payload, reason, detail in given
-            ],
-        )
-    return database_url
-
-
-def remaining(url: str) -> list[str]:
-    with psycopg.connect(url) as connection:
-        return [row[0] for row in connection.execute("SELECT reason FROM dead_letters ORDER BY id")]
+    """The URL of a database with four dead letters."""
+    return await keep(database_url, FOUR)
 
 
 def test_list_shows_the_newest_first(letters: str) -> None:
@@ -64,20 +43,28 @@ def test_list_shows_the_newest_first(letters: str) -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_the_options_select(letters: str) -> None:
-    expected = {
-        "--reason malformed": 1,
-        "--topic devices/1/stats": 2,
-        "--topic devices/+/stats": 4,
-        "--since 2026-01-31T12:00": 2,
-        "--until 2026-01-31T11:00Z": 2,
-        "--since 2026-01-31T11:00 --until 2026-01-31T12:00 --topic devices/1/#": 1,
-        "--since 1h": 0,
-    }
-    for options, count in expected.items():
+def test_the_options_select_what_is_listed(letters: str) -> None:
+    for options, numbers in SELECTIONS.items():
         result = run("dead-letters", "list", *options.split(), database_url=letters)
-        shown = "no dead letters" if count == 0 else f"{count} of {counted(count, 'dead letter')}"
-        assert result.stdout.splitlines()[-1] == shown, options
+        *lines, total = result.stdout.splitlines()
+        count = len(numbers)
+        assert total == (f"{count} of {counted(count, 'dead letter')}" if count else "no dead letters"), options
+        assert [int(line.split()[0]) for line in reversed(lines[1:])] == numbers, options
+
+
+@pytest.mark.parametrize("options", SELECTED)
+def test_the_options_select_what_is_replayed(letters: str, options: str) -> None:
+    lines = run("dead-letters", "replay", *options.split(), database_url=letters).stdout.splitlines()
+    count = len(SELECTIONS[options])
+    assert [int(line.split()[0]) for line in lines[:count]] == SELECTIONS[options]
+    assert lines[count] == f"{count} of {counted(count, 'dead letter')} replayed"
+
+
+@pytest.mark.parametrize("options", SELECTED)
+def test_the_options_select_what_is_purged(letters: str, options: str) -> None:
+    said = run("dead-letters", "purge", "--yes", *options.split(), database_url=letters).stdout
+    assert said == f"deleted {counted(len(SELECTIONS[options]), 'dead letter')}\n"
+    assert left(letters) == [number for number in (1, 2, 3, 4) if number not in SELECTIONS[options]]
 
 
 def test_list_says_how_many_more_there_are(letters: str) -> None:
@@ -102,39 +89,16 @@ def test_purge_asks_first(letters: str) -> None:
     refused = run("dead-letters", "purge", typed="n\n", database_url=letters)
     assert refused.returncode == 1
     assert "Delete 4 dead letters for good?" in refused.stdout
-    assert len(remaining(letters)) == 4
+    assert left(letters) == [1, 2, 3, 4]
     agreed = run("dead-letters", "purge", "--topic", "devices/1/stats", typed="y\n", database_url=letters)
     assert "deleted 2 dead letters" in agreed.stdout
-    assert remaining(letters) == ["malformed", "unknown_device"]
+    assert left(letters) == [2, 4]
 
 
-def test_purge_with_yes_deletes_what_is_selected(letters: str) -> None:
-    result = run("dead-letters", "purge", "--yes", "--reason", "malformed", database_url=letters)
-    assert (result.returncode, result.stdout) == (0, "deleted 1 dead letter\n")
-    assert "malformed" not in remaining(letters)
-    assert run("dead-letters", "purge", "--yes", "--reason", "malformed", database_url=letters).returncode == 0
-
-
-async def test_an_interrupted_replay_says_what_was_done(letters: str) -> None:
-    command = argv("dead-letters", "replay")
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid != pg_backend_pid()"
-    async with await connect(letters, "test") as connection, connection.transaction():
-        await connection.execute("SELECT FROM dead_letters WHERE id = 3 FOR UPDATE")
-        process = await asyncio.create_subprocess_exec(*command, env=environment(database_url=letters), stdout=PIPE)
-
-        async def waits() -> bool:
-            return await (await connection.execute(waiting)).fetchone() != (0,)
-
-        await eventually(waits, bool)
-        process.send_signal(signal.SIGINT)
-        said, _ = await process.communicate()
-    assert process.returncode == 1
-    done = ["2 of 4 dead letters replayed", "2 readings refused again: unknown_device"]
-    assert said.decode().splitlines() == done
-
-
-def test_help_says_all_of_what_replay_does() -> None:
-    assert "Replay them as if they had just arrived." in run("dead-letters", "--help").stdout
+def test_purge_of_nothing_is_no_fault(letters: str) -> None:
+    result = run("dead-letters", "purge", "--yes", "--since", "1h", database_url=letters)
+    assert (result.returncode, result.stdout) == (0, "no dead letters\n")
+    assert left(letters) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,67 @@
-"""`devicestat doctor`: each thing that can be wrong, found, and how to mend it said."""
+"""`devicestat doctor`: each thing that can be wrong, found, and how to mend it said. The broker's part is in
+test_doctor_broker."""
 
-import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit, urlunsplit
 
-import aiomqtt
 import psycopg
 import pytest
 
+from deploy.doctor import Finding, State
+from deploy.doctor.findings import ago
+from deploy.doctor.ingestor import examine_ingestor
 from deploy.mosquitto import EmbeddedMosquitto
+from shared.models import Reason
+from shared.settings import Settings
+from tests import services
 from tests.command import arun, run
-from tests.conftest import Broker
+from tests.conftest import Broker, Database
+from tests.ingestion import IngestorProcess, running_ingestor, until_not_ready
+from tests.letters import keep, letter
 from tests.ports import free_port
+from tests.publisher import Message, publish
 from tests.waiting import eventually
 
-PLUGINS = list(Path("/usr/lib").glob("**/mosquitto_dynamic_security.so"))
-ALL = ["settings", "database", "schema", "partitions", "broker", "subscription"]
+Make = Callable[..., Settings]
+DATABASE = ("database", "schema", "partitions", "last commit", "dead letters")
+BROKER = ("broker", "subscription", "limits", "queue")
+ALL = ("settings", *DATABASE, *BROKER, "ingestor")
+ALONE = {"ingestor_metrics_port": 0}
+"""No ingestor is asked."""
+READING = Message(b'{"x":1,"y":2,"z":3}')
+
+
+def lines(stdout: str) -> list[Finding]:
+    """What is shown: all texts begin in one column."""
+    shown = stdout.splitlines()
+    assert all(line[8] == line[24] == " " != line[25] for line in shown), stdout
+    return [Finding(State(line[:8].rstrip()), line[9:24].rstrip(), line[25:]) for line in shown]
 
 
 def findings(stdout: str) -> dict[str, str]:
-    """The state of what was looked at."""
-    return {line.split()[1]: line.split()[0] for line in stdout.splitlines()}
+    """The state of what was looked at.
+
+    But for what waits in the broker, which not every broker tells, and for what the tests' own server turns off.
+    """
+    found = (finding for finding in lines(stdout) if finding.what != "waiting")
+    return {f.what: f.state.value for f in found if f.what != "durability" or "synchronous_commit" in f.text}
+
+
+def texts(stdout: str, what: str) -> list[str]:
+    return [finding.text for finding in lines(stdout) if finding.what == what]
+
+
+def only(found: list[Finding], what: str) -> Finding:
+    (finding,) = (finding for finding in found if finding.what == what)
+    return finding
+
+
+def given(settings: Settings) -> dict[str, object]:
+    """The settings as variables of the environment."""
+    names = ("database_url", "mqtt_url", "mqtt_client_id", "ingestor_metrics_port")
+    return {name: getattr(settings, name) for name in names}
 
 
 @pytest.fixture
@@ -39,12 +77,20 @@ def set_commit(url: str, value: str) -> None:
         connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = {value}".encode())
 
 
-def test_all_is_well(database_url: str, broker: Broker) -> None:
-    result = run("doctor", database_url=database_url, mqtt_url=broker.url)
+async def test_all_is_well(make_settings: Make, broker: Broker, database: Database) -> None:
+    await database.execute("INSERT INTO devices (key, name) VALUES ('1', '1')")
+    settings = make_settings()
+    async with running_ingestor(settings):
+        await publish(broker.host, broker.port, READING)
+        result = await arun("doctor", **given(settings))
     assert (result.returncode, result.stderr) == (0, "")
-    assert findings(result.stdout) == dict.fromkeys(ALL, "ok")
-    assert "PostgreSQL" in result.stdout
-    assert "mosquitto version" in result.stdout
+    assert findings(result.stdout) == dict.fromkeys((*ALL, "lag"), "ok")
+    assert "PostgreSQL" in texts(result.stdout, "database")[0]
+    assert "mosquitto version" in texts(result.stdout, "broker")[0]
+    assert texts(result.stdout, "ingestor") == [f"ready at http://127.0.0.1:{settings.ingestor_metrics_port}"]
+    (commit,) = texts(result.stdout, "last commit")
+    assert commit.endswith(f"seconds ago by {settings.mqtt_client_id}")
+    assert texts(result.stdout, "dead letters") == ["none"]
 
 
 def test_wrong_settings_are_all_named() -> None:
@@ -56,23 +102,32 @@ def test_wrong_settings_are_all_named() -> None:
     assert all(line.startswith("wrong    settings") for line in result.stdout.splitlines())
 
 
-def test_neither_server_answers() -> None:
-    port = free_port()
+def test_nobody_answers() -> None:
+    port, metrics_port = free_port(), free_port()
     result = run(
-        "doctor", database_url=f"postgresql://u:secret@127.0.0.1:{port}/d", mqtt_url=f"mqtt://127.0.0.1:{port}"
+        "doctor",
+        database_url=f"postgresql://u:secret@127.0.0.1:{port}/d",
+        mqtt_url=f"mqtt://127.0.0.1:{port}",
+        ingestor_metrics_port=metrics_port,
     )
     assert result.returncode == 1
-    assert findings(result.stdout) == {"settings": "ok", "database": "wrong", "broker": "wrong"}
+    expected = {"settings": "ok", "database": "wrong", "broker": "wrong", "ingestor": "warning"}
+    assert findings(result.stdout) == expected
     assert result.stdout.count(f"127.0.0.1:{port}") >= 2
+    assert f"http://127.0.0.1:{metrics_port}" in result.stdout
     assert "secret" not in result.stdout
-    assert len(result.stdout.splitlines()) == 3
+    assert len(result.stdout.splitlines()) == 4
+
+
+# The database
 
 
 def test_a_database_without_a_schema(empty_database_url: str, broker: Broker) -> None:
-    result = run("doctor", database_url=empty_database_url, mqtt_url=broker.url)
+    result = run("doctor", database_url=empty_database_url, mqtt_url=broker.url, **ALONE)
     assert result.returncode == 1
     assert findings(result.stdout)["schema"] == "wrong"
     assert "run `devicestat migrate`" in result.stdout
+    assert not {"last commit", "dead letters"} & findings(result.stdout).keys()
 
 
 def test_a_month_without_a_partition(database_url: str, broker: Broker) -> None:
@@ -80,7 +135,7 @@ def test_a_month_without_a_partition(database_url: str, broker: Broker) -> None:
         row = connection.execute("SELECT to_char(now() + interval '1 month', 'YYYY_MM')").fetchone()
         assert row is not None
         connection.execute(f"DROP TABLE readings_{row[0]}".encode())
-    result = run("doctor", database_url=database_url, mqtt_url=broker.url)
+    result = run("doctor", database_url=database_url, mqtt_url=broker.url, **ALONE)
     assert result.returncode == 1
     assert findings(result.stdout)["partitions"] == "wrong"
     assert f"none for {row[0].replace('_', '-')}" in result.stdout
@@ -88,96 +143,154 @@ def test_a_month_without_a_partition(database_url: str, broker: Broker) -> None:
 
 def test_a_database_that_forgets(database_url: str, broker: Broker) -> None:
     set_commit(database_url, "off")
-    result = run("doctor", database_url=database_url, mqtt_url=broker.url)
+    result = run("doctor", database_url=database_url, mqtt_url=broker.url, **ALONE)
     assert result.returncode == 0
     assert findings(result.stdout)["durability"] == "warning"
-    assert "synchronous_commit is off" in result.stdout
+    assert "turned off: synchronous_commit" in result.stdout
 
 
 def test_a_database_in_another_encoding(postgres_server: str, broker: Broker) -> None:
     url = urlunsplit(urlsplit(postgres_server)._replace(path="/ascii"))
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
-        result = run("doctor", database_url=url, mqtt_url=broker.url)
+        result = run("doctor", database_url=url, mqtt_url=broker.url, **ALONE)
         connection.execute("DROP DATABASE ascii WITH (FORCE)")
     assert result.returncode == 1
     assert findings(result.stdout)["database"] == "wrong"
     assert "SQL_ASCII" in result.stdout
 
 
-def test_a_broker_on_a_unix_socket(database_url: str) -> None:
-    with mosquitto({"protocol": "mqtt\nlistener 0 DIRECTORY/data/socket"}) as local:
-        url = f"mqtt+unix://{local.data}/socket"
-        result = run("doctor", database_url=database_url, mqtt_url=url)
-    assert findings(result.stdout) == dict.fromkeys(ALL, "ok")
-    result = run("doctor", database_url=database_url, mqtt_url=url)
-    assert result.returncode == 1
-    assert findings(result.stdout)["broker"] == "wrong"
-    assert f"no session at unix socket {local.data}/socket" in result.stdout
-
-
-@contextmanager
-def mosquitto(options: dict[str, str], files: dict[str, str] | None = None) -> Iterator[EmbeddedMosquitto]:
-    """A broker with these options; DIRECTORY in them is where the files are."""
-    with tempfile.TemporaryDirectory(prefix="ds") as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        for file, content in (files or {}).items():
-            (directory / file).write_text(content)
-        placed = {option: value.replace("DIRECTORY", name) for option, value in options.items()}
-        with EmbeddedMosquitto(directory, free_port(), placed) as broker:
-            yield broker
-
-
-def test_a_broker_that_does_not_know_us(database_url: str) -> None:
-    with mosquitto({"allow_anonymous": "false"}) as strict:
-        result = run("doctor", database_url=database_url, mqtt_url=strict.url)
-    assert result.returncode == 1
-    assert findings(result.stdout)["broker"] == "wrong"
-    assert "Not authorized" in result.stdout
-
-
-def test_a_broker_that_grants_too_little(database_url: str) -> None:
-    with mosquitto({"max_qos": "0"}) as careless:
-        result = run("doctor", database_url=database_url, mqtt_url=careless.url)
-    assert result.returncode == 1
-    assert findings(result.stdout)["subscription"] == "wrong"
-    assert "at QoS 0 only" in result.stdout
-
-
-@pytest.mark.skipif(not PLUGINS, reason="needs Mosquitto's dynamic security plugin, which Debian's package has")
-def test_a_subscription_that_access_control_forbids(database_url: str) -> None:
-    rules = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
-    options = {"plugin": str(PLUGINS[0]), "plugin_opt_config_file": "DIRECTORY/rules.json"}
-    with mosquitto(options, {"rules.json": json.dumps({"defaultACLAccess": rules})}) as strict:
-        result = run("doctor", database_url=database_url, mqtt_url=strict.url)
-    assert result.returncode == 1
-    assert findings(result.stdout) == {**dict.fromkeys(ALL, "ok"), "subscription": "wrong"}
-    assert "the broker refuses devices/+/stats (Not authorized)" in result.stdout
-
-
-def test_the_subscription_of_a_group_takes_no_share(database_url: str, broker: Broker) -> None:
-    topic = "$share/ingestors/devices/+/stats"
-    result = run("doctor", database_url=database_url, mqtt_url=broker.url, mqtt_topic=topic)
+async def test_dead_letters_by_reason(database_url: str, broker: Broker) -> None:
+    """The last day's are a warning, with the command that shows them; older ones are not."""
+    ages = [(Reason.UNKNOWN_DEVICE, 1), (Reason.UNKNOWN_DEVICE, 3), (Reason.UNKNOWN_DEVICE, 25), (Reason.MALFORMED, 49)]
+    now = datetime.now(UTC)
+    sent = [letter("devices/1/stats", b"", reason, received_at=now - timedelta(hours=hours)) for reason, hours in ages]
+    await keep(database_url, sent)
+    result = await arun("doctor", database_url=database_url, mqtt_url=broker.url, **ALONE)
     assert result.returncode == 0
-    assert "devices/+/stats at QoS 1" in result.stdout
-    assert "$share" not in result.stdout
+    assert [finding for finding in lines(result.stdout) if finding.what == "dead letters"] == [
+        Finding(
+            State.WARNING,
+            "dead letters",
+            "unknown_device: 2 in the last 24 hours, 3 in all, the newest 60 minutes ago: "
+            "`devicestat dead-letters list --reason unknown_device --since 24h` shows them",
+        ),
+        Finding(State.OK, "dead letters", "malformed: 0 in the last 24 hours, 1 in all, the newest 2 days ago"),
+    ]
 
 
-async def test_a_broker_that_drops_messages(database_url: str) -> None:
-    """Its limits cannot be asked for, but what they have cost can. It is a warning, for it is past."""
-    with mosquitto({"max_queued_messages": "10", "sys_interval": "1"}) as small:
-        kept = aiomqtt.Client(small.host, small.port, identifier="kept", clean_session=False)
-        async with kept:
-            await kept.subscribe("devices/+/stats", qos=1)
-        async with aiomqtt.Client(small.host, small.port) as client:
-            for _ in range(100):
-                await client.publish("devices/1/stats", b"{}", qos=1)
+async def test_the_last_commit_of_each_process(database_url: str, broker: Broker, database: Database) -> None:
+    """And of no other ingestor, though its client id begins in the same way."""
+    ages = {"a_b": 5, "a_b.process-2": 120, "a_b.process-10": 172_800, "axb": 1, "axb.process-2": 1, "a_b.process-x": 1}
+    for client_id, age in ages.items():
+        await database.execute(
+            "INSERT INTO ingest_journal (client_id, batch_no, writer, packets, stored, duplicates, committed_at)"
+            "VALUES (%s, 1, gen_random_uuid(), '', 0, 0, now() - interval '1 year'),"
+            "       (%s, 2, gen_random_uuid(), '', 0, 0, now() - %s * interval '1 second')",
+            (client_id, client_id, age),
+        )
+    result = await arun("doctor", database_url=database_url, mqtt_url=broker.url, mqtt_client_id="a_b", **ALONE)
+    one, two, ten = texts(result.stdout, "last commit")
+    assert one.endswith("seconds ago by a_b")
+    assert (two, ten) == ("2 minutes ago by a_b.process-2", "2 days ago by a_b.process-10")
+    result = await arun("doctor", database_url=database_url, mqtt_url=broker.url, mqtt_client_id="b", **ALONE)
+    assert texts(result.stdout, "last commit") == ["none yet by b"]
+    assert findings(result.stdout)["last commit"] == "ok"
 
-        async def examined() -> str:
-            return (await arun("doctor", database_url=database_url, mqtt_url=small.url)).stdout
 
-        shown = await eventually(examined, lambda shown: "has dropped" in shown)
-    assert "raise max_queued_messages" in shown
-    assert findings(shown)["queue"] == "warning"
-    assert "wrong" not in findings(shown).values()
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-1, "0 seconds ago"),
+        (1, "1 second ago"),
+        (119, "119 seconds ago"),
+        (120, "2 minutes ago"),
+        (7199, "119 minutes ago"),
+        (7200, "2 hours ago"),
+        (172_800, "2 days ago"),
+        (4_000_000_000, "46,296 days ago"),
+    ],
+)
+def test_an_age_is_in_the_largest_unit_of_which_it_has_two(seconds: int, words: str) -> None:
+    assert ago(timedelta(seconds=seconds)) == words
+
+
+# The ingestor
+
+
+async def test_an_ingestor_that_is_not_ready_says_why(make_settings: Make, own_broker: EmbeddedMosquitto) -> None:
+    settings = make_settings(mqtt_url=own_broker.url)
+    async with running_ingestor(settings):
+        await asyncio.to_thread(own_broker.stop)
+        await until_not_ready(settings.ingestor_metrics_port)
+        result = await arun("doctor", **given(settings))
+        await asyncio.to_thread(own_broker.start)
+    assert result.returncode == 1
+    assert findings(result.stdout)["ingestor"] == "wrong"
+    (said,) = texts(result.stdout, "ingestor")
+    assert f"is not ready: broker: no connection to the MQTT broker at {own_broker.host}:{own_broker.port}" in said
+
+
+async def test_what_is_not_committed_for_long_is_lag(
+    make_settings: Make, broker: Broker, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.doctor.ingestor.TOLERATED_LAG_S", 0.5)
+    await database.execute("INSERT INTO devices (key, name) VALUES ('1', '1')")
+    settings = make_settings()
+
+    async def lag() -> Finding:
+        return only(await examine_ingestor(settings), "lag")
+
+    async with running_ingestor(settings):
+        assert await lag() == Finding(State.OK, "lag", "0.0 s, with 0 readings in hand")
+        async with database.transaction():
+            await database.execute("LOCK TABLE readings")
+            await publish(broker.host, broker.port, READING)
+            late = await eventually(lag, lambda finding: finding.state is State.WARNING)
+        await eventually(lag, lambda finding: finding.state is State.OK)
+    assert "s ago is not committed yet (1 reading in hand)" in late.text
+
+
+async def test_several_processes_are_one_ingestor(
+    make_settings: Make, start_ingestor: Callable[..., IngestorProcess]
+) -> None:
+    settings = make_settings()
+    process = start_ingestor(settings, "--processes", 2)
+    await process.until_ready()
+    result = await arun("doctor", **given(settings))
+    assert result.returncode == 0
+    assert findings(result.stdout) == dict.fromkeys((*ALL, "lag"), "ok")
+    assert texts(result.stdout, "lag") == ["0.0 s, with 0 readings in hand"]
+    commits = texts(result.stdout, "last commit")
+    assert [commit.rpartition(" by ")[2].removeprefix(settings.mqtt_client_id) for commit in commits] == [
+        "",
+        ".process-2",
+    ]
+    assert (await process.end())[0] == 0
+
+
+async def test_nobody_is_asked_where_the_port_is_turned_off() -> None:
+    (finding,) = await examine_ingestor(Settings(ingestor_metrics_port=0))
+    assert finding.state is State.OK
+    assert "DEVICESTAT_INGESTOR_METRICS_PORT is 0" in finding.text
+
+
+async def test_another_service_on_the_port_is_no_ingestor(database_url: str) -> None:
+    settings = Settings(database_url=database_url, http_port=free_port())
+    async with services.api(settings):
+        found = await examine_ingestor(Settings(ingestor_metrics_port=settings.http_port))
+    assert only(found, "lag").state is State.WARNING
+    assert "is that an ingestor of this version?" in only(found, "lag").text
+
+
+async def test_another_server_on_the_port_is_no_ingestor() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\nConnection: close\r\n\r\n<p>")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        found = await examine_ingestor(Settings(ingestor_metrics_port=port))
+    assert [finding.state for finding in found] == [State.WARNING, State.WARNING]
+    assert "is no ingestor: is DEVICESTAT_INGESTOR_METRICS_PORT right?" in only(found, "ingestor").text

@@ -12,8 +12,11 @@ from shared.readings import prepare
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.ingestion import running_ingestor
+from tests.letters import keep, letter
 from tests.publisher import Message, publish
 from tests.waiting import eventually
+
+STATS = "devices/1/stats"
 
 
 @pytest.fixture
@@ -40,13 +43,13 @@ async def test_what_became_of_each(letters: dict[str, int], database: Database) 
     await prepare(database)
     replay = Replay(Settings(), database)
     outcomes = {name: await replay.replay(number) for name, number in letters.items()}
-    assert outcomes["late"] == Replayed(2, 0, 0, None, "")
-    assert outcomes["mixed"] == Replayed(1, 0, 1, Reason.INVALID_READING, "x: expected a number, got a string")
+    assert outcomes["late"] == Replayed(2, 0, {}, "")
+    assert outcomes["mixed"] == Replayed(1, 0, {Reason.INVALID_READING: 1}, "x: expected a number, got a string")
     cut, never = outcomes["cut"], outcomes["never"]
     assert cut is not None
-    assert (cut.refused, cut.reason) == (1, Reason.MALFORMED)
+    assert cut.refused == {Reason.MALFORMED: 1}
     assert never is not None
-    assert (never.refused, never.reason) == (1, Reason.UNKNOWN_DEVICE)
+    assert never.refused == {Reason.UNKNOWN_DEVICE: 1}
     again = {name: await replay.replay(number) for name, number in letters.items()}
     assert again == {"late": None, "mixed": None, "cut": cut, "never": never}
     cursor = await database.execute("SELECT topic, payload FROM dead_letters ORDER BY topic")
@@ -77,9 +80,29 @@ async def test_what_the_database_refuses_again_stays_whole(letters: dict[str, in
     await prepare(database)
     became = await Replay(Settings(), database).replay(letters["late"])
     assert became is not None
-    assert (became.stored, became.refused, became.reason) == (0, 2, Reason.DATABASE_REFUSED)
+    assert (became.stored, became.refused) == (0, {Reason.DATABASE_REFUSED: 2})
     cursor = await database.execute("SELECT payload FROM dead_letters WHERE reason = 'database_refused'")
     payloads = [json.loads(row[0]) for row in await cursor.fetchall()]
     assert [(p["x"], p["y"], p["z"]) for p in payloads] == [(1, 2, 3), (1, 2, 3)]
     with pytest.raises(psycopg.errors.CheckViolation):
         await database.execute("UPDATE dead_letters SET reason = 'no such reason'")
+
+
+async def test_each_reason_is_counted(database_url: str, database: Database) -> None:
+    await database.execute("INSERT INTO devices (key, name) VALUES ('1', 'press')")
+    await keep(database_url, [letter(STATS, b'[{"x":"1","y":0,"z":0},{"x":5000,"y":0,"z":0},{"x":5001,"y":0,"z":0}]')])
+    await prepare(database)
+    became = await Replay(Settings(), database).replay(1)
+    assert became is not None
+    assert became.refused == {Reason.INVALID_READING: 1, Reason.OUT_OF_RANGE: 2}
+
+
+async def test_a_month_that_was_dropped_meanwhile_is_made_again(database_url: str, database: Database) -> None:
+    await database.execute("INSERT INTO devices (key, name) VALUES ('1', 'press')")
+    reading = b'{"x":%d,"y":0,"z":0,"timestamp":"2020-05-01T00:00:00Z"}'
+    await keep(database_url, [letter(STATS, reading % number) for number in (1, 2)])
+    await prepare(database)
+    replay = Replay(Settings(), database)
+    assert await replay.replay(1) == Replayed(1, 0, {}, "")
+    await database.execute("DROP TABLE readings_2020_05")
+    assert await replay.replay(2) == Replayed(1, 0, {}, "")

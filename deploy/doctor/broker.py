@@ -1,0 +1,85 @@
+"""Whether the broker is as the ingestor needs it, and what waits in it."""
+
+from collections.abc import Mapping
+
+from mqtt5 import ConnAckPacket, QoS
+
+from deploy.doctor.connection import BrokerConnection, connected, own_client_id
+from deploy.doctor.findings import Finding, State
+from deploy.doctor.limits import examine_largest, examine_limits, unshared
+from deploy.doctor.queue import examine_queue
+from deploy.terminal import counted, printable
+from ingestor.reasons import check_suback
+from ingestor.session import SESSION_EXPIRY_S
+from shared.errors import BrokerError, SubscriptionRefused
+from shared.settings import MqttAddress, Settings
+
+SYS_WAIT_S = 0.3
+"""How long the broker's own figures are waited for; a broker need not have any."""
+_VERSION = "$SYS/broker/version"
+_DROPPED = "$SYS/broker/publish/messages/dropped"
+_STORED = "$SYS/broker/store/messages/count"
+_RETAINED = "$SYS/broker/retained messages/count"
+_FIGURES = (_VERSION, _DROPPED, _STORED, _RETAINED)
+
+
+async def examine_broker(settings: Settings) -> list[Finding]:
+    """What the broker offers, grants and keeps, and what waits in it."""
+    address = settings.broker
+    try:
+        offer = await _offer(address)
+        async with connected(address, own_client_id()) as connection:
+            figures = await _own_figures(connection)
+            limits = examine_limits(offer, settings) or [await examine_largest(address)]
+            queue = await examine_queue(address) if offer.max_qos != QoS.AT_MOST_ONCE else []
+            subscription = await _subscription(connection, settings)
+    except BrokerError as error:
+        return [Finding(State.WRONG, "broker", str(error))]
+    found = Finding(State.OK, "broker", f"{printable(figures.get(_VERSION, 'MQTT 5'))} at {address}")
+    return [found, subscription, *limits, *queue, *_waiting(figures, settings), *_dropped(figures)]
+
+
+async def _offer(address: MqttAddress) -> ConnAckPacket:
+    """The answer to a CONNECT like the ingestor's, for a session that holds nothing and ends at once."""
+    async with connected(address, own_client_id(), expiry_s=SESSION_EXPIRY_S) as connection:
+        return connection.connack
+
+
+async def _own_figures(connection: BrokerConnection) -> dict[str, str]:
+    """What the broker publishes of itself; empty where it doesn't, or not to us."""
+    figures: dict[str, str] = {}
+    await connection.subscribe(*_FIGURES, retained=True)
+    while len(figures) < len(_FIGURES) and (message := await connection.message(SYS_WAIT_S)) is not None:
+        figures[message.topic] = message.payload.decode(errors="replace")
+    return figures
+
+
+async def _subscription(connection: BrokerConnection, settings: Settings) -> Finding:
+    # Not the shared form: a share of the messages would come here, and be lost to the ingestors.
+    topic = unshared(settings)
+    try:
+        check_suback(await connection.subscribe(topic), topic)
+    except SubscriptionRefused as error:
+        return Finding(State.WRONG, "subscription", str(error))
+    return Finding(State.OK, "subscription", f"{topic} at QoS 1")
+
+
+def _waiting(figures: Mapping[str, str], settings: Settings) -> list[Finding]:
+    """For all of the broker's clients: it does not tell for whom."""
+    try:
+        waiting = max(0, int(figures[_STORED]) - int(figures[_RETAINED]))
+    except (KeyError, ValueError):
+        return []
+    text = f"about {counted(waiting, 'message')} in the broker, for all of its clients"
+    if waiting <= settings.mqtt_window:
+        return [Finding(State.OK, "waiting", text)]
+    return [Finding(State.WARNING, "waiting", f"{text}: is the ingestor running, and does it keep up?")]
+
+
+def _dropped(figures: Mapping[str, str]) -> list[Finding]:
+    count = figures.get(_DROPPED, "0")
+    if count == "0":
+        return []
+    advice = "raise max_queued_messages and max_queued_bytes, as in mosquitto.conf"
+    text = f"the broker has dropped messages for one of its clients since it started ({printable(count)}): {advice}"
+    return [Finding(State.WARNING, "dropped", text)]

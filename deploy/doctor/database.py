@@ -1,0 +1,131 @@
+"""Whether the database is as the services need it, and what they have done in it."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from psycopg import Error as PostgresError
+
+from deploy.doctor.findings import Finding, State, ago
+from deploy.terminal import printable
+from ingestor.processes import member
+from shared.database import Connection, address, connect, translated
+from shared.errors import DevicestatError
+from shared.migrate import check_schema, migrations
+from shared.settings import Settings
+
+OLDEST_POSTGRES = 150_000
+"""PostgreSQL 15, as server_version_num has it."""
+
+
+async def examine_database(settings: Settings) -> list[Finding]:
+    """The server, and the schema; where that is right, also what is in it."""
+    url = settings.database
+    try:
+        with translated(url):
+            async with await connect(url, "doctor") as connection:
+                schema = await _guarded("schema", _schema, connection)
+                partitions = await _guarded("partitions", _partitions, connection)
+                findings = [_server(connection, settings), *await _durability(connection), *schema, *partitions]
+                if schema[0].state is State.OK:
+                    findings += await _contents(connection, settings)
+                return findings
+    except DevicestatError as error:
+        return [Finding(State.WRONG, "database", str(error))]
+
+
+_Check = Callable[[Connection], Awaitable[list[Finding]]]
+
+
+async def _guarded(what: str, check: _Check, connection: Connection) -> list[Finding]:
+    try:
+        return await check(connection)
+    except (DevicestatError, PostgresError) as error:
+        return [Finding(State.WRONG, what, str(error).strip().splitlines()[0])]
+
+
+async def _contents(connection: Connection, settings: Settings) -> list[Finding]:
+    return [
+        *await _guarded("last commit", partial(_last_commits, settings=settings), connection),
+        *await _guarded("dead letters", _dead_letters, connection),
+    ]
+
+
+def _server(connection: Connection, settings: Settings) -> Finding:
+    version = connection.info.server_version
+    shown = f"PostgreSQL {version // 10_000}.{version % 10_000} at {address(settings.database)}"
+    if version < OLDEST_POSTGRES:
+        return Finding(State.WRONG, "database", f"{shown}: devicestat needs 15 or later")
+    return Finding(State.OK, "database", shown)
+
+
+_UNSAFE = """
+    SELECT string_agg(name, ', ' ORDER BY name DESC) FROM pg_settings
+    WHERE name IN ('synchronous_commit', 'fsync', 'full_page_writes') AND setting = 'off'
+"""
+
+
+async def _durability(connection: Connection) -> list[Finding]:
+    row = await (await connection.execute(_UNSAFE)).fetchone()
+    if row is None or row[0] is None:
+        return []
+    advice = "readings that devices have had acknowledged are lost if the server crashes: turn them on"
+    return [Finding(State.WARNING, "durability", f"turned off: {row[0]}; {advice}")]
+
+
+async def _schema(connection: Connection) -> list[Finding]:
+    await check_schema(connection)
+    return [Finding(State.OK, "schema", f"version {migrations()[-1].version}, which this devicestat needs")]
+
+
+_MISSING_MONTHS = """
+    SELECT to_char(month, 'YYYY-MM')
+    FROM unnest(ARRAY[now(), now() + interval '1 month']) AS month
+    WHERE to_regclass('readings_' || to_char(month, 'YYYY_MM')) IS NULL
+"""
+
+
+async def _partitions(connection: Connection) -> list[Finding]:
+    missing = [row[0] for row in await (await connection.execute(_MISSING_MONTHS)).fetchall()]
+    if missing:
+        advice = "run `devicestat migrate`, and keep a worker running, which makes them ahead"
+        return [Finding(State.WRONG, "partitions", f"none for {' and '.join(missing)}: {advice}")]
+    return [Finding(State.OK, "partitions", "this month's and the next one's are there")]
+
+
+_LAST_COMMITS = r"""
+    SELECT client_id, now() - max(committed_at)
+    FROM ingest_journal
+    WHERE client_id = %(alone)s
+       OR starts_with(client_id, %(member)s) AND substr(client_id, length(%(member)s) + 1) ~ '^[0-9]+$'
+    GROUP BY client_id
+    ORDER BY length(client_id), client_id
+"""
+
+
+async def _last_commits(connection: Connection, settings: Settings) -> list[Finding]:
+    """A commit proves an ingestor; that there is none for a while may be the devices' silence."""
+    member_prefix = member(settings, 2, 2).mqtt_client_id.removesuffix("2")
+    parameters = {"alone": settings.mqtt_client_id, "member": member_prefix}
+    rows = await (await connection.execute(_LAST_COMMITS, parameters)).fetchall()
+    texts = [f"{ago(age)} by {printable(client_id)}" for client_id, age in rows]
+    return [Finding(State.OK, "last commit", text) for text in texts or [f"none yet by {settings.mqtt_client_id}"]]
+
+
+_DEAD_LETTERS = """
+    SELECT reason, count(*) FILTER (WHERE received_at > now() - interval '24 hours'), count(*), now() - max(received_at)
+    FROM dead_letters
+    GROUP BY reason
+    ORDER BY 2 DESC, 3 DESC, reason
+"""
+
+
+async def _dead_letters(connection: Connection) -> list[Finding]:
+    rows = await (await connection.execute(_DEAD_LETTERS)).fetchall()
+    if not rows:
+        return [Finding(State.OK, "dead letters", "none")]
+    findings = []
+    for reason, recent, total, age in rows:
+        text = f"{reason}: {recent:,} in the last 24 hours, {total:,} in all, the newest {ago(age)}"
+        advice = f": `devicestat dead-letters list --reason {reason} --since 24h` shows them" if recent else ""
+        findings.append(Finding(State.WARNING if recent else State.OK, "dead letters", text + advice))
+    return findings

@@ -1,0 +1,74 @@
+"""What the running ingestor says of itself: whether it is ready, and how far it is behind."""
+
+from collections.abc import Mapping
+
+import httpx
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.api_client import base_url
+from deploy.doctor.findings import Finding, State
+from deploy.terminal import counted, printable
+from shared.settings import Settings
+
+TIMEOUT_S = 3.0
+TOLERATED_LAG_S = 5.0
+"""Beyond the time that a batch lingers by its setting."""
+_LAG = "devicestat_ingest_lag_seconds"
+_IN_FLIGHT = "devicestat_ingest_readings_in_flight"
+
+
+class _Health(msgspec.Struct):
+    parts: dict[str, str]
+
+
+async def examine_ingestor(settings: Settings) -> list[Finding]:
+    """Asks at DEVICESTAT_HTTP_HOST and DEVICESTAT_INGESTOR_METRICS_PORT."""
+    port = settings.ingestor_metrics_port
+    if port == 0:
+        text = "not asked how far it is behind: DEVICESTAT_INGESTOR_METRICS_PORT is 0"
+        return [Finding(State.OK, "ingestor", text)]
+    url = base_url(settings.http_host, port)
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client:
+            health = await client.get("/health/ready")
+            metrics = await client.get("/metrics")
+    except httpx.HTTPError:
+        advice = "is `devicestat ingest` running? If it is on another host, run the doctor there to see its lag"
+        return [Finding(State.WARNING, "ingestor", f"none answers at {url}: {advice}")]
+    return [_readiness(url, health), _lag(url, metrics, settings.batch_linger_ms / 1000)]
+
+
+def _readiness(url: str, response: httpx.Response) -> Finding:
+    if response.is_success:
+        return Finding(State.OK, "ingestor", f"ready at {url}")
+    try:
+        parts = msgspec.json.decode(response.content, type=_Health).parts
+    except msgspec.DecodeError:
+        advice = "is DEVICESTAT_INGESTOR_METRICS_PORT right?"
+        return Finding(State.WARNING, "ingestor", f"what answers at {url} is no ingestor: {advice}")
+    faults = "; ".join(f"{part}: {fault}" for part, fault in parts.items() if fault != "ok")
+    return Finding(State.WRONG, "ingestor", printable(f"the one at {url} is not ready: {faults}"))
+
+
+def _lag(url: str, response: httpx.Response, linger_s: float) -> Finding:
+    figures = _figures(response)
+    if not {_LAG, _IN_FLIGHT} <= figures.keys():
+        return Finding(State.WARNING, "lag", f"not to be seen at {url}: is that an ingestor of this version?")
+    lag_s, in_flight = max(figures[_LAG]), counted(int(sum(figures[_IN_FLIGHT])), "reading")
+    if lag_s <= TOLERATED_LAG_S + linger_s:
+        return Finding(State.OK, "lag", f"{lag_s:.1f} s, with {in_flight} in hand")
+    text = f"what was received {lag_s:.0f} s ago is not committed yet ({in_flight} in hand)"
+    return Finding(State.WARNING, "lag", f"{text}: is the database slow, or away?")
+
+
+def _figures(response: httpx.Response) -> Mapping[str, list[float]]:
+    """The values by name, one for each process; none where the answer is not in the exposition format."""
+    figures: dict[str, list[float]] = {}
+    try:
+        for family in text_string_to_metric_families(response.text if response.is_success else ""):
+            for sample in family.samples:
+                figures.setdefault(sample.name, []).append(sample.value)
+    except ValueError:
+        return {}
+    return figures

@@ -1,0 +1,329 @@
+"""What `devicestat doctor` finds in the broker: each setting that is too small by its name, on a real Mosquitto."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiomqtt
+import pytest
+import trustme
+from mqtt5 import ConnAckPacket
+
+from deploy.doctor import Finding, State
+from deploy.doctor.broker import examine_broker
+from deploy.doctor.connection import TOPICS, connected, own_client_id
+from deploy.doctor.limits import RIGHT_PACKET_SIZE, examine_limits, largest_packet
+from deploy.doctor.queue import MESSAGES, examine_queue
+from deploy.mosquitto import EmbeddedMosquitto
+from ingestor.session import SESSION_EXPIRY_S
+from shared.settings import Settings, parse_mqtt_url
+from tests.command import run
+from tests.conftest import Broker
+from tests.ports import free_port
+from tests.waiting import eventually
+
+PLUGINS = list(Path("/usr/lib").glob("**/mosquitto_dynamic_security.so"))
+CONFIGURATION = (Path(__file__).parents[2] / "mosquitto.conf").read_text()
+
+
+@contextmanager
+def mosquitto(options: dict[str, str], files: dict[str, str] | None = None) -> Iterator[EmbeddedMosquitto]:
+    """A broker with these options; DIRECTORY in them is where the files are."""
+    with tempfile.TemporaryDirectory(prefix="ds") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        for file, content in (files or {}).items():
+            (directory / file).write_text(content)
+            (directory / file).chmod(0o644)
+        placed = {option: value.replace("DIRECTORY", name) for option, value in options.items()}
+        with EmbeddedMosquitto(directory, free_port(), placed) as broker:
+            yield broker
+
+
+async def found(broker: EmbeddedMosquitto | Broker, **changes: object) -> dict[str, Finding]:
+    """What the doctor finds, by what it looked at; what waits is left out, which not every broker tells."""
+    findings = await examine_broker(Settings(mqtt_url=broker.url, **changes))  # type: ignore[arg-type]
+    return {finding.what: finding for finding in findings if finding.what != "waiting"}
+
+
+def wrong(findings: dict[str, Finding]) -> list[str]:
+    return [what for what, finding in findings.items() if finding.state is State.WRONG]
+
+
+# What is too small
+
+
+async def test_our_configuration_is_large_enough(broker: Broker) -> None:
+    findings = await found(broker)
+    assert {what: finding.state for what, finding in findings.items()} == dict.fromkeys(
+        ("broker", "subscription", "limits", "queue"), State.OK
+    )
+    assert findings["queue"].text == "at least 10,000 messages are kept for an ingestor that is away"
+    assert findings["limits"].text.startswith("a payload of 2,097,152 bytes, ")
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "text"),
+    [
+        ({"max_packet_size": "1000000"}, "limits", "max_packet_size of the broker is 1000000, "),
+        ({"message_size_limit": "1000000"}, "limits", "If message_size_limit is in the broker's configuration"),
+        ({"max_queued_messages": "1000"}, "queue", "max_queued_messages of the broker is too small: of 10,000 "),
+        ({"max_queued_bytes": "500000"}, "queue", "max_queued_bytes of the broker is too small: of 10,000 "),
+    ],
+)
+async def test_a_setting_that_is_too_small_is_named(options: dict[str, str], what: str, text: str) -> None:
+    with mosquitto(options) as small:
+        findings = await found(small)
+    assert wrong(findings) == [what]
+    assert text in findings[what].text
+    named = {name for name in ("max_packet_size", "max_queued_messages", "max_queued_bytes") if name in str(findings)}
+    assert named <= options.keys()
+
+
+async def test_what_was_kept_is_counted() -> None:
+    with mosquitto({"max_queued_messages": "1000"}) as small:  # Mosquitto's default
+        (finding,) = await examine_queue(parse_mqtt_url(small.url))
+    assert finding.text == (
+        "max_queued_messages of the broker is too small: of 10,000 messages for a client that was away it kept 1,000 "
+        "and dropped the others. Set max_queued_messages 10000000, as mosquitto.conf has it"
+    )
+
+
+async def test_both_limits_of_the_queue_are_told_apart() -> None:
+    with mosquitto({"max_queued_messages": "2000", "max_queued_bytes": "100000"}) as small:
+        findings = await examine_queue(parse_mqtt_url(small.url))
+    messages, size = (finding.text for finding in findings)
+    assert messages.startswith("max_queued_messages")
+    assert "kept 2,000 " in messages
+    assert size.startswith("max_queued_bytes")
+    assert "of 10,000 messages of 100 bytes for a client that was away it kept 1,000 " in size
+
+
+def test_too_small_a_setting_is_the_doctors_exit_code(database_url: str) -> None:
+    with mosquitto({"max_queued_messages": "1000"}) as small:
+        result = run("doctor", database_url=database_url, mqtt_url=small.url, ingestor_metrics_port=0)
+    assert result.returncode == 1
+    assert [line.split()[1] for line in result.stdout.splitlines() if line.startswith("wrong")] == ["queue"]
+
+
+async def test_a_broker_without_qos_1() -> None:
+    with mosquitto({"max_qos": "0"}) as careless:
+        findings = await found(careless)
+    assert wrong(findings) == ["subscription", "limits"]
+    assert "max_qos of the broker is 0" in findings["limits"].text
+    assert "grants only QoS 0 on devices/+/stats" in findings["subscription"].text
+    assert "queue" not in findings
+
+
+async def test_a_broker_on_a_slow_way_is_not_blamed(monkeypatch: pytest.MonkeyPatch, broker: Broker) -> None:
+    """Where the messages cannot be published in time, that is what is said."""
+    monkeypatch.setattr("deploy.doctor.queue.PUBLISH_S", 0.02)
+    (finding,) = await examine_queue(parse_mqtt_url(broker.url))
+    assert finding.state is State.WARNING
+    assert "more than that could not be published in 0.02 s" in finding.text
+
+
+def test_what_the_connack_tells() -> None:
+    """No Mosquitto tells these; other brokers do."""
+    shared = Settings(mqtt_topic="$share/group/devices/+/stats")
+    assert examine_limits(ConnAckPacket(), shared) == []
+    hour = ConnAckPacket(session_expiry_interval=3600)
+    assert "for 3600 s only" in examine_limits(hour, shared)[0].text
+    assert "persistent_client_expiration" in examine_limits(hour, shared)[0].text
+    assert examine_limits(ConnAckPacket(session_expiry_interval=SESSION_EXPIRY_S), shared) == []
+    alone = ConnAckPacket(shared_subscription_available=False)
+    assert "take $share/group/ off DEVICESTAT_MQTT_TOPIC" in examine_limits(alone, shared)[0].text
+    assert examine_limits(alone, Settings()) == []
+    plain = ConnAckPacket(wildcard_subscription_available=False)
+    assert "which devices/+/stats needs" in examine_limits(plain, shared)[0].text
+    needed = largest_packet(Settings())
+    assert examine_limits(ConnAckPacket(max_packet_size=needed), Settings()) == []
+    assert len(examine_limits(ConnAckPacket(max_packet_size=needed - 1), Settings())) == 1
+
+
+def test_the_advice_is_what_our_configuration_has() -> None:
+    lines = CONFIGURATION.splitlines()
+    for line in (f"max_packet_size {RIGHT_PACKET_SIZE}", "max_queued_messages 10000000", "max_queued_bytes 4000000000"):
+        assert line in lines
+
+
+# Nothing is left behind
+
+
+@pytest.fixture
+def client_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The client ids that the probe of the queue uses."""
+    used: list[str] = []
+
+    def recorded() -> str:
+        used.append(own_client_id())
+        return used[-1]
+
+    monkeypatch.setattr("deploy.doctor.queue.own_client_id", recorded)
+    return used
+
+
+async def left_behind(broker: Broker, client_ids: list[str]) -> list[str]:
+    """Those that the broker has a session of."""
+    sessions = []
+    for client_id in client_ids:
+        async with connected(parse_mqtt_url(broker.url), client_id, clean_start=False) as connection:
+            sessions += [client_id] * connection.connack.session_present
+    return sessions
+
+
+async def test_the_probe_leaves_nothing_in_the_broker(broker: Broker, client_ids: list[str]) -> None:
+    await examine_queue(parse_mqtt_url(broker.url))
+    assert len(client_ids) == 2
+    assert await left_behind(broker, client_ids) == []
+    async with connected(parse_mqtt_url(broker.url), own_client_id()) as connection:
+        await connection.subscribe(TOPICS, retained=True)
+        assert await connection.message(0.2) is None
+
+
+async def test_a_probe_that_is_interrupted_leaves_nothing_either(broker: Broker, client_ids: list[str]) -> None:
+    async with connected(parse_mqtt_url(broker.url), own_client_id()) as watching:
+        await watching.subscribe(TOPICS)
+        probing = asyncio.create_task(examine_queue(parse_mqtt_url(broker.url)), name="probe")
+        for _ in range(MESSAGES // 10):
+            assert await watching.message(5) is not None
+        probing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probing
+    assert await left_behind(broker, client_ids) == []
+
+
+async def test_the_probe_publishes_to_no_device(broker: Broker) -> None:
+    async with connected(parse_mqtt_url(broker.url), own_client_id()) as watching:
+        await watching.subscribe("devices/#", "+")
+        await found(broker)
+        assert await watching.message(0.2) is None
+
+
+# What the broker grants, and what it forbids
+
+
+async def test_the_subscription_of_a_group_takes_no_share(broker: Broker) -> None:
+    findings = await found(broker, mqtt_topic="$share/ingestors/devices/+/stats")
+    assert findings["subscription"] == Finding(State.OK, "subscription", "devices/+/stats at QoS 1")
+
+
+async def test_a_broker_on_a_unix_socket() -> None:
+    with mosquitto({"protocol": "mqtt\nlistener 0 DIRECTORY/data/socket"}) as local:
+        settings = Settings(mqtt_url=f"mqtt+unix://{local.data}/socket")
+        assert {finding.state for finding in await examine_broker(settings)} == {State.OK}
+    (finding,) = await examine_broker(settings)
+    assert (finding.state, finding.what) == (State.WRONG, "broker")
+    assert f"no connection at unix socket {local.data}/socket" in finding.text
+
+
+async def test_a_broker_over_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ca, port = trustme.CA(), free_port()
+    issued, authority = ca.issue_cert("localhost"), tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(authority)
+    files = {
+        "key.pem": issued.private_key_pem.bytes().decode(),
+        "cert.pem": issued.cert_chain_pems[0].bytes().decode(),
+    }
+    listener = f"{port} 127.0.0.1\nkeyfile DIRECTORY/key.pem\ncertfile DIRECTORY/cert.pem"
+    settings = Settings(mqtt_url=f"mqtts://localhost:{port}")
+    with mosquitto({"protocol": f"mqtt\nlistener {listener}"}, files):
+        (refused,) = await examine_broker(settings)
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        assert {finding.state for finding in await examine_broker(settings)} == {State.OK}
+    assert (refused.state, refused.what) == (State.WRONG, "broker")
+    assert "certificate verify failed" in refused.text
+
+
+async def test_a_broker_that_does_not_know_us() -> None:
+    with mosquitto({"allow_anonymous": "false"}) as strict:
+        findings = await found(strict)
+    assert wrong(findings) == ["broker"]
+    assert "refuses the connection: not authorized" in findings["broker"].text
+
+
+async def test_a_server_that_speaks_something_else() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        findings = await found(Broker("127.0.0.1", port))
+    assert wrong(findings) == ["broker"]
+    assert f"the broker at 127.0.0.1:{port}" in findings["broker"].text
+    assert "MQTT 5" in findings["broker"].text
+
+
+@pytest.mark.skipif(not PLUGINS, reason="needs Mosquitto's dynamic security plugin, which Debian's package has")
+async def test_a_subscription_that_access_control_forbids() -> None:
+    rules = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
+    options = {"plugin": str(PLUGINS[0]), "plugin_opt_config_file": "DIRECTORY/rules.json"}
+    with mosquitto(options, {"rules.json": json.dumps({"defaultACLAccess": rules})}) as strict:
+        findings = await found(strict)
+    assert wrong(findings) == ["subscription"]
+    assert "refuses the subscription to devices/+/stats: not authorized" in findings["subscription"].text
+    assert findings["queue"].state is State.WARNING
+    assert "refuses the subscription to devicestat/doctor/" in findings["queue"].text
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        ("topic read devices/#\n", r"it refuses a message to devicestat/doctor/.* (not authorized)"),
+        ("topic read devices/#\ntopic write devicestat/#\n", "but does not deliver it"),
+    ],
+)
+async def test_a_probe_that_access_control_forbids_cannot_tell(rules: str, why: str) -> None:
+    with mosquitto({"acl_file": "DIRECTORY/acl", "max_queued_messages": "10"}, {"acl": rules}) as strict:
+        findings = await found(strict)
+    assert wrong(findings) == []
+    assert findings["queue"].state is State.WARNING
+    said = findings["queue"].text
+    assert said.startswith("it cannot be told how many messages the broker keeps: ")
+    assert all(part in said for part in why.split(".*"))
+    assert "allow devicestat/doctor/#" in said
+
+
+# What waits in it, and what it has dropped
+
+
+async def stay_away(broker: EmbeddedMosquitto, payload: bytes, count: int) -> None:
+    """A session that is kept is away while so many messages are published."""
+    kept = aiomqtt.Client(broker.host, broker.port, identifier="kept", clean_session=False)
+    async with kept:
+        await kept.subscribe("devices/+/stats", qos=1)
+    async with aiomqtt.Client(broker.host, broker.port) as client:
+        for _ in range(count):
+            await client.publish("devices/1/stats", payload, qos=1)
+
+
+async def test_what_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.doctor.queue.MESSAGES", 1)
+    with mosquitto({"sys_interval": "1"}) as busy:
+        await stay_away(busy, b"{}", 200)
+
+        async def waiting() -> Finding | None:
+            findings = await examine_broker(Settings(mqtt_url=busy.url, mqtt_window=100))
+            return next((finding for finding in findings if finding.what == "waiting"), None)
+
+        told = await eventually(waiting, lambda finding: finding is not None and finding.state is State.WARNING)
+    assert told is not None
+    assert told.text.endswith("in the broker, for all of its clients: is the ingestor running, and does it keep up?")
+    assert 150 < int(told.text.split()[1]) < 250
+
+
+async def test_a_broker_that_has_dropped_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue would do for the probe. What it has dropped is a warning, for it is past."""
+    monkeypatch.setattr("deploy.doctor.queue.MESSAGES", 10)
+    with mosquitto({"max_queued_messages": "20", "sys_interval": "1"}) as small:
+        await stay_away(small, b"{}", 100)
+        findings = await eventually(lambda: found(small), lambda findings: "dropped" in findings)
+    assert findings["dropped"].state is State.WARNING
+    assert "(80)" in findings["dropped"].text
+    assert "raise max_queued_messages" in findings["dropped"].text
+    assert wrong(findings) == []
