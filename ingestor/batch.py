@@ -3,42 +3,59 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
-from mqtt5 import PublishPacket
 
 from ingestor.decode import Measurement, Refusal
 from shared.models import DeadLetter, Microseconds, Reading, Reason, is_key, to_datetime
 from shared.settings import TopicFilter
 
 
+class Message(Protocol):
+    """What is needed of a PUBLISH. Nothing keeps the packet itself: its other properties may be of any size."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def content_type(self) -> str | None: ...
+    @property
+    def payload(self) -> bytes: ...
+
+
 class Unresolved(msgspec.Struct, frozen=True):
     """A message of a device that is not known yet: its topic's key is looked up when its batch is written."""
 
-    packet: PublishPacket
+    topic: str
+    content_type: str | None
+    payload: bytes
     key: str
     received_at: Microseconds
     results: list[Measurement | Refusal]
 
 
 class Batch:
-    """What one transaction stores: readings, dead letters, and the packets to acknowledge after it."""
+    """What one transaction stores: readings, dead letters, and the packets to acknowledge after it.
 
-    def __init__(self) -> None:
+    `step`: from the time of receipt of one reading of a message to that of the next, in microseconds.
+    """
+
+    def __init__(self, step: Microseconds = 1) -> None:
+        self._step = step
         self.opened_at = time.monotonic()  # seconds
         self.readings: list[Reading] = []
         self.topics: list[str] = []
         self.unresolved: list[Unresolved] = []
         self.dead_letters: list[DeadLetter] = []
         self.rejected: Counter[Reason] = Counter()
-        self.packets: list[PublishPacket] = []  # what the journal is to know
+        self.packets = bytearray()  # what the journal is to know, packed
         self.packet_ids: list[int] = []  # what to acknowledge, in the order of receipt
         self.received = 0  # readings, of every fate
-        self.size_bytes = 0  # of the payloads
+        self.size_bytes = 0  # of payloads, topics and content types
 
     def add(
         self,
-        packet: PublishPacket,
+        message: Message,
         results: list[Measurement | Refusal],
         received_at: Microseconds,
         device_id: int | None,
@@ -49,37 +66,39 @@ class Batch:
         Each reading has a time of receipt of its own, from `received_at` upwards.
         """
         self.received += len(results)
-        self.size_bytes += len(packet.payload)
         if device_id is not None:
-            self._take(packet, results, received_at, device_id)
+            self._take(message, results, received_at, device_id)
             return
-        key = topic_filter.key(packet.topic)
+        key = topic_filter.key(message.topic)
         if key is not None and is_key(key):
-            self.unresolved.append(Unresolved(packet, key, received_at, results))
+            self.unresolved.append(
+                Unresolved(message.topic, message.content_type, message.payload, key, received_at, results)
+            )
         else:
             detail = f"the topic has no device's key in the place of the + of {topic_filter.pattern}"
-            self._refuse(packet, packet.payload, received_at, Reason.BAD_TOPIC, detail, count=len(results))
+            self._refuse(message, message.payload, received_at, Reason.BAD_TOPIC, detail, count=len(results))
 
     def _take(
         self,
-        packet: PublishPacket,
+        message: Message,
         results: list[Measurement | Refusal],
         received_at: Microseconds,
         device_id: int,
     ) -> None:
-        topic = packet.topic
-        for at, result in enumerate(results, received_at):
+        topic, step, at = message.topic, self._step, received_at
+        for result in results:
             if type(result) is Measurement:
                 recorded_at = at if result.recorded_at is None else result.recorded_at
                 self.readings.append(Reading(device_id, recorded_at, at, result.x, result.y, result.z))
                 self.topics.append(topic)
             else:
                 assert isinstance(result, Refusal)
-                self._refuse(packet, result.payload, at, result.reason, result.detail)
+                self._refuse(message, result.payload, at, result.reason, result.detail)
+            at += step
 
     def _refuse(
         self,
-        packet: PublishPacket,
+        message: Message,
         payload: bytes,
         received_at: Microseconds,
         reason: Reason,
@@ -91,8 +110,8 @@ class Batch:
         self.dead_letters.append(
             DeadLetter(
                 received_at=received_at,
-                topic=packet.topic,
-                content_type=packet.content_type,
+                topic=message.topic,
+                content_type=message.content_type,
                 payload=payload,
                 reason=reason,
                 detail=detail,
@@ -103,13 +122,13 @@ class Batch:
     def settle(self, numbers: Mapping[str, int]) -> None:
         """Takes in what was unresolved: `numbers` gives the device of each topic that has one."""
         for message in self.unresolved:
-            device_id = numbers.get(message.packet.topic)
+            device_id = numbers.get(message.topic)
             if device_id is not None:
-                self._take(message.packet, message.results, message.received_at, device_id)
+                self._take(message, message.results, message.received_at, device_id)
             else:
                 self._refuse(
-                    message.packet,
-                    message.packet.payload,
+                    message,
+                    message.payload,
                     message.received_at,
                     Reason.UNKNOWN_DEVICE,
                     f"no device has the key {message.key!r}: register it with POST /devices, "

@@ -2,8 +2,8 @@
 
 Each message is decoded as it arrives, its device found, and the open batch filled. A batch is handed to the
 writer when it holds BATCH_MAX_READINGS, or BATCH_LINGER_MS after its first message; while the writer is
-busy, it goes on growing up to the former. What is collected and not yet written is bounded, in readings
-and in bytes: above a high watermark the connection is paused, and the broker keeps the rest.
+busy, it goes on growing up to the former. What is collected and not yet written is bounded, in readings, in
+bytes and in packets: above a high watermark the connection is paused, and the broker keeps the rest.
 """
 
 import asyncio
@@ -17,30 +17,33 @@ from ingestor.batch import Batch
 from ingestor.connection import NetworkConnection
 from ingestor.decode import decode
 from ingestor.devices import Devices
-from ingestor.journal import Journal
+from ingestor.journal import Journal, pack
 from ingestor.metrics import Counts
 from shared.clock import Clock
 from shared.settings import Settings, parse_topic_filter
 
 HIGH_READINGS = 50_000
 HIGH_BYTES = 16 * 1024 * 1024
-"""High watermarks of what waits to be written: above either, reading from the broker pauses."""
+HIGH_PACKETS = 20_000
+"""High watermarks of what waits to be written: above any of them, reading from the broker pauses. The packets
+are those whose acknowledgements are lost together when the connection is, and the journal must answer for (ADR 3)."""
 LOW_READINGS = HIGH_READINGS // 2
 LOW_BYTES = HIGH_BYTES // 2
-"""Low watermarks: below both it goes on."""
+LOW_PACKETS = HIGH_PACKETS // 2
+"""Low watermarks: below all of them it goes on."""
 
 
 class Collector:
     """Fills batches on one side, hands them out on the other."""
 
-    def __init__(self, settings: Settings, devices: Devices, journal: Journal, counts: Counts) -> None:
+    def __init__(self, settings: Settings, devices: Devices, journal: Journal, counts: Counts, clock: Clock) -> None:
         self._max_readings = settings.batch_max_readings
         self._linger_s = settings.batch_linger_ms / 1000
         self._filter = parse_topic_filter(settings.mqtt_topic)
         self._devices = devices
         self._journal = journal
         self._counts = counts
-        self._clock = Clock()
+        self._clock = clock
         self._connection: NetworkConnection | None = None
         self._paused = False
         self._stopped = False
@@ -48,6 +51,7 @@ class Collector:
         self._full: deque[Batch] = deque()
         self._unwritten = 0
         self._waiting_bytes = 0
+        self._waiting_packets = 0
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -63,14 +67,20 @@ class Collector:
     def deliver(self, packet: PublishPacket) -> None:
         """Takes a message into the open batch."""
         batch = self._open or self._open_batch()
-        if packet.packet_id is not None:
-            batch.packet_ids.append(packet.packet_id)
+        packet_id = packet.packet_id
+        if packet_id is not None:
+            batch.packet_ids.append(packet_id)
+            self._waiting_packets += 1
         if not (packet.duplicate and self._is_stored(packet)):
-            batch.packets.append(packet)
+            batch.packets += pack(packet)
             self._decode(packet, batch)
         if batch.received >= self._max_readings or len(batch.packet_ids) >= self._max_readings:
             self._close_batch()
-        if self._counts.in_flight > HIGH_READINGS or self._waiting_bytes > HIGH_BYTES:
+        if (
+            self._counts.in_flight > HIGH_READINGS
+            or self._waiting_bytes > HIGH_BYTES
+            or self._waiting_packets > HIGH_PACKETS
+        ):
             self._pause()
 
     def _is_stored(self, packet: PublishPacket) -> bool:
@@ -79,16 +89,22 @@ class Collector:
 
     def _decode(self, packet: PublishPacket, batch: Batch) -> None:
         now = self._clock.read()
-        results = decode(packet.payload, packet.content_type, now)
-        count = len(results)
-        self._clock.take(now, count)
-        batch.add(packet, results, now, self._devices.known(packet.topic), self._filter)
-        self._waiting_bytes += len(packet.payload)
-        self._counts.received += count
-        self._counts.in_flight += count
+        topic, content_type, payload = packet.topic, packet.content_type, packet.payload
+        results = decode(payload, content_type, now)
+        count, size = len(results), len(topic) + len(payload)
+        if content_type is not None:
+            size += len(content_type)
+        if count > 1:
+            self._clock.take(now, count)
+        batch.add(packet, results, now, self._devices.known(topic), self._filter)
+        batch.size_bytes += size
+        self._waiting_bytes += size
+        counts = self._counts
+        counts.received += count
+        counts.in_flight += count
 
     def _open_batch(self) -> Batch:
-        batch = self._open = Batch()
+        batch = self._open = Batch(self._clock.step)
         if self._unwritten == 0:
             self._counts.oldest_at = batch.opened_at
         self._unwritten += 1
@@ -134,9 +150,14 @@ class Collector:
             self._connection.acknowledge(batch.packet_ids)
         self._unwritten -= 1
         self._waiting_bytes -= batch.size_bytes
+        self._waiting_packets -= len(batch.packet_ids)
         self._counts.in_flight -= batch.received
         self._counts.oldest_at = self._oldest_at()
-        if self._counts.in_flight <= LOW_READINGS and self._waiting_bytes <= LOW_BYTES:
+        if (
+            self._counts.in_flight <= LOW_READINGS
+            and self._waiting_bytes <= LOW_BYTES
+            and self._waiting_packets <= LOW_PACKETS
+        ):
             self._resume()
         if self._unwritten == 0:
             self._idle.set()

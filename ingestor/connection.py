@@ -9,6 +9,7 @@ A connection is born *held*: what follows the CONNACK stays in the buffer, and t
 """
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -30,6 +31,11 @@ from mqtt5 import (
 
 BUFFER_BYTES = 256 * 1024
 """What one read can bring; the buffer grows beyond it only for a packet that is larger."""
+
+KERNEL_BUFFER_BYTES = 128 * 1024
+"""What the kernel may take in for us before we read it (Linux takes twice as much). Not what it would choose, which
+is megabytes: when the network falls silent, all of it is still stored, and the acknowledgements of it are lost. So
+much the journal must answer for (ADR 3)."""
 
 _PINGREQ = PingReqPacket().write()
 
@@ -67,6 +73,9 @@ class NetworkConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of its class
+        connected = transport.get_extra_info("socket")
+        if connected is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER_BYTES)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._end == len(self._view):
@@ -96,15 +105,18 @@ class NetworkConnection(asyncio.BufferedProtocol):
         """Whether the broker is kept waiting, so that its silence says nothing."""
         return self._held
 
-    def send(self, packet: ConnectPacket | SubscribePacket | UnsubscribePacket | DisconnectPacket) -> None:
-        """Writes a packet, if the connection is still open."""
-        self._write(packet.write())
+    def send(self, *packets: ConnectPacket | SubscribePacket | UnsubscribePacket | DisconnectPacket) -> None:
+        """Writes the packets at once, if the connection is still open."""
+        self._write(b"".join(packet.write() for packet in packets))
 
     def ping(self) -> "asyncio.Future[None]":
-        """Writes a PINGREQ; returns what its PINGRESP sets."""
+        """Writes a PINGREQ; returns what its PINGRESP sets, and the connection's end cancels."""
         answered = self._loop.create_future()
-        self._pings.append(answered)
-        self._write(_PINGREQ)
+        if self.closed.done():
+            answered.cancel()
+        else:
+            self._pings.append(answered)
+            self._write(_PINGREQ)
         return answered
 
     def acknowledge(self, packet_ids: Iterable[int]) -> None:

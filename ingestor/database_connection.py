@@ -16,6 +16,15 @@ from shared.telemetry import Health
 _log = structlog.get_logger()
 _Result = TypeVar("_Result")
 
+# What an ingestor that stands still in a transaction holds, its successor waits for; and one whose host is gone is to
+# be gone for the server as well.
+_LIMITS = """
+    SELECT set_config('idle_in_transaction_session_timeout', '30s', false),
+           set_config('tcp_keepalives_idle', '30', false),
+           set_config('tcp_keepalives_interval', '10', false),
+           set_config('tcp_keepalives_count', '3', false)
+"""
+
 Prepare = Callable[[Connection], Awaitable[None]]
 """Makes a new connection ready for use."""
 
@@ -66,6 +75,7 @@ class DatabaseConnection:
         if self._connection is None or self._connection.closed:
             self._connection = await connect(self._url, "ingestor")
             with refusals_translated():
+                await self._connection.execute(_LIMITS)
                 for prepare in self._prepare:
                     await prepare(self._connection)
         return self._connection

@@ -47,6 +47,7 @@ class Devices:
         self._clock = clock
         self._known: dict[str, int] = {}
         self._unknown: dict[str, float] = {}
+        self._heard: set[str] = set()  # while the database is asked
 
     def known(self, topic: str) -> int | None:
         """The number of the device that publishes to the topic, if it has been resolved before."""
@@ -60,6 +61,7 @@ class Devices:
 
     def _hear(self, registered: Notify) -> None:
         self._unknown.pop(registered.payload, None)
+        self._heard.add(registered.payload)
 
     async def resolve(self, connection: Connection, topics: dict[str, str]) -> dict[str, int]:
         """The numbers of the devices; `topics` gives the key of each topic. A missing topic is unknown.
@@ -73,12 +75,13 @@ class Devices:
         if not asked:
             return {}
         keys = list(set(asked.values()))
+        self._heard.clear()
         if self._register:
             await _register(connection, keys)
         cursor = await connection.execute(_FIND, (keys,))
         numbers: dict[str, int] = dict(await cursor.fetchall())
         found = {topic: numbers[key] for topic, key in asked.items() if key in numbers}
-        self._remember(found, (key for key in keys if key not in numbers), now + ASK_AGAIN_S)
+        self._remember(found, (key for key in keys if key not in numbers and key not in self._heard), now + ASK_AGAIN_S)
         return found
 
     def _remember(self, found: dict[str, int], missing: Iterable[str], ask_again: float) -> None:

@@ -9,20 +9,21 @@ Found means: in its place. We acknowledge in the order of receipt, and a broker 
 the two part everything else is new. A packet id by itself proves nothing: after an overrun of Receive
 Maximum ids come round among what is redelivered, and devices at rest send equal payloads.
 
-`batch_no` makes the rows of a client id a sequence in which each number can be written once. So a retry of
-a batch whose COMMIT was not answered finds its own row, and an ingestor that another one has replaced
+`batch_no` makes the rows of a client id a sequence that only grows, in which each number is written once. So a
+retry of a batch whose COMMIT was not answered finds its own row, and an ingestor that another one has replaced
 finds a row that is not its own, and stops. Each connection begins with an entry without packets, so that it
 finds out at once: Mosquitto 2.0.11 closes the connection of a session that was taken over without a word.
 """
 
 import struct
 import uuid
-import zlib
 from collections import deque
 from collections.abc import Iterable
+from zlib import crc32
 
 import msgspec
 from mqtt5 import PublishPacket
+from psycopg.errors import UniqueViolation
 
 from shared.database import Connection
 from shared.errors import SessionTakenOver
@@ -35,6 +36,7 @@ MAX_ENTRIES = 60_000
 """Batches of QoS 0 alone have entries without packets, which would else pile up. So many take an hour at least."""
 
 _packet = struct.Struct(">HI")
+_pack = _packet.pack
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -48,14 +50,13 @@ class Entry(msgspec.Struct, frozen=True):
         return len(self.packets) // _packet.size
 
 
-def checksum(packet: PublishPacket) -> int:
-    """CRC-32 of topic and payload."""
-    return zlib.crc32(packet.payload, zlib.crc32(packet.topic.encode()))
+def pack(packet: PublishPacket) -> bytes:
+    """The packet as the journal keeps it: its packet id, and a CRC-32 of topic and payload.
 
-
-def pack(packets: Iterable[PublishPacket]) -> bytes:
-    """The packets that are to be acknowledged, as the journal keeps them."""
-    return b"".join([_packet.pack(p.packet_id, checksum(p)) for p in packets if p.packet_id is not None])
+    Nothing where it has no packet id: nobody delivers it again (QoS 0).
+    """
+    packet_id = packet.packet_id
+    return b"" if packet_id is None else _pack(packet_id, crc32(packet.payload, crc32(packet.topic.encode())))
 
 
 class Journal:
@@ -96,6 +97,11 @@ class Journal:
         while len(self._entries) > MAX_ENTRIES or self._count - self._entries[0].count >= self._span:
             self._count -= self._entries.popleft().count
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it knows of no packet."""
+        return self._count == 0
+
     def void(self) -> None:
         """The broker has no session of ours: its packet ids begin anew, and say nothing of the old ones."""
         self.replace([])
@@ -110,7 +116,7 @@ class Journal:
         """Whether this packet, which came with DUP set, is committed. To be asked of each of them, in order."""
         if not self._expected or packet.packet_id is None:
             return False
-        seen = (packet.packet_id, checksum(packet))
+        seen: tuple[int, int] = _packet.unpack(pack(packet))
         if self._at is None:
             self._at = _last_index(self._expected, seen)
         if self._at < len(self._expected) and self._expected[self._at] == seen:
@@ -125,13 +131,33 @@ def _last_index(expected: list[tuple[int, int]], seen: tuple[int, int]) -> int:
     return next((at for at in range(len(expected) - 1, -1, -1) if expected[at] == seen), len(expected))
 
 
+LEFT = uuid.UUID(int=0)
+"""The writer of the last entry of a client id that was given up."""
+
 _LOAD = "SELECT batch_no, packets FROM ingest_journal WHERE client_id = %s ORDER BY batch_no"
+# A number below the newest is not free either, whether or not its entry is still there.
 _RECORD = """
     INSERT INTO ingest_journal (client_id, batch_no, writer, packets, stored, duplicates)
-    VALUES (%s, %s, %s, %s, %s, %s)
+    SELECT %(client_id)s, %(batch_no)s, %(writer)s, %(packets)s, %(stored)s, %(duplicates)s
+    WHERE NOT EXISTS (SELECT FROM ingest_journal WHERE client_id = %(client_id)s AND batch_no >= %(batch_no)s)
 """
 _PRUNE = "DELETE FROM ingest_journal WHERE client_id = %s AND batch_no < %s"
-_FIND = "SELECT writer, stored, duplicates FROM ingest_journal WHERE client_id = %s AND batch_no = %s"
+_FIND = """
+    SELECT batch_no, writer, stored, duplicates FROM ingest_journal
+    WHERE client_id = %s AND batch_no >= %s ORDER BY batch_no LIMIT 1
+"""
+_GIVE_UP = """
+    WITH last AS (
+        INSERT INTO ingest_journal (client_id, batch_no, writer, packets, stored, duplicates)
+        SELECT %(client_id)s, max(batch_no) + 1, %(left)s, '', 0, 0 FROM ingest_journal WHERE client_id = %(client_id)s
+        RETURNING batch_no
+    )
+    DELETE FROM ingest_journal USING last WHERE client_id = %(client_id)s AND ingest_journal.batch_no < last.batch_no
+"""
+
+
+class NumberTaken(Exception):
+    """An entry with the number, or a later one, is there already: `find` tells whose."""
 
 
 async def load(connection: Connection, journal: Journal) -> None:
@@ -143,25 +169,40 @@ async def load(connection: Connection, journal: Journal) -> None:
 async def record(connection: Connection, journal: Journal, packets: bytes, stored: Stored) -> None:
     """Writes the next entry and drops those that are not needed, in the transaction of its batch.
 
-    Raises psycopg.errors.UniqueViolation where the number is taken: `find` tells by whom.
+    Raises NumberTaken.
     """
-    await connection.execute(
-        _RECORD,
-        (journal.client_id, journal.next_no, journal.writer, packets, stored.stored, stored.duplicates),
-    )
+    entry = {
+        "client_id": journal.client_id,
+        "batch_no": journal.next_no,
+        "writer": journal.writer,
+        "packets": packets,
+        "stored": stored.stored,
+        "duplicates": stored.duplicates,
+    }
+    try:
+        cursor = await connection.execute(_RECORD, entry)
+    except UniqueViolation as error:  # by a transaction that was under way
+        raise NumberTaken from error
+    if cursor.rowcount == 0:
+        raise NumberTaken
     await connection.execute(_PRUNE, (journal.client_id, journal.oldest_no))
 
 
 async def find(connection: Connection, journal: Journal) -> Stored | None:
     """What the next entry says of its batch, if it is committed after all; None if it is not there.
 
-    Raises SessionTakenOver where another ingestor wrote it.
+    Raises SessionTakenOver where another ingestor has written it, or a later one.
     """
     cursor = await connection.execute(_FIND, (journal.client_id, journal.next_no))
     row = await cursor.fetchone()
     if row is None:
         return None
-    writer, stored, duplicates = row
-    if writer != journal.writer:
+    batch_no, writer, stored, duplicates = row
+    if (batch_no, writer) != (journal.next_no, journal.writer):
         raise SessionTakenOver(journal.client_id)
     return Stored(stored, duplicates)
+
+
+async def give_up(connection: Connection, client_id: str) -> None:
+    """The client id's session is ended. One entry remains: who still believes to have it finds its number taken."""
+    await connection.execute(_GIVE_UP, {"client_id": client_id, "left": LEFT})

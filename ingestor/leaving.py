@@ -6,27 +6,37 @@ in the ordinary way, and last the session and its journal are given up.
 """
 
 import asyncio
+import socket
 
 import structlog
 from mqtt5 import DisconnectPacket
 
+from ingestor import journal as journals
 from ingestor.connection import NetworkConnection
-from ingestor.processes import departed, member
+from ingestor.processes import Share, departed, leaving_clock, member
 from ingestor.service import Ingestor, ingest
-from ingestor.session import HANDSHAKE_TIMEOUT_S, Receiver, Session
+from ingestor.session import HANDSHAKE_TIMEOUT_S, Session
+from shared.clock import Clock
 from shared.database import connect, refusals_translated
 from shared.migrate import check_schema
 from shared.settings import Settings
-from shared.telemetry import Health
+
+QUIET_S = 1.0
 
 _log = structlog.get_logger()
 
 
-async def ingest_alone(settings: Settings, stop: asyncio.Event) -> None:
-    """`ingest`, once what was left by several processes has been taken."""
-    await retire_departed(settings, 1, stop)
+async def ingest_as(
+    settings: Settings, number: int, count: int, stop: asyncio.Event, listener: socket.socket | None = None
+) -> None:
+    """`ingest` as one of so many; the first takes before that what was left by those that are gone.
+
+    A `listener` for health and metrics comes from the command that runs them all, and has done that itself.
+    """
+    if number == 1 and listener is None:
+        await retire_departed(settings, count, stop)
     if not stop.is_set():
-        await ingest(settings, stop)
+        await ingest(member(settings, number, count), stop, listener, Share(number, count))
 
 
 async def retire_departed(settings: Settings, count: int, stop: asyncio.Event) -> None:
@@ -36,50 +46,45 @@ async def retire_departed(settings: Settings, count: int, stop: asyncio.Event) -
         with refusals_translated():
             numbers = await departed(connection, settings, count)
     async with asyncio.TaskGroup() as group:
-        for number in numbers:
-            group.create_task(_retire(member(settings, number, number), stop), name=f"process {number} leaves")
+        for position, number in enumerate(numbers):
+            clock = leaving_clock(position, len(numbers))
+            group.create_task(_retire(member(settings, number, number), clock, stop), name=f"process {number} leaves")
 
 
-_GIVE_UP = "DELETE FROM ingest_journal WHERE client_id = %s"
-
-
-async def _retire(settings: Settings, stop: asyncio.Event) -> None:
+async def _retire(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     _log.info("a process that is gone left a session: storing what waits in it", client_id=settings.mqtt_client_id)
-    ingestor = Ingestor(settings, LeavingSession)
+    ingestor = Ingestor(settings, LeavingSession, clock)
     await ingestor.run(stop)
     if stop.is_set():
         return  # the next start goes on with it
     async with await connect(settings.database, "ingestor") as connection:
         with refusals_translated():
-            await connection.execute(_GIVE_UP, (settings.mqtt_client_id,))
+            await journals.give_up(connection, settings.mqtt_client_id)
 
 
 class LeavingSession(Session):
     """A session that takes what waits for it, and ends."""
 
-    def __init__(self, settings: Settings, receiver: Receiver, health: Health) -> None:
-        super().__init__(settings, receiver, health)
-        self._unwanted.append(settings.mqtt_topic)
-
-    async def _subscribe(self, connection: NetworkConnection) -> None:
-        """Not any more."""
+    def _topics(self) -> tuple[list[str], list[str]]:
+        return [], [self._pattern, self._other_pattern]
 
     async def _attend(self, connection: NetworkConnection) -> None:
         while not (connection.closed.done() or await self._is_empty(connection)):
             pass
         if not connection.closed.done():
             self._stopping = True
-            connection.send(DisconnectPacket(session_expiry_interval=0))
-            connection.close()
+            await self._end(connection, DisconnectPacket(session_expiry_interval=0))
         await super()._attend(connection)
 
     async def _is_empty(self, connection: NetworkConnection) -> bool:
         """Whether nothing has come until the answer to a PINGREQ that was sent after our last acknowledgement.
 
-        A broker has room for what it still holds once it reads the acknowledgements, and so sends that first.
+        A broker has room for what it still holds once it reads the acknowledgements, and so sends that first; it is
+        given a moment for it.
         """
         delivered = self._receiver.delivered
         await self._receiver.drain()
+        await asyncio.wait([connection.closed], timeout=QUIET_S)
         answered = connection.ping()
         await asyncio.wait({answered}, timeout=HANDSHAKE_TIMEOUT_S)
         if not answered.done():

@@ -9,11 +9,38 @@ from urllib.parse import quote
 
 import msgspec
 
+from ingestor.journal import LEFT
+from shared.clock import Clock
 from shared.database import Connection
+from shared.models import Microseconds
 from shared.settings import Settings, parse_topic_filter
 
 _SUFFIX = ".process-"
 _SHARE = "$share/"
+
+
+class Share(msgspec.Struct, frozen=True):
+    """Which of so many ingestors one is; numbers begin with 1."""
+
+    number: int
+    count: int
+
+    @property
+    def step(self) -> Microseconds:
+        """From one of its times of receipt to the next one that it may give out."""
+        return 2 * self.count
+
+    def clock(self) -> Clock:
+        """Gives out times of receipt that no other of the ingestors does, and the API neither (shared.clock)."""
+        return Clock(self.step, 2 * (self.number - 1))
+
+
+ALONE = Share(1, 1)
+
+
+def leaving_clock(position: int, count: int) -> Clock:
+    """Of so many that leave the one at the position, from 0: it works beside those that stay."""
+    return Clock(4 * count, 4 * position + 3)
 
 
 def member(settings: Settings, number: int, count: int) -> Settings:
@@ -34,12 +61,19 @@ def other_form(settings: Settings) -> str:
     return f"{_SHARE}{quote(settings.mqtt_client_id, safe='')}/{plain}"
 
 
-_CLIENT_IDS = "SELECT DISTINCT client_id FROM ingest_journal WHERE starts_with(client_id, %s)"
+_CLIENT_IDS = """
+    SELECT client_id FROM (
+        SELECT DISTINCT ON (client_id) client_id, writer FROM ingest_journal
+        WHERE starts_with(client_id, %s) ORDER BY client_id, batch_no DESC
+    ) AS newest
+    WHERE writer <> %s
+"""
 
 
 async def departed(connection: Connection, settings: Settings, count: int) -> list[int]:
-    """The numbers of processes that have run, and are not among so many: what the broker holds for them waits."""
+    """The numbers of processes that have run, are not among so many, and have not left: what the broker holds for
+    them waits."""
     prefix = f"{settings.mqtt_client_id}{_SUFFIX}"
-    cursor = await connection.execute(_CLIENT_IDS, (prefix,))
+    cursor = await connection.execute(_CLIENT_IDS, (prefix, LEFT))
     numbers = [client_id.removeprefix(prefix) for (client_id,) in await cursor.fetchall()]
     return sorted(int(number) for number in numbers if number.isdecimal() and int(number) > count)

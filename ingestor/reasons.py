@@ -1,7 +1,9 @@
 """What a broker's reason code means for the person who runs the ingestor, and what to do about it.
 
-MQTT 5.0, sections 3.2.2.2 (CONNACK) and 3.9.3 (SUBACK).
+MQTT 5.0, sections 3.2.2.2 (CONNACK), 3.9.3 (SUBACK) and 3.11.3 (UNSUBACK).
 """
+
+from collections.abc import Sequence
 
 from mqtt5 import (
     ConnAckPacket,
@@ -10,11 +12,15 @@ from mqtt5 import (
     DisconnectReasonCode,
     SubAckPacket,
     SubAckReasonCode,
+    UnsubAckPacket,
+    UnsubAckReasonCode,
 )
 
 from shared.errors import ConnectionRefused, SubscriptionRefused
 from shared.settings import MqttAddress
 
+_FIRST_FAILURE = 0x80
+"""Reason codes from here on are of failures (section 2.4)."""
 _CREDENTIALS = "check user and password in DEVICESTAT_MQTT_URL"
 _CONNACK_ADVICE = {
     ConnAckReasonCode.UNSPECIFIED_ERROR.value: "the broker's log may say more",
@@ -83,10 +89,27 @@ def check_suback(packet: SubAckPacket, pattern: str) -> None:
         )
 
 
+def check_unsuback(packet: UnsubAckPacket, patterns: Sequence[str]) -> None:
+    """Raises SubscriptionRefused where a subscription is still there."""
+    for code, pattern in zip(packet.reason_codes, patterns, strict=False):
+        if code.value >= _FIRST_FAILURE:
+            raise SubscriptionRefused(
+                f"the broker refuses to end the subscription to {pattern} ({_words(code)}), so that each message would "
+                "come twice: allow it in the broker's access control",
+                reason=_words(code),
+            )
+
+
+def ended(packet: UnsubAckPacket, patterns: Sequence[str]) -> list[str]:
+    """Those of the subscriptions that there were."""
+    found = zip(packet.reason_codes, patterns, strict=False)
+    return [pattern for code, pattern in found if code == UnsubAckReasonCode.SUCCESS]
+
+
 def describe(farewell: DisconnectPacket) -> str:
     """The broker's own reason for its DISCONNECT."""
     return farewell.reason_str or _words(farewell.reason_code)
 
 
-def _words(code: ConnAckReasonCode | SubAckReasonCode | DisconnectReasonCode) -> str:
+def _words(code: ConnAckReasonCode | SubAckReasonCode | UnsubAckReasonCode | DisconnectReasonCode) -> str:
     return code.name.lower().replace("_", " ")

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
-from mqtt5 import PublishPacket
 from psycopg.rows import class_row
 
 from ingestor.batch import Batch
 from ingestor.decode import decode
 from ingestor.devices import Devices
 from ingestor.isolate import store_isolating
+from ingestor.processes import ALONE
 from shared import dead_letters
 from shared.database import Connection
 from shared.models import DeadLetter, Reason, to_microseconds
@@ -74,12 +74,11 @@ class Replay:
             return await (await cursor.execute(_FIND, (number,))).fetchone()
 
     async def _read(self, letter: _Letter) -> Batch:
-        batch = Batch()
-        packet = PublishPacket(letter.topic, letter.payload, content_type=letter.content_type)
+        batch = Batch(ALONE.step)
         results = decode(letter.payload, letter.content_type, time.time_ns() // 1000)
-        batch.add(packet, results, to_microseconds(letter.received_at), None, self._filter)
+        batch.add(letter, results, to_microseconds(letter.received_at), None, self._filter)
         if batch.unresolved:
-            topics = {message.packet.topic: message.key for message in batch.unresolved}
+            topics = {message.topic: message.key for message in batch.unresolved}
             batch.settle(await self._devices.resolve(self._connection, topics))
         # Each letter anew: a month that is known may have been dropped, or undone with its letter's transaction.
         await Partitions().ensure(self._connection, batch.readings)

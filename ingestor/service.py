@@ -14,8 +14,10 @@ from ingestor.database_connection import DatabaseConnection
 from ingestor.devices import Devices
 from ingestor.journal import Journal
 from ingestor.metrics import IngestMetrics
+from ingestor.processes import ALONE, Share
 from ingestor.session import Session
 from ingestor.writer import Writer
+from shared.clock import Clock
 from shared.readings import prepare
 from shared.service import listen, serve_telemetry
 from shared.settings import Settings
@@ -23,43 +25,61 @@ from shared.telemetry import Health
 
 PROBE_S = 5.0
 """While nothing arrives, the database is asked so often whether it is there."""
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 15.0
 """What cannot be stored within this time of a signal stays unacknowledged: the broker delivers it again."""
 
 _log = structlog.get_logger()
 
 
-async def ingest(settings: Settings, stop: asyncio.Event) -> None:
+async def ingest(
+    settings: Settings, stop: asyncio.Event, listener: socket.socket | None = None, share: Share = ALONE
+) -> None:
     """Runs the ingestor until `stop` is set.
 
+    `listener`: where to serve health and metrics, if that is not what the settings say.
     Raises DevicestatError where the database or the broker cannot be used at the start, and SessionTakenOver
     where another ingestor has our client id. A server that goes away later is waited for.
     """
+    await Ingestor(settings, Session, share.clock()).run(stop, listener or telemetry_listener(settings))
+
+
+def telemetry_listener(settings: Settings) -> socket.socket | None:
+    """The port for health and metrics, if it is not turned off. Raises LocalError where it cannot be had."""
     port = settings.ingestor_metrics_port
-    listener = listen(settings.http_host, port, "DEVICESTAT_INGESTOR_METRICS_PORT") if port else None
-    await Ingestor(settings, Session).run(stop, listener)
+    return listen(settings.http_host, port, "DEVICESTAT_INGESTOR_METRICS_PORT") if port else None
 
 
 class Ingestor:
-    """The parts, wired; the session is of the kind given."""
+    """The parts, wired; the session is of the kind given, and the clock gives out the times of receipt."""
 
-    def __init__(self, settings: Settings, session: type[Session]) -> None:
+    def __init__(self, settings: Settings, session: type[Session], clock: Clock) -> None:
         self.health = Health("broker", "database")
         self.metrics = IngestMetrics()
         journal = Journal(settings.mqtt_client_id)
         devices = Devices(register=settings.unknown_devices == "register")
         self.database = DatabaseConnection(settings.database, self.health, prepare, devices.listen)
         self.writer = Writer(self.database, journal, devices, self.metrics)
-        self.collector = Collector(settings, devices, journal, self.metrics.counts)
+        self.collector = Collector(settings, devices, journal, self.metrics.counts, clock)
         self.session = session(settings, self, self.health)
         self.deliver = self.collector.deliver
         self.drain = self.collector.drain
+        self.prepare = self.writer.prepare_session
 
-    async def begin(self, connection: NetworkConnection, *, session_present: bool) -> None:
+    async def begin(self, connection: NetworkConnection) -> None:
         """A new connection (session.Receiver): finishes what came over the old one."""
         await self.collector.drain()
-        await self.writer.begin_session(session_present=session_present)
+        await self.writer.begin_session()
         self.collector.attach(connection)
+
+    async def forget(self) -> None:
+        """The session is lost (session.Receiver): finishes what came of it before it is forgotten."""
+        await self.collector.drain()
+        await self.writer.forget_session()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether packets of the session are known to be stored (session.Receiver)."""
+        return self.writer.remembers
 
     @property
     def delivered(self) -> int:

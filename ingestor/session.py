@@ -4,10 +4,11 @@ A session outlives its connections (Clean Start 0, expiry in days): what the bro
 was not told the end of, it delivers again. The order after each CONNACK is fixed (ADR 2, ADR 3):
 
 1. the connection is held, so that nothing is delivered yet;
-2. the receiver finishes what came over earlier connections, and learns whether the session is still there;
-3. the connection is released, and what was not acknowledged comes again;
-4. SUBSCRIBE, each time: Mosquitto forgets shared subscriptions over its own restart;
-5. UNSUBSCRIBE the other form of the topic, plain or shared, if the session was once one of the other kind.
+2. if the broker has lost a session that the receiver remembers, it is made to forget it, and all begins anew;
+3. the receiver finishes what came over earlier connections;
+4. the connection is released, and what was not acknowledged comes again;
+5. SUBSCRIBE, each time: Mosquitto forgets shared subscriptions over its own restart. With it, in one write,
+   UNSUBSCRIBE of the other form of the topic, plain or shared, if the session was once one of the other kind.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 from mqtt5 import (
+    ConnAckPacket,
     ConnectPacket,
     DisconnectPacket,
     DisconnectReasonCode,
@@ -29,16 +31,21 @@ from mqtt5 import (
 
 from ingestor.connection import MalformedPacket, NetworkConnection
 from ingestor.processes import other_form
-from ingestor.reasons import check_connack, check_suback, describe
+from ingestor.reasons import check_connack, check_suback, check_unsuback, describe, ended
 from shared.backoff import backoff
-from shared.errors import BrokerError, BrokerUnreachable, SessionTakenOver, SubscriptionRefused
+from shared.errors import BrokerError, BrokerUnreachable, SessionTakenOver, StaleConnection, SubscriptionRefused
 from shared.settings import Settings
 from shared.telemetry import Health
 
 KEEP_ALIVE_S = 30
 HANDSHAKE_TIMEOUT_S = 10
+"""The broker may be silent for so long while it owes an answer."""
+POLL_S = 1.0
 DISCONNECT_TIMEOUT_S = 2
 """So long the end of a connection is waited for: what was written before it has gone out."""
+CUT_OFF = 3
+"""So many first connections may end before the broker has answered: an ingestor that we take over from comes back
+once, before it finds out."""
 STEADY_S = 10
 """A connection that held so long was a good one: the next attempt after it comes soon."""
 SESSION_EXPIRY_S = 7 * 24 * 3600
@@ -51,8 +58,21 @@ _Answer = TypeVar("_Answer")
 class Receiver(Protocol):
     """Who takes what the session delivers."""
 
-    async def begin(self, connection: NetworkConnection, *, session_present: bool) -> None:
-        """A new connection: returns when nothing of an earlier one is under way any more."""
+    async def prepare(self) -> None:
+        """A connection is about to be made."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether packets of the session are known to be stored."""
+
+    async def forget(self) -> None:
+        """The broker has lost the session: its packet ids begin anew."""
+
+    async def begin(self, connection: NetworkConnection) -> None:
+        """A new connection: returns when nothing of an earlier one is under way any more.
+
+        Raises StaleConnection where what comes over it must not be read.
+        """
 
     def deliver(self, packet: PublishPacket) -> None:
         """A message, on the connection that `begin` named last."""
@@ -72,13 +92,14 @@ class Session:
         self._address = settings.broker
         self._client_id = settings.mqtt_client_id
         self._pattern = settings.mqtt_topic
-        self._unwanted = [other_form(settings)]
+        self._other_pattern = other_form(settings)
         self._window = settings.mqtt_window
         self._receiver = receiver
         self._health = health
         self._connection: NetworkConnection | None = None
         self._stopping = False
         self._was_connected = False
+        self._cut_offs = 0
         self._was_subscribed = False
 
     async def run(self) -> None:
@@ -98,7 +119,7 @@ class Session:
             except BrokerError as error:
                 if self._stopping:
                     return
-                if isinstance(error, SessionTakenOver) or self._is_fatal(error):
+                if self._is_fatal(error):
                     raise
                 if now() - began > STEADY_S:
                     waits = backoff()
@@ -108,20 +129,32 @@ class Session:
                 await asyncio.sleep(delay)
 
     def _is_fatal(self, error: BrokerError) -> bool:
-        """At the start a failure is a fault of the settings more often than of the network."""
-        refused = isinstance(error, SubscriptionRefused)
-        return not self._was_subscribed if refused else not self._was_connected
+        match error:
+            case SessionTakenOver():
+                return True
+            case StaleConnection():
+                return False
+            case SubscriptionRefused():
+                return not self._was_subscribed
+        return not (self._was_connected or self._may_come_again(error))
+
+    def _may_come_again(self, error: BrokerError) -> bool:
+        """At the start a failure is a fault of the settings more often than of the network. Not if the connection was
+        ended from the other side: an ingestor that we take over from may have been back for a moment."""
+        cut_off = self._connection is not None and self._connection.closed.done()
+        self._cut_offs += cut_off
+        return cut_off and isinstance(error, BrokerUnreachable) and self._cut_offs <= CUT_OFF
 
     async def disconnect(self) -> None:
         """Ends the connection in good order, and `run`. The broker keeps the session."""
         self._stopping = True
         connection = self._connection
         if connection is not None and connection.is_open:
-            connection.send(DisconnectPacket())
-            connection.close()
-            await asyncio.wait([connection.closed], timeout=DISCONNECT_TIMEOUT_S)
+            await self._end(connection, DisconnectPacket())
 
     async def _open(self) -> NetworkConnection:
+        await self._receiver.prepare()
+        self._connection = None
         connection = self._connection = await self._connect()
         try:
             await self._handshake(connection)
@@ -166,23 +199,50 @@ class Session:
         check_connack(connack, self._address)
         seconds = connack.server_keep_alive or KEEP_ALIVE_S  # MQTT-3.2.2-21: the broker's, where it has one
         self._keep_alive(connection, seconds)
-        await self._receiver.begin(connection, session_present=connack.session_present)
+        if not connack.session_present and self._receiver.remembers:
+            await self._begin_anew(connection)
+        await self._receiver.begin(connection)
         self._was_connected = True
         connection.release()
-        await self._subscribe(connection)
-        if connack.session_present and connack.shared_subscription_available:
-            await self._unsubscribe(connection)
+        await self._subscribe(connection, connack)
 
-    async def _subscribe(self, connection: NetworkConnection) -> None:
-        # Retained messages are copies of what was delivered when it was published: never counted twice.
-        subscription = TopicFilter(self._pattern, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER)
-        connection.send(SubscribePacket(1, [subscription]))
-        check_suback(await self._answer(connection, connection.suback, "SUBSCRIBE"), self._pattern)
-        self._was_subscribed = True
+    async def _begin_anew(self, connection: NetworkConnection) -> None:
+        # The new session must not outlive the memory of the old one: who finds it would take its packets for the old's.
+        await self._end(connection, DisconnectPacket(session_expiry_interval=0))
+        await self._receiver.forget()
+        raise StaleConnection(f"the MQTT broker at {self._address} has lost the session of {self._client_id!r}")
 
-    async def _unsubscribe(self, connection: NetworkConnection) -> None:
-        connection.send(UnsubscribePacket(2, self._unwanted))
-        await self._answer(connection, connection.unsuback, "UNSUBSCRIBE")
+    async def _end(self, connection: NetworkConnection, farewell: DisconnectPacket) -> None:
+        connection.send(farewell)
+        connection.close()
+        await asyncio.wait([connection.closed], timeout=DISCONNECT_TIMEOUT_S)
+
+    def _topics(self) -> tuple[list[str], list[str]]:
+        """What the session is to be subscribed to, and what it may be subscribed to and is not to be."""
+        return [self._pattern], [self._other_pattern]
+
+    async def _subscribe(self, connection: NetworkConnection, connack: ConnAckPacket) -> None:
+        wanted, unwanted = self._topics()
+        if not (connack.session_present and connack.shared_subscription_available):
+            unwanted = []
+        # In one write: between the two, each message comes twice.
+        connection.send(*_subscribe_packets(wanted), *_unsubscribe_packets(unwanted))
+        if wanted:
+            suback = await self._answer(connection, connection.suback, "SUBSCRIBE")
+            try:
+                check_suback(suback, self._pattern)
+            except SubscriptionRefused:
+                await self._take_back(connection, unwanted)
+                raise
+            self._was_subscribed = True
+        if unwanted:
+            check_unsuback(await self._answer(connection, connection.unsuback, "UNSUBSCRIBE"), unwanted)
+
+    async def _take_back(self, connection: NetworkConnection, unsubscribed: list[str]) -> None:
+        """Subscribes again to what there was before: the broker is to go on queueing for us."""
+        if unsubscribed:
+            unsuback = await self._answer(connection, connection.unsuback, "UNSUBSCRIBE")
+            connection.send(*_subscribe_packets(ended(unsuback, unsubscribed)))
 
     def _keep_alive(self, connection: NetworkConnection, seconds: int) -> None:
         """Has it done for as long as the connection holds; should that fail, the connection ends with its error."""
@@ -196,15 +256,17 @@ class Session:
         task.add_done_callback(ended)
 
     async def _answer(self, connection: NetworkConnection, answer: "asyncio.Future[_Answer]", to: str) -> _Answer:
-        await asyncio.wait([answer], timeout=HANDSHAKE_TIMEOUT_S)
-        if answer.done() and not answer.cancelled():
-            return answer.result()
-        if connection.closed.done():
+        while not answer.done():
+            await asyncio.wait([answer], timeout=POLL_S)
+            if not connection.is_paused and _silent_s(connection) > HANDSHAKE_TIMEOUT_S:
+                raise BrokerUnreachable(
+                    f"the MQTT broker at {self._address} did not answer {to} within {HANDSHAKE_TIMEOUT_S} s: "
+                    "does it speak MQTT 5?"
+                )
+        if answer.cancelled():
             await self._attend(connection)
-        raise BrokerUnreachable(
-            f"the MQTT broker at {self._address} did not answer {to} within {HANDSHAKE_TIMEOUT_S} s: "
-            "does it speak MQTT 5?"
-        )
+            raise BrokerUnreachable(f"the connection to the MQTT broker at {self._address} was closed")
+        return answer.result()
 
     async def _attend(self, connection: NetworkConnection) -> None:
         """Waits for the connection's end, and says why it ended."""
@@ -223,11 +285,28 @@ class Session:
         raise BrokerUnreachable(f"the MQTT broker at {self._address} disconnected us: {describe(farewell)}")
 
 
+def _subscribe_packets(patterns: list[str]) -> list[SubscribePacket]:
+    # Retained messages are copies of what was delivered when it was published: never counted twice.
+    filters = [
+        TopicFilter(pattern, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER)
+        for pattern in patterns
+    ]
+    return [SubscribePacket(1, filters)] if filters else []
+
+
+def _unsubscribe_packets(patterns: list[str]) -> list[UnsubscribePacket]:
+    return [UnsubscribePacket(2, patterns)] if patterns else []
+
+
+def _silent_s(connection: NetworkConnection) -> float:
+    return asyncio.get_running_loop().time() - connection.heard_at
+
+
 async def _keep_alive(connection: NetworkConnection, seconds: int) -> None:
     """Pings, also while reading is paused; gives up on a broker that is silent while it is not."""
     while True:
         await asyncio.sleep(seconds / 2)
-        silent_s = asyncio.get_running_loop().time() - connection.heard_at
+        silent_s = _silent_s(connection)
         if silent_s > 1.5 * seconds and not connection.is_paused:
             connection.abort(TimeoutError(f"not a word for {silent_s:.0f} s"))
         connection.ping()

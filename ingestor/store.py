@@ -15,7 +15,7 @@ from psycopg.errors import DeadlockDetected, UniqueViolation
 from ingestor import journal as journals
 from ingestor.batch import Batch
 from ingestor.isolate import ROW_FAULTS, RefusedRow, store_isolating
-from ingestor.journal import Journal
+from ingestor.journal import Journal, NumberTaken
 from shared import dead_letters, readings
 from shared.database import Connection
 from shared.models import Reading
@@ -66,11 +66,11 @@ class Store:
                 if letters:
                     await dead_letters.add(connection, letters)
                 await journals.record(connection, self._journal, packets, stored)
-        except UniqueViolation as error:
+        except (NumberTaken, UniqueViolation):
             found = await journals.find(connection, self._journal)
-            if found is None:
+            if found is None:  # a reading is there already
                 raise
-            _log.info("batch was committed already", batch_no=self._journal.next_no, error=str(error))
+            _log.info("batch was committed already", batch_no=self._journal.next_no)
             return found
         return stored
 

@@ -17,7 +17,7 @@ from ingestor.journal import Entry, Journal
 from ingestor.metrics import IngestMetrics
 from ingestor.store import Store
 from shared.database import Connection
-from shared.errors import SessionTakenOver
+from shared.errors import SessionTakenOver, StaleConnection
 from shared.models import Reason
 from shared.readings import Stored
 
@@ -40,27 +40,49 @@ class Writer:
         began = time.monotonic()
         if batch.unresolved:
             await self._database.persevere(partial(self._resolve, batch))
-        packets = journals.pack(batch.packets)
+        packets = bytes(batch.packets)
         stored = await self._persist(batch, packets)
         self._count(batch, stored, began)
 
-    async def begin_session(self, *, session_present: bool) -> None:
-        """A connection begins: makes the journal ours, and void if the broker has no session of ours any more.
+    async def prepare_session(self) -> None:
+        """A connection is about to be made: until the journal is ours, reads where it stands."""
+        if not self._owns_journal:
+            await self._database.persevere(self._load_journal)
 
-        The first connection takes the journal from whoever wrote it, as it took the session. Raises
-        SessionTakenOver where a later one finds that another ingestor has done so.
+    @property
+    def remembers(self) -> bool:
+        """Whether the journal knows packets of the broker's session."""
+        return not self._journal.is_empty
+
+    async def forget_session(self) -> None:
+        """The broker has lost the session: its packet ids begin anew, and say nothing of the old ones."""
+        self._journal.void()
+        await self.begin_session()
+
+    async def begin_session(self) -> None:
+        """A connection has begun: writes the entry without packets that makes the journal ours.
+
+        Raises SessionTakenOver where it was ours and another ingestor has written since. The first connection
+        takes it from whoever wrote it, as it took the session; but who still wrote after that connection was made
+        may also have stored what is about to come over it: StaleConnection.
         """
+        try:
+            await self._mark_journal()
+        except SessionTakenOver as error:
+            if self._owns_journal:
+                raise
+            await self._take_journal()
+            raise StaleConnection("another ingestor of this client id was still at work") from error
+        self._owns_journal = True
+
+    async def _take_journal(self) -> None:
         while not self._owns_journal:
             await self._database.persevere(self._load_journal)
-            with suppress(SessionTakenOver):  # the other one was still committing: read that as well
-                await self._mark_journal(session_present=session_present)
+            with suppress(SessionTakenOver):  # it was still committing: read that as well
+                await self._mark_journal()
                 self._owns_journal = True
-                return
-        await self._mark_journal(session_present=session_present)
 
-    async def _mark_journal(self, *, session_present: bool) -> None:
-        if not session_present:
-            self._journal.void()
+    async def _mark_journal(self) -> None:
         await self._persist(Batch(), b"")
         self._journal.expect_redelivery()
 
@@ -76,7 +98,7 @@ class Writer:
         await journals.load(connection, self._journal)
 
     async def _resolve(self, batch: Batch, connection: Connection) -> None:
-        topics = {message.packet.topic: message.key for message in batch.unresolved}
+        topics = {message.topic: message.key for message in batch.unresolved}
         batch.settle(await self._devices.resolve(connection, topics))
 
     def _count(self, batch: Batch, stored: Stored, began: float) -> None:

@@ -1,26 +1,42 @@
-"""Times of receipt, each later than the last: equal readings without a timestamp stay apart (ADR 4)."""
+"""Times of receipt, each given out once: equal readings without a timestamp stay apart (ADR 4).
+
+Whoever gives them out has moments of its own. The even ones are dealt out among the ingestors
+(`ingestor.processes.Share`); of the odd ones every second is the API's, and the others are dealt out among the
+ingestors that leave.
+"""
 
 import time
 from collections.abc import Callable
 
 from shared.models import SECOND, Microseconds
 
-MAX_LEAD: Microseconds = 10 * SECOND
-"""So far the times given out may be ahead of the clock. If it is further behind, it was set back: they follow it."""
+SMOOTHED: Microseconds = 10 * SECOND
+"""A clock that goes back by as much is waited for. If it goes back further, it was set: the times follow it."""
 
 
 class Clock:
-    """The system's clock, which never gives out a moment twice."""
+    """The system's clock, which never gives out a moment twice: of each `step` microseconds the one at `offset`.
 
-    def __init__(self, now: Callable[[], int] = time.time_ns) -> None:
+    Asked for more than one moment in each step, it runs ahead of the system's.
+    """
+
+    def __init__(self, step: Microseconds, offset: Microseconds, now: Callable[[], int] = time.time_ns) -> None:
+        self.step = step
+        self._offset = offset
         self._now = now
+        self._latest: Microseconds = 0
         self._free: Microseconds = 0
 
     def read(self) -> Microseconds:
-        """The time, or the first moment after it that is not taken."""
+        """Takes the first of its moments that is not past and not taken."""
         now = self._now() // 1000
-        return self._free if now < self._free <= now + MAX_LEAD else now
+        if now < self._latest - SMOOTHED:
+            self._free = 0
+        self._latest = now
+        first = self._free if now < self._free else now + (self._offset - now) % self.step
+        self._free = first + self.step
+        return first
 
     def take(self, first: Microseconds, count: int) -> None:
-        """Takes `count` moments from `first`, which was read."""
-        self._free = first + count
+        """Takes `count` of its moments from `first`, which was the last to be read."""
+        self._free = first + count * self.step

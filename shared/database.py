@@ -22,6 +22,11 @@ RECONNECT_S = 3
 Without this bound the wait after a long outage would be minutes."""
 KEEPALIVE_S = 30
 """After so long without a word from the server its host is asked whether it still lives."""
+KEEPALIVE_PROBES = 3
+KEEPALIVE_INTERVAL_S = 10
+"""It is asked so often, with such pauses; then the connection is lost."""
+UNANSWERED_MS = 60_000
+"""What was sent and is not received by the server's host within this time loses the connection, too."""
 
 
 def _parameters(application: str) -> dict[str, object]:
@@ -30,6 +35,9 @@ def _parameters(application: str) -> dict[str, object]:
         "autocommit": True,  # a transaction is where `async with connection.transaction()` says so
         "connect_timeout": CONNECT_TIMEOUT_S,
         "keepalives_idle": KEEPALIVE_S,
+        "keepalives_interval": KEEPALIVE_INTERVAL_S,
+        "keepalives_count": KEEPALIVE_PROBES,
+        "tcp_user_timeout": UNANSWERED_MS,
         "options": "-c timezone=UTC",
     }
 

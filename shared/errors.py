@@ -10,6 +10,7 @@
     │   ├── BrokerUnreachable
     │   ├── ConnectionRefused  the CONNACK's reason
     │   ├── SubscriptionRefused  the SUBACK's reason
+    │   ├── StaleConnection    what comes over it must not be read: it is made anew
     │   └── SessionTakenOver   another client has connected with our client id
     └── LocalError             a port, a program or a directory of this machine
 
@@ -84,6 +85,10 @@ class SubscriptionRefused(BrokerError):
     def __init__(self, message: str, *, reason: str) -> None:
         self.reason = reason
         super().__init__(message)
+
+
+class StaleConnection(BrokerError):
+    """While the connection began, its session or the journal of it became another's."""
 
 
 class SessionTakenOver(BrokerError):
