@@ -31,12 +31,12 @@ class _Analysis(msgspec.Struct, frozen=True):
 class ApiClient:
     """The API at a base URL. What it does not answer, or answers with an error, raises LocalError."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, timeout_s: float = TIMEOUT_S) -> None:
         self.base = base.rstrip("/")
         # No proxy of the environment between programs of one machine; no connection left open between requests,
         # which a service that stops would have to wait for.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.Client(base_url=self.base, timeout=TIMEOUT_S, trust_env=False, limits=limits)
+        self._http = httpx.Client(base_url=self.base, timeout=timeout_s, trust_env=False, limits=limits)
 
     def is_ready(self) -> bool:
         """Whether /health/ready says so; False as long as nobody answers."""

@@ -38,7 +38,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     start_timeout_s: float = START_TIMEOUT_S
-    final_exit_codes: frozenset[int] = frozenset()  # it is not started again after these
+    final_exit_codes: frozenset[int] = frozenset()  # once it was ready, it is not started again after these
+    pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits
 
     def popen_options(self) -> dict[str, Any]:
         """What Popen takes besides argv.
@@ -50,6 +51,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
             "start_new_session": True,
             "cwd": self.directory,
             "env": self.environment,
+            "pass_fds": self.pass_fds,
         }
         if self.user is not None:
             group = pwd.getpwnam(self.user).pw_gid

@@ -6,6 +6,7 @@ command needs is imported when it runs, so that `devicestat --help` is there at 
 
 import asyncio
 import math
+import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -109,31 +110,27 @@ def up(ctx: click.Context, *, demo: bool, data_dir: Path, http_port: int | None,
 @main.command()
 @click.option("--processes", type=_PROCESSES, default=1, show_default=True, metavar="N", help="Share the work among N.")
 @click.option("--process", type=_PROCESSES, metavar="K", help="Run the K-th of the N alone, as on a host of its own.")
+@click.option("--telemetry-fd", type=int, hidden=True)  # of the command that runs all of them
 @click.pass_context
-def ingest(ctx: click.Context, *, processes: int, process: int | None) -> None:
+def ingest(ctx: click.Context, *, processes: int, process: int | None, telemetry_fd: int | None) -> None:
     """Run the ingestor.
 
     Several processes share one subscription, each with a client id of its own.
     """
+    if process is not None and process > processes:
+        what = f"{process} of {processes}: it takes a number from 1 to {processes}"
+        raise click.BadParameter(what, ctx, None, "--process")
     settings = read_settings(ctx, "database_url", "mqtt_url")
     if process is None and processes > 1:
         from deploy.processes import ingest_in_processes
 
         config = ctx.find_root().obj
         _run(lambda settings, stop: ingest_in_processes(settings, processes, config, stop), settings)
-    elif process is None:
-        from ingestor.leaving import ingest_alone
-
-        _run(ingest_alone, settings)
     else:
-        from ingestor.processes import member
-        from ingestor.service import ingest
+        from ingestor.leaving import ingest_as
 
-        if process > processes:
-            raise click.BadParameter(
-                f"{process} of {processes}: it takes a number from 1 to {processes}", ctx, None, "--process"
-            )
-        _run(ingest, member(settings, process, processes))
+        listener = None if telemetry_fd is None else socket.socket(fileno=telemetry_fd)
+        _run(lambda settings, stop: ingest_as(settings, process or 1, processes, stop, listener), settings)
 
 
 @main.command()

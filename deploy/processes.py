@@ -2,74 +2,102 @@
 
 The first starts alone, and the others once it is ready: it may have to give up the subscription of an
 ingestor that worked alone, and until then the broker deals each message out twice. One that is killed is
-started again; one that ends with an error ends the command, with its reason in the log.
+started again; one that worked and ends with an error ends the command, with its reason in the log. All are
+stopped at once: with the database away, each takes its time.
+
+Each serves its telemetry on a port that this command keeps open for it, over all of its runs.
 """
 
 import asyncio
 import os
+import socket
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from deploy.api_client import ApiClient, base_url
 from deploy.children import Program
-from deploy.processes_telemetry import Members, serve_gathered
+from deploy.processes_telemetry import TIMEOUT_S, Gathered, Members
 from deploy.supervisor import Supervisor
 from ingestor.leaving import retire_departed
+from ingestor.service import telemetry_listener
 from shared.service import listen
 from shared.settings import CONFIG, PREFIX, Settings
+from shared.telemetry import Health
 
 _HOST = "127.0.0.1"
 """Where the processes serve their own telemetry, for the command that gathers it."""
 _ENDED_WITH_AN_ERROR = frozenset({1})
+_ALL = "processes"
 
 
 async def ingest_in_processes(settings: Settings, count: int, config: Path | None, stop: asyncio.Event) -> None:
     """Runs so many ingestors until `stop` is set. Raises what `ingest` raises, and LocalError where one ends."""
-    port = settings.ingestor_metrics_port
-    listener = listen(settings.http_host, port, f"{PREFIX}INGESTOR_METRICS_PORT") if port else None
-    await retire_departed(settings, count, stop)
-    if stop.is_set():
-        return
-    members = dict(enumerate((base_url(_HOST, free) for free in _free_ports(count)), 1))
-    programs = list(_programs(settings, members, config))
-    async with Supervisor(_Nobody(), _Log(settings).line) as supervisor, asyncio.TaskGroup() as group:
+    listener = telemetry_listener(settings)
+    gathered = Gathered(Health(_ALL))
+    gathered.health.not_ready(_ALL, "sessions of departed processes are being drained")
+    async with asyncio.TaskGroup() as group:
         if listener is not None:
-            group.create_task(serve_gathered(members, listener, stop), name="telemetry")
-        keeping = group.create_task(_keep(supervisor, programs), name="processes")
+            group.create_task(gathered.serve(listener, stop), name="telemetry")
+        await retire_departed(settings, count, stop)
+        if not stop.is_set():
+            with _listeners(count) as listeners:
+                gathered.members = _members(listeners)
+                await _run(settings, list(_programs(settings, listeners, config)), gathered.health, stop)
+
+
+async def _run(settings: Settings, programs: list[Program], health: Health, stop: asyncio.Event) -> None:
+    async with (
+        Supervisor(_Nobody(), _Log(settings).line, stops_at_once=True) as supervisor,
+        asyncio.TaskGroup() as group,
+    ):
+        keeping = group.create_task(_keep(supervisor, programs, health), name="processes")
         await stop.wait()
         keeping.cancel()
 
 
-async def _keep(supervisor: Supervisor, programs: list[Program]) -> None:
+async def _keep(supervisor: Supervisor, programs: list[Program], health: Health) -> None:
+    health.not_ready(_ALL, "starting")
     await supervisor.start(programs[0])
     await supervisor.start(*programs[1:])
+    health.ready(_ALL)
     await supervisor.watch()
 
 
-def _free_ports(count: int) -> list[int]:
+_Listeners = Mapping[int, socket.socket]
+"""The processes' numbers, and where each serves its telemetry."""
+
+
+@contextmanager
+def _listeners(count: int) -> Iterator[_Listeners]:
     with ExitStack() as held:
-        sockets = [held.enter_context(listen(_HOST, 0, "")) for _ in range(count)]
-        return [socket.getsockname()[1] for socket in sockets]
+        listeners = {number: held.enter_context(listen(_HOST, 0, "")) for number in range(1, count + 1)}
+        for listener in listeners.values():
+            listener.listen()  # a port that is only bound can be had by others
+        yield listeners
 
 
-def _programs(settings: Settings, members: Members, config: Path | None) -> Iterator[Program]:
-    for number, url in members.items():
-        own = {"HTTP_HOST": _HOST, "INGESTOR_METRICS_PORT": url.rpartition(":")[2]}
-        own["LOG_FORMAT"] = "json" if settings.logs_as_json else "console"
-        environment = {**os.environ, **{f"{PREFIX}{name}": value for name, value in own.items()}}
-        if config is not None:
-            environment[CONFIG] = str(config.absolute())
-        member = ("--processes", str(len(members)), "--process", str(number))
+def _members(listeners: _Listeners) -> Members:
+    return {number: base_url(_HOST, listener.getsockname()[1]) for number, listener in listeners.items()}
+
+
+def _programs(settings: Settings, listeners: _Listeners, config: Path | None) -> Iterator[Program]:
+    environment = {**os.environ, f"{PREFIX}LOG_FORMAT": "json" if settings.logs_as_json else "console"}
+    if config is not None:
+        environment[CONFIG] = str(config.absolute())
+    for number, url in _members(listeners).items():
+        descriptor = listeners[number].fileno()
+        member = ("--processes", str(len(listeners)), "--process", str(number), "--telemetry-fd", str(descriptor))
         yield Program(
             name=f"process {number}",
             argv=(sys.executable, "-P", "-m", "deploy.cli", "ingest", *member),
             environment=environment,
-            ready=ApiClient(url).is_ready,
+            ready=ApiClient(url, TIMEOUT_S).is_ready,
             final_exit_codes=_ENDED_WITH_AN_ERROR,
+            pass_fds=(descriptor,),
         )
 
 

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from shared.service import serve_http
-from shared.telemetry import METRICS_MEDIA_TYPE, HealthReport
+from shared.telemetry import METRICS_MEDIA_TYPE, Health, HealthReport
 
 TIMEOUT_S = 2.0
 NO_ANSWER = "does not answer"
@@ -26,35 +26,43 @@ Members = Mapping[int, str]
 """The processes' numbers, and the base URLs of what they serve."""
 
 
-async def serve_gathered(members: Members, listener: socket.socket, stop: asyncio.Event) -> None:
-    """Serves for all of them together what each of them serves, until `stop` is set."""
-    plain = httpx.AsyncHTTPTransport(verify=False)  # no TLS on loopback: it need not read certificates
-    async with httpx.AsyncClient(timeout=TIMEOUT_S, transport=plain) as http:
-        await serve_http(_app(members, http), listener, stop, lifespan="off")
+class Gathered:
+    """What is served for all of them together; of the `members`, nobody is asked before they are known.
 
+    `health`: what the command that runs them says of itself.
+    """
 
-def _app(members: Members, http: httpx.AsyncClient) -> Litestar:
+    def __init__(self, health: Health) -> None:
+        self.health = health
+        self.members: Members = {}
 
-    @get("/health/live")
-    async def live() -> HealthReport:
-        return HealthReport("live", {})
+    async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
+        """Serves health and metrics on the socket until `stop` is set."""
+        plain = httpx.AsyncHTTPTransport(verify=False)  # no TLS on loopback: it need not read certificates
+        async with httpx.AsyncClient(timeout=TIMEOUT_S, transport=plain) as http:
+            await serve_http(self._app(http), listener, stop, lifespan="off")
 
-    @get("/health/ready")
-    async def ready() -> Response[HealthReport]:
-        answers = await _ask(http, members, "/health/ready")
-        is_ready = all(answer is not None and answer.status_code == HTTP_200_OK for answer in answers.values())
-        parts = dict(_parts(answers))
-        if is_ready:
-            return Response(HealthReport("ready", parts), status_code=HTTP_200_OK)
-        return Response(HealthReport("not ready", parts), status_code=HTTP_503_SERVICE_UNAVAILABLE)
+    def _app(self, http: httpx.AsyncClient) -> Litestar:
 
-    @get("/metrics", media_type=MediaType.TEXT)
-    async def metrics() -> Response[bytes]:
-        answers = await _ask(http, members, "/metrics")
-        texts = {number: answer.text for number, answer in answers.items() if answer is not None}
-        return Response(generate_latest(_Merged(texts)), media_type=METRICS_MEDIA_TYPE)
+        @get("/health/live")
+        async def live() -> HealthReport:
+            return HealthReport("live", {})
 
-    return Litestar([live, ready, metrics], openapi_config=None, logging_config=None)
+        @get("/health/ready")
+        async def ready() -> Response[HealthReport]:
+            answers = await _ask(http, self.members, "/health/ready")
+            parts = {**self.health.report(), **dict(_parts(answers))}
+            if self.health.is_ready and all(_is_ready(answer) for answer in answers.values()):
+                return Response(HealthReport("ready", parts), status_code=HTTP_200_OK)
+            return Response(HealthReport("not ready", parts), status_code=HTTP_503_SERVICE_UNAVAILABLE)
+
+        @get("/metrics", media_type=MediaType.TEXT)
+        async def metrics() -> Response[bytes]:
+            answers = await _ask(http, self.members, "/metrics")
+            texts = {number: answer.text for number, answer in answers.items() if answer is not None}
+            return Response(generate_latest(_Merged(texts)), media_type=METRICS_MEDIA_TYPE)
+
+        return Litestar([live, ready, metrics], openapi_config=None, logging_config=None)
 
 
 _Answers = Mapping[int, httpx.Response | None]
@@ -70,6 +78,10 @@ async def _get(http: httpx.AsyncClient, url: str) -> httpx.Response | None:
         return await http.get(url)
     except httpx.HTTPError:
         return None
+
+
+def _is_ready(answer: httpx.Response | None) -> bool:
+    return answer is not None and answer.status_code == HTTP_200_OK
 
 
 def _parts(answers: _Answers) -> Iterable[tuple[str, str]]:

@@ -1,7 +1,12 @@
 """Keeps programs running: each that ends by itself is started again, and named; all stop in reverse order.
 
-A program that ends before it was ever ready is another matter: it cannot work as it is set up, and has just
-said why. Then the supervisor fails, and with it the command that runs it.
+Two ends are another matter: the supervisor fails, and with it the command that runs it.
+
+- A program that ends before it was ever ready cannot work as it is set up, and has just said why.
+- One that was ready and then ends with one of its final exit codes would do so again.
+
+A signal says neither. Nor does an exit code of one that was ready once and is not ready yet again: what it needs
+may be away.
 """
 
 import asyncio
@@ -10,6 +15,7 @@ import signal
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable
+from itertools import chain
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -39,11 +45,12 @@ class Children(Protocol):
 
 
 class Supervisor:
-    """As a context: what was started in it is stopped at its end, the last first."""
+    """As a context: what was started in it is stopped at its end, the last first; or all at once."""
 
-    def __init__(self, children: Children, say: Say) -> None:
+    def __init__(self, children: Children, say: Say, *, stops_at_once: bool = False) -> None:
         self._children = children
         self._say = say
+        self._stops_at_once = stops_at_once
         self._stages: list[list[_Supervised]] = []
 
     async def start(self, *programs: Program) -> None:
@@ -64,7 +71,8 @@ class Supervisor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for stage in reversed(self._stages):
+        stages = [list(chain(*self._stages))] if self._stops_at_once else reversed(self._stages)
+        for stage in stages:
             await asyncio.gather(*(supervised.stop() for supervised in stage))
 
 
@@ -77,7 +85,8 @@ class _Supervised:
         self._say = say
         self._process: Process | None = None
         self._stopping = asyncio.Event()
-        self._ready = asyncio.Event()
+        self._was_ready = asyncio.Event()  # in this run of it, or in an earlier one
+        self._is_ready = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -91,7 +100,7 @@ class _Supervised:
     async def until_ready(self) -> None:
         """Returns when the program is ready; raises LocalError when it ended, or took too long."""
         assert self._task is not None
-        ready = asyncio.create_task(self._ready.wait(), name=f"{self._program.name} is ready")
+        ready = asyncio.create_task(self._was_ready.wait(), name=f"{self._program.name} is ready")
         limit = self._program.start_timeout_s
         try:
             await asyncio.wait({ready, self._task}, timeout=limit, return_when="FIRST_COMPLETED")
@@ -99,7 +108,7 @@ class _Supervised:
             ready.cancel()
         if self._task.done():
             self._task.result()
-        if not self._ready.is_set():
+        if not self._was_ready.is_set():
             raise LocalError(f"{self._program.name} was not ready after {limit:g} s")
 
     async def stop(self) -> None:
@@ -119,12 +128,10 @@ class _Supervised:
         while True:
             began = time.monotonic()
             code = await self._run_once()
-            how = _how_it_ended(code)
             if self._stopping.is_set():
                 return
-            if not self._ready.is_set():
-                raise LocalError(f"{self._program.name} {how} before it was ready: its last lines say why")
-            if code in self._program.final_exit_codes:
+            how = _how_it_ended(code) if self._is_ready else f"{_how_it_ended(code)} before it was ready"
+            if self._is_final(code):
                 raise LocalError(f"{self._program.name} {how}: its last lines say why")
             if time.monotonic() - began > STEADY_S:
                 pauses = backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
@@ -134,8 +141,14 @@ class _Supervised:
                 await asyncio.wait_for(self._stopping.wait(), pause)
                 return
 
+    def _is_final(self, code: int) -> bool:
+        if code < 0:  # a signal
+            return False
+        return not self._was_ready.is_set() or (self._is_ready and code in self._program.final_exit_codes)
+
     async def _run_once(self) -> int:
         program = self._program
+        self._is_ready = False
         self._process = await asyncio.create_subprocess_exec(
             *program.argv, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES, **program.popen_options()
         )
@@ -157,10 +170,11 @@ class _Supervised:
                 self._process.send_signal(self._program.stop_signal)
 
     async def _probe(self) -> None:
-        again = self._ready.is_set()
+        again = self._was_ready.is_set()
         while not await asyncio.to_thread(self._program.ready):  # noqa: ASYNC110  # another process has no event
             await asyncio.sleep(PROBE_EVERY_S)
-        self._ready.set()
+        self._is_ready = True
+        self._was_ready.set()
         if again:
             self._say(self._program.name, "is ready again")
 

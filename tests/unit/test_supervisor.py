@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,23 @@ ready.touch()
 print(name, "runs", flush=True)
 while True:
     signal.pause()
+"""
+
+KILLED_ONCE = """
+import os, pathlib, signal, sys
+before = pathlib.Path(sys.argv[2] + ", once killed")
+if not before.exists():
+    before.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+FAILS_WHILE_AWAY = """
+import pathlib, sys
+if (pathlib.Path(sys.argv[2]).parent / "away").exists():
+    sys.exit(1)
+"""
+FAILS_AT_SIGUSR1 = """
+import signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(1))
 """
 
 
@@ -99,6 +117,76 @@ async def test_one_that_dies_is_named_and_started_again(tmp_path: Path, children
             await lines.until("one", "is ready again", times)
         assert [child.name for child in children._read()] == in_order
     assert not any("ended by" in line for name, line in lines.all if name == "other")
+
+
+@pytest.mark.usefixtures("quick_pauses")
+async def test_one_that_a_signal_ends_before_it_is_ready_is_started_again(
+    tmp_path: Path, children: ChildrenFile
+) -> None:
+    lines = Lines()
+    async with Supervisor(children, lines.say) as supervisor:
+        await supervisor.start(program(tmp_path, "unlucky", KILLED_ONCE + SCRIPT))
+        await lines.until("unlucky", "was ended by SIGKILL before it was ready: it is started again in")
+        await lines.until("unlucky", "unlucky runs")
+    assert not any("again" in line for _, line in lines.all if "started again" not in line)
+
+
+@pytest.mark.usefixtures("quick_pauses")
+async def test_one_that_was_ready_once_is_started_again_until_what_it_needs_is_back(
+    tmp_path: Path, children: ChildrenFile
+) -> None:
+    lines, away = Lines(), tmp_path / "away"
+    needy = program(tmp_path, "needy", FAILS_WHILE_AWAY + SCRIPT, final_exit_codes=frozenset({1}))
+    async with Supervisor(children, lines.say) as supervisor:
+        await supervisor.start(needy)
+        (tmp_path / "needy is ready").unlink()
+        away.touch()
+        os.kill(pids(tmp_path)[0], signal.SIGKILL)
+        await lines.until("needy", "ended with exit code 1 before it was ready: it is started again in", 2)
+        away.unlink()
+        await lines.until("needy", "is ready again")
+
+
+async def test_one_that_ends_with_a_final_exit_code_after_it_was_ready_fails_the_watch(
+    tmp_path: Path, children: ChildrenFile
+) -> None:
+    final = program(tmp_path, "final", FAILS_AT_SIGUSR1 + SCRIPT, final_exit_codes=frozenset({1}))
+    async with Supervisor(children, Lines().say) as supervisor:
+        await supervisor.start(final)
+        os.kill(pids(tmp_path)[0], signal.SIGUSR1)
+        with pytest.raises(LocalError, match="final ended with exit code 1: its last lines say why"):
+            await supervisor.watch()
+
+
+async def test_all_can_be_stopped_at_once(
+    tmp_path: Path, children: ChildrenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stops once all are asked to."""
+    monkeypatch.setattr(supervisor_module, "STOP_TIMEOUT_S", 10.0)
+    wait = """
+    ready.with_suffix(".asked").touch()
+    while len(list(ready.parent.glob("*.asked"))) < 3:
+        time.sleep(0.01)
+    """
+    patient = SCRIPT.replace("pathlib,", "pathlib, time,").replace(
+        '    print(name, "stops"', wait + 'print(name, "stops"'
+    )
+    lines = Lines()
+    async with Supervisor(children, lines.say, stops_at_once=True) as supervisor:
+        await supervisor.start(program(tmp_path, "first", patient))
+        await supervisor.start(program(tmp_path, "second", patient), program(tmp_path, "third", patient))
+    assert sorted(line for _, line in lines.all[-3:]) == ["first stops", "second stops", "third stops"]
+
+
+async def test_one_inherits_the_file_descriptors_that_it_is_given(tmp_path: Path, children: ChildrenFile) -> None:
+    lines = Lines()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        inherit = f"import socket; print(socket.socket(fileno={number}).getsockname()[1], flush=True)"
+        heir = program(tmp_path, "heir", inherit + SCRIPT, pass_fds=(number,))
+        async with Supervisor(children, lines.say) as supervisor:
+            await supervisor.start(heir)
+            await lines.until("heir", str(listener.getsockname()[1]))
 
 
 async def test_one_that_ends_before_it_is_ready_fails_the_start(tmp_path: Path, children: ChildrenFile) -> None:
