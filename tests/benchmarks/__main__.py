@@ -1,23 +1,29 @@
-"""Runs the benchmarks and prints one table, with the machine and the versions it is true for."""
+"""Runs the benchmarks, all or those that are named, and prints one table."""
 
+import argparse
 import asyncio
-import os
-import platform
-import subprocess
-import tempfile
-from pathlib import Path
+import sys
+import time
+from collections.abc import Callable, Iterator
 
 import psycopg
-from rich.console import Console
-from rich.table import Table
+import structlog
 
-from deploy.mosquitto import executable
 from deploy.postgres import EmbeddedPostgres
 from shared.database import connect
 from shared.migrate import migrate
-from tests.benchmarks import analysis, delay, ingestion
+from tests.benchmarks import analysis, delay, ingestion, machine, memory, peers, servers, table
+from tests.benchmarks.generator import DEVICES
+from tests.benchmarks.pairs import Finding
 
-WIDTH = 120
+BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
+    "messages": ingestion.messages,
+    "arrays": ingestion.arrays,
+    "delay": delay.measure,
+    "memory": memory.measure,
+    "analysis": analysis.measure,
+}
+_ADD_DEVICES = "INSERT INTO devices (key, name) SELECT n, n FROM generate_series(1, %s) n"
 
 
 async def _migrate(url: str) -> None:
@@ -25,28 +31,38 @@ async def _migrate(url: str) -> None:
         await migrate(connection)
 
 
-def _where(postgres: EmbeddedPostgres) -> str:
-    with psycopg.connect(postgres.url) as connection:
-        server = connection.info.server_version // 10_000
-    said = subprocess.run([executable(), "-h"], capture_output=True, text=True, check=False).stdout
-    broker = said.splitlines()[0].removeprefix("mosquitto version ")
-    return (
-        f"{os.cpu_count()} cores, {platform.machine()}; Python {platform.python_version()}, "
-        f"PostgreSQL {server}, Mosquitto {broker}"
-    )
+def _prepare(postgres: EmbeddedPostgres) -> None:
+    asyncio.run(_migrate(postgres.url))
+    with psycopg.connect(postgres.url, autocommit=True) as database:
+        database.execute(_ADD_DEVICES, (DEVICES,))
+        peers.make_table(database)
+
+
+def _run(names: list[str], postgres: EmbeddedPostgres) -> Iterator[Finding]:
+    for name in names:
+        began = time.monotonic()
+        yield from BENCHMARKS[name](postgres)
+        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main() -> None:
-    console = Console(width=WIDTH)
-    shown = Table("what", "ours", "peer", "ratio: median (spread)", box=None)
-    with tempfile.TemporaryDirectory(prefix="ds") as directory, EmbeddedPostgres(Path(directory)) as postgres:
-        asyncio.run(_migrate(postgres.url))
-        console.print(_where(postgres))
-        for measure in (ingestion.measure, delay.measure, analysis.measure):
-            for ratio in measure(postgres):
-                shown.add_row(*ratio.row())
-    console.print(shown)
-    console.print(f"the generator alone: {ingestion.ceiling():,.0f} messages/s")
+    parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BENCHMARKS)} (all)")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    given = parser.parse_args()
+    unknown = [name for name in given.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark is named {', '.join(unknown)}: choose from {', '.join(BENCHMARKS)}")
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the API's log is not the table's
+    with servers.directory() as directory, EmbeddedPostgres(directory) as postgres:
+        _prepare(postgres)
+        where = machine.describe(postgres)
+        findings = list(_run(given.names or list(BENCHMARKS), postgres))
+    print(where, end="\n\n")  # noqa: T201
+    if given.markdown:
+        print(table.markdown(findings))  # noqa: T201
+    else:
+        table.show(findings)
 
 
 main()

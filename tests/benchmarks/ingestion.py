@@ -1,141 +1,207 @@
 """Messages to committed rows: the ingestor, and two programs in C that promise nothing.
 
-The peer is `mosquitto_sub -q 1 | psql -c COPY` into a table of the same shape with the same unique key. It
-need not decode (its messages are COPY lines already), acknowledges on receipt, and commits once, at its end.
-Each measurement has a broker of its own, so that no session of the other side queues along.
+The peer is `mosquitto_sub -q 1 | psql -c COPY`. It acknowledges on receipt, and commits once, at its end. In the
+same rounds the generator is measured alone, to show that it keeps neither of them waiting. Each measurement
+has a broker of its own, so that no session of another side queues along.
 """
 
 import asyncio
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
+import msgspec
 import psutil
 import psycopg
 
-from deploy.mosquitto import EmbeddedMosquitto
 from deploy.postgres import EmbeddedPostgres
-from shared.settings import Settings
-from tests.benchmarks.generator import DEVICES
-from tests.benchmarks.pairs import Ratio, alternate
+from tests.benchmarks import peers
+from tests.benchmarks.generator import ARRAY, generating
+from tests.benchmarks.pairs import Finding, Ratio, target, warmed
+from tests.benchmarks.servers import broker, clear, settings
 from tests.ingestion import IngestorProcess
-from tests.ports import free_port
 
-MESSAGES = 100_000
-POLL_S = 0.005
-_ADD_DEVICES = "INSERT INTO devices (key, name) SELECT n, n FROM generate_series(1, %s) n"
-_PEER_TABLE = "CREATE TABLE peer (LIKE readings INCLUDING ALL)"
-_PEER_LINE = r"1\t@Y-@m-@d @H:@M:@S.@N+00\tnow\t%p"
+POLL_S = 0.01
+DEADLINE_S = 120.0
 _PEER_COPY = "COPY peer (device_id, recorded_at, received_at, x, y, z) FROM STDIN"
+_CREATED = "SELECT coalesce(pg_sequence_last_value('readings_id_seq'), 0)"
+"""Rows on their way: unlike count(*), it costs the database nothing while it is busy."""
+_STORED = "SELECT count(*) FROM readings"
 
 
-def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio]:
-    """Messages a second, and the ingestor's own CPU for each against what the design allows."""
+class Workload(msgspec.Struct, frozen=True):
+    """What is published, to us and to the peer."""
+
+    name: str
+    item: str
+    messages: int
+    readings: int  # in a message
+    ours: str
+    peer: str
+    peer_line: str
+
+    @property
+    def total(self) -> int:
+        return self.messages * self.readings
+
+
+MESSAGES = Workload(
+    "messages of one reading", "message", 100_000, 1, "json", "tabs", r"1\t@Y-@m-@d @H:@M:@S.@N+00\tnow\t%p"
+)
+ARRAYS = Workload("arrays of 100", "reading", 5_000, ARRAY, "json-array", "tabs-array", "%p")
+TIMED_ARRAYS = msgspec.structs.replace(ARRAYS, name="arrays of 100, with timestamps", ours="json-array-timed")
+
+WANTED_CPU_US = 20.0
+WANTED_READINGS_S = 120_000.0
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One measurement, for each reading: how many a second, and the CPU time of the programs that took them in."""
+
+    rate: float
+    cpu_us: float = 0.0
+
+
+def messages(postgres: EmbeddedPostgres) -> Iterator[Finding]:
+    """Single readings: messages a second, and the ingestor's own CPU for each."""
+    runs = _measure(postgres, MESSAGES)
+    cpu = [run.cpu_us for run in runs.ours]
+    yield _to_rows(MESSAGES, runs, ">= 1")
+    yield Ratio("the ingestor's CPU a message", "20 µs", "µs", cpu, target(WANTED_CPU_US), "<= 1")
+    yield from _others(MESSAGES, runs)
+
+
+def arrays(postgres: EmbeddedPostgres) -> Iterator[Finding]:
+    """Arrays of 100: readings a second, without timestamps and with them."""
+    for workload in (ARRAYS, TIMED_ARRAYS):
+        runs = _measure(postgres, workload)
+        rates = _rates(runs.ours)
+        yield Ratio(f"{workload.name}, to rows", "120 k/s", "readings/s", rates, target(WANTED_READINGS_S), ">= 1")
+        yield _to_rows(workload, runs, "")
+        yield from _others(workload, runs)
+
+
+def _to_rows(workload: Workload, runs: "_Runs", wanted: str) -> Ratio:
+    unit, name = f"{workload.item}s/s", f"{workload.name}, to rows"
+    return Ratio(name, "mosquitto_sub | psql COPY", unit, _rates(runs.ours), _rates(runs.peer), wanted)
+
+
+def _others(workload: Workload, runs: "_Runs") -> Iterator[Finding]:
+    """What the same rounds say of CPU, of the generator, and of the broker."""
+    unit, taken = f"{workload.item}s/s", _rates(runs.ours)
+    cpu, peer_cpu = [run.cpu_us for run in runs.ours], [run.cpu_us for run in runs.peer]
+    yield Ratio(f"- the ingestor's CPU a {workload.item}", "mosquitto_sub and psql", "µs", cpu, peer_cpu)
+    ours = "what the ingestor stored"
+    yield Ratio("- the generator, nobody subscribed", ours, unit, _rates(runs.alone), taken, "> 1")
+    yield Ratio("- the generator, mosquitto_sub subscribed", ours, unit, _rates(runs.acknowledged), taken)
+    yield Ratio("- delivered to mosquitto_sub > /dev/null", ours, unit, _rates(runs.heard), taken)
+    yield f"{workload.name}: {workload.messages:,} messages, {workload.total:,} readings a run."
+
+
+def _rates(runs: list[Run]) -> list[float]:
+    return [run.rate for run in runs]
+
+
+class _Runs(msgspec.Struct, frozen=True):
+    """Ours, the peer's, the generator's alone and with a subscriber, and what that subscriber got."""
+
+    ours: list[Run]
+    peer: list[Run]
+    alone: list[Run]
+    acknowledged: list[Run]
+    heard: list[Run]
+
+
+def _measure(postgres: EmbeddedPostgres, workload: Workload) -> _Runs:
     with psycopg.connect(postgres.url, autocommit=True) as database:
-        database.execute(_ADD_DEVICES, (DEVICES,))
-        database.execute(_PEER_TABLE)
-        sides = _Sides(postgres, database)
-        ours, peer = alternate(sides.ours, sides.peer)
-    yield Ratio("messages to rows, QoS 1", "messages/s", ours, peer)
-    cpu = sides.cpu_us[-len(ours) :]
-    yield Ratio("ingestor's CPU a message, against 20 µs", "µs", cpu, [20.0] * len(cpu))
+        sides = _Sides(postgres, database, workload)
+        return _Runs(*warmed(sides.ours, sides.peer, sides.alone, sides.acknowledged, sides.heard))
 
 
 class _Sides:
-    def __init__(self, postgres: EmbeddedPostgres, database: psycopg.Connection) -> None:
+    def __init__(self, postgres: EmbeddedPostgres, database: psycopg.Connection, workload: Workload) -> None:
         self._postgres = postgres
         self._database = database
-        self.cpu_us: list[float] = []
+        self._workload = workload
 
-    def ours(self) -> float:
-        """Messages a second into committed rows, by the ingestor."""
+    def ours(self) -> Run:
+        """Into committed rows, by the ingestor."""
+        clear(self._database)
         with broker() as server:
-            settings = Settings(database_url=self._postgres.url, mqtt_url=server.url, ingestor_metrics_port=free_port())
-            ingestor = IngestorProcess(settings)
+            ingestor = IngestorProcess(settings(self._postgres, server))
             try:
                 asyncio.run(ingestor.until_ready())
                 process = psutil.Process(ingestor.process.pid)
                 before = process.cpu_times()
-                with _generator(server.port, "json"):
+                with generating(server.port, self._workload.messages, self._workload.ours):
                     began = time.monotonic()
-                    self._until_stored("SELECT count(*) FROM readings")
+                    self._until_stored()
                     seconds = time.monotonic() - began
                 after = process.cpu_times()
             finally:
                 asyncio.run(ingestor.end())
-        self._database.execute("TRUNCATE readings, ingest_journal")
-        used = after.user + after.system - before.user - before.system
-        self.cpu_us.append(used / MESSAGES * 1_000_000)
-        return MESSAGES / seconds
+        return self._run(seconds, after.user + after.system - before.user - before.system)
 
-    def peer(self) -> float:
+    def peer(self) -> Run:
         """The same, by mosquitto_sub and psql."""
+        clear(self._database)
+        count = str(self._workload.messages)
+        with (
+            broker() as server,
+            peers.subscriber(server, self._workload.peer_line, "-C", count) as lines,
+            peers.psql(self._postgres, lines, "-c", _PEER_COPY) as copying,
+            generating(server.port, self._workload.messages, self._workload.peer),
+        ):
+            began = time.monotonic()
+            cpu_s = peers.ended(copying)
+            seconds = time.monotonic() - began
+            cpu_s += peers.ended(lines)
+        self._check("SELECT count(*) FROM peer")
+        return self._run(seconds, cpu_s)
+
+    def alone(self) -> Run:
+        """The generator, where nobody subscribes."""
         with broker() as server:
-            subscribe = ["mosquitto_sub", "-h", server.host, "-p", str(server.port), "-V", "5", "-q", "1",
-                         "-i", "peer", "-c", "-x", "3600", "-t", "devices/+/stats"]  # fmt: skip
-            subprocess.run([*subscribe, "-E"], check=True)  # from here on the broker queues for it
-            copy = [
-                str(Path(self._postgres.program.argv[0]).with_name("psql")),
-                "-q",
-                "-d",
-                self._postgres.url,
-                "-c",
-                _PEER_COPY,
-            ]
-            lines = subprocess.Popen([*subscribe, "-C", str(MESSAGES), "-F", _PEER_LINE], stdout=subprocess.PIPE)
-            with lines, subprocess.Popen(copy, stdin=lines.stdout) as copying, _generator(server.port, "tabs"):
-                began = time.monotonic()
-                assert copying.wait() == 0
-                seconds = time.monotonic() - began
-        (stored,) = self._database.execute("SELECT count(*) FROM peer").fetchone() or (0,)
-        assert stored == MESSAGES, f"the peer has stored {stored}"
-        self._database.execute("TRUNCATE peer")
-        return MESSAGES / seconds
+            return self._run(self._published(server.port))
 
-    def _until_stored(self, query: str) -> None:
-        while True:
-            (stored,) = self._database.execute(query.encode()).fetchone() or (0,)
-            if stored >= MESSAGES:
-                assert stored == MESSAGES, f"{stored} rows of {MESSAGES} messages"
-                return
+    def acknowledged(self) -> Run:
+        """The generator, with a subscriber that does nothing: until the broker has acknowledged all."""
+        with broker() as server, peers.subscriber(server, "%p", stdout=subprocess.DEVNULL):
+            return self._run(self._published(server.port))
+
+    def heard(self) -> Run:
+        """The same, until the subscriber has all: what the broker can do."""
+        count = self._workload.messages
+        with (
+            broker() as server,
+            peers.subscriber(server, "%p", "-C", str(count), stdout=subprocess.DEVNULL) as listening,
+            generating(server.port, count, self._workload.ours),
+        ):
+            began = time.monotonic()
+            cpu_s = peers.ended(listening)
+            return self._run(time.monotonic() - began, cpu_s)
+
+    def _published(self, port: int) -> float:
+        """The seconds that the generator took."""
+        with generating(port, self._workload.messages, self._workload.ours) as generator:
+            began = time.monotonic()
+            generator.wait()
+            return time.monotonic() - began
+
+    def _run(self, seconds: float, cpu_s: float = 0.0) -> Run:
+        return Run(self._workload.total / seconds, cpu_s / self._workload.total * 1_000_000)
+
+    def _until_stored(self) -> None:
+        ends = time.monotonic() + DEADLINE_S
+        while self._ask(_CREATED) < self._workload.total or self._ask(_STORED) < self._workload.total:
+            assert time.monotonic() < ends, f"{self._ask(_STORED)} rows after {DEADLINE_S:g} s"
             time.sleep(POLL_S)
+        self._check(_STORED)
 
+    def _check(self, query: str) -> None:
+        stored = self._ask(query)
+        assert stored == self._workload.total, f"{stored} rows of {self._workload.total} readings"
 
-@contextmanager
-def broker() -> Iterator[EmbeddedMosquitto]:
-    """A broker that no session of an earlier measurement burdens."""
-    with (
-        tempfile.TemporaryDirectory(prefix="ds") as directory,
-        EmbeddedMosquitto(Path(directory), free_port()) as server,
-    ):
-        yield server
-
-
-@contextmanager
-def _generator(port: int, form: str) -> Iterator[None]:
-    """The generator, which has encoded everything and begins with the block."""
-    generator = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.generator", str(port), str(MESSAGES), form],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with generator:
-        assert generator.stdout is not None
-        assert generator.stdin is not None
-        assert generator.stdout.readline() == "encoded\n"
-        generator.stdin.write("go\n")
-        generator.stdin.flush()
-        yield
-    assert generator.returncode == 0
-
-
-def ceiling() -> float:
-    """Messages a second that the generator publishes where nobody subscribes."""
-    with broker() as server, _generator(server.port, "json"):
-        began = time.monotonic()
-    return MESSAGES / (time.monotonic() - began)
+    def _ask(self, query: str) -> int:
+        (answer,) = self._database.execute(query.encode()).fetchone() or (0,)
+        return int(answer)

@@ -1,0 +1,62 @@
+"""A publisher at a steady rate, with a moment for each message."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mqtt5
+
+TOPIC = "devices/1/stats"
+_LAST_PACKET_ID = 65_535
+
+
+class Publisher:
+    """A connection to the broker. `published` are the moments of the run, in seconds of time.monotonic."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.published: list[float] = []
+
+    @contextmanager
+    def run(self, payloads: list[bytes], rate: float) -> Iterator[None]:
+        """Publishes beside the block, 1/rate s apart, whatever the rest of the machine does meanwhile."""
+        self.published = []
+        encoded = [
+            mqtt5.PublishPacket(TOPIC, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=n % _LAST_PACKET_ID + 1).write()
+            for n, payload in enumerate(payloads)
+        ]
+        thread = threading.Thread(target=self._publish, args=(encoded, rate), name="publisher")
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    def _publish(self, encoded: list[bytes], rate: float) -> None:
+        began = time.monotonic()
+        for n, packet in enumerate(encoded):
+            time.sleep(max(0.0, began + n / rate - time.monotonic()))
+            self.published.append(time.monotonic())
+            self._connection.sendall(packet)
+            self._drop_acknowledgements()
+
+    def _drop_acknowledgements(self) -> None:
+        try:
+            while self._connection.recv(65_536, socket.MSG_DONTWAIT):
+                pass
+        except BlockingIOError:
+            return
+        raise AssertionError("the broker has closed the connection")
+
+
+@contextmanager
+def publisher(host: str, port: int) -> Iterator[Publisher]:
+    """A connected publisher."""
+    with socket.create_connection((host, port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(mqtt5.ConnectPacket("paced", clean_start=True).write())
+        connection.recv(1024)
+        yield Publisher(connection)
+        connection.sendall(mqtt5.DisconnectPacket().write())
