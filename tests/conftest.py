@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
+import psutil
 import psycopg
 import pytest
 import uvloop
@@ -196,14 +197,17 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def start_ingestor() -> Iterator[Callable[..., IngestorProcess]]:
-    """Starts an ingestor as a process; whatever the test leaves running is killed after it."""
+    """Starts an ingestor as a process; whatever the test leaves running, also of its children, is killed after it."""
     started: list[IngestorProcess] = []
 
-    def start(settings: Settings, **variables: str) -> IngestorProcess:
-        started.append(IngestorProcess(settings, **variables))
+    def start(settings: Settings, *arguments: object, **variables: str) -> IngestorProcess:
+        started.append(IngestorProcess(settings, *arguments, **variables))
         return started[-1]
 
     yield start
     for process in started:
         if process.process.poll() is None:
+            children = psutil.Process(process.process.pid).children()
             process.kill()
+            for child in children:
+                child.kill()

@@ -1,27 +1,29 @@
 """An ingestor for a test: in this process to look into, or as a process to kill."""
 
 import asyncio
+import os
 import signal
 import subprocess
+import tempfile
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-import httpx
+from typing import Any
 
 from ingestor.service import ingest
 from shared.settings import Settings
 from tests import command
-from tests.services import running
+from tests.services import client_of, is_ready, running
 from tests.waiting import eventually
 
+ENDED_WITHIN_S = 60.0
 
-async def is_ready(port: int) -> bool:
-    """Whether the daemon whose telemetry is on the port says that it is ready."""
-    try:
-        async with httpx.AsyncClient() as client:
-            return (await client.get(f"http://127.0.0.1:{port}/health/ready")).status_code == 200
-    except httpx.TransportError:
-        return False
+
+async def health(port: int) -> dict[str, Any]:
+    """What it says of its readiness."""
+    async with client_of(port) as client:
+        report: dict[str, Any] = (await client.get("/health/ready")).json()
+    return report
 
 
 async def until_ready(port: int) -> None:
@@ -36,8 +38,8 @@ async def until_not_ready(port: int) -> None:
 
 async def metrics(port: int) -> dict[str, float]:
     """The daemon's figures, by name and labels as in the exposition format."""
-    async with httpx.AsyncClient() as client:
-        text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    async with client_of(port) as client:
+        text = (await client.get("/metrics")).text
     lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, value in lines}
 
@@ -56,24 +58,45 @@ async def running_ingestor(settings: Settings) -> AsyncIterator[None]:
 
 
 class IngestorProcess:
-    """`devicestat ingest` as a process of its own."""
+    """`devicestat ingest` as a process of its own. What it logs goes to a file: a pipe that is full would stop it."""
 
-    def __init__(self, settings: Settings, **variables: str) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, *arguments: object, **variables: str) -> None:
+        self.port = settings.ingestor_metrics_port
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed at the process's end, or with this
+        weakref.finalize(self, self._log.close)
+        self._logged = ""
         self.process = subprocess.Popen(
-            command.argv("ingest"),
+            command.argv("ingest", *arguments),
             env=command.environment(**_given(settings)) | variables,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=self._log,
         )
 
+    @property
+    def logged(self) -> str:
+        """What it has logged so far, or until its end."""
+        if not self._log.closed:
+            size = os.fstat(self._log.fileno()).st_size
+            self._logged = os.pread(self._log.fileno(), size, 0).decode()  # the process writes where the file stands
+        return self._logged
+
     async def until_ready(self) -> None:
-        await until_ready(self._settings.ingestor_metrics_port)
+        """Waits until it says that it is ready. Raises AssertionError with its log if it ends before that."""
+
+        async def ready() -> bool:
+            assert self.process.poll() is None, self.logged
+            return await is_ready(self.port)
+
+        await eventually(ready, bool)
+
+    async def why_not_ready(self) -> dict[str, str]:
+        """What it says of each of its parts that is not ready."""
+        parts = (await health(self.port))["parts"]
+        return {part: fault for part, fault in parts.items() if fault != "ok"}
 
     def kill(self) -> None:
         """kill -9, if it still runs."""
         self.process.kill()
-        self.process.communicate()
+        self._wait()
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
         """Signals it; returns its exit code and what it logged."""
@@ -82,8 +105,17 @@ class IngestorProcess:
 
     async def ended(self) -> tuple[int, str]:
         """Waits for its end; returns its exit code and what it logged."""
-        _, logged = await asyncio.to_thread(self.process.communicate, timeout=60)
-        return self.process.returncode, logged
+        code = await asyncio.to_thread(self._wait)
+        return code, self._logged
+
+    def _wait(self) -> int:
+        try:
+            code = self.process.wait(timeout=ENDED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it still runs after {ENDED_WITHIN_S:g} s:\n{self.logged}") from None
+        _ = self.logged
+        self._log.close()
+        return code
 
 
 def _given(settings: Settings) -> dict[str, object]:

@@ -12,8 +12,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 ACKNOWLEDGED_WITHIN_S = 60.0
-MAX_WAITING = 20_000
-"""Unacknowledged at once; paho keeps at most 65,535."""
+MAX_WAITING = 400
+"""Unacknowledged at once: for each answer paho looks at all of them."""
 LINES_AT_ONCE = 50_000
 """To one mosquitto_pub: it runs out of packet ids after 65,535 lines, and then exits, with 0."""
 
@@ -29,7 +29,8 @@ class Message(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def _connected(host: str, port: int) -> Iterator[Client]:
+def connected(host: str, port: int) -> Iterator[Client]:
+    """A client, connected until the end of the block."""
     client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
     client.max_queued_messages_set(0)
     client.max_inflight_messages_set(2000)
@@ -53,7 +54,7 @@ def publish_all(host: str, port: int, messages: Iterable[Message]) -> int:
     """Publishes the messages and returns how many, once the broker has acknowledged each."""
     count = 0
     waiting: deque[MQTTMessageInfo] = deque()
-    with _connected(host, port) as client:
+    with connected(host, port) as client:
         for message in messages:
             count += 1  # the number is the answer, also of none
             waiting.append(_publish(client, message))

@@ -5,18 +5,31 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import mqtt5
 import pytest
 import trustme
+from mqtt5 import (
+    ConnAckPacket,
+    ConnectPacket,
+    SubAckPacket,
+    SubAckReasonCode,
+    SubscribePacket,
+    UnsubAckPacket,
+    UnsubAckReasonCode,
+    UnsubscribePacket,
+)
 
 from deploy.mosquitto import EmbeddedMosquitto
+from ingestor.session import CUT_OFF
 from shared.settings import Settings
-from tests.conftest import Database
+from tests.conftest import Broker, Database
 from tests.ingestion import IngestorProcess
 from tests.ports import free_port
+from tests.proxy import Link, Proxy, Streams, running
 from tests.publisher import Message, publish
 from tests.waiting import eventually
 
@@ -142,6 +155,33 @@ async def test_no_broker_is_told(make_settings: Callable[..., Settings], start_i
     )
 
 
+class CutsTheFirst(Proxy):
+    """Resets so many connections before the server has heard of the client."""
+
+    def __init__(self, open_server: Callable[[], Awaitable[Streams]], count: int) -> None:
+        super().__init__(open_server)
+        self._count = count
+
+    async def client_sends(self, link: Link, data: bytes) -> None:
+        if self.connections <= self._count:
+            link.reset()
+        else:
+            await super().client_sends(link, data)
+
+
+@pytest.mark.parametrize("cut", [CUT_OFF, CUT_OFF + 1])
+async def test_few_first_connections_may_end_before_the_broker_has_answered(
+    cut: int, make_settings: Callable[..., Settings], broker: Broker, start_ingestor: Start
+) -> None:
+    async with running(CutsTheFirst(lambda: asyncio.open_connection(broker.host, broker.port), cut)) as proxy:
+        process = start_ingestor(make_settings(mqtt_url=f"mqtt://127.0.0.1:{proxy.port}"))
+        if cut > CUT_OFF:
+            await expect_refusal(process, f"the connection to the MQTT broker at 127.0.0.1:{proxy.port} broke")
+        else:
+            await process.until_ready()
+            assert (await process.end())[0] == 0
+
+
 async def test_a_signal_before_the_broker_has_answered_is_a_clean_end(
     make_settings: Callable[..., Settings], start_ingestor: Start
 ) -> None:
@@ -175,3 +215,41 @@ async def test_a_database_that_grants_too_little_is_told(
         await expect_refusal(process, "permission denied for table schema_migrations", "Grant the role")
     finally:
         await database.execute(f"DROP ROLE {role}".encode())
+
+
+async def test_a_subscription_that_is_refused_leaves_the_earlier_one_in_place(
+    make_settings: Callable[..., Settings], start_ingestor: Start
+) -> None:
+    """Else nothing would queue what is published until somebody has mended it."""
+    asked: list[list[str]] = []
+    over = asyncio.Event()
+
+    def answer(packet: mqtt5.Packet) -> bytes:
+        match packet:
+            case ConnectPacket():
+                return ConnAckPacket(session_present=True).write()
+            case SubscribePacket():
+                asked.append([topic_filter.pattern for topic_filter in packet.topic_filters])
+                return SubAckPacket(1, [SubAckReasonCode.NOT_AUTHORIZED]).write()
+            case UnsubscribePacket():
+                return UnsubAckPacket(2, [UnsubAckReasonCode.SUCCESS]).write()
+        return b""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        unread = b""
+        while data := await reader.read(1024):
+            unread += data
+            while unread:
+                packet, size = mqtt5.read(unread)
+                unread = unread[size:]
+                writer.write(answer(packet))
+        writer.close()
+        over.set()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        topic = "$share/plant/devices/+/stats"
+        process = start_ingestor(make_settings(mqtt_url=f"mqtt://127.0.0.1:{port}", mqtt_topic=topic))
+        await expect_refusal(process, f"refuses the subscription to {topic}")
+        await over.wait()
+    assert asked == [[topic], ["devices/+/stats"]]

@@ -5,17 +5,20 @@ from collections.abc import Sequence
 
 import pytest
 
+from ingestor import journal as journals
 from ingestor import store
 from ingestor.batch import Batch
 from ingestor.journal import Entry, Journal
 from ingestor.store import STAGED_BATCHES, Store
 from shared import readings
 from shared.database import Connection, connect
+from shared.errors import SessionTakenOver
 from shared.models import SECOND, Reading
 from shared.readings import Stored, prepare
 from tests.conftest import Database
 from tests.waiting import eventually
 
+SPAN_HERE = 5
 NOON = 1_769_860_800 * SECOND
 
 
@@ -26,16 +29,17 @@ def reading(number: int) -> Reading:
 class Stores:
     """Stores batches as the writer does, one after the other."""
 
-    def __init__(self, connection: Connection, client_id: str = "client") -> None:
-        self.journal = Journal(client_id)
+    def __init__(self, connection: Connection) -> None:
+        self.journal = Journal("client", span=SPAN_HERE)
         self._connection = connection
         self._store = Store(self.journal)
 
     async def __call__(self, *numbers: int) -> Stored:
         batch = Batch()
         batch.readings += map(reading, numbers)
-        stored = await self._store.store(self._connection, batch, b"")
-        self.journal.append(Entry(self.journal.next_no, b""))
+        packets = bytes(6 * len(numbers))
+        stored = await self._store.store(self._connection, batch, packets)
+        self.journal.append(Entry(self.journal.next_no, packets))
         return stored
 
 
@@ -106,4 +110,35 @@ async def test_readings_that_another_stores_in_another_order_at_the_same_time(
             await eventually(waits, bool)
             await readings.store_new(other, [reading(2)])
     assert ours.result() == Stored(0, 2)
+    assert await rows(database) == [1, 2]
+
+
+async def test_an_older_ingestor_finds_its_number_taken_also_when_that_entry_is_gone(
+    stores: Stores, database: Database
+) -> None:
+    newer = Stores(database)
+    await stores(1)
+    await journals.load(database, newer.journal)
+    for number in range(2, 20):
+        await newer(number)
+    cursor = await database.execute("SELECT min(batch_no) FROM ingest_journal")
+    assert (await cursor.fetchone() or (0,))[0] > stores.journal.next_no
+    with pytest.raises(SessionTakenOver):
+        await stores(100)
+    assert await rows(database) == list(range(1, 20))
+
+
+async def test_one_that_was_given_up_finds_its_number_taken(stores: Stores, database: Database) -> None:
+    await stores(1)
+    await journals.give_up(database, "client")
+    with pytest.raises(SessionTakenOver):
+        await stores(2)
+    assert await rows(database) == [1]
+
+
+async def test_a_batch_that_was_committed_already_is_found(stores: Stores, database: Database) -> None:
+    again = Stores(database)
+    again.journal.writer = stores.journal.writer  # the same ingestor, which has not heard of its COMMIT
+    assert await stores(1, 2) == Stored(2, 0)
+    assert await again(1, 2) == Stored(2, 0)
     assert await rows(database) == [1, 2]

@@ -1,39 +1,89 @@
 """Times of receipt: the system's, but never the same twice."""
 
+from itertools import combinations
+from math import gcd
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.clock import MAX_LEAD, Clock
+from ingestor.processes import Share, leaving_clock
+from query_api.intake import receipt_clock
+from shared.clock import SMOOTHED, Clock
 
 YEAR_US = 365 * 86_400 * 1_000_000
 
+steps = st.integers(1, 200).flatmap(lambda step: st.tuples(st.just(step), st.integers(0, step - 1)))
+goes = st.integers(-SMOOTHED, 2_000_000) | st.integers(0, 300)
+counts = st.integers(1, 1000)
 
-@given(st.lists(st.tuples(st.integers(0, 2_000_000), st.integers(1, 1000))))
-def test_no_moment_is_given_out_twice_while_the_clock_goes_on(steps: list[tuple[int, int]]) -> None:
-    now, free = 1_000_000, 0
 
-    clock = Clock(lambda: now * 1000)
-    for ahead, count in steps:
-        now += ahead
+class SystemClock:
+    """What the system's clock would show, in microseconds."""
+
+    def __init__(self) -> None:
+        self.now = 100 * SMOOTHED
+
+    def __call__(self) -> int:
+        return self.now * 1000
+
+
+@given(steps, st.lists(st.tuples(goes, counts)))
+def test_each_moment_is_later_than_the_last_its_own_and_no_later_than_it_need_be(
+    step: tuple[int, int], requests: list[tuple[int, int]]
+) -> None:
+    system, (size, offset) = SystemClock(), step
+    clock, last = Clock(size, offset, system), -1
+    for goes_by, count in requests:
+        system.now += goes_by
         first = clock.read()
-        assert first >= max(free, now)
         clock.take(first, count)
-        free = first + count
+        assert first > last
+        assert first % size == offset
+        assert system.now <= first < max(system.now, last + 1) + size
+        last = first + (count - 1) * size
+
+
+@given(st.lists(st.integers(0, 5)))
+def test_what_is_read_is_taken(goes_by: list[int]) -> None:
+    system = SystemClock()
+    clock, given_out = Clock(2, 0, system), []
+    for microseconds in goes_by:
+        system.now += microseconds
+        given_out.append(clock.read())
+    assert given_out == sorted(set(given_out))
+
+
+def test_however_far_it_runs_ahead_no_moment_is_given_out_twice() -> None:
+    clock = Clock(128, 0, SystemClock())
+    last = 0
+    for _ in range(100):
+        first = clock.read()
+        assert first > last
+        clock.take(first, 10_000)
+        last = first + 9_999 * 128
 
 
 def test_a_clock_that_was_wrong_once_is_believed_again_when_it_is_set_right() -> None:
-    now = 1_000_000
-    clock = Clock(lambda: now * 1000)
-    now += YEAR_US
-    clock.take(clock.read(), 1)
-    now -= YEAR_US
-    assert clock.read() == now
+    system = SystemClock()
+    clock = Clock(1, 0, system)
+    system.now += YEAR_US
+    clock.read()
+    system.now -= YEAR_US
+    assert clock.read() == system.now
 
 
 def test_a_small_step_back_is_smoothed() -> None:
-    now = 100 * MAX_LEAD
-    clock = Clock(lambda: now * 1000)
-    clock.take(clock.read(), 1)
-    before = now
-    now -= MAX_LEAD // 2
-    assert clock.read() == before + 1
+    system = SystemClock()
+    clock = Clock(1, 0, system)
+    first = clock.read()
+    system.now -= SMOOTHED // 2
+    assert clock.read() == first + 1
+
+
+@given(st.integers(1, 64), st.integers(0, 64))
+def test_whoever_gives_out_times_has_moments_of_its_own(staying: int, leaving: int) -> None:
+    clocks = [Share(number, staying).clock() for number in range(1, staying + 1)]
+    clocks += [leaving_clock(position, leaving) for position in range(leaving)]
+    clocks.append(receipt_clock())
+    for (one, at), (other, instead) in combinations([(clock.step, clock.read()) for clock in clocks], 2):
+        assert (at - instead) % gcd(one, other) != 0, "they would meet"

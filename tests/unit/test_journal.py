@@ -78,7 +78,7 @@ class History(RuleBasedStateMachine):
     @rule()
     def the_batch_is_committed(self) -> None:
         self.stored += [number for number, _ in self.fresh]
-        entry = Entry(self.journal.next_no, pack([packet for _, packet in self.fresh]))
+        entry = Entry(self.journal.next_no, b"".join(pack(packet) for _, packet in self.fresh))
         self._write(entry)
         self.acknowledged += self.to_acknowledge
         self.fresh, self.to_acknowledge = [], []
@@ -140,9 +140,9 @@ TestHistory.settings = settings(max_examples=300, stateful_step_count=50, deadli
 
 def test_the_journal_holds_its_span_and_not_much_more() -> None:
     journal = Journal("client")
-    batch = [_publish(n + 1, b"x", duplicate=False) for n in range(1000)]
+    batch = b"".join(pack(_publish(n + 1, b"x", duplicate=False)) for n in range(1000))
     for _ in range(100):
-        journal.append(Entry(journal.next_no, pack(batch)))
+        journal.append(Entry(journal.next_no, batch))
     held = (journal.next_no - journal.oldest_no) * 1000
     assert SPAN <= held < SPAN + 1000
 

@@ -1,0 +1,34 @@
+"""What the fault tests share."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.mosquitto import EmbeddedMosquitto
+from deploy.postgres import EmbeddedPostgres
+from shared.database import connect
+from shared.migrate import migrate
+from tests.faults.stream import add_devices
+from tests.ports import free_port
+
+
+@pytest.fixture
+async def own_postgres() -> AsyncIterator[EmbeddedPostgres]:
+    """A PostgreSQL that the test may stop, kill and start again; its database `devicestat` is ready for streams."""
+    with tempfile.TemporaryDirectory(prefix="ds") as directory, EmbeddedPostgres(Path(directory)) as postgres:
+        async with await connect(postgres.url, "test") as database:
+            await migrate(database)
+            await add_devices(database)
+        yield postgres
+
+
+@pytest.fixture
+def impatient_broker() -> Iterator[EmbeddedMosquitto]:
+    """A broker that wants to hear its clients every ten seconds: the shortest time that Mosquitto takes."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ds") as directory,
+        EmbeddedMosquitto(Path(directory), free_port(), {"max_keepalive": "10"}) as mosquitto,
+    ):
+        yield mosquitto

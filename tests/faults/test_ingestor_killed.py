@@ -1,0 +1,106 @@
+"""kill -9 of the ingestor: nothing is lost, nothing is stored twice."""
+
+import asyncio
+import operator
+import random
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from shared.settings import Settings
+from tests.conftest import Broker, Database
+from tests.faults.mqtt_proxy import MqttProxy
+from tests.faults.stream import add_devices, expect_a_good_end, expect_counts_to_add_up, expect_each_once, publishing
+from tests.ingestion import IngestorProcess, running_ingestor
+from tests.proxy import running
+from tests.publisher import Message, publish, publish_lines
+from tests.waiting import eventually
+
+LONGEST_S = 0.4
+"""Between an ingestor's start, once it is ready, and its end."""
+
+
+@pytest.mark.parametrize(
+    ("kills", "messages"),
+    [(20, 100_000), pytest.param(200, 1_000_000, marks=pytest.mark.soak)],
+)
+async def test_at_random_moments_in_a_stream(
+    kills: int,
+    messages: int,
+    make_settings: Callable[..., Settings],
+    broker: Broker,
+    database: Database,
+    start_ingestor: Callable[..., IngestorProcess],
+) -> None:
+    await add_devices(database)
+    settings, chance = make_settings(), random.Random(7)
+    process = start_ingestor(settings)
+    await process.until_ready()
+    async with publishing(broker, at_least=messages) as stream:
+        for _ in range(kills):
+            await stream.grows()
+            await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the moment of the harm, not a wait for something
+            process.kill()
+            process = start_ingestor(settings)
+            if chance.random() < 0.8:  # the others are killed at their start
+                await process.until_ready()
+        await process.until_ready()
+    await expect_each_once(database, stream)
+    await expect_a_good_end(process)
+
+
+async def test_with_a_backlog_of_equal_readings_that_is_longer_than_the_packet_ids(
+    make_settings: Callable[..., Settings],
+    broker: Broker,
+    database: Database,
+    start_ingestor: Callable[..., IngestorProcess],
+) -> None:
+    """A device at rest: only its place in the order tells a message from another. Mosquitto sends more of the
+    backlog than it may, so that packet ids come round among what it delivers again."""
+    await add_devices(database)
+    settings, count = make_settings(batch_max_readings=1000), 80_000
+
+    async def rows() -> int:
+        (row,) = await (await database.execute("SELECT count(*) FROM readings WHERE device_id = 1")).fetchall()
+        return int(row[0])
+
+    async def is_marked() -> bool:
+        return (await database.execute("SELECT FROM readings WHERE device_id = 2")).rowcount > 0
+
+    async with running_ingestor(settings):
+        pass  # its session is there now
+    await publish_lines(broker.host, broker.port, "devices/1/stats", [b'{"x":1,"y":2,"z":3}'] * count)
+    for part in (0.1, 0.4, 0.7):
+        process = start_ingestor(settings)
+        await eventually(rows, partial(operator.lt, part * count))
+        process.kill()
+    async with running_ingestor(settings):
+        await publish(broker.host, broker.port, Message(b'{"x":2,"y":2,"z":2}', "devices/2/stats"))
+        await eventually(is_marked, bool)
+    assert await rows() == count
+
+
+async def test_once_its_acknowledgements_were_lost(
+    make_settings: Callable[..., Settings],
+    broker: Broker,
+    database: Database,
+    start_ingestor: Callable[..., IngestorProcess],
+) -> None:
+    """The one that starts anew knows what its predecessor has stored."""
+    await add_devices(database)
+    async with running(MqttProxy(broker)) as proxy:
+        settings = make_settings(mqtt_url=f"mqtt://127.0.0.1:{proxy.port}")
+        process = start_ingestor(settings)
+        await process.until_ready()
+        proxy.mute()
+        async with publishing(broker, at_least=1000) as stream:
+            pass
+        await expect_each_once(database, stream)
+        process.kill()
+        process = start_ingestor(settings)
+        await process.until_ready()
+        await expect_each_once(database, stream)
+        figures = await expect_counts_to_add_up(process.port)
+        assert figures["devicestat_ingest_messages_redelivered_total"] >= 1000
+        await expect_a_good_end(process)

@@ -1,0 +1,96 @@
+"""A row that only the database refuses is found in a few round trips, however large its batch is (ADR 5)."""
+
+import json
+import math
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from shared.settings import Settings
+from tests.conftest import Broker, Database
+from tests.ingestion import metrics, running_ingestor
+from tests.proxy import Link, Proxy, open_postgres, running, through
+from tests.publisher import Message, publish
+from tests.waiting import eventually
+
+TRIPS_A_HALVING = 12
+"""Two halves: a savepoint each, COPY (two round trips), INSERT, and what ends it."""
+TRIPS_BESIDES = 30
+"""For the batch itself, twice; its device, its month, its dead letters, its entry in the journal; a probe."""
+_PREFIX = "devicestat_ingest_readings_"
+
+
+class Answers(Proxy):
+    """In front of a PostgreSQL: counts the answers that a client waits for.
+
+    ReadyForQuery ends a command, CopyInResponse asks for the data of a COPY.
+    https://www.postgresql.org/docs/current/protocol-message-formats.html
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(lambda: open_postgres(url))
+        self._seen: Counter[bytes] = Counter()
+        self._rest: defaultdict[Link, bytes] = defaultdict(bytes)
+
+    @property
+    def count(self) -> int:
+        """The answers so far."""
+        return self._seen[b"Z"] + self._seen[b"G"]
+
+    async def server_sends(self, link: Link, data: bytes) -> None:
+        self._rest[link] += data
+        self._seen.update(self._messages(link))
+        await super().server_sends(link, data)
+
+    def _messages(self, link: Link) -> Iterator[bytes]:
+        data, start = self._rest[link], 0
+        while start + 5 <= len(data):
+            (length,) = struct.unpack_from(">I", data, start + 1)  # with itself, without the type
+            if start + 1 + length > len(data):
+                break
+            yield data[start : start + 1]
+            start += 1 + length
+        self._rest[link] = data[start:]
+
+
+def batch(count: int, bad: set[int]) -> Message:
+    """One array: its readings' z is 13 where they are bad."""
+    return Message(json.dumps([{"x": n / 10, "y": 0, "z": 13 if n in bad else 0} for n in range(count)]).encode())
+
+
+async def trips(proxy: Answers, settings: Settings, broker: Broker, message: Message, count: int) -> int:
+    """The round trips that it takes until the message's readings have all found their end."""
+    port = settings.ingestor_metrics_port
+    before, received = proxy.count, (await metrics(port))[f"{_PREFIX}received_total"]
+    await publish(broker.host, broker.port, message)
+    await eventually(
+        lambda: metrics(port),
+        lambda figures: figures[f"{_PREFIX}received_total"] == received + count and figures[f"{_PREFIX}in_flight"] == 0,
+    )
+    return proxy.count - before
+
+
+@pytest.mark.parametrize("count", [100, 1000, 5000])
+async def test_the_round_trips_grow_with_the_logarithm_of_the_batch(
+    count: int, make_settings: Callable[..., Settings], broker: Broker, database: Database, database_url: str
+) -> None:
+    await database.execute("ALTER TABLE readings ADD CONSTRAINT not_thirteen CHECK (z <> 13)")
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (1, '1', 'press')")
+    async with running(Answers(database_url)) as proxy:
+        settings = make_settings(database_url=through(proxy, database_url))
+        async with running_ingestor(settings):
+            await trips(proxy, settings, broker, batch(1, set()), 1)  # its device and its month are known then
+            good = await trips(proxy, settings, broker, batch(count, set()), count)
+            assert good <= TRIPS_BESIDES
+            few = TRIPS_BESIDES + TRIPS_A_HALVING * math.ceil(math.log2(count))
+            for bad in (0, count // 2, count - 1):
+                assert good < await trips(proxy, settings, broker, batch(count, {bad}), count) <= few
+            assert await trips(proxy, settings, broker, batch(count, {1, count // 2, count - 2}), count) <= 3 * few
+    stored = await (await database.execute("SELECT count(*), count(*) FILTER (WHERE z = 13) FROM readings")).fetchall()
+    assert stored == [(1 + 5 * count - 6, 0)]
+    kept = await (await database.execute("SELECT payload, reason, detail FROM dead_letters ORDER BY id")).fetchall()
+    bad_x = [n / 10 for n in (0, count // 2, count - 1, 1, count // 2, count - 2)]
+    assert [json.loads(payload)["x"] for payload, _, _ in kept] == bad_x
+    assert all(reason == "database_refused" and "not_thirteen" in detail for _, reason, detail in kept)
