@@ -4,6 +4,7 @@
   `generator` publishes them, encoded before the clock starts.
 - `delay`: from a PUBLISH to the row that others see, against `mosquitto_sub | psql INSERT`; `paced` publishes.
 - `memory`: the ingestor's peak with a million messages waiting for a database that is away.
+- `store`: a batch straight into the table, against by the staging table.
 - `analysis`: the five figures of a million readings, against the plain SQL aggregates, and over HTTP.
 
 `servers` has the servers that it all runs on, `peers` what we are held against, `pairs` the alternation, `disk` the

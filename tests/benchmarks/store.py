@@ -1,0 +1,61 @@
+"""A batch of new readings into the table: straight, and by the staging table (ADR 15)."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from deploy.postgres import EmbeddedPostgres
+from shared import readings
+from shared.database import Connection, connect
+from shared.models import Reading
+from shared.readings import Partitions, Stored
+from tests.benchmarks.generator import DEVICES
+from tests.benchmarks.pairs import Ratio, warmed
+
+BATCH = 5_000
+BATCHES = 20
+
+_Way = Callable[[Connection, Sequence[Reading]], Awaitable[Stored]]
+
+
+def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio]:
+    """Milliseconds for a batch, transaction and all."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(_prepared(postgres.url))
+        batches = _batches()
+        straight, staged = (
+            lambda way=way: runner.run(_stored(connection, way, batches))
+            for way in (readings.store_new, readings.store)
+        )
+        ours, peer = warmed(straight, staged)
+        runner.run(connection.close())
+    yield Ratio(f"a batch of {BATCH:,} new readings, straight", "by the staging table", "ms", ours, peer)
+
+
+async def _prepared(url: str) -> Connection:
+    connection = await connect(url, "bench")
+    await readings.prepare(connection)
+    return connection
+
+
+def _batches() -> Iterator[list[Reading]]:
+    """One after the other, without end: each at its own times."""
+    chance, moment = random.Random(1), time.time_ns() // 1000
+    while True:
+        yield [
+            Reading(n % DEVICES + 1, moment + n, moment + n, chance.random(), chance.random(), chance.random())
+            for n in range(BATCH)
+        ]
+        moment += BATCH
+
+
+async def _stored(connection: Connection, way: _Way, batches: Iterator[list[Reading]]) -> float:
+    given = [next(batches) for _ in range(BATCHES)]
+    for batch in given:
+        await Partitions().ensure(connection, batch)
+    began = time.monotonic()
+    for batch in given:
+        async with connection.transaction():
+            assert await way(connection, batch) == Stored(BATCH, 0)
+    return (time.monotonic() - began) / BATCHES * 1000
