@@ -7,6 +7,7 @@ from psycopg import Error as PostgresError
 
 from deploy.doctor.findings import Finding, State, ago
 from deploy.terminal import printable
+from ingestor.journal import LEFT
 from ingestor.processes import member
 from shared.database import Connection, address, connect, translated
 from shared.errors import DevicestatError
@@ -95,8 +96,9 @@ async def _partitions(connection: Connection) -> list[Finding]:
 _LAST_COMMITS = r"""
     SELECT client_id, now() - max(committed_at)
     FROM ingest_journal
-    WHERE client_id = %(alone)s
-       OR starts_with(client_id, %(member)s) AND substr(client_id, length(%(member)s) + 1) ~ '^[0-9]+$'
+    WHERE (client_id = %(alone)s
+           OR starts_with(client_id, %(member)s) AND substr(client_id, length(%(member)s) + 1) ~ '^[0-9]+$')
+      AND writer <> %(left)s
     GROUP BY client_id
     ORDER BY length(client_id), client_id
 """
@@ -105,7 +107,7 @@ _LAST_COMMITS = r"""
 async def _last_commits(connection: Connection, settings: Settings) -> list[Finding]:
     """A commit proves an ingestor; that there is none for a while may be the devices' silence."""
     member_prefix = member(settings, 2, 2).mqtt_client_id.removesuffix("2")
-    parameters = {"alone": settings.mqtt_client_id, "member": member_prefix}
+    parameters = {"alone": settings.mqtt_client_id, "member": member_prefix, "left": LEFT}
     rows = await (await connection.execute(_LAST_COMMITS, parameters)).fetchall()
     texts = [f"{ago(age)} by {printable(client_id)}" for client_id, age in rows]
     return [Finding(State.OK, "last commit", text) for text in texts or [f"none yet by {settings.mqtt_client_id}"]]

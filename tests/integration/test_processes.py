@@ -139,6 +139,7 @@ async def says(process: IngestorProcess, line: str) -> None:
     await eventually(said, bool)
 
 
+@pytest.mark.soak
 async def test_they_stop_at_once_while_the_database_is_away(
     make_settings: Make, broker: Broker, database_url: str, postgres_server: str, start_ingestor: Start
 ) -> None:
