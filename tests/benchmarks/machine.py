@@ -24,7 +24,8 @@ def describe(postgres: EmbeddedPostgres) -> str:
     said = subprocess.run([executable(), "-h"], capture_output=True, text=True, check=False).stdout
     broker = said.splitlines()[0].removeprefix("mosquitto version ")
     memory = psutil.virtual_memory().total / _GIB
-    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    kernel = ".".join(platform.release().split(".")[:2])
+    system = f"{platform.system()} {kernel} {platform.machine()}"
     return "\n".join(
         (
             f"{datetime.now(UTC):%Y-%m-%d}: {psutil.cpu_count()} cores ({_cpu()}), {memory:.0f} GiB, {system}.",

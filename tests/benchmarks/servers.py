@@ -25,7 +25,7 @@ def file_system(path: Path) -> str:
     mount = max((m for m in mounts if path.resolve().is_relative_to(m.mountpoint)), key=lambda m: len(m.mountpoint))
     if mount.fstype in _IN_MEMORY:
         raise SystemExit(f"{path} is in memory ({mount.fstype}): set TMPDIR to a directory on a disk")
-    return f"{mount.fstype} on {mount.device}"
+    return mount.fstype
 
 
 @contextmanager
