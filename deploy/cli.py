@@ -148,7 +148,7 @@ def serve(ctx: click.Context) -> None:
 def work(ctx: click.Context) -> None:
     """Run the worker of queued analyses."""
     settings = read_settings(ctx, "database_url")
-    from query_api.worker import work
+    from query_api.worker.service import work
 
     _run(work, settings)
 

@@ -11,17 +11,12 @@ One request, `POST /stats`:
 5. `stats.py` answers with what is stored. Whatever was refused on the way left as `problems.Refused`, and
    `failures.py` makes its answer, as of any other exception (`parameters.py` finds the words for a parameter).
 
-What is read: `devices.py`, `stats.py` and `analysis.py` hold each handler with its SQL; `paging.py` makes pages
-by keyset; `exports.py` streams. `docs.py` serves the OpenAPI document.
+What is read: `devices.py`, `stats.py`, `analysis.py` and their like hold each handler with its SQL; `paging.py`
+makes pages by keyset; `exports.py` streams. `docs.py` serves the OpenAPI document.
 
 One queued analysis:
 
-1. `analysis.py` writes a row of `analysis_requests` and a NOTIFY, and answers 202.
-2. `worker.py` hears it (or sees it at its next look at the queue) and claims it: `queue.py` has the SQL of a
-   claim, its lease and its end.
-3. `attempts.py` runs it: `shared/analysis.py` computes, `queue.finish` writes the result and ends the request
-   in one statement, unless the lease was lost. A failure puts it back for later.
-4. Meanwhile APScheduler has `worker.py` prolong the lease, and take over what other workers have lost;
-   `maintenance.py` makes the partitions of the coming months.
-5. `analysis.py` shows the result.
+1. `analysis_requests.py` writes a row of `analysis_requests` and a NOTIFY, and answers 202.
+2. A worker takes it: `worker/` is a tour of its own.
+3. `analysis_results.py` shows the result.
 """

@@ -9,7 +9,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from prometheus_client import CollectorRegistry
 
-from query_api import analysis, devices, docs, problems, stats
+from query_api import analysis, analysis_requests, analysis_results, devices, docs, problems, stats
 from query_api.bodies import JsonRequest
 from query_api.exports import Exports
 from query_api.failures import HANDLERS
@@ -70,7 +70,8 @@ def create_app(database: Pool, exports: Exports, health: Health, registry: Colle
     given = {"database": database, "exports": exports, "intake": intake}
     return Litestar(
         route_handlers=[
-            devices.router, stats.router, analysis.router, problems.router,
+            devices.router, stats.router, analysis.router, analysis_requests.router, analysis_results.router,
+            problems.router,
             *telemetry_routes(health, registry), docs.page, docs.openapi_document, docs.assets(),
         ],
         dependencies={

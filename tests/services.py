@@ -9,7 +9,7 @@ import httpx
 from psycopg import sql
 
 from query_api.app import serve
-from query_api.worker import work
+from query_api.worker.service import work
 from shared.database import connect
 from shared.settings import Settings
 from tests.waiting import eventually

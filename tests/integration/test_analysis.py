@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import psycopg
 
-from query_api import analysis, devices
-from query_api import queue as leases
+from query_api import analysis_requests, analysis_results, devices
+from query_api.worker import queue as leases
 from shared.settings import Settings
 from tests import services
 from tests.waiting import eventually
@@ -211,8 +211,8 @@ async def test_reads_come_from_their_indexes(
     await database.execute(MANY_ROWS)
     await database.execute("ANALYZE")
     for statement, parameters, index in (
-        (analysis._RESULTS, {"device_id": device, "before": 2**62, "limit": 11}, "analysis_results_by_device"),
-        (analysis._FIND, {"id": 4711}, "analysis_requests_pkey"),
+        (analysis_results._RESULTS, {"device_id": device, "before": 2**62, "limit": 11}, "analysis_results_by_device"),
+        (analysis_requests._FIND, {"id": 4711}, "analysis_requests_pkey"),
         (leases._CLAIM, {"limit": 2, "lease": leases.LEASE}, "analysis_requests_waiting"),
         (leases._REAP, {"most": 5}, "analysis_requests_leased"),
         (leases._LENGTH, {}, "analysis_requests_waiting"),

@@ -12,8 +12,8 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api import queue, worker
-from query_api.queue import Claim
+from query_api.worker import queue, service
+from query_api.worker.queue import Claim
 from shared.analysis import Analysis, analyse
 from shared.database import connect
 from shared.settings import Settings
@@ -197,8 +197,8 @@ async def test_claims_at_once_never_overlap(database_url: str, database: Databas
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker waits for comes soon."""
     for name in ("POLL_S", "RENEW_S", "SURVEY_S", "JITTER_S"):
-        monkeypatch.setattr(worker, name, 0.1)
-    monkeypatch.setattr(worker, "STOP_TIMEOUT_S", 0.3)
+        monkeypatch.setattr(service, name, 0.1)
+    monkeypatch.setattr(service, "STOP_TIMEOUT_S", 0.3)
     monkeypatch.setattr(queue, "RETRY_BASE", timedelta(milliseconds=20))
 
 
@@ -242,7 +242,7 @@ async def test_two_workers_share_fifty_requests(database: Database, owner: int, 
 async def test_a_notification_wakes_a_worker_before_it_polls(
     database: Database, owner: int, api_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "POLL_S", 3600.0)
+    monkeypatch.setattr(service, "POLL_S", 3600.0)
     async with services.worker(api_settings):
         for _ in range(3):
             (number,) = await enqueue(database, owner)
@@ -349,7 +349,7 @@ async def test_a_worker_that_stops_ends_what_it_can(
     async with asyncio.TaskGroup() as tasks:
         async with readings_locked(database_url):
             stop = asyncio.Event()
-            working = tasks.create_task(worker.work(api_settings, stop))
+            working = tasks.create_task(service.work(api_settings, stop))
             await until_running(database, number)
             stop.set()
         await working
@@ -391,7 +391,7 @@ async def test_what_nobody_expected_stops_the_worker(database: Database, api_set
     await database.execute("DROP FUNCTION ensure_readings_partition")
     with pytest.raises(BaseExceptionGroup) as raised:
         async with asyncio.timeout(20):
-            await worker.work(api_settings, asyncio.Event())
+            await service.work(api_settings, asyncio.Event())
     assert raised.group_contains(psycopg.errors.UndefinedFunction)
 
 
@@ -413,5 +413,5 @@ async def test_the_queue_length_is_shown(database: Database, owner: int, measure
 
 
 def test_no_lease_outlives_its_renewals() -> None:
-    assert queue.LEASE.total_seconds() >= 3 * (worker.RENEW_S + worker.JITTER_S)
-    assert worker._LISTEN.endswith(queue.CHANNEL)
+    assert queue.LEASE.total_seconds() >= 3 * (service.RENEW_S + service.JITTER_S)
+    assert service._LISTEN.endswith(queue.CHANNEL)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from query_api.maintenance import drop_partitions
+from query_api.worker.maintenance import drop_partitions
 from shared.database import connect
 from shared.settings import Settings
 from tests.conftest import Database

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from query_api import queue
-from query_api.attempts import AWAY, Attempts
-from query_api.maintenance import drop_partitions, make_partitions
-from query_api.worker_metrics import WorkerMetrics
+from query_api.worker import queue
+from query_api.worker.attempts import AWAY, Attempts
+from query_api.worker.maintenance import drop_partitions, make_partitions
+from query_api.worker.metrics import WorkerMetrics
 from shared.backoff import backoff
 from shared.database import Connection, Pool, connect, open_pool
 from shared.errors import DatabaseUnreachable

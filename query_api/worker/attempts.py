@@ -8,9 +8,9 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from query_api import queue
-from query_api.queue import Claim
-from query_api.worker_metrics import WorkerMetrics
+from query_api.worker import queue
+from query_api.worker.metrics import WorkerMetrics
+from query_api.worker.queue import Claim
 from shared.analysis import Analysis, analyse
 from shared.database import Connection, Pool
 
