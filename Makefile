@@ -33,5 +33,5 @@ soak: setup ## run the long fault tests
 lock: setup ## resolve the dependencies anew; UPGRADE=--upgrade takes their latest versions
 	@.venv/bin/python -m venv .venv/lock
 	@.venv/lock/bin/pip install --quiet --disable-pip-version-check uv
-	.venv/lock/bin/uv pip compile pyproject.toml --extra local --group dev --universal --python-version 3.11 \
+	.venv/lock/bin/uv pip compile pyproject.toml --extra local --extra arrow --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE) --quiet -o requirements.lock
