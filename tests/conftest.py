@@ -1,10 +1,12 @@
-"""Real servers for the tests: PostgreSQL once a run, a database a test, a Mosquitto a test.
+"""Real servers for the tests: PostgreSQL once a worker, a database a test, a Mosquitto a test.
 
 - `DEVICESTAT_TEST_DATABASE_URL` and `DEVICESTAT_TEST_MQTT_URL` name servers that are there already;
 - `DEVICESTAT_TEST_STACK=containers` has testcontainers start them;
 - else they are the ones that `devicestat up` embeds.
 
 The schema is migrated once, into a template database, and cloned for each test.
+
+Several workers (pytest-xdist) share the tests, each with servers of its own: most of a test is waiting.
 """
 
 import asyncio
@@ -39,6 +41,8 @@ _UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writ
 _ROOT = Path(__file__).parents[1]
 _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 2 * 1024**3
+"""For the data of one PostgreSQL."""
+_MAX_WORKERS = 8
 _CONTAINERS = os.environ.get("DEVICESTAT_TEST_STACK") == "containers"
 
 
@@ -56,6 +60,13 @@ class Broker(msgspec.Struct, frozen=True):
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop that the services run on (a hook of pytest-asyncio)."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores, as they wait so much; none for a test that is named (a hook of pytest-xdist)."""
+    if any("::" in argument for argument in config.args):
+        return 0
+    return min((os.cpu_count() or 1) + 1, _MAX_WORKERS)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +95,8 @@ def _postgres() -> Iterator[str]:
 
 def _in_memory() -> Path | None:
     """A directory in memory, if the machine has one with room: a database is cloned there ten times as fast."""
-    roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    wanted = _ROOM_BYTES * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > wanted
     return _MEMORY if roomy else None
 
 
