@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Protocol
 
 import msgspec
@@ -137,18 +137,31 @@ class Batch:
                 )
         self.unresolved.clear()
 
-    def dead_letter(self, index: int, detail: str) -> DeadLetter:
-        """A dead letter for a reading that the database refused.
+    def refuse_devices(self, deleted: Set[int]) -> None:
+        """Refuses the readings of devices that were deleted since they were looked up."""
+        readings, topics = self.readings, self.topics
+        self.readings, self.topics = [], []
+        for reading, topic in zip(readings, topics, strict=True):
+            if reading.device_id in deleted:
+                self.dead_letters.append(_alone(reading, topic, Reason.UNKNOWN_DEVICE, "its device was deleted"))
+                self.rejected[Reason.UNKNOWN_DEVICE] += 1
+            else:
+                self.readings.append(reading)
+                self.topics.append(topic)
 
-        Its message may hold others that were stored: it is put together again by itself, with its time.
-        """
-        reading = self.readings[index]
-        moment = to_datetime(reading.recorded_at)
-        return DeadLetter(
-            received_at=reading.received_at,
-            topic=self.topics[index],
-            content_type=None,
-            payload=msgspec.json.encode({"x": reading.x, "y": reading.y, "z": reading.z, "timestamp": moment}),
-            reason=Reason.DATABASE_REFUSED,
-            detail=detail,
-        )
+    def dead_letter(self, index: int, detail: str) -> DeadLetter:
+        """A dead letter for a reading that the database refused."""
+        return _alone(self.readings[index], self.topics[index], Reason.DATABASE_REFUSED, detail)
+
+
+def _alone(reading: Reading, topic: str, reason: Reason, detail: str) -> DeadLetter:
+    """A dead letter for one reading, put together again by itself, with its time: its message may hold others."""
+    moment = to_datetime(reading.recorded_at)
+    return DeadLetter(
+        received_at=reading.received_at,
+        topic=topic,
+        content_type=None,
+        payload=msgspec.json.encode({"x": reading.x, "y": reading.y, "z": reading.z, "timestamp": moment}),
+        reason=reason,
+        detail=detail,
+    )

@@ -2,16 +2,18 @@
 
 What is known is kept by topic, so that a known device costs one look-up in a dict. A key that the database
 did not know is asked for again after a second at the earliest: a flood of unknown keys costs it little. The
-API announces what it registers, so that nobody waits for that second. All of it is bounded.
+API announces what it registers, so that nobody waits for that second. What was deleted is heard of in each batch's
+own transaction. All of it is bounded.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from psycopg import Notify
 
 from ingestor.isolate import ROW_FAULTS
 from shared.database import Connection
+from shared.deletions import Fence
 from shared.models import DEVICES_CHANNEL
 
 MAX_KNOWN = 1_000_000
@@ -48,6 +50,7 @@ class Devices:
         self._known: dict[str, int] = {}
         self._unknown: dict[str, float] = {}
         self._heard: set[str] = set()  # while the database is asked
+        self._fence = Fence()
 
     def known(self, topic: str) -> int | None:
         """The number of the device that publishes to the topic, if it has been resolved before."""
@@ -58,8 +61,18 @@ class Devices:
         connection.add_notify_handler(self._hear)
         await connection.execute(_LISTEN)
         self._unknown.clear()
+        await self._fence.begin(connection)
+
+    async def pass_fence(self, connection: Connection) -> Set[int]:
+        """Begins a transaction that stores readings: the numbers of all devices that were deleted meanwhile."""
+        gone = await self._fence.enter(connection)
+        if gone:
+            self._known = {topic: number for topic, number in self._known.items() if number not in gone}
+        return self._fence.deleted
 
     def _hear(self, registered: Notify) -> None:
+        if registered.channel != DEVICES_CHANNEL:
+            return
         self._unknown.pop(registered.payload, None)
         self._heard.add(registered.payload)
 

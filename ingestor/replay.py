@@ -19,6 +19,7 @@ from ingestor.isolate import store_isolating
 from ingestor.processes import ALONE
 from shared import dead_letters
 from shared.database import Connection
+from shared.live import announce_all
 from shared.models import DeadLetter, Reason, to_microseconds
 from shared.readings import Partitions, Stored
 from shared.settings import Settings, parse_topic_filter
@@ -59,8 +60,10 @@ class Replay:
             letter = await self._find(number)
             if letter is None:
                 return None
+            await self._devices.pass_fence(self._connection)  # before they are looked up: what is found is not deleted
             batch = await self._read(letter)
             stored, refused = await store_isolating(self._connection, batch.readings)
+            await announce_all(self._connection, batch.readings)
             left = batch.dead_letters + [batch.dead_letter(row.index, row.detail) for row in refused]
             if [kept.payload for kept in left] == [letter.payload]:
                 await self._connection.execute(_EXPLAIN, (left[0].reason.value, left[0].detail, number))

@@ -18,6 +18,7 @@ from ingestor.processes import ALONE, Share
 from ingestor.session import Session
 from ingestor.writer import Writer
 from shared.clock import Clock
+from shared.live import Interest
 from shared.readings import prepare
 from shared.service import listen, serve_telemetry
 from shared.settings import Settings
@@ -57,8 +58,9 @@ class Ingestor:
         self.metrics = IngestMetrics()
         journal = Journal(settings.mqtt_client_id)
         devices = Devices(register=settings.unknown_devices == "register")
-        self.database = DatabaseConnection(settings.database, self.health, prepare, devices.listen)
-        self.writer = Writer(self.database, journal, devices, self.metrics)
+        interest = Interest()
+        self.database = DatabaseConnection(settings.database, self.health, prepare, devices.listen, interest.listen)
+        self.writer = Writer(self.database, journal, devices, interest, self.metrics)
         self.collector = Collector(settings, devices, journal, self.metrics.counts, clock)
         self.session = session(settings, self, self.health)
         self.deliver = self.collector.deliver

@@ -7,17 +7,19 @@ Three ways to store the readings, each for what the one before it cannot:
 3. the database refuses some: by halves, until each of those is alone (`isolate`).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 
 import structlog
 from psycopg.errors import DeadlockDetected, UniqueViolation
 
 from ingestor import journal as journals
 from ingestor.batch import Batch
+from ingestor.devices import Devices
 from ingestor.isolate import ROW_FAULTS, RefusedRow, store_isolating
 from ingestor.journal import Journal, NumberTaken
 from shared import dead_letters, readings
 from shared.database import Connection
+from shared.live import Interest, announce
 from shared.models import Reading
 from shared.readings import Partitions, Stored
 
@@ -29,19 +31,29 @@ _log = structlog.get_logger()
 _Way = Callable[[Connection, list[Reading]], Awaitable[tuple[Stored, list[RefusedRow]]]]
 
 
+class DevicesDeleted(Exception):
+    """The batch has readings of devices that were deleted."""
+
+    def __init__(self, numbers: Set[int]) -> None:
+        self.numbers = numbers
+        super().__init__()
+
+
 class Store:
     """Stores batches, each under the next number of the journal."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, devices: Devices, interest: Interest) -> None:
         self._journal = journal
+        self._devices = devices
+        self._interest = interest
         self._partitions = Partitions()
         self._staged_batches = 0
 
     async def store(self, connection: Connection, batch: Batch, packets: bytes) -> Stored:
         """Stores the batch, or finds that an earlier attempt did so.
 
-        `packets`: what the journal is to know. Raises psycopg.Error where the database is at fault, and
-        SessionTakenOver.
+        `packets`: what the journal is to know. Raises psycopg.Error where the database is at fault,
+        DevicesDeleted, and SessionTakenOver.
         """
         await self._partitions.ensure(connection, batch.readings)
         if self._staged_batches > 0:
@@ -61,18 +73,25 @@ class Store:
     async def _commit(self, connection: Connection, batch: Batch, packets: bytes, way: _Way) -> Stored:
         try:
             async with connection.transaction():
+                await self._pass_fence(connection, batch)
                 stored, refused = await way(connection, batch.readings)
                 letters = batch.dead_letters + [batch.dead_letter(row.index, row.detail) for row in refused]
                 if letters:
                     await dead_letters.add(connection, letters)
                 await journals.record(connection, self._journal, packets, stored)
-        except (NumberTaken, UniqueViolation):
+                await announce(connection, self._interest, batch.readings)
+        except (NumberTaken, UniqueViolation, DevicesDeleted):
             found = await journals.find(connection, self._journal)
-            if found is None:  # a reading is there already
+            if found is None:  # a reading is there already, or a device is not
                 raise
             _log.info("batch was committed already", batch_no=self._journal.next_no)
             return found
         return stored
+
+    async def _pass_fence(self, connection: Connection, batch: Batch) -> None:
+        deleted = await self._devices.pass_fence(connection)
+        if deleted and any(reading.device_id in deleted for reading in batch.readings):
+            raise DevicesDeleted(deleted)
 
 
 async def _straight(connection: Connection, batch: list[Reading]) -> tuple[Stored, list[RefusedRow]]:

@@ -15,9 +15,10 @@ from ingestor.database_connection import DatabaseConnection
 from ingestor.devices import Devices
 from ingestor.journal import Entry, Journal
 from ingestor.metrics import IngestMetrics
-from ingestor.store import Store
+from ingestor.store import DevicesDeleted, Store
 from shared.database import Connection
 from shared.errors import SessionTakenOver, StaleConnection
+from shared.live import Interest
 from shared.models import Reason
 from shared.readings import Stored
 
@@ -26,13 +27,18 @@ class Writer:
     """Stores batches, and keeps the journal of it."""
 
     def __init__(
-        self, database: DatabaseConnection, journal: Journal, devices: Devices, metrics: IngestMetrics
+        self,
+        database: DatabaseConnection,
+        journal: Journal,
+        devices: Devices,
+        interest: Interest,
+        metrics: IngestMetrics,
     ) -> None:
         self._database = database
         self._journal = journal
         self._devices = devices
         self._metrics = metrics
-        self._store = Store(journal)
+        self._store = Store(journal, devices, interest)
         self._owns_journal = False
 
     async def write(self, batch: Batch) -> None:
@@ -41,7 +47,13 @@ class Writer:
         if batch.unresolved:
             await self._database.persevere(partial(self._resolve, batch))
         packets = bytes(batch.packets)
-        stored = await self._persist(batch, packets)
+        while True:
+            try:
+                stored = await self._persist(batch, packets)
+            except DevicesDeleted as error:
+                batch.refuse_devices(error.numbers)
+            else:
+                break
         self._count(batch, stored, began)
 
     async def prepare_session(self) -> None:

@@ -1,66 +1,38 @@
-"""Devices: registered, listed, shown."""
+"""Devices: registered, listed, shown, renamed, deleted."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, LiteralString
 
 import msgspec
-from litestar import Response, get, post
+from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
 from litestar.params import JSONBody, PathParameter, QueryParameter
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.rows import class_row
 
 from query_api import paging, problems
 from query_api.bodies import JsonRequest
+from query_api.device import KEY_RULE, Device, NewDevice, NewName
+from query_api.device_deletion import remove
+from query_api.device_readings import InShort, in_short
 from query_api.problems import Fault, Refused, documented, invalid, shown
 from query_api.resource import Resource
 from query_api.state import Database
 from shared.database import Connection
-from shared.models import DEVICES_CHANNEL, KEY_PATTERN, is_key
+from shared.models import DEVICES_CHANNEL, is_key
 
 MAX_ID = 2**63 - 1
 """The largest bigint: a number above it is no device's."""
 
 DeviceId = Annotated[int, PathParameter(description="The device's number.")]
-_KEY_RULE = "1 to 128 characters, none of them a space, a control character, /, + or #"
-_NAME_RULE = "1 to 200 characters, none of them NUL, and not all of them spaces"
-_Name = Annotated[
-    str,
-    msgspec.Meta(
-        min_length=1,
-        max_length=200,
-        pattern=r"^[^\x00]*[^\s\x00][^\x00]*$",
-        description=f"What people call the device: {_NAME_RULE}.",
-        extra={"takes": _NAME_RULE},
-        examples=["Boiler, north"],
-    ),
-]
-_Key = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=KEY_PATTERN.replace(r"\Z", "$"),
-        description=f"The device's level in its MQTT topic, devices/<key>/stats: {_KEY_RULE}. No two "
-        "devices have the same. Left out, it is the number.",
-        extra={"takes": f"one level of a topic: {_KEY_RULE}"},
-        examples=["boiler-north"],
-    ),
-]
 
 
-class NewDevice(msgspec.Struct, frozen=True):
-    """A device to be registered."""
-
-    name: _Name
-    key: _Key | None = None
-
-
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """Whatever publishes readings."""
-
-    id: Annotated[int, msgspec.Meta(description="Its number, which this API uses.", examples=[1])]
-    key: Annotated[str, msgspec.Meta(description="Its level in its MQTT topic, devices/<key>/stats.", examples=["1"])]
-    name: Annotated[str, msgspec.Meta(description="What people call it.", examples=["Boiler, north"])]
-    created_at: Annotated[datetime, msgspec.Meta(description="When it was registered.")]
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    key: str
+    name: str
+    created_at: datetime
 
 
 class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices"):
@@ -79,7 +51,7 @@ class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices")
 async def create_device(data: JSONBody[NewDevice], database: Database) -> Response[Device]:
     """From then on what it publishes to devices/<key>/stats is stored."""
     if data.key is not None and not is_key(data.key):
-        raise invalid(Fault("key", f"expected one level of a topic: {_KEY_RULE}, got {shown(data.key)}"))
+        raise invalid(Fault("key", f"expected one level of a topic: {KEY_RULE}, got {shown(data.key)}"))
     async with database.connection() as connection:
         device = await insert(connection, data)
     return Response(device, headers={"Location": f"/devices/{device.id}"})
@@ -103,11 +75,11 @@ async def insert(connection: Connection, new: NewDevice) -> Device:
     A number that someone has taken as a key is passed over.
     """
     while True:
-        async with connection.cursor(row_factory=class_row(Device)) as cursor:
+        async with connection.cursor(row_factory=class_row(_Row)) as cursor:
             await cursor.execute(_INSERT, {"key": new.key, "name": new.name, "channel": DEVICES_CHANNEL})
-            device = await cursor.fetchone()
-        if device is not None:
-            return device
+            row = await cursor.fetchone()
+        if row is not None:
+            return _device(row, InShort())
         if new.key is not None:
             raise Refused(
                 problems.KEY_TAKEN,
@@ -156,9 +128,25 @@ _SELECT = """
 
 async def select(connection: Connection, search: str | None, after: int, limit: int) -> list[Device]:
     """The devices with numbers above `after` that match, in order."""
-    async with connection.cursor(row_factory=class_row(Device)) as cursor:
+    async with connection.cursor(row_factory=class_row(_Row)) as cursor:
         await cursor.execute(_SELECT, {"search": search, "after": after, "limit": limit})
-        return await cursor.fetchall()
+        return await _with_readings(connection, await cursor.fetchall())
+
+
+async def _with_readings(connection: Connection, rows: Sequence[_Row]) -> list[Device]:
+    short = await in_short(connection, [row.id for row in rows])
+    return [_device(row, short[row.id]) for row in rows]
+
+
+def _device(row: _Row, short: InShort) -> Device:
+    return Device(
+        **msgspec.structs.asdict(row),
+        readings=short.count,
+        readings_is_estimate=short.is_estimate,
+        first_reading_at=short.first_at,
+        last_reading_at=short.latest.timestamp if short.latest else None,
+        latest_reading=short.latest,
+    )
 
 
 @get(
@@ -169,25 +157,79 @@ async def select(connection: Connection, search: str | None, after: int, limit: 
 async def show_device(device_id: DeviceId, database: Database) -> Device:
     """The device of this number."""
     async with database.connection() as connection:
-        return await find(connection, device_id)
+        row = await _row(connection, _FIND, device_id)
+        return (await _with_readings(connection, [row]))[0]
 
 
-_FIND = "SELECT id, key, name, created_at FROM devices WHERE id = %s"
+_FIND = "SELECT id, key, name, created_at FROM devices WHERE id = %(id)s"
 
 
-async def find(connection: Connection, device_id: int) -> Device:
-    """The device. Raises Refused where there is none."""
+async def find(connection: Connection, device_id: int) -> None:
+    """Makes sure that the device is there. Raises Refused where it is not."""
+    await _row(connection, _FIND, device_id)
+
+
+async def _row(connection: Connection, query: LiteralString, device_id: int, **values: object) -> _Row:
     if 0 < device_id <= MAX_ID:
-        async with connection.cursor(row_factory=class_row(Device)) as cursor:
-            device = await (await cursor.execute(_FIND, [device_id])).fetchone()
-            if device is not None:
-                return device
+        async with connection.cursor(row_factory=class_row(_Row)) as cursor:
+            row = await (await cursor.execute(query, {"id": device_id, **values})).fetchone()
+            if row is not None:
+                return row
     raise no_such_device(device_id)
 
 
-def no_such_device(device_id: int) -> Refused:
-    """The refusal of a path that names no device."""
-    return Refused(problems.NOT_FOUND, f"there is no device {device_id}: GET /devices lists them")
+@patch(
+    "/{device_id:str}",
+    summary="Rename a device",
+    responses=documented(
+        problems.NOT_FOUND, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
+    ),
+)
+async def rename_device(device_id: DeviceId, data: JSONBody[NewName], database: Database) -> Device:
+    """Its number and its key stay."""
+    async with database.connection() as connection:
+        row = await _row(connection, _RENAME, device_id, name=data.name)
+        return (await _with_readings(connection, [row]))[0]
 
 
-router = Resource("/devices", route_handlers=[create_device, list_devices, show_device], tags=["devices"])
+_RENAME = "UPDATE devices SET name = %(name)s WHERE id = %(id)s RETURNING id, key, name, created_at"
+
+
+@delete(
+    "/{device_id:str}",
+    summary="Delete a device with all it has",
+    response_description="Deleted.",
+    responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
+)
+async def delete_device(device_id: DeviceId, database: Database) -> None:
+    """At once its messages are refused as those of an unknown device, and its analyses and schedules are gone.
+
+    A worker removes its readings soon after. Its key may be registered again; that is then another device.
+    """
+    async with database.connection() as connection:
+        try:
+            removed = 0 < device_id <= MAX_ID and await remove(connection, device_id)
+        except (LockNotAvailable, DeadlockDetected) as error:
+            raise _busy(device_id) from error
+    if not removed:
+        raise no_such_device(device_id)
+
+
+def _busy(device_id: int) -> Refused:
+    return Refused(
+        problems.UNAVAILABLE,
+        f"device {device_id} is in use and could not be deleted: try again in {problems.RETRY_AFTER_S} seconds",
+        headers=problems.RETRY_AFTER,
+    )
+
+
+def no_such_device(*numbers: int) -> Refused:
+    """The refusal of a path that names no device, or several that are not there."""
+    return Refused(problems.NOT_FOUND, f"there is no device {', '.join(map(str, numbers))}: GET /devices lists them")
+
+
+router = Resource(
+    "/devices",
+    route_handlers=[create_device, list_devices, show_device, rename_device, delete_device],
+    tags=["devices"],
+)

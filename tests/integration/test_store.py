@@ -8,11 +8,13 @@ import pytest
 from ingestor import journal as journals
 from ingestor import store
 from ingestor.batch import Batch
+from ingestor.devices import Devices
 from ingestor.journal import Entry, Journal
 from ingestor.store import STAGED_BATCHES, Store
 from shared import readings
 from shared.database import Connection, connect
 from shared.errors import SessionTakenOver
+from shared.live import Interest
 from shared.models import SECOND, Reading
 from shared.readings import Stored, prepare
 from tests.conftest import Database
@@ -32,7 +34,7 @@ class Stores:
     def __init__(self, connection: Connection) -> None:
         self.journal = Journal("client", span=SPAN_HERE)
         self._connection = connection
-        self._store = Store(self.journal)
+        self._store = Store(self.journal, Devices(register=False), Interest())
 
     async def __call__(self, *numbers: int) -> Stored:
         batch = Batch()

@@ -1,0 +1,56 @@
+"""Deleted devices, and the fence that keeps out what still comes for them (ADR 16).
+
+A writer passes the fence first in its transaction, and hears what was deleted since it did so last; who deletes a
+device closes it for the end of the transaction. So a reading is committed before its device is deleted, and removed
+with it, or its writer knows.
+"""
+
+from collections.abc import Set
+
+from shared.database import Connection
+
+_LATEST = "SELECT coalesce(max(number), 0) FROM deleted_devices"
+_ENTER = "SELECT number, device_id FROM devices_deleted_since(%s)"
+
+
+class Fence:
+    """One writer's look at what was deleted."""
+
+    def __init__(self) -> None:
+        self._seen: int | None = None
+        self._deleted: set[int] = set()
+
+    @property
+    def deleted(self) -> Set[int]:
+        """The numbers of the devices that were deleted since `begin`, as far as it was heard."""
+        return self._deleted
+
+    async def begin(self, connection: Connection) -> None:
+        """From here on it hears: due before the writer looks for its first device. Later it does nothing."""
+        if self._seen is None:
+            row = await (await connection.execute(_LATEST)).fetchone()
+            assert row is not None, "an aggregate has one row"
+            self._seen = row[0]
+
+    async def enter(self, connection: Connection) -> Set[int]:
+        """Passes the fence, for the transaction that the caller has open: the devices that were deleted since."""
+        await self.begin(connection)
+        heard = await (await connection.execute(_ENTER, (self._seen,))).fetchall()
+        numbers = {device_id for _, device_id in heard}
+        if heard:
+            self._seen = heard[-1][0]
+            self._deleted |= numbers
+        return numbers
+
+
+_CLOSE = "SELECT close_deletion_fence()"
+_RECORD = "INSERT INTO deleted_devices (device_id, key) VALUES (%s, %s)"
+
+
+async def record(connection: Connection, device_id: int, key: str) -> None:
+    """Writes down that the device is deleted, as the last act of the caller's transaction.
+
+    It waits for the batches that are being written, as long as the caller's lock_timeout lets it.
+    """
+    await connection.execute(_CLOSE)
+    await connection.execute(_RECORD, (device_id, key))

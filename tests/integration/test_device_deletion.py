@@ -1,0 +1,234 @@
+"""A device is deleted: what still comes for it is refused at once, and its readings go in the background."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import aiomqtt
+import httpx
+import pytest
+
+from query_api.worker import removal
+from shared.database import connect
+from shared.settings import Settings
+from tests import ingestion, services
+from tests.conftest import Broker, Database
+from tests.ingestion import IngestorProcess
+from tests.waiting import eventually
+
+READING = {"x": 1, "y": 2, "z": 3}
+
+
+async def count(database: Database, query: str, *values: object) -> int:
+    row = await (await database.execute(query, values)).fetchone()  # type: ignore[arg-type]
+    assert row is not None
+    return int(row[0])
+
+
+async def readings_of(database: Database, device: int) -> int:
+    return await count(database, "SELECT count(*) FROM readings WHERE device_id = %s", device)
+
+
+async def fill(database: Database, device: int, readings: int, moments: int) -> None:
+    """So many readings, at so many different moments."""
+    await database.execute(
+        """
+        INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
+        SELECT %s, date_trunc('month', now()) + n %% %s * interval '1 second', now(), n %% 1000, n / 1000, 0
+        FROM generate_series(1, %s) AS n
+        """,
+        (device, moments, readings),
+    )
+
+
+async def test_a_deleted_device_is_gone_with_all_it_had(
+    api: httpx.AsyncClient, device: int, database: Database, api_settings: Settings
+) -> None:
+    await api.post("/stats", json=[{**READING, "device_id": device, "timestamp": n} for n in range(10)])
+    assert (await api.post(f"/stats/analysis/{device}/async")).status_code == 202
+    answer = await api.delete(f"/devices/{device}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    for path in (f"/devices/{device}", f"/stats/{device}", f"/stats/analysis/{device}"):
+        assert (await api.get(path)).status_code == 404, path
+    refused = await api.post("/stats", json={**READING, "device_id": device})
+    assert (refused.status_code, refused.json()["type"]) == (400, "/problems/unknown-device")
+    assert (await api.delete(f"/devices/{device}")).status_code == 404
+    assert await count(database, "SELECT count(*) FROM analysis_requests") == 0
+    async with services.worker(api_settings):
+        await eventually(lambda: readings_of(database, device), lambda left: left == 0)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**63, 10**30])
+async def test_what_is_no_device_cannot_be_deleted(api: httpx.AsyncClient, number: int) -> None:
+    assert (await api.delete(f"/devices/{number}")).status_code == 404
+    assert (await api.patch(f"/devices/{number}", json={"name": "n"})).status_code == 404
+
+
+async def test_a_key_can_be_registered_again_as_another_device(api: httpx.AsyncClient) -> None:
+    first = (await api.post("/devices", json={"name": "n", "key": "lathe"})).json()["id"]
+    await api.post("/stats", json={**READING, "device_id": first})
+    await api.delete(f"/devices/{first}")
+    again = (await api.post("/devices", json={"name": "n", "key": "lathe"})).json()
+    assert again["id"] != first
+    assert (again["readings"], again["latest_reading"]) == (0, None)
+    assert (await api.get(f"/stats/{again['id']}")).json() == []
+
+
+async def test_a_message_of_a_deleted_device_is_refused_at_once(
+    database: Database,
+    broker: Broker,
+    make_settings: Callable[..., Settings],
+    start_ingestor: Callable[..., IngestorProcess],
+) -> None:
+    """The ingestor knows the device from the message before, and hears of the deletion with the next one."""
+    settings = make_settings()
+    async with services.api(settings) as api, aiomqtt.Client(broker.host, broker.port) as client:
+        device = (await api.post("/devices", json={"name": "n"})).json()["id"]
+        await start_ingestor(settings).until_ready()
+        topic = f"devices/{device}/stats"
+        await client.publish(topic, json.dumps(READING), qos=1)
+        await eventually(lambda: readings_of(database, device), lambda stored: stored == 1)
+        await api.delete(f"/devices/{device}")
+        await client.publish(topic, json.dumps([READING, READING]), qos=1)
+        unknown = "SELECT count(*) FROM dead_letters WHERE reason = 'unknown_device' AND topic = %s"
+        await eventually(lambda: count(database, unknown, topic), lambda letters: letters > 0)
+        assert await readings_of(database, device) == 1
+        await api.post("/devices", json={"name": "n", "key": str(device)})
+        await client.publish(topic, json.dumps(READING), qos=1)
+        await eventually(lambda: count(database, "SELECT count(*) FROM readings"), lambda stored: stored == 2)
+        assert await readings_of(database, device) == 1
+
+
+class Stream:
+    """Messages of several devices, one after the other; it counts those that it has published."""
+
+    def __init__(self, client: aiomqtt.Client, devices: list[int]) -> None:
+        self._client = client
+        self._devices = devices
+        self.published = 0
+        self.ended = False
+
+    async def run(self, messages_each: int) -> None:
+        for number in range(messages_each):
+            for device in self._devices:
+                await self._client.publish(f"devices/{device}/stats", json.dumps({**READING, "x": number}), qos=1)
+                self.published += 1
+        self.ended = True
+
+    async def go_on(self, messages: int) -> None:
+        until = self.published + messages
+
+        async def far_enough() -> bool:
+            return self.ended or self.published >= until
+
+        await eventually(far_enough, bool)
+
+
+async def test_no_reading_stays_of_devices_that_are_deleted_in_the_middle_of_a_stream(
+    database: Database,
+    broker: Broker,
+    make_settings: Callable[..., Settings],
+    start_ingestor: Callable[..., IngestorProcess],
+) -> None:
+    """Twenty devices publish over MQTT and HTTP, and are deleted one after the other: what was taken in is stored and
+    then removed, or refused; every message is accounted for."""
+    settings = make_settings()
+    async with services.api(settings) as api, aiomqtt.Client(broker.host, broker.port) as client:
+        devices = [(await api.post("/devices", json={"name": "n"})).json()["id"] for _ in range(20)]
+        await start_ingestor(settings).until_ready()
+        stream = Stream(client, devices)
+
+        async def post(device: int) -> None:
+            while (await api.post("/stats", json={**READING, "device_id": device})).status_code == 201:
+                pass
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(stream.run(200))
+            for device in devices:
+                tasks.create_task(post(device))
+            for device in devices:
+                await stream.go_on(100)
+                assert (await api.delete(f"/devices/{device}")).status_code == 204
+
+        async def counted() -> tuple[float, float]:
+            metrics = await ingestion.metrics(settings.ingestor_metrics_port)
+            received = metrics["devicestat_ingest_readings_received_total"]
+            return received, metrics["devicestat_ingest_readings_in_flight"]
+
+        await eventually(counted, lambda found: found == (stream.published, 0))
+        letters = await count(database, "SELECT count(*) FROM dead_letters WHERE reason = 'unknown_device'")
+        assert 0 < letters < stream.published
+        await removal.remove_all(database)
+        assert await count(database, "SELECT count(*) FROM readings") == 0
+        assert await count(database, "SELECT count(*) FROM deleted_devices WHERE removed_at IS NOT NULL") == 20
+
+
+async def test_a_batch_under_way_is_waited_for_and_then_given_up_on(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    async with database.transaction():
+        await database.execute("SELECT pass_deletion_fence()")
+        answer = await api.delete(f"/devices/{device}")
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+        assert str(device) in answer.json()["detail"]
+        assert answer.headers["retry-after"]
+    assert (await api.delete(f"/devices/{device}")).status_code == 204
+
+
+@pytest.mark.parametrize(("readings", "moments"), [(1, 1), (100, 100), (101, 101), (250, 250), (250, 3), (250, 1)])
+async def test_readings_are_removed_some_at_a_time(
+    api: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, readings: int, moments: int
+) -> None:
+    monkeypatch.setattr(removal, "AT_ONCE", 100)
+    first, second = [(await api.post("/devices", json={"name": "n"})).json()["id"] for _ in range(2)]
+    await fill(database, first, readings, moments)
+    await fill(database, second, 5, 5)
+    assert await removal.remove_some(database) is None
+    await api.delete(f"/devices/{first}")
+    removed = 0
+    while (some := await removal.remove_some(database)) is not None:
+        assert some <= max(100 + readings // moments, 100)
+        removed += some
+    assert removed == readings
+    assert await readings_of(database, second) == 5
+
+
+async def test_two_workers_share_the_removal(api: httpx.AsyncClient, database: Database, database_url: str) -> None:
+    devices = [(await api.post("/devices", json={"name": "n"})).json()["id"] for _ in range(2)]
+    for device in devices:
+        await fill(database, device, 10, 10)
+        await api.delete(f"/devices/{device}")
+    async with await connect(database_url, "other worker") as other, other.transaction():
+        assert await removal.remove_some(other) == 10
+        assert await removal.remove_some(database) == 10  # does not wait for the other, and takes the other device
+        assert await removal.remove_some(database) is None
+    assert await count(database, "SELECT count(*) FROM readings") == 0
+
+
+async def test_the_deletion_reads_by_index(database: Database, device: int) -> None:
+    await fill(database, device, 50_000, 50_000)
+    await fill(database, device + 1, 50_000, 50_000)
+    await database.execute("ANALYZE readings")
+    parameters = {"device_id": device, "others": 99}
+    cursor = await database.execute("EXPLAIN (ANALYZE) " + removal._REMOVE, parameters)
+    scans = [row[0] for row in await cursor.fetchall() if "Scan" in row[0] and "never executed" not in row[0]]
+    assert scans
+    assert not any("Seq Scan" in scan for scan in scans), scans
+
+
+async def test_a_device_that_is_being_analysed_can_be_deleted(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    """Who ends an analysis and who deletes its device take their locks in one order: none is given up as a deadlock."""
+    from query_api.worker import queue
+    from shared.analysis import analyse
+
+    await api.post("/stats", json={**READING, "device_id": device})
+    found = await analyse(database, device, None, None)
+    for _ in range(20):
+        owner = (await api.post("/devices", json={"name": "n"})).json()["id"]
+        await api.post(f"/stats/analysis/{owner}/async")
+        held = await queue.claim(database)
+        assert held is not None
+        deleted, _ = await asyncio.gather(api.delete(f"/devices/{owner}"), queue.finish(database, held, found))
+        assert deleted.status_code == 204, deleted.text
