@@ -1,44 +1,35 @@
 """Readings that come over HTTP: checked, given their times, and stored all or none."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Annotated
 
 import msgspec
+import psycopg
 from psycopg.errors import CheckViolation
 
 from query_api import problems
 from query_api.devices import MAX_ID
 from query_api.problems import Fault, Refused, invalid
+from query_api.stored_reading import X, Y, Z
 from query_api.times import from_seconds, in_utc
 from shared.clock import Clock
-from shared.database import Connection
-from shared.models import AXIS_LIMIT, DAY, EPOCH, Microseconds, Reading, to_datetime, to_microseconds
-from shared.readings import Partitions, Stored, store_few
+from shared.database import Connection, Pool
+from shared.live import Interest, announce
+from shared.models import DAY, EPOCH, Microseconds, Reading, to_datetime, to_microseconds
+from shared.readings import Kept, Partitions, store_requests
 
 MAX_READINGS = 10_000
 """In one request."""
 MAX_AHEAD = DAY
 """A reading's time may be so much ahead of the clock, as over MQTT."""
+WRITERS = 2
+"""While one waits for its commit, what comes gathers for the other."""
 
 
-_AXIS_RULE = f"a number from -{AXIS_LIMIT:g} to {AXIS_LIMIT:g}"
 _TIME_RULE = 'RFC 3339 such as "2026-01-31T12:00:00Z" (without an offset it is UTC), or a number of seconds since 1970'
-
-
-def _axis(name: str) -> msgspec.Meta:
-    return msgspec.Meta(
-        ge=-AXIS_LIMIT,
-        le=AXIS_LIMIT,
-        description=f"The {name} axis: {_AXIS_RULE}.",
-        extra={"takes": _AXIS_RULE},
-        examples=[1.5],
-    )
-
-
-X = Annotated[float, _axis("x")]
-Y = Annotated[float, _axis("y")]
-Z = Annotated[float, _axis("z")]
 
 
 class NewReading(msgspec.Struct, frozen=True):
@@ -81,34 +72,101 @@ def receipt_clock() -> Clock:
     return Clock(step=4, offset=1)
 
 
-class Intake:
-    """Takes in submissions, and remembers between them the partitions that are there and the times given out."""
+class _HandedIn(msgspec.Struct, frozen=True):
+    """A request's readings, which wait to be stored."""
 
-    def __init__(self) -> None:
+    readings: Sequence[Reading]
+    kept: "asyncio.Future[Sequence[Kept] | None]"
+
+
+class Intake:
+    """Takes in the readings of all requests, and remembers the partitions that are there and the times given out.
+
+    What comes while others are being stored is stored together, by one statement: the more requests there are at
+    once, the less each of them costs.
+    """
+
+    def __init__(self, database: Pool, interest: Interest) -> None:
+        self._database = database
+        self._interest = interest
         self._partitions = Partitions()
         self._clock = receipt_clock()
+        self._handed_in = asyncio.Queue[_HandedIn]()
 
-    async def take(self, connection: Connection, given: Submission) -> tuple[list[int], list[Reading], Stored]:
-        """Stores the readings: their ids, the readings themselves, and how many were new.
+    async def run(self) -> None:
+        """Stores what is handed in, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(WRITERS):
+                tasks.create_task(self._write(), name=f"intake {number}")
+
+    async def take(self, given: Submission) -> tuple[list[Reading], Sequence[Kept]]:
+        """Stores the readings: as they are stored, and what became of each.
 
         Raises Refused, and stores nothing, where a time is wrong or a device is unknown.
         """
         readings = to_readings(given, self._receipt_times(len(given.readings)))
-        await _require_devices(connection, given)
-        await self._partitions.ensure(connection, readings)
-        try:
-            ids, stored = await store_few(connection, readings)
-        except CheckViolation:  # retention has dropped a month that we know
-            self._partitions.forget()
-            await self._partitions.ensure(connection, readings)
-            ids, stored = await store_few(connection, readings)
-        return ids, readings, stored
+        if all(0 < new.device_id <= MAX_ID for new in given.readings):
+            handed_in = _HandedIn(readings, asyncio.get_running_loop().create_future())
+            self._handed_in.put_nowait(handed_in)
+            kept = await handed_in.kept
+            if kept is not None:
+                return readings, kept
+        raise await self._unknown_devices(given)
 
     def _receipt_times(self, count: int) -> range:
         """So many moments, strictly increasing over all requests: equal readings without times stay apart."""
         first, step = self._clock.read(), self._clock.step
         self._clock.take(first, count)
         return range(first, first + count * step, step)
+
+    async def _write(self) -> None:
+        while True:
+            together = [await self._handed_in.get()]
+            size = len(together[0].readings)
+            while size < MAX_READINGS and not self._handed_in.empty():
+                together.append(self._handed_in.get_nowait())
+                size += len(together[-1].readings)
+            await self._store(together)
+
+    async def _store(self, together: Sequence[_HandedIn]) -> None:
+        """Stores them, and answers each; if the database refuses them together, it is asked for each alone."""
+        try:
+            async with self._database.connection() as connection:
+                outcomes = await self._store_in(connection, [one.readings for one in together])
+                await announce(connection, self._interest, [reading for one in together for reading in one.readings])
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            if len(together) == 1:
+                _answer(together, error)
+            else:
+                for one in together:
+                    await self._store([one])
+        except Exception as error:  # noqa: BLE001  # each of the requests is answered with it
+            _answer(together, error)
+        else:
+            for one, kept in zip(together, outcomes, strict=True):
+                if not one.kept.done():
+                    one.kept.set_result(kept)
+
+    async def _store_in(
+        self, connection: Connection, requests: Sequence[Sequence[Reading]]
+    ) -> list[Sequence[Kept] | None]:
+        await self._partitions.ensure(connection, chain.from_iterable(requests))
+        try:
+            return await store_requests(connection, requests)
+        except CheckViolation:  # retention has dropped a month that we know
+            self._partitions.forget()
+            await self._partitions.ensure(connection, chain.from_iterable(requests))
+            return await store_requests(connection, requests)
+
+    async def _unknown_devices(self, given: Submission) -> Refused:
+        async with self._database.connection() as connection:
+            return await _unknown_devices(connection, given)
+
+
+def _answer(together: Sequence[_HandedIn], error: Exception) -> None:
+    for one in together:
+        if not one.kept.done():
+            one.kept.set_exception(error)
 
 
 def to_readings(given: Submission, received: Sequence[Microseconds]) -> list[Reading]:
@@ -143,19 +201,14 @@ def _recorded_at(timestamp: datetime | float | None, now: Microseconds) -> Micro
 _KNOWN = "SELECT id FROM devices WHERE id = ANY(%s)"
 
 
-async def _require_devices(connection: Connection, given: Submission) -> None:
-    """Raises Refused where a reading names a device that is not there."""
-    asked = {new.device_id for new in given.readings}
-    storable = [number for number in asked if 0 < number <= MAX_ID]
-    known = {row[0] for row in await (await connection.execute(_KNOWN, (storable,))).fetchall()}
+async def _unknown_devices(connection: Connection, given: Submission) -> Refused:
+    """The refusal of readings of devices that are not there."""
+    asked = [new.device_id for new in given.readings if 0 < new.device_id <= MAX_ID]
+    known = {row[0] for row in await (await connection.execute(_KNOWN, (asked,))).fetchall()}
     faults = [
         Fault(given.field(position, "device_id"), f"there is no device {new.device_id}")
         for position, new in enumerate(given.readings)
         if new.device_id not in known
     ]
-    if faults:
-        raise Refused(
-            problems.UNKNOWN_DEVICE,
-            f"{faults[0].detail}: POST /devices registers one, GET /devices lists them",
-            faults,
-        )
+    said = faults[0].detail if faults else "a device was not there when the reading came, and is now"
+    return Refused(problems.UNKNOWN_DEVICE, f"{said}: POST /devices registers one, GET /devices lists them", faults)

@@ -2,9 +2,9 @@
 
 `store_new` takes batches of which nothing is there yet: one binary COPY. `store` takes any: COPY into a temporary
 table, then INSERT … ON CONFLICT DO NOTHING.
-`store_few` takes what comes over HTTP and returns each reading's id, the earlier one's if it was there.
+`store_requests` takes what comes over HTTP and returns each reading's id, the earlier one's if it was there.
 
-Both want a partition for each month first: `Partitions.ensure`.
+All want a partition for each month first: `Partitions.ensure`.
 """
 
 import struct
@@ -95,34 +95,46 @@ def pack(readings: Iterable[Reading]) -> bytes:
     return b"".join((_HEADER, *rows, _TRAILER))
 
 
-_INSERT_FEW = """
-    INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
-    SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::float8[], %s::float8[],
-                         %s::float8[]) AS given (device_id, recorded_at, received_at, x, y, z)
-    ORDER BY device_id, recorded_at, x, y, z
-    ON CONFLICT DO NOTHING
-"""
-_IDS = """
-    SELECT readings.id
-    FROM unnest(%s::bigint[], %s::timestamptz[], %s::float8[], %s::float8[], %s::float8[])
-         WITH ORDINALITY AS given (device_id, recorded_at, x, y, z, position)
-    JOIN readings USING (device_id, recorded_at, x, y, z)
-    ORDER BY position
+class Kept(msgspec.Struct, frozen=True):
+    """What became of one reading: its id, or that of the same one that was there already."""
+
+    id: int
+    is_new: bool
+
+
+_STORE_REQUESTS = """
+    SELECT ids, added FROM store_readings(%s::integer[], %s::bigint[], %s::timestamptz[], %s::timestamptz[],
+                                          %s::float8[], %s::float8[], %s::float8[])
 """
 
 
-async def store_few(connection: Connection, readings: Sequence[Reading]) -> tuple[list[int], Stored]:
-    """Stores all of the readings or, on an error, none; returns their ids in the order given."""
-    devices = [r.device_id for r in readings]
-    recorded = [to_datetime(r.recorded_at) for r in readings]
-    received = [to_datetime(r.received_at) for r in readings]
-    axes = [r.x for r in readings], [r.y for r in readings], [r.z for r in readings]
-    async with connection.transaction():
-        cursor = await connection.execute(_INSERT_FEW, (devices, recorded, received, *axes))
-        stored = cursor.rowcount
-        cursor = await connection.execute(_IDS, (devices, recorded, *axes))
-        ids = [row[0] for row in await cursor.fetchall()]
-    return ids, Stored(stored, len(readings) - stored)
+async def store_requests(connection: Connection, requests: Sequence[Sequence[Reading]]) -> list[Sequence[Kept] | None]:
+    """Stores what several requests bring: of each all readings, in its order, or none (None), where one names an
+    unknown device. On an error nothing of any is stored."""
+    readings = [reading for request in requests for reading in request]
+    columns = (
+        [number for number, request in enumerate(requests) for _ in request],
+        [r.device_id for r in readings],
+        [to_datetime(r.recorded_at) for r in readings],
+        [to_datetime(r.received_at) for r in readings],
+        [r.x for r in readings],
+        [r.y for r in readings],
+        [r.z for r in readings],
+    )
+    row = await (await connection.execute(_STORE_REQUESTS, columns, prepare=True)).fetchone()
+    assert row is not None, "the function gives one row"
+    ids, added = iter(row[0]), set(row[1])
+    return [_kept([next(ids) for _ in request], added) for request in requests]
+
+
+def _kept(ids: Sequence[int | None], added: set[int]) -> Sequence[Kept] | None:
+    kept = []
+    for number in ids:
+        if number is None:
+            return None
+        kept.append(Kept(number, number in added))
+        added.discard(number)  # the same reading again, in this request or the next, is not new
+    return kept
 
 
 _ENSURE_PARTITIONS = "SELECT ensure_readings_partition(moment) FROM unnest(%s::timestamptz[]) AS moment"

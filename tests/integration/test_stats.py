@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from query_api.stats import PAGES, _ReadingsAfter, page_parameters
+from query_api.readings import PAGES, _ReadingsAfter, page_parameters
 from query_api.times import Period
 from shared.models import Reading, to_microseconds
 from shared.readings import Partitions, prepare, store
