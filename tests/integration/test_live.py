@@ -1,0 +1,285 @@
+"""GET /stats/{device_id}/live: readings as they are stored, however they come."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from ingestor.replay import Replay
+from query_api import listeners, live_feeds, live_reader
+from shared import dead_letters, live
+from shared.models import SECOND, DeadLetter, Reason, to_microseconds
+from shared.readings import prepare
+from shared.settings import Settings
+from tests import command, services
+from tests.conftest import Broker, Database
+from tests.ingestion import running_ingestor
+from tests.ports import free_port
+from tests.publisher import Message, publish
+from tests.waiting import eventually
+
+WITHIN_S = 20.0
+Events = AsyncIterator[dict[str, Any]]
+
+
+async def events_of(answer: httpx.Response) -> Events:
+    event: dict[str, Any] = {}
+    async for line in answer.aiter_lines():
+        if line:
+            field, _, value = line.partition(": ")
+            event[field] = json.loads(value) if field == "data" else value
+        elif event:
+            yield event
+            event = {}
+
+
+@asynccontextmanager
+async def listening(api: httpx.AsyncClient, device: int, **headers: str) -> AsyncIterator[Events]:
+    """The events of a stream that has begun."""
+    async with api.stream("GET", f"/stats/{device}/live", headers=headers) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        events = events_of(answer)
+        assert await next_of(events) == {"retry": "2000"}
+        yield events
+
+
+async def connections(database: Database) -> int:
+    """How many the listeners of all APIs have to the database."""
+    cursor = await database.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s",
+        ("devicestat api live",),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def next_of(events: Events) -> dict[str, Any]:
+    async with asyncio.timeout(WITHIN_S):
+        return await anext(events)
+
+
+async def readings_of(events: Events, count: int) -> list[float]:
+    """The x of so many readings; any other event on the way is a failure."""
+    found = [await next_of(events) for _ in range(count)]
+    assert {event["event"] for event in found} == {"reading"}, found
+    return [event["data"]["x"] for event in found]
+
+
+async def store(api: httpx.AsyncClient, device: int, *xs: float, at: str | None = None) -> list[dict[str, Any]]:
+    given = [{"device_id": device, "x": x, "y": 0, "z": 0, "timestamp": at} for x in xs]
+    answer = await api.post("/stats", json=given)
+    assert answer.status_code in (200, 201), answer.text
+    stored: list[dict[str, Any]] = answer.json()
+    return stored
+
+
+@pytest.fixture
+def knows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who begins to hear what is wanted takes it that it has heard all of it, and announces nothing else."""
+    monkeypatch.setattr(live, "REPEAT_S", -1.0)
+
+
+@pytest.fixture
+async def second(api_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A second API on the database."""
+    async with services.api(msgspec.structs.replace(api_settings, http_port=free_port())) as client:
+        yield client
+
+
+@pytest.mark.usefixtures("knows_at_once")
+async def test_what_is_published_appears_on_every_listener_of_every_api(
+    make_settings: Callable[..., Settings], broker: Broker, api: httpx.AsyncClient, second: httpx.AsyncClient
+) -> None:
+    device = (await api.post("/devices", json={"name": "d", "key": "live"})).json()["id"]
+    other = (await api.post("/devices", json={"name": "o", "key": "other"})).json()["id"]
+    async with running_ingestor(make_settings()), AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(listening(of, device)) for of in (api, api, second)]
+        silent = await stack.enter_async_context(listening(api, other))
+        again = Message(b'{"x":1,"y":2,"z":3,"timestamp":"2026-01-31T12:00:00Z"}', "devices/live/stats")
+        await publish(broker.host, broker.port, again)
+        for events in streams:
+            event = await next_of(events)
+            assert event["data"] == {
+                "id": int(event["id"]), "device_id": device, "x": 1, "y": 2, "z": 3,
+                "timestamp": "2026-01-31T12:00:00Z",
+            }  # fmt: skip
+        array = b'[{"x":2,"y":0,"z":0},{"x":3,"y":0,"z":0},{"x":5000,"y":0,"z":0}]'
+        await publish(broker.host, broker.port, again, Message(array, "devices/live/stats"))
+        for events in streams:
+            assert await readings_of(events, 2) == [2, 3]
+        await publish(broker.host, broker.port, Message(b'{"x":9,"y":0,"z":0}', "devices/other/stats"))
+        assert await readings_of(silent, 1) == [9]
+
+
+@pytest.mark.usefixtures("knows_at_once")
+async def test_what_is_posted_appears_once_on_every_api(
+    api: httpx.AsyncClient, second: httpx.AsyncClient, device: int
+) -> None:
+    async with listening(api, device) as here, listening(second, device) as there:
+        at = "2026-01-31T12:00:00Z"
+        await store(api, device, 1, 2, at=at)
+        await store(second, device, 1, at=at)
+        (stored,) = await store(second, device, 3, at="2020-01-31T12:00:00+02:00")
+        for events in (here, there):
+            assert await readings_of(events, 2) == [1, 2]
+            assert (await next_of(events))["data"] == stored
+
+
+async def test_all_listeners_share_one_connection(api: httpx.AsyncClient, database: Database) -> None:
+    devices = [(await api.post("/devices", json={"name": "d"})).json()["id"] for _ in range(4)]
+    assert await connections(database) == 0
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(listening(api, devices[n % 4])) for n in range(20)]
+        for device in devices:
+            await store(api, device, 7)
+        for events in streams:
+            assert await readings_of(events, 1) == [7]
+        assert await connections(database) == 1
+
+
+async def test_what_is_replayed_appears(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    letter = DeadLetter(
+        received_at=SECOND, topic=f"devices/{device}/stats", content_type=None, payload=b'{"x":4,"y":0,"z":0}',
+        reason=Reason.UNKNOWN_DEVICE, detail="",
+    )  # fmt: skip
+    await dead_letters.add(database, [letter])
+    await prepare(database)
+    async with listening(api, device) as events:
+        became = await Replay(Settings(), database).replay(1)
+        assert became is not None
+        assert became.stored == 1
+        event = await next_of(events)
+        assert (event["data"]["x"], event["data"]["timestamp"]) == (4, "1970-01-01T00:00:01Z")
+
+
+async def test_the_readings_of_a_span_are_found_by_index(database: Database) -> None:
+    await database.execute("SELECT ensure_readings_partition('2026-01-01')")
+    await database.execute(
+        "INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)"
+        " SELECT n % 50, at, at, n, 0, 0 FROM generate_series(0, 999) n,"
+        " LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '10 s' AS at) t, generate_series(1, 20) copies"
+        " ON CONFLICT DO NOTHING"
+    )
+    await database.execute("ANALYZE readings")
+    noon = to_microseconds(datetime(2026, 1, 1, 1, tzinfo=UTC))
+    span = live.Span(7, noon, noon + SECOND, noon, noon + SECOND)
+    for devices in ([7], [7, 8, 9]):
+        cursor = await database.execute("EXPLAIN " + live_reader.READ, live_reader.read_parameters(span, devices))
+        plan = "\n".join(row[0] for row in await cursor.fetchall())
+        assert "Index Scan" in plan, plan
+        assert "device_id" in plan, plan
+        assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.usefixtures("knows_at_once")
+async def test_for_who_has_left_there_is_no_connection_and_no_word(
+    api: httpx.AsyncClient, device: int, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_feeds, "REPEAT_S", 0.05)
+    monkeypatch.setattr(live, "EXPIRES_S", 0.1)
+    await database.execute(f"LISTEN {live.STORED_CHANNEL}")
+    async with listening(api, device) as events:
+        await store(api, device, 1)
+        assert await readings_of(events, 1) == [1]
+    await eventually(lambda: connections(database), lambda count: count == 0)
+    await asyncio.sleep(live.EXPIRES_S)
+    await store(api, device, 2)
+    said = [live.parse_span(heard.payload) async for heard in database.notifies(timeout=0.1)]
+    assert len(said) == 1
+    assert said[0] is not None
+    assert said[0].device_id == device
+
+
+async def test_the_places_are_limited(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_feeds.Live.__init__, "__kwdefaults__", {"at_once": 2})
+    async with services.api(api_settings) as api:
+        device = (await api.post("/devices", json={"name": "d"})).json()["id"]
+        async with listening(api, device):
+            async with listening(api, device):
+                refused = await api.get(f"/stats/{device}/live")
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+                assert refused.json()["type"] == "/problems/unavailable"
+            await eventually(lambda: is_taken(api, device), bool)
+
+
+async def is_taken(api: httpx.AsyncClient, device: int) -> bool:
+    async with api.stream("GET", f"/stats/{device}/live") as answer:
+        return answer.status_code == 200
+
+
+async def test_an_outage_is_a_gap(api: httpx.AsyncClient, device: int, postgres_server: str, database_url: str) -> None:
+    async with listening(api, device) as events:
+        (before,) = await store(api, device, 1)
+        assert await readings_of(events, 1) == [1]
+        async with services.database_away(postgres_server, database_url):
+            pass
+        gap = await next_of(events)
+        assert (gap["event"], gap["data"]["detail"]) == ("gap", "the database was away")
+        assert gap["data"]["since"] < before["timestamp"]
+        await eventually(lambda: services.is_ready(api.base_url.port or 0), bool)
+        await store(api, device, 2)
+        assert await readings_of(events, 1) == [2]
+
+
+async def test_who_reads_too_slowly_is_told_how_much_was_dropped(
+    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "MAX_EVENTS", 3)
+    async with listening(api, device) as events:
+        stored = await store(api, device, 1, 2, 3, 4, 5)
+        assert await readings_of(events, 3) == [1, 2, 3]
+        dropped = await next_of(events)
+        assert (dropped["event"], dropped["data"]) == ("dropped", {"count": 2, "since": stored[3]["timestamp"]})
+        await store(api, device, 6)
+        assert await readings_of(events, 1) == [6]
+
+
+async def test_a_browser_that_comes_back_hears_of_the_gap(api: httpx.AsyncClient, device: int) -> None:
+    async with listening(api, device, **{"Last-Event-ID": "17"}) as events:
+        assert (await next_of(events))["data"] == {"detail": "the stream was interrupted"}
+
+
+async def test_silence_is_filled(api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "HEARTBEAT_S", 0.05)
+    async with api.stream("GET", f"/stats/{device}/live") as answer:
+        lines = answer.aiter_lines()
+        async with asyncio.timeout(WITHIN_S):
+            assert [await anext(lines) for _ in range(6)] == ["retry: 2000", "", ": still here", "", ": still here", ""]
+
+
+async def test_the_headers_and_what_is_refused(api: httpx.AsyncClient, device: int) -> None:
+    head = await api.head(f"/stats/{device}/live")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert (head.headers["cache-control"], head.headers["x-accel-buffering"]) == ("no-store", "no")
+    for unknown in (device + 1, 0, -1, 2**70):
+        assert (await api.get(f"/stats/{unknown}/live")).status_code == 404
+    assert (await api.get("/stats/north/live")).status_code == 422
+
+
+async def test_a_served_stream_ends_with_the_service(api_settings: Settings, database: Database) -> None:
+    row = await (await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd') RETURNING id")).fetchone()
+    assert row is not None
+    settings = {"database_url": api_settings.database, "http_port": api_settings.http_port}
+    process = await asyncio.create_subprocess_exec(*command.argv("serve"), env=command.environment(**settings))
+    try:
+        await eventually(lambda: services.is_ready(api_settings.http_port), bool)
+        async with services.client_of(api_settings.http_port) as api, listening(api, row[0]) as events:
+            began = time.monotonic()
+            process.terminate()
+            with pytest.raises(StopAsyncIteration):
+                await next_of(events)
+        assert await process.wait() == 0
+        assert time.monotonic() - began < 5
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
