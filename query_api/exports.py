@@ -3,47 +3,65 @@
 A stream lasts as long as its slowest reader, so each has a connection of its own, which is closed at its end:
 that stops a COPY at once wherever it is, where a pool would have to read the rest of it first. There are only
 so many at once; the next one is told to come back (503).
+
+CSV and NDJSON are sent as the database makes them; `tables.py` makes Arrow and Parquet of binary rows.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Literal
+from typing import Literal, LiteralString
 
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
-from psycopg import AsyncCopy
 
 from query_api import problems
+from query_api.copying import next_block
+from query_api.formats import ARROW, CSV, NDJSON, PARQUET, TABLES
 from query_api.problems import AnyRequest, Refused
+from query_api.tables import TableEncoder
 from query_api.times import Period
 from shared.database import connect
 
-CSV = "text/csv"
-NDJSON = "application/x-ndjson"
+Order = Literal["asc", "desc"]
+_Encode = Callable[[bytes, bool], Awaitable[bytes]]
+"""Makes a block, and whether more follow, into what is sent."""
 _STATE = "export"
-BLOCK_BYTES = 64 * 1024
-"""COPY brings a row at a time; they are sent on in blocks of this size."""
 
-_ROWS = """
-    SELECT id, device_id, x, y, z,
-           replace(to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')
-               AS timestamp
+_SELECT = """
+    SELECT id, device_id, x, y, z, {timestamp}
     FROM readings
     WHERE device_id = %(device_id)s
       AND recorded_at >= coalesce(%(start)s::timestamptz, '-infinity')
       AND recorded_at <= coalesce(%(end)s::timestamptz, 'infinity')
+    ORDER BY {order}
 """
-_ASCENDING = _ROWS + "ORDER BY recorded_at, x, y, z"
-_DESCENDING = _ROWS + "ORDER BY recorded_at DESC, x DESC, y DESC, z DESC"
+_RFC_3339 = """
+    replace(to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z') AS timestamp
+"""
+_ORDERS: dict[Order, LiteralString] = {
+    "asc": "recorded_at, x, y, z",
+    "desc": "recorded_at DESC, x DESC, y DESC, z DESC",
+}
+_TEXT, _BINARY = (
+    {order: _SELECT.format(timestamp=timestamp, order=columns) for order, columns in _ORDERS.items()}
+    for timestamp in (_RFC_3339, "recorded_at")
+)
 # In COPY's text format a backslash would be doubled; the JSON of numbers and times holds none.
 # S608: they are composed of the constants above, without a value from outside.
-_COPY = {
-    (CSV, "asc"): f"COPY ({_ASCENDING}) TO STDOUT (FORMAT csv, HEADER)",
-    (CSV, "desc"): f"COPY ({_DESCENDING}) TO STDOUT (FORMAT csv, HEADER)",
-    (NDJSON, "asc"): f"COPY (SELECT row_to_json(row) FROM ({_ASCENDING}) AS row) TO STDOUT",  # noqa: S608
-    (NDJSON, "desc"): f"COPY (SELECT row_to_json(row) FROM ({_DESCENDING}) AS row) TO STDOUT",  # noqa: S608
+COPIES: dict[tuple[str, Order], LiteralString] = {
+    (media_type, order): copy
+    for order in _ORDERS
+    for media_type, copy in {
+        CSV: f"COPY ({_TEXT[order]}) TO STDOUT (FORMAT csv, HEADER)",
+        NDJSON: f"COPY (SELECT row_to_json(row) FROM ({_TEXT[order]}) AS row) TO STDOUT",  # noqa: S608
+        ARROW: f"COPY ({_BINARY[order]}) TO STDOUT (FORMAT binary)",
+        PARQUET: f"COPY ({_BINARY[order]}) TO STDOUT (FORMAT binary)",
+    }.items()
 }
+# A sort would read a device's whole history before the first row is sent. The index has the rows in order, and as
+# they came in the order of time, it meets the table's pages one after the other, too: the planner does not know that.
+SETTING: LiteralString = "SET enable_sort = off"
 
 
 class Exports:
@@ -62,22 +80,26 @@ class Exports:
         device_id: int,
         period: Period,
         media_type: str,
-        order: Literal["asc", "desc"],
+        order: Order,
     ) -> AsyncGenerator[bytes]:
         """The stream, once its first block is there: what fails before that is still answered as a problem.
 
         The route has `close_export` as its after_response. Raises Refused where all places are taken.
         """
         parameters: dict[str, object] = {"device_id": device_id, "start": period.start, "end": period.end}
-        blocks = self._blocks(_COPY[media_type, order], parameters)
+        encode = TableEncoder(media_type).encode if media_type in TABLES else _as_it_is
+        blocks = self._blocks(COPIES[media_type, order], parameters, encode)
         first = await anext(blocks)
         stream = request.scope["state"][_STATE] = _chain(first, blocks)
         return stream
 
-    async def _blocks(self, copy_statement: str, parameters: dict[str, object]) -> AsyncGenerator[bytes]:
+    async def _blocks(
+        self, copy_statement: LiteralString, parameters: dict[str, object], encode: _Encode
+    ) -> AsyncGenerator[bytes]:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._place())
             connection = await stack.enter_async_context(await connect(self._url, "api export"))
+            await connection.execute(SETTING)
             cursor = await stack.enter_async_context(connection.cursor())
             copy = await stack.enter_async_context(cursor.copy(copy_statement, parameters))
             stack.push_async_callback(connection.close)  # before the COPY's own end, which would read the rest
@@ -87,8 +109,10 @@ class Exports:
                 # also in the middle of psycopg's own answer to the first time. So it is between blocks only.
                 await checkpoint_if_cancelled()
                 with CancelScope(shield=True):
-                    block, more = await _next_block(copy)
-                yield block
+                    block, more = await next_block(copy)
+                    encoded = await encode(block, more)
+                if encoded or not more:
+                    yield encoded
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -108,15 +132,8 @@ class Exports:
             self._places.release()
 
 
-async def _next_block(copy: AsyncCopy) -> tuple[bytes, bool]:
-    """The rows up to a block's size, and whether more may follow."""
-    block = bytearray()
-    while len(block) < BLOCK_BYTES:
-        row = await copy.read()
-        if not row:
-            return bytes(block), False
-        block += row
-    return bytes(block), True
+async def _as_it_is(block: bytes, _: bool) -> bytes:
+    return block
 
 
 async def _chain(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from query_api import paging
 from query_api.problems import BAD_CURSOR, Refused
-from query_api.stats import _ReadingsAfter
+from query_api.readings import _ReadingsAfter
 
 URL_SAFE = set(string.ascii_letters + string.digits + "-_")
 axis = st.floats(-1000, 1000)

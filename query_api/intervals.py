@@ -1,0 +1,112 @@
+"""Intervals of the calendar and the clock, and where they begin in a timezone.
+
+Years, months, weeks and days are the calendar's: they begin at midnight in the timezone, so that a day has 23 or 25
+hours where the clock is changed. Several of them are counted from the year 2000, weeks and days from Monday, 3 January
+2000: P3M are the quarters, P1W begins on Monday.
+
+Hours, minutes and seconds are time that passes: they are counted from the midnight that begins each day, and the last
+one of a day is cut at the next midnight. So an hour is an hour, also where the clock is changed: the hour that the
+clock shows twice is two of them, and the one that it leaves out is none.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+_COUNTS = {"Y": "[1-9][0-9]?", "M": "[1-9][0-9]{0,2}", "W": "[1-9][0-9]{0,2}", "D": "[1-9][0-9]{0,2}"}
+_TIME_COUNTS = {"H": "[1-9]|1[0-9]|2[0-4]", "M": "[1-9][0-9]{0,2}", "S": "[1-9][0-9]{0,3}"}
+
+
+def _any_of(counts: dict[str, str]) -> str:
+    return "|".join(f"({count}){unit}" for unit, count in counts.items())
+
+
+PATTERN = f"^P({_any_of(_COUNTS)}|T({_any_of(_TIME_COUNTS)}))$"
+RULE = "one unit of ISO 8601: P1Y to P99Y, P1M to P999M, P1W to P999W, P1D to P999D, PT1H to PT24H, PT1M to PT999M or "
+RULE += "PT1S to PT9999S"
+_parts = re.compile(r"P(T?)([0-9]+)([YMWDHS])", re.ASCII).fullmatch
+_is_interval = re.compile(PATTERN.removesuffix("$") + r"\Z", re.ASCII).match
+
+_MONTHS = {"Y": 12, "M": 1}
+_DAYS = {"W": 7, "D": 1}
+_SECONDS = {"H": 3600, "M": 60, "S": 1}
+_MONDAY = datetime(2000, 1, 3)  # noqa: DTZ001 (a wall clock's, wherever it hangs)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """So many months, or so many days; or days that are cut into steps of time."""
+
+    months: int = 0
+    days: int = 0
+    step: timedelta | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Interval":
+        """From ISO 8601. Raises ValueError for what PATTERN does not match."""
+        parts = _parts(text) if _is_interval(text) else None
+        if parts is None:
+            raise ValueError(f"expected {RULE}")
+        is_time, count, unit = parts[1] == "T", int(parts[2]), parts[3]
+        if is_time:
+            return cls(days=1, step=timedelta(seconds=count * _SECONDS[unit]))
+        return cls(months=count * _MONTHS[unit]) if unit in _MONTHS else cls(days=count * _DAYS[unit])
+
+    def number(self, wall: datetime) -> int:
+        """Which one of the calendar's intervals the wall clock is in."""
+        if self.months:
+            return ((wall.year - 2000) * 12 + wall.month - 1) // self.months
+        return (wall - _MONDAY) // timedelta(days=self.days)
+
+    def midnight(self, number: int) -> datetime:
+        """What the wall clock shows where this interval of the calendar begins.
+
+        Raises ValueError or OverflowError outside of the years 1 to 9999.
+        """
+        if self.months:
+            years, months = divmod(number * self.months, 12)
+            return datetime(2000 + years, 1 + months, 1)  # noqa: DTZ001 (a wall clock's)
+        return _MONDAY + timedelta(days=number * self.days)
+
+
+def edges(interval: Interval, zone: ZoneInfo, first: datetime, last: datetime, at_most: int) -> list[datetime]:
+    """Where the calendar's intervals begin and end, in UTC and rising, from the one that holds `first`.
+
+    They reach beyond `last`, or are so many intervals.
+    """
+    found: list[datetime] = []
+    for edge in _from(interval, zone, first):
+        if not found or edge > found[-1]:  # a day that a timezone left out is none
+            found.append(edge)
+        if edge > last or edge == _LAST or len(found) > at_most:
+            break
+    return found
+
+
+def _from(interval: Interval, zone: ZoneInfo, moment: datetime) -> Iterator[datetime]:
+    number = interval.number(moment.astimezone(zone).replace(tzinfo=None))
+    while _begins(interval, zone, number) > moment:  # it is midnight, and the clock was put forward past it
+        number -= 1
+    while _begins(interval, zone, number + 1) <= moment:  # the clock was put back over midnight
+        number += 1
+    while True:
+        yield _begins(interval, zone, number)
+        number += 1
+
+
+def _begins(interval: Interval, zone: ZoneInfo, number: int) -> datetime:
+    """The first moment when the clock shows this midnight, or would show it."""
+    try:
+        return interval.midnight(number).replace(tzinfo=zone).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return _FIRST if number < 0 else _LAST
+
+
+def in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
+    """The moment with the timezone's offset; in UTC where that is no whole number of minutes, as RFC 3339 wants it."""
+    local = moment.astimezone(zone)
+    offset = local.utcoffset()
+    return moment if offset is None or offset % timedelta(minutes=1) else local

@@ -1,0 +1,93 @@
+"""A connection that keeps the plan of each query on readings that runs on it, as it was executed."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from psycopg import AsyncClientCursor, AsyncCopy, AsyncCursor
+
+from shared.database import Connection
+
+COPIED = re.compile(r"^\s*COPY \((.*)\) TO STDOUT", re.DOTALL)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What EXPLAIN (ANALYZE, BUFFERS) has said of a query."""
+
+    top: dict[str, Any]
+
+    @property
+    def buffers(self) -> int:
+        """The pages that the query has looked at."""
+        return int(self.top["Shared Hit Blocks"] + self.top["Shared Read Blocks"])
+
+    @property
+    def kinds(self) -> set[str]:
+        """The nodes that were executed."""
+        return {node["Node Type"] for node in _below(self.top) if node["Actual Loops"]}
+
+    @property
+    def scans(self) -> list[dict[str, Any]]:
+        """The scans of tables that were executed."""
+        return [node for node in _below(self.top) if "Relation Name" in node and node["Actual Loops"]]
+
+    @property
+    def indexes(self) -> set[str]:
+        """The indexes that were used."""
+        return {node["Index Name"] for node in _below(self.top) if "Index Name" in node and node["Actual Loops"]}
+
+    @property
+    def rows_read(self) -> float:
+        """The rows that the scans have found, whether they passed the filters or not."""
+        return sum(
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in self.scans
+        )
+
+
+def _below(node: dict[str, Any]) -> list[dict[str, Any]]:
+    return [node, *(found for below in node.get("Plans", []) for found in _below(below))]
+
+
+class Explained:
+    """The plans of one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.plans: list[Plan] = []
+        explained = self
+
+        class Cursor(AsyncCursor[Any]):
+            async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+                if "FROM readings" in _text(query):
+                    await explained.explain(_text(query), params, AsyncCursor)
+                return await super().execute(query, params, **options)
+
+            @asynccontextmanager
+            async def copy(self, statement: Any, params: Any = None, **options: Any) -> AsyncIterator[AsyncCopy]:
+                found = COPIED.match(statement)
+                assert found is not None
+                await explained.explain(found[1], params, AsyncClientCursor)
+                async with super().copy(statement, params, **options) as copy:
+                    yield copy
+
+        connection.cursor_factory = Cursor
+
+    async def explain(self, query: str, parameters: Any, kind: type[AsyncCursor[Any]]) -> Plan:
+        """Runs the query, and keeps its plan. `kind`: the cursor, which says where parameters are put in."""
+        async with kind(self.connection) as cursor:
+            await AsyncCursor.execute(cursor, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}".encode(), parameters)
+            row = await cursor.fetchone()
+        assert row is not None
+        self.plans.append(Plan(row[0][0]["Plan"]))
+        return self.plans[-1]
+
+    def taken(self) -> list[Plan]:
+        """The plans since the last call."""
+        plans, self.plans = self.plans, []
+        return plans
+
+
+def _text(query: Any) -> str:
+    return query.decode() if isinstance(query, bytes) else str(query)

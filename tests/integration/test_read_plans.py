@@ -1,0 +1,142 @@
+"""On a million readings of a hundred devices, each read takes them from the unique index, and only those it shows."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from psycopg import AsyncClientCursor
+
+from query_api import buckets, readings, series
+from query_api.exports import COPIES, SETTING
+from query_api.intervals import Interval
+from query_api.readings import _ReadingsAfter
+from query_api.times import Period
+from shared.analysis import analyse
+from shared.database import Connection
+from shared.models import to_microseconds
+from tests.explained import COPIED, Explained, Plan
+
+DEVICES = 100
+EACH = 10_000
+FIRST = datetime(2025, 1, 1, tzinfo=UTC)
+STEP = timedelta(minutes=50)  # nearly a year: twelve partitions
+LAST = FIRST + (EACH - 1) * STEP
+ALWAYS = Period(None, None)
+DEVICE = 42
+UNIQUE_INDEX = "_device_id_recorded_at_x_y_z_key"
+
+REGISTER = "INSERT INTO devices (id, key, name) SELECT n, n, n FROM generate_series(1, %s) AS n"
+MONTHS = "SELECT ensure_readings_partition(%s + make_interval(months => n)) FROM generate_series(0, 11) AS n"
+FILL = """
+    INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
+    SELECT device, %(first)s + n * %(step)s, now(), sin(n) * 900, n %% 7, device
+    FROM generate_series(0, %(each)s - 1) AS n, LATERAL generate_series(1 + 0 * n, %(devices)s) AS device
+"""
+
+
+async def fill(database: Connection) -> None:
+    # What is not flushed yet a vacuum does not mark as visible to all, and an index alone would not do.
+    await database.execute("SET synchronous_commit = on")
+    await database.execute(REGISTER, (DEVICES,))
+    await database.execute(MONTHS, (FIRST,))
+    await database.execute(FILL, {"first": FIRST, "step": STEP, "each": EACH, "devices": DEVICES})
+    await database.execute("VACUUM (ANALYZE) readings")
+
+
+async def test_each_read_takes_from_the_index_what_it_shows(database: Connection) -> None:
+    """One test, for the table takes longer to fill than all of the reads."""
+    await fill(database)
+    explained = Explained(database)
+    for read in (
+        pages_of_readings, the_latest_reading, the_bounds, a_series, pages_of_buckets, streams, an_analysis
+    ):  # fmt: skip
+        await read(explained)
+
+
+def from_the_index(plan: Plan, *kinds: str) -> None:
+    """The plan takes its readings from the unique index, by these kinds of scans, and never sorts all of them."""
+    assert plan.scans
+    assert {scan["Node Type"] for scan in plan.scans} <= set(kinds)
+    assert all(index.endswith(UNIQUE_INDEX) for index in plan.indexes)
+    assert "Sort" not in plan.kinds
+
+
+async def pages_of_readings(explained: Explained) -> None:
+    """A page at the end costs what one at the start does."""
+    for order in ("asc", "desc"):
+        await readings.select(explained.connection, DEVICE, ALWAYS, order, None, 51)  # finds out about the tables
+        explained.taken()
+        costs = []
+        for days in (None, 40, 100, 200, 320):
+            at = None if days is None else to_microseconds(FIRST + days * timedelta(days=1))
+            after = None if at is None else _ReadingsAfter(DEVICE, order, at, 1.0, 2.0, 3.0)
+            for period in (ALWAYS, Period(FIRST + timedelta(days=1), LAST - timedelta(days=1))):
+                found = await readings.select(explained.connection, DEVICE, period, order, after, 51)
+                (plan,) = explained.taken()
+                from_the_index(plan, "Index Scan")
+                assert plan.rows_read == len(found) == 51
+                costs.append(plan.buffers)
+        assert max(costs) <= 1.5 * min(costs), (order, costs)
+
+
+async def the_latest_reading(explained: Explained) -> None:
+    (latest,) = await readings.select(explained.connection, DEVICE, ALWAYS, "desc", None, 1)
+    assert latest.timestamp == LAST
+    (plan,) = explained.taken()
+    from_the_index(plan, "Index Scan")
+    assert (plan.rows_read, plan.buffers < 20) == (1, True)
+
+
+async def the_bounds(explained: Explained) -> None:
+    assert await readings.bounds(explained.connection, DEVICE, ALWAYS) == (FIRST, LAST)
+    (plan,) = explained.taken()
+    from_the_index(plan, "Index Only Scan")
+    assert (plan.rows_read, plan.buffers < 20) == (2, True)
+
+
+async def a_series(explained: Explained) -> None:
+    within = FIRST + timedelta(days=10), FIRST + timedelta(days=60)
+    found = await series.downsample(explained.connection, DEVICE, ALWAYS, within, 100)
+    (plan,) = explained.taken()
+    from_the_index(plan, "Index Only Scan")
+    assert plan.rows_read == found.count == 50 * 24 * 60 // 50 + 1
+
+
+async def pages_of_buckets(explained: Explained) -> None:
+    """Each reads its own readings, and looks once for each bucket; those of other pages cost nothing."""
+    costs = []
+    for days in (0, 0, 30, 150, 300):
+        start = FIRST + timedelta(days=days)
+        found = await buckets.select(
+            explained.connection, DEVICE, ALWAYS, start, Interval.parse("PT6H"), ZoneInfo("Europe/Berlin"), 20
+        )
+        _, plan = explained.taken()
+        assert {scan["Node Type"] for scan in plan.scans if scan["Relation Name"].startswith("readings")} == {
+            "Index Only Scan"
+        }
+        counted = sum(bucket.x.count for bucket in found)
+        assert (len(found), plan.rows_read <= counted + 20 + 1) == (20, True)
+        costs.append(plan.buffers)
+    assert max(costs[1:]) <= 1.5 * min(costs[1:]), costs  # the first found out about the tables
+
+
+async def streams(explained: Explained) -> None:
+    """Rows come in the order of the index, so that the first one does not wait for the last."""
+    await explained.connection.execute(SETTING)
+    week = Period(FIRST + timedelta(days=200), FIRST + timedelta(days=207))
+    for (media_type, order), statement in COPIES.items():
+        for period, count in ((week, 7 * 24 * 60 // 50 + 1), (ALWAYS, EACH)):
+            query = COPIED.match(statement)
+            assert query is not None
+            parameters = {"device_id": DEVICE, "start": period.start, "end": period.end}
+            plan = await explained.explain(query[1], parameters, AsyncClientCursor)
+            from_the_index(plan, "Index Scan")
+            assert plan.rows_read == count, (media_type, order)
+
+
+async def an_analysis(explained: Explained) -> None:
+    """Here a sort there is, of the values, for their median."""
+    found = await analyse(explained.connection, DEVICE, FIRST, FIRST + 999 * STEP)
+    plan = explained.taken()[-1]
+    assert {scan["Node Type"] for scan in plan.scans} == {"Index Only Scan"}
+    assert sum(scan["Actual Rows"] for scan in plan.scans if scan["Relation Name"] != "devices") == 1000
+    assert found.x.count == 1000

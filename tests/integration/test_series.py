@@ -1,0 +1,141 @@
+"""A device's readings for a plot."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from tests.waiting import eventually
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+FILL = """
+    INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
+    SELECT %(device)s, %(first)s + n * interval '1 second', now(), sin(n / 1000.0) * 100, n %% 1000, 7
+    FROM generate_series(0, %(count)s - 1) AS n
+"""
+
+
+async def store(database: psycopg.AsyncConnection[Any], device: int, count: int) -> None:
+    await database.execute(
+        "SELECT ensure_readings_partition(%s + n * interval '25 days') FROM generate_series(0, 1) n", (NOON,)
+    )
+    await database.execute(FILL, {"device": device, "first": NOON, "count": count})
+    await database.execute(
+        "INSERT INTO readings (device_id, recorded_at, received_at, x, y, z) VALUES (%s, %s, now(), -999, 0, 7)",
+        (device, NOON + timedelta(seconds=4711.5)),
+    )
+
+
+async def test_few_points_stand_for_all_readings(
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
+) -> None:
+    await store(database, device, 150_000)  # more than two batches
+    whole = (await api.get(f"/stats/analysis/{device}")).json()
+    for points in (4, 5, 100, 1000):
+        series = (await api.get(f"/stats/{device}/series?points={points}")).json()
+        assert series["count"] == 150_001
+        for axis in "xyz":
+            times, values = series[axis]["timestamp"], series[axis]["value"]
+            assert len(times) == len(values) <= points
+            assert (min(values), max(values)) == (whole[axis]["min"], whole[axis]["max"])
+            assert (times[0], times[-1]) == ("2026-01-31T12:00:00Z", "2026-02-02T05:39:59Z")
+            assert times == sorted(set(times), key=datetime.fromisoformat)
+    assert ("2026-01-31T13:18:31.500000Z", -999) in zip(series["x"]["timestamp"], series["x"]["value"], strict=True)
+    assert len(series["y"]["value"]) >= 998
+    assert len(series["z"]["value"]) >= 500
+
+
+async def test_no_more_readings_than_points_are_all_shown(api: httpx.AsyncClient, device: int) -> None:
+    path = f"/stats/{device}/series"
+    nothing = {"timestamp": [], "value": []}
+    empty = (await api.get(path)).json()
+    assert empty == {
+        "device_id": device,
+        "start": None,
+        "end": None,
+        "count": 0,
+        "x": nothing,
+        "y": nothing,
+        "z": nothing,
+    }
+    given = [
+        {"device_id": device, "x": n % 3, "y": -n, "z": 5, "timestamp": (NOON + timedelta(seconds=n // 2)).isoformat()}
+        for n in range(20)
+    ]
+    await api.post("/stats", json=given[0])
+    assert (await api.get(path)).json()["x"] == {"timestamp": ["2026-01-31T12:00:00Z"], "value": [0.0]}
+    await api.post("/stats", json=given)
+    listed = (await api.get(f"/stats/{device}")).json()
+    for points in (20, 1000):
+        series = (await api.get(f"{path}?points={points}")).json()
+        for axis in "xyz":
+            assert series[axis] == {"timestamp": [r["timestamp"] for r in listed], "value": [r[axis] for r in listed]}
+    fewer = (await api.get(f"{path}?points=19")).json()
+    assert len(fewer["y"]["value"]) <= 19
+
+
+async def test_the_period_is_held(api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]) -> None:
+    await store(database, device, 1000)
+    period = {"start": "2026-01-31T12:01:00Z", "end": "2026-01-31T12:02:00Z"}
+    series = (await api.get(f"/stats/{device}/series", params={**period, "points": 10})).json()
+    assert {name: series[name] for name in period} == period
+    assert series["count"] == 61
+    assert (series["y"]["timestamp"][0], series["y"]["timestamp"][-1]) == tuple(period.values())
+    assert (await api.get(f"/stats/{device}/series?start=2027-01-01")).json()["count"] == 0
+
+
+async def test_readings_of_one_moment(api: httpx.AsyncClient, device: int) -> None:
+    """More than the points: the library that chooses them panics at that, if it is asked."""
+    given = [{"device_id": device, "x": n, "y": 1, "z": 0, "timestamp": NOON.isoformat()} for n in range(100)]
+    await api.post("/stats", json=given)
+    series = (await api.get(f"/stats/{device}/series?points=10")).json()
+    assert series["count"] == 100
+    assert series["x"]["value"] == [0, 99]
+
+
+async def test_what_is_refused(api: httpx.AsyncClient, device: int) -> None:
+    for query, status, named in (
+        ("points=3", 422, "points"), ("points=10001", 422, "points"), ("points=x", 422, "points"),
+        ("points=100000000000000000000", 422, "points"), ("start=x", 422, "start"),
+        ("start=2026-01-02&end=2026-01-01", 400, "start"),
+    ):  # fmt: skip
+        answer = await api.get(f"/stats/{device}/series?{query}")
+        assert (answer.status_code, [error["field"] for error in answer.json()["errors"]]) == (status, [named]), query
+    assert (await api.get(f"/stats/{device + 1}/series")).status_code == 404
+
+
+async def test_the_latest_reading(api: httpx.AsyncClient, device: int) -> None:
+    path = f"/stats/{device}/latest"
+    none, unknown = await api.get(path), await api.get(f"/stats/{device + 1}/latest")
+    assert (none.status_code, none.json()["type"]) == (404, "/problems/no-readings")
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "/problems/not-found")
+    for days in (3, 60, 10):  # the latest is what was measured last, not what came last
+        at = (NOON + timedelta(days=days)).isoformat()
+        await api.post("/stats", json={"device_id": device, "x": days, "y": 0, "z": 0, "timestamp": at})
+    latest = (await api.get(path)).json()
+    assert latest == (await api.get(f"/stats/{device}?order=desc&limit=1")).json()[0]
+    assert latest["x"] == 60
+
+
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'readings'::regclass"
+
+
+@pytest.mark.parametrize("path", ["series", "buckets"])
+async def test_a_client_that_goes_away_ends_its_query(
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any], path: str
+) -> None:
+    async def waiting() -> int:
+        row = await (await database.execute(WAITING)).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async with database.transaction():
+        await database.execute("LOCK TABLE readings IN ACCESS EXCLUSIVE MODE")
+        request = asyncio.create_task(api.get(f"/stats/{device}/{path}"))
+        await eventually(waiting, lambda count: count == 1)
+        request.cancel()
+        await eventually(waiting, lambda count: count == 0)
+    assert (await api.get(f"/stats/{device}/{path}")).status_code == 200

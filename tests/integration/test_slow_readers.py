@@ -1,0 +1,143 @@
+"""Readers that take a little of a stream and then wait: they hold up nobody else, and no memory."""
+
+import asyncio
+import itertools
+import statistics
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from query_api.app import MAX_EXPORTS
+from query_api.formats import ARROW, CSV, NDJSON, PARQUET
+from shared.settings import Settings
+from tests.command import argv, environment
+from tests.ports import free_port
+from tests.services import client_of, is_ready
+from tests.waiting import eventually
+
+STREAMED = (CSV, NDJSON, ARROW, PARQUET)
+FILL = """
+    INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
+    SELECT %(device)s, timestamptz '2025-03-01 UTC' + n * interval '2 seconds', now(), sin(n) * 900, n %% 7, cos(n)
+    FROM generate_series(0, %(count)s - 1) AS n
+"""
+
+
+async def fill(database: psycopg.AsyncConnection[Any], device: int, count: int) -> None:
+    await database.execute("SELECT ensure_readings_partition(timestamptz '2025-03-01 UTC')")
+    await database.execute(FILL, {"device": device, "count": count})
+
+
+@asynccontextmanager
+async def standing_still(api: httpx.AsyncClient, address: str, media_types: list[str]) -> AsyncIterator[None]:
+    """Streams of which only the first block is read."""
+    async with AsyncExitStack() as stack:
+        for media_type in media_types:
+            stream = await stack.enter_async_context(api.stream("GET", address, headers={"accept": media_type}))
+            assert stream.status_code == 200
+            blocks = await stack.enter_async_context(aclosing(stream.aiter_raw(1)))
+            assert await anext(blocks)
+        yield
+
+
+async def test_other_requests_go_on_while_streams_stand_still(
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
+) -> None:
+    await fill(database, device, 150_000)  # much more than the buffers in between hold
+    address = f"/stats/{device}"
+    eight = list(itertools.islice(itertools.cycle((CSV, NDJSON, ARROW)), MAX_EXPORTS))
+    async with standing_still(api, address, eight):
+        answers = await asyncio.gather(
+            api.get(f"{address}?limit=3"), api.get(f"{address}/latest"),
+            api.get(f"{address}/series?points=10&end=2025-03-02"), api.get(f"{address}/buckets?limit=2"),
+            api.get("/devices"), api.get("/health/ready"),
+            api.post("/stats", json={"device_id": device, "x": 1, "y": 2, "z": 3}),
+        )  # fmt: skip
+        assert [answer.status_code for answer in answers] == [200] * 6 + [201]
+        ninth = await api.get(address, headers={"accept": CSV})
+        assert (ninth.status_code, ninth.json()["type"]) == (503, "/problems/unavailable")
+    after = await api.get(f"{address}?end=2025-03-01T00:00:18Z", headers={"accept": CSV})
+    assert after.text.count("\n") == 11  # there is a place again
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[psutil.Process]:
+    """`devicestat serve` as a process of its own."""
+    assert settings.database_url is not None
+    variables = environment(database_url=settings.database_url, http_port=settings.http_port, log_format="json")
+    with subprocess.Popen(argv("serve"), env=variables, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+async def peak(process: psutil.Process, reading: "asyncio.Task[int]") -> int:
+    """The most memory that the process had while the stream was read, in bytes."""
+    most = 0
+    while not reading.done():
+        most = max(most, process.memory_info().rss)
+        await asyncio.wait({reading}, timeout=0.02)
+    return most
+
+
+async def read(api: httpx.AsyncClient, address: str, media_type: str) -> int:
+    """Reads a stream to its end, and tells its length."""
+    async with api.stream("GET", address, headers={"accept": media_type}) as stream:
+        assert stream.status_code == 200
+        return sum([len(block) async for block in stream.aiter_raw()])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("media_type", STREAMED)
+async def test_a_million_readings_take_no_memory(
+    database_url: str, database: psycopg.AsyncConnection[Any], media_type: str
+) -> None:
+    """Beyond that of a short stream of the same type, which for the tables has pyarrow loaded."""
+    settings = Settings(database_url=database_url, http_port=free_port())
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'few', 'few'), (2, 'many', 'many')")
+    await fill(database, 1, 100)
+    await fill(database, 2, 1_000_000)
+    with served(settings) as process:
+        async with client_of(settings.http_port) as api:
+            await eventually(lambda: is_ready(settings.http_port), bool)
+            await read(api, "/stats/1", media_type)
+            before = process.memory_info().rss
+            reading = asyncio.create_task(read(api, "/stats/2", media_type))
+            grown = await peak(process, reading) - before
+    assert reading.result() > 10_000_000
+    assert grown < 30_000_000
+
+
+@pytest.mark.soak
+async def test_slow_readers_do_not_slow_others(database_url: str, database: psycopg.AsyncConnection[Any]) -> None:
+    """The median of many requests, with eight streams standing still and without, by turns in one run."""
+    settings = Settings(database_url=database_url, http_port=free_port())
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'one', 'one')")
+    await fill(database, 1, 300_000)
+
+    async def median(api: httpx.AsyncClient) -> float:
+        took = []
+        for _ in range(300):
+            began = time.perf_counter()
+            assert (await api.get("/stats/1?limit=10")).status_code == 200
+            took.append(time.perf_counter() - began)
+        return statistics.median(took)
+
+    with served(settings):
+        async with client_of(settings.http_port) as api, client_of(settings.http_port) as slow:
+            await eventually(lambda: is_ready(settings.http_port), bool)
+            await median(api)
+            alone, beside = [], []
+            for _ in range(4):
+                alone.append(await median(api))
+                async with standing_still(slow, "/stats/1", [CSV] * MAX_EXPORTS):
+                    beside.append(await median(api))
+    assert min(beside) < 2 * min(alone)

@@ -1,0 +1,99 @@
+"""Readings as Arrow and Parquet: what the pages hold, and what is said where there is no pyarrow."""
+
+import io
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pytest
+from pyarrow import ipc, parquet
+
+from query_api import tables
+from query_api.formats import ALL, ARROW, PARQUET
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+async def store(api: httpx.AsyncClient, device: int, count: int) -> None:
+    step = timedelta(hours=7 if count <= 1000 else 0, microseconds=1)
+    given = [
+        {"device_id": device, "x": n % 1000 / 7, "y": -n % 1000, "z": 1e-7 * n, "timestamp": at.isoformat()}
+        for n, at in ((n, NOON + step * n) for n in range(count))
+    ]
+    assert (await api.post("/stats", json=given)).status_code == 201
+
+
+async def table(api: httpx.AsyncClient, address: str, media_type: str) -> pa.Table:
+    answer = await api.get(address, headers={"accept": media_type})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+    assert answer.headers["vary"] == "Accept"
+    if media_type == ARROW:
+        return ipc.open_stream(answer.content).read_all()
+    return parquet.read_table(io.BytesIO(answer.content))
+
+
+async def listed(api: httpx.AsyncClient, address: str) -> list[dict[str, Any]]:
+    rows = (await api.get(address)).json()
+    return [{**row, "timestamp": datetime.fromisoformat(row["timestamp"])} for row in rows]
+
+
+@pytest.mark.parametrize("media_type", [ARROW, PARQUET])
+async def test_tables_hold_what_the_pages_hold(api: httpx.AsyncClient, device: int, media_type: str) -> None:
+    await store(api, device, 300)
+    for query in ("", "?order=desc", "?start=2026-02-10&end=2026-03-05", "?start=2027-01-01"):
+        address = f"/stats/{device}{query}"
+        assert (await table(api, address, media_type)).to_pylist() == await listed(api, address)
+
+
+@pytest.mark.parametrize("media_type", [ARROW, PARQUET])
+async def test_types(api: httpx.AsyncClient, device: int, media_type: str) -> None:
+    expected = {name: pa.float64() for name in "xyz"} | {"id": pa.int64(), "device_id": pa.int64()}
+    found = await table(api, f"/stats/{device}", media_type)
+    assert {field.name: field.type for field in found.schema} == expected | {"timestamp": pa.timestamp("us", tz="UTC")}
+    assert not any(field.nullable for field in found.schema)
+    assert found.num_rows == 0
+
+
+async def test_batches_are_bounded(api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "BATCH_ROWS", {ARROW: 1000, PARQUET: 2000})
+    await store(api, device, 9000)
+    address = f"/stats/{device}"
+    arrow = ipc.open_stream((await api.get(address, headers={"accept": ARROW})).content)
+    batches = [batch.num_rows for batch in arrow]
+    file = parquet.ParquetFile(io.BytesIO((await api.get(address, headers={"accept": PARQUET})).content))
+    groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+    for sizes, most in ((batches, 1000), (groups, 2000)):
+        assert sum(sizes) == 9000
+        assert max(sizes) < most + 1000  # a block of COPY is a little less than a thousand rows
+        assert len(sizes) > 3
+
+
+async def test_what_nobody_has_is_not_acceptable(api: httpx.AsyncClient, device: int) -> None:
+    for accept in ("image/png", "application/json;q=0", "text/html, application/xml;q=0.9"):
+        answer = await api.get(f"/stats/{device}", headers={"accept": accept})
+        assert (answer.status_code, answer.json()["type"]) == (406, "/problems/not-acceptable")
+        assert all(media_type in answer.json()["detail"] for media_type in ALL)
+    for accept in ("*/*", "", "text/html, */*;q=0.1"):
+        answer = await api.get(f"/stats/{device}", headers={"accept": accept})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+
+
+async def test_without_pyarrow_it_is_said_what_to_install(
+    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # what Python itself takes as "cannot be imported"
+    for media_type in (ARROW, PARQUET):
+        answer = await api.get(f"/stats/{device}", headers={"accept": media_type})
+        assert (answer.status_code, answer.json()["type"]) == (406, "/problems/format-not-installed")
+        assert "devicestat[arrow]" in answer.json()["detail"]
+        second_choice = await api.get(f"/stats/{device}", headers={"accept": f"{media_type}, text/csv;q=0.5"})
+        assert second_choice.headers["content-type"] == "text/csv; charset=utf-8"
+
+
+def test_the_api_starts_without_pyarrow() -> None:
+    script = "import sys, query_api.app; print('pyarrow' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "False\n"
