@@ -1,0 +1,81 @@
+"""The ticks of schedules: what is due becomes a request in the queue, once a tick.
+
+A tick is one transaction: the schedule's row is locked, and passed over by whoever else looks; the request is queued,
+`analysis_ticks` says which it is, and the schedule moves on to its next tick. So a worker that dies in the middle has
+done nothing, and another one does it. The clock is the database's.
+"""
+
+from datetime import datetime
+
+import msgspec
+import structlog
+from psycopg.rows import class_row
+
+from query_api.analysis_requests import enqueue
+from query_api.timing import read_timing
+from shared.database import Connection
+
+_log = structlog.get_logger()
+
+
+class _Due(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    device_id: int
+    cron: str
+    timezone: str
+    period: str | None
+    align: bool
+    figures: list[str]
+    callback: str | None
+    next_tick: datetime
+    now: datetime
+
+
+async def run_due_ticks(connection: Connection) -> int:
+    """Queues what the schedules that are due ask for; how many schedules that were.
+
+    Of the ticks that a schedule has missed the latest is run.
+    """
+    count = 0
+    while await _run_one(connection):
+        count += 1
+    return count
+
+
+async def _run_one(connection: Connection) -> bool:
+    async with connection.transaction():
+        due = await _lock_one(connection)
+        if due is None:
+            return False
+        timing = read_timing(due)
+        tick = timing.cron.latest(due.next_tick, due.now)
+        values = {"id": due.id, "tick": tick, "following": timing.cron.after(due.now)}
+        if (await connection.execute(_TICK, values)).rowcount:
+            queued = await enqueue(connection, due.device_id, timing.period(tick), timing.figures, due.callback)
+            await connection.execute(_POINT, values | {"request_id": queued.id})
+            _log.info("a schedule has ticked", id=due.id, tick=tick.isoformat(), request=queued.id)
+        await connection.execute(_MOVE_ON, values)
+    return True
+
+
+# The device is locked too, as it will be for the request: who deletes it then waits for us, and we never for them.
+_DUE = """
+    SELECT schedule.id, device_id, cron, timezone, period, align, figures, callback, next_tick, now() AS now
+    FROM analysis_schedules AS schedule JOIN devices AS device ON device.id = device_id
+    WHERE next_tick <= now()
+    ORDER BY next_tick
+    LIMIT 1
+    FOR UPDATE OF schedule SKIP LOCKED
+    FOR KEY SHARE OF device SKIP LOCKED
+"""
+
+
+async def _lock_one(connection: Connection) -> _Due | None:
+    async with connection.cursor(row_factory=class_row(_Due)) as cursor:
+        return await (await cursor.execute(_DUE)).fetchone()
+
+
+# A tick that has been is not run again, should the database's clock have been set back.
+_TICK = "INSERT INTO analysis_ticks (schedule_id, tick) VALUES (%(id)s, %(tick)s) ON CONFLICT DO NOTHING"
+_POINT = "UPDATE analysis_ticks SET request_id = %(request_id)s WHERE schedule_id = %(id)s AND tick = %(tick)s"
+_MOVE_ON = "UPDATE analysis_schedules SET next_tick = %(following)s, last_tick = %(tick)s WHERE id = %(id)s"

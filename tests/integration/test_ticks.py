@@ -1,0 +1,207 @@
+"""Ticks: one request each, however many workers look, and whatever becomes of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from query_api.worker.ticks import run_due_ticks
+from shared.database import connect
+from shared.settings import Settings
+from tests import services
+from tests.command import argv, environment
+from tests.conftest import Database
+from tests.waiting import eventually
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+async def owner(database: Database) -> int:
+    """The number of a device."""
+    row = await (await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd') RETURNING id")).fetchone()
+    assert row is not None
+    number: int = row[0]
+    return number
+
+
+_MAKE = """
+    INSERT INTO analysis_schedules (device_id, cron, timezone, period, align, figures, callback, next_tick)
+    VALUES (%(device_id)s, %(cron)s, %(timezone)s, %(period)s, %(align)s, %(figures)s, %(callback)s, %(next_tick)s)
+    RETURNING id
+"""
+
+
+async def make(database: Database, owner: int, **changes: Any) -> int:
+    """A schedule that ticks each minute and was last due three minutes ago."""
+    given = {"cron": "* * * * *", "timezone": "UTC", "period": "PT1M", "align": True, "figures": [],
+             "callback": None, "device_id": owner,
+             "next_tick": datetime.now(UTC).replace(second=0, microsecond=0) - 3 * MINUTE}  # fmt: skip
+    row = await (await database.execute(_MAKE, given | changes)).fetchone()
+    assert row is not None
+    number: int = row[0]
+    return number
+
+
+async def rows(database: Database, query: str) -> list[Any]:
+    return await (await database.execute(query.encode())).fetchall()
+
+
+async def requests(database: Database) -> list[Any]:
+    return await rows(database, "SELECT device_id, lower(period), upper(period) FROM analysis_requests ORDER BY id")
+
+
+async def run_at_once(url: str, workers: int) -> int:
+    """Has so many connections look for what is due, all at one moment; how many ticks that were."""
+
+    async def look() -> int:
+        async with await connect(url, "ticker") as connection:
+            return await run_due_ticks(connection)
+
+    return sum(await asyncio.gather(*(look() for _ in range(workers))))
+
+
+async def test_missed_ticks_are_run_once_and_it_is_the_latest(database: Database, owner: int) -> None:
+    number = await make(database, owner, next_tick=datetime(2020, 1, 1, tzinfo=UTC))
+    before = datetime.now(UTC)
+    assert await run_due_ticks(database) == 1
+    assert await run_due_ticks(database) in (0, 1)  # 1: a minute has just begun
+    (schedule,) = await rows(database, "SELECT id, last_tick, next_tick FROM analysis_schedules")
+    ticks = await rows(database, "SELECT schedule_id, tick, request_id FROM analysis_ticks ORDER BY tick")
+    assert ticks[0][1] in (before.replace(second=0, microsecond=0), before.replace(second=0, microsecond=0) + MINUTE)
+    assert schedule == (number, ticks[-1][1], ticks[-1][1] + MINUTE)
+    _, start, end = (await requests(database))[0]
+    assert (start, end) == (ticks[0][1] - MINUTE, ticks[0][1] - timedelta(microseconds=1))
+
+
+async def test_many_that_look_at_once_run_each_tick_once(database_url: str, database: Database, owner: int) -> None:
+    night = datetime(2026, 1, 15, 1, tzinfo=UTC)
+    numbers = [
+        await make(database, owner, cron="0 2 1 1 *", timezone="Europe/Berlin", period=f"P{n + 1}D", next_tick=night)
+        for n in range(20)
+    ]
+    assert await run_at_once(database_url, 5) == 20
+    ticks = await rows(database, "SELECT schedule_id, tick FROM analysis_ticks ORDER BY schedule_id")
+    assert [number for number, _ in ticks] == numbers
+    assert len(await requests(database)) == 20
+    assert await run_at_once(database_url, 5) == 0
+
+
+async def test_equal_ticks_of_several_schedules_share_a_request(
+    database_url: str, database: Database, owner: int
+) -> None:
+    for _ in range(10):
+        await make(database, owner, period=None)
+    assert await run_at_once(database_url, 4) >= 10
+    assert await rows(database, "SELECT FROM analysis_ticks WHERE request_id IS NULL") == []
+    assert len(await rows(database, "SELECT DISTINCT schedule_id FROM analysis_ticks")) == 10
+    assert len(await requests(database)) == 1
+
+
+async def test_figures_and_callback_go_with_the_request(database: Database, owner: int) -> None:
+    await make(database, owner, figures=["mean", "p95"], callback="https://example.org/")
+    assert await run_due_ticks(database) >= 1
+    assert (await rows(database, "SELECT figures FROM analysis_requests"))[0] == (["mean", "p95"],)
+    joined = "SELECT url FROM analysis_callbacks JOIN analysis_ticks USING (request_id)"
+    assert (await rows(database, joined))[0] == ("https://example.org/",)
+
+
+async def test_a_tick_that_has_been_is_not_run_again(database: Database, owner: int) -> None:
+    number = await make(database, owner, cron="0 0 1 1 *", next_tick=datetime(2026, 1, 1, tzinfo=UTC))
+    assert await run_due_ticks(database) == 1
+    await database.execute("UPDATE analysis_schedules SET next_tick = '2026-01-01T00:00Z'")  # as if a clock went back
+    assert await run_due_ticks(database) == 1
+    assert await rows(database, "SELECT schedule_id FROM analysis_ticks") == [(number,)]
+    assert len(await requests(database)) == 1
+    assert (await rows(database, "SELECT next_tick > now() FROM analysis_schedules")) == [(True,)]
+
+
+async def test_what_is_paused_does_not_tick(database: Database, owner: int) -> None:
+    await make(database, owner, next_tick=None)
+    assert await run_due_ticks(database) == 0
+    assert await requests(database) == []
+
+
+async def test_the_database_itself_refuses_a_second_request_for_a_tick(database: Database, owner: int) -> None:
+    number = await make(database, owner)
+    again = "INSERT INTO analysis_ticks (schedule_id, tick) VALUES (%s, '2026-01-01')"
+    await database.execute(again, (number,))
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await database.execute(again, (number,))
+
+
+async def test_while_its_device_is_being_deleted_a_tick_waits_for_nothing(
+    database_url: str, database: Database, owner: int
+) -> None:
+    await make(database, owner)
+    async with await connect(database_url, "deleter") as deleter, deleter.transaction():
+        await deleter.execute("SELECT FROM devices WHERE id = %s FOR UPDATE", (owner,))
+        assert await run_due_ticks(database) == 0
+        await deleter.execute("DELETE FROM devices WHERE id = %s", (owner,))
+    assert await rows(database, "SELECT FROM analysis_schedules") == []
+    assert await run_due_ticks(database) == 0
+
+
+# Workers.
+
+
+async def test_three_workers_run_a_tick_once(api_settings: Settings, database: Database, owner: int) -> None:
+    await make(database, owner, cron="0 0 1 1 *", period="P1Y", next_tick=datetime(2026, 1, 1, tzinfo=UTC))
+    async with services.worker(api_settings), services.worker(api_settings), services.worker(api_settings):
+        results = 'SELECT request_id, "start" FROM analysis_results'
+        found = await eventually(lambda: rows(database, results), bool)
+        due = "SELECT FROM analysis_schedules WHERE next_tick <= now()"
+        assert await rows(database, due) == []
+    ticks = await rows(database, "SELECT request_id FROM analysis_ticks")
+    assert [(number,) for number, _ in found] == ticks
+    assert len(await requests(database)) == 1
+
+
+@asynccontextmanager
+async def worker_process(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A worker as a process of its own, killed at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *argv("work"), env=environment(database_url=url, worker_metrics_port=0),
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+_WAITING = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'analysis_requests'::regclass"
+
+
+async def test_a_worker_that_is_killed_in_the_middle_of_a_tick_leaves_it_to_another(
+    database_url: str, api_settings: Settings, database: Database, owner: int
+) -> None:
+    number = await make(database, owner, cron="0 0 1 1 *", next_tick=datetime(2026, 1, 1, tzinfo=UTC))
+    async with (
+        worker_process(database_url) as dying,
+        await connect(database_url, "lock") as lock,
+        lock.transaction(),
+    ):
+        await lock.execute("LOCK TABLE analysis_requests IN SHARE ROW EXCLUSIVE MODE")
+        await eventually(lambda: rows(database, _WAITING), bool)
+        await eventually(lambda: rows(database, _TAKEN_UP), bool)
+        dying.kill()
+        await dying.wait()
+    assert await requests(database) == []
+    async with services.worker(api_settings):
+        await eventually(lambda: requests(database), bool)
+        await eventually(lambda: rows(database, "SELECT FROM analysis_results"), bool)
+    assert await rows(database, "SELECT schedule_id FROM analysis_ticks") == [(number,)]
+    assert len(await requests(database)) == 1
+
+
+# The tick is written, and not yet committed.
+_TAKEN_UP = """
+    SELECT FROM pg_locks WHERE granted AND mode = 'RowExclusiveLock' AND relation = 'analysis_ticks'::regclass
+"""
