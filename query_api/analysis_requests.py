@@ -1,94 +1,193 @@
-"""Queued analyses: asked for, looked at, cancelled."""
+"""Queued analyses: asked for, looked at, listed, cancelled."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, delete, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
-from litestar.params import PathParameter
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import PathParameter, QueryParameter, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import dict_row
 
-from query_api import problems
+from query_api import paging, prefer, problems
+from query_api.addresses import CallbackUrl, check_url
+from query_api.analysis_records import ENDED, AnalysisRequest, Status, find_shown
+from query_api.bodies import JsonRequest
 from query_api.devices import MAX_ID, DeviceId, no_such_device
-from query_api.fields import DeviceNumber, Id, PeriodEnd, PeriodStart
-from query_api.problems import Refused, documented
+from query_api.disconnect import cancelled_when_gone
+from query_api.prefer import PreferHeader
+from query_api.problems import Fault, Refused, documented, invalid
 from query_api.resource import Resource
 from query_api.state import Database
 from query_api.times import Period
+from query_api.waiting import Waits
 from shared.database import Connection
+from shared.figures import FIVE, FigureNames
 
-Status = Literal["queued", "running", "done", "failed", "cancelled"]
 RequestId = Annotated[int, PathParameter(description="The request's number.")]
+_LOCATION = ResponseHeader(
+    "Location", value="", documentation_only=True, description="Where to see how far it is."
+)  # fmt: skip
 
 
-class AnalysisRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A queued analysis, and how far it is."""
+class CallbackRules(msgspec.Struct, frozen=True):
+    """What callbacks may be asked for here. signed: the secret that they take is set."""
 
-    id: Id
-    device_id: DeviceNumber
-    start: PeriodStart
-    end: PeriodEnd
-    status: Annotated[
-        Status,
-        msgspec.Meta(description="queued and running lead to done, failed (after several attempts) or cancelled."),
-    ]
-    attempts: Annotated[int, msgspec.Meta(description="How often a worker has begun it.")]
-    last_error: Annotated[
-        str | None, msgspec.Meta(description="Why the latest attempt that failed did; null: none has.")
-    ]
-    created_at: Annotated[datetime, msgspec.Meta(description="When it was queued.")]
-    started_at: Annotated[datetime | None, msgspec.Meta(description="When the latest attempt began; null: none has.")]
-    finished_at: Annotated[
-        datetime | None, msgspec.Meta(description="When it was done, failed or cancelled; null: not yet.")
-    ]
+    signed: bool
+    allow_private: bool
+
+    def require(self, url: str) -> None:
+        """Raises Refused for an address that cannot be called."""
+        if not self.signed:
+            detail = "callbacks are signed, and this service has no secret for it: set DEVICESTAT_WEBHOOK_SECRET"
+            raise invalid(Fault("callback", f"{detail}, for the API and the workers"))
+        try:
+            check_url(url, allow_private=self.allow_private)
+        except ValueError as error:
+            raise invalid(Fault("callback", str(error))) from None
 
 
 @post(
     "/{device_id:str}/async",
     status_code=HTTP_202_ACCEPTED,
     summary="Queue an analysis",
-    response_headers=[
-        ResponseHeader("Location", value="", documentation_only=True, description="Where to see how far it is.")
-    ],
-    responses=documented(problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE),
+    response_headers=[_LOCATION, *prefer.RESPONSE_HEADERS],
+    responses={
+        HTTP_200_OK: ResponseSpec(
+            AnalysisRequest, generate_examples=False, description="It has ended within the seconds of Prefer: wait."
+        ),
+        **documented(problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE),
+    },
 )
 async def queue_analysis(
-    device_id: DeviceId, period: NamedDependency[Period], database: Database
+    request: JsonRequest,
+    device_id: DeviceId,
+    period: NamedDependency[Period],
+    wanted: NamedDependency[FigureNames],
+    database: Database,
+    waits: NamedDependency[SkipValidation[Waits]],
+    callback_rules: NamedDependency[SkipValidation[CallbackRules]],
+    callback: CallbackUrl = None,
+    prefer_header: PreferHeader = None,  # documents it: headers of one name may come several times
 ) -> Response[AnalysisRequest]:
-    """A worker takes it; its result is then under /stats/analysis/result/{device_id}."""
+    """A worker takes it; its result is then with the request, and under /stats/analysis/result/{device_id}.
+
+    Whoever asks for what waits already gets the request that is there. With `Prefer: wait=N` the answer comes when
+    the analysis has ended, or after N seconds.
+    """
+    if callback is not None:
+        callback_rules.require(callback)
+    seconds = prefer.wait_of(request.headers.getall("Prefer", []))
     async with database.connection() as connection:
-        queued = await enqueue(connection, device_id, period)
-    return Response(queued, headers={"Location": f"/stats/analysis/requests/{queued.id}"})
-
-
-_ENQUEUE = """
-    WITH queued AS (
-        INSERT INTO analysis_requests (device_id, period)
-        SELECT id, tstzrange(%(start)s::timestamptz, %(end)s::timestamptz, '[]')
-        FROM devices WHERE id = %(device_id)s
-        RETURNING id, device_id, lower(period) AS start, upper(period) AS end, status, attempts, last_error,
-                  created_at, started_at, finished_at
+        queued = await enqueue(connection, device_id, period, wanted, callback)
+    if seconds:
+        async with cancelled_when_gone(request):
+            queued = await waits.until_ended(queued, seconds)
+    return Response(
+        queued,
+        status_code=HTTP_200_OK if queued.status in ENDED else HTTP_202_ACCEPTED,
+        headers={"Location": f"/stats/analysis/requests/{queued.id}", **prefer.answer_headers(seconds)},
     )
-    SELECT queued.* FROM queued, pg_notify('analysis_requests', queued.id::text)
+
+
+# The device first, as whoever deletes it does. DO UPDATE changes nothing: it locks the request that waits already, so
+# that no worker begins it before the callback has joined it.
+_ENQUEUE = """
+    INSERT INTO analysis_requests AS request (device_id, period, figures, joinable)
+    SELECT id, tstzrange(%(start)s::timestamptz, %(end)s::timestamptz, '[]'), %(figures)s::text[], true
+    FROM devices WHERE id = %(device_id)s FOR KEY SHARE
+    ON CONFLICT (device_id, period, figures) WHERE joinable DO UPDATE SET joinable = request.joinable
+    RETURNING id, pg_notify('analysis_requests', id::text)
+"""
+_ADD_CALLBACK = """
+    INSERT INTO analysis_callbacks (request_id, url) VALUES (%(id)s, %(url)s)
+    ON CONFLICT (request_id, url) DO NOTHING
 """
 
 
-async def enqueue(connection: Connection, device_id: int, period: Period) -> AnalysisRequest:
-    """Queues an analysis and wakes the workers. Raises Refused where there is no such device."""
-    if 0 < device_id <= MAX_ID:
-        parameters = {"device_id": device_id, "start": period.start, "end": period.end}
-        row = await _one(connection, _ENQUEUE, parameters)
-        if row is not None:
-            return msgspec.convert(row, AnalysisRequest)
-    raise no_such_device(device_id)
+async def enqueue(
+    connection: Connection, device_id: int, period: Period, wanted: FigureNames = FIVE, callback: str | None = None
+) -> AnalysisRequest:
+    """Queues an analysis and wakes the workers, or joins the one that waits for the same already.
+
+    It is in one transaction. Raises Refused where there is no such device.
+    """
+    if not 0 < device_id <= MAX_ID:
+        raise no_such_device(device_id)
+    parameters = {"device_id": device_id, "start": period.start, "end": period.end, "figures": wanted.names}
+    async with connection.transaction():
+        row = await (await connection.execute(_ENQUEUE, parameters)).fetchone()
+        if row is None:
+            raise no_such_device(device_id)
+        if callback is not None:
+            await connection.execute(_ADD_CALLBACK, {"id": row[0], "url": callback})
+        queued = await find_shown(connection, row[0])
+    assert queued is not None, "it is this transaction's own"
+    return queued
 
 
-async def _one(connection: Connection, query: str, parameters: dict[str, Any]) -> DictRow | None:
+class _RequestsBefore(msgspec.Struct, frozen=True, array_like=True, tag="requests"):
+    device_id: int | None
+    status: Status | None
+    id: Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+
+
+@get(
+    "/requests",
+    summary="List queued analyses",
+    response_headers=paging.HEADERS,
+    responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
+)
+async def list_requests(
+    request: JsonRequest,
+    database: Database,
+    status: Annotated[Status | None, QueryParameter(description="Only those that are.")] = None,
+    device_id: Annotated[int | None, QueryParameter(description="Only the device's of this number.")] = None,
+    limit: paging.Limit = 100,
+    cursor: paging.Cursor = None,
+) -> Response[Sequence[AnalysisRequest]]:
+    """Waiting, running and ended, the newest first."""
+    before = paging.decode(cursor, _RequestsBefore) or _RequestsBefore(device_id, status, MAX_ID)
+    if (before.device_id, before.status) != (device_id, status):
+        raise paging.foreign()
+    if device_id is not None and not 0 < device_id <= MAX_ID:
+        return paging.page(request, [], None)
+    async with database.connection() as connection:
+        found = await requests(connection, before, limit + 1)
+    shown = found[:limit]
+    last = msgspec.structs.replace(before, id=shown[-1].id) if len(found) > limit else None
+    return paging.page(request, shown, last)
+
+
+_LIST = "SELECT * FROM shown_analysis_requests WHERE id < %(before)s ORDER BY id DESC LIMIT %(limit)s"
+_LIST_STATUS = """
+    SELECT * FROM shown_analysis_requests WHERE status = %(status)s AND id < %(before)s ORDER BY id DESC LIMIT %(limit)s
+"""
+_LIST_DEVICE = """
+    SELECT * FROM shown_analysis_requests WHERE device_id = %(device_id)s AND id < %(before)s
+    ORDER BY id DESC LIMIT %(limit)s
+"""
+_LIST_BOTH = """
+    SELECT * FROM shown_analysis_requests WHERE device_id = %(device_id)s AND status = %(status)s AND id < %(before)s
+    ORDER BY id DESC LIMIT %(limit)s
+"""
+
+
+async def requests(connection: Connection, before: _RequestsBefore, limit: int) -> list[AnalysisRequest]:
+    """Those with numbers below the one given, of its device and status, the newest first."""
+    if before.device_id is None:
+        statement = _LIST if before.status is None else _LIST_STATUS
+    else:
+        statement = _LIST_DEVICE if before.status is None else _LIST_BOTH
+    parameters: dict[str, Any] = {
+        "device_id": before.device_id, "status": before.status, "before": before.id, "limit": limit,
+    }  # fmt: skip
     async with connection.cursor(row_factory=dict_row) as cursor:
-        return await (await cursor.execute(query, parameters)).fetchone()
+        await cursor.execute(statement, parameters)
+        return msgspec.convert(await cursor.fetchall(), list[AnalysisRequest])
 
 
 @get(
@@ -97,24 +196,17 @@ async def _one(connection: Connection, query: str, parameters: dict[str, Any]) -
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def show_request(request_id: RequestId, database: Database) -> AnalysisRequest:
-    """Its status, and when it came to it."""
+    """Its status, when it came to it, and its result."""
     async with database.connection() as connection:
         return await find_request(connection, request_id)
-
-
-_FIND = """
-    SELECT id, device_id, lower(period) AS start, upper(period) AS end, status, attempts, last_error,
-           created_at, started_at, finished_at
-    FROM analysis_requests WHERE id = %(id)s
-"""
 
 
 async def find_request(connection: Connection, request_id: int) -> AnalysisRequest:
     """The request. Raises Refused where there is none."""
     if 0 < request_id <= MAX_ID:
-        row = await _one(connection, _FIND, {"id": request_id})
-        if row is not None:
-            return msgspec.convert(row, AnalysisRequest)
+        found = await find_shown(connection, request_id)
+        if found is not None:
+            return found
     raise Refused(problems.NOT_FOUND, f"there is no analysis request {request_id}")
 
 
@@ -125,27 +217,26 @@ async def find_request(connection: Connection, request_id: int) -> AnalysisReque
     responses=documented(problems.NOT_FOUND, problems.ALREADY_ENDED, problems.INVALID_VALUE),
 )
 async def cancel_request(request_id: RequestId, database: Database) -> AnalysisRequest:
-    """It is cancelled at once, and there will be no result."""
+    """It is cancelled at once, for all who asked for it, and there will be no result."""
     async with database.connection() as connection:
         return await cancel(connection, request_id)
 
 
-# Without its lease a running analysis can no longer be finished: the worker finds that out and drops it.
+# Without its lease a running analysis can no longer be finished; its worker hears of it, and stops.
 _CANCEL = """
     UPDATE analysis_requests
-    SET status = 'cancelled', finished_at = now(), lease_token = NULL, lease_until = NULL
+    SET status = 'cancelled', joinable = false, run_after = NULL, finished_at = now(),
+        lease_token = NULL, lease_until = NULL
     WHERE id = %(id)s AND status IN ('queued', 'running')
-    RETURNING id, device_id, lower(period) AS start, upper(period) AS end, status, attempts, last_error,
-              created_at, started_at, finished_at
 """
 
 
 async def cancel(connection: Connection, request_id: int) -> AnalysisRequest:
     """Cancels the request. Raises Refused where there is none, or it has ended."""
     if 0 < request_id <= MAX_ID:
-        row = await _one(connection, _CANCEL, {"id": request_id})
-        if row is not None:
-            return msgspec.convert(row, AnalysisRequest)
+        async with connection.transaction():
+            if (await connection.execute(_CANCEL, {"id": request_id})).rowcount:
+                return await find_request(connection, request_id)
     ended = await find_request(connection, request_id)
     raise Refused(
         problems.ALREADY_ENDED,
@@ -153,4 +244,8 @@ async def cancel(connection: Connection, request_id: int) -> AnalysisRequest:
     )
 
 
-router = Resource("/stats/analysis", route_handlers=[queue_analysis, show_request, cancel_request], tags=["analysis"])
+router = Resource(
+    "/stats/analysis",
+    route_handlers=[queue_analysis, list_requests, show_request, cancel_request],
+    tags=["analysis"],
+)

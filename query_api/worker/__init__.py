@@ -7,7 +7,9 @@ One queued analysis:
 2. `attempts.py` runs it: `shared/analysis.py` computes, `queue.finish` writes the result and ends the request
    in one statement, unless the lease was lost. A failure puts it back for later.
 3. Meanwhile APScheduler has `service.py` prolong the lease, and take over what other workers have lost;
-   `maintenance.py` makes the partitions of the coming months, and drops those that RETENTION lets go.
+   `callbacks.py` makes the calls that were asked for, each by `webhook.py`;
+   `ticks.py` queues what schedules ask for; `maintenance.py` makes the partitions of the coming months, and drops
+   those that RETENTION lets go; `removal.py` removes the readings of deleted devices.
 
 `metrics.py` is what Prometheus sees of it.
 """

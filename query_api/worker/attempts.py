@@ -13,6 +13,7 @@ from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.queue import Claim
 from shared.analysis import Analysis, analyse
 from shared.database import Connection, Pool
+from shared.figures import FigureNames
 
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 """The database does not answer, or went away in the middle. The pool's own errors are among them."""
@@ -32,7 +33,7 @@ class Attempts:
         self._metrics = metrics
         self._ended = ended
         self._in_hand: dict[UUID, asyncio.Task[None]] = {}
-        self._computing: set[UUID] = set()
+        self._computing: dict[UUID, int] = {}
         self._lost: set[UUID] = set()
 
     def __len__(self) -> int:
@@ -42,7 +43,7 @@ class Attempts:
         """Starts on a claimed analysis."""
         task = self._tasks.create_task(self._run(held), name=f"analysis {held.id}")
         self._in_hand[held.token] = task
-        self._computing.add(held.token)
+        self._computing[held.token] = held.id
 
     async def renew(self, connection: Connection) -> None:
         """Prolongs the leases, and stops the computing of what was cancelled or taken over."""
@@ -50,9 +51,17 @@ class Attempts:
         if not held:
             return
         kept = await queue.renew(connection, held)
-        for token in self._computing.difference(kept).intersection(held):
-            self._lost.add(token)
-            self._in_hand[token].cancel()
+        for token in set(held).intersection(self._computing).difference(kept):
+            self._stop(token)
+
+    def ended_elsewhere(self, number: str) -> None:
+        """Stops the computing of the request of this number: someone has cancelled it, or deleted its device."""
+        for token in [token for token, request_id in self._computing.items() if str(request_id) == number]:
+            self._stop(token)
+
+    def _stop(self, token: UUID) -> None:
+        self._lost.add(token)
+        self._in_hand[token].cancel()
 
     async def end(self, patience: float) -> None:
         """Gives those in hand so many seconds to end, then puts them back."""
@@ -80,7 +89,7 @@ class Attempts:
             _log.warning("an analysis lost the database", id=held.id, reason=str(error).strip())
         finally:
             del self._in_hand[held.token]
-            self._computing.discard(held.token)
+            self._computing.pop(held.token, None)
             self._lost.discard(held.token)
             self._ended()
         self._metrics.ended.labels(outcome).inc()
@@ -105,9 +114,9 @@ class Attempts:
     async def _compute(self, held: Claim) -> Analysis:
         try:
             async with self._database.connection() as connection:
-                return await analyse(connection, held.device_id, held.start, held.end)
+                return await analyse(connection, held.device_id, held.start, held.end, FigureNames.of(held.figures))
         finally:
-            self._computing.discard(held.token)
+            self._computing.pop(held.token, None)
 
     async def _failed(self, held: Claim, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}".strip()[:MAX_ERROR_LENGTH]

@@ -13,10 +13,14 @@ from datetime import UTC, datetime
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from query_api.worker import queue
+from query_api.worker import callbacks, queue
 from query_api.worker.attempts import AWAY, Attempts
+from query_api.worker.callbacks import Callbacks
 from query_api.worker.maintenance import drop_partitions, make_partitions
 from query_api.worker.metrics import WorkerMetrics
+from query_api.worker.removal import remove_all
+from query_api.worker.ticks import run_due_ticks
+from query_api.worker.webhook import Webhook
 from shared.backoff import backoff
 from shared.database import Connection, Pool, connect, open_pool
 from shared.errors import DatabaseUnreachable
@@ -27,15 +31,18 @@ from shared.telemetry import Health
 
 POLL_S = 2.0
 RENEW_S = queue.LEASE.total_seconds() / 5
+TICK_S = 1.0
+"""With the jitter, a tick of a schedule is at most two seconds late."""
 SURVEY_S = 10.0
 MAINTAIN_S = 3600.0
+REMOVE_S = 5.0
 JITTER_S = 0.5
 """Workers that were started at one moment do not ask at one moment."""
 STOP_TIMEOUT_S = 8.0
 """After a signal the analyses in hand have so long to end; then they are put back."""
 POOL_WAIT_S = 3.0
-SPARE_CONNECTIONS = 3
-"""Besides one for each analysis: for claiming, renewing, and what comes round less often."""
+SPARE_CONNECTIONS = 4
+"""Besides one for each analysis: for claiming, renewing, removing, and what comes round less often."""
 
 _log = structlog.get_logger()
 
@@ -75,6 +82,8 @@ class Worker:
         self._retention = settings.retention_age
         self._health = health
         self._metrics = metrics
+        self._webhook = Webhook(settings.webhook_secret, allow_private=settings.webhook_allow_private)
+        self._claimed_for = 0
         self._look = asyncio.Event()
         self._stopping = False
         self._jobs: set[asyncio.Task[None]] = set()
@@ -84,6 +93,7 @@ class Worker:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._attempts = Attempts(self._database, tasks, self._metrics, self._look.set)
+            self._callbacks = Callbacks(self._database, self._webhook, tasks, self._metrics, self._look.set)
             claiming = tasks.create_task(self._claim_for_ever(), name="claiming")
             listening = tasks.create_task(self._listen(), name="listening")
             scheduler = self._schedule()
@@ -92,7 +102,7 @@ class Worker:
                 self._stopping = True
                 self._look.set()
                 await asyncio.wait({claiming}, timeout=STOP_TIMEOUT_S)  # what it has claimed is then in hand
-                await self._attempts.end(STOP_TIMEOUT_S)
+                await asyncio.gather(self._attempts.end(STOP_TIMEOUT_S), self._callbacks.end(STOP_TIMEOUT_S))
             finally:
                 claiming.cancel()
                 listening.cancel()
@@ -107,8 +117,10 @@ class Worker:
         rounds: dict[str, tuple[float, Callable[[], Awaitable[None]]]] = {
             "poll": (POLL_S, self._poll),
             "renew": (RENEW_S, lambda: self._with_database(self._attempts.renew)),
+            "tick": (TICK_S, lambda: self._with_database(self._tick)),
             "survey": (SURVEY_S, lambda: self._with_database(self._survey)),
             "maintain": (MAINTAIN_S, lambda: self._with_database(self._maintain)),
+            "remove": (REMOVE_S, lambda: self._with_database(remove_all)),
         }
         for name, (seconds, duty) in rounds.items():
             scheduler.add_job(
@@ -149,6 +161,9 @@ class Worker:
     async def _poll(self) -> None:
         self._look.set()
 
+    async def _tick(self, connection: Connection) -> None:
+        await run_due_ticks(connection)
+
     async def _survey(self, connection: Connection) -> None:
         reaped = await queue.reap(connection)
         for number, status in reaped.items():
@@ -174,13 +189,18 @@ class Worker:
             await self._with_database(self._claim)
 
     async def _claim(self, connection: Connection) -> None:
-        free = self._concurrency - len(self._attempts)
-        if free:
-            for held in await queue.claim(connection, free):
-                self._attempts.begin(held)
+        await queue.wake(connection)
+        while len(self._attempts) < self._concurrency:
+            held = await queue.claim(connection, self._claimed_for)
+            if held is None:
+                break
+            self._attempts.begin(held)
+            self._claimed_for = held.device_id
+        await self._callbacks.begin(connection)
 
     async def _listen(self) -> None:
-        """A NOTIFY makes the look come at once; without this connection it comes with the next poll."""
+        """A NOTIFY makes the look come at once, and ends what was cancelled; without this connection the look comes
+        with the next poll, and the end with the next renewal."""
         waits = backoff()
         while True:
             try:
@@ -188,8 +208,11 @@ class Worker:
                     await connection.execute(_LISTEN)
                     self._look.set()
                     waits = backoff()
-                    async for _ in connection.notifies():
-                        self._look.set()
+                    async for notify in connection.notifies():
+                        if notify.channel == queue.ENDED_CHANNEL:
+                            self._attempts.ended_elsewhere(notify.payload)
+                        else:
+                            self._look.set()
             except (DatabaseUnreachable, *AWAY):
                 await asyncio.sleep(next(waits))
 
@@ -208,7 +231,7 @@ class Worker:
             self._health.ready("database")
 
 
-_LISTEN = f"LISTEN {queue.CHANNEL}"
+_LISTEN = f"LISTEN {queue.CHANNEL}; LISTEN {queue.ENDED_CHANNEL}; LISTEN {callbacks.CHANNEL}"
 
 
 async def _raise(error: Exception) -> None:

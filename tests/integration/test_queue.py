@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api.worker import queue, service
+from query_api.worker import callbacks, queue, service
 from query_api.worker.queue import Claim
 from shared.analysis import Analysis, analyse
 from shared.database import connect
@@ -48,8 +48,17 @@ async def enqueue(database: Database, owner: int, count: int = 1) -> list[int]:
     return ids
 
 
+async def claim(database: Database, count: int) -> list[Claim]:
+    """As a worker with so much room does."""
+    await queue.wake(database)
+    claimed: list[Claim] = []
+    while len(claimed) < count and (held := await queue.claim(database, claimed[-1].device_id if claimed else 0)):
+        claimed.append(held)
+    return claimed
+
+
 async def take(database: Database) -> Claim:
-    (held,) = await queue.claim(database, 1)
+    (held,) = await claim(database, 1)
     return held
 
 
@@ -82,11 +91,11 @@ async def expire_leases(database: Database) -> None:
 
 async def test_claims_take_the_longest_waiting_first_and_each_once(database: Database, owner: int) -> None:
     ids = await enqueue(database, owner, 5)
-    first, second = await queue.claim(database, 2), await queue.claim(database, 10)
+    first, second = await claim(database, 2), await claim(database, 10)
     assert sorted(held.id for held in first) == ids[:2]
     assert sorted(held.id for held in second) == ids[2:]
     assert {held.attempts for held in first} == {1}
-    assert await queue.claim(database, 1) == []
+    assert await claim(database, 1) == []
     assert await queue.length(database) == 0
 
 
@@ -147,8 +156,8 @@ async def test_failures_wait_longer_each_time_and_end(database: Database, owner:
         row = await cursor.fetchone()
         assert row is not None
         waits.append(row[0])
-        assert await queue.claim(database, 1) == []
-        await database.execute("UPDATE analysis_requests SET run_after = now()")
+        assert await claim(database, 1) == []
+        await database.execute("UPDATE analysis_requests SET run_after = now() WHERE status = 'queued'")
     assert (status, seen["ended"]) == ("failed", True)
     longest = [queue.RETRY_BASE * 2**n for n in range(queue.MAX_ATTEMPTS)]
     for wait, most in zip(waits[:-1], longest, strict=False):
@@ -182,7 +191,7 @@ async def test_claims_at_once_never_overlap(database_url: str, database: Databas
     async def claim_all() -> list[int]:
         claimed = []
         async with await connect(database_url, "claimer") as connection:
-            while batch := await queue.claim(connection, 3):
+            while batch := await claim(connection, 3):
                 claimed += [held.id for held in batch]
         return claimed
 
@@ -261,7 +270,7 @@ async def test_polling_finds_what_no_notification_told_of(
 @pytest.mark.usefixtures("quick")
 async def test_what_a_vanished_worker_held_is_done_once(database: Database, owner: int, measured: Settings) -> None:
     ids = await enqueue(database, owner, 3)
-    await queue.claim(database, 2)  # by a worker that is not heard of again
+    await claim(database, 2)  # by a worker that is not heard of again
     await expire_leases(database)
     async with services.worker(measured):
         seen = [await until_ended(database, number) for number in ids]
@@ -414,4 +423,5 @@ async def test_the_queue_length_is_shown(database: Database, owner: int, measure
 
 def test_no_lease_outlives_its_renewals() -> None:
     assert queue.LEASE.total_seconds() >= 3 * (service.RENEW_S + service.JITTER_S)
-    assert service._LISTEN.endswith(queue.CHANNEL)
+    for channel in (queue.CHANNEL, queue.ENDED_CHANNEL, callbacks.CHANNEL):
+        assert f"LISTEN {channel}" in service._LISTEN.split("; ")

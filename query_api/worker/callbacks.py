@@ -1,0 +1,178 @@
+"""Callbacks: whoever asked for it is told that an analysis has ended, at least once.
+
+waiting ──the request ends──▶ due ──claim──▶ sent: a 2xx ──▶ delivered
+                               ▲                │ else: attempts left, later; or the last one ──▶ failed
+                               └────────────────┘ or nothing was heard of it: its lease ran out
+
+A row is due from the transaction on that ends its request. Who claims one moves the moment at which it is due
+by a lease: a worker that dies in the middle leaves it to the next. The receiver tells a repeat by webhook-id.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import psycopg
+import structlog
+from psycopg.rows import class_row
+
+from query_api.analysis_records import QueuedAnalysis, find_shown
+from query_api.worker.metrics import WorkerMetrics
+from query_api.worker.webhook import Undelivered, Webhook
+from shared.database import Connection, Pool
+
+CHANNEL = "analysis_callbacks"
+"""NOTIFY on it says, by a trigger, that callbacks are due."""
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
+LEASE = timedelta(minutes=1)
+"""Several times what a call may take."""
+AT_ONCE = 16
+"""Calls that one worker makes at a time."""
+MAX_ATTEMPTS = 8
+RETRY_BASE = timedelta(seconds=30)
+RETRY_FACTOR = 4
+RETRY_CAP = timedelta(hours=2)
+"""The wait after a failure grows by the factor from RETRY_BASE, and is between half of that and all of it: with eight
+attempts the last is between three and seven hours after the first."""
+MAX_ERROR_LENGTH = 500
+
+_log = structlog.get_logger()
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """A callback that this worker is to make."""
+
+    id: int
+    request_id: int
+    url: str
+    message_id: UUID
+    attempts: int
+    token: UUID
+
+
+_CLAIM = """
+    UPDATE analysis_callbacks
+    SET due_at = now() + %(lease)s, attempts = attempts + 1, token = gen_random_uuid()
+    WHERE id IN (SELECT id FROM analysis_callbacks WHERE status = 'waiting' AND due_at IS NOT NULL AND due_at <= now()
+                 ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING id, request_id, url, message_id, attempts, token
+"""
+
+
+async def claim(connection: Connection, limit: int) -> list[Due]:
+    """Takes up to so many of those that are due."""
+    async with connection.cursor(row_factory=class_row(Due)) as cursor:
+        await cursor.execute(_CLAIM, {"lease": LEASE, "limit": limit})
+        return await cursor.fetchall()
+
+
+_DELIVERED = """
+    UPDATE analysis_callbacks SET status = 'delivered', due_at = NULL, token = NULL
+    WHERE id = %(id)s AND token = %(token)s
+"""
+
+
+async def delivered(connection: Connection, due: Due) -> None:
+    """It is not made again."""
+    await connection.execute(_DELIVERED, {"id": due.id, "token": due.token})
+
+
+_FAIL = """
+    UPDATE analysis_callbacks
+    SET status = CASE WHEN attempts < %(most)s THEN 'waiting' ELSE 'failed' END,
+        due_at = CASE WHEN attempts < %(most)s
+                      THEN now() + (0.5 + random() / 2) * least(%(cap)s, %(base)s * %(factor)s ^ (attempts - 1)) END,
+        last_error = %(error)s, token = NULL
+    WHERE id = %(id)s AND token = %(token)s
+    RETURNING status
+"""
+
+
+async def fail(connection: Connection, due: Due, error: str) -> str | None:
+    """Puts it off, or ends it after the last attempt: "waiting" or "failed"; None if another worker has it."""
+    parameters = {
+        "id": due.id, "token": due.token, "error": error,
+        "most": MAX_ATTEMPTS, "base": RETRY_BASE, "factor": RETRY_FACTOR, "cap": RETRY_CAP,
+    }  # fmt: skip
+    row = await (await connection.execute(_FAIL, parameters)).fetchone()
+    return None if row is None else str(row[0])
+
+
+class Callbacks:
+    """Makes the callbacks that are due, AT_ONCE at a time. `ended` is called whenever there is room for another."""
+
+    def __init__(
+        self,
+        database: Pool,
+        webhook: Webhook,
+        tasks: asyncio.TaskGroup,
+        metrics: WorkerMetrics,
+        ended: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._webhook = webhook
+        self._tasks = tasks
+        self._metrics = metrics
+        self._ended = ended
+        self._in_hand: set[asyncio.Task[None]] = set()
+
+    async def begin(self, connection: Connection) -> None:
+        """Begins with what is due, as far as there is room."""
+        room = AT_ONCE - len(self._in_hand)
+        for due in await claim(connection, room) if room else ():
+            task = self._tasks.create_task(self._make(due), name=f"callback {due.id}")
+            self._in_hand.add(task)
+            task.add_done_callback(self._done)
+
+    async def end(self, patience: float) -> None:
+        """Gives those in hand so many seconds to end; then they are left to their leases."""
+        if self._in_hand:
+            await asyncio.wait(self._in_hand, timeout=patience)
+        left = set(self._in_hand)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._in_hand.discard(task)
+        self._ended()
+
+    async def _make(self, due: Due) -> None:
+        began = time.perf_counter()
+        try:
+            outcome = await self._attempt(due)
+        except AWAY as error:
+            outcome = "abandoned"
+            _log.warning("a callback lost the database", id=due.request_id, reason=str(error).strip())
+        self._metrics.callbacks.labels(outcome).inc()
+        self._metrics.callback_seconds.observe(time.perf_counter() - began)
+
+    async def _attempt(self, due: Due) -> str:
+        """Calls, and writes what came of it; the outcome. Raises one of AWAY where it cannot write."""
+        async with self._database.connection() as connection:
+            request = await find_shown(connection, due.request_id)
+        if request is None:
+            return "gone"
+        try:
+            await self._webhook.send(due.url, str(due.message_id), int(time.time()), body(request))
+        except Undelivered as error:
+            return await self._failed(due, str(error))
+        async with self._database.connection() as connection:
+            await delivered(connection, due)
+        return "delivered"
+
+    async def _failed(self, due: Due, error: str) -> str:
+        _log.warning("a callback failed", id=due.request_id, attempt=due.attempts, reason=error)
+        async with self._database.connection() as connection:
+            status = await fail(connection, due, error.replace("\0", "")[:MAX_ERROR_LENGTH])
+        return "failed" if status == "failed" else "retried"
+
+
+def body(request: QueuedAnalysis) -> bytes:
+    """What the call says: the request with its result, and not who else is called."""
+    fields = QueuedAnalysis.__struct_fields__
+    return msgspec.json.encode(QueuedAnalysis(**{name: getattr(request, name) for name in fields}))

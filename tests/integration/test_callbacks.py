@@ -1,0 +1,282 @@
+"""Callbacks: a real server is called, by a real worker, with the analysis that has ended."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import httpcore
+import httpx
+import msgspec
+import pytest
+
+from query_api.worker import callbacks, queue, service, webhook
+from query_api.worker.webhook import CheckedNetwork, Undelivered, Webhook
+from shared.settings import Settings
+from tests import services
+from tests.conftest import Database
+from tests.ports import free_port
+from tests.receiver import receiving, silence, status
+from tests.waiting import eventually
+
+SECRET = "correct horse battery"
+
+
+@pytest.fixture
+def api_settings(database_url: str) -> Settings:
+    return Settings(
+        database_url=database_url, http_port=free_port(), worker_metrics_port=free_port(),
+        webhook_secret=SECRET, webhook_allow_private=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is put off comes soon."""
+    for name in ("POLL_S", "JITTER_S"):
+        monkeypatch.setattr(service, name, 0.1)
+    monkeypatch.setattr(callbacks, "RETRY_BASE", timedelta(milliseconds=20))
+    monkeypatch.setattr(callbacks, "RETRY_FACTOR", 1)
+
+
+@pytest.fixture
+async def worker(api_settings: Settings) -> AsyncIterator[None]:
+    async with services.worker(api_settings):
+        yield
+
+
+async def ask(api: httpx.AsyncClient, device: int, callback: str, **parameters: str) -> httpx.Response:
+    return await api.post(f"/stats/analysis/{device}/async", params={"callback": callback, **parameters})
+
+
+async def look(api: httpx.AsyncClient, number: int) -> dict[str, Any]:
+    found: dict[str, Any] = (await api.get(f"/stats/analysis/requests/{number}")).json()
+    return found
+
+
+async def until(api: httpx.AsyncClient, number: int, state: Callable[[Any], bool]) -> dict[str, Any]:
+    shown = await eventually(lambda: look(api, number), lambda seen: state(seen["callbacks"][0]))
+    callback: dict[str, Any] = shown["callbacks"][0]
+    return callback
+
+
+async def test_the_ended_request_comes_signed(api: httpx.AsyncClient, device: int, worker: None) -> None:
+    await api.post("/stats", json={"device_id": device, "x": 1, "y": 2, "z": 3})
+    async with receiving() as receiver:
+        answer = await ask(api, device, receiver.url + "?key=1", figures="mean")
+        assert answer.status_code == 202
+        number = answer.json()["id"]
+        callback = await until(api, number, lambda seen: seen["status"] == "delivered")
+        assert callback == {"url": receiver.url + "?key=1", "status": "delivered", "attempts": 1, "last_error": None}
+        shown = await look(api, number)
+    (call,) = receiver.calls
+    assert call.target == "POST /hook?key=1 HTTP/1.1"
+    assert call.headers["content-type"] == "application/json"
+    assert call.headers["host"] == f"127.0.0.1:{receiver.port}"
+    del shown["callbacks"]
+    assert json.loads(call.body) == shown
+    assert shown["result"]["x"]["mean"] == 1
+    assert abs(int(call.headers["webhook-timestamp"]) - time.time()) < 60
+    signed = f"{call.headers['webhook-id']}.{call.headers['webhook-timestamp']}.{call.body.decode()}"
+    expected = base64.b64encode(hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).digest()).decode()
+    assert call.headers["webhook-signature"] == f"v1,{expected}"
+
+
+async def test_what_fails_is_tried_again_under_its_id(api: httpx.AsyncClient, device: int, worker: None) -> None:
+    async with receiving(status(500), status(404), status(204, content=b"")) as receiver:
+        number = (await ask(api, device, receiver.url)).json()["id"]
+        callback = await until(api, number, lambda seen: seen["status"] == "delivered")
+    assert (callback["attempts"], callback["last_error"]) == (3, "it answered 404")
+    assert len({call.headers["webhook-id"] for call in receiver.calls}) == 1
+    assert len({call.body for call in receiver.calls}) == 1
+
+
+async def test_no_redirect_is_followed(
+    api: httpx.AsyncClient, device: int, worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "MAX_ATTEMPTS", 2)
+    async with receiving() as inside, receiving(status(302, f"location: {inside.url}\r\n")) as receiver:
+        number = (await ask(api, device, receiver.url)).json()["id"]
+        callback = await until(api, number, lambda seen: seen["status"] == "failed")
+        assert callback["last_error"] == "it answered 302: redirects are not followed"
+    assert (len(receiver.calls), inside.calls) == (2, [])
+
+
+async def test_who_does_not_answer_or_is_not_there(
+    api: httpx.AsyncClient, device: int, worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callbacks, "MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(webhook, "STEP_TIMEOUT_S", 0.3)
+    async with receiving(silence) as receiver:
+        for url, error in (
+            (receiver.url, "did not answer within 0.3 seconds"),
+            (f"http://127.0.0.1:{free_port()}/", "no connection to 127.0.0.1"),
+            ("http://nobody.invalid/", "the host nobody.invalid has no address"),
+            (f"https://127.0.0.1:{receiver.port}/", ""),
+        ):
+            number = (await ask(api, device, url)).json()["id"]
+            callback = await until(api, number, lambda seen: seen["status"] == "failed")
+            assert error in callback["last_error"]
+            assert callback["last_error"]
+
+
+async def test_an_endless_answer_is_delivered_and_left(api: httpx.AsyncClient, device: int, worker: None) -> None:
+    async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not writer.transport.is_closing():
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    async with receiving(endless) as receiver:
+        number = (await ask(api, device, receiver.url)).json()["id"]
+        await until(api, number, lambda seen: seen["status"] == "delivered")
+
+
+async def test_several_callbacks_of_one_request(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    """Each who joins is called when it is cancelled; none is told of the others."""
+    async with receiving() as one, receiving() as two:
+        asked = [(await ask(api, device, url)).json() for url in (one.url, two.url, one.url)]
+        assert len({request["id"] for request in asked}) == 1
+        assert [callback["url"] for callback in asked[-1]["callbacks"]] == [one.url, two.url]
+        await api.delete(f"/stats/analysis/requests/{asked[0]['id']}")
+        for due in await callbacks.claim(database, 10):
+            async with asyncio.timeout(10):
+                request = await look(api, due.request_id)
+                body = callbacks.body(msgspec.convert(request, callbacks.QueuedAnalysis))
+                await Webhook(SECRET, allow_private=True).send(due.url, str(due.message_id), 1, body)
+            await callbacks.delivered(database, due)
+        shown = await look(api, asked[0]["id"])
+    assert [callback["status"] for callback in shown["callbacks"]] == ["delivered", "delivered"]
+    for receiver in (one, two):
+        (call,) = receiver.calls
+        assert json.loads(call.body)["status"] == "cancelled"
+        assert b"callbacks" not in call.body
+    assert one.calls[0].headers["webhook-id"] != two.calls[0].headers["webhook-id"]
+
+
+async def test_failed_analyses_call_too(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    await ask(api, device, "http://127.0.0.1:1/")
+    assert await callbacks.claim(database, 10) == []
+    for _ in range(queue.MAX_ATTEMPTS):
+        await database.execute("UPDATE analysis_requests SET run_after = NULL")
+        held = await queue.claim(database)
+        assert held is not None
+        await queue.fail(database, held, "broken")
+    (due,) = await callbacks.claim(database, 10)
+    assert due.request_id == held.id
+
+
+async def test_a_callback_whose_worker_died_is_made_by_another(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    number = (await ask(api, device, "http://127.0.0.1:1/")).json()["id"]
+    await api.delete(f"/stats/analysis/requests/{number}")
+    (lost,) = await callbacks.claim(database, 10)
+    assert await callbacks.claim(database, 10) == []
+    await database.execute("UPDATE analysis_callbacks SET due_at = now()")  # as when the lease runs out
+    (again,) = await callbacks.claim(database, 10)
+    assert (again.message_id, again.attempts) == (lost.message_id, 2)
+    assert await callbacks.fail(database, lost, "late") is None
+    await callbacks.delivered(database, lost)
+    assert (await look(api, number))["callbacks"][0]["status"] == "waiting"
+    await callbacks.delivered(database, again)
+    assert (await look(api, number))["callbacks"][0]["status"] == "delivered"
+
+
+async def test_the_waits_grow_over_hours(
+    api: httpx.AsyncClient, device: int, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    number = (await ask(api, device, "http://127.0.0.1:1/")).json()["id"]
+    await api.delete(f"/stats/analysis/requests/{number}")
+    waits = []
+    for _ in range(callbacks.MAX_ATTEMPTS):
+        await database.execute("UPDATE analysis_callbacks SET due_at = now()")
+        (due,) = await callbacks.claim(database, 1)
+        last = await callbacks.fail(database, due, "no")
+        cursor = await database.execute("SELECT due_at - now() FROM analysis_callbacks")
+        waits += [row[0] for row in await cursor.fetchall()]
+    assert (last, waits.pop()) == ("failed", None)
+    assert waits[:5] == sorted(waits[:5])
+    assert timedelta(hours=3) < sum(waits, timedelta()) < timedelta(hours=7)
+
+
+# What is refused.
+
+
+async def test_without_a_secret_no_callback_is_taken(api_settings: Settings, database: Database) -> None:
+    await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd')")
+    async with services.api(msgspec.structs.replace(api_settings, webhook_secret=None)) as api:
+        answer = await ask(api, 1, "https://example.org/")
+        assert answer.status_code == 422
+        assert "DEVICESTAT_WEBHOOK_SECRET" in answer.json()["errors"][0]["detail"]
+        assert (await api.get("/stats/analysis/requests")).json() == []
+
+
+async def test_private_addresses_are_refused(api_settings: Settings, database: Database) -> None:
+    await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd')")
+    settings = msgspec.structs.replace(api_settings, webhook_allow_private=False)
+    async with services.api(settings) as api, receiving() as receiver:
+        for url in (receiver.url, "http://[::1]/", "http://2130706433/", "http://u:p@example.org/", "x", ""):
+            answer = await ask(api, 1, url)
+            assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "callback")
+        number = (await ask(api, 1, f"http://localhost:{receiver.port}/")).json()["id"]
+        async with services.worker(settings):
+            callback = await until(api, number, lambda seen: seen["last_error"])
+        assert "which localhost leads to, is not a public address" in callback["last_error"]
+        assert "DEVICESTAT_WEBHOOK_ALLOW_PRIVATE" in callback["last_error"]
+    assert receiver.calls == []
+
+
+class Names:
+    """Answers of a name server that change from one to the next."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers = list(answers)
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        return self.answers.pop(0)
+
+
+async def test_a_name_is_resolved_once_and_all_of_it_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with receiving() as receiver:
+        names = Names(["8.8.8.8", "127.0.0.1"], ["::ffff:10.0.0.1"])
+        monkeypatch.setattr(webhook, "_resolve", names)
+        for _ in range(2):
+            with pytest.raises(Undelivered, match="not a public address"):
+                await Webhook(SECRET, allow_private=False).send(f"http://rebound:{receiver.port}/", "m", 1, b"{}")
+        names.answers = [["127.0.0.1"]]
+        await Webhook(SECRET, allow_private=True).send(f"http://rebound:{receiver.port}/", "m", 1, b"{}")
+        assert (names.answers, receiver.calls[0].headers["host"]) == ([], f"rebound:{receiver.port}")
+
+
+async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with receiving() as receiver:
+        monkeypatch.setattr(webhook, "_resolve", Names(["127.0.0.2", "127.0.0.1"]))
+        stream = await CheckedNetwork(allow_private=True).connect_tcp("two", receiver.port, timeout=5)
+        assert isinstance(stream, httpcore.AsyncNetworkStream)
+        await stream.aclose()
+
+
+async def test_the_metrics_count_callbacks(
+    api: httpx.AsyncClient, device: int, worker: None, api_settings: Settings
+) -> None:
+    async with receiving() as receiver:
+        number = (await ask(api, device, receiver.url)).json()["id"]
+        await until(api, number, lambda seen: seen["status"] == "delivered")
+
+    async def delivered() -> bool:
+        async with services.client_of(api_settings.worker_metrics_port) as client:
+            text = (await client.get("/metrics")).text
+        return 'devicestat_worker_callbacks_total{outcome="delivered"} 1.0' in text
+
+    await eventually(delivered, bool)
+
+
+def test_the_secret_is_not_shown() -> None:
+    assert SECRET not in repr(Settings(webhook_secret=SECRET))

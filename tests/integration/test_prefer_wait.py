@@ -1,0 +1,113 @@
+"""Prefer: wait=N: whoever would rather wait gets the result in the one answer."""
+
+import asyncio
+import time
+
+import httpx
+import pytest
+
+from query_api import prefer, waiting
+from query_api.app import POOL_SIZE
+from query_api.notifications import ANALYSIS_ENDED
+from shared.settings import Settings
+from tests import services
+from tests.conftest import Database
+from tests.waiting import eventually
+
+
+async def ask(api: httpx.AsyncClient, device: int, wait: object, **parameters: str) -> httpx.Response:
+    path = f"/stats/analysis/{device}/async"
+    return await api.post(path, params=parameters, headers={"prefer": f"wait={wait}"})
+
+
+async def waiting_requests(database: Database) -> int:
+    return (await database.execute("SELECT 1 FROM analysis_requests WHERE status = 'queued'")).rowcount
+
+
+async def test_the_result_comes_in_the_answer(api: httpx.AsyncClient, device: int, api_settings: Settings) -> None:
+    await api.post("/stats", json={"device_id": device, "x": 1, "y": 2, "z": 3})
+    async with services.worker(api_settings):
+        answer = await ask(api, device, 30)
+    assert answer.status_code == 200
+    found = answer.json()
+    assert (found["status"], found["result"]["x"]["sum"]) == ("done", 1)
+    assert answer.headers["preference-applied"] == "wait=30"
+    assert answer.headers["vary"] == "Prefer"
+    assert answer.headers["location"] == f"/stats/analysis/requests/{found['id']}"
+
+
+async def test_what_takes_longer_is_answered_as_ever(api: httpx.AsyncClient, device: int) -> None:
+    began = time.monotonic()
+    answer = await ask(api, device, 1)
+    assert 0.9 < time.monotonic() - began < 5
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    assert answer.headers["preference-applied"] == "wait=1"
+    for malformed in ("x", "-1", ""):
+        at_once = await ask(api, device, malformed)
+        assert (at_once.status_code, at_once.headers["vary"]) == (202, "Prefer")
+        assert "preference-applied" not in at_once.headers
+    assert (await ask(api, device, 0)).headers["preference-applied"] == "wait=0"
+
+
+async def test_no_one_waits_longer_than_the_cap(
+    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefer, "MAX_WAIT_S", 1)
+    answer = await ask(api, device, 10**30)
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
+
+
+async def test_those_who_wait_hold_no_connection(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    """More wait than the pool has connections; others are served, and a cancelled request ends its wait."""
+    count = 2 * POOL_SIZE
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(ask(api, device, 30, start=str(n))) for n in range(count)]
+        await eventually(lambda: waiting_requests(database), lambda seen: seen == count)
+        listed = (await api.get("/stats/analysis/requests")).json()
+        for request in listed:
+            assert (await api.delete(f"/stats/analysis/requests/{request['id']}")).status_code == 200
+    answers = [task.result() for task in asked]
+    assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "cancelled")}
+
+
+async def test_the_device_is_deleted_meanwhile(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        asked = tasks.create_task(ask(api, device, 30))
+        await eventually(lambda: waiting_requests(database), bool)
+        await database.execute("DELETE FROM devices WHERE id = %s", (device,))
+    assert asked.result().status_code == 202
+
+
+async def test_a_client_that_goes_away_waits_no_longer(
+    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Event()
+    until_ended = waiting.Waits.until_ended
+
+    async def noted(*given: object) -> object:
+        try:
+            return await until_ended(*given)  # type: ignore[arg-type]
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(waiting.Waits, "until_ended", noted)
+    with pytest.raises(httpx.ReadTimeout):
+        await api.post(f"/stats/analysis/{device}/async", headers={"prefer": "wait=50"}, timeout=0.3)
+    async with asyncio.timeout(10):
+        await ended.wait()
+
+
+async def test_a_service_that_stops_keeps_no_one_waiting(api_settings: Settings, database: Database) -> None:
+    await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd')")
+    began = time.monotonic()
+    async with services.client_of(api_settings.http_port) as client:
+        async with asyncio.TaskGroup() as tasks, services.api(api_settings):
+            asked = tasks.create_task(ask(client, 1, 50))
+            await eventually(lambda: waiting_requests(database), bool)
+            await eventually(lambda: heard(database), bool)
+        assert asked.result().status_code == 202
+    assert time.monotonic() - began < 9
+
+
+async def heard(database: Database) -> bool:
+    return (await database.execute("SELECT pg_notify(%s, 'nobody')", (ANALYSIS_ENDED,))).rowcount == 1

@@ -1,0 +1,333 @@
+"""The queue shared: equal requests fold into one, devices take turns, and a deletion gets in nobody's way."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from query_api import analysis_requests
+from query_api.analysis_requests import _RequestsBefore
+from query_api.devices import MAX_ID
+from query_api.worker import queue
+from query_api.worker.queue import Claim
+from shared.database import connect
+from shared.settings import Settings
+from tests import services
+from tests.conftest import Database
+from tests.waiting import eventually
+
+REQUESTS = "/stats/analysis/requests"
+
+
+async def add_devices(database: Database, count: int) -> list[int]:
+    cursor = await database.execute(
+        "INSERT INTO devices (key, name) SELECT 'd' || n, 'd' FROM generate_series(1, %s) n RETURNING id", (count,)
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def add_requests(database: Database, device: int, count: int) -> None:
+    await database.execute(
+        "INSERT INTO analysis_requests (device_id, period) SELECT %s, '[,]' FROM generate_series(1, %s)",
+        (device, count),
+    )
+
+
+async def ask(api: httpx.AsyncClient, device: int, **parameters: object) -> dict[str, Any]:
+    answer = await api.post(f"/stats/analysis/{device}/async", params=parameters)  # type: ignore[arg-type]
+    assert answer.status_code == 202, answer.text
+    found: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == f"{REQUESTS}/{found['id']}"
+    return found
+
+
+# Folding.
+
+
+async def test_equal_requests_that_wait_are_one(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    first = await ask(api, device, start="2026-01-01", figures="p95,mean")
+    again = await ask(api, device, start="2026-01-01T00:00:00Z", figures="mean,p95.0")
+    assert again == first
+    assert (first["figures"], first["retry_at"], first["callbacks"]) == (["mean", "p95"], None, [])
+    others = [
+        await ask(api, device, start="2026-01-01"),
+        await ask(api, device, start="2026-01-02", figures="mean,p95"),
+        await ask(api, device, end="2026-01-01", figures="mean,p95"),
+    ]
+    assert len({first["id"], *(other["id"] for other in others)}) == 4
+
+    held = await queue.claim(database)
+    assert held is not None
+    assert held.id == first["id"]
+    assert (await ask(api, device, start="2026-01-01", figures="mean,p95"))["id"] > first["id"]
+
+
+async def test_what_was_put_back_collides_with_nothing(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    """An equal request was queued while it ran: both wait now."""
+    begun: list[Claim] = []
+    for _ in range(3):
+        await ask(api, device)
+        held = await queue.claim(database)
+        assert held is not None
+        begun.append(held)
+    waiting = await ask(api, device)
+    given_back, failed, lost = begun
+    await queue.give_back(database, [given_back.token])
+    assert await queue.fail(database, failed, "broken") == "queued"
+    await database.execute(
+        "UPDATE analysis_requests SET lease_until = now() - interval '1 s' WHERE id = %s", (lost.id,)
+    )
+    assert await queue.reap(database) == {lost.id: "queued"}
+    assert await ask(api, device) == waiting
+    assert (await api.delete(f"{REQUESTS}/{waiting['id']}")).status_code == 200
+    assert (await ask(api, device))["id"] > waiting["id"]
+
+
+async def test_folding_among_several_processes(
+    api_settings: Settings, database_url: str, database: Database, device: int, api: httpx.AsyncClient
+) -> None:
+    """Many ask for the same over connections of their own, while someone claims as fast as he can."""
+    period = analysis_requests.Period(None, None)
+
+    async def ask_often() -> list[int]:
+        async with await connect(database_url, "asker") as connection:
+            return [(await analysis_requests.enqueue(connection, device, period)).id for _ in range(30)]
+
+    async def claim_all(until: asyncio.Event) -> list[int]:
+        claimed = []
+        async with await connect(database_url, "claimer") as connection:
+            while (held := await queue.claim(connection)) or not until.is_set():
+                claimed += [held.id] if held else []
+        return claimed
+
+    async with asyncio.TaskGroup() as tasks:
+        done = asyncio.Event()
+        claiming = [tasks.create_task(claim_all(done)) for _ in range(2)]
+        asked = await asyncio.gather(*(ask_often() for _ in range(4)))
+        done.set()
+    claimed = sorted(itertools.chain(*(task.result() for task in claiming)))
+    assert claimed == sorted(set(itertools.chain(*asked)))
+    cursor = await database.execute("SELECT id FROM analysis_requests ORDER BY id")
+    assert claimed == [row[0] for row in await cursor.fetchall()]
+
+
+# Turns.
+
+
+async def claim_devices(database: Database, after: int = 0) -> list[int]:
+    """The devices that one worker claims for, one after another, while nothing ends."""
+    taken = []
+    while held := await queue.claim(database, taken[-1] if taken else after):
+        taken.append(held.device_id)
+    return taken
+
+
+async def test_devices_take_turns(database: Database) -> None:
+    a, b, c = await add_devices(database, 3)
+    for device, count in ((a, 4), (b, 2), (c, 1)):
+        await add_requests(database, device, count)
+    assert await claim_devices(database, after=a) == [b, c, a, b, a, a, a]
+
+
+async def test_a_device_has_no_more_than_its_share_running(database: Database) -> None:
+    a, b = await add_devices(database, 2)
+    await add_requests(database, a, 6)
+    assert [(await claim(database)).device_id for _ in range(3)] == [a, a, a]
+    await add_requests(database, b, 4)
+    # While nothing ends: first those of b, up to what a has; then one each in turn.
+    assert await claim_devices(database, after=a) == [b, b, b, a, b, a, a]
+
+
+async def claim(database: Database) -> Claim:
+    held = await queue.claim(database)
+    assert held is not None
+    return held
+
+
+async def test_a_long_backlog_does_not_hold_up_the_others(database: Database, api_settings: Settings) -> None:
+    a, *others = await add_devices(database, 5)
+    await add_requests(database, a, 1000)
+    for device in others:
+        await add_requests(database, device, 10)
+
+    async def ended() -> int:
+        cursor = await database.execute("SELECT count(*) FROM analysis_results WHERE device_id <> %s", (a,))
+        row = await cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async with services.worker(api_settings), services.worker(api_settings), services.worker(api_settings):
+        await eventually(ended, lambda count: count == 40)
+        cursor = await database.execute(
+            "SELECT count(*) FILTER (WHERE device_id = %s) FROM analysis_requests WHERE finished_at <="
+            " (SELECT max(finished_at) FROM analysis_requests WHERE device_id <> %s)",
+            (a, a),
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        assert row[0] < 40
+        await database.execute("DELETE FROM analysis_requests WHERE status = 'queued'")
+
+
+async def plan(database: Database, statement: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    explain = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.encode()
+    (found,) = await (await database.execute(explain, parameters)).fetchone() or (None,)
+    assert found is not None
+    root: dict[str, Any] = found[0]["Plan"]
+    return root
+
+
+BACKLOG = """
+    WITH owner AS (INSERT INTO devices (key, name) SELECT 'k' || n, 'n' FROM generate_series(1, 1000) n RETURNING id)
+    INSERT INTO analysis_requests (device_id, period, status, finished_at)
+    SELECT id, '[,]', CASE WHEN n % 3 = 0 THEN 'queued' WHEN id % 200 = 0 THEN 'failed' ELSE 'done' END,
+           CASE WHEN n % 3 > 0 THEN now() END
+    FROM owner, generate_series(1, 20) n
+"""
+
+
+async def test_no_backlog_makes_claiming_or_listing_slow(database: Database) -> None:
+    await database.execute(BACKLOG)
+    (a,) = (await (await database.execute("SELECT min(id) FROM devices")).fetchone()) or (0,)
+    await add_requests(database, a, 10_000)
+    await database.execute("VACUUM ANALYZE analysis_requests")
+    assert [(await claim(database)).device_id for _ in range(3)] != [a, a, a]
+    lists: Sequence[tuple[str, _RequestsBefore, str]] = (
+        (analysis_requests._LIST, _RequestsBefore(None, None, MAX_ID), "analysis_requests_pkey"),
+        (analysis_requests._LIST_STATUS, _RequestsBefore(None, "failed", 9_000), "analysis_requests_by_status"),
+        (analysis_requests._LIST_DEVICE, _RequestsBefore(a + 7, None, MAX_ID), "analysis_requests_by_device"),
+        (analysis_requests._LIST_BOTH, _RequestsBefore(200, "failed", MAX_ID), "analysis_requests_by_device"),
+    )
+    seen = []
+    for statement, before, index in lists:
+        values = {"device_id": before.device_id, "status": before.status, "before": before.id, "limit": 11}
+        seen.append((await plan(database, statement, values), index))
+    claiming = {"after": a - 1, "lease": queue.LEASE, "candidates": queue.CANDIDATES}
+    seen.append((await plan(database, queue._CLAIM, claiming), "analysis_requests_waiting"))
+    seen.append((await plan(database, queue._REAP, {"most": 5}), "Index Scan"))
+    seen.append((await plan(database, queue._WAKE, {}), "analysis_requests_put_off"))
+    for found, index in seen:
+        assert index in json.dumps(found)
+        assert found["Shared Hit Blocks"] + found["Shared Read Blocks"] < 400, (index, found["Shared Hit Blocks"])
+
+
+# Lists, results, cancelling.
+
+
+async def test_the_list_is_paged_and_filtered(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    other = (await api.post("/devices", json={"name": "other"})).json()["id"]
+    asked = [await ask(api, owner, start=str(n)) for n in range(4) for owner in (device, other)]
+    cancelled = (await api.delete(f"{REQUESTS}/{asked[0]['id']}")).json()
+    everything = (await api.get(REQUESTS)).json()
+    assert everything == [*reversed(asked[1:]), cancelled]
+    paged, answer = [], await api.get(REQUESTS, params={"limit": 3, "device_id": device})
+    paged += answer.json()
+    while "next" in answer.links:
+        answer = await api.get(answer.links["next"]["url"])
+        paged += answer.json()
+    assert paged == [shown for shown in everything if shown["device_id"] == device]
+    assert (await api.get(REQUESTS, params={"status": "cancelled"})).json() == [cancelled]
+    assert (await api.get(REQUESTS, params={"status": "queued", "device_id": other, "limit": 1})).json() == [asked[-1]]
+    for nobody in (0, -1, 999, 2**63, 10**40):
+        assert (await api.get(REQUESTS, params={"device_id": nobody})).json() == []
+    assert (await api.get(REQUESTS, params={"status": "lost"})).status_code == 422
+    cursor = (await api.get(REQUESTS, params={"limit": 1})).headers["x-next-cursor"]
+    assert (await api.get(REQUESTS, params={"cursor": cursor, "status": "done"})).status_code == 400
+
+
+async def test_a_result_is_shown_with_its_request_and_deleted(
+    api: httpx.AsyncClient, device: int, api_settings: Settings
+) -> None:
+    await api.post("/stats", json={"device_id": device, "x": 1, "y": 2, "z": 3})
+    queued = await ask(api, device, figures="mean")
+    async with services.worker(api_settings):
+        shown = await eventually(lambda: look(api, queued["id"]), lambda seen: seen["status"] == "done")
+    (result,) = (await api.get(f"/stats/analysis/result/{device}")).json()
+    assert shown["result"] == result
+    assert result["x"]["mean"] == 1
+    path = f"/stats/analysis/result/{device}/{result['id']}"
+    assert (await api.get(path)).json() == result
+    for wrong in (
+        f"/stats/analysis/result/{device + 1}/{result['id']}",
+        f"{path}0",
+        f"/stats/analysis/result/{2**63}/1",
+    ):
+        assert (await api.get(wrong)).status_code == 404
+        assert (await api.delete(wrong)).status_code == 404
+    assert (await api.delete(path)).status_code == 204
+    assert (await api.delete(path)).status_code == 404
+    assert await look(api, queued["id"]) == {**shown, "result": None}
+
+
+async def look(api: httpx.AsyncClient, number: int) -> dict[str, Any]:
+    answer = await api.get(f"{REQUESTS}/{number}")
+    return dict(answer.json())
+
+
+async def test_cancelling_stops_the_query_before_any_renewal(
+    api: httpx.AsyncClient, device: int, api_settings: Settings, database_url: str, database: Database
+) -> None:
+    computing = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%percentile_disc%' AND wait_event_type = 'Lock'"
+
+    async def is_computing() -> bool:
+        return (await database.execute(computing)).rowcount > 0
+
+    queued = await ask(api, device)
+    async with services.worker(api_settings), await connect(database_url, "lock") as lock, lock.transaction():
+        await lock.execute("LOCK TABLE readings IN ACCESS EXCLUSIVE MODE")
+        await eventually(is_computing, bool)
+        assert (await api.delete(f"{REQUESTS}/{queued['id']}")).json()["status"] == "cancelled"
+        await eventually(is_computing, lambda computes: not computes, deadline_s=3)
+
+
+async def test_a_failure_is_shown_with_its_next_attempt(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    queued = await ask(api, device)
+    held = await claim(database)
+    await queue.fail(database, held, "out of memory")
+    shown = await look(api, queued["id"])
+    assert (shown["status"], shown["last_error"], shown["attempts"]) == ("queued", "out of memory", 1)
+    assert shown["retry_at"] > shown["started_at"]
+    await database.execute("UPDATE analysis_requests SET run_after = now()")
+    await queue.wake(database)
+    assert (await look(api, queued["id"]))["retry_at"] is None
+
+
+# Deletion of a device.
+
+
+@pytest.mark.parametrize("turns", [15])
+async def test_a_device_is_deleted_in_the_middle_of_all(
+    api: httpx.AsyncClient, database: Database, api_settings: Settings, turns: int
+) -> None:
+    """Requests come, run and end while their devices go: no answer is a 500, and the worker goes on."""
+    statuses: set[int] = set()
+
+    async def go_and_come(number: int) -> None:
+        device = (await api.post("/devices", json={"name": f"d{number}"})).json()["id"]
+
+        async def asking() -> None:
+            for start in range(8):
+                answer = await api.post(f"/stats/analysis/{device}/async", params={"start": start % 4})
+                statuses.add(answer.status_code)
+
+        async def deleting() -> None:
+            statuses.add((await api.delete(f"/devices/{device}")).status_code)
+
+        await asyncio.gather(asking(), deleting(), asking())
+
+    async with services.worker(api_settings) as working:
+        for number in range(turns):
+            await go_and_come(number)
+        assert not working.done()
+
+        async def left() -> int:
+            return (await database.execute("SELECT 1 FROM analysis_requests")).rowcount
+
+        assert statuses == {202, 204, 404}
+        await eventually(left, lambda count: count == 0)
