@@ -9,14 +9,33 @@ from litestar import Litestar
 from litestar.di import Provide
 from prometheus_client import CollectorRegistry
 
-from query_api import analysis, analysis_requests, analysis_results, devices, docs, problems, stats
+from query_api import (
+    analysis,
+    analysis_requests,
+    analysis_results,
+    buckets,
+    devices,
+    docs,
+    live,
+    problems,
+    readings,
+    schedules,
+    series,
+    stats,
+)
+from query_api.analysis_requests import CallbackRules
 from query_api.bodies import JsonRequest
 from query_api.exports import Exports
 from query_api.failures import HANDLERS
+from query_api.figures import provide_wanted
 from query_api.head import HeadRequests
 from query_api.http_metrics import MeasuredRequests
 from query_api.intake import Intake
+from query_api.live_feeds import CHANNELS, Live
+from query_api.notifications import ANALYSIS_ENDED, Notifications
+from query_api.strict_records import StrictRecords
 from query_api.times import provide_period
+from query_api.waiting import Waits
 from shared.database import Pool, connect, open_pool
 from shared.migrate import check_schema
 from shared.service import listen, serve_http
@@ -48,15 +67,31 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         health = Health("database")
         registry = CollectorRegistry()
         async with (
-            open_pool(settings.database, "api", max_size=POOL_SIZE, patience=POOL_WAIT_S) as database,
+            open_pool(
+                settings.database,
+                "api",
+                max_size=POOL_SIZE,
+                patience=POOL_WAIT_S,
+                statement_timeout=settings.query_timeout,
+            ) as database,
             asyncio.TaskGroup() as tasks,
         ):
             exports = Exports(settings.database, at_once=MAX_EXPORTS, patience=POOL_WAIT_S)
-            app = create_app(database, exports, health, registry)
+            notifications = Notifications(settings.database, [ANALYSIS_ENDED, *CHANNELS])
+            feeds = Live(settings.database, notifications)
+            intake = Intake(database, feeds.interest)
+            waits = Waits(database, notifications, stop)
+            rules = CallbackRules(settings.webhook_secret is not None, settings.webhook_allow_private)
+            app = create_app(database, intake, exports, notifications, feeds, waits, rules, health, registry)
+            listening = tasks.create_task(notifications.run(), name="notifications")
+            tasks.create_task(feeds.run(stop), name="live")
+            storing = tasks.create_task(intake.run(), name="intake")
             probing = tasks.create_task(probe(database, health), name="database probe")
             _log.info("serving", address=_address(listener))
             await serve_http(HeadRequests(MeasuredRequests(app, registry)), listener, stop)
             probing.cancel()
+            storing.cancel()
+            listening.cancel()
 
 
 def _address(listener: socket.socket) -> str:
@@ -64,24 +99,40 @@ def _address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def create_app(database: Pool, exports: Exports, health: Health, registry: CollectorRegistry) -> Litestar:
+def create_app(
+    database: Pool,
+    intake: Intake,
+    exports: Exports,
+    notifications: Notifications,
+    feeds: Live,
+    waits: Waits,
+    callback_rules: CallbackRules,
+    health: Health,
+    registry: CollectorRegistry,
+) -> Litestar:
     """The application. `database`: the pool of its requests."""
-    intake = Intake()
-    given = {"database": database, "exports": exports, "intake": intake}
+    given = {
+        "database": database, "exports": exports, "intake": intake, "notifications": notifications, "live": feeds,
+        "waits": waits, "callback_rules": callback_rules,
+    }  # fmt: skip
     return Litestar(
         route_handlers=[
-            devices.router, stats.router, analysis.router, analysis_requests.router, analysis_results.router,
+            devices.router, stats.router, readings.router, series.router, buckets.router, live.router,
+            analysis.router, analysis_requests.router,
+            analysis_results.router, schedules.router,
             problems.router,
             *telemetry_routes(health, registry), docs.page, docs.openapi_document, docs.assets(),
         ],
         dependencies={
             "period": Provide(provide_period, sync_to_thread=False),
+            "wanted": Provide(provide_wanted, sync_to_thread=False),
             **{name: _handed(value) for name, value in given.items()},
         },
         exception_handlers=HANDLERS,
         request_class=JsonRequest,
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=docs.configuration(),
+        plugins=[StrictRecords()],
         logging_config=None,
     )  # fmt: skip
 

@@ -31,6 +31,7 @@ _TAGS = [
     Tag("devices", "Whatever publishes readings."),
     Tag("readings", "What devices measured, on three axes."),
     Tag("analysis", "Min, max, sum, count and median of each axis: at once, or queued for a worker."),
+    Tag("schedules", "Analyses that come round again."),
     Tag("problems", "The errors of this service."),
     Tag("operation", "Health and figures of this process."),
 ]

@@ -8,11 +8,18 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
+from psycopg.errors import QueryCanceled
 
 from query_api import problems
+from query_api.devices import no_such_device
+from query_api.disconnect import ClientGone
 from query_api.parameters import parameter_fault
 from query_api.problems import AnyRequest, ProblemDetails, Refused, invalid
+from shared.analysis import UnknownDevices
 from shared.errors import DatabaseUnreachable
+
+_HUNG_UP = 499
+"""As nginx has it: the client went away before it was answered."""
 
 _log = structlog.get_logger()
 
@@ -27,7 +34,7 @@ def _wrong_parameters(request: AnyRequest, error: ValidationException) -> Respon
     if any(fault.get("key") == "data" for fault in found):
         return problems.answer(request, Refused(problems.MALFORMED, "the body is empty: this path takes JSON in UTF-8"))
     faults = [parameter_fault(request, str(fault.get("key", "")), str(fault["message"])) for fault in found]
-    return problems.answer(request, invalid(*faults))
+    return problems.answer(request, invalid(*faults) if faults else Refused(problems.INVALID_VALUE, error.detail))
 
 
 def _http_error(request: AnyRequest, error: HTTPException) -> Response[ProblemDetails]:
@@ -61,6 +68,32 @@ def _database_away(request: AnyRequest, error: psycopg.Error | DatabaseUnreachab
     return problems.answer(request, refused)
 
 
+def _cut_off(request: AnyRequest, error: QueryCanceled) -> Response[ProblemDetails]:
+    """By the statement timeout, or by whoever runs the database: in English at least its message tells.
+
+    What writes is short, and was held up by others: it may be tried again.
+    """
+    if "user request" in str(error) or request.method != "GET":
+        return _database_away(request, error)
+    _log.warning("a request took too long", path=request.scope["path"])
+    device = request.path_params.get("device_id", "{device_id}")
+    refused = Refused(
+        problems.TOOK_TOO_LONG,
+        "the query ran longer than a request may: ask for a shorter period or for fewer devices, or queue the "
+        f"analysis with POST /stats/analysis/{device}/async",
+    )
+    return problems.answer(request, refused)
+
+
+def _unknown_devices(request: AnyRequest, error: UnknownDevices) -> Response[ProblemDetails]:
+    return problems.answer(request, no_such_device(*error.devices))
+
+
+def _hung_up(_: AnyRequest, __: ClientGone) -> Response[None]:
+    """Nobody reads it; the status is for whoever stands in between."""
+    return Response(None, status_code=_HUNG_UP)
+
+
 def _unexpected(request: AnyRequest, error: Exception) -> Response[ProblemDetails]:
     """A fault of ours: the log has the traceback, the client does not."""
     _log.error("a request has failed", method=request.method, path=request.scope["path"], exc_info=error)
@@ -69,6 +102,9 @@ def _unexpected(request: AnyRequest, error: Exception) -> Response[ProblemDetail
 
 HANDLERS: ExceptionHandlersMap = {
     Refused: _refused,
+    UnknownDevices: _unknown_devices,
+    ClientGone: _hung_up,
+    QueryCanceled: _cut_off,
     ValidationException: _wrong_parameters,
     HTTPException: _http_error,
     psycopg.OperationalError: _database_away,  # psycopg_pool's are among them

@@ -1,5 +1,6 @@
 """HEAD: whatever answers GET answers it too, without the content (RFC 9110 section 9.3.2)."""
 
+import asyncio
 from typing import cast
 
 from litestar.enums import ScopeType
@@ -18,20 +19,23 @@ class HeadRequests:
                 message["headers"] = [_with_head(name, value) for name, value in message["headers"]]
             await send(message)
 
+        answered = asyncio.Event()
+
         async def send_head(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await send_allowing_head(message)
+                answered.set()
+
+        async def gone_once_answered() -> HTTPDisconnectEvent:
+            # A stream ends when its reader goes away: nobody reads what HEAD leaves out.
+            await answered.wait()
+            return {"type": "http.disconnect"}
 
         if scope["type"] != ScopeType.HTTP or scope["method"] != "HEAD":
             await self._app(scope, receive, send_allowing_head)
             return
-        await self._app(cast("Scope", {**scope, "method": "GET"}), _gone, send_head)
+        await self._app(cast("Scope", {**scope, "method": "GET"}), gone_once_answered, send_head)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _gone() -> HTTPDisconnectEvent:
-    """A stream ends when its reader goes away: nobody reads what HEAD leaves out."""
-    return {"type": "http.disconnect"}
 
 
 def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:

@@ -23,7 +23,7 @@ AnyRequest = Request[Any, Any, Any]
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 RETRY_AFTER = {"Retry-After": str(RETRY_AFTER_S)}
-"""The headers of every 503."""
+"""The headers of a 503 after which it is worth while to try again."""
 MAX_SHOWN = 60
 """Characters of a value that was wrong."""
 MAX_FAULTS = 20
@@ -57,12 +57,25 @@ BAD_CURSOR = Problem(
     "Take it as it is from X-Next-Cursor or the Link header, and use it with the same path and order.",
 )  # fmt: skip
 UNKNOWN_DEVICE = Problem(
-    "unknown-device", 400, "A reading names an unknown device",
+    "unknown-device", 400, "The body names an unknown device",
     "No device has this number. POST /devices registers one; GET /devices lists them.",
 )  # fmt: skip
 NOT_FOUND = Problem(
     "not-found", 404, "Nothing is here",
-    "The path leads to nothing, or the device or the request that it names does not exist.",
+    "The path leads to nothing, or what it names by its number does not exist.",
+)  # fmt: skip
+NO_READINGS = Problem(
+    "no-readings", 404, "The device has no readings",
+    "The device is there and has not measured yet, or its readings are older than what is kept.",
+)  # fmt: skip
+NOT_ACCEPTABLE = Problem(
+    "not-acceptable", 406, "Nothing here is of a type that Accept takes",
+    "Accept one of application/json, text/csv, application/x-ndjson, application/vnd.apache.arrow.stream and "
+    "application/vnd.apache.parquet; or leave it out, which gives JSON.",
+)  # fmt: skip
+NOT_INSTALLED = Problem(
+    "format-not-installed", 406, "Arrow and Parquet are not installed here",
+    'Have `pip install "devicestat[arrow]"` run where the service runs, or accept JSON, CSV or NDJSON.',
 )  # fmt: skip
 METHOD_NOT_ALLOWED = Problem(
     "method-not-allowed", 405, "The path does not take this method",
@@ -97,12 +110,19 @@ UNAVAILABLE = Problem(
     "The database does not answer, or too many streams are being read. Try again after the seconds in "
     "Retry-After. GET /health/ready says more.",
 )  # fmt: skip
+TOOK_TOO_LONG = Problem(
+    "took-too-long", 503, "The query was cut off",
+    "It ran longer than a request may (the setting QUERY_TIMEOUT), and would again. Ask for a shorter period or for "
+    "fewer devices, or queue the analysis: POST /stats/analysis/{device_id}/async.",
+)  # fmt: skip
 
 PROBLEMS = {
     problem.name: problem
     for problem in (
-        MALFORMED, REVERSED_PERIOD, BAD_CURSOR, UNKNOWN_DEVICE, NOT_FOUND, METHOD_NOT_ALLOWED, KEY_TAKEN,
+        MALFORMED, REVERSED_PERIOD, BAD_CURSOR, UNKNOWN_DEVICE, NOT_FOUND, NO_READINGS, NOT_ACCEPTABLE,
+        NOT_INSTALLED, METHOD_NOT_ALLOWED, KEY_TAKEN,
         ALREADY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_VALUE, INTERNAL_ERROR, UNAVAILABLE,
+        TOOK_TOO_LONG,
     )
 }  # fmt: skip
 

@@ -31,7 +31,7 @@ class Period(msgspec.Struct, frozen=True):
 _FORMS = [
     Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
     Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE),
-    Schema(type=OpenAPIType.NUMBER, minimum=-62_135_596_800, maximum=253_402_300_799),
+    Schema(type=OpenAPIType.NUMBER, minimum=-62_135_596_800, exclusive_maximum=253_402_300_800),
 ]
 _START, _END = (
     QueryParameter(

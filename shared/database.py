@@ -1,5 +1,6 @@
 """Connections to PostgreSQL: opened in one way, their errors translated in one place."""
 
+import select
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -7,6 +8,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
+from psycopg.pq import ConnStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -29,7 +31,12 @@ UNANSWERED_MS = 60_000
 """What was sent and is not received by the server's host within this time loses the connection, too."""
 
 
-def _parameters(application: str) -> dict[str, object]:
+# JIT compiles the statement for each of the months that a read may touch: longer than most reads take.
+_OPTIONS = "-c timezone=UTC -c jit=off"
+
+
+def _parameters(application: str, statement_timeout: int | None = None) -> dict[str, object]:
+    timeout = f" -c statement_timeout={statement_timeout}s" if statement_timeout is not None else ""
     return {
         "application_name": f"devicestat {application}",
         "autocommit": True,  # a transaction is where `async with connection.transaction()` says so
@@ -38,7 +45,7 @@ def _parameters(application: str) -> dict[str, object]:
         "keepalives_interval": KEEPALIVE_INTERVAL_S,
         "keepalives_count": KEEPALIVE_PROBES,
         "tcp_user_timeout": UNANSWERED_MS,
-        "options": "-c timezone=UTC",
+        "options": _OPTIONS + timeout,
     }
 
 
@@ -58,20 +65,27 @@ async def connect(url: str, application: str) -> Connection:
 
 @asynccontextmanager
 async def open_pool(
-    url: str, application: str, *, min_size: int = 1, max_size: int = 10, patience: float = CONNECT_TIMEOUT_S
+    url: str,
+    application: str,
+    *,
+    min_size: int = 1,
+    max_size: int = 10,
+    patience: float = CONNECT_TIMEOUT_S,
+    statement_timeout: int | None = None,
 ) -> AsyncIterator[Pool]:
     """A pool of connections, which also opens while the server is away: each use then says so.
 
     `patience`: the seconds that a use waits for a connection before it raises PoolTimeout.
+    `statement_timeout`: the seconds after which the server cuts a statement off (QueryCanceled).
     """
     pool = AsyncConnectionPool(
         url,
-        kwargs=_parameters(application),
+        kwargs=_parameters(application, statement_timeout),
         min_size=min_size,
         max_size=max_size,
         timeout=patience,
         reconnect_timeout=RECONNECT_S,
-        check=AsyncConnectionPool.check_connection,
+        check=_check_still_open,
         name=application,
         open=False,
     )
@@ -80,6 +94,19 @@ async def open_pool(
         yield pool
     finally:
         await pool.close()
+
+
+async def _check_still_open(connection: Connection) -> None:
+    """Raises OperationalError where the server has closed the connection since its last use.
+
+    That makes its socket readable, so it costs no round trip to the server as SELECT 1 would.
+    """
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    while poll.poll(0):
+        connection.pgconn.consume_input()  # a notice is taken in; at the end of the stream this raises
+    if connection.pgconn.status != ConnStatus.OK:
+        raise psycopg.OperationalError("the connection was lost while nobody used it")
 
 
 @contextmanager

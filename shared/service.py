@@ -79,7 +79,8 @@ async def serve_http(
     """Serves the application on the socket until the event is set, then finishes the requests in hand."""
     config = uvicorn.Config(
         app, loop="none", http="httptools", lifespan=lifespan, log_config=None, access_log=False,
-        server_header=False, timeout_graceful_shutdown=10,
+        server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=10,
     )  # fmt: skip
     server = _Server(config)
 

@@ -5,6 +5,8 @@ the environment wins. `load` reports every fault at once, each by its name and w
 Values never appear in a fault where they may hold a password.
 """
 
+import base64
+import binascii
 import difflib
 import re
 import sys
@@ -45,14 +47,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_port: _Port = 8000
     ingestor_metrics_port: _Port = 9101
     worker_metrics_port: _Port = 9102
+    query_timeout: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 30
     worker_concurrency: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     retention: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,4}d$")] | None = None
+    webhook_secret: Annotated[str, msgspec.Meta(min_length=16)] | None = None
+    webhook_allow_private: bool = False
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __repr__(self) -> str:
-        """Without the URLs, which may hold passwords."""
-        shown = (f"{n}={getattr(self, n)!r}" for n in self.__struct_fields__ if not n.endswith("_url"))
+        """Without the secret, and the URLs, which may hold passwords."""
+        shown = (f"{n}={getattr(self, n)!r}" for n in self.__struct_fields__ if n not in _SECRET)
         return f"Settings({', '.join(shown)})"
 
     @property
@@ -123,8 +128,11 @@ _EXPECTED = {
     "http_port": "a port from 0 to 65535; 0 takes a free one",
     "ingestor_metrics_port": "a port from 1 to 65535, or 0 for none",
     "worker_metrics_port": "a port from 1 to 65535, or 0 for none",
+    "query_timeout": "a whole number of seconds from 1 to 3600",
     "worker_concurrency": "a whole number from 1 to 64",
     "retention": "a number of days, such as 400d",
+    "webhook_secret": "at least 16 characters, or whsec_ and at least 16 bytes in base64",
+    "webhook_allow_private": "true or false",
     "log_format": "console or json",
     "log_level": "debug, info, warning or error",
 }
@@ -217,12 +225,30 @@ def _check_database_url(url: str) -> None:
         raise ValueError("libpq cannot read it") from None
 
 
+def webhook_key(secret: str) -> bytes:
+    """The key that callbacks are signed with: the text in UTF-8 or, after whsec_, what its base64 stands for.
+
+    Raises ValueError, without the secret, for one that is too short.
+    """
+    encoded = secret.removeprefix("whsec_")
+    if encoded == secret:
+        return secret.encode()
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("no base64 after whsec_") from None
+    if len(key) < 16:
+        raise ValueError("too short")
+    return key
+
+
 _CHECKS = {
     "database_url": _check_database_url,
     "mqtt_url": parse_mqtt_url,
     "mqtt_topic": parse_topic_filter,
+    "webhook_secret": webhook_key,
 }
-_SECRET = ("database_url", "mqtt_url")
+_SECRET = ("database_url", "mqtt_url", "webhook_secret")
 
 
 def _convert(name: str, source: str, raw: Any) -> Any:

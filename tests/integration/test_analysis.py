@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from query_api import analysis_requests, analysis_results, devices
-from query_api.worker import queue as leases
+from query_api import analysis_results, devices
 from shared.settings import Settings
 from tests import services
 from tests.waiting import eventually
@@ -137,7 +136,7 @@ async def test_the_queued_period_is_kept_as_it_was_given(
 async def test_results_come_newest_first_and_in_pages(
     api: httpx.AsyncClient, device: int, api_settings: Settings
 ) -> None:
-    requests = [await queue(api, device) for _ in range(5)]
+    requests = [await queue(api, device, start=str(number)) for number in range(5)]
     async with services.worker(api_settings):
         for request in requests:
             await ended(api, request)
@@ -212,11 +211,7 @@ async def test_reads_come_from_their_indexes(
     await database.execute("ANALYZE")
     for statement, parameters, index in (
         (analysis_results._RESULTS, {"device_id": device, "before": 2**62, "limit": 11}, "analysis_results_by_device"),
-        (analysis_requests._FIND, {"id": 4711}, "analysis_requests_pkey"),
-        (leases._CLAIM, {"limit": 2, "lease": leases.LEASE}, "analysis_requests_waiting"),
-        (leases._REAP, {"most": 5}, "analysis_requests_leased"),
-        (leases._LENGTH, {}, "analysis_requests_waiting"),
-        (devices._FIND, [7], "devices_pkey"),
+        (devices._FIND, {"id": 7}, "devices_pkey"),
         (devices._SELECT, {"after": 7, "search": None, "limit": 11}, "devices_pkey"),
     ):
         rows = await (await database.execute(b"EXPLAIN " + statement.encode(), parameters)).fetchall()

@@ -1,21 +1,28 @@
-"""The figures of any readings, against Python's own (Hypothesis)."""
+"""The figures of any readings, against Python's own and numpy's (Hypothesis)."""
 
 import itertools
 import math
 import statistics
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import psycopg
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
-from shared.analysis import Figures, analyse
+from shared.analysis import UnknownDevices, analyse, analyse_each
+from shared.figures import FIVE, FigureNames, Figures
 from shared.models import AXIS_LIMIT, Reading
 from shared.readings import Partitions, prepare, store
 
 NOON = 1_769_860_800_000_000
+START = datetime(2026, 1, 1, tzinfo=UTC)
 _devices = itertools.count(1)
+_ADD_DEVICE = "INSERT INTO devices (id, key, name) VALUES (%s, %s, 'n')"
 
 axis = st.one_of(
     st.floats(-AXIS_LIMIT, AXIS_LIMIT),
@@ -23,34 +30,146 @@ axis = st.one_of(
     st.sampled_from([AXIS_LIMIT, -AXIS_LIMIT, 0.0, -0.0, 5e-324, -5e-324, 2**-11, 999.9999999999999]),
 )
 rows = st.lists(st.tuples(axis, axis, axis), max_size=60)
+percentiles = st.one_of(
+    st.sampled_from(["p0", "p100", "p50", "p0.000001", "p99.9"]),
+    st.decimals(0, 100, places=3).map(lambda rank: f"p{rank}"),
+)
+names = st.lists(st.one_of(st.sampled_from(["mean", "stddev"]), percentiles), max_size=12)
+Row = tuple[float, float, float]
+everything = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@given(rows=rows)
-@example(rows=[(0.1, 1e-300, 1000.0)] * 7 + [(-0.1, 3e-300, -1000.0)] * 7)
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_the_figures_are_exact(
-    database: psycopg.AsyncConnection[Any], rows: list[tuple[float, float, float]]
-) -> None:
+async def stored(database: psycopg.AsyncConnection[Any], rows: Sequence[Row]) -> int:
+    """A new device, which has measured these."""
     device = next(_devices)
     readings = [Reading(device, NOON + n, NOON, *row) for n, row in enumerate(rows)]
+    await database.execute(_ADD_DEVICE, (device, str(device)))
     await prepare(database)
     await Partitions().ensure(database, readings)
     async with database.transaction():
         await store(database, readings)
+    return device
 
-    found = await analyse(database, device, datetime(2026, 1, 1, tzinfo=UTC), None)
 
-    for figures, values in zip((found.x, found.y, found.z), zip(*rows, strict=True) if rows else [()] * 3, strict=True):
+def axes(rows: Sequence[Row]) -> list[tuple[float, ...]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * 3
+
+
+@given(rows=rows)
+@example(rows=[(0.1, 1e-300, 1000.0)] * 7 + [(-0.1, 3e-300, -1000.0)] * 7)
+@everything
+async def test_the_figures_are_exact(database: psycopg.AsyncConnection[Any], rows: list[Row]) -> None:
+    device = await stored(database, rows)
+
+    found = await analyse(database, device, START, None)
+
+    for figures, values in zip((found.x, found.y, found.z), axes(rows), strict=True):
         assert_exact(figures, values)
+        assert (figures.mean, figures.stddev, figures.percentiles) == (UNSET, UNSET, UNSET)
 
 
-def assert_exact(figures: Figures, values: tuple[float, ...]) -> None:
-    if not values:
-        assert figures == Figures(min=None, max=None, sum=0.0, count=0, median=None)
-        return
+def assert_exact(figures: Figures, values: Sequence[float]) -> None:
     assert figures.count == len(values)
-    assert figures.min == min(values)
-    assert figures.max == max(values)
-    assert figures.median == statistics.median(values)
+    assert figures.min == min(values, default=None)
+    assert figures.max == max(values, default=None)
+    assert figures.median == (statistics.median(values) if values else None)
     # What is lost is below the last place of the remainders (2^-11 each), even where all else cancels.
     assert math.isclose(figures.sum, math.fsum(values), rel_tol=1e-12, abs_tol=len(values) * 2**-62)
+
+
+@given(rows=rows, names=names)
+@example(rows=[(999.9999 + n * 1e-9, 1e-9 * n, -1000.0) for n in range(50)], names=["mean", "stddev"])
+@example(rows=[(1.0, 2.0, 3.0)], names=["stddev", "p25", "mean"])
+@everything
+async def test_the_figures_on_request(
+    database: psycopg.AsyncConnection[Any], rows: list[Row], names: list[str]
+) -> None:
+    device, wanted = await stored(database, rows), FigureNames.of(names)
+
+    found = await analyse(database, device, START, None, wanted)
+
+    for figures, values in zip((found.x, found.y, found.z), axes(rows), strict=True):
+        assert_exact(figures, values)
+        assert_as_asked(figures, values, wanted)
+
+
+def assert_as_asked(figures: Figures, values: Sequence[float], wanted: FigureNames) -> None:
+    if wanted.mean:
+        close(figures.mean, math.fsum(values) / len(values) if values else None, values)
+    if wanted.stddev:
+        close(figures.stddev, statistics.stdev(values) if len(values) > 1 else None, values)
+    assert (figures.mean is not UNSET, figures.stddev is not UNSET) == (wanted.mean, wanted.stddev)
+    if not wanted.percentiles:
+        assert figures.percentiles is UNSET
+        return
+    assert isinstance(figures.percentiles, dict)
+    assert list(figures.percentiles) == list(wanted.percentiles)
+    for name, value in figures.percentiles.items():
+        close(value, float(np.percentile(values, float(name[1:]))) if values else None, values)
+
+
+def close(found: object, expected: float | None, values: Sequence[float]) -> None:
+    """Equal but for the rounding of a sum: by the square of the values, stddev would be wrong a million times more."""
+    if expected is None:
+        assert found is None
+        return
+    assert isinstance(found, float)
+    size = max(map(abs, values))
+    assert math.isclose(found, expected, rel_tol=1e-12, abs_tol=len(values) * size * 2**-52), (found, expected)
+
+
+@given(groups=st.lists(rows.map(lambda rows: rows[:20]), min_size=1, max_size=4), names=names)
+@settings(everything, max_examples=30)
+async def test_several_devices(
+    database: psycopg.AsyncConnection[Any], groups: list[list[Row]], names: list[str]
+) -> None:
+    """Together: as if all of it were one device's. Each: as that device by itself."""
+    devices = [await stored(database, rows) for rows in groups][::-1]
+    wanted = FigureNames.of(names)
+
+    together = await analyse(database, devices, START, None, wanted)
+    each = await analyse_each(database, devices, START, None, wanted)
+
+    united = axes([row for rows in groups for row in rows])
+    for figures, values in zip((together.x, together.y, together.z), united, strict=True):
+        assert_exact(figures, values)
+        assert_as_asked(figures, values, wanted)
+    assert list(each) == devices
+    for device, found in each.items():
+        assert found == await analyse(database, device, START, None, wanted)
+
+
+async def test_devices_that_are_not_there(database: psycopg.AsyncConnection[Any]) -> None:
+    device = await stored(database, [(1.0, 2.0, 3.0)])
+    await database.execute("DELETE FROM devices WHERE id = %s", (device,))  # its readings are not yet removed
+    for analysing in (
+        analyse(database, device, None, None),
+        analyse(database, [device], None, None),
+        analyse_each(database, [device], None, None),
+    ):
+        with pytest.raises(UnknownDevices) as raised:
+            await analysing
+        assert raised.value.devices == (device,)
+
+
+@given(names=names)
+def test_equal_wishes_are_equal(names: list[str]) -> None:
+    wanted = FigureNames.of(names)
+    assert FigureNames.of(wanted.names) == FigureNames.of(names[::-1] + names) == wanted
+    assert len(wanted.fractions) == len(wanted.percentiles) <= len(names)
+    assert wanted.fractions == sorted(wanted.fractions)
+    assert bool(names) == (wanted != FIVE)
+
+
+def test_percentiles_have_one_spelling() -> None:
+    assert FigureNames.of(["p99.90", "p99.9", "p5", "p05", "p5.0", "p100.0", "p0.10"]).percentiles == (
+        "p0.1",
+        "p5",
+        "p99.9",
+        "p100",
+    )
+    for name in ("p", "p-1", "p100.1", "p101", "p1e1", "P5", "p5.", "p.5", "p0.0000001", "p٣", "p5\n", "", "max"):
+        with pytest.raises(ValueError, match="no figure is named"):
+            FigureNames.of([name])
+    with pytest.raises(ValueError, match="at most 20"):
+        FigureNames.of([f"p{rank}" for rank in range(21)])

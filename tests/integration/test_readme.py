@@ -1,10 +1,11 @@
-"""The README's story, told end to end: its lines are run as they stand, and answered as it says."""
+"""The README's story and its tour, told end to end: their lines are run as they stand, and answered as it says."""
 
 import asyncio
 import json
 import operator
 import re
 import subprocess
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -18,16 +19,24 @@ PAUSE = re.compile(r"^sleep \d; ")
 """A person waits a little where the test asks again until the answer is there."""
 
 
+def blocks(kind: str) -> list[str]:
+    """The README's blocks of the kind."""
+    return re.findall(rf"```{kind}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
 def story() -> list[tuple[str, str]]:
-    """The commands of the console block, each with the answer shown below it."""
-    (block,) = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
-    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    """The commands of the console blocks, each with the answer shown below it."""
+    parts = re.split(r"^\$ ", "".join(blocks("console")), flags=re.MULTILINE)[1:]
     return [(command, answer.strip()) for command, _, answer in (part.partition("\n") for part in parts)]
 
 
 def comparable(answer: str) -> object:
     """The answer without the moments, which differ from run to run."""
-    return json.loads(MOMENT.sub("…", answer)) if answer else ""
+    answer = MOMENT.sub("…", answer).strip()
+    try:
+        return json.loads(answer)
+    except json.JSONDecodeError:
+        return answer
 
 
 async def answer_of(command: str) -> object:
@@ -37,7 +46,17 @@ async def answer_of(command: str) -> object:
     return comparable(out.decode())
 
 
-async def test_the_story_of_the_readme() -> None:
+async def program(text: str) -> str:
+    """What the Python program prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", text, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, complaint = await process.communicate()
+    assert process.returncode == 0, complaint.decode()
+    return out.decode()
+
+
+async def test_the_story_and_the_tour_of_the_readme() -> None:
     with tempfile.TemporaryDirectory(prefix="ds") as directory:
         async with running_up(Up(Path(directory))) as up:
             for command, answer in story():
@@ -48,6 +67,8 @@ async def test_the_story_of_the_readme() -> None:
                     await eventually(partial(answer_of, PAUSE.sub("", here)), partial(operator.eq, expected))
                 else:
                     assert await answer_of(here) == expected, command
+            (tour,), (printed,) = blocks("python"), blocks("text")
+            assert await program(tour.replace("127.0.0.1:8000", f"127.0.0.1:{up.http_port}")) == printed
             assert await up.stop() == 0
 
 

@@ -1,0 +1,187 @@
+"""Queries that would run long: cut off after QUERY_TIMEOUT, and ended with the client that waits for them."""
+
+import asyncio
+import select
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import psycopg
+import pytest
+
+from query_api import app
+from shared.database import connect, open_pool
+from shared.settings import Settings
+from tests import services
+from tests.integration.test_analysis import AXES, NO_READINGS
+from tests.waiting import eventually
+
+Database = psycopg.AsyncConnection[Any]
+_RUNNING = """
+    SELECT pid, wait_event_type FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'devicestat api' AND state = 'active'
+"""
+
+
+async def running_queries(database: Database) -> Sequence[tuple[int, str]]:
+    """The API's, by their process, with what they wait for."""
+    return await (await database.execute(_RUNNING)).fetchall()
+
+
+async def blocked(database: Database) -> Sequence[tuple[int, str]]:
+    return await eventually(lambda: running_queries(database), lambda seen: [kind for _, kind in seen] == ["Lock"])
+
+
+@asynccontextmanager
+async def locked(database: Database) -> AsyncIterator[None]:
+    """Whoever reads readings waits: the query takes as long as the block."""
+    async with database.transaction():
+        await database.execute("LOCK TABLE readings IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@pytest.fixture
+async def watching(database_url: str) -> AsyncIterator[Database]:
+    """A second connection, for what happens while the first holds its lock."""
+    async with await connect(database_url, "watching") as connection:
+        yield connection
+
+
+PATHS = ("/stats/analysis/{}", "/stats/analysis/{}?figures=p95", "/stats/analysis?device_id={}&group_by=device")
+
+
+async def test_a_query_that_takes_too_long_is_cut_off(api_settings: Settings, database: Database) -> None:
+    async with services.api(msgspec.structs.replace(api_settings, query_timeout=1)) as api:
+        device = (await api.post("/devices", json={"name": "n"})).json()["id"]
+        async with locked(database):
+            answers = await asyncio.gather(*(api.get(path.format(device)) for path in PATHS))
+        for answer, advice in zip(answers, (device, device, "{device_id}"), strict=True):
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/took-too-long"), answer.text
+            assert f"POST /stats/analysis/{advice}/async" in answer.json()["detail"]
+            assert "retry-after" not in answer.headers  # the same would be cut off again
+        assert (await api.get(f"/stats/analysis/{device}")).json() == dict.fromkeys(AXES, NO_READINGS)
+
+
+async def test_what_is_held_up_while_it_writes_may_be_tried_again(api_settings: Settings, database: Database) -> None:
+    async with services.api(msgspec.structs.replace(api_settings, query_timeout=1)) as api:
+        async with database.transaction():
+            await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
+            answer = await api.post("/devices", json={"name": "n"})
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+        assert (await api.post("/devices", json={"name": "n"})).status_code == 201
+
+
+async def test_a_query_that_an_operator_cancels_may_be_tried_again(
+    api: httpx.AsyncClient, device: int, database: Database, watching: Database
+) -> None:
+    async with locked(database):
+        request = asyncio.create_task(api.get(f"/stats/analysis/{device}"))
+        ((process, _),) = await blocked(watching)
+        await watching.execute("SELECT pg_cancel_backend(%s)", (process,))
+        answer = await request
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_only_requests_are_cut_off(database_url: str) -> None:
+    async with open_pool(database_url, "test", max_size=1, statement_timeout=7) as pool, pool.connection() as limited:
+        assert await shown(limited, "statement_timeout") == "7s"
+    async with await connect(database_url, "test") as unlimited:
+        assert await shown(unlimited, "statement_timeout") == "0"
+        assert await shown(unlimited, "jit") == "off"
+
+
+async def shown(connection: Database, setting: str) -> str:
+    row = await (await connection.execute("SELECT current_setting(%s)", (setting,))).fetchone()
+    assert row is not None
+    value: str = row[0]
+    return value
+
+
+async def hang_up_on(api: httpx.AsyncClient, path: str, watching: Database) -> None:
+    """Asks as a client that goes away once the database is at work on it; in a second that must be over."""
+    _, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    await blocked(watching)
+    writer.close()
+    await eventually(lambda: running_queries(watching), lambda seen: not seen, deadline_s=1)
+
+
+async def test_a_client_that_goes_away_ends_its_query(
+    api: httpx.AsyncClient,
+    device: int,
+    database: Database,
+    watching: Database,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Often enough that the pool would be empty if a connection did not come back to it."""
+    paths = [path.format(device) for path in PATHS]
+    times = app.POOL_SIZE + 1
+    async with locked(database):
+        for number in range(times):
+            await hang_up_on(api, paths[number % len(paths)], watching)
+    for path in paths:
+        assert (await api.get(path)).status_code == 200
+    await eventually(lambda: requests_ended(api, "499"), lambda count: count == times)
+    assert await requests_ended(api, "500") == 0
+    logged = "".join(capsys.readouterr())
+    assert "error" not in logged.lower(), logged
+    assert "warning" not in logged.lower(), logged
+
+
+async def requests_ended(api: httpx.AsyncClient, status: str) -> float:
+    """How many analyses have."""
+    lines = (await api.get("/metrics")).text.splitlines()
+    route, label = 'route="/stats/analysis', f'status="{status}"'
+    counts = [line.split()[-1] for line in lines if "http_requests_total{" in line and route in line and label in line]
+    return sum(map(float, counts))
+
+
+async def test_head_is_answered_where_hanging_up_is_watched_for(api: httpx.AsyncClient, device: int) -> None:
+    for path in PATHS:
+        got, head = await api.get(path.format(device)), await api.head(path.format(device))
+        assert (head.status_code, head.content, head.headers["content-length"]) == (
+            200,
+            b"",
+            got.headers["content-length"],
+        )
+    assert (await api.head("/stats/analysis/999")).status_code == 404
+    assert 'status="499"' not in (await api.get("/metrics")).text
+
+
+async def test_connections_that_the_server_has_closed_are_replaced(database_url: str, database: Database) -> None:
+    """Without a word to the server before each use: a connection closed in the meantime is never handed out."""
+    end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'devicestat pooled'"
+    async with open_pool(database_url, "pooled", min_size=2, max_size=2) as pool:
+        await pool.wait()
+        ended = await (await database.execute(end)).fetchall()
+        assert ended == [(True,), (True,)]
+        for _ in range(4):
+            async with pool.connection() as connection:
+                assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
+
+
+async def test_what_the_server_says_meanwhile_does_not_lose_the_connection(database_url: str) -> None:
+    async with open_pool(database_url, "noticed", min_size=1, max_size=1) as pool:
+        async with pool.connection() as connection:
+            await connection.execute("LISTEN noticed")
+            backend = connection.info.backend_pid
+        async with await connect(database_url, "other") as other:
+            await other.execute("NOTIFY noticed")
+
+        async def readable() -> bool:
+            return bool(await asyncio.to_thread(_has_something, connection.fileno()))
+
+        await eventually(readable, bool)
+        async with pool.connection() as again:
+            assert again.info.backend_pid == backend
+            assert await (await again.execute("SELECT 1")).fetchone() == (1,)
+
+
+def _has_something(descriptor: int) -> object:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return poll.poll(0)

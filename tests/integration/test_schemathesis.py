@@ -1,0 +1,70 @@
+"""schemathesis holds the running service against its own document: every operation, all of its checks.
+
+It sends what the document allows and what it forbids, and follows the document from one operation to the next
+(its stateful phase). The short form sends the same every time; the long one (`make soak`) something else each time.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from shared.settings import Settings
+from tests import services
+
+READINGS = 20
+DEVICES = 3
+WORKERS = 2
+ROOT = Path(__file__).parents[2]
+CONFIGURATION = """
+[checks]
+positive_data_acceptance.expected-statuses = ["2xx", "304", "400", "404", "409", "422"]
+"""
+"""tests/refusals.py holds 400 and 422 to reasons that no schema can have."""
+NEVER_ENDS = r"/live$"
+"""Server-sent events, for as long as the client listens: schemathesis waits for an answer's end. tests/integration/
+test_live.py holds them."""
+
+
+async def fill(api: httpx.AsyncClient) -> None:
+    """Devices with readings, and an analysis, for what is asked to be there."""
+    for number in range(DEVICES):
+        device = (await api.post("/devices", json={"name": f"Boiler {number}"})).json()["id"]
+        readings = [{"device_id": device, "x": n, "y": -n, "z": 0.5, "timestamp": 60 * n} for n in range(READINGS)]
+        assert (await api.post("/stats", json=readings)).status_code == 201
+        assert (await api.post(f"/stats/analysis/{device}/async")).status_code == 202
+
+
+async def schemathesis(api: httpx.AsyncClient, folder: Path, *options: object) -> tuple[int | None, str]:
+    """How it ended, and what it said."""
+    (folder / "schemathesis.toml").write_text(CONFIGURATION)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{api.base_url}/openapi.json"),
+        *("--checks", "all", "--mode", "all", "--exclude-path-regex", NEVER_ENDS, "--workers", str(WORKERS)),
+        *("--continue-on-failure", "--no-color", "--generation-database", "none", *map(str, options)),
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.refusals"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("--max-examples", 4, "--seed", 1), id="short"),
+        pytest.param(("--max-examples", 300), id="long", marks=pytest.mark.soak),
+    ],
+)
+async def test_it_finds_nothing(options: tuple[object, ...], api_settings: Settings, tmp_path: Path) -> None:
+    async with services.api(api_settings) as api, services.worker(api_settings):
+        await fill(api)
+        code, said = await schemathesis(api, tmp_path, *options)
+    assert code == 0, said
+    assert "Stateful" in said
+    assert "Fuzzing" in said
