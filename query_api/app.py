@@ -28,6 +28,7 @@ from query_api.bodies import JsonRequest
 from query_api.exports import Exports
 from query_api.failures import HANDLERS
 from query_api.figures import provide_wanted
+from query_api.gathering import Gathering
 from query_api.head import HeadRequests
 from query_api.http_metrics import MeasuredRequests
 from query_api.intake import Intake
@@ -79,13 +80,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             exports = Exports(settings.database, at_once=MAX_EXPORTS, patience=POOL_WAIT_S)
             notifications = Notifications(settings.database, [ANALYSIS_ENDED, *CHANNELS])
             feeds = Live(settings.database, notifications)
-            intake = Intake(database, feeds.interest)
+            gathering = Gathering(database, feeds.interest)
+            intake = Intake(database, gathering)
             waits = Waits(database, notifications, stop)
             rules = CallbackRules(settings.webhook_secret is not None, settings.webhook_allow_private)
             app = create_app(database, intake, exports, notifications, feeds, waits, rules, health, registry)
             listening = tasks.create_task(notifications.run(), name="notifications")
             tasks.create_task(feeds.run(stop), name="live")
-            storing = tasks.create_task(intake.run(), name="intake")
+            storing = tasks.create_task(gathering.run(), name="gathering")
             probing = tasks.create_task(probe(database, health), name="database probe")
             _log.info("serving", address=_address(listener))
             await serve_http(HeadRequests(MeasuredRequests(app, registry)), listener, stop)

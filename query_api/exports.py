@@ -8,10 +8,11 @@ CSV and NDJSON are sent as the database makes them; `tables.py` makes Arrow and 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Literal, LiteralString
 
+import structlog
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
@@ -21,12 +22,16 @@ from query_api.formats import ARROW, CSV, NDJSON, PARQUET, TABLES
 from query_api.problems import AnyRequest, Refused
 from query_api.tables import TableEncoder
 from query_api.times import Period
-from shared.database import connect
+from shared.database import Connection, connect
 
 Order = Literal["asc", "desc"]
 _Encode = Callable[[bytes, bool], Awaitable[bytes]]
 """Makes a block, and whether more follow, into what is sent."""
+STANDSTILL_S = 60.0
+"""A stream whose reader takes nothing for so long is ended."""
 _STATE = "export"
+
+_log = structlog.get_logger()
 
 _SELECT = """
     SELECT id, device_id, x, y, z, {timestamp}
@@ -97,7 +102,7 @@ class Exports:
         self, copy_statement: LiteralString, parameters: dict[str, object], encode: _Encode
     ) -> AsyncGenerator[bytes]:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._place())
+            place = await stack.enter_async_context(self._place())
             connection = await stack.enter_async_context(await connect(self._url, "api export"))
             await connection.execute(SETTING)
             cursor = await stack.enter_async_context(connection.cursor())
@@ -112,10 +117,11 @@ class Exports:
                     block, more = await next_block(copy)
                     encoded = await encode(block, more)
                 if encoded or not more:
-                    yield encoded
+                    with _patience(connection, place):
+                        yield encoded
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _place(self) -> AsyncIterator["_Place"]:
         try:
             async with asyncio.timeout(self._patience):
                 await self._places.acquire()
@@ -126,10 +132,43 @@ class Exports:
                 f"{problems.RETRY_AFTER_S} seconds",
                 headers=problems.RETRY_AFTER,
             ) from None
+        place = _Place(self._places)
         try:
-            yield
+            yield place
         finally:
+            place.free()
+
+
+class _Place:
+    """One of the streams that can be at once."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places: asyncio.Semaphore | None = places
+
+    def free(self) -> None:
+        """Gives it to the next. It may be called twice."""
+        if self._places is not None:
             self._places.release()
+            self._places = None
+
+
+@contextmanager
+def _patience(connection: Connection, place: _Place) -> Iterator[None]:
+    """While the block is being sent: a reader that stands still for too long has its stream ended.
+
+    Else it would keep its place, and the COPY's snapshot, from which no row can be vacuumed, for ever.
+    """
+
+    def give_up() -> None:
+        _log.warning("a stream is ended: its reader has taken nothing", after_s=STANDSTILL_S)
+        connection.pgconn.finish()
+        place.free()
+
+    timer = asyncio.get_running_loop().call_later(STANDSTILL_S, give_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _as_it_is(block: bytes, _: bool) -> bytes:

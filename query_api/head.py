@@ -4,7 +4,7 @@ import asyncio
 from typing import cast
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPDisconnectEvent, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPDisconnectEvent, HTTPReceiveMessage, Message, Receive, Scope, Send
 
 
 class HeadRequests:
@@ -26,10 +26,16 @@ class HeadRequests:
                 await send_allowing_head(message)
                 answered.set()
 
-        async def gone_once_answered() -> HTTPDisconnectEvent:
+        async def gone_once_answered() -> HTTPReceiveMessage:
             # A stream ends when its reader goes away: nobody reads what HEAD leaves out.
-            await answered.wait()
-            return {"type": "http.disconnect"}
+            asked = asyncio.ensure_future(receive())
+            until_answered = asyncio.create_task(answered.wait(), name="answered")
+            await asyncio.wait({asked, until_answered}, return_when=asyncio.FIRST_COMPLETED)
+            until_answered.cancel()
+            if asked.done():
+                return cast("HTTPReceiveMessage", asked.result())
+            asked.cancel()
+            return HTTPDisconnectEvent(type="http.disconnect")
 
         if scope["type"] != ScopeType.HTTP or scope["method"] != "HEAD":
             await self._app(scope, receive, send_allowing_head)

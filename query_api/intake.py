@@ -1,32 +1,26 @@
 """Readings that come over HTTP: checked, given their times, and stored all or none."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import chain
 from typing import Annotated
 
 import msgspec
-import psycopg
-from psycopg.errors import CheckViolation
 
 from query_api import problems
 from query_api.devices import MAX_ID
+from query_api.gathering import Gathering
 from query_api.problems import Fault, Refused, invalid
 from query_api.stored_reading import X, Y, Z
 from query_api.times import from_seconds, in_utc
 from shared.clock import Clock
 from shared.database import Connection, Pool
-from shared.live import Interest, announce
 from shared.models import DAY, EPOCH, Microseconds, Reading, to_datetime, to_microseconds
-from shared.readings import Kept, Partitions, store_requests
+from shared.readings import Kept
 
 MAX_READINGS = 10_000
 """In one request."""
 MAX_AHEAD = DAY
 """A reading's time may be so much ahead of the clock, as over MQTT."""
-WRITERS = 2
-"""While one waits for its commit, what comes gathers for the other."""
 
 
 _TIME_RULE = 'RFC 3339 such as "2026-01-31T12:00:00Z" (without an offset it is UTC), or a number of seconds since 1970'
@@ -72,32 +66,13 @@ def receipt_clock() -> Clock:
     return Clock(step=4, offset=1)
 
 
-class _HandedIn(msgspec.Struct, frozen=True):
-    """A request's readings, which wait to be stored."""
-
-    readings: Sequence[Reading]
-    kept: "asyncio.Future[Sequence[Kept] | None]"
-
-
 class Intake:
-    """Takes in the readings of all requests, and remembers the partitions that are there and the times given out.
+    """Takes in the readings of all requests, and remembers the times given out."""
 
-    What comes while others are being stored is stored together, by one statement: the more requests there are at
-    once, the less each of them costs.
-    """
-
-    def __init__(self, database: Pool, interest: Interest) -> None:
+    def __init__(self, database: Pool, gathering: Gathering) -> None:
         self._database = database
-        self._interest = interest
-        self._partitions = Partitions()
+        self._gathering = gathering
         self._clock = receipt_clock()
-        self._handed_in = asyncio.Queue[_HandedIn]()
-
-    async def run(self) -> None:
-        """Stores what is handed in, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(WRITERS):
-                tasks.create_task(self._write(), name=f"intake {number}")
 
     async def take(self, given: Submission) -> tuple[list[Reading], Sequence[Kept]]:
         """Stores the readings: as they are stored, and what became of each.
@@ -106,67 +81,17 @@ class Intake:
         """
         readings = to_readings(given, self._receipt_times(len(given.readings)))
         if all(0 < new.device_id <= MAX_ID for new in given.readings):
-            handed_in = _HandedIn(readings, asyncio.get_running_loop().create_future())
-            self._handed_in.put_nowait(handed_in)
-            kept = await handed_in.kept
+            kept = await self._gathering.store(readings)
             if kept is not None:
                 return readings, kept
-        raise await self._unknown_devices(given)
+        async with self._database.connection() as connection:
+            raise await _unknown_devices(connection, given)
 
     def _receipt_times(self, count: int) -> range:
         """So many moments, strictly increasing over all requests: equal readings without times stay apart."""
         first, step = self._clock.read(), self._clock.step
         self._clock.take(first, count)
         return range(first, first + count * step, step)
-
-    async def _write(self) -> None:
-        while True:
-            together = [await self._handed_in.get()]
-            size = len(together[0].readings)
-            while size < MAX_READINGS and not self._handed_in.empty():
-                together.append(self._handed_in.get_nowait())
-                size += len(together[-1].readings)
-            await self._store(together)
-
-    async def _store(self, together: Sequence[_HandedIn]) -> None:
-        """Stores them, and answers each; if the database refuses them together, it is asked for each alone."""
-        try:
-            async with self._database.connection() as connection:
-                outcomes = await self._store_in(connection, [one.readings for one in together])
-                await announce(connection, self._interest, [reading for one in together for reading in one.readings])
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            if len(together) == 1:
-                _answer(together, error)
-            else:
-                for one in together:
-                    await self._store([one])
-        except Exception as error:  # noqa: BLE001  # each of the requests is answered with it
-            _answer(together, error)
-        else:
-            for one, kept in zip(together, outcomes, strict=True):
-                if not one.kept.done():
-                    one.kept.set_result(kept)
-
-    async def _store_in(
-        self, connection: Connection, requests: Sequence[Sequence[Reading]]
-    ) -> list[Sequence[Kept] | None]:
-        await self._partitions.ensure(connection, chain.from_iterable(requests))
-        try:
-            return await store_requests(connection, requests)
-        except CheckViolation:  # retention has dropped a month that we know
-            self._partitions.forget()
-            await self._partitions.ensure(connection, chain.from_iterable(requests))
-            return await store_requests(connection, requests)
-
-    async def _unknown_devices(self, given: Submission) -> Refused:
-        async with self._database.connection() as connection:
-            return await _unknown_devices(connection, given)
-
-
-def _answer(together: Sequence[_HandedIn], error: Exception) -> None:
-    for one in together:
-        if not one.kept.done():
-            one.kept.set_exception(error)
 
 
 def to_readings(given: Submission, received: Sequence[Microseconds]) -> list[Reading]:

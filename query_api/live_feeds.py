@@ -113,10 +113,20 @@ class Live:
         feed.listeners.add(listener)
         try:
             await self._until_heard(feed)
+            await self._until_settled(listener)
         except BaseException:
             self.leave(listener)
             raise
         return listener
+
+    async def _until_settled(self, listener: Listener) -> None:
+        """A batch hears between two transactions: one that was under way says nothing of its readings."""
+        began = datetime.now(UTC)
+        try:
+            async with asyncio.timeout(HEARD_WITHIN_S):
+                await self._reader.settle()
+        except (TimeoutError, *AWAY):
+            listener.tell(Gap("a batch was being written as the stream began", began - MARGIN))
 
     async def _until_heard(self, feed: _Feed) -> None:
         if not feed.is_heard.is_set():

@@ -14,6 +14,7 @@ from shared.models import to_datetime
 MAX_READINGS = 20_000
 """Of one span. What one batch brings of a device seldom comes to that."""
 ROWS_AT_ONCE = 500
+SETTLE_POLL_S = 0.02
 MAX_SEEN = 50_000
 """The numbers of so many readings are remembered, so that none is shown twice: the spans of two writers overlap."""
 
@@ -36,6 +37,13 @@ class Seen:
         return True
 
 
+# Whoever stores readings passes the fence of shared.deletions, and holds its lock until the end.
+_BATCHES = """
+    SELECT virtualtransaction FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid = hashtext('devicestat')::oid AND objid = hashtext('deletion')::oid
+"""
 # Where the readings of a span are few and what lies between them is much, the search is given up.
 _LIMITS = "SELECT set_config('statement_timeout', '5s', false)"
 READ = """
@@ -61,6 +69,16 @@ class LiveReader:
         """Says to those who store readings that someone listens to these devices."""
         async with self._use() as connection:
             await want(connection, devices)
+
+    async def settle(self) -> None:
+        """Returns when the batches that were being written have ended: later ones know what was said before it."""
+        async with self._use() as connection:
+            batches = [row[0] for row in await (await connection.execute(_BATCHES)).fetchall()]
+        while batches:
+            await asyncio.sleep(SETTLE_POLL_S)
+            async with self._use() as connection:
+                left = {row[0] for row in await (await connection.execute(_BATCHES)).fetchall()}
+            batches = [batch for batch in batches if batch in left]
 
     async def read(self, span: Span, devices: Sequence[int], show: Callable[[StoredReading], None]) -> bool:
         """Shows the devices' readings in the span, in the order of receipt, but for those that it has shown before.

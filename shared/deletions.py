@@ -5,7 +5,10 @@ device closes it for the end of the transaction. So a reading is committed befor
 with it, or its writer knows.
 """
 
+import asyncio
 from collections.abc import Set
+
+from psycopg.errors import LockNotAvailable
 
 from shared.database import Connection
 
@@ -43,6 +46,10 @@ class Fence:
         return numbers
 
 
+TRIES = 4
+PAUSE_S = 0.25
+"""Between two of them; those who store readings wait behind a try, and go on in the pause."""
+_PATIENCE = "SET LOCAL lock_timeout = '250ms'"
 _CLOSE = "SELECT close_deletion_fence()"
 _RECORD = "INSERT INTO deleted_devices (device_id, key) VALUES (%s, %s)"
 
@@ -50,7 +57,21 @@ _RECORD = "INSERT INTO deleted_devices (device_id, key) VALUES (%s, %s)"
 async def record(connection: Connection, device_id: int, key: str) -> None:
     """Writes down that the device is deleted, as the last act of the caller's transaction.
 
-    It waits for the batches that are being written, as long as the caller's lock_timeout lets it.
+    It waits for the batches that are being written. Raises LockNotAvailable where one of them does not end.
     """
-    await connection.execute(_CLOSE)
+    await _close(connection)
     await connection.execute(_RECORD, (device_id, key))
+
+
+async def _close(connection: Connection) -> None:
+    for left in reversed(range(TRIES)):
+        try:
+            async with connection.transaction():
+                await connection.execute(_PATIENCE)
+                await connection.execute(_CLOSE)
+        except LockNotAvailable:
+            if not left:
+                raise
+            await asyncio.sleep(PAUSE_S)
+        else:
+            return

@@ -130,11 +130,11 @@ async def test_no_reading_stays_of_devices_that_are_deleted_in_the_middle_of_a_s
     make_settings: Callable[..., Settings],
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
-    """Twenty devices publish over MQTT and HTTP, and are deleted one after the other: what was taken in is stored and
+    """Ten devices publish over MQTT and HTTP, and are deleted one after the other: what was taken in is stored and
     then removed, or refused; every message is accounted for."""
     settings = make_settings()
     async with services.api(settings) as api, aiomqtt.Client(broker.host, broker.port) as client:
-        devices = [(await api.post("/devices", json={"name": "n"})).json()["id"] for _ in range(20)]
+        devices = [(await api.post("/devices", json={"name": "n"})).json()["id"] for _ in range(10)]
         await start_ingestor(settings).until_ready()
         stream = Stream(client, devices)
 
@@ -143,11 +143,11 @@ async def test_no_reading_stays_of_devices_that_are_deleted_in_the_middle_of_a_s
                 pass
 
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(stream.run(200))
+            tasks.create_task(stream.run(100))
             for device in devices:
                 tasks.create_task(post(device))
             for device in devices:
-                await stream.go_on(100)
+                await stream.go_on(50)
                 assert (await api.delete(f"/devices/{device}")).status_code == 204
 
         async def counted() -> tuple[float, float]:
@@ -160,7 +160,7 @@ async def test_no_reading_stays_of_devices_that_are_deleted_in_the_middle_of_a_s
         assert 0 < letters < stream.published
         await removal.remove_all(database)
         assert await count(database, "SELECT count(*) FROM readings") == 0
-        assert await count(database, "SELECT count(*) FROM deleted_devices WHERE removed_at IS NOT NULL") == 20
+        assert await count(database, "SELECT count(*) FROM deleted_devices WHERE removed_at IS NOT NULL") == 10
 
 
 async def test_a_batch_under_way_is_waited_for_and_then_given_up_on(

@@ -229,6 +229,20 @@ async def test_an_outage_is_a_gap(api: httpx.AsyncClient, device: int, postgres_
         assert await readings_of(events, 1) == [2]
 
 
+async def test_a_batch_that_is_being_written_as_the_stream_begins_is_told_of_or_waited_for(
+    api: httpx.AsyncClient, device: int, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have begun before its writer heard that someone listens."""
+    monkeypatch.setattr(live_feeds, "HEARD_WITHIN_S", 1.0)
+    async with database.transaction():
+        await database.execute("SELECT pass_deletion_fence()")
+        async with listening(api, device) as events:
+            assert (await next_of(events))["event"] == "gap"
+    async with listening(api, device) as events:
+        await store(api, device, 7)
+        assert await readings_of(events, 1) == [7]
+
+
 async def test_who_reads_too_slowly_is_told_how_much_was_dropped(
     api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -237,12 +238,13 @@ async def test_a_subscription_that_is_refused_leaves_the_earlier_one_in_place(
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         unread = b""
-        while data := await reader.read(1024):
-            unread += data
-            while unread:
-                packet, size = mqtt5.read(unread)
-                unread = unread[size:]
-                writer.write(answer(packet))
+        with suppress(ConnectionError):  # the ingestor has ended
+            while data := await reader.read(1024):
+                unread += data
+                while unread:
+                    packet, size = mqtt5.read(unread)
+                    unread = unread[size:]
+                    writer.write(answer(packet))
         writer.close()
         over.set()
 
@@ -251,5 +253,6 @@ async def test_a_subscription_that_is_refused_leaves_the_earlier_one_in_place(
         topic = "$share/plant/devices/+/stats"
         process = start_ingestor(make_settings(mqtt_url=f"mqtt://127.0.0.1:{port}", mqtt_topic=topic))
         await expect_refusal(process, f"refuses the subscription to {topic}")
-        await over.wait()
+        async with asyncio.timeout(10):
+            await over.wait()
     assert asked == [[topic], ["devices/+/stats"]]

@@ -14,6 +14,7 @@ import psutil
 import psycopg
 import pytest
 
+from query_api import exports
 from query_api.app import MAX_EXPORTS
 from query_api.formats import ARROW, CSV, NDJSON, PARQUET
 from shared.settings import Settings
@@ -65,6 +66,25 @@ async def test_other_requests_go_on_while_streams_stand_still(
         assert (ninth.status_code, ninth.json()["type"]) == (503, "/problems/unavailable")
     after = await api.get(f"{address}?end=2025-03-01T00:00:18Z", headers={"accept": CSV})
     assert after.text.count("\n") == 11  # there is a place again
+
+
+async def test_a_stream_whose_reader_takes_nothing_is_ended(
+    api: httpx.AsyncClient,
+    device: int,
+    database: psycopg.AsyncConnection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exports, "STANDSTILL_S", 0.5)
+    await fill(database, device, 150_000)
+    address = f"/stats/{device}"
+    async with standing_still(api, address, [CSV] * MAX_EXPORTS):
+        cursor = await eventually(lambda: database.execute(EXPORTING), lambda seen: seen.rowcount == 0)
+        assert cursor.rowcount == 0  # with its COPY its snapshot is gone
+        ninth = await api.get(f"{address}?limit=1", headers={"accept": CSV})
+        assert ninth.status_code == 200
+
+
+EXPORTING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export'"
 
 
 @contextmanager

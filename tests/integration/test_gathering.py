@@ -1,0 +1,116 @@
+"""Readings of several requests, stored together: what goes wrong for one, and for all."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+from psycopg.errors import DeadlockDetected
+
+from query_api import gathering
+from shared.database import Connection
+from shared.readings import store_requests
+from tests import services
+from tests.conftest import Database
+
+NOON = "2026-01-31T12:00:00Z"
+
+
+def reading(device: int, **others: object) -> dict[str, object]:
+    return {"device_id": device, "x": 1, "y": 2, "z": 3, **others}
+
+
+async def together(api: httpx.AsyncClient, database: Database, *bodies: object) -> list[httpx.Response]:
+    """Posts them all while nothing can be stored, so that most of them are stored by one statement."""
+    async with asyncio.TaskGroup() as tasks, database.transaction():
+        await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
+        posts = [tasks.create_task(api.post("/stats", json=body)) for body in bodies]
+        await asyncio.sleep(0.2)  # they are on their way; how many wait is not what the tests are about
+    return [post.result() for post in posts]
+
+
+async def test_each_request_is_all_or_none_whatever_it_was_stored_with(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    good = [[reading(device, x=n), reading(device, x=n, y=n)] for n in range(10)]
+    bad = [[reading(device, x=n), reading(777)] for n in range(10)]
+    answers = await together(api, database, *good, *bad)
+    assert [answer.status_code for answer in answers] == [201] * 10 + [400] * 10
+    assert answers[-1].json()["errors"][0]["field"] == "[1].device_id"
+    stored = (await api.get(f"/stats/{device}")).json()
+    assert len(stored) == 20
+    answered = {row["id"]: row for answer in answers[:10] for row in answer.json()}
+    assert {row["id"]: row for row in stored} == answered
+
+
+async def test_of_equal_readings_in_several_requests_one_is_new(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    answers = await together(api, database, *[reading(device, timestamp=NOON)] * 20)
+    assert sorted(answer.status_code for answer in answers) == [200] * 19 + [201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+async def test_while_the_database_is_away_nobody_waits_for_the_others(
+    api: httpx.AsyncClient, device: int, postgres_server: str, database_url: str
+) -> None:
+    async with services.database_away(postgres_server, database_url):
+        began = asyncio.get_running_loop().time()
+        answers = await asyncio.gather(*(api.post("/stats", json=[reading(device)] * 6_000) for _ in range(12)))
+        took_s = asyncio.get_running_loop().time() - began
+    assert {answer.status_code for answer in answers} == {503}
+    assert took_s < 10
+
+
+async def test_what_is_not_stored_in_time_is_told(
+    api: httpx.AsyncClient, device: int, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "PATIENCE_S", 0.3)
+    async with database.transaction():
+        await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
+        answer = await api.post("/stats", json=reading(device, timestamp=NOON))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "0.3 seconds" in answer.json()["detail"]
+    monkeypatch.undo()
+    assert (await api.post("/stats", json=reading(device, timestamp=NOON))).status_code in {200, 201}
+
+
+async def test_there_is_a_bound_to_what_waits(
+    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "MAX_WAITING", 0)
+    answer = await api.post("/stats", json=reading(device))
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+
+
+async def test_a_deadlock_with_an_ingestor_is_tried_again(
+    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = 2
+
+    async def unlucky(connection: Connection, requests: Sequence[Any]) -> object:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise DeadlockDetected
+        return await store_requests(connection, requests)
+
+    monkeypatch.setattr(gathering, "store_requests", unlucky)
+    assert (await api.post("/stats", json=reading(device))).status_code == 201
+    assert failures == 0
+
+
+async def test_a_month_that_is_being_dropped_takes_no_reading(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    """As it is between DETACH and DROP, which may wait for a reader of the month."""
+    old = reading(device, timestamp="2020-01-15T00:00:00Z")
+    assert (await api.post("/stats", json=old)).status_code == 201
+    await database.execute("ALTER TABLE readings DETACH PARTITION readings_2020_01")
+    bodies = [{**old, "x": 5}, reading(device)]
+    answers = await asyncio.gather(*(api.post("/stats", json=body) for body in bodies))
+    assert [answer.status_code for answer in answers] == [503, 201]
+    assert "RETENTION" in answers[0].json()["detail"]
+    await database.execute("DROP TABLE readings_2020_01")
+    assert (await api.post("/stats", json={**old, "x": 5})).status_code == 201
