@@ -76,14 +76,15 @@ class Cron:
         fields = _split(expression)
         minute, hour, day, month, weekday = (_numbers(text, field) for text, field in zip(fields, _FIELDS, strict=True))
         either_day = fields[2][0] != "*" and fields[4][0] != "*"
-        if not either_day and min(day) > max(_LONGEST[number - 1] for number in month):
+        can_be = min(day) <= max(_LONGEST[number - 1] for number in month)  # APScheduler would look for it for ever
+        if not either_day and not can_be:
             raise ValueError(f"{expression!r} never ticks: none of its months has a day {min(day)}")
         self._zone = zone
         self._in_every_hour = len(hour) == 24
         time = {"minute": _listed(minute), "hour": _listed(hour), "month": _listed(month), "second": "0"}
         days = {"day": _listed(day)}
         weekdays = {"day_of_week": _listed((number - 1) % 7 for number in weekday)}  # APScheduler: 0 is Monday
-        either = (days, weekdays) if either_day else (days | weekdays,)
+        either = (*([days] if can_be else []), weekdays) if either_day else (days | weekdays,)
         self._trigger = OrTrigger([CronTrigger(**time, **one, timezone=UTC) for one in either])
 
     def after(self, moment: datetime) -> datetime:

@@ -8,7 +8,7 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
-from psycopg.errors import QueryCanceled
+from psycopg.errors import QueryCanceled, ReadOnlySqlTransaction
 
 from query_api import problems
 from query_api.devices import no_such_device
@@ -107,6 +107,7 @@ HANDLERS: ExceptionHandlersMap = {
     QueryCanceled: _cut_off,
     ValidationException: _wrong_parameters,
     HTTPException: _http_error,
+    ReadOnlySqlTransaction: _database_away,
     psycopg.OperationalError: _database_away,  # psycopg_pool's are among them
     DatabaseUnreachable: _database_away,
     psycopg.InterfaceError: _database_away,  # the connection was closed under the query

@@ -15,7 +15,7 @@ from psycopg.errors import CheckViolation, DeadlockDetected
 
 from query_api import problems
 from query_api.problems import Refused
-from shared.database import Connection, Pool
+from shared.database import AWAY, Connection, Pool
 from shared.live import Interest, announce
 from shared.models import Reading
 from shared.readings import Kept, Partitions, store_requests
@@ -30,8 +30,6 @@ DEADLOCKS = 3
 """It is tried again so often."""
 PATIENCE_S = 15.0
 """A request that is not stored within this time is told so."""
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
-"""The database does not answer, or went away in the middle. The pool's own errors are among them."""
 
 _log = structlog.get_logger()
 

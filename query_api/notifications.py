@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import psycopg
 from psycopg import Notify, sql
 
+from shared import database
 from shared.backoff import backoff
 from shared.database import connect
 from shared.errors import DatabaseUnreachable
@@ -21,7 +21,7 @@ LOOK_AGAIN = ""
 """Instead of a payload: something may have been missed."""
 MAX_WAITING = 1000
 """Payloads in one queue; when it is full all of them give way to LOOK_AGAIN."""
-AWAY = (DatabaseUnreachable, psycopg.OperationalError, psycopg.InterfaceError)
+AWAY = (DatabaseUnreachable, *database.AWAY)
 """What a connection of one's own raises while the database is away."""
 
 Hearer = Callable[[str], None]

@@ -132,4 +132,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
             examples=[1],
         ),
     ]
+    last_error: Annotated[
+        str | None,
+        msgspec.Meta(description="Why a worker that could not make its tick has paused it; null: none has."),
+    ]
     created_at: Annotated[datetime, msgspec.Meta(description="When it was made.")]

@@ -184,7 +184,8 @@ _LOCK = "SELECT now() FROM analysis_schedules WHERE id = %s FOR UPDATE"
 _CHANGE = """
     UPDATE analysis_schedules
     SET cron = %(cron)s, timezone = %(timezone)s, period = %(period)s, align = %(align)s, figures = %(figures)s,
-        callback = %(callback)s, name = %(name)s, next_tick = %(next_tick)s
+        callback = %(callback)s, name = %(name)s, next_tick = %(next_tick)s,
+        last_error = %(last_error)s
     WHERE id = %(id)s
 """
 
@@ -203,7 +204,8 @@ async def change(connection: Connection, schedule_id: int, changes: ScheduleChan
         next_tick = None
     elif before.paused or (after.cron, after.timezone) != (before.cron, before.timezone):
         next_tick = timing.cron.after(locked[0])
-    changed = msgspec.structs.replace(after, figures=timing.figures.names, next_tick=next_tick)
+    last_error = before.last_error if after.paused else None
+    changed = msgspec.structs.replace(after, figures=timing.figures.names, next_tick=next_tick, last_error=last_error)
     await connection.execute(_CHANGE, msgspec.structs.asdict(changed))
     return changed
 

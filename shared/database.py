@@ -17,6 +17,9 @@ from shared.errors import DatabaseError, DatabaseUnreachable
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction)
+"""The database does not answer, went away in the middle, or takes no writes for now: what was to be done is done later.
+The pool's own errors are among them."""
 ENCODING = "UTF8"
 CONNECT_TIMEOUT_S = 10
 RECONNECT_S = 3

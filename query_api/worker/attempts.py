@@ -5,18 +5,15 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-import psycopg
 import structlog
 
 from query_api.worker import queue
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.queue import Claim
 from shared.analysis import Analysis, analyse
-from shared.database import Connection, Pool
+from shared.database import AWAY, Connection, Pool
 from shared.figures import FigureNames
 
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
-"""The database does not answer, or went away in the middle. The pool's own errors are among them."""
 MAX_ERROR_LENGTH = 2000
 
 _log = structlog.get_logger()
@@ -44,6 +41,13 @@ class Attempts:
         task = self._tasks.create_task(self._run(held), name=f"analysis {held.id}")
         self._in_hand[held.token] = task
         self._computing[held.token] = held.id
+        task.add_done_callback(lambda _: self._done(held.token))  # also of one that is cancelled before it begins
+
+    def _done(self, token: UUID) -> None:
+        del self._in_hand[token]
+        self._computing.pop(token, None)
+        self._lost.discard(token)
+        self._ended()
 
     async def renew(self, connection: Connection) -> None:
         """Prolongs the leases, and stops the computing of what was cancelled or taken over."""
@@ -87,11 +91,6 @@ class Attempts:
         except AWAY as error:
             outcome = "abandoned"
             _log.warning("an analysis lost the database", id=held.id, reason=str(error).strip())
-        finally:
-            del self._in_hand[held.token]
-            self._computing.pop(held.token, None)
-            self._lost.discard(held.token)
-            self._ended()
         self._metrics.ended.labels(outcome).inc()
         self._metrics.seconds.observe(time.perf_counter() - began)
         _log.info("analysis ended", id=held.id, device_id=held.device_id, outcome=outcome)

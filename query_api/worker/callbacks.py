@@ -15,18 +15,16 @@ from datetime import timedelta
 from uuid import UUID
 
 import msgspec
-import psycopg
 import structlog
 from psycopg.rows import class_row
 
 from query_api.analysis_records import QueuedAnalysis, find_shown
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.webhook import Undelivered, Webhook
-from shared.database import Connection, Pool
+from shared.database import AWAY, Connection, Pool
 
 CHANNEL = "analysis_callbacks"
 """NOTIFY on it says, by a trigger, that callbacks are due."""
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 LEASE = timedelta(minutes=1)
 """Several times what a call may take."""
 AT_ONCE = 16

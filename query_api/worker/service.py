@@ -14,7 +14,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from query_api.worker import callbacks, queue
-from query_api.worker.attempts import AWAY, Attempts
+from query_api.worker.attempts import Attempts
 from query_api.worker.callbacks import Callbacks
 from query_api.worker.maintenance import drop_partitions, make_partitions
 from query_api.worker.metrics import WorkerMetrics
@@ -22,7 +22,7 @@ from query_api.worker.removal import remove_all
 from query_api.worker.ticks import run_due_ticks
 from query_api.worker.webhook import Webhook
 from shared.backoff import backoff
-from shared.database import Connection, Pool, connect, open_pool
+from shared.database import AWAY, Connection, Pool, connect, open_pool
 from shared.errors import DatabaseUnreachable
 from shared.migrate import check_schema
 from shared.service import listen, serve_telemetry

@@ -8,10 +8,12 @@ done nothing, and another one does it. The clock is the database's.
 from datetime import datetime
 
 import msgspec
+import psycopg
 import structlog
 from psycopg.rows import class_row
 
 from query_api.analysis_requests import enqueue
+from query_api.problems import Refused
 from query_api.timing import read_timing
 from shared.database import Connection
 
@@ -43,19 +45,32 @@ async def run_due_ticks(connection: Connection) -> int:
 
 
 async def _run_one(connection: Connection) -> bool:
+    """Runs the tick of one that is due; False where none is. One that cannot tick is paused, with the reason."""
     async with connection.transaction():
         due = await _lock_one(connection)
         if due is None:
             return False
-        timing = read_timing(due)
-        tick = timing.cron.latest(due.next_tick, due.now)
-        values = {"id": due.id, "tick": tick, "following": timing.cron.after(due.now)}
-        if (await connection.execute(_TICK, values)).rowcount:
-            queued = await enqueue(connection, due.device_id, timing.period(tick), timing.figures, due.callback)
-            await connection.execute(_POINT, values | {"request_id": queued.id})
-            _log.info("a schedule has ticked", id=due.id, tick=tick.isoformat(), request=queued.id)
-        await connection.execute(_MOVE_ON, values)
+        try:
+            async with connection.transaction():
+                await _tick(connection, due)
+        except (ValueError, Refused, psycopg.DataError, psycopg.IntegrityError) as error:
+            _log.exception("a schedule cannot tick, and is paused", id=due.id)
+            await connection.execute(_PAUSE, {"id": due.id, "error": f"{type(error).__name__}: {error}".strip()})
     return True
+
+
+_PAUSE = "UPDATE analysis_schedules SET next_tick = NULL, last_error = %(error)s WHERE id = %(id)s"
+
+
+async def _tick(connection: Connection, due: _Due) -> None:
+    timing = read_timing(due)
+    tick = timing.cron.latest(due.next_tick, due.now)
+    values = {"id": due.id, "tick": tick, "following": timing.cron.after(due.now)}
+    if (await connection.execute(_TICK, values)).rowcount:
+        queued = await enqueue(connection, due.device_id, timing.period(tick), timing.figures, due.callback)
+        await connection.execute(_POINT, values | {"request_id": queued.id})
+        _log.info("a schedule has ticked", id=due.id, tick=tick.isoformat(), request=queued.id)
+    await connection.execute(_MOVE_ON, values)
 
 
 # The device is locked too, as it will be for the request: who deletes it then waits for us, and we never for them.

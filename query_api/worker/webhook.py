@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import httpcore
 from httpcore import AsyncNetworkBackend, AsyncNetworkStream
@@ -47,6 +48,7 @@ class Webhook:
         if self._key is None:
             raise Undelivered("DEVICESTAT_WEBHOOK_SECRET is not set where the worker runs")
         headers: dict[bytes | str, bytes | str] = {
+            "Host": host(url),
             "Content-Type": "application/json",
             "User-Agent": "devicestat",
             "Accept": "*/*",
@@ -77,6 +79,11 @@ class Webhook:
             limit.reschedule(asyncio.get_running_loop().time() + CONTENT_TIMEOUT_S + 1)
             await _read_some(answer)
             return answer.status
+
+
+def host(url: str) -> str:
+    """The header Host (RFC 9112 section 3.2): httpcore leaves out the brackets of an IPv6 address."""
+    return urlsplit(url).netloc
 
 
 async def _read_some(answer: httpcore.Response) -> None:

@@ -1,5 +1,5 @@
 -- Analyses that come round again. period: an ISO 8601 duration up to each tick; null: all time. next_tick: null while
--- it is paused.
+-- it is paused. last_error: why a worker has paused it.
 CREATE TABLE analysis_schedules (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     device_id  bigint NOT NULL REFERENCES devices ON DELETE CASCADE,
@@ -12,6 +12,7 @@ CREATE TABLE analysis_schedules (
     callback   text,
     next_tick  timestamptz,
     last_tick  timestamptz,
+    last_error text,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX analysis_schedules_due ON analysis_schedules (next_tick) WHERE next_tick IS NOT NULL;

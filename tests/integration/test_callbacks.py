@@ -255,6 +255,14 @@ async def test_a_name_is_resolved_once_and_all_of_it_checked(monkeypatch: pytest
         assert (names.answers, receiver.calls[0].headers["host"]) == ([], f"rebound:{receiver.port}")
 
 
+async def test_an_ipv6_address_has_its_brackets_in_the_host_header() -> None:
+    async with receiving() as receiver:
+        hook = Webhook(SECRET, allow_private=True)
+        await hook.send(f"http://127.0.0.1:{receiver.port}/hook", "id", 0, b"{}")
+        assert receiver.calls[0].headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert webhook.host("http://[::1]:8080/hook") == "[::1]:8080"
+
+
 async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiving() as receiver:
         monkeypatch.setattr(webhook, "_resolve", Names(["127.0.0.2", "127.0.0.1"]))

@@ -205,3 +205,14 @@ async def test_a_worker_that_is_killed_in_the_middle_of_a_tick_leaves_it_to_anot
 _TAKEN_UP = """
     SELECT FROM pg_locks WHERE granted AND mode = 'RowExclusiveLock' AND relation = 'analysis_ticks'::regclass
 """
+
+
+async def test_one_that_cannot_tick_is_paused_and_holds_up_no_other(database: Database, owner: int) -> None:
+    """Its time zone may be known where it was made, and not to this worker."""
+    broken = await make(database, owner, timezone="Mars/Olympus_Mons", next_tick=datetime(2026, 1, 1, tzinfo=UTC))
+    await make(database, owner)
+    assert await run_due_ticks(database) == 2
+    assert len(await requests(database)) == 1
+    (shown,) = await rows(database, f"SELECT next_tick, last_error FROM analysis_schedules WHERE id = {broken}")
+    assert shown[0] is None
+    assert "Mars/Olympus_Mons" in shown[1]

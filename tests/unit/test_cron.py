@@ -210,3 +210,14 @@ def test_any_text_ticks_or_is_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert cron.after(SPRING) > SPRING
+
+
+def test_a_day_that_none_of_the_months_has_is_not_looked_for_beside_a_weekday() -> None:
+    """APScheduler would look for it until the year 9999, each time."""
+    cron = Cron("0 0 31 2,4 MON", ZoneInfo("UTC"))
+    moment, ticks = datetime(2026, 2, 1, tzinfo=UTC), []
+    for _ in range(200):
+        moment = cron.after(moment)
+        ticks.append(moment)
+    assert {tick.weekday() for tick in ticks} == {0}
+    assert {tick.month for tick in ticks} == {2, 4}
