@@ -9,34 +9,30 @@ from litestar import Litestar
 from litestar.di import Provide
 from prometheus_client import CollectorRegistry
 
-from query_api import (
-    analysis,
-    analysis_requests,
-    analysis_results,
-    buckets,
-    devices,
-    docs,
-    live,
-    problems,
-    readings,
-    schedules,
-    series,
-    stats,
-)
-from query_api.analysis_requests import CallbackRules
-from query_api.bodies import JsonRequest
-from query_api.exports import Exports
-from query_api.failures import HANDLERS
-from query_api.figures import provide_wanted
-from query_api.gathering import Gathering
-from query_api.head import HeadRequests
-from query_api.http_metrics import MeasuredRequests
-from query_api.intake import Intake
-from query_api.live_feeds import CHANNELS, Live
-from query_api.notifications import ANALYSIS_ENDED, Notifications
-from query_api.strict_records import StrictRecords
-from query_api.times import provide_period
-from query_api.waiting import Waits
+from query_api.analyses import at_once as analysis
+from query_api.analyses import requests as analysis_requests
+from query_api.analyses import results as analysis_results
+from query_api.analyses.figures import provide_wanted
+from query_api.analyses.requests import CallbackRules
+from query_api.analyses.waiting import Waits
+from query_api.devices import handlers as devices
+from query_api.http import docs, problems
+from query_api.http.bodies import JsonRequest
+from query_api.http.failures import HANDLERS
+from query_api.http.head import HeadRequests
+from query_api.http.metrics import MeasuredRequests
+from query_api.http.notifications import ANALYSIS_ENDED, Notifications
+from query_api.http.strict_records import StrictRecords
+from query_api.http.times import provide_period
+from query_api.live import handlers as live
+from query_api.live.feeds import CHANNELS, Live
+from query_api.readings import buckets, series
+from query_api.readings import listing as readings
+from query_api.readings import submit as stats
+from query_api.readings.exports import Exports
+from query_api.readings.gathering import Gathering
+from query_api.readings.intake import Intake
+from query_api.schedules import handlers as schedules
 from shared.database import Pool, connect, open_pool
 from shared.migrate import check_schema
 from shared.service import listen, serve_http

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from psycopg.rows import class_row
 
-from query_api.analysis_records import QueuedAnalysis, find_shown
+from query_api.analyses.records import QueuedAnalysis, find_shown
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.webhook import Undelivered, Webhook
 from shared.database import AWAY, Connection, Pool

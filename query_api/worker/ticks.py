@@ -12,9 +12,9 @@ import psycopg
 import structlog
 from psycopg.rows import class_row
 
-from query_api.analysis_requests import enqueue
-from query_api.problems import Refused
-from query_api.timing import read_timing
+from query_api.analyses.requests import enqueue
+from query_api.http.problems import Refused
+from query_api.schedules.timing import read_timing
 from shared.database import Connection
 
 _log = structlog.get_logger()

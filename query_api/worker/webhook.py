@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpcore
 from httpcore import AsyncNetworkBackend, AsyncNetworkStream
 
-from query_api.addresses import is_public, private
+from query_api.analyses.addresses import is_public, private
 from shared.settings import webhook_key
 
 STEP_TIMEOUT_S = 5.0

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import psycopg
 
-from query_api import analysis_results, devices
+from query_api.analyses import results as analysis_results
+from query_api.devices import handlers as devices
 from shared.settings import Settings
 from tests import services
 from tests.waiting import eventually

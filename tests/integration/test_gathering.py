@@ -8,7 +8,7 @@ import httpx
 import pytest
 from psycopg.errors import DeadlockDetected
 
-from query_api import gathering
+from query_api.readings import gathering
 from shared.database import Connection
 from shared.readings import store_requests
 from tests import services

@@ -13,7 +13,9 @@ import msgspec
 import pytest
 
 from ingestor.replay import Replay
-from query_api import listeners, live_feeds, live_reader
+from query_api.live import feeds as live_feeds
+from query_api.live import listeners
+from query_api.live import reader as live_reader
 from shared import dead_letters, live
 from shared.models import SECOND, DeadLetter, Reason, to_microseconds
 from shared.readings import prepare

@@ -11,8 +11,8 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api import formats
 from query_api.app import serve
+from query_api.readings import formats
 from shared.errors import DatabaseUnreachable, DevicestatError, LocalError, SchemaTooOld
 from shared.settings import Settings
 from tests import services

@@ -6,9 +6,9 @@ import time
 import httpx
 import pytest
 
-from query_api import prefer, waiting
+from query_api.analyses import prefer, waiting
 from query_api.app import POOL_SIZE
-from query_api.notifications import ANALYSIS_ENDED
+from query_api.http.notifications import ANALYSIS_ENDED
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Database

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from query_api.problems import PROBLEMS
+from query_api.http.problems import PROBLEMS
 from shared.database import connect
 from shared.settings import Settings
 from tests import services

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from query_api import analysis_requests
-from query_api.analysis_requests import _RequestsBefore
-from query_api.devices import MAX_ID
+from query_api.analyses import requests as analysis_requests
+from query_api.analyses.requests import _RequestsBefore
+from query_api.devices.handlers import MAX_ID
 from query_api.worker import queue
 from query_api.worker.queue import Claim
 from shared.database import connect

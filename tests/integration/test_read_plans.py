@@ -5,11 +5,12 @@ from zoneinfo import ZoneInfo
 
 from psycopg import AsyncClientCursor
 
-from query_api import buckets, readings, series
-from query_api.exports import COPIES, SETTING
-from query_api.intervals import Interval
-from query_api.readings import _ReadingsAfter
-from query_api.times import Period
+from query_api.http.times import Period
+from query_api.readings import buckets, series
+from query_api.readings import listing as readings
+from query_api.readings.exports import COPIES, SETTING
+from query_api.readings.intervals import Interval
+from query_api.readings.listing import _ReadingsAfter
 from shared.analysis import analyse
 from shared.database import Connection
 from shared.models import to_microseconds

@@ -14,9 +14,9 @@ import psutil
 import psycopg
 import pytest
 
-from query_api import exports
 from query_api.app import MAX_EXPORTS
-from query_api.formats import ARROW, CSV, NDJSON, PARQUET
+from query_api.readings import exports
+from query_api.readings.formats import ARROW, CSV, NDJSON, PARQUET
 from shared.settings import Settings
 from tests.command import argv, environment
 from tests.ports import free_port

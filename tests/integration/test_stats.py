@@ -13,8 +13,8 @@ import httpx
 import psycopg
 import pytest
 
-from query_api.readings import PAGES, _ReadingsAfter, page_parameters
-from query_api.times import Period
+from query_api.http.times import Period
+from query_api.readings.listing import PAGES, _ReadingsAfter, page_parameters
 from shared.models import Reading, to_microseconds
 from shared.readings import Partitions, prepare, store
 from shared.settings import Settings

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.bodies import decode
-from query_api.devices import NewDevice
-from query_api.intake import NewReading
-from query_api.problems import INVALID_VALUE, MALFORMED, MAX_FAULTS, Refused
+from query_api.devices.handlers import NewDevice
+from query_api.http.bodies import decode
+from query_api.http.problems import INVALID_VALUE, MALFORMED, MAX_FAULTS, Refused
+from query_api.readings.intake import NewReading
 
 READINGS = NewReading | list[NewReading]
 number = st.one_of(st.integers(), st.floats(), st.just(10**400))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api import listeners
-from query_api.listeners import Gap, Listener
-from query_api.live_reader import Seen
+from query_api.live import listeners
+from query_api.live.listeners import Gap, Listener
+from query_api.live.reader import Seen
 from shared import live
 from shared.live import ANY_DEVICE, Interest, Span, parse_span, parse_wanted, spans
 from shared.models import Reading

@@ -2,7 +2,7 @@
 
 import pytest
 
-from query_api.prefer import MAX_WAIT_S, wait_of
+from query_api.analyses.prefer import MAX_WAIT_S, wait_of
 
 
 @pytest.mark.parametrize(

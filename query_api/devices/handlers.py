@@ -1,0 +1,235 @@
+"""Devices: registered, listed, shown, renamed, deleted."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, LiteralString
+
+import msgspec
+from litestar import Response, delete, get, patch, post
+from litestar.datastructures import ResponseHeader
+from litestar.params import JSONBody, PathParameter, QueryParameter
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+from psycopg.rows import class_row
+
+from query_api.devices.deletion import remove
+from query_api.devices.readings import InShort, in_short
+from query_api.devices.record import KEY_RULE, Device, NewDevice, NewName
+from query_api.http import paging, problems
+from query_api.http.bodies import JsonRequest
+from query_api.http.problems import Fault, Refused, documented, invalid, shown
+from query_api.http.resource import Resource
+from query_api.http.state import Database
+from shared.database import Connection
+from shared.models import DEVICES_CHANNEL, is_key
+
+MAX_ID = 2**63 - 1
+"""The largest bigint: a number above it is no device's."""
+
+DeviceId = Annotated[int, PathParameter(description="The device's number.")]
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    key: str
+    name: str
+    created_at: datetime
+
+
+class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices"):
+    id: Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+
+
+@post(
+    "/",
+    summary="Register a device",
+    response_description="Registered.",
+    response_headers=[ResponseHeader("Location", value="", description="The device's path.", documentation_only=True)],
+    responses=documented(
+        problems.KEY_TAKEN, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
+    ),
+)
+async def create_device(data: JSONBody[NewDevice], database: Database) -> Response[Device]:
+    """From then on what it publishes to devices/<key>/stats is stored."""
+    if data.key is not None and not is_key(data.key):
+        raise invalid(Fault("key", f"expected one level of a topic: {KEY_RULE}, got {shown(data.key)}"))
+    async with database.connection() as connection:
+        device = await insert(connection, data)
+    return Response(device, headers={"Location": f"/devices/{device.id}"})
+
+
+_INSERT = """
+    WITH registered AS (
+        INSERT INTO devices (id, key, name)
+        SELECT id, coalesce(%(key)s, id::text), %(name)s
+        FROM nextval(pg_get_serial_sequence('devices', 'id')) AS id
+        ON CONFLICT (key) DO NOTHING
+        RETURNING id, key, name, created_at
+    )
+    SELECT id, key, name, created_at FROM registered, pg_notify(%(channel)s, key)
+"""
+
+
+async def insert(connection: Connection, new: NewDevice) -> Device:
+    """Registers the device. Raises Refused where its key is taken.
+
+    A number that someone has taken as a key is passed over.
+    """
+    while True:
+        async with connection.cursor(row_factory=class_row(_Row)) as cursor:
+            await cursor.execute(_INSERT, {"key": new.key, "name": new.name, "channel": DEVICES_CHANNEL})
+            row = await cursor.fetchone()
+        if row is not None:
+            return _device(row, InShort())
+        if new.key is not None:
+            raise Refused(
+                problems.KEY_TAKEN,
+                f"another device has the key {new.key!r}: choose another, or leave it out to have one made",
+                [Fault("key", "is taken")],
+            )
+
+
+@get(
+    "/",
+    summary="List the devices",
+    response_headers=paging.HEADERS,
+    responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
+)
+async def list_devices(
+    request: JsonRequest,
+    database: Database,
+    search: Annotated[
+        str | None,
+        QueryParameter(
+            max_length=200, description="Only those with this in their name or key, in upper or lower case."
+        ),
+    ] = None,
+    limit: paging.Limit = 100,
+    cursor: paging.Cursor = None,
+) -> Response[Sequence[Device]]:
+    """By their numbers, the oldest first."""
+    after = paging.decode(cursor, _DevicesAfter) or _DevicesAfter(0)
+    if search is not None and "\0" in search:
+        raise invalid(Fault("search", "holds a NUL character, which no name and no key does"))
+    async with database.connection() as connection:
+        found = await select(connection, search, after.id, limit + 1)
+    shown = found[:limit]
+    return paging.page(request, shown, _DevicesAfter(shown[-1].id) if len(found) > limit else None)
+
+
+_SELECT = """
+    SELECT id, key, name, created_at FROM devices
+    WHERE id > %(after)s
+      AND (%(search)s::text IS NULL
+           OR strpos(lower(name), lower(%(search)s)) > 0 OR strpos(lower(key), lower(%(search)s)) > 0)
+    ORDER BY id
+    LIMIT %(limit)s
+"""
+
+
+async def select(connection: Connection, search: str | None, after: int, limit: int) -> list[Device]:
+    """The devices with numbers above `after` that match, in order."""
+    async with connection.cursor(row_factory=class_row(_Row)) as cursor:
+        await cursor.execute(_SELECT, {"search": search, "after": after, "limit": limit})
+        return await _with_readings(connection, await cursor.fetchall())
+
+
+async def _with_readings(connection: Connection, rows: Sequence[_Row]) -> list[Device]:
+    short = await in_short(connection, [row.id for row in rows])
+    return [_device(row, short[row.id]) for row in rows]
+
+
+def _device(row: _Row, short: InShort) -> Device:
+    return Device(
+        **msgspec.structs.asdict(row),
+        readings=short.count,
+        readings_is_estimate=short.is_estimate,
+        first_reading_at=short.first_at,
+        last_reading_at=short.latest.timestamp if short.latest else None,
+        latest_reading=short.latest,
+    )
+
+
+@get(
+    "/{device_id:str}",
+    summary="Show a device",
+    responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
+)
+async def show_device(device_id: DeviceId, database: Database) -> Device:
+    """The device of this number."""
+    async with database.connection() as connection:
+        row = await _row(connection, _FIND, device_id)
+        return (await _with_readings(connection, [row]))[0]
+
+
+_FIND = "SELECT id, key, name, created_at FROM devices WHERE id = %(id)s"
+
+
+async def find(connection: Connection, device_id: int) -> None:
+    """Makes sure that the device is there. Raises Refused where it is not."""
+    await _row(connection, _FIND, device_id)
+
+
+async def _row(connection: Connection, query: LiteralString, device_id: int, **values: object) -> _Row:
+    if 0 < device_id <= MAX_ID:
+        async with connection.cursor(row_factory=class_row(_Row)) as cursor:
+            row = await (await cursor.execute(query, {"id": device_id, **values})).fetchone()
+            if row is not None:
+                return row
+    raise no_such_device(device_id)
+
+
+@patch(
+    "/{device_id:str}",
+    summary="Rename a device",
+    responses=documented(
+        problems.NOT_FOUND, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
+    ),
+)
+async def rename_device(device_id: DeviceId, data: JSONBody[NewName], database: Database) -> Device:
+    """Its number and its key stay."""
+    async with database.connection() as connection:
+        row = await _row(connection, _RENAME, device_id, name=data.name)
+        return (await _with_readings(connection, [row]))[0]
+
+
+_RENAME = "UPDATE devices SET name = %(name)s WHERE id = %(id)s RETURNING id, key, name, created_at"
+
+
+@delete(
+    "/{device_id:str}",
+    summary="Delete a device with all it has",
+    response_description="Deleted.",
+    responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
+)
+async def delete_device(device_id: DeviceId, database: Database) -> None:
+    """At once its messages are refused as those of an unknown device, and its analyses and schedules are gone.
+
+    A worker removes its readings soon after. Its key may be registered again; that is then another device.
+    """
+    async with database.connection() as connection:
+        try:
+            removed = 0 < device_id <= MAX_ID and await remove(connection, device_id)
+        except (LockNotAvailable, DeadlockDetected) as error:
+            raise _busy(device_id) from error
+    if not removed:
+        raise no_such_device(device_id)
+
+
+def _busy(device_id: int) -> Refused:
+    return Refused(
+        problems.UNAVAILABLE,
+        f"device {device_id} is in use and could not be deleted: try again in {problems.RETRY_AFTER_S} seconds",
+        headers=problems.RETRY_AFTER,
+    )
+
+
+def no_such_device(*numbers: int) -> Refused:
+    """The refusal of a path that names no device, or several that are not there."""
+    return Refused(problems.NOT_FOUND, f"there is no device {', '.join(map(str, numbers))}: GET /devices lists them")
+
+
+router = Resource(
+    "/devices",
+    route_handlers=[create_device, list_devices, show_device, rename_device, delete_device],
+    tags=["devices"],
+)

@@ -1,0 +1,68 @@
+"""A device, as it is registered and shown."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from query_api.devices.readings import COUNTED
+from query_api.readings.record import StoredReading
+from shared.models import KEY_PATTERN
+
+KEY_RULE = "1 to 128 characters, none of them a space, a control character, /, + or #"
+_NAME_RULE = "1 to 200 characters, none of them NUL, and not all of them spaces"
+_Name = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00]*[^\s\x00][^\x00]*$",
+        description=f"What people call the device: {_NAME_RULE}.",
+        extra={"takes": _NAME_RULE},
+        examples=["Boiler, north"],
+    ),
+]
+_Key = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=KEY_PATTERN.replace(r"\Z", "$"),
+        description=f"The device's level in its MQTT topic, devices/<key>/stats: {KEY_RULE}. No two "
+        "devices have the same. Left out, it is the number.",
+        extra={"takes": f"one level of a topic: {KEY_RULE}"},
+        examples=["boiler-north"],
+    ),
+]
+
+
+class NewDevice(msgspec.Struct, frozen=True):
+    """A device to be registered."""
+
+    name: _Name
+    key: _Key | None = None
+
+
+class NewName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What can be changed of a device."""
+
+    name: _Name
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """Whatever publishes readings."""
+
+    id: Annotated[int, msgspec.Meta(description="Its number, which this API uses.", examples=[1])]
+    key: Annotated[str, msgspec.Meta(description="Its level in its MQTT topic, devices/<key>/stats.", examples=["1"])]
+    name: Annotated[str, msgspec.Meta(description="What people call it.", examples=["Boiler, north"])]
+    created_at: Annotated[datetime, msgspec.Meta(description="When it was registered.")]
+    readings: Annotated[
+        int,
+        msgspec.Meta(description=f"How many readings it has: exact up to {COUNTED:,}, above it an estimate."),
+    ]
+    readings_is_estimate: Annotated[bool, msgspec.Meta(description="Whether `readings` is an estimate.")]
+    first_reading_at: Annotated[
+        datetime | None, msgspec.Meta(description="The time of its first reading; null: it has none.")
+    ]
+    last_reading_at: Annotated[
+        datetime | None, msgspec.Meta(description="The time of its latest reading; null: it has none.")
+    ]
+    latest_reading: Annotated[StoredReading | None, msgspec.Meta(description="Its latest reading; null: it has none.")]

@@ -1,0 +1,86 @@
+"""The OpenAPI document, and its page: Swagger UI, served from this process with nothing from elsewhere."""
+
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+from litestar import MediaType, Response, get
+from litestar.exceptions import InternalServerException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import License, Tag
+from litestar.response import Redirect
+from litestar.router import Router
+from litestar.static_files import create_static_files_router
+from litestar.types import ExceptionHandlersMap
+
+from query_api.http import problems
+from query_api.http.problems import AnyRequest, ProblemDetails, Refused
+
+PATH = "/docs"
+_ASSETS = "/docs/assets"
+
+_DESCRIPTION = """\
+Readings of devices, and exact figures over any period.
+
+Times are RFC 3339 in UTC. Lists come in pages: the next one is in the `Link` header. Every error is a problem
+(RFC 9457) whose `type` says more about it.
+"""
+_TAGS = [
+    Tag("devices", "Whatever publishes readings."),
+    Tag("readings", "What devices measured, on three axes."),
+    Tag("analysis", "Min, max, sum, count and median of each axis: at once, or queued for a worker."),
+    Tag("schedules", "Analyses that come round again."),
+    Tag("problems", "The errors of this service."),
+    Tag("operation", "Health and figures of this process."),
+]
+
+
+def configuration() -> OpenAPIConfig:
+    """What Litestar makes the document and its page from."""
+    page = SwaggerRenderPlugin(
+        path="/",
+        js_url=f"{_ASSETS}/swagger-ui-bundle.js",
+        css_url=f"{_ASSETS}/swagger-ui.css",
+        standalone_preset_js_url=f"{_ASSETS}/swagger-ui-standalone-preset.js",
+        favicon=f'<link rel="icon" type="image/png" href="{_ASSETS}/favicon-32x32.png">',
+    )
+    return OpenAPIConfig(
+        title="Devicestat",
+        version=version("devicestat"),
+        description=_DESCRIPTION,
+        license=License("MIT", identifier="MIT"),
+        tags=_TAGS,
+        use_handler_docstrings=True,
+        path=PATH,
+        render_plugins=[page],
+    )
+
+
+@get("/openapi.json", include_in_schema=False, sync_to_thread=False)
+def openapi_document(request: AnyRequest) -> Response[bytes]:
+    """The document, where tools look for it."""
+    document = msgspec.json.encode(request.app.openapi_schema.to_schema())
+    return Response(document, media_type=MediaType.JSON)
+
+
+@get("/", include_in_schema=False, sync_to_thread=False)
+def page() -> Redirect:
+    """Leads whoever opens the bare address to the page."""
+    return Redirect(PATH)
+
+
+def assets() -> Router:
+    """Swagger UI's files, which come inside the package swagger-ui-py; the package itself is not imported."""
+    found = find_spec("swagger_ui")
+    assert found is not None, "swagger-ui-py is a dependency"
+    assert found.origin is not None, "it is a regular package"
+    folder = Path(found.origin).parent / "static"
+    # What a file cannot be called: with a NUL in it, too long, or below another file.
+    no_name: ExceptionHandlersMap = {ValueError: _no_such_file, InternalServerException: _no_such_file}
+    return create_static_files_router(_ASSETS, [folder], include_in_schema=False, exception_handlers=no_name)
+
+
+def _no_such_file(request: AnyRequest, _: Exception) -> Response[ProblemDetails]:
+    return problems.answer(request, Refused(problems.NOT_FOUND, f"there is no file here: {PATH} is the page"))

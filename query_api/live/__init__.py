@@ -1,0 +1,5 @@
+"""Readings as they are stored: `handlers.py` answers with a stream of events.
+
+`feeds.py` says whose readings this process wants and hears where they are; `reader.py` reads them, over one connection;
+`listeners.py` has a queue for each client.
+"""

@@ -1,0 +1,240 @@
+"""All who listen in this process, device by device, and what they are shown.
+
+1. `Live.join`: one more listens to a device. What is wanted is said at once and again every few seconds, over the
+   connection of `LiveReader`, to all who store readings (`shared.live`).
+2. Whoever stores readings of the device says where they are, and `Notifications` hears it.
+3. `LiveReader` reads them by index, once for all.
+4. Each `Listener` sends them on, as fast as its client takes them.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from query_api.http import problems
+from query_api.http.notifications import AWAY, LOOK_AGAIN, Notifications
+from query_api.http.problems import Refused
+from query_api.live.listeners import Gap, Listener, reading_event
+from query_api.live.reader import LiveReader
+from query_api.readings.record import StoredReading
+from shared.backoff import backoff
+from shared.live import (
+    ANY_DEVICE,
+    EXPIRES_S,
+    REPEAT_S,
+    STORED_CHANNEL,
+    WANTED_CHANNEL,
+    Interest,
+    Span,
+    parse_span,
+    parse_wanted,
+)
+from shared.models import to_datetime
+
+MAX_LISTENERS = 1000
+MAX_SPANS = 10_000
+"""Heard and not read yet."""
+HEARD_WITHIN_S = 3.0
+"""Who begins to listen waits so long until those who store readings have heard of it."""
+MARGIN = timedelta(seconds=REPEAT_S)
+"""A reading that is missing since some moment may have been measured and received so much earlier."""
+CHANNELS = (WANTED_CHANNEL, STORED_CHANNEL)
+"""What Notifications must listen to."""
+
+_log = structlog.get_logger()
+
+
+class _Feed:
+    """The listeners of one device."""
+
+    def __init__(self) -> None:
+        self.listeners: set[Listener] = set()
+        self.is_heard = asyncio.Event()  # by those who store readings
+        self.heard_at = datetime.now(UTC)
+
+    def show(self, reading: StoredReading) -> None:
+        event = reading_event(reading)
+        for listener in self.listeners:
+            listener.send(event, reading.timestamp)
+
+    def tell(self, gap: Gap) -> None:
+        for listener in self.listeners:
+            listener.tell(gap)
+
+    def end(self) -> None:
+        for listener in self.listeners:
+            listener.end()
+        self.is_heard.set()
+
+
+class Live:
+    """All listeners of this process, and what is shown to them."""
+
+    def __init__(self, url: str, notifications: Notifications, *, at_once: int = MAX_LISTENERS) -> None:
+        self.interest = Interest()
+        """What the listeners of all processes want."""
+        self._reader = LiveReader(url)
+        self._at_once = at_once
+        self._feeds: dict[int, _Feed] = {}
+        self._spans: deque[Span] = deque()
+        self._spoken = asyncio.Event()  # there are spans to read
+        self._wishes = asyncio.Event()  # what is wanted has changed
+        self._stopping = False
+        notifications.call(WANTED_CHANNEL, self._hear_wanted)
+        notifications.call(STORED_CHANNEL, self._hear_stored)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serves the listeners until the event is set; then ends their streams."""
+        async with asyncio.TaskGroup() as tasks:
+            parts = [
+                tasks.create_task(self._want(), name="live wishes"),
+                tasks.create_task(self._read(), name="live readings"),
+            ]
+            await stop.wait()
+            self._stopping = True
+            for feed in self._feeds.values():
+                feed.end()
+            for part in parts:
+                part.cancel()
+        await self._reader.close()
+
+    # Listeners.
+
+    async def join(self, device_id: int) -> Listener:
+        """One more who listens, from when it returns; `leave` is owed. Raises Refused where there is no place."""
+        if self._stopping or sum(len(feed.listeners) for feed in self._feeds.values()) >= self._at_once:
+            raise _no_place("the service is stopping" if self._stopping else f"{self._at_once} streams are being read")
+        listener = Listener(device_id)
+        feed = self._feeds.setdefault(device_id, _Feed())
+        feed.listeners.add(listener)
+        try:
+            await self._until_heard(feed)
+            await self._until_settled(listener)
+        except BaseException:
+            self.leave(listener)
+            raise
+        return listener
+
+    async def _until_settled(self, listener: Listener) -> None:
+        """A batch hears between two transactions: one that was under way says nothing of its readings."""
+        began = datetime.now(UTC)
+        try:
+            async with asyncio.timeout(HEARD_WITHIN_S):
+                await self._reader.settle()
+        except (TimeoutError, *AWAY):
+            listener.tell(Gap("a batch was being written as the stream began", began - MARGIN))
+
+    async def _until_heard(self, feed: _Feed) -> None:
+        if not feed.is_heard.is_set():
+            self._wishes.set()
+        try:
+            async with asyncio.timeout(HEARD_WITHIN_S):
+                await feed.is_heard.wait()
+        except TimeoutError:
+            raise _no_place("the database does not answer") from None
+
+    def leave(self, listener: Listener) -> None:
+        """One less. It may be said twice."""
+        feed = self._feeds.get(listener.device_id)
+        if feed is not None:
+            feed.listeners.discard(listener)
+            if not feed.listeners:
+                del self._feeds[listener.device_id]
+
+    # What is wanted.
+
+    async def _want(self) -> None:
+        """Says it again and again, and at once when there is more; without listeners there is no connection."""
+        waits = backoff()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REPEAT_S):
+                    await self._wishes.wait()
+            self._wishes.clear()
+            try:
+                if self._feeds:
+                    await self._reader.want(list(self._feeds))
+                else:
+                    await self._reader.close()
+                waits = backoff()
+            except AWAY as error:
+                _log.warning("live readings: the database is away", reason=str(error).strip())
+                await asyncio.sleep(next(waits))
+                self._wishes.set()
+
+    def _hear_wanted(self, payload: str) -> None:
+        """What some process wants; this one hears its own wishes, too, and so knows that all others did."""
+        if payload == LOOK_AGAIN:
+            self.interest.begin()
+            self._wishes.set()
+            return
+        wanted = parse_wanted(payload)
+        self.interest.hear(wanted)
+        now = datetime.now(UTC)
+        for device_id in wanted:
+            if feed := self._feeds.get(device_id):
+                if feed.is_heard.is_set() and now - feed.heard_at > timedelta(seconds=EXPIRES_S):
+                    feed.tell(Gap("what is listened to was not heard of in time", feed.heard_at - MARGIN))
+                feed.heard_at = now
+                feed.is_heard.set()
+
+    # What is stored.
+
+    def _hear_stored(self, payload: str) -> None:
+        if payload == LOOK_AGAIN:
+            self._tell_all("the database was away")
+        elif span := parse_span(payload):
+            if span.device_id != ANY_DEVICE and span.device_id not in self._feeds:
+                return
+            if len(self._spans) == MAX_SPANS:
+                self._spans.clear()
+                self._tell_all("more is stored than can be shown")
+            self._spans.append(span)
+            self._spoken.set()
+
+    def _tell_all(self, detail: str) -> None:
+        now = datetime.now(UTC)
+        for feed in self._feeds.values():
+            if feed.is_heard.is_set():
+                feed.tell(Gap(detail, feed.heard_at - MARGIN))
+                feed.heard_at = now
+
+    async def _read(self) -> None:
+        while True:
+            await self._spoken.wait()
+            self._spoken.clear()
+            while self._spans:
+                await self._read_span(self._spans.popleft())
+
+    async def _read_span(self, span: Span) -> None:
+        devices = list(self._feeds) if span.device_id == ANY_DEVICE else [span.device_id]
+        devices = [device_id for device_id in devices if device_id in self._feeds]
+        if not devices:
+            return
+        try:
+            if not await self._reader.read(span, devices, self._show):
+                self._tell(devices, Gap("more was stored at once than is shown", to_datetime(span.first)))
+        except AWAY as error:
+            _log.warning("live readings could not be read", reason=str(error).strip())
+            self._tell(devices, Gap("the database did not answer", to_datetime(span.first)))
+
+    def _show(self, reading: StoredReading) -> None:
+        if feed := self._feeds.get(reading.device_id):
+            feed.show(reading)
+
+    def _tell(self, devices: Sequence[int], gap: Gap) -> None:
+        for device_id in devices:
+            if feed := self._feeds.get(device_id):
+                feed.tell(gap)
+
+
+def _no_place(why: str) -> Refused:
+    return Refused(
+        problems.UNAVAILABLE,
+        f"{why}: try again in {problems.RETRY_AFTER_S} seconds",
+        headers=problems.RETRY_AFTER,
+    )

@@ -1,0 +1,106 @@
+"""A device's readings as they are stored, as server-sent events."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from litestar import get
+from litestar.datastructures import ResponseHeader
+from litestar.di import NamedDependency
+from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
+from litestar.params import HeaderParameter, SkipValidation
+from litestar.response import Stream
+
+from query_api.devices.handlers import DeviceId, find
+from query_api.http import problems
+from query_api.http.problems import AnyRequest, documented
+from query_api.http.resource import Resource
+from query_api.http.state import Database
+from query_api.live.feeds import Live
+from query_api.live.listeners import Gap
+
+MEDIA_TYPE = "text/event-stream"
+_STATE = "listener"
+_EVENTS = """\
+- `reading`: `data` is the reading, as GET /stats/{device_id} shows it, and `id` its number. None comes twice.
+- `gap`: readings may be missing, since the time in `since`; `detail` says why. Read them with GET /stats/{device_id}.
+- `dropped`: `count` readings are missing, the earliest of `since`: they came faster than they were read.
+
+Every 15 seconds without an event a comment comes.
+"""
+_EXAMPLE = """\
+retry: 2000
+
+id: 17
+event: reading
+data: {"id":17,"device_id":1,"x":1.5,"y":-2.0,"z":300.0,"timestamp":"2026-01-31T12:00:00.25Z"}
+
+event: gap
+data: {"detail":"the database was away","since":"2026-01-31T12:00:03Z"}
+
+event: dropped
+data: {"count":17,"since":"2026-01-31T12:00:09.5Z"}
+
+"""
+
+
+@dataclass
+class _LiveOperation(Operation):
+    """Documents the stream, of which Litestar knows nothing but the media type."""
+
+    def __post_init__(self) -> None:
+        assert self.responses is not None
+        answer = self.responses["200"]
+        assert isinstance(answer, OpenAPIResponse)
+        schema = Schema(type=OpenAPIType.STRING, description=_EVENTS)
+        example = Example(summary="One event of each kind", value=_EXAMPLE)
+        answer.content = {MEDIA_TYPE: OpenAPIMediaType(schema=schema, examples={"events": example})}
+
+
+async def leave(request: AnyRequest) -> None:
+    """After the response: its listener has gone."""
+    live, listener = request.scope["state"].pop(_STATE, (None, None))
+    if live is not None:
+        live.leave(listener)
+
+
+@get(
+    "/{device_id:str}/live",
+    summary="Listen to a device",
+    operation_class=_LiveOperation,
+    after_response=leave,
+    media_type=MEDIA_TYPE,
+    response_description="Events without end.",
+    response_headers=[
+        ResponseHeader("Cache-Control", value="no-store", description="There is no second reader of a stream."),
+        ResponseHeader("X-Accel-Buffering", value="no", description="A proxy passes each event on at once."),
+    ],
+    responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
+)
+async def listen(
+    request: AnyRequest,
+    device_id: DeviceId,
+    database: Database,
+    live: NamedDependency[SkipValidation[Live]],
+    last_event_id: Annotated[
+        str | None,
+        HeaderParameter(
+            name="Last-Event-ID",
+            description="What a browser sends when it connects again. The stream is not resumed; it begins with a gap.",
+        ),
+    ] = None,
+) -> Stream:
+    """Its readings as they are stored, however they come, from the moment at which the answer begins.
+
+    They come as [server-sent events](https://html.spec.whatwg.org/multipage/server-sent-events.html), in a browser
+    with `EventSource`. Readings that were there already do not come again.
+    """
+    async with database.connection() as connection:
+        await find(connection, device_id)
+    listener = await live.join(device_id)
+    request.scope["state"][_STATE] = live, listener
+    if last_event_id is not None:
+        listener.tell(Gap("the stream was interrupted"))
+    return Stream(listener.events(), media_type=MEDIA_TYPE)
+
+
+router = Resource("/stats", route_handlers=[listen], tags=["readings"])

@@ -1,0 +1,118 @@
+"""One who listens to a device: events on their way out as server-sent events, in bounded memory.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from query_api.readings.record import StoredReading
+
+MAX_EVENTS = 20_000
+"""Waiting to be sent to one listener; it holds what one batch can bring. All listeners of a device share the bytes."""
+BLOCK_BYTES = 64 * 1024
+"""Events are sent together, up to about this size."""
+HEARTBEAT_S = 15.0
+RETRY_MS = 2000
+"""A browser that lost the stream connects again after this time."""
+
+_BEGINNING = b"retry: %d\n\n" % RETRY_MS
+_HEARTBEAT = b": still here\n\n"
+_Since = Annotated[
+    datetime | None,
+    msgspec.Meta(
+        description="Readings of this time and later may be missing. Left out: those after the last one that came."
+    ),
+]
+
+
+class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Readings may be missing: read them with GET /stats/{device_id}."""
+
+    detail: Annotated[str, msgspec.Meta(description="Why.", examples=["the database was away"])]
+    since: _Since = None
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """Readings are missing: they came faster than they were read."""
+
+    count: Annotated[int, msgspec.Meta(description="How many.", examples=[17])]
+    since: Annotated[datetime, msgspec.Meta(description="The earliest time of those that are missing.")]
+
+
+def reading_event(reading: StoredReading) -> bytes:
+    """The event for a reading."""
+    return b"id: %d\nevent: reading\ndata: %b\n\n" % (reading.id, msgspec.json.encode(reading))
+
+
+def gap_event(gap: Gap) -> bytes:
+    """The event for readings that may be missing."""
+    return b"event: gap\ndata: %b\n\n" % msgspec.json.encode(gap)
+
+
+def _dropped_event(dropped: Dropped) -> bytes:
+    return b"event: dropped\ndata: %b\n\n" % msgspec.json.encode(dropped)
+
+
+class Listener:
+    """What waits to be sent to one who listens to a device."""
+
+    def __init__(self, device_id: int) -> None:
+        self.device_id = device_id
+        self._waiting: deque[bytes] = deque()
+        self._dropped: Dropped | None = None
+        self._something = asyncio.Event()
+        self._ended = False
+
+    def send(self, event: bytes, of: datetime) -> None:
+        """Has the event of a reading sent, or counted among the dropped; `of` is the reading's time."""
+        if self._dropped is not None:
+            self._dropped = Dropped(self._dropped.count + 1, min(self._dropped.since, of))
+        elif len(self._waiting) >= MAX_EVENTS:
+            self._dropped = Dropped(1, of)
+        else:
+            self._waiting.append(event)
+        self._something.set()
+
+    def tell(self, gap: Gap) -> None:
+        """Has the gap told."""
+        if self._dropped is not None and gap.since is not None:
+            self._dropped = Dropped(self._dropped.count, min(self._dropped.since, gap.since))
+        elif len(self._waiting) < 2 * MAX_EVENTS:  # who never reads hears of the first of so many
+            self._waiting.append(gap_event(gap))
+        self._something.set()
+
+    def end(self) -> None:
+        """Ends the stream, whatever still waits."""
+        self._ended = True
+        self._something.set()
+
+    async def events(self) -> AsyncGenerator[bytes]:
+        """The stream, in blocks, until its end."""
+        yield _BEGINNING
+        while not self._ended:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._something.wait()
+            except TimeoutError:
+                yield _HEARTBEAT
+            else:
+                if block := self._take():
+                    yield block
+
+    def _take(self) -> bytes:
+        block = bytearray()
+        while self._waiting and len(block) < BLOCK_BYTES:
+            block += self._waiting.popleft()
+        if not self._waiting:
+            if self._dropped is not None:
+                block += _dropped_event(self._dropped)
+                self._dropped = None
+            if not self._ended:
+                self._something.clear()
+        return bytes(block)

@@ -1,0 +1,221 @@
+"""A device's readings in intervals of time: the five figures of each."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from query_api.devices.handlers import MAX_ID, DeviceId, find
+from query_api.http import paging, problems
+from query_api.http.bodies import JsonRequest
+from query_api.http.disconnect import cancelled_when_gone
+from query_api.http.problems import Fault, documented, invalid, shown
+from query_api.http.resource import Resource
+from query_api.http.state import Database
+from query_api.http.times import Period
+from query_api.http.zones import read_zone
+from query_api.readings.intervals import PATTERN, Interval, edges, in_zone
+from query_api.readings.listing import bounds
+from shared.database import Connection
+from shared.figures import Figures
+from shared.models import Microseconds, to_datetime, to_microseconds
+
+MIN_UNITS = 400
+"""So many of the calendar's intervals are gone through at a time, where a page is shorter than that."""
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """An interval in which the device has readings."""
+
+    start: Annotated[
+        datetime, msgspec.Meta(description="Where the interval begins, included, with the timezone's offset.")
+    ]
+    end: Annotated[
+        datetime,
+        msgspec.Meta(description="Where the interval ends, not included: where the next one begins."),
+    ]
+    x: Figures
+    y: Figures
+    z: Figures
+
+
+class _BucketsAfter(msgspec.Struct, frozen=True, array_like=True, tag="buckets"):
+    """Where the last bucket of a page ends, and the list that it is in."""
+
+    device_id: Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+    interval: str
+    timezone: str
+    end: Annotated[Microseconds, msgspec.Meta(ge=0, le=to_microseconds(datetime.max.replace(tzinfo=UTC)))]
+
+
+@get(
+    "/{device_id:str}/buckets",
+    summary="Analyse a device's readings by intervals",
+    response_headers=paging.HEADERS,
+    responses=documented(
+        problems.REVERSED_PERIOD,
+        problems.BAD_CURSOR,
+        problems.NOT_FOUND,
+        problems.INVALID_VALUE,
+        problems.TOOK_TOO_LONG,
+    ),
+)
+async def list_buckets(
+    request: JsonRequest,
+    device_id: DeviceId,
+    database: Database,
+    period: NamedDependency[Period],
+    interval: Annotated[
+        str,
+        QueryParameter(
+            schema_extra={"pattern": PATTERN},  # documented here, held by Interval.parse
+            description="One unit of ISO 8601, such as P1Y, P3M, P1W, P1D, PT1H, PT15M or PT30S. Years, months, weeks "
+            "(from Monday) and days begin at midnight in the timezone; hours, minutes and seconds are counted from "
+            "there, day by day.",
+        ),
+    ] = "PT1H",
+    timezone: Annotated[
+        str,
+        QueryParameter(
+            schema_extra={"format": "timezone"},
+            description="The name of a timezone in the IANA database, such as Europe/Berlin.",
+        ),
+    ] = "UTC",
+    limit: paging.Limit = 1000,
+    cursor: paging.Cursor = None,
+) -> Response[Sequence[Bucket]]:
+    """Of each interval that has readings, in order: min, max, sum, count and median of each axis, exact.
+
+    Only the readings of the period are counted, also in an interval that begins before it or ends after it. A day
+    on which the clocks are changed has 23 or 25 hours.
+    """
+    length, zone = _read(interval, timezone)
+    after = paging.decode(cursor, _BucketsAfter)
+    if after is not None and (after.device_id, after.interval, after.timezone) != (device_id, interval, timezone):
+        raise paging.foreign()
+    async with database.connection() as connection, cancelled_when_gone(request):
+        await find(connection, device_id)
+        start = to_datetime(after.end) if after else None
+        found = await select(connection, device_id, period, start, length, zone, limit + 1)
+    page = found[:limit]
+    end = to_microseconds(page[-1].end) if len(found) > limit else None
+    return paging.page(request, page, None if end is None else _BucketsAfter(device_id, interval, timezone, end))
+
+
+def _read(interval: str, timezone: str) -> tuple[Interval, ZoneInfo]:
+    """Raises Refused, with each that is wrong."""
+    faults: list[Fault] = []
+    try:
+        length = Interval.parse(interval)
+    except ValueError as error:
+        faults.append(Fault("interval", f"{error}, got {shown(interval)}"))
+    try:
+        zone = read_zone(timezone)
+    except ValueError as error:
+        faults.append(Fault("timezone", str(error)))
+    if faults:
+        raise invalid(*faults)
+    return length, zone
+
+
+async def select(
+    connection: Connection,
+    device_id: int,
+    period: Period,
+    start: datetime | None,
+    interval: Interval,
+    zone: ZoneInfo,
+    limit: int,
+) -> list[Bucket]:
+    """The first buckets from `start` on, or of the whole period. Only their readings are read."""
+    found: list[Bucket] = []
+    while len(found) < limit:
+        rest = Period(max(filter(None, (start, period.start)), default=None), period.end)
+        within = await _bounds(connection, device_id, rest)
+        if within is None:
+            break
+        calendar = edges(interval, zone, *within, max(limit, MIN_UNITS))
+        rows = await _rows(connection, device_id, within, calendar, interval, limit - len(found))
+        found += (_bucket(row, zone) for row in rows)
+        start = calendar[-1] if len(found) < limit else None
+    return found
+
+
+async def _bounds(connection: Connection, device_id: int, period: Period) -> tuple[datetime, datetime] | None:
+    reversed_by_cursor = period.start is not None and period.end is not None and period.start > period.end
+    return None if reversed_by_cursor else await bounds(connection, device_id, period)
+
+
+# The recursion goes from each bucket to the first reading behind it, and so passes over empty ones. The figures are
+# those of shared/analysis.py, which says why.
+BUCKETS = """
+    WITH RECURSIVE calendar AS (SELECT %(edges)s::timestamptz[] AS edges),
+    bucket (number, starts, ends) AS (
+        SELECT 0, NULL::timestamptz, %(first)s::timestamptz
+        UNION ALL
+        SELECT number + 1, part.starts, least(part.starts + %(step)s::interval, edges[unit + 1])
+        FROM bucket
+        CROSS JOIN calendar
+        CROSS JOIN LATERAL (
+            SELECT recorded_at FROM readings
+            WHERE device_id = %(device_id)s AND recorded_at >= bucket.ends
+              AND recorded_at <= %(last)s AND recorded_at < %(behind)s
+            ORDER BY recorded_at LIMIT 1
+        ) AS next
+        CROSS JOIN LATERAL width_bucket(next.recorded_at, edges) AS unit
+        CROSS JOIN LATERAL (
+            SELECT coalesce(date_bin(%(step)s::interval, next.recorded_at, edges[unit]), edges[unit]) AS starts
+        ) AS part
+        WHERE number < %(limit)s
+    )
+    SELECT starts, ends, figures.* FROM bucket
+    CROSS JOIN LATERAL (
+        SELECT count(*),
+               min(x), max(x), sum(round(x * 1024)) / 1024 + sum(x - round(x * 1024) / 1024),
+               percentile_disc(ARRAY[0.5, 0.5000000001]) WITHIN GROUP (ORDER BY x),
+               min(y), max(y), sum(round(y * 1024)) / 1024 + sum(y - round(y * 1024) / 1024),
+               percentile_disc(ARRAY[0.5, 0.5000000001]) WITHIN GROUP (ORDER BY y),
+               min(z), max(z), sum(round(z * 1024)) / 1024 + sum(z - round(z * 1024) / 1024),
+               percentile_disc(ARRAY[0.5, 0.5000000001]) WITHIN GROUP (ORDER BY z)
+        FROM readings
+        WHERE device_id = %(device_id)s
+          AND recorded_at >= greatest(bucket.starts, %(first)s) AND recorded_at < bucket.ends
+          AND recorded_at <= %(last)s
+    ) AS figures
+    WHERE number > 0
+    ORDER BY number
+"""
+
+
+async def _rows(
+    connection: Connection,
+    device_id: int,
+    within: tuple[datetime, datetime],
+    calendar: Sequence[datetime],
+    interval: Interval,
+    limit: int,
+) -> list[Any]:
+    first, last = within
+    parameters = {
+        "device_id": device_id, "first": first, "last": last, "behind": calendar[-1], "edges": list(calendar),
+        "step": interval.step, "limit": limit,
+    }  # fmt: skip
+    return await (await connection.execute(BUCKETS, parameters)).fetchall()
+
+
+def _bucket(row: Sequence[Any], zone: ZoneInfo) -> Bucket:
+    start, end, count, *figures = row
+    x, y, z = (_figures(count, *figures[at : at + 4]) for at in (0, 4, 8))
+    return Bucket(start=in_zone(start, zone), end=in_zone(end, zone), x=x, y=y, z=z)
+
+
+def _figures(count: int, low: float, high: float, total: float, middle: Sequence[float]) -> Figures:
+    return Figures(min=low, max=high, sum=total, count=count, median=(middle[0] + middle[1]) / 2)
+
+
+router = Resource("/stats", route_handlers=[list_buckets], tags=["analysis"])

@@ -1,0 +1,190 @@
+"""All of a device's readings as one stream, made by the database's own COPY: memory stays constant.
+
+A stream lasts as long as its slowest reader, so each has a connection of its own, which is closed at its end:
+that stops a COPY at once wherever it is, where a pool would have to read the rest of it first. There are only
+so many at once; the next one is told to come back (503).
+
+CSV and NDJSON are sent as the database makes them; `tables.py` makes Arrow and Parquet of binary rows.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from typing import Literal, LiteralString
+
+import structlog
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from query_api.http import problems
+from query_api.http.problems import AnyRequest, Refused
+from query_api.http.times import Period
+from query_api.readings.copying import next_block
+from query_api.readings.formats import ARROW, CSV, NDJSON, PARQUET, TABLES
+from query_api.readings.tables import TableEncoder
+from shared.database import Connection, connect
+
+Order = Literal["asc", "desc"]
+_Encode = Callable[[bytes, bool], Awaitable[bytes]]
+"""Makes a block, and whether more follow, into what is sent."""
+STANDSTILL_S = 60.0
+"""A stream whose reader takes nothing for so long is ended."""
+_STATE = "export"
+
+_log = structlog.get_logger()
+
+_SELECT = """
+    SELECT id, device_id, x, y, z, {timestamp}
+    FROM readings
+    WHERE device_id = %(device_id)s
+      AND recorded_at >= coalesce(%(start)s::timestamptz, '-infinity')
+      AND recorded_at <= coalesce(%(end)s::timestamptz, 'infinity')
+    ORDER BY {order}
+"""
+_RFC_3339 = """
+    replace(to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z') AS timestamp
+"""
+_ORDERS: dict[Order, LiteralString] = {
+    "asc": "recorded_at, x, y, z",
+    "desc": "recorded_at DESC, x DESC, y DESC, z DESC",
+}
+_TEXT, _BINARY = (
+    {order: _SELECT.format(timestamp=timestamp, order=columns) for order, columns in _ORDERS.items()}
+    for timestamp in (_RFC_3339, "recorded_at")
+)
+# In COPY's text format a backslash would be doubled; the JSON of numbers and times holds none.
+# S608: they are composed of the constants above, without a value from outside.
+COPIES: dict[tuple[str, Order], LiteralString] = {
+    (media_type, order): copy
+    for order in _ORDERS
+    for media_type, copy in {
+        CSV: f"COPY ({_TEXT[order]}) TO STDOUT (FORMAT csv, HEADER)",
+        NDJSON: f"COPY (SELECT row_to_json(row) FROM ({_TEXT[order]}) AS row) TO STDOUT",  # noqa: S608
+        ARROW: f"COPY ({_BINARY[order]}) TO STDOUT (FORMAT binary)",
+        PARQUET: f"COPY ({_BINARY[order]}) TO STDOUT (FORMAT binary)",
+    }.items()
+}
+# A sort would read a device's whole history before the first row is sent. The index has the rows in order, and as
+# they came in the order of time, it meets the table's pages one after the other, too: the planner does not know that.
+SETTING: LiteralString = "SET enable_sort = off"
+
+
+class Exports:
+    """The streams of one database, so many at once."""
+
+    def __init__(self, url: str, *, at_once: int, patience: float) -> None:
+        """`patience`: the seconds that a stream waits for another to end before it is refused."""
+        self._url = url
+        self._at_once = at_once
+        self._patience = patience
+        self._places = asyncio.Semaphore(at_once)
+
+    async def start(
+        self,
+        request: AnyRequest,
+        device_id: int,
+        period: Period,
+        media_type: str,
+        order: Order,
+    ) -> AsyncGenerator[bytes]:
+        """The stream, once its first block is there: what fails before that is still answered as a problem.
+
+        The route has `close_export` as its after_response. Raises Refused where all places are taken.
+        """
+        parameters: dict[str, object] = {"device_id": device_id, "start": period.start, "end": period.end}
+        encode = TableEncoder(media_type).encode if media_type in TABLES else _as_it_is
+        blocks = self._blocks(COPIES[media_type, order], parameters, encode)
+        first = await anext(blocks)
+        stream = request.scope["state"][_STATE] = _chain(first, blocks)
+        return stream
+
+    async def _blocks(
+        self, copy_statement: LiteralString, parameters: dict[str, object], encode: _Encode
+    ) -> AsyncGenerator[bytes]:
+        async with AsyncExitStack() as stack:
+            place = await stack.enter_async_context(self._place())
+            connection = await stack.enter_async_context(await connect(self._url, "api export"))
+            await connection.execute(SETTING)
+            cursor = await stack.enter_async_context(connection.cursor())
+            copy = await stack.enter_async_context(cursor.copy(copy_statement, parameters))
+            stack.push_async_callback(connection.close)  # before the COPY's own end, which would read the rest
+            more = True
+            while more:
+                # When its reader goes away a stream is cancelled by anyio, again and again until it has ended,
+                # also in the middle of psycopg's own answer to the first time. So it is between blocks only.
+                await checkpoint_if_cancelled()
+                with CancelScope(shield=True):
+                    block, more = await next_block(copy)
+                    encoded = await encode(block, more)
+                if encoded or not more:
+                    with _patience(connection, place):
+                        yield encoded
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator["_Place"]:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Refused(
+                problems.UNAVAILABLE,
+                f"{self._at_once} streams are being read, and there are no more at once: try again in "
+                f"{problems.RETRY_AFTER_S} seconds",
+                headers=problems.RETRY_AFTER,
+            ) from None
+        place = _Place(self._places)
+        try:
+            yield place
+        finally:
+            place.free()
+
+
+class _Place:
+    """One of the streams that can be at once."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places: asyncio.Semaphore | None = places
+
+    def free(self) -> None:
+        """Gives it to the next. It may be called twice."""
+        if self._places is not None:
+            self._places.release()
+            self._places = None
+
+
+@contextmanager
+def _patience(connection: Connection, place: _Place) -> Iterator[None]:
+    """While the block is being sent: a reader that stands still for too long has its stream ended.
+
+    Else it would keep its place, and the COPY's snapshot, from which no row can be vacuumed, for ever.
+    """
+
+    def give_up() -> None:
+        _log.warning("a stream is ended: its reader has taken nothing", after_s=STANDSTILL_S)
+        connection.pgconn.finish()
+        place.free()
+
+    timer = asyncio.get_running_loop().call_later(STANDSTILL_S, give_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+async def _as_it_is(block: bytes, _: bool) -> bytes:
+    return block
+
+
+async def _chain(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for block in rest:
+            yield block
+
+
+async def close_export(request: AnyRequest) -> None:
+    """After the response: ends its stream. A reader that went away leaves it in the middle, and Litestar does not
+    close it: its place would be free only when the garbage collector comes by."""
+    stream: AsyncGenerator[bytes] | None = request.scope["state"].pop(_STATE, None)
+    if stream is not None:
+        await stream.aclose()

@@ -1,0 +1,139 @@
+"""Readings that come over HTTP: checked, given their times, and stored all or none."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from query_api.devices.handlers import MAX_ID
+from query_api.http import problems
+from query_api.http.problems import Fault, Refused, invalid
+from query_api.http.times import from_seconds, in_utc
+from query_api.readings.gathering import Gathering
+from query_api.readings.record import X, Y, Z
+from shared.clock import Clock
+from shared.database import Connection, Pool
+from shared.models import DAY, EPOCH, Microseconds, Reading, to_datetime, to_microseconds
+from shared.readings import Kept
+
+MAX_READINGS = 10_000
+"""In one request."""
+MAX_AHEAD = DAY
+"""A reading's time may be so much ahead of the clock, as over MQTT."""
+
+
+_TIME_RULE = 'RFC 3339 such as "2026-01-31T12:00:00Z" (without an offset it is UTC), or a number of seconds since 1970'
+
+
+class NewReading(msgspec.Struct, frozen=True):
+    """A reading to be stored."""
+
+    device_id: Annotated[
+        int,
+        msgspec.Meta(
+            description="The device's number, a whole number.", extra={"takes": "a whole number"}, examples=[1]
+        ),
+    ]
+    x: X
+    y: Y
+    z: Z
+    timestamp: Annotated[
+        datetime | float | None,
+        msgspec.Meta(
+            extra={"takes": _TIME_RULE},
+            description="When the device measured: RFC 3339 (without an offset it is UTC), or a number of "
+            "seconds since 1970; not before 1970, not over a day ahead of the clock. Left out, it is when "
+            "the request came.",
+            examples=["2026-01-31T12:00:00.25Z"],
+        ),
+    ] = None
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """What one request brings: one reading, or an array of them."""
+
+    readings: Sequence[NewReading]
+    is_array: bool
+
+    def field(self, position: int, name: str) -> str:
+        """How a fault names the field of the reading at the position."""
+        return f"[{position}].{name}" if self.is_array else name
+
+
+def receipt_clock() -> Clock:
+    """Gives out times of receipt that no ingestor does (shared.clock)."""
+    return Clock(step=4, offset=1)
+
+
+class Intake:
+    """Takes in the readings of all requests, and remembers the times given out."""
+
+    def __init__(self, database: Pool, gathering: Gathering) -> None:
+        self._database = database
+        self._gathering = gathering
+        self._clock = receipt_clock()
+
+    async def take(self, given: Submission) -> tuple[list[Reading], Sequence[Kept]]:
+        """Stores the readings: as they are stored, and what became of each.
+
+        Raises Refused, and stores nothing, where a time is wrong or a device is unknown.
+        """
+        readings = to_readings(given, self._receipt_times(len(given.readings)))
+        if all(0 < new.device_id <= MAX_ID for new in given.readings):
+            kept = await self._gathering.store(readings)
+            if kept is not None:
+                return readings, kept
+        async with self._database.connection() as connection:
+            raise await _unknown_devices(connection, given)
+
+    def _receipt_times(self, count: int) -> range:
+        """So many moments, strictly increasing over all requests: equal readings without times stay apart."""
+        first, step = self._clock.read(), self._clock.step
+        self._clock.take(first, count)
+        return range(first, first + count * step, step)
+
+
+def to_readings(given: Submission, received: Sequence[Microseconds]) -> list[Reading]:
+    """The readings, each with its time. Raises Refused, with each time that is wrong."""
+    readings: list[Reading] = []
+    faults: list[Fault] = []
+    for position, (new, received_at) in enumerate(zip(given.readings, received, strict=True)):
+        try:
+            recorded_at = _recorded_at(new.timestamp, received_at)
+        except ValueError as error:
+            faults.append(Fault(given.field(position, "timestamp"), str(error)))
+        else:
+            readings.append(Reading(new.device_id, recorded_at, received_at, new.x, new.y, new.z))
+    if faults:
+        raise invalid(*faults)
+    return readings
+
+
+def _recorded_at(timestamp: datetime | float | None, now: Microseconds) -> Microseconds:
+    if timestamp is None:
+        return now
+    moment = in_utc(timestamp) if isinstance(timestamp, datetime) else from_seconds(timestamp)
+    if moment < EPOCH:
+        raise ValueError(f"{moment.isoformat()} is before 1970")
+    recorded_at = to_microseconds(moment)
+    if recorded_at > now + MAX_AHEAD:
+        clock = to_datetime(now).isoformat()
+        raise ValueError(f"{moment.isoformat()} is more than a day ahead of the clock, which is {clock}")
+    return recorded_at
+
+
+_KNOWN = "SELECT id FROM devices WHERE id = ANY(%s)"
+
+
+async def _unknown_devices(connection: Connection, given: Submission) -> Refused:
+    """The refusal of readings of devices that are not there."""
+    asked = [new.device_id for new in given.readings if 0 < new.device_id <= MAX_ID]
+    known = {row[0] for row in await (await connection.execute(_KNOWN, (asked,))).fetchall()}
+    faults = [
+        Fault(given.field(position, "device_id"), f"there is no device {new.device_id}")
+        for position, new in enumerate(given.readings)
+        if new.device_id not in known
+    ]
+    said = faults[0].detail if faults else "a device was not there when the reading came, and is now"
+    return Refused(problems.UNKNOWN_DEVICE, f"{said}: POST /devices registers one, GET /devices lists them", faults)

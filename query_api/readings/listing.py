@@ -1,0 +1,205 @@
+"""A device's readings: read in pages, or as one stream."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated, LiteralString, cast
+
+import msgspec
+from litestar import Response, get
+from litestar.datastructures import ResponseHeader
+from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
+from litestar.params import QueryParameter, SkipValidation
+from litestar.response import Stream
+from psycopg.rows import class_row
+
+from query_api.devices.handlers import MAX_ID, DeviceId, find
+from query_api.http import paging, problems
+from query_api.http.bodies import JsonRequest
+from query_api.http.problems import Refused, documented
+from query_api.http.resource import Resource
+from query_api.http.state import Database
+from query_api.http.times import Period
+from query_api.readings import formats
+from query_api.readings.exports import Exports, Order, close_export
+from query_api.readings.record import StoredReading
+from shared.database import Connection
+from shared.models import Microseconds, to_datetime, to_microseconds
+
+
+class _ReadingsAfter(msgspec.Struct, frozen=True, array_like=True, tag="readings"):
+    """The unique key of a reading, and the list it ends a page of."""
+
+    device_id: Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+    order: Order
+    recorded_at: Annotated[Microseconds, msgspec.Meta(ge=0, le=to_microseconds(datetime.max.replace(tzinfo=UTC)))]
+    x: float
+    y: float
+    z: float
+
+
+_TEXT = Schema(type=OpenAPIType.STRING)
+_BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+_STREAMED = {
+    formats.CSV: replace(_TEXT, description="A header line, then a line for each reading."),
+    formats.NDJSON: replace(_TEXT, description="A line of JSON for each reading."),
+    formats.ARROW: replace(_BINARY, description="Apache Arrow's IPC stream. It takes the extra devicestat[arrow]."),
+    formats.PARQUET: replace(_BINARY, description="Apache Parquet. It takes the extra devicestat[arrow]."),
+}
+
+
+@dataclass
+class _ListOperation(Operation):
+    """Adds the streams to the documented answer, which Litestar has for one media type only."""
+
+    def __post_init__(self) -> None:
+        assert self.responses is not None
+        answer = self.responses["200"]
+        assert isinstance(answer, OpenAPIResponse)
+        assert answer.content is not None
+        answer.content |= {media_type: OpenAPIMediaType(schema=schema) for media_type, schema in _STREAMED.items()}
+
+
+@get(
+    "/{device_id:str}",
+    summary="Read a device's readings",
+    operation_class=_ListOperation,
+    after_response=close_export,
+    response_headers=[
+        *paging.HEADERS,
+        ResponseHeader("Vary", value="Accept", description="The answer's type depends on the Accept header."),
+    ],
+    responses=documented(
+        problems.REVERSED_PERIOD,
+        problems.BAD_CURSOR,
+        problems.NOT_FOUND,
+        problems.NOT_ACCEPTABLE,
+        problems.NOT_INSTALLED,
+        problems.INVALID_VALUE,
+    ),
+)
+async def list_readings(
+    request: JsonRequest,
+    device_id: DeviceId,
+    database: Database,
+    exports: NamedDependency[SkipValidation[Exports]],
+    period: NamedDependency[Period],
+    limit: paging.Limit = 1000,
+    cursor: paging.Cursor = None,
+    order: Annotated[Order, QueryParameter(description="asc: the oldest first; desc: the newest first.")] = "asc",
+) -> Response[Sequence[StoredReading]]:
+    """Those of the period, or of all time, in pages.
+
+    With `Accept: text/csv`, `application/x-ndjson`, `application/vnd.apache.arrow.stream` or
+    `application/vnd.apache.parquet` all of them come as one stream; limit and cursor are then without effect.
+    """
+    media_type = formats.chosen(request)
+    after = paging.decode(cursor, _ReadingsAfter)
+    if after is not None and (after.device_id, after.order) != (device_id, order):
+        raise paging.foreign()
+    async with database.connection() as connection:
+        await find(connection, device_id)
+        if media_type == formats.JSON:
+            found = await select(connection, device_id, period, order, after, limit + 1)
+            shown = found[:limit]
+            last = _key(shown[-1], order) if len(found) > limit else None
+            return paging.page(request, shown, last)
+    rows = await exports.start(request, device_id, period, media_type, order)
+    stream = Stream(rows, media_type=media_type)
+    return cast("Response[Sequence[StoredReading]]", stream)  # _ListOperation documents it
+
+
+@get(
+    "/{device_id:str}/latest",
+    summary="Read a device's latest reading",
+    responses=documented(problems.NOT_FOUND, problems.NO_READINGS, problems.INVALID_VALUE),
+)
+async def latest_reading(device_id: DeviceId, database: Database) -> StoredReading:
+    """The one with the latest timestamp, whenever it came."""
+    async with database.connection() as connection:
+        await find(connection, device_id)
+        found = await select(connection, device_id, Period(None, None), "desc", None, 1)
+    if not found:
+        raise Refused(problems.NO_READINGS, f"device {device_id} has no readings")
+    return found[0]
+
+
+# The lower bound stands twice: the plain comparison lets whole partitions go, the row's starts in the index
+# right behind the cursor.
+_ASCENDING = """
+    SELECT id, device_id, x, y, z, recorded_at AS timestamp FROM readings
+    WHERE device_id = %(device_id)s
+      AND recorded_at >= greatest(%(start)s::timestamptz, %(at)s::timestamptz, '-infinity')
+      AND recorded_at <= coalesce(%(end)s::timestamptz, 'infinity')
+      AND (recorded_at, x, y, z) > (coalesce(%(at)s::timestamptz, '-infinity'), coalesce(%(x)s::float8, 0),
+                                    coalesce(%(y)s::float8, 0), coalesce(%(z)s::float8, 0))
+    ORDER BY recorded_at, x, y, z
+    LIMIT %(limit)s
+"""
+_DESCENDING = """
+    SELECT id, device_id, x, y, z, recorded_at AS timestamp FROM readings
+    WHERE device_id = %(device_id)s
+      AND recorded_at >= coalesce(%(start)s::timestamptz, '-infinity')
+      AND recorded_at <= least(%(end)s::timestamptz, %(at)s::timestamptz, 'infinity')
+      AND (recorded_at, x, y, z) < (coalesce(%(at)s::timestamptz, 'infinity'), coalesce(%(x)s::float8, 0),
+                                    coalesce(%(y)s::float8, 0), coalesce(%(z)s::float8, 0))
+    ORDER BY recorded_at DESC, x DESC, y DESC, z DESC
+    LIMIT %(limit)s
+"""
+PAGES: dict[Order, LiteralString] = {"asc": _ASCENDING, "desc": _DESCENDING}
+
+
+async def select(
+    connection: Connection,
+    device_id: int,
+    period: Period,
+    order: Order,
+    after: _ReadingsAfter | None,
+    limit: int,
+) -> list[StoredReading]:
+    """The device's readings in the period, in order, those that come after the key."""
+    parameters = page_parameters(device_id, period, after, limit)
+    async with connection.cursor(row_factory=class_row(StoredReading)) as cursor:
+        await cursor.execute(PAGES[order], parameters)
+        return await cursor.fetchall()
+
+
+def page_parameters(device_id: int, period: Period, after: _ReadingsAfter | None, limit: int) -> dict[str, object]:
+    """Of the queries in PAGES."""
+    return {
+        "device_id": device_id, "start": period.start, "end": period.end, "limit": limit,
+        "at": to_datetime(after.recorded_at) if after else None,
+        "x": after and after.x, "y": after and after.y, "z": after and after.z,
+    }  # fmt: skip
+
+
+def _key(reading: StoredReading, order: Order) -> _ReadingsAfter:
+    recorded_at = to_microseconds(reading.timestamp)
+    return _ReadingsAfter(reading.device_id, order, recorded_at, reading.x, reading.y, reading.z)
+
+
+_BOUNDS = """
+    SELECT (SELECT recorded_at FROM readings
+            WHERE device_id = %(device_id)s
+              AND recorded_at >= coalesce(%(start)s::timestamptz, '-infinity')
+              AND recorded_at <= coalesce(%(end)s::timestamptz, 'infinity')
+            ORDER BY recorded_at LIMIT 1),
+           (SELECT recorded_at FROM readings
+            WHERE device_id = %(device_id)s
+              AND recorded_at >= coalesce(%(start)s::timestamptz, '-infinity')
+              AND recorded_at <= coalesce(%(end)s::timestamptz, 'infinity')
+            ORDER BY recorded_at DESC LIMIT 1)
+"""
+
+
+async def bounds(connection: Connection, device_id: int, period: Period) -> tuple[datetime, datetime] | None:
+    """When the first and the last of the device's readings in the period were recorded; None if it has none."""
+    parameters = {"device_id": device_id, "start": period.start, "end": period.end}
+    row = await (await connection.execute(_BOUNDS, parameters)).fetchone()
+    assert row is not None, "a SELECT without FROM has one row"
+    first, last = row
+    return None if first is None else (first, last)
+
+
+router = Resource("/stats", route_handlers=[list_readings, latest_reading], tags=["readings"])

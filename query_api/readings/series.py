@@ -1,0 +1,118 @@
+"""A device's readings as lines to be plotted: few points that look as all of the readings would."""
+
+import asyncio
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from query_api.devices.handlers import DeviceId, find
+from query_api.http import problems
+from query_api.http.bodies import JsonRequest
+from query_api.http.disconnect import cancelled_when_gone
+from query_api.http.fields import DeviceNumber, PeriodEnd, PeriodStart
+from query_api.http.problems import documented
+from query_api.http.resource import Resource
+from query_api.http.state import Database
+from query_api.http.times import Period
+from query_api.readings.copying import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds, next_block
+from query_api.readings.downsampling import MAX_POINTS, MIN_POINTS, Downsampler
+from query_api.readings.listing import bounds
+from shared.database import Connection
+from shared.models import to_datetime, to_microseconds
+
+COLUMNS = {"timestamp": TIMESTAMPTZ, "x": FLOAT8, "y": FLOAT8, "z": FLOAT8}
+AXES = ("x", "y", "z")
+BATCH_ROWS = 65_536
+"""So many readings are looked at together; they are all that is held besides the points."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """The points of an axis, as two columns of one length."""
+
+    timestamp: Annotated[list[datetime], msgspec.Meta(description="When each was measured, in UTC, in order.")]
+    value: Annotated[list[float], msgspec.Meta(description="What was measured then.")]
+
+
+class Series(msgspec.Struct, frozen=True):
+    """The lines of the three axes."""
+
+    device_id: DeviceNumber
+    start: PeriodStart
+    end: PeriodEnd
+    count: Annotated[int, msgspec.Meta(description="How many readings the lines stand for.", examples=[86_400])]
+    x: Line
+    y: Line
+    z: Line
+
+
+@get(
+    "/{device_id:str}/series",
+    summary="Read a device's readings for a plot",
+    responses=documented(problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE, problems.TOOK_TOO_LONG),
+)
+async def read_series(
+    request: JsonRequest,
+    device_id: DeviceId,
+    period: NamedDependency[Period],
+    database: Database,
+    points: Annotated[
+        int, QueryParameter(ge=MIN_POINTS, le=MAX_POINTS, description="At most so many points on each axis.")
+    ] = 1000,
+) -> Series:
+    """At most so many points on each axis: all readings if there are no more, else chosen by MinMaxLTTB.
+
+    Each point is a reading. The first and the last reading, the least and the greatest value are always among
+    them.
+    """
+    async with database.connection() as connection, cancelled_when_gone(request):
+        await find(connection, device_id)
+        within = await bounds(connection, device_id, period)
+        if within is None:
+            return Series(device_id, period.start, period.end, 0, Line([], []), Line([], []), Line([], []))
+        return await downsample(connection, device_id, period, within, points)
+
+
+COPY = """
+    COPY (
+        SELECT recorded_at, x, y, z FROM readings
+        WHERE device_id = %(device_id)s AND recorded_at >= %(first)s AND recorded_at <= %(last)s
+        ORDER BY recorded_at, x, y, z
+    ) TO STDOUT (FORMAT binary)
+"""
+
+
+async def downsample(
+    connection: Connection, device_id: int, period: Period, within: tuple[datetime, datetime], points: int
+) -> Series:
+    """The series of the device's readings within these bounds, which the period has."""
+    first, last = within
+    lines = [Downsampler(to_microseconds(first), to_microseconds(last), points) for _ in AXES]
+    count = 0
+    parameters = {"device_id": device_id, "first": first, "last": last}
+    async with connection.cursor() as cursor, cursor.copy(COPY, parameters) as copy:
+        rows = BinaryRows(COLUMNS)
+        more = True
+        while more:
+            block, more = await next_block(copy, BATCH_ROWS * rows.row_bytes)
+            count += await asyncio.to_thread(_add, lines, rows.cut(block))
+    return Series(device_id, period.start, period.end, count, *await asyncio.to_thread(_drawn, lines))
+
+
+def _add(lines: list[Downsampler], rows: Rows) -> int:
+    times = microseconds(rows["timestamp"])
+    for axis, line in zip(AXES, lines, strict=True):
+        line.add(times, rows[axis].astype(np.float64))
+    return len(rows)
+
+
+def _drawn(lines: list[Downsampler]) -> list[Line]:
+    results = [line.result() for line in lines]
+    return [Line([to_datetime(at) for at in times.tolist()], values.tolist()) for times, values in results]
+
+
+router = Resource("/stats", route_handlers=[read_series], tags=["readings"])

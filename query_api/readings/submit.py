@@ -1,0 +1,77 @@
+"""Readings, stored over HTTP."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from litestar import MediaType, Response, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Operation, RequestBody, Schema
+from litestar.params import BodyKwarg, SkipValidation
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
+
+from query_api.http import problems
+from query_api.http.problems import documented
+from query_api.http.resource import Resource
+from query_api.readings.intake import MAX_READINGS, Intake, NewReading, Submission
+from query_api.readings.record import StoredReading
+from shared.models import to_datetime
+
+
+@dataclass
+class _SubmitOperation(Operation):
+    """Documents the array's bounds, which Litestar does not find inside of a union."""
+
+    def __post_init__(self) -> None:
+        assert isinstance(self.request_body, RequestBody)
+        body = self.request_body.content[MediaType.JSON].schema
+        assert isinstance(body, Schema)
+        assert body.one_of is not None
+        array = body.one_of[1]
+        assert isinstance(array, Schema)
+        array.min_items, array.max_items = 1, MAX_READINGS
+
+
+@post(
+    "/",
+    operation_class=_SubmitOperation,
+    summary="Store a reading, or several",
+    response_description="Stored.",
+    responses={
+        HTTP_200_OK: ResponseSpec(
+            StoredReading | list[StoredReading],
+            generate_examples=False,
+            description="All of it was there already; each has the id of the first.",
+        ),
+        **documented(
+            problems.UNKNOWN_DEVICE,
+            problems.TOO_LARGE,
+            problems.UNSUPPORTED_MEDIA_TYPE,
+            problems.INVALID_VALUE,
+        ),
+    },
+)
+async def create_readings(
+    data: Annotated[
+        NewReading | Annotated[list[NewReading], msgspec.Meta(min_length=1, max_length=MAX_READINGS)],
+        BodyKwarg(description=f"One reading, or an array of 1 to {MAX_READINGS:,}: all are stored, or none."),
+    ],
+    intake: NamedDependency[SkipValidation[Intake]],
+) -> Response[StoredReading | list[StoredReading]]:
+    """Answers a reading with a reading and an array with an array, in its order.
+
+    A reading that was there already (the same device, time and values) is not stored again, and has the id of
+    the first. If all of them were, the status is 200.
+    """
+    given = Submission(data, True) if isinstance(data, list) else Submission([data], False)
+    readings, kept = await intake.take(given)
+    answer = [
+        StoredReading(id=k.id, device_id=r.device_id, x=r.x, y=r.y, z=r.z, timestamp=to_datetime(r.recorded_at))
+        for k, r in zip(kept, readings, strict=True)
+    ]
+    status = HTTP_201_CREATED if any(k.is_new for k in kept) else HTTP_200_OK
+    return Response(answer if given.is_array else answer[0], status_code=status)
+
+
+router = Resource("/stats", route_handlers=[create_readings], tags=["readings"])

@@ -1,0 +1,232 @@
+"""Schedules: analyses that come round again, made, listed, paused, changed and deleted.
+
+What they make is in the table `analysis_requests`; worker/ticks.py makes it.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, LiteralString
+
+import msgspec
+from litestar import Response, delete, get, patch, post
+from litestar.datastructures import ResponseHeader
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidation
+from msgspec import UNSET
+from psycopg.errors import ForeignKeyViolation
+from psycopg.rows import dict_row
+
+from query_api.analyses.requests import CallbackRules
+from query_api.devices.handlers import MAX_ID
+from query_api.http import paging, problems
+from query_api.http.bodies import JsonRequest
+from query_api.http.problems import Fault, Refused, documented
+from query_api.http.resource import Resource
+from query_api.http.state import Database
+from query_api.schedules.fields import NewSchedule, Schedule, ScheduleChanges
+from query_api.schedules.timing import read_timing
+from shared.database import Connection
+
+_Rules = NamedDependency[SkipValidation[CallbackRules]]
+ScheduleId = Annotated[int, PathParameter(description="The schedule's number.")]
+
+
+class _SchedulesAfter(msgspec.Struct, frozen=True, array_like=True, tag="schedules"):
+    id: Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+
+
+@post(
+    "/",
+    summary="Have an analysis come round again",
+    response_description="Made.",
+    response_headers=[
+        ResponseHeader("Location", value="", description="The schedule's path.", documentation_only=True)
+    ],
+    responses=documented(
+        problems.UNKNOWN_DEVICE, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
+    ),
+)
+async def create_schedule(
+    data: JSONBody[NewSchedule], database: Database, callback_rules: _Rules
+) -> Response[Schedule]:
+    """Each tick queues an analysis, once, however many workers there are.
+
+    Ticks that were missed while no worker ran are made up for by one: the latest of them.
+    """
+    if data.callback is not None:
+        callback_rules.require(data.callback)
+    async with database.connection() as connection:
+        made = await insert(connection, data)
+    return Response(made, headers={"Location": f"/stats/analysis/schedules/{made.id}"})
+
+
+_NOW = "SELECT now()"
+_INSERT = """
+    INSERT INTO analysis_schedules (device_id, cron, timezone, period, align, figures, callback, name, next_tick)
+    VALUES (%(device_id)s, %(cron)s, %(timezone)s, %(period)s, %(align)s, %(figures)s, %(callback)s, %(name)s,
+            %(next_tick)s)
+    RETURNING id
+"""
+
+
+async def insert(connection: Connection, new: NewSchedule) -> Schedule:
+    """Makes the schedule. Raises Refused, with what is wrong with it."""
+    (now,) = await (await connection.execute(_NOW)).fetchone() or ()
+    timing = read_timing(new)
+    values = msgspec.structs.asdict(new) | {"figures": timing.figures.names, "next_tick": timing.cron.after(now)}
+    if not 0 < new.device_id <= MAX_ID:
+        raise _unknown_device(new.device_id)
+    try:
+        (number,) = await (await connection.execute(_INSERT, values)).fetchone() or ()
+    except ForeignKeyViolation:
+        raise _unknown_device(new.device_id) from None
+    return await find_schedule(connection, number)
+
+
+def _unknown_device(device_id: int) -> Refused:
+    fault = Fault("device_id", f"there is no device {device_id}")
+    return Refused(
+        problems.UNKNOWN_DEVICE, f"{fault.detail}: POST /devices registers one, GET /devices lists them", [fault]
+    )
+
+
+@get(
+    "/",
+    summary="List the schedules",
+    response_headers=paging.HEADERS,
+    responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
+)
+async def list_schedules(
+    request: JsonRequest,
+    database: Database,
+    device_id: Annotated[int | None, QueryParameter(description="Only this device's.")] = None,
+    limit: paging.Limit = 100,
+    cursor: paging.Cursor = None,
+) -> Response[Sequence[Schedule]]:
+    """By their numbers, the oldest first. An unknown device has none."""
+    after = paging.decode(cursor, _SchedulesAfter) or _SchedulesAfter(0)
+    if device_id is not None and not 0 < device_id <= MAX_ID:
+        return paging.page(request, [], None)
+    async with database.connection() as connection:
+        found = await select(connection, device_id, after.id, limit + 1)
+    shown = found[:limit]
+    return paging.page(request, shown, _SchedulesAfter(shown[-1].id) if len(found) > limit else None)
+
+
+_SELECT = """
+    SELECT schedule.*, next_tick IS NULL AS paused, request_id AS latest_request
+    FROM analysis_schedules AS schedule LEFT JOIN analysis_ticks ON schedule_id = id AND tick = last_tick
+    WHERE id > %(after)s AND (%(device_id)s::bigint IS NULL OR device_id = %(device_id)s)
+    ORDER BY id
+    LIMIT %(limit)s
+"""
+
+
+async def select(connection: Connection, device_id: int | None, after: int, limit: int) -> list[Schedule]:
+    """The schedules with numbers above `after`, of one device or all, in order."""
+    return await _schedules(connection, _SELECT, {"device_id": device_id, "after": after, "limit": limit})
+
+
+async def _schedules(connection: Connection, query: LiteralString, values: dict[str, Any]) -> list[Schedule]:
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(query, values)
+        return msgspec.convert(await cursor.fetchall(), list[Schedule])
+
+
+@get(
+    "/{schedule_id:str}",
+    summary="Show a schedule",
+    responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
+)
+async def show_schedule(schedule_id: ScheduleId, database: Database) -> Schedule:
+    """When it ticks next, and which request its last tick made."""
+    async with database.connection() as connection:
+        return await find_schedule(connection, schedule_id)
+
+
+_FIND = """
+    SELECT schedule.*, next_tick IS NULL AS paused, request_id AS latest_request
+    FROM analysis_schedules AS schedule LEFT JOIN analysis_ticks ON schedule_id = id AND tick = last_tick
+    WHERE id = %(id)s
+"""
+
+
+async def find_schedule(connection: Connection, schedule_id: int) -> Schedule:
+    """The schedule. Raises Refused where there is none."""
+    if 0 < schedule_id <= MAX_ID:
+        for schedule in await _schedules(connection, _FIND, {"id": schedule_id}):
+            return schedule
+    raise no_such_schedule(schedule_id)
+
+
+def no_such_schedule(schedule_id: int) -> Refused:
+    """The refusal of a path that names no schedule."""
+    return Refused(problems.NOT_FOUND, f"there is no schedule {schedule_id}: GET /stats/analysis/schedules lists them")
+
+
+@patch(
+    "/{schedule_id:str}",
+    summary="Pause, resume or change a schedule",
+    responses=documented(
+        problems.NOT_FOUND, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
+    ),
+)
+async def change_schedule(
+    schedule_id: ScheduleId, data: JSONBody[ScheduleChanges], database: Database, callback_rules: _Rules
+) -> Schedule:
+    """What it missed while it was paused, it does not make up for."""
+    if isinstance(data.callback, str):
+        callback_rules.require(data.callback)
+    async with database.connection() as connection, connection.transaction():
+        return await change(connection, schedule_id, data)
+
+
+_LOCK = "SELECT now() FROM analysis_schedules WHERE id = %s FOR UPDATE"
+_CHANGE = """
+    UPDATE analysis_schedules
+    SET cron = %(cron)s, timezone = %(timezone)s, period = %(period)s, align = %(align)s, figures = %(figures)s,
+        callback = %(callback)s, name = %(name)s, next_tick = %(next_tick)s,
+        last_error = %(last_error)s
+    WHERE id = %(id)s
+"""
+
+
+async def change(connection: Connection, schedule_id: int, changes: ScheduleChanges) -> Schedule:
+    """Changes the schedule, in a transaction. Raises Refused: there is none, or what is wrong with the changes."""
+    locked = 0 < schedule_id <= MAX_ID and await (await connection.execute(_LOCK, (schedule_id,))).fetchone()
+    if not locked:
+        raise no_such_schedule(schedule_id)
+    before = await find_schedule(connection, schedule_id)
+    given = {name: value for name, value in msgspec.structs.asdict(changes).items() if value is not UNSET}
+    after = msgspec.structs.replace(before, **given)
+    timing = read_timing(after)
+    next_tick = before.next_tick
+    if after.paused:
+        next_tick = None
+    elif before.paused or (after.cron, after.timezone) != (before.cron, before.timezone):
+        next_tick = timing.cron.after(locked[0])
+    last_error = before.last_error if after.paused else None
+    changed = msgspec.structs.replace(after, figures=timing.figures.names, next_tick=next_tick, last_error=last_error)
+    await connection.execute(_CHANGE, msgspec.structs.asdict(changed))
+    return changed
+
+
+@delete(
+    "/{schedule_id:str}",
+    summary="Delete a schedule",
+    response_description="Deleted.",
+    responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
+)
+async def delete_schedule(schedule_id: ScheduleId, database: Database) -> None:
+    """What its ticks have queued, and the results, stay."""
+    async with database.connection() as connection:
+        if not 0 < schedule_id <= MAX_ID or not (await connection.execute(_DELETE, (schedule_id,))).rowcount:
+            raise no_such_schedule(schedule_id)
+
+
+_DELETE = "DELETE FROM analysis_schedules WHERE id = %s"
+
+router = Resource(
+    "/stats/analysis/schedules",
+    route_handlers=[create_schedule, list_schedules, show_schedule, change_schedule, delete_schedule],
+    tags=["schedules"],
+)

@@ -1,0 +1,65 @@
+"""When a schedule ticks, and what each tick asks for."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from query_api.http.problems import Fault, invalid
+from query_api.http.times import Period
+from query_api.http.zones import read_zone
+from query_api.schedules.cron import Cron
+from query_api.schedules.sliding import Duration, parse_duration, period_before
+from shared.figures import FigureNames
+
+
+class Timed(Protocol):
+    """What says it, in words: of a request's body, or a row."""
+
+    @property
+    def cron(self) -> str: ...
+    @property
+    def timezone(self) -> str: ...
+    @property
+    def period(self) -> str | None: ...
+    @property
+    def align(self) -> bool: ...
+    @property
+    def figures(self) -> Sequence[str]: ...
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """The words, read. length: None is all time."""
+
+    cron: Cron
+    zone: ZoneInfo
+    length: Duration | None
+    align: bool
+    figures: FigureNames
+
+    def period(self, tick: datetime) -> Period:
+        """What the tick looks at."""
+        if self.length is None:
+            return Period(None, None)
+        return period_before(tick, self.length, self.align, self.zone)
+
+
+def read_timing(words: Timed) -> Timing:
+    """Reads them. Raises Refused, with each field that is wrong."""
+    faults: list[Fault] = []
+
+    def read(field: str, parse: Callable[[], Any]) -> Any:
+        try:
+            return parse()
+        except ValueError as error:
+            faults.append(Fault(field, str(error)))
+
+    zone = read("timezone", lambda: read_zone(words.timezone))
+    cron = read("cron", lambda: Cron(words.cron, zone or ZoneInfo("UTC")))
+    length = read("period", lambda: None if words.period is None else parse_duration(words.period))
+    figures = read("figures", lambda: FigureNames.of(words.figures))
+    if faults:
+        raise invalid(*faults)
+    return Timing(cron, zone, length, words.align, figures)
