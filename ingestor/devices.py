@@ -3,7 +3,7 @@
 What is known is kept by topic, so that a known device costs one look-up in a dict. A key that the database
 did not know is asked for again after a second at the earliest: a flood of unknown keys costs it little. The
 API announces what it registers, so that nobody waits for that second. What was deleted is heard of in each batch's
-own transaction. All of it is bounded.
+own transaction. What is known and unknown is bounded.
 """
 
 import time

@@ -30,7 +30,7 @@ from query_api.readings import buckets, series
 from query_api.readings import listing as readings
 from query_api.readings import submit as stats
 from query_api.readings.exports import Exports
-from query_api.readings.gathering import Gathering
+from query_api.readings.gathering import WRITERS, Gathering
 from query_api.readings.intake import Intake
 from query_api.schedules import handlers as schedules
 from shared.database import Pool, connect, open_pool
@@ -71,12 +71,19 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 patience=POOL_WAIT_S,
                 statement_timeout=settings.query_timeout,
             ) as database,
+            open_pool(
+                settings.database,
+                "api writer",
+                max_size=WRITERS,
+                patience=POOL_WAIT_S,
+                statement_timeout=settings.query_timeout,
+            ) as writers,
             asyncio.TaskGroup() as tasks,
         ):
             exports = Exports(settings.database, at_once=MAX_EXPORTS, patience=POOL_WAIT_S)
             notifications = Notifications(settings.database, [ANALYSIS_ENDED, *CHANNELS])
             feeds = Live(settings.database, notifications)
-            gathering = Gathering(database, feeds.interest)
+            gathering = Gathering(writers, feeds.interest)
             intake = Intake(database, gathering)
             waits = Waits(database, notifications, stop)
             rules = CallbackRules(settings.webhook_secret is not None, settings.webhook_allow_private)

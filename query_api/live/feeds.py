@@ -167,7 +167,7 @@ class Live:
                 self._wishes.set()
 
     def _hear_wanted(self, payload: str) -> None:
-        """What some process wants; this one hears its own wishes, too, and so knows that all others did."""
+        """What some process wants. This one hears its own wishes, too: later transactions of others have heard them."""
         if payload == LOOK_AGAIN:
             self.interest.begin()
             self._wishes.set()

@@ -28,8 +28,8 @@ MAX_WAITING = 100_000
 """Readings that wait; then requests are told to come back."""
 DEADLOCKS = 3
 """It is tried again so often."""
-PATIENCE_S = 15.0
-"""A request that is not stored within this time is told so."""
+PATIENCE_S = 8.0
+"""A request that is not stored within this time is told so; that is sooner than the service stops at the latest."""
 
 _log = structlog.get_logger()
 
@@ -53,6 +53,7 @@ class Gathering:
     """Stores what requests bring, and remembers the partitions that are there."""
 
     def __init__(self, database: Pool, interest: Interest) -> None:
+        """`database`: a pool of its own, of WRITERS: however much is read, what comes is stored."""
         self._database = database
         self._interest = interest
         self._partitions = Partitions()
@@ -109,7 +110,7 @@ class Gathering:
             else:
                 together[0].answer(_dropping() if isinstance(error, CheckViolation) else error)
         except Exception as error:  # noqa: BLE001  # each of the requests is answered with it
-            while isinstance(error, AWAY) and not self._queue.empty():  # who waits need not wait for the same
+            while _is_away(error) and not self._queue.empty():  # who waits need not wait for the same
                 together = [*together, *self._taken(self._queue.get_nowait())]
             for one in together:
                 one.answer(error)
@@ -138,6 +139,10 @@ class Gathering:
             await announce(connection, self._interest, [reading for one in together for reading in one.readings])
         except AWAY as error:
             _log.warning("who listens was not told of readings that were stored", reason=str(error).strip())
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, AWAY) and not isinstance(error, DeadlockDetected)
 
 
 def _unavailable(why: str) -> Refused:

@@ -57,7 +57,7 @@ BEGIN
                           THEN nextval('readings_id_seq') END ORDER BY position)
     INTO ids FROM unnest(request) WITH ORDINALITY AS given (request, position);
 
-    -- In the order of the unique index, as other writers do: none can wait for the other.
+    -- In the order of the unique index: of two that do so none can wait for the other.
     WITH stored AS (
         INSERT INTO readings (id, device_id, recorded_at, received_at, x, y, z)
         SELECT * FROM unnest(ids, device, recorded, received, xs, ys, zs)

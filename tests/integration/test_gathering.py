@@ -8,11 +8,13 @@ import httpx
 import pytest
 from psycopg.errors import DeadlockDetected
 
+from query_api import app
 from query_api.readings import gathering
 from shared.database import Connection
 from shared.readings import store_requests
 from tests import services
 from tests.conftest import Database
+from tests.waiting import eventually
 
 NOON = "2026-01-31T12:00:00Z"
 
@@ -114,3 +116,20 @@ async def test_a_month_that_is_being_dropped_takes_no_reading(
     assert "RETENTION" in answers[0].json()["detail"]
     await database.execute("DROP TABLE readings_2020_01")
     assert (await api.post("/stats", json={**old, "x": 5})).status_code == 201
+
+
+async def test_however_much_is_read_what_comes_is_stored(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    async with asyncio.TaskGroup() as tasks, database.transaction():
+        await database.execute("LOCK TABLE analysis_results IN ACCESS EXCLUSIVE MODE")
+        reads = [tasks.create_task(api.get(f"/stats/analysis/result/{device}")) for _ in range(2 * app.POOL_SIZE)]
+        await eventually(lambda: waiting(database), lambda count: count == app.POOL_SIZE)
+        assert (await api.post("/stats", json=reading(device))).status_code == 201
+    assert all(read.result().status_code in {200, 503} for read in reads)
+
+
+async def waiting(database: Database) -> int:
+    """How many connections wait for the lock."""
+    cursor = await database.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+    return cursor.rowcount
