@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.waiting import eventually
+
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 CHUNK_BYTES = 65_536
 NETWORK_BYTES = 32_768
@@ -81,6 +83,15 @@ class Proxy:
         """Resets all connections."""
         for link in self._links:
             link.reset()
+
+    async def cut_and_await_the_next(self) -> None:
+        """Resets all connections, and waits for one that comes after: it may be there before anyone looked."""
+        before = self.connections
+        self.cut()
+        await eventually(self._count, lambda connections: connections > before)
+
+    async def _count(self) -> int:
+        return self.connections
 
     def silence(self) -> None:
         """From here on nothing goes through, and nobody is told: the connections of now are dead for good."""

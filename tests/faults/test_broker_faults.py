@@ -181,8 +181,7 @@ async def test_acknowledgements_are_lost_with_the_connection(
             for _ in range(times):
                 proxy.mute()
                 await stream.grows(2000)
-                proxy.cut()
-                await until_not_ready(process.port)
+                await proxy.cut_and_await_the_next()
                 await process.until_ready()
         await expect_each_once(database, stream)
         figures = await expect_counts_to_add_up(process.port)
