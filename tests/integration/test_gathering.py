@@ -28,7 +28,7 @@ async def together(api: httpx.AsyncClient, database: Database, *bodies: object) 
     async with asyncio.TaskGroup() as tasks, database.transaction():
         await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
         posts = [tasks.create_task(api.post("/stats", json=body)) for body in bodies]
-        await asyncio.sleep(0.2)  # they are on their way; how many wait is not what the tests are about
+        await eventually(lambda: waiting(database), lambda count: count == gathering.WRITERS)
     return [post.result() for post in posts]
 
 
