@@ -8,6 +8,7 @@ Values never appear in a fault where they may hold a password.
 import base64
 import binascii
 import difflib
+import ipaddress
 import re
 import sys
 import tomllib
@@ -36,6 +37,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: _Text | None = None
     mqtt_url: _Text | None = None
+    mqtt_admin_url: _Text | None = None
+    mqtt_tls_ca: _Text | None = None
+    mqtt_tls_cert: _Text | None = None
+    mqtt_tls_key: _Text | None = None
     mqtt_client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = "devicestat-ingestor"
     mqtt_topic: _Text = "devices/+/stats"
     # At most about half of what the journal answers for (ADR 3).
@@ -47,6 +52,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_port: _Port = 8000
     ingestor_metrics_port: _Port = 9101
     worker_metrics_port: _Port = 9102
+    auth: Literal["off", "on"] = "off"
+    api_key: Annotated[str, msgspec.Meta(min_length=16)] | None = None
+    device_secret: Annotated[str, msgspec.Meta(min_length=32)] | None = None
+    metrics_token: Annotated[str, msgspec.Meta(min_length=16)] | None = None
+    trusted_proxies: str = ""
+    cors_origins: str = ""
+    rate_limit: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     query_timeout: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 30
     worker_concurrency: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     retention: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,4}d$")] | None = None
@@ -56,7 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __repr__(self) -> str:
-        """Without the secret, and the URLs, which may hold passwords."""
+        """Without the secrets, and the URLs, which may hold passwords."""
         shown = (f"{n}={getattr(self, n)!r}" for n in self.__struct_fields__ if n not in _SECRET)
         return f"Settings({', '.join(shown)})"
 
@@ -71,6 +83,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The broker's address, by a command that has `load` require it."""
         assert self.mqtt_url is not None
         return parse_mqtt_url(self.mqtt_url)
+
+    @property
+    def tls(self) -> "TlsFiles":
+        """What a connection to the broker by mqtts:// is made with."""
+        return TlsFiles(ca=self.mqtt_tls_ca, cert=self.mqtt_tls_cert, key=self.mqtt_tls_key)
 
     @property
     def retention_age(self) -> timedelta | None:
@@ -100,6 +117,14 @@ class MqttAddress(msgspec.Struct, frozen=True, kw_only=True):
     __repr__ = __str__
 
 
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """PEM files: whom to trust instead of the system's authorities, and who we are."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
 class TopicFilter(msgspec.Struct, frozen=True):
     """The subscription: what stands before and after the one level that is the device's key."""
 
@@ -117,6 +142,10 @@ class TopicFilter(msgspec.Struct, frozen=True):
 _EXPECTED = {
     "database_url": "postgresql://user:password@host:5432/database",
     "mqtt_url": "mqtt://host:1883, mqtts://user:password@host:8883 or mqtt+unix:///path/to/socket",
+    "mqtt_admin_url": "mqtts://admin:password@host:8883, as who Mosquitto's dynamic security is administered",
+    "mqtt_tls_ca": "the path of a PEM file with the authorities that the broker's certificate may be of",
+    "mqtt_tls_cert": "the path of a PEM file with our certificate, if the broker wants one",
+    "mqtt_tls_key": "the path of a PEM file with the key of MQTT_TLS_CERT",
     "mqtt_client_id": "1 to 128 characters",
     "mqtt_topic": "a topic filter with the device's key as its only wildcard, such as devices/+/stats "
     "or $share/group/devices/+/stats",
@@ -128,6 +157,13 @@ _EXPECTED = {
     "http_port": "a port from 0 to 65535; 0 takes a free one",
     "ingestor_metrics_port": "a port from 1 to 65535, or 0 for none",
     "worker_metrics_port": "a port from 1 to 65535, or 0 for none",
+    "auth": "on or off",
+    "api_key": "a key that `devicestat keys create` has shown",
+    "device_secret": "at least 32 characters, such as `openssl rand -hex 32` gives",
+    "metrics_token": "at least 16 characters",
+    "trusted_proxies": "addresses or networks, with commas between, such as 127.0.0.1,10.0.0.0/8",
+    "cors_origins": "origins, with commas between, such as https://plots.example.com, or *",
+    "rate_limit": "a whole number of requests a minute from 0 (no limit) to 1000000",
     "query_timeout": "a whole number of seconds from 1 to 3600",
     "worker_concurrency": "a whole number from 1 to 64",
     "retention": "a number of days, such as 400d",
@@ -225,6 +261,29 @@ def _check_database_url(url: str) -> None:
         raise ValueError("libpq cannot read it") from None
 
 
+def _check_admin_url(url: str) -> None:
+    address = parse_mqtt_url(url)
+    if address.username is None or address.password is None:
+        raise ValueError("no user and password")
+
+
+def listed(value: str) -> list[str]:
+    """The parts of a setting that has commas between them."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def networks(value: str) -> "list[ipaddress.IPv4Network | ipaddress.IPv6Network]":
+    """The networks of a setting. Raises ValueError, naming the part that is none."""
+    return [ipaddress.ip_network(part) for part in listed(value)]
+
+
+def _check_origins(value: str) -> None:
+    for origin in listed(value):
+        parts = urlsplit(origin)
+        if origin != "*" and (parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"):
+            raise ValueError(f"{origin!r} is no origin")
+
+
 def webhook_key(secret: str) -> bytes:
     """The key that callbacks are signed with: the text in UTF-8 or, after whsec_, what its base64 stands for.
 
@@ -245,10 +304,15 @@ def webhook_key(secret: str) -> bytes:
 _CHECKS = {
     "database_url": _check_database_url,
     "mqtt_url": parse_mqtt_url,
+    "mqtt_admin_url": _check_admin_url,
     "mqtt_topic": parse_topic_filter,
+    "trusted_proxies": networks,
+    "cors_origins": _check_origins,
     "webhook_secret": webhook_key,
 }
-_SECRET = ("database_url", "mqtt_url", "webhook_secret")
+_SECRET = (
+    "database_url", "mqtt_url", "mqtt_admin_url", "api_key", "device_secret", "metrics_token", "webhook_secret"
+)  # fmt: skip
 
 
 def _convert(name: str, source: str, raw: Any) -> Any:
