@@ -18,8 +18,8 @@ from tests import services
 READINGS = 20
 DEVICES = 3
 WORKERS = 1
-"""Hypothesis parses the source of lambdas, which CPython up to 3.11.7 must not do in two threads at once (python/cpython
-issue 106905: "SystemError: AST constructor recursion depth mismatch")."""
+"""Hypothesis parses the source of lambdas, which CPython up to 3.11.7 must not do in two threads at once
+(python/cpython issue 106905: "SystemError: AST constructor recursion depth mismatch")."""
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = """
 [checks]
