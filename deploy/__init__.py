@@ -7,7 +7,7 @@
 - `simulate` is devices that do not exist: `waveform` is what they measure, `publisher` sends it, `api_client`
   registers them.
 - `doctor` looks for what is wrong; `dead_letters` at what was refused, and `replay` puts it back in.
-- `terminal` is what a person sees of it all; `mqtt_client` how simulated devices connect to the broker.
+- `terminal` is what a person sees of it all.
 - `setup.sh` is `make setup`.
 
 It may know every other package; none of them knows it.

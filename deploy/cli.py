@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deploy.cli_broker import broker
 from deploy.cli_dead_letters import dead_letters
+from deploy.cli_keys import keys
 from deploy.command import ask_database, read_settings
 from shared.errors import DevicestatError, LocalError, SettingsError
 
@@ -25,6 +27,9 @@ _Service = Callable[["Settings", asyncio.Event], Awaitable[None]]
 _PORT = click.IntRange(0, 65_535)
 _PROCESSES = click.IntRange(1, 64)
 _LONGEST_HISTORY_H = 100_000
+_INSECURE = click.option(
+    "--insecure", is_flag=True, help="Start though others may reach the API and DEVICESTAT_AUTH is off."
+)
 
 
 class _Number(click.FloatRange):
@@ -134,13 +139,14 @@ def ingest(ctx: click.Context, *, processes: int, process: int | None, telemetry
 
 
 @main.command()
+@_INSECURE
 @click.pass_context
-def serve(ctx: click.Context) -> None:
+def serve(ctx: click.Context, *, insecure: bool) -> None:
     """Run the query API."""
     settings = read_settings(ctx, "database_url")
     from query_api.app import serve
 
-    _run(serve, settings)
+    _run(partial(serve, insecure=insecure), settings)
 
 
 @main.command()
@@ -165,16 +171,30 @@ def _run(service: _Service, settings: "Settings") -> None:
 
 
 @main.command()
+@click.option("--roles", is_flag=True, help="Make roles for the services, each with what it needs and no more.")
+@click.option(
+    "--passwords",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="With --roles: set their passwords, from the files ingestor, api and worker there.",
+)
 @click.pass_context
-def migrate(ctx: click.Context) -> None:
+def migrate(ctx: click.Context, *, roles: bool, passwords: Path | None) -> None:
     """Bring the database's schema up to date."""
+    if passwords is not None and not roles:
+        raise click.UsageError("--passwords goes with --roles", ctx)
     settings = read_settings(ctx, "database_url")
     from shared.migrate import migrate, migrations
+    from shared.roles import SERVICES, read_passwords, set_up
 
+    given = None if passwords is None else read_passwords(passwords)
     applied = ask_database(settings, migrate)
     for migration in applied:
         click.echo(f"applied {migration.version:04} {migration.name}")
     click.echo(f"the schema is {'now' if applied else 'already'} at version {migrations()[-1].version}")
+    if roles:
+        ask_database(settings, partial(set_up, passwords=given))
+        click.echo(f"the roles {', '.join(SERVICES.values())} have what they need, and nothing else")
 
 
 @main.command()
@@ -234,7 +254,9 @@ def doctor(ctx: click.Context) -> None:
         ctx.exit(1)
 
 
+main.add_command(broker)
 main.add_command(dead_letters)
+main.add_command(keys)
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,10 @@
-"""What several commands do: read the settings, ask the database one thing, stop at a signal."""
+"""What several commands do: read the settings, ask the database one thing, say who asks, stop at a signal."""
 
 import asyncio
 import os
+import pwd
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -12,6 +14,7 @@ import click
 from shared.errors import SettingsError
 
 if TYPE_CHECKING:
+    from shared.audit import Actor
     from shared.database import Connection
     from shared.settings import Settings
 
@@ -22,14 +25,17 @@ _EMBEDDED = "`devicestat up` prints an export line for its embedded servers"
 
 def read_settings(ctx: click.Context, *require: str) -> "Settings":
     """The settings from the environment and --config. Raises SettingsError with every fault."""
+    from shared.redaction import redact_tracebacks
     from shared.settings import load
 
     try:
-        return load(os.environ, ctx.find_root().obj, require=require)
+        settings = load(os.environ, ctx.find_root().obj, require=require)
     except SettingsError as error:
         if any("_URL is not set" in fault for fault in error.faults):
             raise SettingsError([*error.faults, _EMBEDDED]) from error
         raise
+    redact_tracebacks(settings)
+    return settings
 
 
 def ask_database(settings: "Settings", ask: Callable[["Connection"], Awaitable[_Answer]]) -> _Answer:
@@ -42,6 +48,17 @@ def ask_database(settings: "Settings", ask: Callable[["Connection"], Awaitable[_
 
     with refusals_translated(), translated(settings.database):
         return asyncio.run(asking())
+
+
+def operator() -> "Actor":
+    """As the audit names who runs this command: the user, as the system knows them, and the host."""
+    from shared.audit import Actor
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as in a container that was given a number
+        user = str(os.getuid())
+    return Actor(f"cli:{user}", socket.gethostname())
 
 
 @asynccontextmanager

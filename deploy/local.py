@@ -30,7 +30,7 @@ from shared.database import connect
 from shared.errors import LocalError
 from shared.migrate import migrate
 from shared.service import listen
-from shared.settings import CONFIG, PREFIX, Settings, parse_mqtt_url, parse_topic_filter
+from shared.settings import CONFIG, PREFIX, Settings, overridden, parse_mqtt_url, parse_topic_filter
 
 DEMO_DEVICES = 10
 DEMO_RATE = 20.0
@@ -164,13 +164,13 @@ class _Up:
                 self._terminal.say(f"schema: applied {migration.version:04} {migration.name}")
 
     def _environment(self, database_url: str, mqtt_url: str) -> dict[str, str]:
-        own = {
-            "DATABASE_URL": database_url,
-            "MQTT_URL": mqtt_url,
-            **{name.upper(): str(getattr(self._settings, name)) for name in _PORTS},
-            "LOG_FORMAT": self._settings.log_format or "console",
-        }
-        environment = {**os.environ, **{f"{PREFIX}{name}": value for name, value in own.items()}}
+        environment = overridden(
+            os.environ,
+            database_url=database_url,
+            mqtt_url=mqtt_url,
+            log_format=self._settings.log_format or "console",
+            **{name: str(getattr(self._settings, name)) for name in _PORTS},
+        )
         if self._options.config is not None:
             environment[CONFIG] = str(self._options.config.absolute())
         return {**environment, "PYTHONUNBUFFERED": "1"}

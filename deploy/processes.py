@@ -25,7 +25,7 @@ from deploy.supervisor import Supervisor
 from ingestor.leaving import retire_departed
 from ingestor.service import telemetry_listener
 from shared.service import listen
-from shared.settings import CONFIG, PREFIX, Settings
+from shared.settings import CONFIG, Settings, overridden
 from shared.telemetry import Health
 
 _HOST = "127.0.0.1"
@@ -37,7 +37,7 @@ _ALL = "processes"
 async def ingest_in_processes(settings: Settings, count: int, config: Path | None, stop: asyncio.Event) -> None:
     """Runs so many ingestors until `stop` is set. Raises what `ingest` raises, and LocalError where one ends."""
     listener = telemetry_listener(settings)
-    gathered = Gathered(Health(_ALL))
+    gathered = Gathered(Health(_ALL), settings.metrics_token)
     gathered.health.not_ready(_ALL, "sessions of departed processes are being drained")
     async with asyncio.TaskGroup() as group:
         if listener is not None:
@@ -85,7 +85,7 @@ def _members(listeners: _Listeners) -> Members:
 
 
 def _programs(settings: Settings, listeners: _Listeners, config: Path | None) -> Iterator[Program]:
-    environment = {**os.environ, f"{PREFIX}LOG_FORMAT": "json" if settings.logs_as_json else "console"}
+    environment = overridden(os.environ, log_format="json" if settings.logs_as_json else "console")
     if config is not None:
         environment[CONFIG] = str(config.absolute())
     for number, url in _members(listeners).items():

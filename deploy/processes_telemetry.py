@@ -16,8 +16,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
+from shared.bearer import showing
 from shared.service import serve_http
-from shared.telemetry import METRICS_MEDIA_TYPE, Health, HealthReport
+from shared.telemetry import METRICS_MEDIA_TYPE, Health, HealthReport, metrics_guards
 
 TIMEOUT_S = 2.0
 NO_ANSWER = "does not answer"
@@ -29,17 +30,20 @@ Members = Mapping[int, str]
 class Gathered:
     """What is served for all of them together; of the `members`, nobody is asked before they are known.
 
-    `health`: what the command that runs them says of itself.
+    `health`: what the command that runs them says of itself. `metrics_token`: what is to be shown for the metrics, of
+    all and of each.
     """
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, metrics_token: str | None) -> None:
         self.health = health
+        self._metrics_token = metrics_token
         self.members: Members = {}
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Serves health and metrics on the socket until `stop` is set."""
+        headers = showing(self._metrics_token)
         plain = httpx.AsyncHTTPTransport(verify=False)  # no TLS on loopback: it need not read certificates
-        async with httpx.AsyncClient(timeout=TIMEOUT_S, transport=plain) as http:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S, transport=plain, headers=headers) as http:
             await serve_http(self._app(http), listener, stop, lifespan="off")
 
     def _app(self, http: httpx.AsyncClient) -> Litestar:
@@ -56,7 +60,7 @@ class Gathered:
                 return Response(HealthReport("ready", parts), status_code=HTTP_200_OK)
             return Response(HealthReport("not ready", parts), status_code=HTTP_503_SERVICE_UNAVAILABLE)
 
-        @get("/metrics", media_type=MediaType.TEXT)
+        @get("/metrics", guards=metrics_guards(self._metrics_token), media_type=MediaType.TEXT)
         async def metrics() -> Response[bytes]:
             answers = await _ask(http, self.members, "/metrics")
             texts = {number: answer.text for number, answer in answers.items() if answer is not None}

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import aiomqtt
 import msgspec
 
-from deploy.mqtt_client import mqtt_client
 from shared.backoff import backoff
 from shared.errors import BrokerUnreachable
+from shared.mqtt_client import mqtt_client
 from shared.settings import MqttAddress
 
 IN_FLIGHT = 50

@@ -63,6 +63,7 @@ class Ingestor:
         self.writer = Writer(self.database, journal, devices, interest, self.metrics)
         self.collector = Collector(settings, devices, journal, self.metrics.counts, clock)
         self.session = session(settings, self, self.health)
+        self._metrics_token = settings.metrics_token
         self.deliver = self.collector.deliver
         self.drain = self.collector.drain
         self.prepare = self.writer.prepare_session
@@ -99,7 +100,8 @@ class Ingestor:
                 session = group.create_task(self.session.run(), name="session")
                 writing = group.create_task(self._write(), name="writer")
                 if listener is not None:
-                    telemetry = serve_telemetry(self.health, self.metrics.registry, listener, stop)
+                    served = (self.health, self.metrics.registry, listener, stop)
+                    telemetry = serve_telemetry(*served, self._metrics_token)
                     group.create_task(telemetry, name="telemetry")
                 group.create_task(self._stop(stop, session, writing), name="stop")
         finally:

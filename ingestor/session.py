@@ -12,7 +12,6 @@ was not told the end of, it delivers again. The order after each CONNACK is fixe
 """
 
 import asyncio
-import ssl
 from typing import Protocol, TypeVar
 
 import structlog
@@ -33,9 +32,17 @@ from ingestor.connection import MalformedPacket, NetworkConnection
 from ingestor.processes import other_form
 from ingestor.reasons import check_connack, check_suback, check_unsuback, describe, ended
 from shared.backoff import backoff
-from shared.errors import BrokerError, BrokerUnreachable, SessionTakenOver, StaleConnection, SubscriptionRefused
+from shared.errors import (
+    BrokerError,
+    BrokerUnreachable,
+    SessionTakenOver,
+    SettingsError,
+    StaleConnection,
+    SubscriptionRefused,
+)
 from shared.settings import Settings
 from shared.telemetry import Health
+from shared.tls import client_context, why
 
 KEEP_ALIVE_S = 30
 HANDSHAKE_TIMEOUT_S = 10
@@ -174,11 +181,13 @@ class Session:
                 if address.unix_socket:
                     _, connection = await loop.create_unix_connection(protocol, address.unix_socket)
                 else:
-                    tls = ssl.create_default_context() if address.tls else None
+                    tls = client_context(address.files) if address.tls else None
                     _, connection = await loop.create_connection(protocol, address.host, address.port, ssl=tls)
+        except SettingsError as error:  # of a file that is being renewed; at the start it is fatal all the same
+            raise BrokerUnreachable(str(error)) from error
         except OSError as error:  # TimeoutError and ssl.SSLError are of this kind
             raise BrokerUnreachable(
-                f"no connection to the MQTT broker at {address}: {_cause(error)}. "
+                f"no connection to the MQTT broker at {address}: {why(error)}. "
                 "Is it running, and is DEVICESTAT_MQTT_URL right?"
             ) from error
         return connection
@@ -273,7 +282,9 @@ class Session:
         try:
             farewell = await asyncio.shield(connection.closed)
         except OSError as error:
-            raise BrokerUnreachable(f"the connection to the MQTT broker at {self._address} broke: {error}") from error
+            raise BrokerUnreachable(
+                f"the connection to the MQTT broker at {self._address} broke: {why(error)}"
+            ) from error
         except MalformedPacket as error:
             raise BrokerUnreachable(f"the MQTT broker at {self._address} sent a malformed packet: {error}") from error
         if self._stopping:
@@ -310,9 +321,3 @@ async def _keep_alive(connection: NetworkConnection, seconds: int) -> None:
         if silent_s > 1.5 * seconds and not connection.is_paused:
             connection.abort(TimeoutError(f"not a word for {silent_s:.0f} s"))
         connection.ping()
-
-
-def _cause(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message})"
-    return error.strerror or str(error) or "it took too long"

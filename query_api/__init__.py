@@ -3,7 +3,7 @@
 One request, `POST /stats`:
 
 1. `app.py` has wired the routes. What every request meets is in `http/`: it is counted, and its body decoded, strictly,
-   into the record that the handler takes (`readings/intake.py`, `NewReading`).
+   into the record that the handler takes (`readings/intake.py`, `NewReading`). `access/` has let it in before that.
 2. `readings/submit.py` hands the readings to `readings/intake.py`, which gives them their times and has
    `shared/readings.py` store what came at one time together: of each request all of them or none.
 3. `readings/submit.py` answers with what is stored. Whatever was refused on the way left as `http/problems.py`'s

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 
 import psycopg
 import structlog
@@ -9,6 +10,9 @@ from litestar import Litestar
 from litestar.di import Provide
 from prometheus_client import CollectorRegistry
 
+from query_api.access.closed import require_closed
+from query_api.access.gate import Gate, require_rules
+from query_api.access.keyring import Keyring, has_administrator
 from query_api.analyses import at_once as analysis
 from query_api.analyses import requests as analysis_requests
 from query_api.analyses import results as analysis_results
@@ -16,12 +20,17 @@ from query_api.analyses.figures import provide_wanted
 from query_api.analyses.requests import CallbackRules
 from query_api.analyses.waiting import Waits
 from query_api.devices import handlers as devices
-from query_api.http import docs, problems
-from query_api.http.bodies import JsonRequest
+from query_api.devices import rotation
+from query_api.devices.tokens import Tokens
+from query_api.http import docs, docs_page, problems
+from query_api.http.bodies import MAX_BODY_BYTES, JsonRequest
+from query_api.http.cross_origin import cross_origin
 from query_api.http.failures import HANDLERS
 from query_api.http.head import HeadRequests
 from query_api.http.metrics import MeasuredRequests
 from query_api.http.notifications import ANALYSIS_ENDED, Notifications
+from query_api.http.operation import operation_routes
+from query_api.http.rate_limit import requests_a_minute
 from query_api.http.strict_records import StrictRecords
 from query_api.http.times import provide_period
 from query_api.live import handlers as live
@@ -33,13 +42,14 @@ from query_api.readings.exports import Exports
 from query_api.readings.gathering import WRITERS, Gathering
 from query_api.readings.intake import Intake
 from query_api.schedules import handlers as schedules
-from shared.database import Pool, connect, open_pool
+from shared.broker.outbox import tell_broker
+from shared.database import Connection, Pool, connect, open_pool
 from shared.migrate import check_schema
 from shared.service import listen, serve_http
+from shared.setting_values import listed
 from shared.settings import Settings
-from shared.telemetry import Health, telemetry_routes
+from shared.telemetry import Health
 
-MAX_BODY_BYTES = 4 * 1024 * 1024
 POOL_SIZE = 10
 MAX_EXPORTS = 8
 """Streams at once."""
@@ -51,16 +61,18 @@ PROBE_INTERVAL_S = 2.0
 _log = structlog.get_logger()
 
 
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
+async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = False) -> None:
     """Serves the API until the event is set, then finishes the requests in hand.
 
-    Raises DevicestatError at the start: the database cannot be reached, its schema is not ours, or the port
-    is taken.
+    Raises DevicestatError at the start: the database cannot be reached, its schema is not ours, the port is taken,
+    or others could reach the API while AUTH is off, which `insecure` allows.
     """
+    require_closed(settings, insecure=insecure)
     listener = listen(settings.http_host, settings.http_port, "DEVICESTAT_HTTP_PORT")
     with listener:
         async with await connect(settings.database, "api start") as connection:
             await check_schema(connection)
+            await _warn_of_no_key(connection, settings)
         health = Health("database")
         registry = CollectorRegistry()
         async with (
@@ -87,13 +99,25 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             intake = Intake(database, gathering)
             waits = Waits(database, notifications, stop)
             rules = CallbackRules(settings.webhook_secret is not None, settings.webhook_allow_private)
-            app = create_app(database, intake, exports, notifications, feeds, waits, rules, health, registry)
+            tokens = Tokens(settings.device_secret, administered=settings.mqtt_admin_url is not None)
+            keyring = Keyring(database, asyncio.get_running_loop().time)
+            gate = Gate(keyring if settings.auth == "on" else None, settings.metrics_token)
+            app = create_app(
+                database, intake, exports, notifications, feeds, waits, rules, tokens, gate, health, registry,
+                rate_limit=settings.rate_limit, cors_origins=listed(settings.cors_origins),
+            )  # fmt: skip
+            noting = tasks.create_task(keyring.note_use(), name="last use of keys")
             listening = tasks.create_task(notifications.run(), name="notifications")
             tasks.create_task(feeds.run(stop), name="live")
             storing = tasks.create_task(gathering.run(), name="gathering")
             probing = tasks.create_task(probe(database, health), name="database probe")
+            telling = tasks.create_task(tell_broker(settings, registry), name="broker outbox")
             _log.info("serving", address=_address(listener))
-            await serve_http(HeadRequests(MeasuredRequests(app, registry)), listener, stop)
+            measured = HeadRequests(MeasuredRequests(app, registry))
+            await serve_http(measured, listener, stop, trusted_proxies=listed(settings.trusted_proxies))
+            noting.cancel()
+            await keyring.note_use_now()
+            telling.cancel()
             probing.cancel()
             storing.cancel()
             listening.cancel()
@@ -112,21 +136,27 @@ def create_app(
     feeds: Live,
     waits: Waits,
     callback_rules: CallbackRules,
+    tokens: Tokens,
+    gate: Gate,
     health: Health,
     registry: CollectorRegistry,
+    *,
+    rate_limit: int = 0,
+    cors_origins: Sequence[str] = (),
 ) -> Litestar:
-    """The application. `database`: the pool of its requests."""
+    """The application. `database`: the pool of its requests. `rate_limit`: requests a minute of each caller."""
     given = {
         "database": database, "exports": exports, "intake": intake, "notifications": notifications, "live": feeds,
-        "waits": waits, "callback_rules": callback_rules,
+        "waits": waits, "callback_rules": callback_rules, "tokens": tokens,
     }  # fmt: skip
-    return Litestar(
+    app = Litestar(
         route_handlers=[
-            devices.router, stats.router, readings.router, series.router, buckets.router, live.router,
+            devices.router, rotation.router, stats.router, readings.router, series.router, buckets.router, live.router,
             analysis.router, analysis_requests.router,
             analysis_results.router, schedules.router,
             problems.router,
-            *telemetry_routes(health, registry), docs.page, docs.openapi_document, docs.assets(),
+            *operation_routes(health, registry),
+            docs.page, docs_page.start_script, docs.openapi_document, docs.assets(),
         ],
         dependencies={
             "period": Provide(provide_period, sync_to_thread=False),
@@ -134,16 +164,25 @@ def create_app(
             **{name: _handed(value) for name, value in given.items()},
         },
         exception_handlers=HANDLERS,
+        middleware=[*requests_a_minute(rate_limit), gate],
+        cors_config=cross_origin(cors_origins),
         request_class=JsonRequest,
         request_max_body_size=MAX_BODY_BYTES,
-        openapi_config=docs.configuration(),
+        openapi_config=docs.configuration(secured=gate.is_closed),
         plugins=[StrictRecords()],
         logging_config=None,
     )  # fmt: skip
+    require_rules(app)
+    return app
 
 
 def _handed(value: object) -> Provide:
     return Provide(lambda: value, sync_to_thread=False)
+
+
+async def _warn_of_no_key(connection: Connection, settings: Settings) -> None:
+    if settings.auth == "on" and not await has_administrator(connection):
+        _log.warning("there is no admin key: `devicestat keys create --role admin` makes one")
 
 
 async def probe(database: Pool, health: Health) -> None:

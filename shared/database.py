@@ -135,7 +135,8 @@ def refusals_translated() -> Iterator[None]:
 
 
 _ADVICE: dict[type[Exception], str] = {
-    InsufficientPrivilege: "Grant the role in DEVICESTAT_DATABASE_URL what it lacks, or use the database's owner",
+    InsufficientPrivilege: "Grant the role in DEVICESTAT_DATABASE_URL what it lacks, as `devicestat migrate --roles` "
+    "does for the services' own roles, or use the tables' owner",
     ReadOnlySqlTransaction: "Is this a standby? DEVICESTAT_DATABASE_URL names the primary",
 }
 # What libpq adds to its reasons, and what it says of several addresses of one host before each of theirs.

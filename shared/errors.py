@@ -11,14 +11,16 @@
     │   ├── ConnectionRefused  the CONNACK's reason
     │   ├── SubscriptionRefused  the SUBACK's reason
     │   ├── StaleConnection    what comes over it must not be read: it is made anew
-    │   └── SessionTakenOver   another client has connected with our client id
+    │   ├── SessionTakenOver   another client has connected with our client id
+    │   ├── NotAdministered    no dynamic security that takes us for its administrator
+    │   └── CommandRefused     dynamic security did not do what it was told
     └── LocalError             a port, a program or a directory of this machine
 
 Each message says what was wrong, with the value, and what to do. A command that meets one prints the
 message and exits with 1; a traceback is only for what is not in this tree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class DevicestatError(Exception):
@@ -102,6 +104,21 @@ class SessionTakenOver(BrokerError):
             "`devicestat ingest --processes N`, or give each its own DEVICESTAT_MQTT_CLIENT_ID and the topic "
             "$share/<group>/devices/+/stats"
         )
+
+
+class NotAdministered(BrokerError):
+    """The broker has no dynamic security, or does not let us administer it."""
+
+
+class CommandRefused(BrokerError):
+    """Dynamic security answered a command with an error."""
+
+    def __init__(self, command: Mapping[str, object], reason: str) -> None:
+        self.command = command["command"]
+        self.about = command.get("username", command.get("rolename", ""))
+        self.reason = reason
+        shown = f"{self.command} {self.about}".rstrip()  # never all of it, for it may hold a password
+        super().__init__(f"the broker's dynamic security refuses {shown}: {reason}")
 
 
 class LocalError(DevicestatError):

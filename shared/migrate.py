@@ -13,6 +13,7 @@ from psycopg.errors import UndefinedTable
 
 from shared.database import Connection, refusals_translated
 from shared.errors import DatabaseError, SchemaTooNew, SchemaTooOld
+from shared.roles import keep
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -59,6 +60,7 @@ async def migrate(connection: Connection) -> list[Migration]:
     done: list[Migration] = []
     while (step := await _apply_next(connection, known)) is not None:
         done.append(step)
+    await keep(connection)
     await connection.execute(_CURRENT_AND_COMING_MONTH)
     return done
 

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Literal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import uvicorn
 import uvloop
@@ -13,11 +13,18 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
+from shared.connections import Connection, allow_many_files, watch
 from shared.errors import DevicestatError, LocalError
-from shared.telemetry import Health, telemetry_routes
+from shared.security_headers import ALWAYS, SecurityHeaders
+from shared.telemetry import Health, metrics_guards, telemetry_routes
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 """A service: it runs until the event is set, then finishes what it has in hand and returns."""
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+IDLE_S = 5
+"""A connection stays open so long for a next request."""
+PROXY_IDLE_S = 150
+"""A proxy's. It must be the proxy that closes, or it may send a request as we do: Caddy keeps connections for 120 s."""
 
 
 def run(main: Main) -> None:
@@ -33,6 +40,7 @@ def run(main: Main) -> None:
             loop.add_signal_handler(number, stop.set)
         await main(stop)
 
+    allow_many_files()
     try:
         uvloop.run(with_signals())
     except BaseExceptionGroup as group:
@@ -55,12 +63,18 @@ class _Server(uvicorn.Server):
         yield
 
 
+def look_up(host: str, port: int) -> Sequence[AddressInfo]:
+    """The addresses of HTTP_HOST, as getaddrinfo has them. Raises LocalError."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:  # ValueError: a label that is too long for any name
+        why = getattr(error, "strerror", None) or error
+        raise LocalError(f"DEVICESTAT_HTTP_HOST is {host!r}, which is no address here: {why}") from error
+
+
 def listen(host: str, port: int, setting: str) -> socket.socket:
     """A listening socket. Raises LocalError, naming the setting that chose the port."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise LocalError(f"DEVICESTAT_HTTP_HOST is {host!r}, which is no address here: {error.strerror}") from error
+    family, kind, protocol, _, address = look_up(host, port)[0]
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -74,12 +88,22 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
 
 
 async def serve_http(
-    app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, lifespan: Literal["on", "off"] = "on"
+    app: ASGIApp,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    *,
+    lifespan: Literal["on", "off"] = "on",
+    trusted_proxies: Sequence[str] = (),
 ) -> None:
-    """Serves the application on the socket until the event is set, then finishes the requests in hand."""
+    """Serves the application on the socket until the event is set, then finishes the requests in hand.
+
+    `trusted_proxies`: addresses and networks of proxies, whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    """
     config = uvicorn.Config(
-        app, loop="none", http="httptools", lifespan=lifespan, log_config=None, access_log=False,
-        server_header=False, proxy_headers=False,
+        SecurityHeaders(app), loop="none", http=Connection, ws="none", lifespan=lifespan, log_config=None,
+        access_log=False, server_header=False, headers=ALWAYS,
+        proxy_headers=bool(trusted_proxies), forwarded_allow_ips=list(trusted_proxies),
+        timeout_keep_alive=PROXY_IDLE_S if trusted_proxies else IDLE_S,
         timeout_graceful_shutdown=10,
     )  # fmt: skip
     server = _Server(config)
@@ -88,16 +112,24 @@ async def serve_http(
         await stop.wait()
         server.should_exit = True
 
-    waiting = asyncio.create_task(stop_server(), name="http stop")
-    try:
+    async with asyncio.TaskGroup() as tasks:
+        others = [
+            tasks.create_task(stop_server(), name="http stop"),
+            tasks.create_task(watch(server.server_state.connections), name="http connections"),
+        ]
         await server.serve(sockets=[listener])
-    finally:
-        waiting.cancel()
+        for other in others:
+            other.cancel()
 
 
 async def serve_telemetry(
-    health: Health, registry: CollectorRegistry, listener: socket.socket, stop: asyncio.Event
+    health: Health,
+    registry: CollectorRegistry,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    metrics_token: str | None = None,
 ) -> None:
-    """Serves health and metrics of a daemon on its own port."""
-    app = Litestar(telemetry_routes(health, registry), openapi_config=None, logging_config=None)
+    """Serves health and metrics of a daemon on its own port; the metrics for the token, if there is one."""
+    routes = telemetry_routes(health, registry, metrics_guards(metrics_token))
+    app = Litestar(routes, openapi_config=None, logging_config=None)
     await serve_http(app, listener, stop, lifespan="off")

@@ -1,32 +1,44 @@
-"""Settings: read from the environment and a TOML file, validated together, before any I/O.
+"""Settings: read from the environment, from files and from a TOML file, validated together, before any I/O.
 
-Each setting is `DEVICESTAT_<NAME>` in the environment and `<name>` in the file's `[devicestat]` table;
-the environment wins. `load` reports every fault at once, each by its name and with what would be right.
-Values never appear in a fault where they may hold a password.
+Each setting is `DEVICESTAT_<NAME>` in the environment or, as the content of a file, `DEVICESTAT_<NAME>_FILE`, and
+`<name>` in the `[devicestat]` table of the TOML file; the environment wins. `load` reports every fault at once, each
+by its name and with what would be right. Values never appear in a fault where they may hold a password.
+
+- `setting_sources` says what was given, and where.
+- `setting_values` says what the text of it stands for.
 """
 
-import base64
-import binascii
 import difflib
-import ipaddress
-import re
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
 
 import msgspec
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 
 from shared.errors import SettingsError
+from shared.setting_sources import CONFIG, FILE, PREFIX, Given, from_environment, from_toml, overridden, variable
+from shared.setting_values import (
+    MqttAddress,
+    TlsFiles,
+    TopicFilter,
+    check_admin_url,
+    check_api_key,
+    check_bearer,
+    check_database_url,
+    check_origins,
+    listed,
+    networks,
+    parse_mqtt_url,
+    parse_topic_filter,
+    webhook_key,
+)
 
-PREFIX = "DEVICESTAT_"
-CONFIG = "DEVICESTAT_CONFIG"
-TEST_PREFIX = "DEVICESTAT_TEST_"  # read by the test suite alone
+__all__ = [
+    "CONFIG", "PREFIX", "SECRETS", "MqttAddress", "Settings", "TlsFiles", "TopicFilter", "listed", "load",
+    "networks", "overridden", "parse_mqtt_url", "parse_topic_filter", "webhook_key",
+]  # fmt: skip
 
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -69,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Without the secrets, and the URLs, which may hold passwords."""
-        shown = (f"{n}={getattr(self, n)!r}" for n in self.__struct_fields__ if n not in _SECRET)
+        shown = (f"{n}={getattr(self, n)!r}" for n in self.__struct_fields__ if n not in SECRETS)
         return f"Settings({', '.join(shown)})"
 
     @property
@@ -79,15 +91,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.database_url
 
     @property
-    def broker(self) -> "MqttAddress":
+    def broker(self) -> MqttAddress:
         """The broker's address, by a command that has `load` require it."""
         assert self.mqtt_url is not None
-        return parse_mqtt_url(self.mqtt_url)
+        return self._address(self.mqtt_url)
 
     @property
-    def tls(self) -> "TlsFiles":
-        """What a connection to the broker by mqtts:// is made with."""
-        return TlsFiles(ca=self.mqtt_tls_ca, cert=self.mqtt_tls_cert, key=self.mqtt_tls_key)
+    def broker_admin(self) -> MqttAddress:
+        """The same of who administers the broker."""
+        assert self.mqtt_admin_url is not None
+        return self._address(self.mqtt_admin_url)
+
+    def _address(self, url: str) -> MqttAddress:
+        files = TlsFiles(ca=self.mqtt_tls_ca, cert=self.mqtt_tls_cert, key=self.mqtt_tls_key)
+        return msgspec.structs.replace(parse_mqtt_url(url), files=files)
 
     @property
     def retention_age(self) -> timedelta | None:
@@ -98,45 +115,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def logs_as_json(self) -> bool:
         """Whether log lines are JSON: as set, else unless they go to a terminal."""
         return self.log_format == "json" or (self.log_format is None and not sys.stderr.isatty())
-
-
-class MqttAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a broker listens: a host and port, or the path of a Unix socket."""
-
-    host: str
-    port: int
-    tls: bool = False
-    username: str | None = None
-    password: str | None = None
-    unix_socket: str | None = None
-
-    def __str__(self) -> str:
-        """The address without user and password."""
-        return f"unix socket {self.unix_socket}" if self.unix_socket else f"{self.host}:{self.port}"
-
-    __repr__ = __str__
-
-
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """PEM files: whom to trust instead of the system's authorities, and who we are."""
-
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-
-
-class TopicFilter(msgspec.Struct, frozen=True):
-    """The subscription: what stands before and after the one level that is the device's key."""
-
-    pattern: str
-    prefix: str
-    suffix: str
-
-    def key(self, topic: str) -> str | None:
-        """The device's key in the topic, None where the topic is not of this form."""
-        if not (topic.startswith(self.prefix) and topic.endswith(self.suffix)):
-            return None
-        return topic[len(self.prefix) : len(topic) - len(self.suffix)]
 
 
 _EXPECTED = {
@@ -174,6 +152,25 @@ _EXPECTED = {
 }
 
 
+SECRETS = (
+    "database_url", "mqtt_url", "mqtt_admin_url", "api_key", "device_secret", "metrics_token", "webhook_secret"
+)  # fmt: skip
+"""The settings that are never shown; of a URL, the password in it."""
+_CHECKS = {
+    "database_url": check_database_url,
+    "mqtt_url": parse_mqtt_url,
+    "mqtt_admin_url": check_admin_url,
+    "mqtt_topic": parse_topic_filter,
+    "api_key": check_api_key,
+    "metrics_token": check_bearer,
+    "trusted_proxies": networks,
+    "cors_origins": check_origins,
+    "webhook_secret": webhook_key,
+}
+_NEEDS = {"mqtt_tls_cert": "mqtt_tls_key", "mqtt_tls_key": "mqtt_tls_cert", "mqtt_admin_url": "device_secret"}
+_FIELDS: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+
+
 def load(environ: Mapping[str, str], config: Path | None = None, *, require: Iterable[str] = ()) -> Settings:
     """The settings from the file (`config`, else `DEVICESTAT_CONFIG`) and the environment.
 
@@ -182,176 +179,69 @@ def load(environ: Mapping[str, str], config: Path | None = None, *, require: Ite
     """
     if config is None and environ.get(CONFIG):
         config = Path(environ[CONFIG])
-    given: dict[str, tuple[str, Any]] = {}
+    given: dict[str, Given] = {}
     faults: list[str] = []
     if config is not None:
         try:
-            given.update(_from_file(config))
+            given.update(from_toml(config))
         except SettingsError as error:
             faults.extend(error.faults)
-    given.update(_from_environment(environ))
+    given.update(from_environment(environ, _FIELDS))
     values: dict[str, Any] = {}
-    for name, (source, raw) in given.items():
+    for name, one in given.items():
         try:
-            values[name] = _convert(name, source, raw)
+            values[name] = _convert(name, one)
         except SettingsError as error:
             faults.extend(error.faults)
-    faults.extend(
-        f"{PREFIX}{name.upper()} is not set: it takes {_EXPECTED[name]}" for name in require if name not in given
-    )
+    faults.extend(_missing(given, require))
     if faults:
         raise SettingsError(faults)
     return Settings(**values)
 
 
-def parse_mqtt_url(url: str) -> MqttAddress:
-    """The broker's address in a URL. Raises ValueError, without the URL, which may hold a password."""
-    parts = urlsplit(url)
-    if parts.scheme == "mqtt+unix":
-        if parts.netloc or not parts.path.startswith("/"):
-            raise ValueError("mqtt+unix takes three slashes and an absolute path")
-        return MqttAddress(host="localhost", port=0, unix_socket=unquote(parts.path))
-    if parts.scheme not in ("mqtt", "mqtts"):
-        raise ValueError(f"{parts.scheme or 'no'} scheme")
-    if not parts.hostname:
-        raise ValueError("no host")
-    if not _is_host(parts.hostname):
-        raise ValueError("no such host name can be")
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError("something after the port")
-    tls = parts.scheme == "mqtts"
-    return MqttAddress(
-        host=parts.hostname,
-        port=parts.port or (8883 if tls else 1883),
-        tls=tls,
-        username=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password is not None else None,
-    )
+def _missing(given: Mapping[str, Given], require: Iterable[str]) -> Iterator[str]:
+    for name in require:
+        if name not in given:
+            yield f"{variable(name)} is not set: it takes {_EXPECTED[name]}"
+    for name, other in _NEEDS.items():
+        if name in given and other not in given:
+            yield f"{variable(name)} needs {variable(other)}, which is not set: it takes {_EXPECTED[other]}"
 
 
-def _is_host(name: str) -> bool:
-    try:
-        name.encode("idna")
-    except UnicodeError:
-        return False
-    return True
-
-
-def parse_topic_filter(pattern: str) -> TopicFilter:
-    """The parts of a subscription with exactly one `+` level. Raises ValueError for another form."""
-    levels = pattern.split("/")
-    if levels[0] == "$share":
-        if len(levels) < 3 or not levels[1] or set("+#") & set(levels[1]):  # MQTT-4.8.2-1, -2
-            raise ValueError("$share takes a group's name and a topic filter")
-        levels = levels[2:]
-    if levels.count("+") != 1 or any(set("+#\0") & set(level) for level in levels if level != "+"):
-        raise ValueError("not exactly one + level")
-    at = levels.index("+")
-    prefix = "".join(f"{level}/" for level in levels[:at])
-    suffix = "".join(f"/{level}" for level in levels[at + 1 :])
-    return TopicFilter(pattern=pattern, prefix=prefix, suffix=suffix)
-
-
-def _check_database_url(url: str) -> None:
-    if not re.match(r"postgres(ql)?://", url):
-        raise ValueError("no postgresql:// in front")
-    try:
-        conninfo_to_dict(url)
-    except ProgrammingError:
-        raise ValueError("libpq cannot read it") from None
-
-
-def _check_admin_url(url: str) -> None:
-    address = parse_mqtt_url(url)
-    if address.username is None or address.password is None:
-        raise ValueError("no user and password")
-
-
-def listed(value: str) -> list[str]:
-    """The parts of a setting that has commas between them."""
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def networks(value: str) -> "list[ipaddress.IPv4Network | ipaddress.IPv6Network]":
-    """The networks of a setting. Raises ValueError, naming the part that is none."""
-    return [ipaddress.ip_network(part) for part in listed(value)]
-
-
-def _check_origins(value: str) -> None:
-    for origin in listed(value):
-        parts = urlsplit(origin)
-        if origin != "*" and (parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"):
-            raise ValueError(f"{origin!r} is no origin")
-
-
-def webhook_key(secret: str) -> bytes:
-    """The key that callbacks are signed with: the text in UTF-8 or, after whsec_, what its base64 stands for.
-
-    Raises ValueError, without the secret, for one that is too short.
-    """
-    encoded = secret.removeprefix("whsec_")
-    if encoded == secret:
-        return secret.encode()
-    try:
-        key = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("no base64 after whsec_") from None
-    if len(key) < 16:
-        raise ValueError("too short")
-    return key
-
-
-_CHECKS = {
-    "database_url": _check_database_url,
-    "mqtt_url": parse_mqtt_url,
-    "mqtt_admin_url": _check_admin_url,
-    "mqtt_topic": parse_topic_filter,
-    "trusted_proxies": networks,
-    "cors_origins": _check_origins,
-    "webhook_secret": webhook_key,
-}
-_SECRET = (
-    "database_url", "mqtt_url", "mqtt_admin_url", "api_key", "device_secret", "metrics_token", "webhook_secret"
-)  # fmt: skip
-
-
-def _convert(name: str, source: str, raw: Any) -> Any:
+def _convert(name: str, given: Given) -> Any:
+    if given.fault:
+        raise SettingsError([given.fault])
     field = _FIELDS.get(name)
     if field is None:
-        close = difflib.get_close_matches(name, _FIELDS, n=1)
-        hint = f": did you mean {_styled_as(source, close[0])}?" if close else ""
-        raise SettingsError([f"{source} is no setting of devicestat{hint}"])
+        raise SettingsError([f"{given.source} is no setting of devicestat{_hint(name, given.source)}"])
     try:
-        value = msgspec.convert(raw, field, strict=not isinstance(raw, str))
+        value = msgspec.convert(given.value, field, strict=not isinstance(given.value, str))
+        _check_text(value)
         if name in _CHECKS:
             _CHECKS[name](value)
     except (ValueError, msgspec.ValidationError) as error:
-        shown = str(error) if name in _SECRET else repr(raw)
-        raise SettingsError([f"{source} is wrong ({shown}): it takes {_EXPECTED[name]}"]) from error
+        raise SettingsError(
+            [f"{given.source} is wrong{_shown(name, given, error)}: it takes {_EXPECTED[name]}"]
+        ) from None
     return value
 
 
-_FIELDS: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+def _shown(name: str, given: Given, error: Exception) -> str:
+    if name in SECRETS:
+        return f" ({error})"
+    return f" ({given.value!r})" if given.may_be_shown else ""
 
 
-def _styled_as(source: str, name: str) -> str:
-    return f"{PREFIX}{name.upper()}" if source.startswith(PREFIX) else name
+def _check_text(value: object) -> None:
+    """Raises ValueError for what no server takes: a NUL, and bytes of the environment that are not UTF-8."""
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
+        raise ValueError("not text in UTF-8 without NUL characters")
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, str]]]:
-    for variable, value in environ.items():
-        if variable.startswith(PREFIX) and variable != CONFIG and not variable.startswith(TEST_PREFIX):
-            yield variable.removeprefix(PREFIX).lower(), (variable, value)
-
-
-def _from_file(path: Path) -> dict[str, tuple[str, Any]]:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError([f"the configuration file {path} cannot be read: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError([f"the configuration file {path} is not TOML: {error}"]) from error
-    table = document.pop("devicestat", {})
-    if document or not isinstance(table, dict):
-        raise SettingsError([f"the configuration file {path} takes one table, [devicestat], and nothing else"])
-    return {name: (f"{name} in {path}", value) for name, value in table.items()}
+def _hint(name: str, source: str) -> str:
+    by_file = source.startswith(PREFIX) and source.endswith(FILE)
+    close = difflib.get_close_matches(name.removesuffix(FILE.lower()) if by_file else name, _FIELDS, n=1)
+    if not close:
+        return ""
+    meant = f"{variable(close[0])}{FILE if by_file else ''}" if source.startswith(PREFIX) else close[0]
+    return f": did you mean {meant}?"

@@ -6,22 +6,30 @@
 
 import logging
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import structlog
 from litestar import MediaType, Response, get
-from litestar.handlers import HTTPRouteHandler
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+from litestar.types import Guard
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from structlog.dev import plain_traceback
 
+from shared.bearer import CHALLENGE, is_bearer
+from shared.redaction import redactor
 from shared.settings import Settings
 
 METRICS_MEDIA_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it to any text
 
 
 def configure_logging(settings: Settings) -> None:
-    """One line an event on standard error, in the format and from the level that are set.
+    """One line an event on standard error, in the format and from the level that are set, without secrets.
 
     Libraries that log through `logging` come out in the same form.
     """
@@ -30,10 +38,11 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    # The console's own form of a traceback shows what the variables hold, also secrets, folded so that none is found.
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if settings.logs_as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)]
     )
     level = getattr(logging, settings.log_level.upper())
     structlog.configure(
@@ -46,7 +55,11 @@ def configure_logging(settings: Settings) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *renderers,
+                redactor(settings).process,
+            ],
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
@@ -85,8 +98,25 @@ class HealthReport(msgspec.Struct, frozen=True):
     parts: dict[str, str]
 
 
-def telemetry_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRouteHandler]:
-    """`/health/live`, `/health/ready` (503 while a part is not) and `/metrics`."""
+def metrics_guards(token: str | None) -> Sequence[Guard]:
+    """What refuses a request that does not show METRICS_TOKEN, if that is set."""
+    if token is None:
+        return ()
+
+    def require_token(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        shown = connection.headers.get("authorization")
+        if not is_bearer(shown, token):
+            challenge = f'{CHALLENGE}, error="invalid_token"' if shown else CHALLENGE
+            detail = "the metrics take DEVICESTAT_METRICS_TOKEN, as Authorization: Bearer …"
+            raise NotAuthorizedException(detail, headers={"WWW-Authenticate": challenge})
+
+    return (require_token,)
+
+
+def telemetry_routes(
+    health: Health, registry: CollectorRegistry, guards: Sequence[Guard] = ()
+) -> list[HTTPRouteHandler]:
+    """`/health/live`, `/health/ready` (503 while a part is not) and `/metrics`, which has the guards."""
 
     @get("/health/live", tags=["operation"], summary="Whether the process runs", sync_to_thread=False)
     def live() -> HealthReport:
@@ -110,6 +140,7 @@ def telemetry_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRo
 
     @get(
         "/metrics",
+        guards=guards,
         tags=["operation"],
         summary="Figures for Prometheus",
         media_type=MediaType.TEXT,

@@ -4,7 +4,8 @@
 - `DEVICESTAT_TEST_STACK=containers` has testcontainers start them;
 - else they are the ones that `devicestat up` embeds.
 
-The schema is migrated once, into a template database, and cloned for each test.
+The schema is migrated once, into a template database, and cloned for each test. The services under test connect with
+the roles that `devicestat migrate --roles` makes for them; the tests themselves as the superuser.
 
 Several workers (pytest-xdist) share the tests, each with servers of its own: most of a test is waiting.
 """
@@ -31,9 +32,11 @@ from deploy.postgres import EmbeddedPostgres
 from shared.database import Connection as Database
 from shared.database import connect
 from shared.migrate import migrate
+from shared.roles import set_up
 from shared.settings import Settings
 from tests.ingestion import IngestorProcess
 from tests.ports import free_port
+from tests.roles import let_roles_in, make_roles
 
 POSTGRES_IMAGE = "postgres:18-alpine"
 MOSQUITTO_IMAGE = "eclipse-mosquitto:2"
@@ -71,8 +74,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL of a database on the server, as a superuser."""
+    """The URL of a database on the server, as a superuser. The services' roles are there; on a server that is not ours
+    they stay, with a password that nobody else knows."""
     with _postgres() as url:
+        asyncio.run(make_roles(url))
         yield url
 
 
@@ -107,6 +112,7 @@ def template(postgres_server: str) -> Iterator[str]:
     async def migrated(url: str) -> None:
         async with await connect(url, "tests") as connection:
             await migrate(connection)
+            await set_up(connection)
 
     with _database(postgres_server) as url:
         asyncio.run(migrated(url))
@@ -117,6 +123,7 @@ def template(postgres_server: str) -> Iterator[str]:
 def database_url(postgres_server: str, template: str) -> Iterator[str]:
     """A migrated database of the test's own."""
     with _database(postgres_server, template) as url:
+        let_roles_in(url)
         yield url
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from ingestor.service import ingest
 from shared.settings import Settings
 from tests import command
+from tests.roles import as_role
 from tests.services import client_of, is_ready, running
 from tests.waiting import eventually
 
@@ -47,7 +48,7 @@ async def metrics(port: int) -> dict[str, float]:
 @asynccontextmanager
 async def running_ingestor(settings: Settings) -> AsyncIterator[None]:
     """An ingestor in this process, ready; stopped, as by a signal, at the end."""
-    async with running(ingest, settings) as task:
+    async with running(ingest, as_role(settings, "ingestor")) as task:
         ready = asyncio.create_task(until_ready(settings.ingestor_metrics_port), name="until ready")
         await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -67,7 +68,7 @@ class IngestorProcess:
         self._logged = ""
         self.process = subprocess.Popen(
             command.argv("ingest", *arguments),
-            env=command.environment(**_given(settings)) | variables,
+            env=command.environment(**_given(as_role(settings, "ingestor"))) | variables,
             stderr=self._log,
         )
 

@@ -12,6 +12,7 @@ from query_api.app import serve
 from query_api.worker.service import work
 from shared.database import connect
 from shared.settings import Settings
+from tests.roles import as_role
 from tests.waiting import eventually
 
 STOP_DEADLINE_S = 20.0
@@ -40,14 +41,14 @@ async def running(
 async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a running query API, once it answers."""
     async with (
-        running(serve, settings) as task,
+        running(serve, as_role(settings, "api")) as task,
         client_of(settings.http_port) as client,
     ):
 
         async def ready() -> bool:
             if task.done():
                 task.result()
-            return await is_ready(settings.http_port)
+            return await (is_live if settings.auth == "on" else is_ready)(settings.http_port)
 
         await eventually(ready, bool)
         yield client
@@ -60,9 +61,18 @@ def client_of(port: int) -> httpx.AsyncClient:
 
 async def is_ready(port: int) -> bool:
     """Whether the service that serves its health on the port says that it is ready."""
+    return await _answers(port, "/health/ready")
+
+
+async def is_live(port: int) -> bool:
+    """Whether a service answers on the port."""
+    return await _answers(port, "/health/live")
+
+
+async def _answers(port: int, path: str) -> bool:
     async with client_of(port) as client:
         try:
-            return (await client.get("/health/ready")).status_code == 200
+            return (await client.get(path)).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -72,7 +82,7 @@ async def worker(settings: Settings) -> AsyncIterator["asyncio.Task[None]"]:
     """A running worker."""
     async with asyncio.TaskGroup() as tasks:  # if it fails, so does the block
         stop = asyncio.Event()
-        task = tasks.create_task(work(settings, stop), name="worker under test")
+        task = tasks.create_task(work(as_role(settings, "worker"), stop), name="worker under test")
         try:
             yield task
         finally:

@@ -3,14 +3,16 @@
 - `database` looks at the server, the schema, when each ingestor last committed, and what was refused.
 - `broker` looks at what the broker offers (`limits`) and grants, and what waits in it; `queue` tries how much it
   keeps for an ingestor that is away. `connection` is how they talk to it.
+- `access` holds the broker's dynamic security against the database, where it is administered.
 - `ingestor` asks the running one how far it is behind.
 - `findings` is what they all return, and how it is shown.
 
-None of them looks at another's server: each says its own, whatever the others have found.
+None of them but `access` looks at another's server: each says its own, whatever the others have found.
 """
 
 import asyncio
 
+from deploy.doctor.access import examine_access
 from deploy.doctor.broker import examine_broker
 from deploy.doctor.database import examine_database
 from deploy.doctor.findings import Finding, State, report
@@ -21,11 +23,12 @@ __all__ = ["Finding", "State", "examine", "report"]
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """All findings, in the order in which they are shown; the three are looked at at once."""
+    """All findings, in the order in which they are shown; all are looked at at once."""
     async with asyncio.TaskGroup() as group:
         parts = [
             group.create_task(examine_database(settings), name="database"),
             group.create_task(examine_broker(settings), name="broker"),
+            group.create_task(examine_access(settings), name="access"),
             group.create_task(examine_ingestor(settings), name="ingestor"),
         ]
     return [finding for part in parts for finding in part.result()]

@@ -5,7 +5,6 @@ CONNACK and the reason codes of PUBACKs.
 """
 
 import asyncio
-import ssl
 import time
 import uuid
 from collections import deque
@@ -29,16 +28,16 @@ from mqtt5 import (
 )
 
 from ingestor.reasons import check_connack, describe
-from shared.errors import BrokerUnreachable
+from shared.broker.permissions import DOCTOR_TOPICS
+from shared.errors import BrokerUnreachable, SettingsError
 from shared.settings import MqttAddress
+from shared.tls import client_context, why
 
 ANSWER_S = 10.0
 """How long the broker may take to answer."""
 READ_BYTES = 256 * 1024
 MAX_WINDOW = 1000
 """So many messages are unacknowledged at once, or as many as the broker takes."""
-TOPICS = "devicestat/doctor/#"
-"""What the doctor publishes to: no device's topic, unless somebody wants it to be."""
 _PACKET_IDS = 65_535
 _FAILURES = 0x80
 """Reason codes from here on are of failures (MQTT 5, section 2.4)."""
@@ -73,7 +72,7 @@ def own_client_id() -> str:
 
 def own_topic() -> str:
     """A topic that nobody else publishes to."""
-    return TOPICS.replace("#", uuid.uuid4().hex)
+    return DOCTOR_TOPICS.replace("#", uuid.uuid4().hex)
 
 
 @asynccontextmanager
@@ -101,12 +100,13 @@ async def _streams(address: MqttAddress) -> AsyncIterator[tuple[asyncio.StreamRe
             if address.unix_socket:
                 reader, writer = await asyncio.open_unix_connection(address.unix_socket)
             else:
-                tls = ssl.create_default_context() if address.tls else None
+                tls = client_context(address.files) if address.tls else None
                 reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
+    except SettingsError as error:
+        raise BrokerUnreachable(str(error)) from error
     except OSError as error:  # TimeoutError and ssl.SSLError are of this kind
-        cause = error.strerror or str(error) or "it took too long"
         advice = "is it running, and is DEVICESTAT_MQTT_URL right?"
-        raise BrokerUnreachable(f"no connection at {address} ({cause}): {advice}") from error
+        raise BrokerUnreachable(f"no connection at {address} ({why(error)}): {advice}") from error
     try:
         yield reader, writer
     finally:
@@ -219,7 +219,7 @@ class BrokerConnection:
         try:
             data = await self._reader.read(READ_BYTES)
         except OSError as error:
-            raise self._fault(f"broke the connection ({error.strerror or error})") from error
+            raise self._fault(f"broke the connection ({why(error)})") from error
         if not data:
             raise self._fault("closed the connection: does it speak MQTT 5?")
         self._unread = memoryview(bytes(self._unread) + data)

@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from psycopg import Error as PostgresError
+from psycopg.errors import InsufficientPrivilege
 
-from deploy.doctor.findings import Finding, State, ago
+from deploy.doctor.findings import Finding, State, ago, not_allowed
 from deploy.terminal import printable
 from ingestor.journal import LEFT
 from ingestor.processes import member
@@ -40,6 +41,8 @@ _Check = Callable[[Connection], Awaitable[list[Finding]]]
 async def _guarded(what: str, check: _Check, connection: Connection) -> list[Finding]:
     try:
         return await check(connection)
+    except InsufficientPrivilege as error:
+        return [not_allowed(what, error)]
     except (DevicestatError, PostgresError) as error:
         return [Finding(State.WRONG, what, str(error).strip().splitlines()[0])]
 

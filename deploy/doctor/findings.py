@@ -5,6 +5,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 import msgspec
+from psycopg.errors import InsufficientPrivilege
 
 from deploy.terminal import counted
 
@@ -28,6 +29,12 @@ class Finding(msgspec.Struct, frozen=True):
 def report(what: str, state: State, texts: Iterable[str]) -> str:
     """The lines of a finding."""
     return "\n".join(f"{state:<8} {what:<15} {text}" for text in texts)
+
+
+def not_allowed(what: str, error: InsufficientPrivilege) -> Finding:
+    """What the role that asks may not look at."""
+    advice = "ask with the DEVICESTAT_DATABASE_URL of the tables' owner"
+    return Finding(State.WARNING, what, f"{str(error).splitlines()[0]}: {advice}")
 
 
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))

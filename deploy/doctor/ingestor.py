@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploy.api_client import base_url
 from deploy.doctor.findings import Finding, State
 from deploy.terminal import counted, printable
+from shared.bearer import showing
 from shared.settings import Settings
 
 TIMEOUT_S = 3.0
@@ -32,7 +33,7 @@ async def examine_ingestor(settings: Settings) -> list[Finding]:
     try:
         async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client:
             health = await client.get("/health/ready")
-            metrics = await client.get("/metrics")
+            metrics = await client.get("/metrics", headers=showing(settings.metrics_token))
     except httpx.HTTPError:
         advice = "is `devicestat ingest` running? If it is on another host, run the doctor there to see its lag"
         return [Finding(State.WARNING, "ingestor", f"none answers at {url}: {advice}")]
@@ -52,6 +53,9 @@ def _readiness(url: str, response: httpx.Response) -> Finding:
 
 
 def _lag(url: str, response: httpx.Response, linger_s: float) -> Finding:
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        advice = "set DEVICESTAT_METRICS_TOKEN to the one that it was started with"
+        return Finding(State.WARNING, "lag", f"the ingestor at {url} takes another token for its metrics: {advice}")
     figures = _figures(response)
     if not {_LAG, _IN_FLIGHT} <= figures.keys():
         return Finding(State.WARNING, "lag", f"not to be seen at {url}: is that an ingestor of this version?")

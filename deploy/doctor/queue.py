@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 import msgspec
 from mqtt5 import SubAckPacket
 
-from deploy.doctor.connection import TOPICS, BrokerConnection, connected, own_client_id, own_topic
+from deploy.doctor.connection import BrokerConnection, connected, own_client_id, own_topic
 from deploy.doctor.findings import Finding, State
 from ingestor.reasons import check_suback
+from shared.broker.permissions import DOCTOR_TOPICS
 from shared.errors import SubscriptionRefused
 from shared.settings import MqttAddress
 
@@ -105,7 +106,7 @@ def _check_granted(suback: SubAckPacket, topic: str) -> None:
 
 
 async def _check_delivered(publisher: BrokerConnection, session: BrokerConnection, topic: str) -> None:
-    advice = f"allow {TOPICS} to DEVICESTAT_MQTT_URL's user, or compare with mosquitto.conf yourself"
+    advice = f"allow {DOCTOR_TOPICS} to DEVICESTAT_MQTT_URL's user, or compare with mosquitto.conf yourself"
     published = await publisher.publish(topic, PAYLOAD, lifetime_s=LIFETIME_S)
     if published.refused:
         raise Untold(f"it refuses a message to {topic} ({published.words}): {advice}")

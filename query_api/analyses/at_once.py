@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
 from litestar.params import QueryParameter
 
+from query_api.access.rules import Access
 from query_api.devices.handlers import MAX_ID, DeviceId
 from query_api.http import problems
 from query_api.http.bodies import JsonRequest
@@ -41,7 +42,7 @@ class DeviceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     z: Figures
 
 
-@get("/{device_id:str}", summary="Analyse a device's readings, at once", responses=_PROBLEMS)
+@get("/{device_id:str}", access=Access.READ, summary="Analyse a device's readings, at once", responses=_PROBLEMS)
 async def analyse_now(
     request: JsonRequest, device_id: DeviceId, period: NamedDependency[Period], wanted: Wanted, database: Database
 ) -> Analysis:
@@ -82,8 +83,12 @@ _GROUP_BY = QueryParameter(
 
 
 @get(
-    "/", summary="Analyse several devices' readings, at once", operation_class=_SeveralOperation, responses=_PROBLEMS
-)  # fmt: skip
+    "/",
+    access=Access.READ,
+    summary="Analyse several devices' readings, at once",
+    operation_class=_SeveralOperation,
+    responses=_PROBLEMS,
+)
 async def analyse_several(
     request: JsonRequest,
     period: NamedDependency[Period],

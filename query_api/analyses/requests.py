@@ -12,6 +12,8 @@ from litestar.params import PathParameter, QueryParameter, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 from psycopg.rows import dict_row
 
+from query_api.access.principal import actor_of
+from query_api.access.rules import Access
 from query_api.analyses import prefer
 from query_api.analyses.addresses import CallbackUrl, check_url
 from query_api.analyses.prefer import PreferHeader
@@ -21,13 +23,17 @@ from query_api.devices.handlers import MAX_ID, DeviceId, no_such_device
 from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
 from query_api.http.disconnect import cancelled_when_gone
-from query_api.http.problems import Fault, Refused, documented, invalid
+from query_api.http.problems import AnyRequest, Fault, Refused, documented, invalid
 from query_api.http.resource import Resource
 from query_api.http.state import Database
 from query_api.http.times import Period
+from shared import audit
+from shared.audit import Action
 from shared.database import Connection
 from shared.figures import FIVE, FigureNames
 
+MAX_CALLBACKS = 20
+"""Of one request: whoever joins one that waits may add one."""
 RequestId = Annotated[int, PathParameter(description="The request's number.")]
 _LOCATION = ResponseHeader(
     "Location", value="", documentation_only=True, description="Where to see how far it is."
@@ -53,6 +59,7 @@ class CallbackRules(msgspec.Struct, frozen=True):
 
 @post(
     "/{device_id:str}/async",
+    access=Access.QUEUE,
     status_code=HTTP_202_ACCEPTED,
     summary="Queue an analysis",
     response_headers=[_LOCATION, *prefer.RESPONSE_HEADERS],
@@ -114,7 +121,7 @@ async def enqueue(
 ) -> AnalysisRequest:
     """Queues an analysis and wakes the workers, or joins the one that waits for the same already.
 
-    It is in one transaction. Raises Refused where there is no such device.
+    It is in one transaction. Raises Refused where there is no such device, or no room for the callback.
     """
     if not 0 < device_id <= MAX_ID:
         raise no_such_device(device_id)
@@ -126,7 +133,9 @@ async def enqueue(
         if callback is not None:
             await connection.execute(_ADD_CALLBACK, {"id": row[0], "url": callback})
         queued = await find_shown(connection, row[0])
-    assert queued is not None, "it is this transaction's own"
+        assert queued is not None, "it is this transaction's own"
+        if len(queued.callbacks) > MAX_CALLBACKS:
+            raise invalid(Fault("callback", f"expected one of at most {MAX_CALLBACKS} for request {queued.id}"))
     return queued
 
 
@@ -138,6 +147,7 @@ class _RequestsBefore(msgspec.Struct, frozen=True, array_like=True, tag="request
 
 @get(
     "/requests",
+    access=Access.READ,
     summary="List queued analyses",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
@@ -193,6 +203,7 @@ async def requests(connection: Connection, before: _RequestsBefore, limit: int) 
 
 @get(
     "/requests/{request_id:str}",
+    access=Access.READ,
     summary="See how far a queued analysis is",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -213,14 +224,17 @@ async def find_request(connection: Connection, request_id: int) -> AnalysisReque
 
 @delete(
     "/requests/{request_id:str}",
+    access=Access.QUEUE,
     status_code=HTTP_200_OK,
     summary="Cancel a queued or running analysis",
     responses=documented(problems.NOT_FOUND, problems.ALREADY_ENDED, problems.INVALID_VALUE),
 )
-async def cancel_request(request_id: RequestId, database: Database) -> AnalysisRequest:
+async def cancel_request(request: AnyRequest, request_id: RequestId, database: Database) -> AnalysisRequest:
     """It is cancelled at once, for all who asked for it, and there will be no result."""
-    async with database.connection() as connection:
-        return await cancel(connection, request_id)
+    async with database.connection() as connection, connection.transaction():
+        cancelled = await cancel(connection, request_id)
+        await audit.record(connection, actor_of(request), Action.ANALYSIS_CANCELLED, f"request {request_id}")
+    return cancelled
 
 
 # Without its lease a running analysis can no longer be finished; its worker hears of it, and stops.

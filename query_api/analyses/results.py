@@ -8,13 +8,17 @@ from litestar import Response, delete, get
 from litestar.params import PathParameter
 from psycopg.rows import dict_row
 
+from query_api.access.principal import actor_of
+from query_api.access.rules import Access
 from query_api.analyses.records import AnalysisResult
 from query_api.devices.handlers import MAX_ID, DeviceId, find
 from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
-from query_api.http.problems import Refused, documented
+from query_api.http.problems import AnyRequest, Refused, documented
 from query_api.http.resource import Resource
 from query_api.http.state import Database
+from shared import audit
+from shared.audit import Action
 from shared.database import Connection
 
 ResultId = Annotated[int, PathParameter(description="The result's number.")]
@@ -27,6 +31,7 @@ class _ResultsBefore(msgspec.Struct, frozen=True, array_like=True, tag="results"
 
 @get(
     "/result/{device_id:str}",
+    access=Access.READ,
     summary="List a device's analysis results",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.NOT_FOUND, problems.INVALID_VALUE),
@@ -67,6 +72,7 @@ async def results(connection: Connection, device_id: int, before: int, limit: in
 
 @get(
     "/result/{device_id:str}/{result_id:str}",
+    access=Access.READ,
     summary="Show an analysis result",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -96,14 +102,17 @@ async def find_result(connection: Connection, device_id: int, result_id: int) ->
 
 @delete(
     "/result/{device_id:str}/{result_id:str}",
+    access=Access.ADMINISTER,
     summary="Delete an analysis result",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
-async def delete_result(device_id: DeviceId, result_id: ResultId, database: Database) -> None:
+async def delete_result(request: AnyRequest, device_id: DeviceId, result_id: ResultId, database: Database) -> None:
     """Its request stays, without the result."""
-    async with database.connection() as connection:
+    async with database.connection() as connection, connection.transaction():
         if not await remove_result(connection, device_id, result_id):
             raise _no_such_result(device_id, result_id)
+        subject = f"result {result_id} of device {device_id}"
+        await audit.record(connection, actor_of(request), Action.RESULT_DELETED, subject)
 
 
 _REMOVE = "DELETE FROM analysis_results WHERE id = %(id)s AND device_id = %(device_id)s"

@@ -7,18 +7,24 @@ from typing import Annotated, LiteralString
 import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
-from litestar.params import JSONBody, PathParameter, QueryParameter
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidation
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.rows import class_row
 
+from query_api.access.principal import actor_of
+from query_api.access.rules import Access
 from query_api.devices.deletion import remove
 from query_api.devices.readings import InShort, in_short
-from query_api.devices.record import KEY_RULE, Device, NewDevice, NewName
+from query_api.devices.record import KEY_RULE, Device, NewDevice, NewName, RegisteredDevice
+from query_api.devices.tokens import Tokens
 from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
-from query_api.http.problems import Fault, Refused, documented, invalid, shown
+from query_api.http.problems import AnyRequest, Fault, Refused, documented, invalid, shown
 from query_api.http.resource import Resource
 from query_api.http.state import Database
+from shared import audit
+from shared.audit import Action
 from shared.database import Connection
 from shared.models import DEVICES_CHANNEL, is_key
 
@@ -26,6 +32,7 @@ MAX_ID = 2**63 - 1
 """The largest bigint: a number above it is no device's."""
 
 DeviceId = Annotated[int, PathParameter(description="The device's number.")]
+_Tokens = NamedDependency[SkipValidation[Tokens]]
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +48,7 @@ class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices")
 
 @post(
     "/",
+    access=Access.ADMINISTER,
     summary="Register a device",
     response_description="Registered.",
     response_headers=[ResponseHeader("Location", value="", description="The device's path.", documentation_only=True)],
@@ -48,13 +56,30 @@ class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices")
         problems.KEY_TAKEN, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
     ),
 )
-async def create_device(data: JSONBody[NewDevice], database: Database) -> Response[Device]:
-    """From then on what it publishes to devices/<key>/stats is stored."""
+async def create_device(
+    request: AnyRequest, data: JSONBody[NewDevice], database: Database, tokens: _Tokens
+) -> Response[RegisteredDevice]:
+    """From then on what it publishes to devices/<key>/stats is stored.
+
+    The token is in this answer alone. Whoever has lost it rotates it.
+    """
     if data.key is not None and not is_key(data.key):
         raise invalid(Fault("key", f"expected one level of a topic: {KEY_RULE}, got {shown(data.key)}"))
-    async with database.connection() as connection:
+    async with database.connection() as connection, connection.transaction():
         device = await insert(connection, data)
-    return Response(device, headers={"Location": f"/devices/{device.id}"})
+        issued = await tokens.issue(connection, device.id)
+        await audit.record(
+            connection,
+            actor_of(request),
+            Action.DEVICE_CREATED,
+            f"device {device.id}",
+            key=device.key,
+            name=device.name,
+        )
+    registered = RegisteredDevice(
+        **msgspec.structs.asdict(device), token=issued.token, mqtt_username=issued.mqtt_username
+    )
+    return Response(registered, headers={"Location": f"/devices/{device.id}"})
 
 
 _INSERT = """
@@ -90,6 +115,7 @@ async def insert(connection: Connection, new: NewDevice) -> Device:
 
 @get(
     "/",
+    access=Access.READ,
     summary="List the devices",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
@@ -151,6 +177,7 @@ def _device(row: _Row, short: InShort) -> Device:
 
 @get(
     "/{device_id:str}",
+    access=Access.READ,
     summary="Show a device",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -180,15 +207,19 @@ async def _row(connection: Connection, query: LiteralString, device_id: int, **v
 
 @patch(
     "/{device_id:str}",
+    access=Access.ADMINISTER,
     summary="Rename a device",
     responses=documented(
         problems.NOT_FOUND, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
     ),
 )
-async def rename_device(device_id: DeviceId, data: JSONBody[NewName], database: Database) -> Device:
+async def rename_device(
+    request: AnyRequest, device_id: DeviceId, data: JSONBody[NewName], database: Database
+) -> Device:
     """Its number and its key stay."""
-    async with database.connection() as connection:
+    async with database.connection() as connection, connection.transaction():
         row = await _row(connection, _RENAME, device_id, name=data.name)
+        await audit.record(connection, actor_of(request), Action.DEVICE_RENAMED, f"device {device_id}", name=data.name)
         return (await _with_readings(connection, [row]))[0]
 
 
@@ -197,18 +228,19 @@ _RENAME = "UPDATE devices SET name = %(name)s WHERE id = %(id)s RETURNING id, ke
 
 @delete(
     "/{device_id:str}",
+    access=Access.ADMINISTER,
     summary="Delete a device with all it has",
     response_description="Deleted.",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
-async def delete_device(device_id: DeviceId, database: Database) -> None:
+async def delete_device(request: AnyRequest, device_id: DeviceId, database: Database, tokens: _Tokens) -> None:
     """At once its messages are refused as those of an unknown device, and its analyses and schedules are gone.
 
     A worker removes its readings soon after. Its key may be registered again; that is then another device.
     """
     async with database.connection() as connection:
         try:
-            removed = 0 < device_id <= MAX_ID and await remove(connection, device_id)
+            removed = 0 < device_id <= MAX_ID and await remove(connection, device_id, tokens, actor_of(request))
         except (LockNotAvailable, DeadlockDetected) as error:
             raise _busy(device_id) from error
     if not removed:

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from query_api.devices.readings import COUNTED
+from query_api.devices.tokens import ShownToken, ShownUsername
 from query_api.readings.record import StoredReading
 from shared.models import KEY_PATTERN
 
@@ -66,3 +67,10 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         datetime | None, msgspec.Meta(description="The time of its latest reading; null: it has none.")
     ]
     latest_reading: Annotated[StoredReading | None, msgspec.Meta(description="Its latest reading; null: it has none.")]
+
+
+class RegisteredDevice(Device, frozen=True, kw_only=True):
+    """A device that was just registered, with what it shows to be let in."""
+
+    token: ShownToken
+    mqtt_username: ShownUsername

@@ -2,11 +2,14 @@
 
 Litestar converts what `Request.json` returns with the leniency that query strings need ("1.5" is a number).
 JSON has types: so the body is decoded here, by msgspec, straight into the record that the handler takes.
+
+Bodies that are long and slow would fill the memory: there is room for so many bytes of those at once.
 """
 
 import json
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -16,6 +19,12 @@ from msgspec import inspect
 
 from query_api.http import problems
 from query_api.http.problems import Fault, Refused, invalid, shown
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+SMALL_BYTES = 64 * 1024
+"""A body that is no longer is read whatever others there are."""
+ROOM_BYTES = 256 * 1024 * 1024
+"""For the longer bodies that are being read, in all; one that does not say how long it is counts as the longest."""
 
 
 class JsonRequest(Request[Any, Any, Any]):
@@ -31,7 +40,40 @@ class JsonRequest(Request[Any, Any, Any]):
             )
         field = self.route_handler.parsed_data_field
         assert field is not None, "only a handler that takes `data` has its body read"
-        return decode(await self.body(), field.annotation)
+        return decode(await super().body(), field.annotation)
+
+    async def body(self) -> bytes:
+        """Litestar calls it first. Raises Refused where there is no room for it."""
+        length = MAX_BODY_BYTES if self.content_length is None else min(self.content_length, MAX_BODY_BYTES)
+        if length <= SMALL_BYTES:
+            return await super().body()
+        with _long_bodies.room(length):
+            return await super().body()
+
+
+class _Room:
+    """What is taken of ROOM_BYTES, by all requests of the process."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    @contextmanager
+    def room(self, length: int) -> Iterator[None]:
+        """Room for a body, for the block. Raises Refused where there is none."""
+        if self._taken + length > ROOM_BYTES:
+            raise Refused(
+                problems.UNAVAILABLE,
+                f"too many long bodies are being read: send less at once, or again in {problems.RETRY_AFTER_S} seconds",
+                headers=problems.RETRY_AFTER,
+            )
+        self._taken += length
+        try:
+            yield
+        finally:
+            self._taken -= length
+
+
+_long_bodies = _Room()
 
 
 def decode(body: bytes, record: Any) -> Any:

@@ -8,18 +8,16 @@ import msgspec
 from litestar import MediaType, Response, get
 from litestar.exceptions import InternalServerException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import License, Tag
+from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.response import Redirect
 from litestar.router import Router
 from litestar.static_files import create_static_files_router
 from litestar.types import ExceptionHandlersMap
 
+from query_api.access.rules import OPTION, Access
 from query_api.http import problems
+from query_api.http.docs_page import ASSETS, HEADERS, PATH, SwaggerPage
 from query_api.http.problems import AnyRequest, ProblemDetails, Refused
-
-PATH = "/docs"
-_ASSETS = "/docs/assets"
 
 _DESCRIPTION = """\
 Readings of devices, and exact figures over any period.
@@ -27,6 +25,12 @@ Readings of devices, and exact figures over any period.
 Times are RFC 3339 in UTC. Lists come in pages: the next one is in the `Link` header. Every error is a problem
 (RFC 9457) whose `type` says more about it.
 """
+_KEY = SecurityScheme(
+    type="http",
+    scheme="bearer",
+    description="An admin key may do everything, an analyst key read and queue analyses, a writer key `POST /stats`; a "
+    "device's token `POST /stats` for that device.",
+)
 _TAGS = [
     Tag("devices", "Whatever publishes readings."),
     Tag("readings", "What devices measured, on three axes."),
@@ -37,35 +41,32 @@ _TAGS = [
 ]
 
 
-def configuration() -> OpenAPIConfig:
-    """What Litestar makes the document and its page from."""
-    page = SwaggerRenderPlugin(
-        path="/",
-        js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-        css_url=f"{_ASSETS}/swagger-ui.css",
-        standalone_preset_js_url=f"{_ASSETS}/swagger-ui-standalone-preset.js",
-        favicon=f'<link rel="icon" type="image/png" href="{_ASSETS}/favicon-32x32.png">',
-    )
+def configuration(*, secured: bool) -> OpenAPIConfig:
+    """What Litestar makes the document and its page from. `secured`: a key is to be shown."""
     return OpenAPIConfig(
         title="Devicestat",
         version=version("devicestat"),
         description=_DESCRIPTION,
         license=License("MIT", identifier="MIT"),
         tags=_TAGS,
+        components=Components(security_schemes={"key": _KEY} if secured else {}),
+        security=[{"key": []}] if secured else None,
         use_handler_docstrings=True,
-        path=PATH,
-        render_plugins=[page],
+        openapi_router=Router(
+            PATH, route_handlers=[], opt={OPTION: Access.READ}, include_in_schema=False, response_headers=HEADERS
+        ),
+        render_plugins=[SwaggerPage()],
     )
 
 
-@get("/openapi.json", include_in_schema=False, sync_to_thread=False)
+@get("/openapi.json", access=Access.READ, include_in_schema=False, sync_to_thread=False)
 def openapi_document(request: AnyRequest) -> Response[bytes]:
     """The document, where tools look for it."""
     document = msgspec.json.encode(request.app.openapi_schema.to_schema())
     return Response(document, media_type=MediaType.JSON)
 
 
-@get("/", include_in_schema=False, sync_to_thread=False)
+@get("/", access=Access.READ, include_in_schema=False, sync_to_thread=False)
 def page() -> Redirect:
     """Leads whoever opens the bare address to the page."""
     return Redirect(PATH)
@@ -79,7 +80,9 @@ def assets() -> Router:
     folder = Path(found.origin).parent / "static"
     # What a file cannot be called: with a NUL in it, too long, or below another file.
     no_name: ExceptionHandlersMap = {ValueError: _no_such_file, InternalServerException: _no_such_file}
-    return create_static_files_router(_ASSETS, [folder], include_in_schema=False, exception_handlers=no_name)
+    return create_static_files_router(
+        ASSETS, [folder], include_in_schema=False, exception_handlers=no_name, opt={OPTION: Access.READ}
+    )
 
 
 def _no_such_file(request: AnyRequest, _: Exception) -> Response[ProblemDetails]:

@@ -51,6 +51,10 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ProblemDe
             )
         case 413:
             refused = Refused(problems.TOO_LARGE, problems.TOO_LARGE.description)
+        case 429:
+            wait = headers.get("Retry-After", "some")
+            detail = f"as many requests as may be made in a minute were made: try again in {wait} seconds"
+            refused = Refused(problems.TOO_MANY_REQUESTS, detail, headers=headers)
         case 400:
             refused = Refused(problems.MALFORMED, error.detail)
         case status:

@@ -16,6 +16,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import PathParameter
 
+from query_api.access.rules import Access
 from query_api.http.resource import Resource
 
 AnyRequest = Request[Any, Any, Any]
@@ -60,6 +61,16 @@ UNKNOWN_DEVICE = Problem(
     "unknown-device", 400, "The body names an unknown device",
     "No device has this number. POST /devices registers one; GET /devices lists them.",
 )  # fmt: skip
+UNAUTHENTICATED = Problem(
+    "unauthenticated", 401, "The request shows no key that holds",
+    "Send a key as `Authorization: Bearer …`. `devicestat keys create` makes one; a device has the token that it got "
+    "when it was registered.",
+)  # fmt: skip
+FORBIDDEN = Problem(
+    "forbidden", 403, "The key is not for this",
+    "An admin key may do everything, an analyst key read and queue analyses, a writer key store readings, and a "
+    "device's token store readings of that device.",
+)  # fmt: skip
 NOT_FOUND = Problem(
     "not-found", 404, "Nothing is here",
     "The path leads to nothing, or what it names by its number does not exist.",
@@ -101,6 +112,11 @@ INVALID_VALUE = Problem(
     "invalid-value", 422, "A value is missing or wrong",
     "`errors` names each field and says what would be right.",
 )  # fmt: skip
+TOO_MANY_REQUESTS = Problem(
+    "too-many-requests", 429, "Too much at once",
+    "A key, or an address where none is shown, may make so many requests a minute (the setting RATE_LIMIT), and listen "
+    "to so many devices at once. Try again after the seconds in Retry-After.",
+)  # fmt: skip
 INTERNAL_ERROR = Problem(
     "internal-error", 500, "The service has failed",
     "A fault of the service. It is logged there, with this path and time.",
@@ -119,9 +135,10 @@ TOOK_TOO_LONG = Problem(
 PROBLEMS = {
     problem.name: problem
     for problem in (
-        MALFORMED, REVERSED_PERIOD, BAD_CURSOR, UNKNOWN_DEVICE, NOT_FOUND, NO_READINGS, NOT_ACCEPTABLE,
+        MALFORMED, REVERSED_PERIOD, BAD_CURSOR, UNKNOWN_DEVICE, UNAUTHENTICATED, FORBIDDEN,
+        NOT_FOUND, NO_READINGS, NOT_ACCEPTABLE,
         NOT_INSTALLED, METHOD_NOT_ALLOWED, KEY_TAKEN,
-        ALREADY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_VALUE, INTERNAL_ERROR, UNAVAILABLE,
+        ALREADY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_VALUE, TOO_MANY_REQUESTS, INTERNAL_ERROR, UNAVAILABLE,
         TOOK_TOO_LONG,
     )
 }  # fmt: skip
@@ -217,7 +234,7 @@ def _respond(request: AnyRequest, uri: str, title: str, status: int, refused: Re
 
 def documented(*problems: Problem) -> dict[int, ResponseSpec]:
     """The responses of a route in the OpenAPI document: these problems, and those that any route can have."""
-    everywhere = (MALFORMED, INTERNAL_ERROR, UNAVAILABLE)
+    everywhere = (MALFORMED, UNAUTHENTICATED, FORBIDDEN, TOO_MANY_REQUESTS, INTERNAL_ERROR, UNAVAILABLE)
     by_status: dict[int, list[Problem]] = {}
     for problem in (*problems, *everywhere):
         by_status.setdefault(problem.status, []).append(problem)
@@ -238,13 +255,15 @@ def _example(problem: Problem) -> Example:
     return Example(id=problem.name, summary=problem.title, value=msgspec.to_builtins(details))
 
 
-@get("/", summary="The problems that requests can meet", sync_to_thread=False)
+@get(
+    "/", access=Access.READ, summary="The problems that requests can meet", responses=documented(), sync_to_thread=False
+)
 def list_problems() -> list[Problem]:
     """Each with the status it comes with, and what to do about it."""
     return list(PROBLEMS.values())
 
 
-@get("/{name:str}", summary="One problem", responses=documented(NOT_FOUND), sync_to_thread=False)
+@get("/{name:str}", access=Access.READ, summary="One problem", responses=documented(NOT_FOUND), sync_to_thread=False)
 def describe_problem(name: Annotated[str, PathParameter(description="The last part of the `type`.")]) -> Problem:
     """What the `type` of a problem stands for."""
     if name not in PROBLEMS:

@@ -36,6 +36,8 @@ from shared.live import (
 from shared.models import to_datetime
 
 MAX_LISTENERS = 1000
+MAX_LISTENERS_EACH = 200
+"""Of one key or, where none is shown, of one address: one client cannot take all places."""
 MAX_SPANS = 10_000
 """Heard and not read yet."""
 HEARD_WITHIN_S = 3.0
@@ -104,11 +106,13 @@ class Live:
 
     # Listeners.
 
-    async def join(self, device_id: int) -> Listener:
-        """One more who listens, from when it returns; `leave` is owed. Raises Refused where there is no place."""
-        if self._stopping or sum(len(feed.listeners) for feed in self._feeds.values()) >= self._at_once:
-            raise _no_place("the service is stopping" if self._stopping else f"{self._at_once} streams are being read")
-        listener = Listener(device_id)
+    async def join(self, device_id: int, caller: str) -> Listener:
+        """One more who listens, from when it returns; `leave` is owed. Raises Refused where there is no place.
+
+        `caller`: whose streams are counted together.
+        """
+        self._require_place(caller)
+        listener = Listener(device_id, caller)
         feed = self._feeds.setdefault(device_id, _Feed())
         feed.listeners.add(listener)
         try:
@@ -118,6 +122,16 @@ class Live:
             self.leave(listener)
             raise
         return listener
+
+    def _require_place(self, caller: str) -> None:
+        if self._stopping:
+            raise _no_place("the service is stopping")
+        callers = [listener.caller for feed in self._feeds.values() for listener in feed.listeners]
+        if len(callers) >= self._at_once:
+            raise _no_place(f"{self._at_once} streams are being read")
+        if callers.count(caller) >= MAX_LISTENERS_EACH:
+            detail = f"{MAX_LISTENERS_EACH} streams are being read with this key or from this address: end one of them"
+            raise Refused(problems.TOO_MANY_REQUESTS, detail, headers=problems.RETRY_AFTER)
 
     async def _until_settled(self, listener: Listener) -> None:
         """A batch hears between two transactions: one that was under way says nothing of its readings."""

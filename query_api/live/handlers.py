@@ -10,8 +10,10 @@ from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Op
 from litestar.params import HeaderParameter, SkipValidation
 from litestar.response import Stream
 
+from query_api.access.rules import Access
 from query_api.devices.handlers import DeviceId, find
 from query_api.http import problems
+from query_api.http.callers import caller_of
 from query_api.http.problems import AnyRequest, documented
 from query_api.http.resource import Resource
 from query_api.http.state import Database
@@ -65,6 +67,7 @@ async def leave(request: AnyRequest) -> None:
 
 @get(
     "/{device_id:str}/live",
+    access=Access.READ,
     summary="Listen to a device",
     operation_class=_LiveOperation,
     after_response=leave,
@@ -96,7 +99,7 @@ async def listen(
     """
     async with database.connection() as connection:
         await find(connection, device_id)
-    listener = await live.join(device_id)
+    listener = await live.join(device_id, caller_of(request.scope))
     request.scope["state"][_STATE] = live, listener
     if last_event_id is not None:
         listener.tell(Gap("the stream was interrupted"))

@@ -62,8 +62,10 @@ def _dropped_event(dropped: Dropped) -> bytes:
 class Listener:
     """What waits to be sent to one who listens to a device."""
 
-    def __init__(self, device_id: int) -> None:
+    def __init__(self, device_id: int, caller: str = "") -> None:
+        """`caller`: whose streams are counted together."""
         self.device_id = device_id
+        self.caller = caller
         self._waiting: deque[bytes] = deque()
         self._dropped: Dropped | None = None
         self._something = asyncio.Event()

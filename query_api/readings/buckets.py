@@ -10,6 +10,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from query_api.access.rules import Access
 from query_api.devices.handlers import MAX_ID, DeviceId, find
 from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
@@ -55,6 +56,7 @@ class _BucketsAfter(msgspec.Struct, frozen=True, array_like=True, tag="buckets")
 
 @get(
     "/{device_id:str}/buckets",
+    access=Access.READ,
     summary="Analyse a device's readings by intervals",
     response_headers=paging.HEADERS,
     responses=documented(

@@ -14,6 +14,7 @@ from litestar.params import QueryParameter, SkipValidation
 from litestar.response import Stream
 from psycopg.rows import class_row
 
+from query_api.access.rules import Access
 from query_api.devices.handlers import MAX_ID, DeviceId, find
 from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
@@ -63,6 +64,7 @@ class _ListOperation(Operation):
 
 @get(
     "/{device_id:str}",
+    access=Access.READ,
     summary="Read a device's readings",
     operation_class=_ListOperation,
     after_response=close_export,
@@ -112,6 +114,7 @@ async def list_readings(
 
 @get(
     "/{device_id:str}/latest",
+    access=Access.READ,
     summary="Read a device's latest reading",
     responses=documented(problems.NOT_FOUND, problems.NO_READINGS, problems.INVALID_VALUE),
 )

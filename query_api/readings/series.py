@@ -10,6 +10,7 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from query_api.access.rules import Access
 from query_api.devices.handlers import DeviceId, find
 from query_api.http import problems
 from query_api.http.bodies import JsonRequest
@@ -52,6 +53,7 @@ class Series(msgspec.Struct, frozen=True):
 
 @get(
     "/{device_id:str}/series",
+    access=Access.READ,
     summary="Read a device's readings for a plot",
     responses=documented(problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE, problems.TOOK_TOO_LONG),
 )

@@ -11,8 +11,11 @@ from litestar.openapi.spec import Operation, RequestBody, Schema
 from litestar.params import BodyKwarg, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
+from query_api.access.gate import forbidden
+from query_api.access.principal import Principal
+from query_api.access.rules import Access
 from query_api.http import problems
-from query_api.http.problems import documented
+from query_api.http.problems import AnyRequest, documented
 from query_api.http.resource import Resource
 from query_api.readings.intake import MAX_READINGS, Intake, NewReading, Submission
 from query_api.readings.record import StoredReading
@@ -35,6 +38,7 @@ class _SubmitOperation(Operation):
 
 @post(
     "/",
+    access=Access.STORE,
     operation_class=_SubmitOperation,
     summary="Store a reading, or several",
     response_description="Stored.",
@@ -58,6 +62,7 @@ async def create_readings(
         BodyKwarg(description=f"One reading, or an array of 1 to {MAX_READINGS:,}: all are stored, or none."),
     ],
     intake: NamedDependency[SkipValidation[Intake]],
+    request: AnyRequest,
 ) -> Response[StoredReading | list[StoredReading]]:
     """Answers a reading with a reading and an array with an array, in its order.
 
@@ -65,6 +70,7 @@ async def create_readings(
     the first. If all of them were, the status is 200.
     """
     given = Submission(data, True) if isinstance(data, list) else Submission([data], False)
+    _require_own(request.auth, given)
     readings, kept = await intake.take(given)
     answer = [
         StoredReading(id=k.id, device_id=r.device_id, x=r.x, y=r.y, z=r.z, timestamp=to_datetime(r.recorded_at))
@@ -72,6 +78,12 @@ async def create_readings(
     ]
     status = HTTP_201_CREATED if any(k.is_new for k in kept) else HTTP_200_OK
     return Response(answer if given.is_array else answer[0], status_code=status)
+
+
+def _require_own(principal: Principal, given: Submission) -> None:
+    """Raises Refused where a device brings another's readings."""
+    if principal.device_id is not None and any(new.device_id != principal.device_id for new in given.readings):
+        raise forbidden(f"this is the token of device {principal.device_id}, and stores its readings only")
 
 
 router = Resource("/stats", route_handlers=[create_readings], tags=["readings"])

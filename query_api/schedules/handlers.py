@@ -15,15 +15,19 @@ from msgspec import UNSET
 from psycopg.errors import ForeignKeyViolation
 from psycopg.rows import dict_row
 
+from query_api.access.principal import actor_of
+from query_api.access.rules import Access
 from query_api.analyses.requests import CallbackRules
 from query_api.devices.handlers import MAX_ID
 from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
-from query_api.http.problems import Fault, Refused, documented
+from query_api.http.problems import AnyRequest, Fault, Refused, documented
 from query_api.http.resource import Resource
 from query_api.http.state import Database
 from query_api.schedules.fields import NewSchedule, Schedule, ScheduleChanges
 from query_api.schedules.timing import read_timing
+from shared import audit
+from shared.audit import Action
 from shared.database import Connection
 
 _Rules = NamedDependency[SkipValidation[CallbackRules]]
@@ -36,6 +40,7 @@ class _SchedulesAfter(msgspec.Struct, frozen=True, array_like=True, tag="schedul
 
 @post(
     "/",
+    access=Access.QUEUE,
     summary="Have an analysis come round again",
     response_description="Made.",
     response_headers=[
@@ -46,7 +51,7 @@ class _SchedulesAfter(msgspec.Struct, frozen=True, array_like=True, tag="schedul
     ),
 )
 async def create_schedule(
-    data: JSONBody[NewSchedule], database: Database, callback_rules: _Rules
+    request: AnyRequest, data: JSONBody[NewSchedule], database: Database, callback_rules: _Rules
 ) -> Response[Schedule]:
     """Each tick queues an analysis, once, however many workers there are.
 
@@ -54,8 +59,11 @@ async def create_schedule(
     """
     if data.callback is not None:
         callback_rules.require(data.callback)
-    async with database.connection() as connection:
+    async with database.connection() as connection, connection.transaction():
         made = await insert(connection, data)
+        await audit.record(
+            connection, actor_of(request), Action.SCHEDULE_CREATED, f"schedule {made.id}", device_id=made.device_id
+        )
     return Response(made, headers={"Location": f"/stats/analysis/schedules/{made.id}"})
 
 
@@ -91,6 +99,7 @@ def _unknown_device(device_id: int) -> Refused:
 
 @get(
     "/",
+    access=Access.READ,
     summary="List the schedules",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
@@ -134,6 +143,7 @@ async def _schedules(connection: Connection, query: LiteralString, values: dict[
 
 @get(
     "/{schedule_id:str}",
+    access=Access.READ,
     summary="Show a schedule",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -165,19 +175,26 @@ def no_such_schedule(schedule_id: int) -> Refused:
 
 @patch(
     "/{schedule_id:str}",
+    access=Access.QUEUE,
     summary="Pause, resume or change a schedule",
     responses=documented(
         problems.NOT_FOUND, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
     ),
 )
 async def change_schedule(
-    schedule_id: ScheduleId, data: JSONBody[ScheduleChanges], database: Database, callback_rules: _Rules
+    request: AnyRequest,
+    schedule_id: ScheduleId,
+    data: JSONBody[ScheduleChanges],
+    database: Database,
+    callback_rules: _Rules,
 ) -> Schedule:
     """What it missed while it was paused, it does not make up for."""
     if isinstance(data.callback, str):
         callback_rules.require(data.callback)
     async with database.connection() as connection, connection.transaction():
-        return await change(connection, schedule_id, data)
+        changed = await change(connection, schedule_id, data)
+        await audit.record(connection, actor_of(request), Action.SCHEDULE_CHANGED, f"schedule {schedule_id}")
+    return changed
 
 
 _LOCK = "SELECT now() FROM analysis_schedules WHERE id = %s FOR UPDATE"
@@ -212,15 +229,17 @@ async def change(connection: Connection, schedule_id: int, changes: ScheduleChan
 
 @delete(
     "/{schedule_id:str}",
+    access=Access.QUEUE,
     summary="Delete a schedule",
     response_description="Deleted.",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
-async def delete_schedule(schedule_id: ScheduleId, database: Database) -> None:
+async def delete_schedule(request: AnyRequest, schedule_id: ScheduleId, database: Database) -> None:
     """What its ticks have queued, and the results, stay."""
-    async with database.connection() as connection:
+    async with database.connection() as connection, connection.transaction():
         if not 0 < schedule_id <= MAX_ID or not (await connection.execute(_DELETE, (schedule_id,))).rowcount:
             raise no_such_schedule(schedule_id)
+        await audit.record(connection, actor_of(request), Action.SCHEDULE_DELETED, f"schedule {schedule_id}")
 
 
 _DELETE = "DELETE FROM analysis_schedules WHERE id = %s"

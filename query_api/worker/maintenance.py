@@ -38,7 +38,12 @@ _ENDED_MONTHS = """
 # CONCURRENTLY: readers and writers of the other months go on, where DROP of a partition would lock them out.
 _DETACH = "ALTER TABLE readings DETACH PARTITION {} CONCURRENTLY"
 _FINALIZE = "ALTER TABLE readings DETACH PARTITION {} FINALIZE"
-_DROP = "DROP TABLE {}"
+_DROP = "SELECT drop_readings_month(%s)"
+# Only the owner of readings detaches: a worker with a role of its own becomes it for so long (ADR 24).
+_BECOME_OWNER = """
+    SELECT set_config('role', pg_get_userbyid(relowner), false) FROM pg_class WHERE oid = 'readings'::regclass
+"""
+_BECOME_ONESELF = "RESET ROLE"
 
 
 async def drop_partitions(connection: Connection, retention: timedelta) -> list[str]:
@@ -49,10 +54,17 @@ async def drop_partitions(connection: Connection, retention: timedelta) -> list[
     try:
         months = await (await connection.execute(_ENDED_MONTHS, (retention,))).fetchall()
         for name, attached, pending in months:
-            table = sql.Identifier(name)
             if attached:
-                await connection.execute(sql.SQL(_FINALIZE if pending else _DETACH).format(table))
-            await connection.execute(sql.SQL(_DROP).format(table))
+                await _detach(connection, sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))
+            await connection.execute(_DROP, (name,))
     finally:
         await connection.execute(_UNLOCK)
     return [name for name, _, _ in months]
+
+
+async def _detach(connection: Connection, statement: sql.Composed) -> None:
+    await connection.execute(_BECOME_OWNER)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.execute(_BECOME_ONESELF)

@@ -22,6 +22,7 @@ from query_api.worker.removal import remove_all
 from query_api.worker.ticks import run_due_ticks
 from query_api.worker.webhook import Webhook
 from shared.backoff import backoff
+from shared.broker.outbox import tell_broker
 from shared.database import AWAY, Connection, Pool, connect, open_pool
 from shared.errors import DatabaseUnreachable
 from shared.migrate import check_schema
@@ -66,10 +67,12 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.TaskGroup() as tasks,
         ):
             if listener:
-                telemetry = serve_telemetry(health, metrics.registry, listener, stop)
+                telemetry = serve_telemetry(health, metrics.registry, listener, stop, settings.metrics_token)
                 tasks.create_task(telemetry, name="worker telemetry")
+            telling = tasks.create_task(tell_broker(settings, metrics.registry), name="broker outbox")
             worker = Worker(settings, pool, health, metrics)
             await worker.run(stop)
+            telling.cancel()
 
 
 class Worker:

@@ -10,6 +10,7 @@ from deploy.mosquitto import EmbeddedMosquitto
 from deploy.postgres import EmbeddedPostgres
 from shared.database import connect
 from shared.migrate import migrate
+from shared.roles import set_up
 from tests.faults.stream import add_devices
 from tests.ports import free_port
 
@@ -20,6 +21,7 @@ async def own_postgres() -> AsyncIterator[EmbeddedPostgres]:
     with tempfile.TemporaryDirectory(prefix="ds") as directory, EmbeddedPostgres(Path(directory)) as postgres:
         async with await connect(postgres.url, "test") as database:
             await migrate(database)
+            await set_up(database)
             await add_devices(database)
         yield postgres
 

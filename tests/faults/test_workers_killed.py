@@ -13,6 +13,7 @@ from tests import services
 from tests.command import argv, environment
 from tests.conftest import Database
 from tests.ports import free_port
+from tests.roles import url_as
 from tests.waiting import eventually
 
 WORKERS = 3
@@ -31,7 +32,9 @@ class Worker:
 
     def __init__(self, settings: Settings, command: list[str]) -> None:
         self.port = free_port()
-        variables = environment(database_url=settings.database_url, worker_metrics_port=self.port, log_level="error")
+        variables = environment(
+            database_url=url_as(settings.database, "worker"), worker_metrics_port=self.port, log_level="error"
+        )
         self.process = subprocess.Popen(command, env=variables)
 
     def kill(self) -> None:

@@ -16,6 +16,7 @@ from deploy.children import make_directory
 from deploy.postgres import EmbeddedPostgres
 from shared.database import Connection, connect
 from shared.migrate import migrate
+from shared.roles import set_up
 from shared.settings import Settings
 from tests.conftest import Broker
 from tests.faults.mqtt_proxy import MqttProxy
@@ -64,6 +65,7 @@ async def database_on(disk: Path, postgres: EmbeddedPostgres) -> str:
     url = postgres.url_of("small")
     async with await connect(url, "test") as database:
         await migrate(database)
+        await set_up(database)
         await add_devices(database)
     return url
 

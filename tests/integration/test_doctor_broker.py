@@ -14,11 +14,12 @@ from mqtt5 import ConnAckPacket
 
 from deploy.doctor import Finding, State
 from deploy.doctor.broker import examine_broker
-from deploy.doctor.connection import TOPICS, connected, own_client_id
+from deploy.doctor.connection import connected, own_client_id
 from deploy.doctor.limits import RIGHT_PACKET_SIZE, examine_limits, largest_packet
 from deploy.doctor.queue import MESSAGES, examine_queue
 from deploy.mosquitto import EmbeddedMosquitto
 from ingestor.session import SESSION_EXPIRY_S
+from shared.broker.permissions import DOCTOR_TOPICS
 from shared.settings import Settings, parse_mqtt_url
 from tests.command import run
 from tests.conftest import Broker
@@ -180,13 +181,13 @@ async def test_the_probe_leaves_nothing_in_the_broker(broker: Broker, client_ids
     assert len(client_ids) == 2
     assert await left_behind(broker, client_ids) == []
     async with connected(parse_mqtt_url(broker.url), own_client_id()) as connection:
-        await connection.subscribe(TOPICS, retained=True)
+        await connection.subscribe(DOCTOR_TOPICS, retained=True)
         assert await connection.message(0.2) is None
 
 
 async def test_a_probe_that_is_interrupted_leaves_nothing_either(broker: Broker, client_ids: list[str]) -> None:
     async with connected(parse_mqtt_url(broker.url), own_client_id()) as watching:
-        await watching.subscribe(TOPICS)
+        await watching.subscribe(DOCTOR_TOPICS)
         probing = asyncio.create_task(examine_queue(parse_mqtt_url(broker.url)), name="probe")
         for _ in range(MESSAGES // 10):
             assert await watching.message(5) is not None
@@ -235,7 +236,7 @@ async def test_a_broker_over_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         assert {finding.state for finding in await examine_broker(settings)} == {State.OK}
     assert (refused.state, refused.what) == (State.WRONG, "broker")
-    assert "certificate verify failed" in refused.text
+    assert "its certificate is not trusted" in refused.text
 
 
 async def test_a_broker_that_does_not_know_us() -> None:

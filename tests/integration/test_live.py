@@ -25,6 +25,7 @@ from tests.conftest import Broker, Database
 from tests.ingestion import running_ingestor
 from tests.ports import free_port
 from tests.publisher import Message, publish
+from tests.roles import url_as
 from tests.waiting import eventually
 
 WITHIN_S = 20.0
@@ -284,7 +285,7 @@ async def test_the_headers_and_what_is_refused(api: httpx.AsyncClient, device: i
 async def test_a_served_stream_ends_with_the_service(api_settings: Settings, database: Database) -> None:
     row = await (await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd') RETURNING id")).fetchone()
     assert row is not None
-    settings = {"database_url": api_settings.database, "http_port": api_settings.http_port}
+    settings = {"database_url": url_as(api_settings.database, "api"), "http_port": api_settings.http_port}
     process = await asyncio.create_subprocess_exec(*command.argv("serve"), env=command.environment(**settings))
     try:
         await eventually(lambda: services.is_ready(api_settings.http_port), bool)

@@ -19,6 +19,7 @@ from shared.database import connect
 from shared.settings import Settings
 from tests import services
 from tests.ports import free_port
+from tests.roles import as_role
 from tests.waiting import eventually
 
 Database = psycopg.AsyncConnection[Any]
@@ -358,7 +359,7 @@ async def test_a_worker_that_stops_ends_what_it_can(
     async with asyncio.TaskGroup() as tasks:
         async with readings_locked(database_url):
             stop = asyncio.Event()
-            working = tasks.create_task(service.work(api_settings, stop))
+            working = tasks.create_task(service.work(as_role(api_settings, "worker"), stop))
             await until_running(database, number)
             stop.set()
         await working
@@ -400,7 +401,7 @@ async def test_what_nobody_expected_stops_the_worker(database: Database, api_set
     await database.execute("DROP FUNCTION ensure_readings_partition")
     with pytest.raises(BaseExceptionGroup) as raised:
         async with asyncio.timeout(20):
-            await service.work(api_settings, asyncio.Event())
+            await service.work(as_role(api_settings, "worker"), asyncio.Event())
     assert raised.group_contains(psycopg.errors.UndefinedFunction)
 
 

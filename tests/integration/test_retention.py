@@ -8,6 +8,7 @@ from query_api.worker.maintenance import drop_partitions
 from shared.database import connect
 from shared.settings import Settings
 from tests.conftest import Database
+from tests.roles import url_as
 from tests.services import worker
 from tests.waiting import eventually
 
@@ -19,15 +20,26 @@ async def months(database: Database) -> list[str]:
     return [row[0] for row in await (await database.execute(_MONTHS.encode())).fetchall()]
 
 
-async def test_a_month_is_dropped_once_its_end_is_old_enough(database: Database) -> None:
+async def drop_as_worker(url: str) -> list[str]:
+    async with await connect(url_as(url, "worker"), "worker") as connection:
+        return await drop_partitions(connection, timedelta(days=45))
+
+
+async def test_the_owner_of_all_drops_too(database: Database) -> None:
+    """As where there are no roles."""
+    await database.execute(_MAKE, ("2020-01-15",))
+    assert await drop_partitions(database, timedelta(days=45)) == ["readings_2020_01"]
+
+
+async def test_a_month_is_dropped_once_its_end_is_old_enough(database: Database, database_url: str) -> None:
     now = datetime.now(UTC)
     for moment in ("2020-01-15", "2020-02-15", now - timedelta(days=40)):
         await database.execute(_MAKE, (moment,))
     before = await months(database)
-    dropped = await drop_partitions(database, timedelta(days=45))
+    dropped = await drop_as_worker(database_url)
     assert dropped == ["readings_2020_01", "readings_2020_02"]
     assert await months(database) == [month for month in before if month not in dropped]
-    assert await drop_partitions(database, timedelta(days=45)) == []
+    assert await drop_as_worker(database_url) == []
 
 
 async def test_what_a_worker_left_that_died_in_between_is_dropped_too(database: Database, database_url: str) -> None:
@@ -46,7 +58,7 @@ async def test_what_a_worker_left_that_died_in_between_is_dropped_too(database: 
         await eventually(pending, bool)
         task.cancel()
         await asyncio.wait([task])
-    assert await drop_partitions(database, timedelta(days=45)) == ["readings_2020_01", "readings_2020_02"]
+    assert await drop_as_worker(database_url) == ["readings_2020_01", "readings_2020_02"]
     assert not {"readings_2020_01", "readings_2020_02"} & set(await months(database))
 
 
@@ -54,11 +66,7 @@ async def test_workers_at_once_drop_each_month_once(database: Database, database
     for year in range(2000, 2010):
         await database.execute(_MAKE, (f"{year}-01-15",))
 
-    async def drop() -> list[str]:
-        async with await connect(database_url, "worker") as connection:
-            return await drop_partitions(connection, timedelta(days=45))
-
-    dropped = await asyncio.gather(*(drop() for _ in range(4)))
+    dropped = await asyncio.gather(*(drop_as_worker(database_url) for _ in range(4)))
     assert sorted(name for names in dropped for name in names) == [f"readings_{year}_01" for year in range(2000, 2010)]
 
 

@@ -10,10 +10,14 @@ import sys
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
+from shared.credentials import Role
+from shared.database import Connection
 from shared.settings import Settings
 from tests import services
+from tests.credentials import bearer, key
 
 READINGS = 20
 DEVICES = 3
@@ -22,6 +26,8 @@ WORKERS = 1
 (python/cpython issue 106905: "SystemError: AST constructor recursion depth mismatch")."""
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = """
+headers = { Authorization = "Bearer ${ADMIN_KEY}" }
+
 [checks]
 positive_data_acceptance.expected-statuses = ["2xx", "304", "400", "404", "409", "422"]
 """
@@ -40,7 +46,7 @@ async def fill(api: httpx.AsyncClient) -> None:
         assert (await api.post(f"/stats/analysis/{device}/async")).status_code == 202
 
 
-async def schemathesis(api: httpx.AsyncClient, folder: Path, *options: object) -> tuple[int | None, str]:
+async def schemathesis(api: httpx.AsyncClient, admin: str, folder: Path, *options: object) -> tuple[int | None, str]:
     """How it ended, and what it said."""
     (folder / "schemathesis.toml").write_text(CONFIGURATION)
     process = await asyncio.create_subprocess_exec(
@@ -48,7 +54,7 @@ async def schemathesis(api: httpx.AsyncClient, folder: Path, *options: object) -
         *("--checks", "all", "--mode", "all", "--exclude-path-regex", NEVER_ENDS, "--workers", str(WORKERS)),
         *("--continue-on-failure", "--no-color", "--generation-database", "none", *map(str, options)),
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.refusals"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.refusals", "ADMIN_KEY": admin},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -63,10 +69,15 @@ async def schemathesis(api: httpx.AsyncClient, folder: Path, *options: object) -
         pytest.param(("--max-examples", 300), id="long", marks=pytest.mark.soak),
     ],
 )
-async def test_it_finds_nothing(options: tuple[object, ...], api_settings: Settings, tmp_path: Path) -> None:
-    async with services.api(api_settings) as api, services.worker(api_settings):
+async def test_it_finds_nothing(
+    options: tuple[object, ...], api_settings: Settings, database: Connection, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(api_settings, auth="on")
+    admin = await key(database, Role.ADMIN)
+    async with services.api(settings) as api, services.worker(settings):
+        api.headers.update(bearer(admin))
         await fill(api)
-        code, said = await schemathesis(api, tmp_path, *options)
+        code, said = await schemathesis(api, admin, tmp_path, *options)
     assert code == 0, said
     assert "Stateful" in said
     assert "Fuzzing" in said

@@ -20,6 +20,7 @@ from query_api.readings.formats import ARROW, CSV, NDJSON, PARQUET
 from shared.settings import Settings
 from tests.command import argv, environment
 from tests.ports import free_port
+from tests.roles import url_as
 from tests.services import client_of, is_ready
 from tests.waiting import eventually
 
@@ -90,8 +91,9 @@ EXPORTING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicest
 @contextmanager
 def served(settings: Settings) -> Iterator[psutil.Process]:
     """`devicestat serve` as a process of its own."""
-    assert settings.database_url is not None
-    variables = environment(database_url=settings.database_url, http_port=settings.http_port, log_format="json")
+    variables = environment(
+        database_url=url_as(settings.database, "api"), http_port=settings.http_port, log_format="json"
+    )
     with subprocess.Popen(argv("serve"), env=variables, stderr=subprocess.DEVNULL) as process:
         try:
             yield psutil.Process(process.pid)

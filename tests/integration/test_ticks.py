@@ -15,6 +15,7 @@ from shared.settings import Settings
 from tests import services
 from tests.command import argv, environment
 from tests.conftest import Database
+from tests.roles import url_as
 from tests.waiting import eventually
 
 MINUTE = timedelta(minutes=1)
@@ -59,7 +60,7 @@ async def run_at_once(url: str, workers: int) -> int:
     """Has so many connections look for what is due, all at one moment; how many ticks that were."""
 
     async def look() -> int:
-        async with await connect(url, "ticker") as connection:
+        async with await connect(url_as(url, "worker"), "ticker") as connection:
             return await run_due_ticks(connection)
 
     return sum(await asyncio.gather(*(look() for _ in range(workers))))
@@ -165,7 +166,7 @@ async def test_three_workers_run_a_tick_once(api_settings: Settings, database: D
 async def worker_process(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A worker as a process of its own, killed at the end."""
     process = await asyncio.create_subprocess_exec(
-        *argv("work"), env=environment(database_url=url, worker_metrics_port=0),
+        *argv("work"), env=environment(database_url=url_as(url, "worker"), worker_metrics_port=0),
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:

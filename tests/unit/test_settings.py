@@ -1,13 +1,18 @@
 """Settings are validated together, and each fault is told by its name with what would be right."""
 
+import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from shared.credentials import new_key
 from shared.errors import SettingsError
-from shared.settings import Settings, load, parse_mqtt_url, parse_topic_filter
+from shared.settings import SECRETS, Settings, load, parse_mqtt_url, parse_topic_filter
 
 SECRET = "hunter2"
+SHOWN = {"http_port", "mqtt_tls_key"}
+"""Their names look like those of secrets: a path, and what has 'port' in it."""
 
 
 def faults(environ: dict[str, str], config: Path | None = None, require: tuple[str, ...] = ()) -> list[str]:
@@ -73,18 +78,82 @@ def test_every_fault_is_told_at_once_by_name() -> None:
         ("MQTT_URL", f"mqtt://user:{SECRET}@host:99999"),
         ("MQTT_URL", f"mqtt://user:{SECRET}@"),
         ("MQTT_URL", f"mqtt://user:{SECRET}@host/topic"),
+        ("MQTT_URL", f"{SECRET}:word@host"),
+        ("MQTT_URL", f"mqtt://user:{SECRET}"),
+        ("MQTT_URL", f"mqtt://user:{SECRET}/word@host"),
+        ("MQTT_URL", f"mqtt://user:{SECRET}#word@host"),
+        ("MQTT_URL", f"mqtt://user:word[{SECRET}]@host"),
+        ("MQTT_URL", f"mqtt://user:{SECRET}\u2100@host"),
+        ("MQTT_ADMIN_URL", f"mqtt://{SECRET}@host"),
+        ("DATABASE_URL", f"postgresql://user:word@{SECRET}@host/db"),
+        ("DATABASE_URL", f"postgresql://user:{SECRET}/word@host/db"),
+        ("DATABASE_URL", f"postgresql://user:5432/{SECRET}@host/db"),
+        ("DATABASE_URL", f"postgresql://user@host:{SECRET}/db"),
+        ("DATABASE_URL", f"host=db password={SECRET}"),
+        ("API_KEY", f"{SECRET}-and-16-characters"),
+        ("METRICS_TOKEN", f"{SECRET}\nand 16 characters"),
+        ("METRICS_TOKEN", SECRET),
+        ("DEVICE_SECRET", SECRET),
+        ("WEBHOOK_SECRET", f"whsec_{SECRET}-and-16-characters"),
     ],
 )
-def test_a_wrong_url_is_told_without_its_password(name: str, value: str) -> None:
-    (told,) = faults({f"DEVICESTAT_{name}": value})
+def test_a_wrong_secret_is_not_shown(name: str, value: str) -> None:
+    (told,) = [fault for fault in faults({f"DEVICESTAT_{name}": value}) if "which is not set" not in fault]
     assert told.startswith(f"DEVICESTAT_{name} is wrong (")
     assert SECRET not in told
+    assert "word" not in told.replace("password", "")
 
 
-def test_a_settings_repr_holds_no_url() -> None:
-    settings = Settings(mqtt_url=f"mqtt://u:{SECRET}@h", database_url=f"postgresql://u:{SECRET}@h/d")
-    assert SECRET not in repr(settings)
-    assert SECRET not in repr(settings.broker)
+def test_every_setting_that_looks_like_a_secret_is_one() -> None:
+    looks_like_one = re.compile("key|secret|token|password|url|credential")
+    assert {name for name in Settings.__struct_fields__ if looks_like_one.search(name)} - SHOWN == set(SECRETS)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_no_secret_is_in_the_repr_of_the_settings(name: str) -> None:
+    settings = msgspec.convert({name: f"mqtt://user:{SECRET}-and-thirty-two-characters@host"}, Settings)
+    assert SECRET in getattr(settings, name)
+    assert SECRET not in f"{settings!r} {settings}"
+
+
+def test_the_password_is_not_in_the_repr_of_an_address() -> None:
+    address = parse_mqtt_url(f"mqtt://user:{SECRET}@host")
+    assert address.password == SECRET
+    assert f"{address!r} {address}" == "host:1883 host:1883"
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"MQTT_TLS_CERT": "/c"}, "DEVICESTAT_MQTT_TLS_CERT needs DEVICESTAT_MQTT_TLS_KEY, which is not set: it takes"),
+        ({"MQTT_TLS_KEY": "/k"}, "DEVICESTAT_MQTT_TLS_KEY needs DEVICESTAT_MQTT_TLS_CERT, which is not set: it takes"),
+        (
+            {"MQTT_ADMIN_URL": "mqtt://a:b@h"},
+            "DEVICESTAT_MQTT_ADMIN_URL needs DEVICESTAT_DEVICE_SECRET, which is not set: it takes at least 32",
+        ),
+    ],
+)
+def test_a_setting_that_needs_another_is_told_with_the_other_faults(given: dict[str, str], fault: str) -> None:
+    wrong, told = faults({"DEVICESTAT_AUTH": "yes"} | {f"DEVICESTAT_{name}": value for name, value in given.items()})
+    assert wrong == "DEVICESTAT_AUTH is wrong ('yes'): it takes on or off"
+    assert told.startswith(fault)
+
+
+def test_settings_that_need_each_other_are_taken_together() -> None:
+    given = {"MQTT_TLS_CERT": "/c", "MQTT_TLS_KEY": "/k", "MQTT_ADMIN_URL": "mqtts://a:b@h", "DEVICE_SECRET": "s" * 32}
+    settings = load({f"DEVICESTAT_{name}": value for name, value in given.items()})
+    assert (settings.broker_admin.files.cert, settings.broker_admin.files.key) == ("/c", "/k")
+
+
+def test_a_key_of_the_api_is_taken() -> None:
+    key = new_key().text
+    assert load({"DEVICESTAT_API_KEY": key}).api_key == key
+
+
+@pytest.mark.parametrize("value", ["a\0b", "a\udcffb"])
+def test_what_is_no_text_is_refused(value: str) -> None:
+    (told,) = faults({"DEVICESTAT_HTTP_HOST": value})
+    assert told == f"DEVICESTAT_HTTP_HOST is wrong ({value!r}): it takes a host name or an address, such as 127.0.0.1"
 
 
 @pytest.mark.parametrize(

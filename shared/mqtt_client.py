@@ -1,14 +1,17 @@
-"""An aiomqtt client for simulated devices. The doctor has its own connection, the ingestor its own session."""
+"""An aiomqtt client, for what is not hot: the administration of the broker, and simulated devices.
+
+The ingestor has a session of its own, the doctor a connection of its own.
+"""
 
 import asyncio
 import contextlib
-import ssl
 import uuid
 from typing import Self
 
 import aiomqtt
 
 from shared.settings import MqttAddress
+from shared.tls import client_context
 
 TIMEOUT_S = 10.0
 _ANY_PORT = 1
@@ -37,7 +40,7 @@ def mqtt_client(address: MqttAddress, purpose: str, *, in_flight: int = 20) -> a
         transport="unix" if address.unix_socket else "tcp",
         username=address.username,
         password=address.password,
-        tls_context=ssl.create_default_context() if address.tls else None,
+        tls_context=client_context(address.files) if address.tls else None,
         identifier=f"devicestat-{purpose}-{uuid.uuid4().hex[:12]}",
         protocol=aiomqtt.ProtocolVersion.V5,
         max_inflight_messages=in_flight,

@@ -1,0 +1,81 @@
+"""Whether the broker lets in whom it should, where the settings say who administers it."""
+
+from datetime import timedelta
+
+import msgspec
+from psycopg import Error as PostgresError
+from psycopg.errors import InsufficientPrivilege
+
+from deploy.doctor.connection import connected, own_client_id
+from deploy.doctor.findings import Finding, State, ago, not_allowed
+from deploy.terminal import counted
+from shared.broker.dynsec import administering
+from shared.broker.sync import compare
+from shared.database import Connection, connect, translated
+from shared.errors import BrokerError, ConnectionRefused, DatabaseUnreachable, DevicestatError
+from shared.settings import MqttAddress, Settings
+
+LATE = timedelta(seconds=10)
+"""What waits longer than this is not about to be told."""
+
+
+async def examine_access(settings: Settings) -> list[Finding]:
+    """Dynamic security, what differs from the database, and what the broker is still to be told."""
+    if settings.mqtt_admin_url is None:
+        return []
+    try:
+        with translated(settings.database):
+            async with await connect(settings.database, "doctor") as connection:
+                return [
+                    *await _differences(connection, settings),
+                    *await _waiting(connection),
+                    *await _anonymous(settings.broker),
+                ]
+    except DatabaseUnreachable:
+        return []  # the database's own finding
+    except InsufficientPrivilege as error:
+        return [not_allowed("access", error)]
+    except (DevicestatError, PostgresError) as error:
+        return [Finding(State.WRONG, "access", str(error).strip().splitlines()[0])]
+
+
+async def _differences(connection: Connection, settings: Settings) -> list[Finding]:
+    async with administering(settings.broker_admin) as dynsec:
+        comparison = await compare(connection, dynsec, settings)
+    if comparison.count == 0:
+        text = f"dynamic security of the broker at {settings.broker_admin} knows what the database does"
+        return [Finding(State.OK, "access", text)]
+    text = (
+        f"dynamic security of the broker at {settings.broker_admin} differs from the database in "
+        f"{counted(comparison.count, 'client')}, role or device: `devicestat broker sync --dry-run` shows them, "
+        "`devicestat broker sync` mends them"
+    )
+    return [Finding(State.WRONG, "access", text)]
+
+
+_OLDEST = "SELECT count(*), now() - min(queued_at) FROM broker_outbox"
+
+
+async def _waiting(connection: Connection) -> list[Finding]:
+    row = await (await connection.execute(_OLDEST)).fetchone()
+    assert row is not None, "an aggregate has one row"
+    count, age = row
+    if count == 0:
+        return [Finding(State.OK, "outbox", "the broker was told of every change of a device")]
+    text = f"{counted(count, 'change')} of devices that the broker is not told yet, the oldest {ago(age)}"
+    if age < LATE:
+        return [Finding(State.OK, "outbox", text)]
+    advice = "run `devicestat serve` or `devicestat work` with DEVICESTAT_MQTT_ADMIN_URL set"
+    return [Finding(State.WARNING, "outbox", f"{text}: {advice}")]
+
+
+async def _anonymous(address: MqttAddress) -> list[Finding]:
+    nobody = msgspec.structs.replace(address, username=None, password=None)
+    try:
+        async with connected(nobody, own_client_id()):
+            text = "the broker takes clients without user and password: set allow_anonymous false in its configuration"
+            return [Finding(State.WRONG, "access", text)]
+    except ConnectionRefused:
+        return []
+    except BrokerError as error:
+        return [Finding(State.WRONG, "access", str(error))]

@@ -1,0 +1,36 @@
+"""Who a request is from."""
+
+from typing import Any
+
+import msgspec
+from litestar.connection import ASGIConnection
+
+from query_api.access.rules import DEVICE
+from shared.audit import Actor
+from shared.credentials import Role
+
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """The holder of a key or of a device's token. `role`: one of Role, or DEVICE for the device of the number."""
+
+    name: str
+    role: str
+    device_id: int | None = None
+    key_id: int | None = None
+
+
+ANYBODY = Principal("anonymous", Role.ADMIN)
+"""Whoever it is, while AUTH is off."""
+
+
+def device(device_id: int) -> Principal:
+    """The device of the number."""
+    return Principal(f"device {device_id}", DEVICE, device_id)
+
+
+def actor_of(request: AnyConnection) -> Actor:
+    """As the audit names who the request is from."""
+    principal: Principal = request.scope["auth"]
+    return Actor(principal.name, request.client.host if request.client else "unknown")

@@ -1,0 +1,52 @@
+"""A device's token is rotated: the former one ends, at the broker and here."""
+
+from litestar import post
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+from litestar.status_codes import HTTP_200_OK
+
+from query_api.access.principal import actor_of
+from query_api.access.rules import Access
+from query_api.devices.handlers import MAX_ID, DeviceId, no_such_device
+from query_api.devices.tokens import IssuedToken, Tokens
+from query_api.http import problems
+from query_api.http.problems import AnyRequest, documented
+from query_api.http.resource import Resource
+from query_api.http.state import Database
+from shared import audit
+from shared.audit import Action
+from shared.database import Connection
+
+
+@post(
+    "/{device_id:str}/token",
+    access=Access.ADMINISTER,
+    status_code=HTTP_200_OK,
+    summary="Rotate a device's token",
+    response_description="The new token.",
+    responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
+)
+async def rotate_token(
+    request: AnyRequest, device_id: DeviceId, database: Database, tokens: NamedDependency[SkipValidation[Tokens]]
+) -> IssuedToken:
+    """From then on the former token is refused, and what is connected to the broker with it is cut off.
+
+    A device that has no token yet, since an ingestor has registered it, gets its first one.
+    """
+    async with database.connection() as connection, connection.transaction():
+        await _lock(connection, device_id)
+        issued = await tokens.issue(connection, device_id)
+        await audit.record(connection, actor_of(request), Action.DEVICE_TOKEN_ROTATED, f"device {device_id}")
+    return issued
+
+
+# Against whoever deletes the device meanwhile.
+_LOCK = "SELECT FROM devices WHERE id = %s FOR KEY SHARE"
+
+
+async def _lock(connection: Connection, device_id: int) -> None:
+    if not 0 < device_id <= MAX_ID or not (await connection.execute(_LOCK, (device_id,))).rowcount:
+        raise no_such_device(device_id)
+
+
+router = Resource("/devices", route_handlers=[rotate_token], tags=["devices"])

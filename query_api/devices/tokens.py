@@ -1,0 +1,65 @@
+"""Tokens of devices: made in the transaction that registers a device or rotates its token.
+
+A token is in one answer, and nowhere else. With DEVICE_SECRET the broker is told of it, too: that it is to be told
+stands in the outbox (ADR 23), written in the same transaction.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from shared.broker import outbox
+from shared.broker.permissions import device_name
+from shared.credentials import new_token
+from shared.database import Connection
+
+ShownToken = Annotated[
+    str,
+    msgspec.Meta(
+        description="What it shows to publish, as its password at the broker, or to store readings here, as "
+        "`Authorization: Bearer …`. It is shown this once.",
+        examples=["dst_1_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE"],
+    ),
+]
+ShownUsername = Annotated[
+    str,
+    msgspec.Meta(
+        description="Its user name and its client id at a broker that Devicestat administers.", examples=["device-1"]
+    ),
+]
+
+
+class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A device's new token."""
+
+    device_id: Annotated[int, msgspec.Meta(description="The device's number.", examples=[1])]
+    token: ShownToken
+    mqtt_username: ShownUsername
+
+
+_KEEP = """
+    INSERT INTO device_tokens (device_id, hash, nonce) VALUES (%(device_id)s, %(hash)s, %(nonce)s)
+    ON CONFLICT (device_id) DO UPDATE SET hash = excluded.hash, nonce = excluded.nonce, created_at = now()
+"""
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """Makes tokens. `secret`: DEVICE_SECRET. `administered`: somebody tells the broker of them (MQTT_ADMIN_URL)."""
+
+    secret: str | None
+    administered: bool
+
+    def __repr__(self) -> str:
+        return "Tokens(…)"
+
+    async def issue(self, connection: Connection, device_id: int) -> IssuedToken:
+        """A token in place of the device's former one, in the transaction that the caller has open."""
+        token = new_token(device_id, self.secret)
+        await connection.execute(_KEEP, {"device_id": device_id, "hash": token.hash, "nonce": token.nonce})
+        await self.tell_broker(connection, device_id)
+        return IssuedToken(device_id=device_id, token=token.text, mqtt_username=device_name(device_id))
+
+    async def tell_broker(self, connection: Connection, device_id: int) -> None:
+        """Has the broker told, soon after the caller's transaction, of what the device now is."""
+        if self.administered:
+            await outbox.queue(connection, device_id)

@@ -1,0 +1,25 @@
+"""CORS: pages of other origins may use the API where CORS_ORIGINS names them (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+
+from collections.abc import Sequence
+
+from litestar.config.cors import CORSConfig
+
+_SENT = ["Accept", "Authorization", "Content-Type", "Last-Event-ID", "Prefer"]
+_SHOWN = ["Link", "Location", "Preference-Applied", "Retry-After", "X-Next-Cursor"]
+_LIMITS = ["RateLimit-Limit", "RateLimit-Policy", "RateLimit-Remaining", "RateLimit-Reset"]
+
+
+def cross_origin(origins: Sequence[str]) -> CORSConfig | None:
+    """What is answered to browsers that ask for pages of these origins; None where there are none.
+
+    A browser's question before the request itself shows no key, and is answered before one is looked for. Keys are
+    sent by the page, not by the browser: so credentials in the sense of CORS are never allowed.
+    """
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(origins),
+        allow_methods=["DELETE", "GET", "HEAD", "PATCH", "POST"],
+        allow_headers=_SENT,
+        expose_headers=[*_SHOWN, *_LIMITS],
+    )

@@ -1,0 +1,25 @@
+"""What a request shows as `Authorization: Bearer …` (RFC 6750): read strictly, compared in constant time."""
+
+import hmac
+import re
+
+CHALLENGE = 'Bearer realm="devicestat"'
+"""The WWW-Authenticate of a refusal; `, error="…"` follows where something was shown."""
+_CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
+
+
+def bearer_of(header: str | None) -> str | None:
+    """The token in the header; None where there is no header, or one of another scheme or form (section 2.1)."""
+    found = _CREDENTIALS.fullmatch(header.strip(" \t")) if header is not None else None
+    return found[1] if found else None
+
+
+def is_bearer(header: str | None, token: str) -> bool:
+    """Whether the header shows this token."""
+    shown = bearer_of(header)
+    return shown is not None and hmac.compare_digest(shown.encode(), token.encode())
+
+
+def showing(token: str | None) -> dict[str, str]:
+    """The headers of a request that shows the token, if there is one."""
+    return {} if token is None else {"Authorization": f"Bearer {token}"}

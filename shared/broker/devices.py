@@ -1,0 +1,96 @@
+"""Brings the broker to where the database is, for some devices at a time."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from shared.broker import present
+from shared.broker.differences import Difference, Known, differences
+from shared.broker.dynsec import Dynsec
+from shared.broker.permissions import device_name, device_number
+from shared.broker.records import Command
+from shared.database import Connection
+from shared.errors import CommandRefused
+from shared.settings import TopicFilter
+
+BATCH = 100
+"""Devices at a time."""
+HOLD_S = 0.05
+"""The broker does nothing else while it carries out a message: no more commands go in one than take about so long."""
+_MOST_COMMANDS = 2 * BATCH
+_LOCK = 0x64657669_62726F6B  # 'devi' 'brok'
+
+
+class Carrier:
+    """Has commands carried out, as many in one message as the broker does without keeping others waiting."""
+
+    def __init__(self, dynsec: Dynsec) -> None:
+        self.dynsec = dynsec
+        self._at_once = 2
+
+    async def do(self, commands: Sequence[Command]) -> list[CommandRefused]:
+        """Returns those that were refused. Raises BrokerError."""
+        rest, refused = list(commands), []
+        while rest:
+            now, rest = rest[: self._at_once], rest[self._at_once :]
+            began = time.monotonic()
+            refused += await self.dynsec.do(now)
+            held_s = max(time.monotonic() - began - self.dynsec.round_trip_s, 0.0001)
+            self._at_once = max(1, min(int(len(now) * HOLD_S / held_s), 2 * self._at_once, _MOST_COMMANDS))
+        return refused
+
+
+class Brought(msgspec.Struct, frozen=True):
+    """What differed, by device, and what dynamic security would not do about it."""
+
+    found: dict[int, list[Difference]]
+    refused: dict[int, CommandRefused]
+
+    @property
+    def lost(self) -> list[int]:
+        """The devices that need another token: the broker does not have theirs, and it cannot be made again."""
+        return [number for number, every in self.found.items() if any(one.lost for one in every)]
+
+
+async def bring(
+    connection: Connection, carrier: Carrier, numbers: Sequence[int], form: TopicFilter, secret: str
+) -> Brought:
+    """Mends what differs of the devices. By whoever has the lock. Raises BrokerError."""
+    known = await _known(carrier.dynsec, numbers)
+    devices = await present.of(connection, numbers, secret)
+    found = {number: differences(number, devices.get(number), known[number], form) for number in numbers}
+    commands = [command for every in found.values() for difference in every for command in difference.commands]
+    refused = {device_number(str(error.about)) or 0: error for error in await carrier.do(commands)}
+    return Brought({number: every for number, every in found.items() if every}, refused)
+
+
+async def _known(dynsec: Dynsec, numbers: Sequence[int]) -> dict[int, Known]:
+    names = [device_name(number) for number in numbers]
+    clients = await dynsec.ask([{"command": "getClient", "username": name} for name in names])
+    roles = await dynsec.ask([{"command": "getRole", "rolename": name} for name in names])
+    return {
+        number: Known(client.data.client, role.data.role)
+        for number, client, role in zip(numbers, clients, roles, strict=True)
+    }
+
+
+_TRY = "SELECT pg_try_advisory_lock(%s)"
+_WAIT = "SELECT pg_advisory_lock(%s)"
+_RELEASE = "SELECT pg_advisory_unlock(%s)"
+
+
+@asynccontextmanager
+async def locked(connection: Connection, *, wait: bool) -> AsyncIterator[bool]:
+    """Lets one process of the cluster at a time tell the broker something; without `wait` it may not be ours.
+
+    What it reads under the lock is not older than what another has told the broker before.
+    """
+    row = await (await connection.execute(_WAIT if wait else _TRY, (_LOCK,))).fetchone()
+    held = wait or (row is not None and row[0])
+    try:
+        yield held
+    finally:
+        if held and not connection.closed:
+            await connection.execute(_RELEASE, (_LOCK,))

@@ -1,0 +1,97 @@
+"""What the broker knows of a device, held against how the device is: pure."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from shared.broker.permissions import device_client, device_name, device_role
+from shared.broker.present import Device
+from shared.broker.records import Client, Command, Role
+from shared.settings import TopicFilter
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What the broker knows of a device."""
+
+    client: Client | None = None
+    role: Role | None = None
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """What is not as it should be, and the commands that mend it.
+
+    `lost`: what is missing is a token that cannot be made again, so that commands do not suffice.
+    """
+
+    what: str
+    commands: tuple[Command, ...] = ()
+    lost: bool = False
+
+    def __repr__(self) -> str:
+        return f"Difference({self.what!r})"
+
+
+def differences(number: int, device: Device | None, known: Known, form: TopicFilter) -> list[Difference]:
+    """Of one device, in the order in which they are to be mended; `device` is None where it is gone or has no token."""
+    if device is None:
+        return list(_superfluous(number, known))
+    return [*_of_role(device, known.role, form), *_of_client(device, known.client)]
+
+
+def _superfluous(number: int, known: Known) -> Iterator[Difference]:
+    name = device_name(number)
+    if known.client is not None:
+        yield Difference("a client that no device needs", ({"command": "deleteClient", "username": name},))
+    if known.role is not None:
+        yield Difference("a role that no device needs", ({"command": "deleteRole", "rolename": name},))
+
+
+def _of_role(device: Device, known: Role | None, form: TopicFilter) -> Iterator[Difference]:
+    role = device_role(device.id, device.key, form)
+    if known is None:
+        yield Difference("no role", (create_role(role),))
+    elif not known.allows_the_same(role):
+        yield Difference("a role that allows something else", (change_role(role),))
+
+
+def _of_client(device: Device, known: Client | None) -> Iterator[Difference]:
+    client = device_client(device.id, device.fingerprint)
+    if known is None:
+        if device.token is None:
+            yield Difference("no client, and its token cannot be made again", lost=True)
+        else:
+            yield Difference("no client", ({**_changed(client, device.token), "command": "createClient"},))
+        return
+    if known.textdescription != client.textdescription:
+        yield _of_token(client, device.token)
+        if device.token is None:
+            return
+    elif (known.clientid, known.rolenames, known.groups) != (client.clientid, client.rolenames, client.groups):
+        yield Difference("a client with another client id, role or group", (_changed(client),))
+    if known.disabled:
+        yield Difference("a client that is disabled", ({"command": "enableClient", "username": client.username},))
+
+
+def _of_token(client: Client, token: str | None) -> Difference:
+    if token is not None:
+        return Difference("a client with another token", (_changed(client, token),))
+    # The other token is one that is not valid any more.
+    revoke = {"command": "deleteClient", "username": client.username}
+    return Difference("a client with another token, and its own cannot be made again", (revoke,), lost=True)
+
+
+def _changed(client: Client, token: str | None = None) -> Command:
+    """modifyClient, which also cuts off whoever is connected as the client."""
+    password = {} if token is None else {"password": token}
+    given = {name: value for name, value in msgspec.to_builtins(client).items() if name != "disabled"}
+    return {"command": "modifyClient", **given, **password}
+
+
+def create_role(role: Role) -> Command:
+    """createRole."""
+    return {"command": "createRole", **msgspec.to_builtins(role)}
+
+
+def change_role(role: Role) -> Command:
+    """modifyRole, which cuts nobody off: what is published from then on is held against the new rules."""
+    return {"command": "modifyRole", **msgspec.to_builtins(role)}

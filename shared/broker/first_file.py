@@ -1,0 +1,76 @@
+"""What dynamic security of a new broker begins with: the file that the plugin reads at its start, and writes later.
+
+https://mosquitto.org/documentation/dynamic-security/
+"""
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from shared.broker.permissions import (
+    ADMIN_ROLE,
+    DEFAULT_ACCESS,
+    INGESTOR_ROLE,
+    admin_role,
+    device_client,
+    device_role,
+    ingestor_role,
+)
+from shared.broker.present import Device
+from shared.broker.records import Client, RoleOfClient
+from shared.broker.sync import ingestor_user
+from shared.settings import Settings, parse_topic_filter
+
+ITERATIONS = 101
+"""As the plugin has it. The tokens are 256 random bits, which no number of iterations adds to; and the broker is busy
+with nothing else while it takes a hash, which anybody may have it do."""
+_SALT_BYTES = 12
+_HASH_BYTES = 64
+
+
+def first_file(settings: Settings, devices: Iterable[Device]) -> bytes:
+    """The administrator, the ingestor, and the devices whose tokens can be made again; all else is forbidden.
+
+    Raises SettingsError.
+    """
+    form = parse_topic_filter(settings.mqtt_topic)
+    known = [device for device in devices if device.token is not None]
+    roles = [admin_role(), ingestor_role(form), *(device_role(device.id, device.key, form) for device in known)]
+    document = {
+        "defaultACLAccess": {access.acltype: access.allow for access in DEFAULT_ACCESS},
+        "clients": [*_users(settings), *_devices(known)],
+        "groups": [],
+        "roles": msgspec.to_builtins(roles),
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=1)
+
+
+def _users(settings: Settings) -> Iterable[dict[str, Any]]:
+    admin, (name, password) = settings.broker_admin, ingestor_user(settings)
+    assert admin.username is not None, "settings have one"
+    yield _client(_in_role(admin.username, ADMIN_ROLE), admin.password or "")
+    yield _client(_in_role(name, INGESTOR_ROLE), password)
+
+
+def _in_role(name: str, role: str) -> Client:
+    return Client(username=name, roles=(RoleOfClient(role),))
+
+
+def _devices(devices: Iterable[Device]) -> Iterable[dict[str, Any]]:
+    for device in devices:
+        yield _client(device_client(device.id, device.fingerprint), device.token or "")
+
+
+def _client(client: Client, password: str) -> dict[str, Any]:
+    salt = secrets.token_bytes(_SALT_BYTES)
+    hashed = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS, _HASH_BYTES)
+    given = {name: value for name, value in msgspec.to_builtins(client).items() if value}
+    return given | {"password": _base64(hashed), "salt": _base64(salt), "iterations": ITERATIONS}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,152 @@
+"""What the broker is still to be told, as rows of the database: in the transaction that changes a device, and after it.
+
+A row says that a device has changed. Whoever takes it looks up how the device is by then, so that a row too many, or
+one that was already carried out by someone who was killed, does nothing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from shared.backoff import backoff
+from shared.broker.devices import BATCH, Carrier, bring, locked
+from shared.broker.dynsec import administering
+from shared.database import AWAY, Connection, connect
+from shared.errors import BrokerError, CommandRefused, DatabaseUnreachable, SettingsError
+from shared.settings import Settings, parse_topic_filter
+
+CHANNEL = "broker_outbox"
+"""The database notifies it when there are new rows."""
+POLL_S = 5.0
+"""Without a NOTIFY it is looked so often, in case another process that had the lock is gone."""
+RETRY_CAP_S = 5.0
+"""A broker that is away is tried again after no more than this."""
+_UNKEYED = (
+    "DEVICESTAT_DEVICE_SECRET is not set, and DEVICESTAT_MQTT_ADMIN_URL is: the tokens that the broker is told are "
+    "made from it. Set it to at least 32 characters, such as `openssl rand -hex 32` gives"
+)
+
+_log = structlog.get_logger()
+
+_QUEUE = "INSERT INTO broker_outbox (device_id) VALUES (%s)"
+
+
+async def queue(connection: Connection, device_id: int) -> None:
+    """The broker is to hear of the device, once the transaction that the caller has open is committed."""
+    await connection.execute(_QUEUE, (device_id,))
+
+
+def required(settings: Settings) -> str:
+    """DEVICE_SECRET, without which the broker cannot be told any token. Raises SettingsError."""
+    if settings.device_secret is None:
+        raise SettingsError([_UNKEYED])
+    return settings.device_secret
+
+
+class Outbox:
+    """Tells the broker what waits. Any number of processes have one; they take turns."""
+
+    def __init__(self, settings: Settings, registry: CollectorRegistry) -> None:
+        self._url = settings.database
+        self._broker = settings.broker_admin
+        self._form = parse_topic_filter(settings.mqtt_topic)
+        self._secret = required(settings)
+        self._waiting = Gauge(
+            "devicestat_broker_outbox_waiting", "Changes of devices that the broker is not told yet", registry=registry
+        )
+        self._fault: str | None = None
+
+    async def run(self) -> None:
+        """For ever: while the database or the broker is away it waits for it."""
+        waits = backoff()
+        while True:
+            try:
+                async with await connect(self._url, "broker outbox") as connection:
+                    await connection.execute(_LISTEN)
+                    waits = backoff()
+                    await self._attend(connection)
+            except (DatabaseUnreachable, *AWAY):
+                await asyncio.sleep(next(waits))
+
+    async def _attend(self, connection: Connection) -> None:
+        waits = backoff(cap=RETRY_CAP_S)
+        while True:
+            try:
+                await self._empty(connection)
+            except BrokerError as error:
+                self._failed(error)
+                await self._count(connection)
+                await asyncio.sleep(next(waits))
+            else:
+                waits = backoff(cap=RETRY_CAP_S)
+                async for _ in connection.notifies(timeout=POLL_S, stop_after=1):
+                    pass
+
+    async def _empty(self, connection: Connection) -> None:
+        """Returns when nothing waits, or another process is at it. Raises BrokerError."""
+        async with locked(connection, wait=False) as ours:
+            if await self._count(connection) and ours:
+                async with administering(self._broker) as dynsec:
+                    await self._take_all(connection, Carrier(dynsec))
+                self._succeeded()
+
+    async def _take_all(self, connection: Connection, carrier: Carrier) -> None:
+        """Raises CommandRefused at the end where something was refused, which is then tried again later."""
+        refused: dict[int, CommandRefused] = {}
+        last = 0
+        while rows := await (await connection.execute(_NEXT, (last, BATCH))).fetchall():
+            brought = await bring(connection, carrier, sorted({row[1] for row in rows}), self._form, self._secret)
+            refused |= brought.refused
+            _warn(brought.lost)
+            await connection.execute(_DONE, ([number for number, device in rows if device not in brought.refused],))
+            await self._count(connection)
+            last = rows[-1][0]
+        for error in refused.values():
+            raise error
+
+    async def _count(self, connection: Connection) -> int:
+        count = await waiting(connection)
+        self._waiting.set(count)
+        return count
+
+    def _failed(self, error: BrokerError) -> None:
+        if self._fault is None:
+            _log.warning("the broker cannot be told of devices: it is tried again", reason=str(error))
+        self._fault = str(error)
+
+    def _succeeded(self) -> None:
+        if self._fault is not None:
+            _log.info("the broker is told of devices again")
+        self._fault = None
+
+
+_LISTEN = f"LISTEN {CHANNEL}".encode()
+_NEXT = "SELECT number, device_id FROM broker_outbox WHERE number > %s ORDER BY number LIMIT %s"
+_DONE = "DELETE FROM broker_outbox WHERE number = ANY(%s)"
+_COUNT = "SELECT count(*) FROM broker_outbox"
+
+
+async def waiting(connection: Connection) -> int:
+    """How many changes the broker is not told yet."""
+    row = await (await connection.execute(_COUNT)).fetchone()
+    assert row is not None, "an aggregate has one row"
+    count: int = row[0]
+    return count
+
+
+def _warn(devices: Sequence[int]) -> None:
+    for number in devices:
+        _log.warning(
+            "the device's token cannot be made again from DEVICESTAT_DEVICE_SECRET, and the broker does not have it: "
+            "give the device a new one",
+            device=number,
+            by=f"POST /devices/{number}/token",
+        )
+
+
+async def tell_broker(settings: Settings, registry: CollectorRegistry) -> None:
+    """Keeps the broker told, for ever, if the settings say who administers it. Raises SettingsError."""
+    if settings.mqtt_admin_url is not None:
+        await Outbox(settings, registry).run()

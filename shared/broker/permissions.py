@@ -1,0 +1,83 @@
+"""What each client of the broker may do; all else is forbidden.
+
+`%u` in a rule, which would do for all devices with one role, needs Mosquitto 2.1: so each device has a role of its own.
+Its name is its number and not its key, because a number is never used again.
+"""
+
+import re
+
+from shared.broker.records import Access, Acl, Client, Role, RoleOfClient
+from shared.settings import TopicFilter
+
+DOCTOR_TOPICS = "devicestat/doctor/#"
+"""What `devicestat doctor` publishes to, to try the broker: no device's topic, unless somebody wants it to be."""
+INGESTOR_ROLE = "devicestat-ingestor"
+ADMIN_ROLE = "admin"
+"""As `mosquitto_ctrl dynsec init` calls it."""
+DEFAULT_ACCESS = (
+    Access("publishClientSend", allow=False),
+    # Also to a session that subscribed before the broker was closed.
+    Access("publishClientReceive", allow=False),
+    Access("subscribe", allow=False),
+    Access("unsubscribe", allow=True),
+)
+_DEVICE = re.compile(r"device-([1-9][0-9]{0,18})", re.ASCII)
+
+
+def device_name(number: int) -> str:
+    """What the device's client is called, its role, and the only client id that it may connect with."""
+    return f"device-{number}"
+
+
+def device_number(name: str) -> int | None:
+    """The device of a client or a role; None where the name is not of the form that devices have."""
+    found = _DEVICE.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def device_client(number: int, fingerprint: str) -> Client:
+    """Bound to its client id, so that no device takes over another's session."""
+    name = device_name(number)
+    return Client(username=name, clientid=name, textdescription=fingerprint, roles=(RoleOfClient(name),))
+
+
+def device_role(number: int, key: str, form: TopicFilter) -> Role:
+    """A device publishes to its own topic, and does nothing else."""
+    topic = f"{form.prefix}{key}{form.suffix}"
+    return Role(device_name(number), (Acl("publishClientSend", topic, allow=True),))
+
+
+def ingestor_role(form: TopicFilter) -> Role:
+    """For the user of MQTT_URL: the ingestor, however many processes of it, and the doctor.
+
+    A shared subscription is held against the rules as it stands, with its $share and the name of its group.
+    """
+    plain = f"{form.prefix}+{form.suffix}"
+    subscribed = (plain, f"$share/+/{plain}", DOCTOR_TOPICS, "$SYS/broker/#")
+    return Role(
+        INGESTOR_ROLE,
+        (
+            *(_allow("subscribePattern", pattern) for pattern in subscribed),
+            *(_allow("unsubscribePattern", pattern) for pattern in subscribed),
+            *(_allow("publishClientReceive", topic) for topic in (plain, DOCTOR_TOPICS, "$SYS/broker/#")),
+            _allow("publishClientSend", DOCTOR_TOPICS),
+        ),
+    )
+
+
+def admin_role() -> Role:
+    """For the user of MQTT_ADMIN_URL, as `mosquitto_ctrl dynsec init` has it."""
+    control, system = "$CONTROL/dynamic-security/#", "$SYS/#"
+    return Role(
+        ADMIN_ROLE,
+        (
+            _allow("publishClientSend", control),
+            *(_allow("publishClientReceive", topic) for topic in (control, system, "#")),
+            *(_allow("subscribePattern", topic) for topic in (control, system, "#")),
+            _allow("unsubscribePattern", "#"),
+        ),
+    )
+
+
+def _allow(acltype: str, topic: str) -> Acl:
+    return Acl(acltype, topic, allow=True)

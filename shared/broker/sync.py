@@ -1,0 +1,165 @@
+"""All that the broker knows, held against all that the database does; and mended.
+
+What is neither a device's nor the ingestor's is left alone: a broker may have other users.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+
+import aiomqtt
+import msgspec
+from aiomqtt.exceptions import MqttConnectError
+
+from shared.broker import present
+from shared.broker.devices import BATCH, Carrier, bring, locked
+from shared.broker.differences import Difference, Known, change_role, create_role, differences
+from shared.broker.dynsec import Dynsec
+from shared.broker.outbox import required
+from shared.broker.permissions import DEFAULT_ACCESS, INGESTOR_ROLE, device_number, ingestor_role
+from shared.broker.records import Client, Command, Role
+from shared.database import Connection
+from shared.errors import CommandRefused, SettingsError
+from shared.mqtt_client import mqtt_client
+from shared.settings import MqttAddress, Settings, parse_topic_filter
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """What differs: of the devices by their numbers, and of what there is once, by what it is."""
+
+    devices: dict[int, list[Difference]]
+    others: dict[str, list[Difference]]
+
+    @property
+    def count(self) -> int:
+        """How many devices and others differ."""
+        return len(self.devices) + len(self.others)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Of something that differed: in what, and why it still does; `fault` is None where it does not."""
+
+    what: str
+    differences: tuple[str, ...]
+    fault: str | None = None
+
+
+def ingestor_user(settings: Settings) -> tuple[str, str]:
+    """User and password of MQTT_URL. Raises SettingsError where they are not such as a closed broker needs."""
+    address = settings.broker
+    if address.username is None or address.password is None:
+        raise SettingsError([f"DEVICESTAT_MQTT_URL has no user and password: {_USER}"])
+    if address.username == settings.broker_admin.username:
+        raise SettingsError([f"DEVICESTAT_MQTT_URL has the user of DEVICESTAT_MQTT_ADMIN_URL: {_USER}"])
+    for name in (address.username, settings.broker_admin.username):
+        if device_number(name or "") is not None:
+            raise SettingsError([f"{name!r} in DEVICESTAT_MQTT_URL or DEVICESTAT_MQTT_ADMIN_URL is a device's name"])
+    return address.username, address.password
+
+
+_USER = "the ingestor needs a user of its own, as in mqtts://ingestor:password@host:8883"
+
+
+async def compare(connection: Connection, dynsec: Dynsec, settings: Settings) -> Comparison:
+    """What differs. Raises BrokerError."""
+    name, _ = ingestor_user(settings)
+    known: dict[int, Known] = {}
+    user: Client | None = None
+    role: Role | None = None
+    async for client in dynsec.clients():
+        if (number := device_number(client.username)) is not None:
+            known[number] = Known(client)
+        elif client.username == name:
+            user = client
+    async for found in dynsec.roles():
+        if (number := device_number(found.rolename)) is not None:
+            known[number] = msgspec.structs.replace(known.get(number, Known()), role=found)
+        elif found.rolename == INGESTOR_ROLE:
+            role = found
+    others = {
+        "default access": list(_of_default_access(await dynsec.default_access())),
+        f"role {INGESTOR_ROLE}": list(_of_ingestor_role(role, settings)),
+        f"client {name}": [one async for one in _of_ingestor(user, settings)],
+    }
+    devices = await _of_devices(connection, known, settings)
+    return Comparison(devices, {what: every for what, every in others.items() if every})
+
+
+async def _of_devices(
+    connection: Connection, known: dict[int, Known], settings: Settings
+) -> dict[int, list[Difference]]:
+    form = parse_topic_filter(settings.mqtt_topic)
+    found: dict[int, list[Difference]] = {}
+    async for device in present.every(connection, required(settings)):
+        if every := differences(device.id, device, known.pop(device.id, Known()), form):
+            found[device.id] = every
+    return found | {number: differences(number, None, superfluous, form) for number, superfluous in known.items()}
+
+
+def _of_default_access(known: dict[str, bool]) -> Iterator[Difference]:
+    if any(known.get(access.acltype) != access.allow for access in DEFAULT_ACCESS):
+        acls = msgspec.to_builtins(DEFAULT_ACCESS)
+        yield Difference("is not closed", ({"command": "setDefaultACLAccess", "acls": acls},))
+
+
+def _of_ingestor_role(known: Role | None, settings: Settings) -> Iterator[Difference]:
+    role = ingestor_role(parse_topic_filter(settings.mqtt_topic))
+    if known is None:
+        yield Difference("is missing", (create_role(role),))
+    elif not known.allows_the_same(role):
+        yield Difference("allows something else", (change_role(role),))
+
+
+async def _of_ingestor(known: Client | None, settings: Settings) -> AsyncIterator[Difference]:
+    name, password = ingestor_user(settings)
+    about = {"username": name}
+    roles = [{"rolename": INGESTOR_ROLE}]
+    if known is None:
+        yield Difference("is missing", ({"command": "createClient", **about, "password": password, "roles": roles},))
+        return
+    if INGESTOR_ROLE not in known.rolenames:
+        yield Difference(
+            f"does not have the role {INGESTOR_ROLE}",
+            ({"command": "addClientRole", **about, "rolename": INGESTOR_ROLE},),
+        )
+    if known.clientid:  # each process of the ingestor has another, and the doctor
+        yield Difference("is bound to one client id", ({"command": "modifyClient", **about, "clientid": ""},))
+    if known.disabled:
+        yield Difference("is disabled", ({"command": "enableClient", **about},))
+    if (known.clientid or known.disabled) or await _is_refused(settings.broker):
+        set_password: Command = {"command": "setClientPassword", **about, "password": password}
+        yield Difference("may have another password than DEVICESTAT_MQTT_URL", (set_password,))
+
+
+async def _is_refused(address: MqttAddress) -> bool:
+    """Whether the broker does not let us in, which tells a password that nobody can look up."""
+    try:
+        async with mqtt_client(address, "sync"):
+            return False
+    except MqttConnectError:
+        return True
+    except aiomqtt.MqttError:  # as it may not be reached by MQTT_URL
+        return False
+
+
+async def mend(
+    connection: Connection, dynsec: Dynsec, settings: Settings, comparison: Comparison
+) -> AsyncIterator[Outcome]:
+    """Mends what differs, and says so of each. Raises BrokerError."""
+    carrier = Carrier(dynsec)
+    for what, every in comparison.others.items():
+        refused = await carrier.do([command for one in every for command in one.commands])
+        yield Outcome(what, tuple(one.what for one in every), str(refused[0]) if refused else None)
+    numbers = sorted(comparison.devices)
+    form, secret = parse_topic_filter(settings.mqtt_topic), required(settings)
+    for start in range(0, len(numbers), BATCH):
+        async with locked(connection, wait=True):
+            # Looked up anew: what was compared may have changed since, and been told to the broker.
+            brought = await bring(connection, carrier, numbers[start : start + BATCH], form, secret)
+        for number, found in brought.found.items():
+            yield _outcome(number, found, brought.refused.get(number))
+
+
+def _outcome(number: int, found: list[Difference], refused: CommandRefused | None) -> Outcome:
+    fault = str(refused) if refused else None
+    if any(one.lost for one in found):
+        fault = f"POST /devices/{number}/token gives it a new one"
+    return Outcome(f"device {number}", tuple(one.what for one in found), fault)

@@ -1,0 +1,51 @@
+-- Who owns readings and its months, so that the services need not (ADR 24). Idempotent.
+--
+-- devicestat_readings owns the table readings. The worker may become it, which DETACH … CONCURRENTLY asks for; it can
+-- make no tables or functions.
+-- devicestat_partitions owns the months, and the functions that make and drop them. Nobody logs in as it, or becomes it,
+-- but the owner of the other tables, who is to be able to migrate readings too.
+DO $$
+DECLARE
+    place    text := quote_ident(current_schema());
+    migrator name;
+    month    regclass;
+BEGIN
+    FOR migrator IN
+        SELECT current_user UNION SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'devices'::regclass
+    LOOP
+        IF NOT pg_has_role(migrator, 'devicestat_readings', 'USAGE') THEN
+            EXECUTE format('GRANT devicestat_readings TO %I', migrator);
+        END IF;
+        IF NOT pg_has_role(migrator, 'devicestat_partitions', 'USAGE') THEN
+            EXECUTE format('GRANT devicestat_partitions TO %I', migrator);
+        END IF;
+    END LOOP;
+    IF NOT pg_has_role('devicestat_partitions', 'devicestat_readings', 'USAGE') THEN
+        GRANT devicestat_readings TO devicestat_partitions;
+    END IF;
+    IF NOT pg_has_role('devicestat_worker', 'devicestat_readings', 'MEMBER') THEN
+        GRANT devicestat_readings TO devicestat_worker;  -- which is NOINHERIT
+    END IF;
+
+    EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %s TO devicestat_partitions', place);
+    EXECUTE format('GRANT USAGE ON SCHEMA %s TO devicestat_readings', place);
+
+    IF (SELECT relowner FROM pg_class WHERE oid = 'readings'::regclass) <> 'devicestat_readings'::regrole THEN
+        EXECUTE format('GRANT CREATE ON SCHEMA %s TO devicestat_readings', place);  -- a new owner needs it, once
+        ALTER TABLE readings OWNER TO devicestat_readings;
+        EXECUTE format('REVOKE CREATE ON SCHEMA %s FROM devicestat_readings', place);
+    END IF;
+    FOR month IN
+        SELECT oid FROM pg_class
+        WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+          AND relname ~ '^readings_[0-9]{4}_[0-9]{2}$' AND relowner <> 'devicestat_partitions'::regrole
+        ORDER BY relname
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO devicestat_partitions', month);
+    END LOOP;
+    IF EXISTS (SELECT FROM pg_proc WHERE proowner <> 'devicestat_partitions'::regrole
+               AND oid IN ('ensure_readings_partition'::regproc, 'drop_readings_month'::regproc)) THEN
+        ALTER FUNCTION ensure_readings_partition OWNER TO devicestat_partitions;
+        ALTER FUNCTION drop_readings_month OWNER TO devicestat_partitions;
+    END IF;
+END $$;

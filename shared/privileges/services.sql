@@ -1,0 +1,88 @@
+-- What each service may do with what is in the schema: what its statements need, and nothing else (ADR 24). Idempotent:
+-- all that the roles hold is taken from them first.
+DO $$
+DECLARE
+    roles oid[] := ARRAY['devicestat_ingestor'::regrole, 'devicestat_api'::regrole, 'devicestat_worker'::regrole];
+    place regnamespace := current_schema()::regnamespace;
+    what  text;
+BEGIN
+    FOR what IN
+        SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || pg_class.oid::regclass
+        FROM pg_class
+        WHERE relnamespace = place AND (
+            EXISTS (SELECT FROM aclexplode(relacl) WHERE grantee = ANY (roles)) OR
+            EXISTS (SELECT FROM pg_attribute, aclexplode(attacl) WHERE attrelid = pg_class.oid AND grantee = ANY (roles)))
+        UNION ALL
+        SELECT 'SCHEMA ' || place
+        UNION ALL
+        SELECT 'FUNCTION ' || pg_proc.oid::regprocedure
+        FROM pg_proc JOIN pg_class ON pg_class.oid = 'devices'::regclass
+        WHERE pronamespace = place AND proowner IN (relowner, 'devicestat_partitions'::regrole)
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM devicestat_ingestor, devicestat_api, devicestat_worker', what);
+        IF what LIKE 'FUNCTION %' THEN
+            EXECUTE format('REVOKE EXECUTE ON %s FROM PUBLIC', what);
+        END IF;
+    END LOOP;
+    EXECUTE format('REVOKE CREATE ON SCHEMA %s FROM PUBLIC', place);
+    EXECUTE format('GRANT USAGE ON SCHEMA %s TO devicestat_ingestor, devicestat_api, devicestat_worker', place);
+END $$;
+
+GRANT SELECT ON schema_migrations TO devicestat_ingestor, devicestat_api, devicestat_worker;
+
+-- The ingestor: brings readings in, and cannot read them. What `devicestat doctor` counts of dead letters, and no payload.
+GRANT SELECT, INSERT (key, name) ON devices TO devicestat_ingestor;
+GRANT INSERT (device_id, recorded_at, received_at, x, y, z) ON readings TO devicestat_ingestor;
+GRANT SELECT (received_at, reason), INSERT (received_at, topic, content_type, payload, reason, detail)
+    ON dead_letters TO devicestat_ingestor;
+GRANT SELECT, INSERT, DELETE ON ingest_journal TO devicestat_ingestor;
+GRANT SELECT ON deleted_devices TO devicestat_ingestor;
+GRANT EXECUTE ON FUNCTION ensure_readings_partition, pass_deletion_fence, devices_deleted_since TO devicestat_ingestor;
+
+-- The API. It makes no keys, and cannot read what it writes of who did what. A row may be locked by whoever may update
+-- one of its columns.
+GRANT SELECT, INSERT (id, key, name), UPDATE (name), DELETE ON devices TO devicestat_api;
+GRANT INSERT (device_id, key) ON deleted_devices TO devicestat_api;
+GRANT SELECT, INSERT ON readings TO devicestat_api;
+GRANT USAGE ON SEQUENCE devices_id_seq, readings_id_seq TO devicestat_api;
+GRANT EXECUTE ON FUNCTION ensure_readings_partition, store_readings, pass_deletion_fence, close_deletion_fence
+    TO devicestat_api;
+GRANT SELECT, INSERT (device_id, period, figures, joinable),
+      UPDATE (status, joinable, run_after, lease_token, lease_until, finished_at) ON analysis_requests TO devicestat_api;
+GRANT SELECT, INSERT (request_id, url), UPDATE (due_at) ON analysis_callbacks TO devicestat_api;
+GRANT SELECT, DELETE ON analysis_results TO devicestat_api;
+GRANT SELECT ON shown_analysis_requests, analysis_ticks TO devicestat_api;
+GRANT SELECT, INSERT, UPDATE, DELETE ON analysis_schedules TO devicestat_api;
+GRANT SELECT, UPDATE (last_used_at) ON access_keys TO devicestat_api;
+GRANT SELECT, INSERT, UPDATE ON device_tokens TO devicestat_api;
+GRANT SELECT, INSERT (device_id), DELETE ON broker_outbox TO devicestat_api;
+GRANT INSERT (actor, origin, action, subject, detail) ON audit_log TO devicestat_api;
+
+-- The worker. Of devices it changes nothing: it locks the device of what it finishes.
+GRANT SELECT, UPDATE (created_at) ON devices TO devicestat_worker;
+GRANT SELECT, DELETE ON readings TO devicestat_worker;
+GRANT SELECT, UPDATE (removed_at) ON deleted_devices TO devicestat_worker;
+GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month TO devicestat_worker;
+GRANT SELECT, INSERT (device_id, period, figures, joinable),
+      UPDATE (status, attempts, joinable, run_after, lease_token, lease_until, last_error, started_at, finished_at)
+    ON analysis_requests TO devicestat_worker;
+GRANT INSERT (request_id, device_id, "start", "end", x, y, z) ON analysis_results TO devicestat_worker;
+GRANT SELECT, INSERT (request_id, url), UPDATE (status, attempts, due_at, token, last_error)
+    ON analysis_callbacks TO devicestat_worker;
+GRANT SELECT ON shown_analysis_requests, device_tokens TO devicestat_worker;
+GRANT SELECT, UPDATE (next_tick, last_tick, last_error) ON analysis_schedules TO devicestat_worker;
+GRANT SELECT, INSERT (schedule_id, tick), UPDATE (request_id) ON analysis_ticks TO devicestat_worker;
+GRANT SELECT, INSERT (device_id), DELETE ON broker_outbox TO devicestat_worker;
+
+-- The API estimates how many readings a device has from the statistics of each month: it sees those of tables that it
+-- may read. What is made later is to be so, too.
+DO $$
+DECLARE
+    month regclass;
+BEGIN
+    FOR month IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'readings'::regclass LOOP
+        EXECUTE format('GRANT SELECT ON %s TO devicestat_api', month);
+    END LOOP;
+    EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE devicestat_partitions IN SCHEMA %I GRANT SELECT ON TABLES '
+                   'TO devicestat_api', current_schema());
+END $$;

@@ -1,0 +1,87 @@
+"""Takes secrets out of text that is about to be seen: a net below code that shows none in the first place.
+
+What the settings hold, also escaped as a log line has it, and whatever has the form of a key or a device's token.
+"""
+
+import json
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, unquote
+
+from shared.settings import SECRETS, Settings
+
+MASK = "***"
+SHORTEST = 4
+"""What is shorter is part of too many words to be taken out of them."""
+_CREDENTIAL = re.compile(r"(dsk_[a-z0-9]{8}_|dst_[0-9]{1,19}_)[A-Za-z0-9_-]{8,}", re.ASCII)
+"""A key or a token, or a good part of it; what says whose it is stays."""
+_PASSWORDS = (re.compile(r"^[^:]+://[^:@/]*:([^/]+)@"), re.compile(r"[?&][a-z_]*(?:password|secret)=([^&]+)"))
+"""Where a URL has them: behind the user, and among libpq's parameters."""
+
+
+class Redactor:
+    """Replaces the secrets in a text by MASK."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _written(secret)}
+        self._secrets = sorted(forms, key=len, reverse=True)  # one may be a part of another
+
+    def __call__(self, text: str) -> str:
+        """The text without the secrets."""
+        if "dsk_" in text or "dst_" in text:
+            text = _CREDENTIAL.sub(rf"\1{MASK}", text)
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+    def process(self, logger: object, method: str, event: Any) -> str:
+        """The same, as the last of structlog's processors: `event` is the line."""
+        return self(event if isinstance(event, str) else event.decode())
+
+
+def redactor(settings: Settings) -> Redactor:
+    """A redactor of these settings' secrets."""
+    return Redactor(secrets_in(settings))
+
+
+def secrets_in(settings: Settings) -> Iterator[str]:
+    """What nobody is to see; of a URL that is its password."""
+    for name in SECRETS:
+        value: str | None = getattr(settings, name)
+        if value is not None:
+            yield from _passwords(value) if name.endswith("_url") else [value]
+
+
+def _passwords(url: str) -> Iterator[str]:
+    """As they are written in the URL, and what that stands for. A user's or a database's name, too, is no secret."""
+    besides = url
+    found = [password for place in _PASSWORDS for password in place.findall(url)]
+    for password in found:
+        besides = besides.replace(f":{password}@", "").replace(f"={password}", "")
+    for password in found:
+        if password not in besides:
+            yield password
+            yield unquote(password)
+
+
+def _written(secret: str) -> Iterator[str]:
+    """The secret as it stands in a line of text, in JSON, in a repr and in a URL."""
+    yield secret
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield repr(secret)[1:-1]
+    yield quote(secret, safe="")
+
+
+def redact_tracebacks(settings: Settings) -> None:
+    """Has what ends the process shown without the secrets of the settings."""
+    redact = redactor(settings)
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+
+    sys.excepthook = show

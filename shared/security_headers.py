@@ -1,0 +1,48 @@
+"""What every answer tells a browser, whatever it is: the API's, the telemetry's, an error, a file, a stream.
+
+The rules are those of https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html. What never changes
+is in ALWAYS, which the server adds to each answer, its own refusals included.
+"""
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+ALWAYS = [("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer")]
+POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+"""Nothing may be loaded or run. An answer that needs more has its own."""
+_NO_STORE = (b"cache-control", b"no-store")
+_STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
+
+
+class SecurityHeaders:
+    """The application, whose answers have the headers that depend on the request, or on the answer.
+
+    - Content-Security-Policy: POLICY, unless the answer has its own;
+    - Cache-Control: what was asked for with a key is kept nowhere, unless the answer says otherwise;
+    - Strict-Transport-Security where the request came by https: browsers then take nothing else for a year.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_missing(scope, dict(message["headers"]))]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def _missing(scope: Scope, given: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """The headers that the answer to the request lacks."""
+    headers = [] if POLICY[0] in given else [POLICY]
+    if _NO_STORE[0] not in given and any(name == b"authorization" for name, _ in scope["headers"]):
+        headers.append(_NO_STORE)
+    if scope["scheme"] == "https":
+        headers.append(_STRICT_TRANSPORT)
+    return headers

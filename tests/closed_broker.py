@@ -1,0 +1,96 @@
+"""A Mosquitto that lets nobody in whom it does not know: with the dynamic security plugin, as a deployment has it."""
+
+import shutil
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from deploy.mosquitto import EmbeddedMosquitto
+from shared.broker.first_file import first_file
+from shared.broker.outbox import queue
+from shared.broker.present import Device
+from shared.credentials import new_token
+from shared.database import Connection
+from shared.settings import MqttAddress, Settings
+from tests.ports import free_port
+
+SECRET = "the secret of the tests, which is long enough"
+ADMIN, INGESTOR = "admin:the-administrator's", "ingestor:the-ingestor's"
+_PLACES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib")
+_NAME = "mosquitto_dynamic_security.so"
+
+
+def plugin() -> Path:
+    """Where it is; skips the test where it is not."""
+    found = next(chain.from_iterable(Path(place).glob(f"**/{_NAME}") for place in _PLACES), None)
+    if found is None:
+        pytest.skip(f"needs {_NAME}, which the package mosquitto of Debian, Ubuntu, Fedora and Homebrew has")
+    return found
+
+
+class ClosedBroker(EmbeddedMosquitto):
+    """Knows the administrator and the ingestor, and the devices that it is told of."""
+
+    def __init__(self, directory: Path, devices: Iterable[Device] = ()) -> None:
+        self.file = directory / "data" / "dynamic-security.json"
+        options = {
+            "allow_anonymous": "false", "plugin": str(plugin()), "plugin_opt_config_file": str(self.file),
+            "log_type": "all",
+        }  # fmt: skip
+        super().__init__(directory, free_port(), options)
+        self._first_devices = devices
+
+    def prepare(self) -> None:
+        super().prepare()
+        if not self.file.exists():
+            self.restore(first_file(self.settings(Settings()), self._first_devices))
+
+    def restore(self, content: bytes) -> None:
+        """Puts the file there, as from a backup: while the broker is stopped."""
+        self.file.write_bytes(content)
+        if self.user is not None:
+            shutil.chown(self.file, self.user)
+
+    def settings(self, settings: Settings) -> Settings:
+        """The same for this broker."""
+        return msgspec.structs.replace(
+            settings,
+            mqtt_url=self._url(INGESTOR),
+            mqtt_admin_url=self._url(ADMIN),
+            device_secret=SECRET,
+        )
+
+    def _url(self, user: str) -> str:
+        return f"mqtt://{user}@{self.host}:{self.port}"
+
+    def as_device(self, number: int, token: str) -> MqttAddress:
+        """The address with user and password of a device."""
+        return MqttAddress(host=self.host, port=self.port, username=f"device-{number}", password=token)
+
+
+_ADD = "INSERT INTO devices (id, key, name) VALUES (%s, %s, 'press') ON CONFLICT DO NOTHING"
+_GIVE = """
+    INSERT INTO device_tokens (device_id, hash, nonce) VALUES (%s, %s, %s)
+    ON CONFLICT (device_id) DO UPDATE SET hash = EXCLUDED.hash, nonce = EXCLUDED.nonce
+"""
+
+
+async def give_token(database: Connection, number: int, *, secret: str | None = SECRET, tell: bool = True) -> str:
+    """Registers the device or gives it another token, as the API does; returns the token."""
+    token = new_token(number, secret)
+    async with database.transaction():
+        await database.execute(_ADD, (number, str(number)))
+        await database.execute(_GIVE, (number, token.hash, token.nonce))
+        if tell:
+            await queue(database, number)
+    return token.text
+
+
+async def remove(database: Connection, number: int) -> None:
+    """Deletes the device, as the API does."""
+    async with database.transaction():
+        await database.execute("DELETE FROM devices WHERE id = %s", (number,))
+        await queue(database, number)

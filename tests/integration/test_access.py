@@ -1,0 +1,221 @@
+"""Who may do what: every route that the application has, with everything that can be shown, or nothing."""
+
+from typing import Any, cast
+
+import httpx
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from query_api.access.gate import Gate, handlers_of
+from query_api.app import create_app
+from shared.database import Connection as Database
+from shared.settings import Settings
+from shared.telemetry import Health
+from tests import services
+from tests.credentials import Keys, bearer, keys
+
+NOBODY = {"no key", "no scheme", "another scheme", "revoked", "expired", "unknown", "other secret", "unknown token"}
+ADMIN, ANALYST, WRITER, DEVICE, OTHER = "admin", "analyst", "writer", "the device", "another device"
+READERS = {ADMIN, ANALYST}
+ANYBODY = {*NOBODY, ADMIN, ANALYST, WRITER, DEVICE, OTHER}
+ALLOWED = {
+    "GET /health/live": ANYBODY,
+    "GET /health/ready": READERS,
+    "GET /metrics": READERS,
+    "GET /": READERS,
+    "GET /openapi.json": READERS,
+    "GET /docs": READERS,
+    "GET /docs/{path:str}": READERS,
+    "GET /docs/start.js": READERS,
+    "GET /docs/openapi.json": READERS,
+    "GET /docs/assets/{file_path:path}": READERS,
+    "GET /problems": READERS,
+    "GET /problems/{name:str}": READERS,
+    "POST /devices": {ADMIN},
+    "GET /devices": READERS,
+    "GET /devices/{device_id:str}": READERS,
+    "PATCH /devices/{device_id:str}": {ADMIN},
+    "DELETE /devices/{device_id:str}": {ADMIN},
+    "POST /devices/{device_id:str}/token": {ADMIN},
+    "POST /stats": {ADMIN, WRITER, DEVICE},
+    "GET /stats/{device_id:str}": READERS,
+    "GET /stats/{device_id:str}/latest": READERS,
+    "GET /stats/{device_id:str}/live": READERS,
+    "GET /stats/{device_id:str}/series": READERS,
+    "GET /stats/{device_id:str}/buckets": READERS,
+    "GET /stats/analysis": READERS,
+    "GET /stats/analysis/{device_id:str}": READERS,
+    "POST /stats/analysis/{device_id:str}/async": READERS,
+    "GET /stats/analysis/requests": READERS,
+    "GET /stats/analysis/requests/{request_id:str}": READERS,
+    "DELETE /stats/analysis/requests/{request_id:str}": READERS,
+    "GET /stats/analysis/result/{device_id:str}": READERS,
+    "GET /stats/analysis/result/{device_id:str}/{result_id:str}": READERS,
+    "DELETE /stats/analysis/result/{device_id:str}/{result_id:str}": {ADMIN},
+    "POST /stats/analysis/schedules": READERS,
+    "GET /stats/analysis/schedules": READERS,
+    "GET /stats/analysis/schedules/{schedule_id:str}": READERS,
+    "PATCH /stats/analysis/schedules/{schedule_id:str}": READERS,
+    "DELETE /stats/analysis/schedules/{schedule_id:str}": READERS,
+}
+"""Who may. A HEAD is as the GET, and OPTIONS are for whoever may do anything."""
+NOT_THERE = "999999"
+"""The number of nothing: who may ask for it is told so, and nothing is changed."""
+
+
+def routes() -> set[str]:
+    """Every route of the application, as method and path."""
+    nothing = cast("Any", None)  # to be asked for its routes it needs none of what it serves with
+    app = create_app(*[nothing] * 8, Gate(None, None), Health(), CollectorRegistry())
+    return {
+        f"{method} {route.path}"
+        for route in app.routes
+        for handler in handlers_of(route)
+        for method in getattr(handler, "http_methods", ["GET"])
+    }
+
+
+def test_every_route_has_its_rule() -> None:
+    found = routes()
+    with_options = {f"OPTIONS {name.partition(' ')[2]}" for name in ALLOWED}
+    with_head = {f"HEAD {name.partition(' ')[2]}" for name in ALLOWED}
+    assert found - with_options - with_head == set(ALLOWED)
+    assert len(found) > 30
+
+
+def test_a_route_without_a_rule_is_not_served() -> None:
+    from litestar import Litestar, get
+
+    from query_api.access.gate import require_rules
+
+    @get("/forgotten", sync_to_thread=False)
+    def forgotten() -> str:
+        return "secrets"
+
+    with pytest.raises(LookupError, match="forgotten"):
+        require_rules(Litestar([forgotten], openapi_config=None))
+
+
+def path_of(template: str) -> str:
+    """A path of the route."""
+    for parameter in ("{device_id:str}", "{request_id:str}", "{result_id:str}", "{schedule_id:str}"):
+        template = template.replace(parameter, NOT_THERE)
+    return (
+        template.replace("{name:str}", "forbidden")
+        .replace("{file_path:path}", "/swagger-ui.css")
+        .replace("//", "/")
+        .replace("{path:str}", "x")
+    )
+
+
+def body_of(route: str, device: int) -> object:
+    return {
+        "POST /devices": {"name": "by whoever may"},
+        "PATCH /devices/{device_id:str}": {"name": "by whoever may"},
+        "POST /stats": {"device_id": device, "x": 1, "y": 2, "z": 3, "timestamp": 0},
+        "POST /stats/analysis/schedules": {"device_id": int(NOT_THERE), "cron": "0 0 * * *", "period": "P1D"},
+        "PATCH /stats/analysis/schedules/{schedule_id:str}": {"paused": True},
+    }.get(route)
+
+
+async def shown(api: httpx.AsyncClient, made: Keys) -> tuple[int, dict[str, dict[str, str]]]:
+    """A device, and the headers of everything that can be shown."""
+    device, other = [
+        (await api.post("/devices", json={"name": "n"}, headers=bearer(made.admin))).json() for _ in range(2)
+    ]
+    token = device["token"]
+    return device["id"], {
+        "no key": {},
+        "no scheme": {"Authorization": made.admin},
+        "another scheme": {"Authorization": f"Basic {made.admin}"},
+        "revoked": bearer(made.revoked),
+        "expired": bearer(made.expired),
+        "unknown": bearer(made.unknown),
+        "other secret": bearer(made.other_secret),
+        "unknown token": bearer(token[:-8] + token[:-8][-8:]),
+        ADMIN: bearer(made.admin),
+        ANALYST: bearer(made.analyst),
+        WRITER: bearer(made.writer),
+        DEVICE: bearer(token),
+        OTHER: bearer(other["token"]),
+    }
+
+
+def is_right(status: int, name: str, allowed: set[str]) -> bool:
+    """Whether what is shown was let in or refused as it should be."""
+    if name in allowed:
+        return status not in (401, 403)
+    return status == (401 if name in NOBODY else 403)
+
+
+@pytest.fixture
+def closed(api_settings: Settings) -> Settings:
+    """Settings with AUTH on."""
+    return msgspec.structs.replace(api_settings, auth="on")
+
+
+async def test_each_route_lets_in_whom_it_is_for_and_nobody_else(closed: Settings, database: Database) -> None:
+    made = await keys(database)
+    async with services.client_of(closed.http_port) as api, services.api(closed):
+        device, credentials = await shown(api, made)
+        wrong = []
+        for route, allowed in ALLOWED.items():
+            method, _, template = route.partition(" ")
+            for name, headers in credentials.items():
+                for asked in ("GET", "HEAD") if method == "GET" else (method,):
+                    answer = await api.request(asked, path_of(template), headers=headers, json=body_of(route, device))
+                    if not is_right(answer.status_code, name, allowed):
+                        wrong.append((asked, template, name, answer.status_code))
+                    assert answer.status_code < 500, (route, name)
+        assert wrong == []
+        assert credentials.keys() == ANYBODY
+
+
+async def test_options_are_for_whoever_may_do_anything(closed: Settings, database: Database) -> None:
+    made = await keys(database)
+    async with services.client_of(closed.http_port) as api, services.api(closed):
+        _, credentials = await shown(api, made)
+        for name, headers in credentials.items():
+            answer = await api.request("OPTIONS", "/devices", headers=headers)
+            assert answer.status_code == (401 if name in NOBODY else 204), name
+
+
+async def test_a_refusal_says_why(closed: Settings, database: Database) -> None:
+    made = await keys(database)
+    async with services.client_of(closed.http_port) as api, services.api(closed):
+        device, credentials = await shown(api, made)
+        none = await api.get("/devices")
+        assert (none.status_code, none.headers["www-authenticate"]) == (401, 'Bearer realm="devicestat"')
+        assert none.json()["type"] == "/problems/unauthenticated"
+        old = await api.get("/devices", headers=bearer(made.revoked))
+        assert old.headers["www-authenticate"] == 'Bearer realm="devicestat", error="invalid_token"'
+        assert made.revoked not in old.text
+        writer = await api.get("/devices", headers=bearer(made.writer))
+        assert writer.json()["detail"] == "this takes an admin key or an analyst key, not a writer key"
+        assert 'error="insufficient_scope"' in writer.headers["www-authenticate"]
+        readings = [{"device_id": number, "x": 1, "y": 1, "z": 1} for number in (device, device + 1)]
+        foreign = await api.post("/stats", json=readings, headers=credentials[DEVICE])
+        assert foreign.status_code == 403
+        assert foreign.json()["detail"] == f"this is the token of device {device}, and stores its readings only"
+
+
+async def test_while_auth_is_off_whoever_comes_may_do_everything(api: httpx.AsyncClient) -> None:
+    assert (await api.post("/devices", json={"name": "n"})).status_code == 201
+    assert (await api.get("/metrics")).status_code == 200
+    assert (await api.get("/devices", headers=bearer("nonsense"))).status_code == 200
+
+
+async def test_the_metrics_take_their_token(closed: Settings, database: Database) -> None:
+    made = await keys(database)
+    token = "a-token-of-prometheus"
+    for auth, others in (("on", (made.admin, made.analyst)), ("off", ())):
+        settings = msgspec.structs.replace(closed, auth=auth, metrics_token=token)
+        async with services.client_of(settings.http_port) as api, services.api(settings):
+            for credential in (token, *others):
+                assert (await api.get("/metrics", headers=bearer(credential))).status_code == 200
+            assert (await api.get("/metrics")).status_code == 401
+            assert (await api.get("/metrics", headers=bearer(f"{token}x"))).status_code == 401
+            if auth == "on":
+                assert (await api.get("/devices", headers=bearer(token))).status_code == 401
+                assert (await api.get("/metrics", headers=bearer(made.writer))).status_code == 403

@@ -1,0 +1,357 @@
+"""Clients that send slowly, too much, or nonsense, and clients that do not read: they hold up nobody."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import psycopg
+import pytest
+
+from query_api.app import POOL_SIZE
+from query_api.http import bodies
+from shared import connections
+from tests.waiting import eventually
+
+WITHIN_S = 15.0
+SOON_S = 0.4
+HOST = b"Host: x\r\n"
+JSON = b"Content-Type: application/json\r\n"
+CHUNKED = b"POST /stats HTTP/1.1\r\n" + HOST + JSON + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class Raw(msgspec.Struct, frozen=True):
+    """A connection, and what is sent and read on it as it is."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, *parts: bytes) -> None:
+        for part in parts:
+            self.writer.write(part)
+            await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """The next answer: status, headers, JSON."""
+        async with asyncio.timeout(WITHIN_S):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+            body = await self.reader.readexactly(int(headers["content-length"]))
+        return int(head[0].split(" ")[1]), headers, json.loads(body)
+
+    async def is_closed(self) -> bool:
+        """Whether the server closes it, without another answer."""
+        async with asyncio.timeout(WITHIN_S):
+            try:
+                return not await self.reader.read()
+            except ConnectionResetError:
+                return True
+
+
+@asynccontextmanager
+async def raw(api: httpx.AsyncClient) -> AsyncIterator[Raw]:
+    reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
+    try:
+        yield Raw(reader, writer)
+    finally:
+        writer.close()
+
+
+def post(body: bytes, length: int | None = None) -> bytes:
+    announced = b"Content-Length: %d\r\n\r\n" % (len(body) if length is None else length)
+    return b"POST /stats HTTP/1.1\r\n" + HOST + JSON + announced + body
+
+
+def require_refusal(answer: tuple[int, dict[str, str], Any], status: int) -> str:
+    """What the problem says."""
+    found, headers, problem = answer
+    assert (found, problem["status"], headers["content-type"]) == (status, status, "application/problem+json")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    return str(problem["detail"])
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server looks often, and waits for the client's part for a short time."""
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.05)
+    for name in ("HEAD_WITHIN_S", "BODY_WITHIN_S", "STANDSTILL_S"):
+        monkeypatch.setattr(connections, name, SOON_S)
+
+
+# Slow.
+
+
+async def test_headers_that_do_not_come_end_the_connection(impatient: None, api: httpx.AsyncClient) -> None:
+    for sent in (b"", b"\r\n", b"GET /devic", b"GET /devices HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+        async with raw(api) as client:
+            await client.send(sent)
+            detail = require_refusal(await client.answer(), 408)
+            assert detail == "the request's headers did not come within 0.4 seconds"
+            assert await client.is_closed()
+
+
+async def test_a_body_that_does_not_come_ends_the_connection(impatient: None, api: httpx.AsyncClient) -> None:
+    needs_none = b"GET /problems HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n"
+    for sent in (post(b'{"device_id":', length=60), CHUNKED + b"5\r\n[{", needs_none):
+        async with raw(api) as client:
+            await client.send(sent)
+            if sent is needs_none:  # it is answered before
+                assert (await client.answer())[0] == 200
+            assert "body did not come" in require_refusal(await client.answer(), 408)
+            assert await client.is_closed()
+
+
+async def test_what_comes_drop_by_drop_is_not_waited_for_longer(impatient: None, api: httpx.AsyncClient) -> None:
+    async with raw(api) as client:
+
+        async def drip() -> None:
+            await client.send(CHUNKED)
+            while True:
+                await client.send(b"1\r\n \r\n")
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        try:
+            require_refusal(await client.answer(), 408)
+        finally:
+            dripping.cancel()
+
+
+async def test_empty_lines_do_not_keep_a_connection(impatient: None, api: httpx.AsyncClient) -> None:
+    async with raw(api) as client:
+        await client.send(b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert (await client.answer())[0] == 200
+        await client.send(b"\r\n")  # uvicorn's own timer ends with whatever comes
+        require_refusal(await client.answer(), 408)
+        assert await client.is_closed()
+
+
+async def test_who_is_quick_again_and_again_is_not_cut_off(impatient: None, api: httpx.AsyncClient) -> None:
+    loop = asyncio.get_running_loop()
+    async with raw(api) as client:
+        ends = loop.time() + 3 * SOON_S
+        while loop.time() < ends:
+            await client.send(b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
+            assert (await client.answer())[0] == 200
+            await asyncio.sleep(0.01)
+
+
+async def test_slow_bodies_hold_no_connection_to_the_database(api: httpx.AsyncClient, device: int) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(3 * POOL_SIZE):
+            client = await stack.enter_async_context(raw(api))
+            await client.send(post(b"[", length=1000))
+        stored = await api.post("/stats", json={"device_id": device, "x": 1, "y": 2, "z": 3})
+        assert stored.status_code == 201
+        assert (await api.get(f"/stats/{device}")).status_code == 200
+
+
+# Too much.
+
+
+async def test_a_body_without_a_length_is_bounded_as_well(api: httpx.AsyncClient) -> None:
+    block = b" " * 65_536
+    chunk = b"%x\r\n%b\r\n" % (len(block), block)
+    async with raw(api) as client:
+        await client.send(CHUNKED)
+        sending = asyncio.create_task(client.send(*[chunk] * 80))
+        status, _, problem = await client.answer()
+        sending.cancel()
+        assert (status, problem["type"]) == (413, "/problems/too-large")
+
+
+async def test_a_body_whose_length_is_too_much_is_refused_before_it_comes(api: httpx.AsyncClient) -> None:
+    async with raw(api) as client:
+        await client.send(post(b"", length=5_000_000))
+        status, _, problem = await client.answer()
+        assert (status, problem["type"]) == (413, "/problems/too-large")
+
+
+async def test_long_bodies_do_not_fill_the_memory(
+    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "ROOM_BYTES", 900_000)
+    reading = {"device_id": device, "x": 1, "y": 2, "z": 3}
+    async with raw(api) as client:
+        await client.send(post(b"[", length=700_000))
+        refused = await eventually(
+            lambda: api.post("/stats", json=[reading] * 9000), lambda answer: answer.status_code == 503
+        )
+        assert refused.json()["type"] == "/problems/unavailable"
+        assert (await api.post("/stats", json=[reading] * 500)).status_code == 201
+    await eventually(lambda: api.post("/stats", json=[reading] * 9000), lambda answer: answer.status_code == 201)
+
+
+async def test_a_request_does_not_go_on_for_ever(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose body nobody reads."""
+    monkeypatch.setattr(connections, "MAX_REQUEST_BYTES", 200_000)
+    chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    for start in (b"GET /health/live HTTP/1.1\r\n", b"POST /nowhere HTTP/1.1\r\n"):
+        async with raw(api) as client:
+            await client.send(start + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+            assert (await client.answer())[0] in (200, 404)
+            with pytest.raises(ConnectionError):
+                await client.send(*[chunk] * 1000)
+
+
+async def test_trailers_are_bounded(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_REQUEST_BYTES", 200_000)
+    async with raw(api) as client:
+        await client.send(CHUNKED + b"2\r\n[]\r\n0\r\n")
+        sending = asyncio.create_task(client.send(*[b"X-Trailer: " + b"x" * 60_000 + b"\r\n"] * 10))
+        require_refusal(await client.answer(), 413)
+        sending.cancel()
+
+
+async def test_addresses_and_headers_are_bounded(api: httpx.AsyncClient) -> None:
+    for start in (b"GET /devices?search=", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: "):
+        async with raw(api) as client:
+            await client.send(start)
+            sending = asyncio.create_task(client.send(*[b"x" * 30_000] * 10))
+            assert "longer than 65,536 bytes" in require_refusal(await client.answer(), 431)
+            sending.cancel()
+
+
+async def test_only_so_many_requests_come_at_once(api: httpx.AsyncClient) -> None:
+    async with raw(api) as client:
+        await client.send((b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n") * 1000)
+        async with asyncio.timeout(WITHIN_S):
+            answered = (await client.reader.read()).count(b"HTTP/1.1 200 OK")
+        assert 1 <= answered <= connections.MAX_PIPELINED + 1
+
+
+async def test_there_are_only_so_many_connections(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    await api.get("/health/live")
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    async with AsyncExitStack() as stack:
+        two = [await stack.enter_async_context(raw(api)) for _ in range(2)]
+        for client in two:
+            await client.send(b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
+            assert (await client.answer())[0] == 200
+        async with raw(api) as fourth:
+            assert "3 connections are open" in require_refusal(await fourth.answer(), 503)
+            assert await fourth.is_closed()
+        assert (await api.get("/health/live")).status_code == 200  # on the connection that it has
+
+
+# Nonsense.
+
+
+NOT_HTTP = (
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+    b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", b"NONSENSE / HTTP/1.1\r\n\r\n",
+    b"GET http:/// HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /stats HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"POST /stats HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+    b"POST /stats HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+    b"POST /stats HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    CHUNKED + b"no number\r\n",
+)  # fmt: skip
+
+
+async def test_what_is_not_http_is_a_bad_request(api: httpx.AsyncClient) -> None:
+    for sent in NOT_HTTP:
+        async with raw(api) as client:
+            await client.send(sent)
+            require_refusal(await client.answer(), 400)
+            assert await client.is_closed()
+
+
+async def test_a_length_that_is_too_short_does_not_make_two_requests(api: httpx.AsyncClient, device: int) -> None:
+    whole = b'{"device_id": %d, "x": 1, "y": 2, "z": 3}' % device
+    async with raw(api) as client:
+        await client.send(post(whole, length=len(whole) - 1))
+        status, headers, problem = await client.answer()
+        assert (status, problem["type"]) == (400, "/problems/malformed-request")
+        assert headers["connection"] == "close"
+        assert await client.is_closed()
+
+
+# Not reading.
+
+
+def deaf(api: httpx.AsyncClient, request: bytes) -> socket.socket:
+    """A connection that sends a request and takes next to nothing of what is answered."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((api.base_url.host, api.base_url.port))
+    connection.sendall(request)
+    return connection
+
+
+FILL = """
+    INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
+    SELECT %(device)s, timestamptz '2025-03-01 UTC' + n * interval '2 seconds', now(), sin(n) * 900, n %% 7, cos(n)
+    FROM generate_series(0, %(count)s - 1) AS n
+"""
+
+
+async def fill(database: psycopg.AsyncConnection[Any], device: int, count: int) -> None:
+    await database.execute("SELECT ensure_readings_partition(timestamptz '2025-03-01 UTC')")
+    await database.execute(FILL, {"device": device, "count": count})
+
+
+async def test_who_reads_nothing_of_a_stream_is_disconnected(
+    impatient: None, api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
+) -> None:
+    await fill(database, device, 150_000)
+    request = b"GET /stats/%d HTTP/1.1\r\n%bAccept: text/csv\r\n\r\n" % (device, HOST)
+    with deaf(api, request) as connection:
+        await eventually(lambda: database.execute(EXPORTING), lambda seen: seen.rowcount == 1)
+        await eventually(lambda: database.execute(EXPORTING), lambda seen: seen.rowcount == 0)
+        connection.settimeout(WITHIN_S)
+        assert len(await asyncio.to_thread(read_all, connection)) < 10_000_000
+
+
+EXPORTING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export'"
+
+
+async def test_who_reads_nothing_of_an_answer_is_disconnected(
+    impatient: None, api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    await fill(database, device, 10_000)
+    whole = (await api.get(f"/stats/{device}?limit=10000")).content
+    request = b"GET /stats/%d?limit=10000 HTTP/1.1\r\n%b\r\n" % (device, HOST)
+    ended = asyncio.Event()
+    lost = connections.Connection.connection_lost
+
+    def note(connection: connections.Connection, error: Exception | None) -> None:
+        lost(connection, error)
+        ended.set()
+
+    monkeypatch.setattr(connections.Connection, "connection_lost", note)
+    with deaf(api, request * 5) as connection:
+        async with asyncio.timeout(WITHIN_S):
+            await ended.wait()
+        connection.settimeout(WITHIN_S)
+        assert len(await asyncio.to_thread(read_all, connection)) < 5 * len(whole)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What comes until the server has had enough."""
+    found = bytearray()
+    try:
+        while block := connection.recv(65_536):
+            found += block
+    except ConnectionResetError:
+        pass
+    return bytes(found)
+
+
+async def test_who_reads_slowly_reads_to_the_end(
+    impatient: None, api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
+) -> None:
+    """As long as something moves, the stream goes on."""
+    await fill(database, device, 100_000)
+    lines = 0
+    async with api.stream("GET", f"/stats/{device}", headers={"accept": "text/csv"}) as stream:
+        async for block in stream.aiter_bytes(1_000_000):
+            lines += block.count(b"\n")
+            await asyncio.sleep(SOON_S / 2)
+    assert lines == 100_001

@@ -1,0 +1,175 @@
+"""So many requests a minute, so many streams: of each key, or of each address."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+import msgspec
+import pytest
+
+from query_api.access import keyring
+from query_api.access.principal import Principal
+from query_api.analyses import requests
+from query_api.app import serve
+from query_api.http import rate_limit
+from query_api.http.callers import Callers, network_of
+from query_api.http.rate_limit import Window
+from query_api.live import feeds
+from shared.credentials import GivenKey
+from shared.database import Connection as Database
+from shared.settings import Settings
+from tests import services
+from tests.credentials import Keys, bearer, keys
+from tests.waiting import eventually
+
+LIMIT = 20
+
+
+@asynccontextmanager
+async def limited(settings: Settings, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an API on which nothing has been counted yet."""
+    settings = msgspec.structs.replace(settings, rate_limit=LIMIT, **changes)
+    async with services.running(serve, settings), services.client_of(settings.http_port) as api:
+        await eventually(lambda: services.is_live(settings.http_port), bool)
+        yield api
+
+
+@pytest.fixture
+async def known(database: Database) -> Keys:
+    """Keys of each kind."""
+    return await keys(database)
+
+
+async def use_up(api: httpx.AsyncClient, path: str = "/problems/forbidden", **headers: str) -> None:
+    """Makes all requests of a minute."""
+    answers = [await api.get(path, headers=headers) for _ in range(LIMIT)]
+    assert all(answer.status_code != 429 for answer in answers)
+
+
+async def status(api: httpx.AsyncClient, path: str = "/problems/forbidden", **headers: str) -> int:
+    return (await api.get(path, headers=headers)).status_code
+
+
+async def test_who_asks_too_often_is_told_when_to_come_back(api_settings: Settings) -> None:
+    async with limited(api_settings) as api:
+        first = await api.get("/devices")
+        assert first.headers["ratelimit-policy"] == f"{LIMIT}; w=60"
+        assert (first.headers["ratelimit-limit"], first.headers["ratelimit-remaining"]) == (str(LIMIT), str(LIMIT - 1))
+        for left in reversed(range(LIMIT - 1)):  # each route counts
+            assert (await api.get(f"/stats/{left + 1}")).headers["ratelimit-remaining"] == str(left)
+        refused = await api.post("/devices", json={"name": "one too many"})
+        assert (refused.status_code, refused.json()["type"]) == (429, "/problems/too-many-requests")
+        assert refused.headers["content-type"] == "application/problem+json"
+        seconds = int(refused.headers["retry-after"])
+        assert 1 <= seconds <= 60
+        assert f"in {seconds} seconds" in refused.json()["detail"]
+        assert refused.headers["ratelimit-remaining"] == "0"
+        assert (await api.head("/devices")).status_code == 429
+        assert (await api.options("/devices")).status_code == 429
+        assert {await status(api, "/health/live") for _ in range(LIMIT)} == {200}
+
+
+async def test_there_is_no_limit_unless_it_is_set(api: httpx.AsyncClient) -> None:
+    answers = [await api.get("/problems") for _ in range(100)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert "ratelimit-limit" not in answers[-1].headers
+
+
+async def test_each_key_has_its_own_requests(api_settings: Settings, known: Keys) -> None:
+    async with limited(api_settings, auth="on") as api:
+        admin, analyst = bearer(known.admin), bearer(known.analyst)
+        assert await status(api, **admin) == 200  # from now on it is known whose it is
+        assert await status(api, **analyst) == 200
+        await use_up(api, **analyst)
+        assert await status(api, **analyst) == 429
+        assert await status(api, **admin) == 200
+
+
+async def test_keys_that_are_made_up_share_the_requests_of_their_address(api_settings: Settings, known: Keys) -> None:
+    async with limited(api_settings, auth="on") as api:
+        assert await status(api, **bearer(known.admin)) == 200
+        seen = [await status(api, **bearer(f"dsk_{number:08}_{'x' * 43}")) for number in range(LIMIT)]
+        assert seen == [401] * (LIMIT - 1) + [429]
+        assert await status(api) == 429
+        assert await status(api, **bearer(known.revoked)) == 429
+        assert await status(api, **bearer(known.admin)) == 200  # whoever is known does not suffer from it
+
+
+async def test_a_flood_without_a_key_asks_nothing_of_the_database(
+    api_settings: Settings, known: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[GivenKey] = []
+    look_up = keyring._holder_of_key
+
+    async def watched(connection: Database, given: GivenKey) -> Principal | None:
+        asked.append(given)
+        return await look_up(connection, given)
+
+    monkeypatch.setattr(keyring, "_holder_of_key", watched)
+    async with limited(api_settings, auth="on") as api:
+        seen = [await status(api, **bearer(f"dsk_{number:08}_{'x' * 43}")) for number in range(5 * LIMIT)]
+    assert seen == [401] * LIMIT + [429] * 4 * LIMIT
+    assert len(asked) == LIMIT
+
+
+async def test_one_client_does_not_take_all_streams(
+    api_settings: Settings, known: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "MAX_LISTENERS_EACH", 2)
+    settings = msgspec.structs.replace(api_settings, auth="on")
+    async with services.api(settings) as api, AsyncExitStack() as streams:
+        admin, analyst = bearer(known.admin), bearer(known.analyst)
+        device = (await api.post("/devices", json={"name": "d"}, headers=admin)).json()["id"]
+        path = f"/stats/{device}/live"
+        for _ in range(2):
+            stream = await streams.enter_async_context(api.stream("GET", path, headers=analyst))
+            assert stream.status_code == 200
+        refused = await api.get(path, headers=analyst)
+        assert (refused.status_code, refused.json()["type"]) == (429, "/problems/too-many-requests")
+        assert refused.headers["retry-after"] == "5"
+        assert "2 streams" in refused.json()["detail"]
+        other = await streams.enter_async_context(api.stream("GET", path, headers=admin))
+        assert other.status_code == 200
+
+
+def test_a_window_counts_until_it_ends() -> None:
+    now = 100.0
+    window = Window(60, lambda: now)
+    assert [window.add("a"), window.add("b"), window.add("a")] == [1, 1, 2]
+    now = 159.5
+    assert (window.add("a"), window.ends_in) == (3, 1)
+    now = 160.0
+    assert (window.add("a"), window.ends_in) == (1, 60)
+
+
+def test_a_window_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limit, "MAX_CALLERS", 3)
+    window = Window(60, lambda: 0.0)
+    assert [window.add(caller) for caller in "abc"] == [1, 1, 1]
+    assert [window.add(caller) for caller in "defa"] == [1, 2, 3, 2]  # those who are new are one
+
+
+def test_a_site_with_a_network_of_ipv6_is_one_caller() -> None:
+    assert network_of("2001:db8:1:2:3:4:5:6") == network_of("2001:db8:1:2::9") == "2001:db8:1:2::/64"
+    assert network_of("2001:db8:1:3::9") != network_of("2001:db8:1:2::9")
+    assert network_of("192.0.2.1") == "192.0.2.1"
+    assert network_of("not an address") == "not an address"
+
+
+def test_callers_that_are_made_up_are_not_remembered() -> None:
+    callers = Callers()
+    scope = {"headers": [(b"authorization", b"Bearer made-up")], "client": ("192.0.2.1", 5)}
+    callers.learn(scope)  # it was never let in
+    assert callers.of(scope) == "192.0.2.1"
+
+
+async def test_one_request_calls_only_so_many(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "MAX_CALLBACKS", 2)
+    settings = msgspec.structs.replace(api_settings, webhook_secret="s" * 16)
+    async with services.api(settings) as api:
+        device = (await api.post("/devices", json={"name": "d"})).json()["id"]
+        paths = [f"/stats/analysis/{device}/async?callback=https://example.com/{number}" for number in range(3)]
+        answers = [await api.post(path) for path in (*paths, paths[0])]
+    assert [answer.status_code for answer in answers] == [202, 202, 422, 202]  # the last is there already
+    assert answers[2].json()["errors"][0]["field"] == "callback"
+    assert len(answers[3].json()["callbacks"]) == 2
