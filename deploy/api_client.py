@@ -11,6 +11,7 @@ from shared.errors import LocalError
 
 TIMEOUT_S = 10.0
 PAGE = 1000
+_NOT_LET_IN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -31,17 +32,24 @@ class _Analysis(msgspec.Struct, frozen=True):
 class ApiClient:
     """The API at a base URL. What it does not answer, or answers with an error, raises LocalError."""
 
-    def __init__(self, base: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, base: str, key: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        """`key`: API_KEY, which is shown to the API."""
         self.base = base.rstrip("/")
+        headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
         # No proxy of the environment between programs of one machine; no connection left open between requests,
         # which a service that stops would have to wait for.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.Client(base_url=self.base, timeout=timeout_s, trust_env=False, limits=limits)
+        self._http = httpx.Client(
+            base_url=self.base, headers=headers, timeout=timeout_s, trust_env=False, limits=limits
+        )
 
     def is_ready(self) -> bool:
-        """Whether /health/ready says so; False as long as nobody answers."""
+        """Whether /health/ready says so; False as long as nobody answers.
+
+        What asks for a key has been started: more it does not say to who has none.
+        """
         try:
-            return self._http.get("/health/ready").status_code == httpx.codes.OK
+            return self._http.get("/health/ready").status_code in (httpx.codes.OK, *_NOT_LET_IN)
         except httpx.HTTPError:
             return False
 
@@ -70,6 +78,11 @@ class ApiClient:
             raise LocalError(
                 f"the API at {self.base} does not answer ({error}): is `devicestat serve` running there?"
             ) from error
+        if response.status_code in _NOT_LET_IN:
+            raise LocalError(
+                f"the API at {self.base} does not let {method} {path} in: set DEVICESTAT_API_KEY to an admin key, "
+                "such as `devicestat keys create --role admin` makes"
+            )
         if not response.is_success:
             raise LocalError(
                 f"the API at {self.base} refused {method} {path} ({response.status_code}): {response.text}"

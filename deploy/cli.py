@@ -89,8 +89,11 @@ def main(ctx: click.Context, config: Path | None) -> None:
     "--mqtt-port", type=click.IntRange(1, 65_535), default=1883, show_default=True, metavar="N",
     help="The embedded broker's port.",
 )  # fmt: skip
+@_INSECURE
 @click.pass_context
-def up(ctx: click.Context, *, demo: bool, data_dir: Path, http_port: int | None, mqtt_port: int) -> None:
+def up(
+    ctx: click.Context, *, demo: bool, data_dir: Path, http_port: int | None, mqtt_port: int, insecure: bool
+) -> None:
     """Run all of Devicestat on this machine.
 
     PostgreSQL and Mosquitto are embedded, unless DEVICESTAT_DATABASE_URL and DEVICESTAT_MQTT_URL name others.
@@ -106,7 +109,8 @@ def up(ctx: click.Context, *, demo: bool, data_dir: Path, http_port: int | None,
     except ModuleNotFoundError as error:
         raise LocalError(f"`devicestat up` needs {error.name}: pip install 'devicestat[local]'") from error
     config = ctx.find_root().obj
-    local.up(settings, local.Options(data_directory=data_dir, mqtt_port=mqtt_port, demo=demo, config=config))
+    options = local.Options(data_directory=data_dir, mqtt_port=mqtt_port, demo=demo, insecure=insecure, config=config)
+    local.up(settings, options)
 
 
 # The services

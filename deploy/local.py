@@ -26,6 +26,7 @@ from deploy.postgres import EmbeddedPostgres
 from deploy.simulate import KEY_PREFIX
 from deploy.supervisor import Supervisor
 from deploy.terminal import Terminal
+from query_api.access.closed import require_closed
 from shared.database import connect
 from shared.errors import LocalError
 from shared.migrate import migrate
@@ -49,11 +50,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     data_directory: Path
     mqtt_port: int
     demo: bool
+    insecure: bool
     config: Path | None
 
 
 def up(settings: Settings, options: Options) -> None:
     """Runs until SIGINT or SIGTERM, then stops everything. Raises DevicestatError."""
+    require_closed(settings, insecure=options.insecure)
+    if options.demo and settings.auth == "on" and settings.api_key is None:
+        raise LocalError(
+            "--demo registers devices, and DEVICESTAT_AUTH is on: start without it, make an admin key with "
+            "`devicestat keys create --role admin`, and set DEVICESTAT_API_KEY to it"
+        )
     directory = options.data_directory.absolute()
     make_directory(directory)
     terminal = Terminal()
@@ -124,19 +132,21 @@ class _Up:
     async def _run(self, supervisor: Supervisor) -> None:
         environment = await self._start_servers(supervisor)
         await supervisor.start(*self._services(environment))
-        api = ApiClient(base_url(self._settings.http_host, self._settings.http_port))
+        api = ApiClient(base_url(self._settings.http_host, self._settings.http_port), self._settings.api_key)
         if self._options.demo:
             await supervisor.start(_devices(environment, api))
         await self._show_panel(api, environment)
         await supervisor.watch()
 
     async def _show_panel(self, api: ApiClient, environment: Mapping[str, str]) -> None:
-        device = await asyncio.to_thread(lambda: next(api.devices(), None))
+        closed = self._settings.auth == "on"
+        may_look = not closed or self._settings.api_key is not None
+        device = await asyncio.to_thread(lambda: next(api.devices(), None)) if may_look else None
         broker = parse_mqtt_url(environment[f"{PREFIX}MQTT_URL"])
         embedded = [name for name in ("database_url", "mqtt_url") if getattr(self._settings, name) is None]
         exports = {PREFIX + name.upper(): environment[PREFIX + name.upper()] for name in embedded}
         topic = parse_topic_filter(self._settings.mqtt_topic)
-        lines = panel_lines(api.base, broker, topic, device, demo=self._options.demo, exports=exports)
+        lines = panel_lines(api.base, broker, topic, device, demo=self._options.demo, closed=closed, exports=exports)
         self._terminal.panel("Devicestat is ready", lines)
 
     async def _start_servers(self, supervisor: Supervisor) -> Mapping[str, str]:
@@ -177,12 +187,12 @@ class _Up:
 
     def _services(self, environment: Mapping[str, str]) -> Iterator[Program]:
         for name, command, port in (
-            ("ingestor", "ingest", self._settings.ingestor_metrics_port),
-            ("api", "serve", self._settings.http_port),
-            ("worker", "work", self._settings.worker_metrics_port),
+            ("ingestor", ("ingest",), self._settings.ingestor_metrics_port),
+            ("api", ("serve", "--insecure") if self._options.insecure else ("serve",), self._settings.http_port),
+            ("worker", ("work",), self._settings.worker_metrics_port),
         ):
             health = ApiClient(base_url(self._settings.http_host, port))
-            yield _own_command(name, (command,), environment, health.is_ready)
+            yield _own_command(name, command, environment, health.is_ready)
 
 
 def _devices(environment: Mapping[str, str], api: ApiClient) -> Program:

@@ -95,7 +95,7 @@ def _programs(settings: Settings, listeners: _Listeners, config: Path | None) ->
             name=f"process {number}",
             argv=(sys.executable, "-P", "-m", "deploy.cli", "ingest", *member),
             environment=environment,
-            ready=ApiClient(url, TIMEOUT_S).is_ready,
+            ready=ApiClient(url, timeout_s=TIMEOUT_S).is_ready,
             final_exit_codes=_ENDED_WITH_AN_ERROR,
             pass_fds=(descriptor,),
         )

@@ -42,7 +42,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def simulate(settings: Settings, plan: Plan, api: str, terminal: Terminal) -> None:
     """Registers the devices, and publishes until the count is reached or a signal comes."""
-    with ApiClient(api) as client:
+    with ApiClient(api, settings.api_key) as client:
         devices = registered(client, plan.devices)
     terminal.say(f"{counted(len(devices), 'device')}: {devices[0].key} to {devices[-1].key}")
     form = parse_topic_filter(settings.mqtt_topic)

@@ -1,0 +1,44 @@
+"""`devicestat up` with AUTH on, as a person meets it: he makes a key with the lines that it prints, and uses it."""
+
+import shlex
+import tempfile
+from pathlib import Path
+
+import httpx
+
+from shared.credentials import read
+from tests.command import Up, arun, run, running_up
+from tests.credentials import bearer
+
+
+async def test_a_person_makes_a_key_and_is_let_in() -> None:
+    with tempfile.TemporaryDirectory(prefix="ds") as directory:
+        async with running_up(Up(Path(directory), auth="on")) as up:
+            export = next(line for line in up.lines if "DEVICESTAT_DATABASE_URL" in line).split("export", 1)[1]
+            urls = dict(word.removeprefix("DEVICESTAT_").split("=", 1) for word in shlex.split(export))
+            assert any("devicestat keys create --role admin" in line for line in up.lines)
+            assert any('Authorization: Bearer $DEVICESTAT_API_KEY"' in line for line in up.lines)
+            async with up.api as api:
+                assert (await api.get("/devices")).status_code == httpx.codes.UNAUTHORIZED
+                made = await arun("keys", "create", "--role", "admin", database_url=urls["DATABASE_URL"])
+                key = made.stdout.strip()
+                assert read(key) is not None
+                assert (await api.get("/devices", headers=bearer(key))).json() == []
+            where = {"mqtt_url": urls["MQTT_URL"], "http_port": up.http_port}
+            refused = await arun("simulate", "--devices", 1, "--count", 0, **where)
+            assert refused.returncode == 1
+            assert "set DEVICESTAT_API_KEY to an admin key" in refused.stderr
+            simulated = await arun("simulate", "--devices", 1, "--count", 5, api_key=key, **where)
+            assert simulated.returncode == 0, simulated.stderr
+            assert not any(key in line for line in up.lines)
+            assert await up.stop() == 0
+
+
+def test_what_it_cannot_do_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    demo = run("up", "--demo", "--data-dir", tmp_path / "demo", auth="on")
+    assert demo.returncode == 1
+    assert "set DEVICESTAT_API_KEY" in demo.stderr
+    opened = run("up", "--data-dir", tmp_path / "open", http_host="0.0.0.0")
+    assert opened.returncode == 1
+    assert "--insecure" in opened.stderr
+    assert list(tmp_path.iterdir()) == []
