@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.api_client import ApiClient, base_url
+from deploy.api_client import ApiClient, Device, base_url
 from deploy.children import EmbeddedServer, Program, make_directory
 from deploy.leftovers import ChildrenFile, locked
 from deploy.mosquitto import HOST as MQTT_HOST
@@ -140,8 +140,7 @@ class _Up:
 
     async def _show_panel(self, api: ApiClient, environment: Mapping[str, str]) -> None:
         closed = self._settings.auth == "on"
-        may_look = not closed or self._settings.api_key is not None
-        device = await asyncio.to_thread(lambda: next(api.devices(), None)) if may_look else None
+        device = await _first_device(environment[f"{PREFIX}DATABASE_URL"])
         broker = parse_mqtt_url(environment[f"{PREFIX}MQTT_URL"])
         embedded = [name for name in ("database_url", "mqtt_url") if getattr(self._settings, name) is None]
         exports = {PREFIX + name.upper(): environment[PREFIX + name.upper()] for name in embedded}
@@ -193,6 +192,16 @@ class _Up:
         ):
             health = ApiClient(base_url(self._settings.http_host, port))
             yield _own_command(name, command, environment, health.is_ready)
+
+
+_FIRST_DEVICE = "SELECT id, key FROM devices ORDER BY id LIMIT 1"
+
+
+async def _first_device(url: str) -> Device | None:
+    """The device that the panel is about. The database tells it also where the API does not take our key."""
+    async with await connect(url, "up") as connection:
+        row: tuple[int, str] | None = await (await connection.execute(_FIRST_DEVICE)).fetchone()
+    return Device(*row) if row else None
 
 
 def _devices(environment: Mapping[str, str], api: ApiClient) -> Program:

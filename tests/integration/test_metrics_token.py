@@ -1,0 +1,80 @@
+"""METRICS_TOKEN on the ports of ingestor and worker: the figures are for who shows it, the health for anybody."""
+
+from collections.abc import Callable
+
+import httpx
+from litestar.status_codes import HTTP_200_OK, HTTP_401_UNAUTHORIZED
+
+from deploy.doctor.findings import State
+from deploy.doctor.ingestor import examine_ingestor
+from shared.settings import Settings
+from tests import services
+from tests.credentials import bearer
+from tests.ingestion import IngestorProcess, running_ingestor
+from tests.services import client_of, is_ready
+from tests.waiting import eventually
+
+TOKEN = "a-token-for-prometheus"
+Make = Callable[..., Settings]
+
+
+async def expect_closed_to_others(port: int) -> httpx.Response:
+    """The figures are only for the token. What was answered to it."""
+    async with client_of(port) as client:
+        for path in ("/metrics", "/metrics/"):
+            for headers in ({}, bearer(f"{TOKEN}x"), bearer(TOKEN[:-1]), {"Authorization": f"Basic {TOKEN}"}):
+                refused = await client.get(path, headers=headers)
+                assert refused.status_code == HTTP_401_UNAUTHORIZED, (path, headers)
+                assert refused.headers["WWW-Authenticate"].startswith("Bearer ")
+                assert "devicestat_" not in refused.text
+                assert TOKEN not in refused.text
+        for path in ("/health/live", "/health/ready"):
+            assert (await client.get(path)).status_code == HTTP_200_OK
+        shown = await client.get("/metrics", headers=bearer(TOKEN))
+    assert shown.status_code == HTTP_200_OK
+    return shown
+
+
+async def test_the_ingestors_figures_and_the_doctor_that_reads_them(make_settings: Make) -> None:
+    settings = make_settings(metrics_token=TOKEN)
+    async with running_ingestor(settings):
+        shown = await expect_closed_to_others(settings.ingestor_metrics_port)
+        assert "devicestat_ingest_readings_received_total" in shown.text
+        with_it = await examine_ingestor(settings)
+        assert [finding.state for finding in with_it] == [State.OK, State.OK]
+        for other in (None, f"another {TOKEN}"):
+            ready, lag = await examine_ingestor(make_settings(metrics_token=other, **ports_of(settings)))
+            assert (ready.state, lag.state) == (State.OK, State.WARNING)
+            assert "DEVICESTAT_METRICS_TOKEN" in lag.text
+
+
+def ports_of(settings: Settings) -> dict[str, object]:
+    return {"ingestor_metrics_port": settings.ingestor_metrics_port}
+
+
+async def test_the_workers_figures(make_settings: Make) -> None:
+    settings = make_settings(metrics_token=TOKEN)
+    async with services.worker(settings):
+        await eventually(lambda: is_ready(settings.worker_metrics_port), bool)
+        await expect_closed_to_others(settings.worker_metrics_port)
+
+
+async def test_several_ingestors_show_it_to_each_other(
+    make_settings: Make, start_ingestor: Callable[..., IngestorProcess]
+) -> None:
+    settings = make_settings(metrics_token=TOKEN)
+    process = start_ingestor(settings, "--processes", 2)
+    await process.until_ready()
+    shown = await expect_closed_to_others(settings.ingestor_metrics_port)
+    for number in (1, 2):
+        assert f'devicestat_ingest_readings_received_total{{process="{number}"}} 0.0' in shown.text
+    code, logged = await process.end()
+    assert code == 0, logged
+    assert TOKEN not in logged
+
+
+async def test_without_one_they_take_anybody(make_settings: Make) -> None:
+    settings = make_settings()
+    async with running_ingestor(settings), client_of(settings.ingestor_metrics_port) as client:
+        assert (await client.get("/metrics")).status_code == HTTP_200_OK
+        assert (await client.get("/metrics", headers=bearer(TOKEN))).status_code == HTTP_200_OK
