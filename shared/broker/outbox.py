@@ -5,7 +5,7 @@ one that was already carried out by someone who was killed, does nothing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -74,7 +74,7 @@ class Outbox:
         waits = backoff(cap=RETRY_CAP_S)
         while True:
             try:
-                await self._empty(connection)
+                await _unless_cancelled(self._empty(connection))
             except BrokerError as error:
                 self._failed(error)
                 await self._count(connection)
@@ -120,6 +120,21 @@ class Outbox:
         if self._fault is not None:
             _log.info("the broker is told of devices again")
         self._fault = None
+
+
+async def _unless_cancelled(work: Coroutine[None, None, None]) -> None:
+    """Does it; if we are cancelled meanwhile, it is cancelled and has ended, and we are.
+
+    In a task of its own, because a cancel can be lost in it: aiomqtt waits with asyncio.wait_for, which on Python 3.11
+    takes a cancel for the end of what it waits for, where both come at once.
+    """
+    task = asyncio.create_task(work, name="tell the broker")
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        raise
 
 
 _LISTEN = f"LISTEN {CHANNEL}".encode()
