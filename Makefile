@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench soak lock
+.PHONY: help setup demo test check audit bench soak lock
 
 INSTALLED := .venv/installed
 
@@ -18,11 +18,14 @@ demo: setup ## run all of Devicestat on this machine, with simulated devices
 test: setup ## run the tests
 	.venv/bin/pytest
 
-check: setup ## format, lint, types, import direction
+check: setup audit ## format, lint, types, import direction, known vulnerabilities
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+audit: setup ## look for known vulnerabilities of the dependencies, where the internet can be asked
+	@.venv/bin/python -m tests.audit
 
 bench: setup ## run the benchmarks, each against a peer in the same run
 	.venv/bin/python -m tests.benchmarks
