@@ -27,7 +27,7 @@ class Redactor:
     """Replaces the secrets in a text by MASK."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _written(secret)}
+        forms = {form for secret in secrets if len(secret) >= SHORTEST for form in written(secret)}
         self._secrets = sorted(forms, key=len, reverse=True)  # one may be a part of another
 
     def __call__(self, text: str) -> str:
@@ -68,7 +68,7 @@ def _passwords(url: str) -> Iterator[str]:
             yield unquote(password)
 
 
-def _written(secret: str) -> Iterator[str]:
+def written(secret: str) -> Iterator[str]:
     """The secret as it stands in a line of text, in JSON, in a repr and in a URL."""
     yield secret
     yield json.dumps(secret)[1:-1]

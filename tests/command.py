@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.disclosure import gather, gather_shown, note_settings
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -28,6 +29,7 @@ def argv(*arguments: object) -> list[str]:
 
 def environment(**settings: object) -> dict[str, str]:
     """This process's environment, with these settings of devicestat and no others."""
+    note_settings(settings)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEVICESTAT_")}
     return inherited | {f"DEVICESTAT_{name.upper()}": str(value) for name, value in settings.items()}
 
@@ -36,7 +38,7 @@ def run(
     *arguments: object, typed: str = "", cwd: Path | None = None, **settings: object
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end."""
-    return subprocess.run(
+    result = subprocess.run(
         argv(*arguments),
         env=environment(**settings),
         input=typed,
@@ -46,6 +48,9 @@ def run(
         cwd=cwd,
         check=False,
     )
+    shows_a_key = arguments[:1] == ("keys",) and arguments[1:2] in (("create",), ("rotate",))
+    (gather_shown if shows_a_key else gather)(f"devicestat {arguments}", result.stdout)
+    return result
 
 
 async def arun(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -85,6 +90,7 @@ class Up:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             self.lines.append(line.decode().rstrip("\n"))
+        gather("what `devicestat up` said", "\n".join(self.lines))
 
     async def says(self, pattern: str, after: int = 0) -> str:
         """The first line that fits, once it is there."""

@@ -34,6 +34,7 @@ from shared.database import connect
 from shared.migrate import migrate
 from shared.roles import set_up
 from shared.settings import Settings
+from tests.disclosure import Disclosure
 from tests.ingestion import IngestorProcess
 from tests.ports import free_port
 from tests.roles import let_roles_in, make_roles
@@ -70,6 +71,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if any("::" in argument for argument in config.args):
         return 0
     return min((os.cpu_count() or 1) + 1, _MAX_WORKERS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has all output of the run searched for its secrets (a hook of pytest)."""
+    config.pluginmanager.register(Disclosure(config), "disclosure")
 
 
 @pytest.fixture(scope="session")

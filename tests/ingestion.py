@@ -13,6 +13,7 @@ from typing import Any
 from ingestor.service import ingest
 from shared.settings import Settings
 from tests import command
+from tests.disclosure import gather
 from tests.roles import as_role
 from tests.services import client_of, is_ready, running
 from tests.waiting import eventually
@@ -114,7 +115,7 @@ class IngestorProcess:
             code = self.process.wait(timeout=ENDED_WITHIN_S)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it still runs after {ENDED_WITHIN_S:g} s:\n{self.logged}") from None
-        _ = self.logged
+        gather("the log of an ingestor", self.logged)
         self._log.close()
         return code
 

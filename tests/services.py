@@ -12,10 +12,12 @@ from query_api.app import serve
 from query_api.worker.service import work
 from shared.database import connect
 from shared.settings import Settings
+from tests.disclosure import gather_answer
 from tests.roles import as_role
 from tests.waiting import eventually
 
 STOP_DEADLINE_S = 20.0
+_HOOKS = {"response": [gather_answer]}
 
 
 @asynccontextmanager
@@ -56,7 +58,7 @@ async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 def client_of(port: int) -> httpx.AsyncClient:
     """A client of the service on the port. It reads no certificates, which takes longer than most tests."""
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False, event_hooks=_HOOKS)
 
 
 async def is_ready(port: int) -> bool:
