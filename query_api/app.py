@@ -94,13 +94,13 @@ async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = Fal
         ):
             exports = Exports(settings.database, at_once=MAX_EXPORTS, patience=POOL_WAIT_S)
             notifications = Notifications(settings.database, [ANALYSIS_ENDED, *CHANNELS])
-            feeds = Live(settings.database, notifications)
+            keyring = Keyring(database, asyncio.get_running_loop().time)
+            feeds = Live(settings.database, notifications, keyring.holds)
             gathering = Gathering(writers, feeds.interest)
             intake = Intake(database, gathering)
             waits = Waits(database, notifications, stop)
             rules = CallbackRules(settings.webhook_secret is not None, settings.webhook_allow_private)
             tokens = Tokens(settings.device_secret, administered=settings.mqtt_admin_url is not None)
-            keyring = Keyring(database, asyncio.get_running_loop().time)
             gate = Gate(keyring if settings.auth == "on" else None, settings.metrics_token)
             app = create_app(
                 database, intake, exports, notifications, feeds, waits, rules, tokens, gate, health, registry,

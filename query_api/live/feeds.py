@@ -9,7 +9,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +18,7 @@ import structlog
 from query_api.http import problems
 from query_api.http.notifications import AWAY, LOOK_AGAIN, Notifications
 from query_api.http.problems import Refused
-from query_api.live.listeners import Gap, Listener, reading_event
+from query_api.live.listeners import End, Gap, Listener, reading_event
 from query_api.live.reader import LiveReader
 from query_api.readings.record import StoredReading
 from shared.backoff import backoff
@@ -38,6 +38,8 @@ from shared.models import to_datetime
 MAX_LISTENERS = 1000
 MAX_LISTENERS_EACH = 200
 """Of one key or, where none is shown, of one address: one client cannot take all places."""
+CHECK_S = 0.8
+"""How often it is asked whether the credentials of the streams still hold."""
 MAX_SPANS = 10_000
 """Heard and not read yet."""
 HEARD_WITHIN_S = 3.0
@@ -47,6 +49,8 @@ MARGIN = timedelta(seconds=REPEAT_S)
 CHANNELS = (WANTED_CHANNEL, STORED_CHANNEL)
 """What Notifications must listen to."""
 
+_KEY_IS_LOST = End("the key does not hold any more: it has expired, or was revoked")
+_DEVICE_IS_GONE = End("the device was deleted")
 _log = structlog.get_logger()
 
 
@@ -67,19 +71,28 @@ class _Feed:
         for listener in self.listeners:
             listener.tell(gap)
 
-    def end(self) -> None:
+    def end(self, end: End | None = None) -> None:
         for listener in self.listeners:
-            listener.end()
+            listener.end(end)
         self.is_heard.set()
 
 
 class Live:
     """All listeners of this process, and what is shown to them."""
 
-    def __init__(self, url: str, notifications: Notifications, *, at_once: int = MAX_LISTENERS) -> None:
+    def __init__(
+        self,
+        url: str,
+        notifications: Notifications,
+        holds: Callable[[str], Awaitable[bool]],
+        *,
+        at_once: int = MAX_LISTENERS,
+    ) -> None:
+        """`holds`: whether a credential does, asked now."""
         self.interest = Interest()
         """What the listeners of all processes want."""
         self._reader = LiveReader(url)
+        self._holds = holds
         self._at_once = at_once
         self._feeds: dict[int, _Feed] = {}
         self._spans: deque[Span] = deque()
@@ -95,6 +108,7 @@ class Live:
             parts = [
                 tasks.create_task(self._want(), name="live wishes"),
                 tasks.create_task(self._read(), name="live readings"),
+                tasks.create_task(self._check(), name="live credentials"),
             ]
             await stop.wait()
             self._stopping = True
@@ -106,13 +120,13 @@ class Live:
 
     # Listeners.
 
-    async def join(self, device_id: int, caller: str) -> Listener:
+    async def join(self, device_id: int, caller: str, credential: str | None = None) -> Listener:
         """One more who listens, from when it returns; `leave` is owed. Raises Refused where there is no place.
 
-        `caller`: whose streams are counted together.
+        `caller`: whose streams are counted together. `credential`: what it was let in with, if anything.
         """
         self._require_place(caller)
-        listener = Listener(device_id, caller)
+        listener = Listener(device_id, caller, credential)
         feed = self._feeds.setdefault(device_id, _Feed())
         feed.listeners.add(listener)
         try:
@@ -126,7 +140,7 @@ class Live:
     def _require_place(self, caller: str) -> None:
         if self._stopping:
             raise _no_place("the service is stopping")
-        callers = [listener.caller for feed in self._feeds.values() for listener in feed.listeners]
+        callers = [listener.caller for listener in self._listeners()]
         if len(callers) >= self._at_once:
             raise _no_place(f"{self._at_once} streams are being read")
         if callers.count(caller) >= MAX_LISTENERS_EACH:
@@ -159,6 +173,23 @@ class Live:
             if not feed.listeners:
                 del self._feeds[listener.device_id]
 
+    def _listeners(self) -> list[Listener]:
+        return [listener for feed in self._feeds.values() for listener in feed.listeners]
+
+    async def _check(self) -> None:
+        """Who was let in is let out again within a second of when the key is revoked, expires, or is rotated."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            for credential in {listener.credential for listener in self._listeners() if listener.credential}:
+                await self._check_credential(credential)
+
+    async def _check_credential(self, credential: str) -> None:
+        with suppress(*AWAY):  # nothing is shown meanwhile, either
+            if not await self._holds(credential):
+                for listener in self._listeners():
+                    if listener.credential == credential:
+                        listener.end(_KEY_IS_LOST)
+
     # What is wanted.
 
     async def _want(self) -> None:
@@ -172,6 +203,9 @@ class Live:
             try:
                 if self._feeds:
                     await self._reader.want(list(self._feeds))
+                    for device_id in await self._reader.gone(list(self._feeds)):
+                        if feed := self._feeds.get(device_id):
+                            feed.end(_DEVICE_IS_GONE)
                 else:
                     await self._reader.close()
                 waits = backoff()

@@ -10,6 +10,7 @@ from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Op
 from litestar.params import HeaderParameter, SkipValidation
 from litestar.response import Stream
 
+from query_api.access.principal import ANYBODY
 from query_api.access.rules import Access
 from query_api.devices.handlers import DeviceId, find
 from query_api.http import problems
@@ -19,6 +20,7 @@ from query_api.http.resource import Resource
 from query_api.http.state import Database
 from query_api.live.feeds import Live
 from query_api.live.listeners import Gap
+from shared.bearer import bearer_of
 
 MEDIA_TYPE = "text/event-stream"
 _STATE = "listener"
@@ -26,6 +28,8 @@ _EVENTS = """\
 - `reading`: `data` is the reading, as GET /stats/{device_id} shows it, and `id` its number. None comes twice.
 - `gap`: readings may be missing, since the time in `since`; `detail` says why. Read them with GET /stats/{device_id}.
 - `dropped`: `count` readings are missing, the earliest of `since`: they came faster than they were read.
+- `end`: the last one, where it is of no use to connect again; `detail` says why: the device was deleted, or the key
+  does not hold any more.
 
 Every 15 seconds without an event a comment comes.
 """
@@ -99,7 +103,8 @@ async def listen(
     """
     async with database.connection() as connection:
         await find(connection, device_id)
-    listener = await live.join(device_id, caller_of(request.scope))
+    credential = None if request.auth is ANYBODY else bearer_of(request.headers.get("authorization"))
+    listener = await live.join(device_id, caller_of(request.scope), credential)
     request.scope["state"][_STATE] = live, listener
     if last_event_id is not None:
         listener.tell(Gap("the stream was interrupted"))

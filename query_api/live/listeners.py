@@ -59,17 +59,30 @@ def _dropped_event(dropped: Dropped) -> bytes:
     return b"event: dropped\ndata: %b\n\n" % msgspec.json.encode(dropped)
 
 
+class End(msgspec.Struct, frozen=True):
+    """The stream ends, and connecting again is of no use."""
+
+    detail: Annotated[str, msgspec.Meta(description="Why.", examples=["the device was deleted"])]
+
+
+def end_event(end: End) -> bytes:
+    """The event for the last of a stream."""
+    return b"event: end\ndata: %b\n\n" % msgspec.json.encode(end)
+
+
 class Listener:
     """What waits to be sent to one who listens to a device."""
 
-    def __init__(self, device_id: int, caller: str = "") -> None:
-        """`caller`: whose streams are counted together."""
+    def __init__(self, device_id: int, caller: str = "", credential: str | None = None) -> None:
+        """`caller`: whose streams are counted together. `credential`: what was shown for it, and has to hold."""
         self.device_id = device_id
         self.caller = caller
+        self.credential = credential
         self._waiting: deque[bytes] = deque()
         self._dropped: Dropped | None = None
         self._something = asyncio.Event()
         self._ended = False
+        self._farewell = b""
 
     def send(self, event: bytes, of: datetime) -> None:
         """Has the event of a reading sent, or counted among the dropped; `of` is the reading's time."""
@@ -89,8 +102,9 @@ class Listener:
             self._waiting.append(gap_event(gap))
         self._something.set()
 
-    def end(self) -> None:
-        """Ends the stream, whatever still waits."""
+    def end(self, end: End | None = None) -> None:
+        """Ends the stream, whatever still waits; and says why, unless its reader may come again."""
+        self._farewell = end_event(end) if end else b""
         self._ended = True
         self._something.set()
 
@@ -104,8 +118,10 @@ class Listener:
             except TimeoutError:
                 yield _HEARTBEAT
             else:
-                if block := self._take():
+                if not self._ended and (block := self._take()):
                     yield block
+        if self._farewell:
+            yield self._farewell
 
     def _take(self) -> bytes:
         block = bytearray()
@@ -115,6 +131,5 @@ class Listener:
             if self._dropped is not None:
                 block += _dropped_event(self._dropped)
                 self._dropped = None
-            if not self._ended:
-                self._something.clear()
+            self._something.clear()
         return bytes(block)

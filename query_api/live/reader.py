@@ -56,6 +56,9 @@ READ = """
 """
 
 
+_GONE = "SELECT wanted FROM unnest(%s::bigint[]) AS wanted WHERE NOT EXISTS (SELECT FROM devices WHERE id = wanted)"
+
+
 class LiveReader:
     """Reads where a span says. It connects when it is needed, and raises one of AWAY where it cannot."""
 
@@ -69,6 +72,11 @@ class LiveReader:
         """Says to those who store readings that someone listens to these devices."""
         async with self._use() as connection:
             await want(connection, devices)
+
+    async def gone(self, devices: Sequence[int]) -> list[int]:
+        """Those of the devices that have been deleted."""
+        async with self._use() as connection:
+            return [row[0] for row in await (await connection.execute(_GONE, (list(devices),))).fetchall()]
 
     async def settle(self) -> None:
         """Returns when the batches that were being written have ended: later ones know what was said before it."""

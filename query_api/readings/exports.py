@@ -21,14 +21,13 @@ from query_api.http.problems import AnyRequest, Refused
 from query_api.http.times import Period
 from query_api.readings.copying import next_block
 from query_api.readings.formats import ARROW, CSV, NDJSON, PARQUET, TABLES
+from query_api.readings.pace import Pace
 from query_api.readings.tables import TableEncoder
 from shared.database import Connection, connect
 
 Order = Literal["asc", "desc"]
 _Encode = Callable[[bytes, bool], Awaitable[bytes]]
 """Makes a block, and whether more follow, into what is sent."""
-STANDSTILL_S = 60.0
-"""A stream whose reader takes nothing for so long is ended."""
 _STATE = "export"
 
 _log = structlog.get_logger()
@@ -108,6 +107,7 @@ class Exports:
             cursor = await stack.enter_async_context(connection.cursor())
             copy = await stack.enter_async_context(cursor.copy(copy_statement, parameters))
             stack.push_async_callback(connection.close)  # before the COPY's own end, which would read the rest
+            pace = Pace()
             more = True
             while more:
                 # When its reader goes away a stream is cancelled by anyio, again and again until it has ended,
@@ -117,7 +117,7 @@ class Exports:
                     block, more = await next_block(copy)
                     encoded = await encode(block, more)
                 if encoded or not more:
-                    with _patience(connection, place):
+                    with _patience(connection, place, pace, len(encoded)):
                         yield encoded
 
     @asynccontextmanager
@@ -153,22 +153,25 @@ class _Place:
 
 
 @contextmanager
-def _patience(connection: Connection, place: _Place) -> Iterator[None]:
-    """While the block is being sent: a reader that stands still for too long has its stream ended.
+def _patience(connection: Connection, place: _Place, pace: Pace, size: int) -> Iterator[None]:
+    """While a block of so many bytes is being sent: a reader that is too slow has its stream ended.
 
     Else it would keep its place, and the COPY's snapshot, from which no row can be vacuumed, for ever.
     """
 
     def give_up() -> None:
-        _log.warning("a stream is ended: its reader has taken nothing", after_s=STANDSTILL_S)
+        _log.warning("a stream is ended: its reader takes too little of it")
         connection.pgconn.finish()
         place.free()
 
-    timer = asyncio.get_running_loop().call_later(STANDSTILL_S, give_up)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    timer = loop.call_later(pace.left_s, give_up)
     try:
         yield
     finally:
         timer.cancel()
+        pace.taken(size, loop.time() - began)
 
 
 async def _as_it_is(block: bytes, _: bool) -> bytes:

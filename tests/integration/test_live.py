@@ -16,12 +16,14 @@ from ingestor.replay import Replay
 from query_api.live import feeds as live_feeds
 from query_api.live import listeners
 from query_api.live import reader as live_reader
-from shared import dead_letters, live
+from shared import access_keys, dead_letters, live
+from shared.credentials import Role
 from shared.models import SECOND, DeadLetter, Reason, to_microseconds
 from shared.readings import prepare
 from shared.settings import Settings
 from tests import command, services
 from tests.conftest import Broker, Database
+from tests.credentials import TESTER, bearer, key
 from tests.ingestion import running_ingestor
 from tests.ports import free_port
 from tests.publisher import Message, publish
@@ -29,6 +31,7 @@ from tests.roles import url_as
 from tests.waiting import eventually
 
 WITHIN_S = 20.0
+A_SECOND = 1.0
 Events = AsyncIterator[dict[str, Any]]
 
 
@@ -216,6 +219,35 @@ async def test_the_places_are_limited(api_settings: Settings, monkeypatch: pytes
 async def is_taken(api: httpx.AsyncClient, device: int) -> bool:
     async with api.stream("GET", f"/stats/{device}/live") as answer:
         return answer.status_code == 200
+
+
+async def test_a_stream_ends_with_its_device(
+    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_feeds, "REPEAT_S", 0.05)
+    async with listening(api, device) as events:
+        assert (await api.delete(f"/devices/{device}")).status_code == 204
+        assert await next_of(events) == {"event": "end", "data": {"detail": "the device was deleted"}}
+        with pytest.raises(StopAsyncIteration):
+            await next_of(events)
+
+
+async def test_a_stream_ends_within_a_second_of_its_key(api_settings: Settings, database: Database) -> None:
+    """That of another key goes on."""
+    lost = await access_keys.create(database, TESTER, Role.ANALYST, "lost", None)
+    kept = bearer(await key(database, Role.ADMIN))
+    async with services.api(msgspec.structs.replace(api_settings, auth="on")) as api:
+        device = (await api.post("/devices", json={"name": "d"}, headers=kept)).json()["id"]
+        async with listening(api, device, **bearer(lost.text)) as ending, listening(api, device, **kept) as going_on:
+            await access_keys.revoke(database, TESTER, lost.prefix)
+            revoked = time.monotonic()
+            event = await next_of(ending)
+            assert time.monotonic() - revoked < 2 * A_SECOND
+            assert event["event"] == "end"
+            assert "revoked" in event["data"]["detail"]
+            answer = await api.post("/stats", json={"device_id": device, "x": 5, "y": 0, "z": 0}, headers=kept)
+            assert answer.status_code == 201
+            assert await readings_of(going_on, 1) == [5]
 
 
 async def test_an_outage_is_a_gap(api: httpx.AsyncClient, device: int, postgres_server: str, database_url: str) -> None:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from query_api.app import MAX_EXPORTS
-from query_api.readings import exports
+from query_api.readings import pace
 from query_api.readings.formats import ARROW, CSV, NDJSON, PARQUET
 from shared.settings import Settings
 from tests.command import argv, environment
@@ -75,7 +75,7 @@ async def test_a_stream_whose_reader_takes_nothing_is_ended(
     database: psycopg.AsyncConnection[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exports, "STANDSTILL_S", 0.5)
+    monkeypatch.setattr(pace, "STANDSTILL_S", 0.5)
     await fill(database, device, 150_000)
     address = f"/stats/{device}"
     async with standing_still(api, address, [CSV] * MAX_EXPORTS):
@@ -83,6 +83,33 @@ async def test_a_stream_whose_reader_takes_nothing_is_ended(
         assert cursor.rowcount == 0  # with its COPY its snapshot is gone
         ninth = await api.get(f"{address}?limit=1", headers={"accept": CSV})
         assert ninth.status_code == 200
+
+
+async def test_a_stream_whose_reader_takes_too_little_is_ended(
+    api: httpx.AsyncClient,
+    device: int,
+    database: psycopg.AsyncConnection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It never stands still for as long as it may."""
+    monkeypatch.setattr(pace, "STANDSTILL_S", 1.0)
+    monkeypatch.setattr(pace, "SLOWEST", 64 * 1024 * 1024)
+    await fill(database, device, 400_000)
+    async with api.stream("GET", f"/stats/{device}", headers={"accept": CSV}) as stream:
+        blocks = stream.aiter_raw(64 * 1024)
+        pauses = 0
+        while (await database.execute(EXPORTING)).rowcount:
+            await anext(blocks)
+            await asyncio.sleep(0.1)
+            pauses += 1
+        assert pauses > 3
+        with pytest.raises(httpx.RemoteProtocolError):
+            await exhaust(blocks)
+
+
+async def exhaust(blocks: AsyncIterator[bytes]) -> None:
+    async for _ in blocks:
+        pass
 
 
 EXPORTING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export'"

@@ -1,0 +1,19 @@
+"""How slowly the reader of a stream may take it."""
+
+STANDSTILL_S = 60.0
+"""A stream whose reader takes nothing for so long is ended,"""
+SLOWEST = 16 * 1024
+"""and one whose reader falls so far behind so many bytes a second: else a few who read a little now and then would keep
+all others out for as long as they like."""
+
+
+class Pace:
+    """The time that a reader has for what is sent next. It is not saved up: `left_s` is STANDSTILL_S at the most."""
+
+    def __init__(self) -> None:
+        self.left_s = STANDSTILL_S
+        """Seconds."""
+
+    def taken(self, size: int, took_s: float) -> None:
+        """So many bytes were taken in so many seconds."""
+        self.left_s = min(STANDSTILL_S, self.left_s - took_s + size / SLOWEST)
