@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check audit bench soak lock
+.PHONY: help setup demo test check audit bench containers soak lock
 
 INSTALLED := .venv/installed
 
@@ -29,6 +29,9 @@ audit: setup ## look for known vulnerabilities of the dependencies, where the in
 
 bench: setup ## run the benchmarks, each against a peer in the same run
 	.venv/bin/python -m tests.benchmarks
+
+containers: setup ## try deploy/compose.yaml on this machine's container engine
+	.venv/bin/pytest -n 0 -m containers
 
 soak: setup ## run the long fault tests
 	.venv/bin/pytest -m soak

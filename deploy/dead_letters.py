@@ -76,7 +76,7 @@ async def one(connection: Connection, letter_id: int) -> Letter | None:
         return await cursor.fetchone()
 
 
-_PURGE = "DELETE FROM dead_letters" + _WHERE + "AND id <= %(newest)s"  # noqa: S608
+_PURGE = "DELETE FROM dead_letters" + _WHERE + "AND id <= %(newest)s"  # noqa: S608  # composed of constants
 
 
 async def purge(connection: Connection, selection: Selection, newest_id: int) -> int:
@@ -85,7 +85,7 @@ async def purge(connection: Connection, selection: Selection, newest_id: int) ->
     return cursor.rowcount
 
 
-_NUMBERS = "SELECT id FROM dead_letters" + _WHERE + "ORDER BY id"  # noqa: S608
+_NUMBERS = "SELECT id FROM dead_letters" + _WHERE + "ORDER BY id"  # noqa: S608  # composed of constants
 
 
 async def numbers(connection: Connection, selection: Selection) -> "array[int]":

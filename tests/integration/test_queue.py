@@ -65,7 +65,8 @@ async def take(database: Database) -> Claim:
 
 async def look(database: Database, number: int) -> dict[str, Any]:
     names = "status, attempts, last_error, finished_at IS NOT NULL AS ended, lease_token IS NOT NULL AS leased"
-    cursor = await database.execute(f"SELECT {names} FROM analysis_requests WHERE id = %s", (number,))
+    query = f"SELECT {names} FROM analysis_requests WHERE id = %s"  # noqa: S608  # names of columns
+    cursor = await database.execute(query, (number,))
     row = await cursor.fetchone()
     assert row is not None
     return dict(zip(("status", "attempts", "last_error", "ended", "leased"), row, strict=True))
