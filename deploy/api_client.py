@@ -34,7 +34,7 @@ class ApiClient:
 
     def __init__(self, base: str, key: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
         """`key`: API_KEY, which is shown to the API."""
-        self.base = base.rstrip("/")
+        self.base = _plain(base)
         headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
         # No proxy of the environment between programs of one machine; no connection left open between requests,
         # which a service that stops would have to wait for.
@@ -100,6 +100,19 @@ class ApiClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _plain(base: str) -> str:
+    """The URL without what ends it. Raises LocalError; a password in it would be shown with the next error."""
+    try:
+        url = httpx.URL(base)
+    except httpx.InvalidURL as error:
+        raise LocalError(f"this is no URL of an API ({error}): it is such as http://127.0.0.1:8000") from None
+    if url.userinfo:
+        raise LocalError("the URL of an API has no user and password: set DEVICESTAT_API_KEY instead")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise LocalError(f"{base} is no URL of an API: it is such as http://127.0.0.1:8000")
+    return base.rstrip("/")
 
 
 def base_url(host: str, port: int) -> str:

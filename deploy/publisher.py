@@ -8,8 +8,8 @@ import aiomqtt
 import msgspec
 
 from shared.backoff import backoff
-from shared.errors import BrokerUnreachable
-from shared.mqtt_client import mqtt_client
+from shared.errors import BrokerUnreachable, LocalError
+from shared.mqtt_client import Client, mqtt_client
 from shared.settings import MqttAddress
 
 IN_FLIGHT = 50
@@ -46,6 +46,7 @@ class Publisher:
         self._say = say
         self._waiting: asyncio.Queue[Message] = asyncio.Queue(WAITING)
         self._again: deque[Message] = deque()
+        self._refused: LocalError | None = None
         self.counts = Counts()
 
     async def put(self, message: Message) -> None:
@@ -59,7 +60,10 @@ class Publisher:
         await self._waiting.join()
 
     async def run(self) -> None:
-        """Connects, and connects again. Raises BrokerUnreachable if the first connection fails."""
+        """Connects, and connects again.
+
+        Raises BrokerUnreachable if the first connection fails, LocalError if the broker refuses what is published.
+        """
         pauses, connected = backoff(), False
         while True:
             try:
@@ -68,6 +72,8 @@ class Publisher:
                     await self._publish_over(client)
             except* aiomqtt.MqttError as errors:
                 reason = str(errors.exceptions[0])
+            if self._refused is not None:
+                raise self._refused
             if not connected:
                 raise BrokerUnreachable(
                     f"no connection to the broker at {self._address}: {reason}. "
@@ -76,19 +82,28 @@ class Publisher:
             self._say(f"the connection to the broker at {self._address} is lost ({reason}): connecting again")
             await asyncio.sleep(next(pauses))
 
-    async def _publish_over(self, client: aiomqtt.Client) -> None:
+    async def _publish_over(self, client: Client) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(IN_FLIGHT):
                 group.create_task(self._publish_in_turn(client), name=f"publish {number}")
 
-    async def _publish_in_turn(self, client: aiomqtt.Client) -> None:
+    async def _publish_in_turn(self, client: Client) -> None:
         while True:
             message = self._again.popleft() if self._again else await self._waiting.get()
             try:
                 await client.publish(message.topic, message.payload, QOS)
+                self._require_taken(client, message.topic)
             except BaseException:
                 self._again.append(message)
                 self.counts.sent_again += 1
                 raise
             self.counts.acknowledged += message.readings
             self._waiting.task_done()
+
+    def _require_taken(self, client: Client, topic: str) -> None:
+        if client.refused is not None:
+            self._refused = LocalError(
+                f"the broker at {self._address} refuses what is published to {topic} ({client.refused}): "
+                "DEVICESTAT_MQTT_URL needs a user that may publish there; on a closed broker the ingestor's may not"
+            )
+            raise aiomqtt.MqttError("refused")

@@ -6,9 +6,12 @@ The ingestor has a session of its own, the doctor a connection of its own.
 import asyncio
 import contextlib
 import uuid
-from typing import Self
+from typing import Any, Self
 
 import aiomqtt
+from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from shared.settings import MqttAddress
 from shared.tls import client_context
@@ -18,10 +21,14 @@ _ANY_PORT = 1
 """A Unix socket has none, but paho refuses 0 all the same."""
 
 
-class _Client(aiomqtt.Client):
-    """Leaves nothing open where connecting is cancelled: the thread that connects goes on, and must be waited for."""
+class Client(aiomqtt.Client):
+    """Knows when the broker refuses what is published, and leaves nothing open where connecting is cancelled."""
+
+    refused: ReasonCode | None = None
+    """Why a message that was published over it was refused; aiomqtt takes every PUBACK for a success."""
 
     async def __aenter__(self) -> Self:
+        # The thread that connects goes on, and must be waited for.
         connecting = asyncio.create_task(super().__aenter__(), name="connect to the broker")
         try:
             return await asyncio.shield(connecting)
@@ -31,10 +38,17 @@ class _Client(aiomqtt.Client):
                 await self.__aexit__(None, None, None)
             raise
 
+    def _on_publish(
+        self, client: PahoClient, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
+    ) -> None:
+        if reason_code.is_failure:
+            self.refused = reason_code
+        super()._on_publish(client, userdata, mid, reason_code, properties)
 
-def mqtt_client(address: MqttAddress, purpose: str, *, in_flight: int = 20) -> aiomqtt.Client:
+
+def mqtt_client(address: MqttAddress, purpose: str, *, in_flight: int = 20) -> Client:
     """A client with a session and a client id of its own, so that it never takes over another's."""
-    client = _Client(
+    client = Client(
         address.unix_socket or address.host,
         address.port or _ANY_PORT,
         transport="unix" if address.unix_socket else "tcp",

@@ -194,6 +194,7 @@ def load(environ: Mapping[str, str], config: Path | None = None, *, require: Ite
         except SettingsError as error:
             faults.extend(error.faults)
     faults.extend(_missing(given, require))
+    faults.extend(_unencrypted(values))
     if faults:
         raise SettingsError(faults)
     return Settings(**values)
@@ -206,6 +207,15 @@ def _missing(given: Mapping[str, Given], require: Iterable[str]) -> Iterator[str
     for name, other in _NEEDS.items():
         if name in given and other not in given:
             yield f"{variable(name)} needs {variable(other)}, which is not set: it takes {_EXPECTED[other]}"
+
+
+def _unencrypted(values: Mapping[str, Any]) -> Iterator[str]:
+    """Who names authorities or a certificate believes that the connection is encrypted."""
+    files = [name for name in ("mqtt_tls_ca", "mqtt_tls_cert", "mqtt_tls_key") if values.get(name) is not None]
+    urls = [name for name in ("mqtt_url", "mqtt_admin_url") if values.get(name) is not None]
+    if files and urls and not any(parse_mqtt_url(values[url]).tls for url in urls):
+        given = " and ".join(variable(url) for url in urls)
+        yield f"{variable(files[0])} is set, and {given} without TLS: write mqtts:// instead of mqtt://"
 
 
 def _convert(name: str, given: Given) -> Any:

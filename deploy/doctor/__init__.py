@@ -3,7 +3,8 @@
 - `database` looks at the server, the schema, when each ingestor last committed, and what was refused.
 - `broker` looks at what the broker offers (`limits`) and grants, and what waits in it; `queue` tries how much it
   keeps for an ingestor that is away. `connection` is how they talk to it.
-- `access` holds the broker's dynamic security against the database, where it is administered.
+- `access` looks for an admin key, and holds the broker's dynamic security against the database, where it is
+  administered.
 - `ingestor` asks the running one how far it is behind.
 - `findings` is what they all return, and how it is shown.
 

@@ -1,4 +1,4 @@
-"""Whether the broker lets in whom it should, where the settings say who administers it."""
+"""Whether API and broker let in whom they should, where the settings say that they are closed."""
 
 from datetime import timedelta
 
@@ -9,34 +9,48 @@ from psycopg.errors import InsufficientPrivilege
 from deploy.doctor.connection import connected, own_client_id
 from deploy.doctor.findings import Finding, State, ago, not_allowed
 from deploy.terminal import counted
+from query_api.access.keyring import has_administrator
 from shared.broker.dynsec import administering
 from shared.broker.sync import compare
 from shared.database import Connection, connect, translated
 from shared.errors import BrokerError, ConnectionRefused, DatabaseUnreachable, DevicestatError
 from shared.settings import MqttAddress, Settings
 
+_NO_KEY = "AUTH is on, and nobody has an admin key: `devicestat keys create --role admin` makes one"
 LATE = timedelta(seconds=10)
 """What waits longer than this is not about to be told."""
 
 
 async def examine_access(settings: Settings) -> list[Finding]:
-    """Dynamic security, what differs from the database, and what the broker is still to be told."""
-    if settings.mqtt_admin_url is None:
+    """Whether there is an admin key; what the broker's dynamic security has otherwise, and what it is to be told."""
+    if settings.mqtt_admin_url is None and settings.auth == "off":
         return []
     try:
         with translated(settings.database):
             async with await connect(settings.database, "doctor") as connection:
-                return [
-                    *await _differences(connection, settings),
-                    *await _waiting(connection),
-                    *await _anonymous(settings.broker),
-                ]
+                return [*await _keys(connection, settings), *await _broker(connection, settings)]
     except DatabaseUnreachable:
         return []  # the database's own finding
     except InsufficientPrivilege as error:
         return [not_allowed("access", error)]
     except (DevicestatError, PostgresError) as error:
         return [Finding(State.WRONG, "access", str(error).strip().splitlines()[0])]
+
+
+async def _keys(connection: Connection, settings: Settings) -> list[Finding]:
+    if settings.auth == "off" or await has_administrator(connection):
+        return []
+    return [Finding(State.WARNING, "keys", _NO_KEY)]
+
+
+async def _broker(connection: Connection, settings: Settings) -> list[Finding]:
+    if settings.mqtt_admin_url is None:
+        return []
+    return [
+        *await _differences(connection, settings),
+        *await _waiting(connection),
+        *await _anonymous(settings.broker),
+    ]
 
 
 async def _differences(connection: Connection, settings: Settings) -> list[Finding]:

@@ -74,7 +74,7 @@ class Outbox:
         waits = backoff(cap=RETRY_CAP_S)
         while True:
             try:
-                await _unless_cancelled(self._empty(connection))
+                await unless_cancelled(self._empty(connection))
             except BrokerError as error:
                 self._failed(error)
                 await self._count(connection)
@@ -122,7 +122,7 @@ class Outbox:
         self._fault = None
 
 
-async def _unless_cancelled(work: Coroutine[None, None, None]) -> None:
+async def unless_cancelled(work: Coroutine[None, None, None]) -> None:
     """Does it; if we are cancelled meanwhile, it is cancelled and has ended, and we are.
 
     In a task of its own, because a cancel can be lost in it: aiomqtt waits with asyncio.wait_for, which on Python 3.11

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiomqtt
+import msgspec
 import pytest
 from mqtt5 import SubAckReasonCode
 from prometheus_client import CollectorRegistry
@@ -15,12 +16,14 @@ from prometheus_client import CollectorRegistry
 from deploy.doctor import State, examine
 from deploy.doctor.connection import BrokerConnection, connected, own_client_id
 from shared.broker.dynsec import administering
-from shared.broker.outbox import Outbox, queue, waiting
+from shared.broker.outbox import Outbox, queue, unless_cancelled, waiting
+from shared.credentials import Role
 from shared.errors import BrokerUnreachable, ConnectionRefused, NotAdministered, SettingsError
 from shared.settings import MqttAddress, Settings, parse_mqtt_url
 from tests import command, services
 from tests.closed_broker import ClosedBroker, give_token, remove
 from tests.conftest import Broker, Database
+from tests.credentials import key
 from tests.ingestion import IngestorProcess, metrics
 from tests.waiting import eventually
 
@@ -284,6 +287,15 @@ async def test_the_doctor_finds_a_closed_broker_as_right_as_an_open_one(settings
         assert findings[what].state is State.OK, findings[what]
 
 
+async def test_the_doctor_looks_for_an_admin_key(settings: Settings, database: Database) -> None:
+    locked = msgspec.structs.replace(settings, auth="on")
+    (keys,) = [finding for finding in await examine(locked) if finding.what == "keys"]
+    assert keys.state is State.WARNING
+    assert "devicestat keys create --role admin" in keys.text
+    await key(database, Role.ADMIN)
+    assert "keys" not in {finding.what for finding in await examine(locked)}
+
+
 async def test_who_is_not_the_administrator_is_told(settings: Settings, broker: Broker, closed: ClosedBroker) -> None:
     with pytest.raises(NotAdministered, match="does not let the user of DEVICESTAT_MQTT_ADMIN_URL subscribe"):
         async with administering(settings.broker):
@@ -298,6 +310,25 @@ async def test_a_broker_without_the_plugin_is_told(broker: Broker, monkeypatch: 
     with pytest.raises(NotAdministered, match=r"plugin mosquitto_dynamic_security\.so loaded"):
         async with administering(parse_mqtt_url(broker.url)):
             pass
+
+
+async def test_a_cancel_that_the_work_swallows_is_not_lost() -> None:
+    """As asyncio.wait_for swallows one on Python 3.11."""
+    ended = asyncio.Event()
+
+    async def swallows() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.set()
+
+    telling = asyncio.create_task(unless_cancelled(swallows()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    telling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await telling
+    assert ended.is_set()
 
 
 def test_the_outbox_needs_the_secret(database_url: str) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import aiomqtt
 import psycopg
@@ -11,6 +13,7 @@ import pytest
 from deploy.mosquitto import EmbeddedMosquitto
 from shared.settings import Settings
 from tests import services
+from tests.closed_broker import ClosedBroker
 from tests.command import argv, arun, environment
 from tests.ingestion import running_ingestor
 from tests.ports import free_port
@@ -120,3 +123,31 @@ async def test_a_signal_ends_a_long_history_at_once(settings: Settings, own_brok
         async with asyncio.timeout(5):
             assert b"sent " in (await process.communicate())[0]
         assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://ada:the-password@127.0.0.1:8000", "set DEVICESTAT_API_KEY instead"),
+        ("127.0.0.1:8000", "it is such as http://127.0.0.1:8000"),
+        ("http://[::1", "it is such as http://127.0.0.1:8000"),
+    ],
+)
+async def test_an_address_of_the_api_that_is_none_is_told(url: str, says: str) -> None:
+    result = await arun("simulate", "--api", url, mqtt_url="mqtt://127.0.0.1:1")
+    assert result.returncode == 1
+    assert says in result.stderr
+    assert "the-password" not in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+async def test_a_broker_that_refuses_what_is_published_is_told(
+    settings: Settings, make_settings: Callable[..., Settings]
+) -> None:
+    """On a closed broker nobody but a device may publish to its topic, and what is refused is acknowledged, too."""
+    with tempfile.TemporaryDirectory(prefix="ds") as directory, ClosedBroker(Path(directory)) as closed:
+        mqtt_url = closed.settings(make_settings()).mqtt_url
+        async with services.api(settings):
+            result = await arun("simulate", "--count", 5, mqtt_url=mqtt_url, http_port=settings.http_port)
+    assert result.returncode == 1
+    assert "refuses what is published to devices/sim-1/stats (Not authorized)" in result.stderr

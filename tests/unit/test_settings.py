@@ -145,6 +145,18 @@ def test_settings_that_need_each_other_are_taken_together() -> None:
     assert (settings.broker_admin.files.cert, settings.broker_admin.files.key) == ("/c", "/k")
 
 
+def test_files_of_tls_are_not_ignored() -> None:
+    files = {"DEVICESTAT_MQTT_TLS_CA": "ca.pem"}
+    assert load(files).mqtt_tls_ca == "ca.pem"  # a file of settings may serve several commands
+    admin = {"DEVICESTAT_MQTT_ADMIN_URL": "mqtts://a:b@h", "DEVICESTAT_DEVICE_SECRET": "s" * 32}
+    assert load({**files, **admin, "DEVICESTAT_MQTT_URL": "mqtt+unix:///run/mosquitto"}).mqtt_url
+    with pytest.raises(SettingsError) as error:
+        load({**files, "DEVICESTAT_MQTT_URL": "mqtt://u:secret@h"})
+    assert error.value.faults == (
+        "DEVICESTAT_MQTT_TLS_CA is set, and DEVICESTAT_MQTT_URL without TLS: write mqtts:// instead of mqtt://",
+    )
+
+
 def test_a_key_of_the_api_is_taken() -> None:
     key = new_key().text
     assert load({"DEVICESTAT_API_KEY": key}).api_key == key
