@@ -15,7 +15,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-PASSWORDS = ("owner", "ingestor", "api", "worker", "broker", "admin", "device_secret", "metrics_token")
+PASSWORDS = (
+    "owner", "ingestor", "api", "worker", "broker", "admin", "device_secret", "metrics_token", "webhook_secret",
+)  # fmt: skip
 _CA_DAYS, _DAYS, _RENEWED_S = 3650, 397, 30 * 24 * 3600
 _DATABASE = "postgresql://devicestat{role}:{password}@postgres:5432/devicestat"
 _BROKER = "mqtts://{user}:{password}@mosquitto:8884"
@@ -41,6 +43,7 @@ def files(passwords: Mapping[str, str], certificates: Mapping[str, tuple[str, st
         "mqtt_admin_url": _BROKER.format(user="devicestat-admin", password=passwords["admin"]),
         "device_secret": passwords["device_secret"],
     }
+    webhook = {"webhook_secret": passwords["webhook_secret"]}
     ingestor = {"mqtt_url": _BROKER.format(user="devicestat-ingestor", password=passwords["broker"])}
     contents = {
         "postgres": {"password": passwords["owner"]},
@@ -56,8 +59,8 @@ def files(passwords: Mapping[str, str], certificates: Mapping[str, tuple[str, st
             "ca.pem": ca, "certificate.pem": certificates["public"][0], "key.pem": certificates["public"][1],
         },
         "ingestor": {**_service("ingestor", passwords), **ingestor, "ca.pem": ca},
-        "api": {**_service("api", passwords), **admin, "ca.pem": ca},
-        "worker": {**_service("worker", passwords), **admin, "ca.pem": ca},
+        "api": {**_service("api", passwords), **admin, **webhook, "ca.pem": ca},
+        "worker": {**_service("worker", passwords), **admin, **webhook, "ca.pem": ca},
     }  # fmt: skip
     return {f"{service}/{name}": content for service, held in contents.items() for name, content in held.items()}
 

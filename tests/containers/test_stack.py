@@ -21,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
+from deploy.first_start import PASSWORDS
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -212,7 +213,7 @@ async def test_two_ingestors_are_killed_and_nothing_is_lost(stack: Stack, device
 async def test_no_secret_is_seen_from_outside(stack: Stack, key: str, device: Device) -> None:
     kept = stack.shell("compose run --rm -T --no-deps --entrypoint sh setup -c 'cd /secrets/authority; tail -n +1 *'")
     made = re.findall(r"\b[0-9a-f]{64}\b", kept) + re.findall(r"-----BEGIN PRIVATE KEY-----\n(.+)", kept)
-    assert len(made) == 8 + 3
+    assert len(made) == len(PASSWORDS) + 3  # and the keys of the authority, the broker and the public name
     shown = stack.shell("compose logs --no-color; compose top; compose config; docker inspect $(compose ps -aq)")
     assert len(shown) > 10_000
     assert [secret for secret in [*made, key, device.token] if secret in shown] == []
