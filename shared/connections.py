@@ -90,6 +90,10 @@ class Connection(HttpToolsProtocol):
         self._whole = True
         super().on_message_complete()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Another protocol is not taken, which the client sees by the answer (RFC 9110, 7.8). uvicorn would have each
+        such request advise in our log to install a library for WebSockets."""
+
     # What is refused.
 
     def send_400_response(self, msg: str) -> None:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import msgspec
@@ -355,3 +356,17 @@ async def test_who_reads_slowly_reads_to_the_end(
             lines += block.count(b"\n")
             await asyncio.sleep(SOON_S / 2)
     assert lines == 100_001
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+async def test_another_protocol_is_not_taken_and_fills_no_log(
+    api: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, protocol: bytes
+) -> None:
+    async with raw(api) as client:
+        await client.send(
+            b"GET /devices HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
+        )
+        assert await client.answer() == (200, ANY, [])
+        await client.send(b"GET /devices HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert await client.answer() == (200, ANY, [])
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
