@@ -3,8 +3,8 @@
 The way of one reading:
 
 1. `connection` reads the bytes of the network connection and finds the PUBLISH in them.
-2. `session` keeps that connection: CONNECT, SUBSCRIBE, keep-alive, and all of it again when it breaks.
-   `reasons` says in words what a broker's refusal means.
+2. `session` keeps that connection: `connecting`, CONNECT, SUBSCRIBE, `keep_alive`, and all of it again when it breaks.
+   `reasons` says in words what a broker's refusal means, `receiver` what the session asks of who takes its messages.
 3. `collector` takes the message: `decode` turns its payload into measurements or refusals, `devices` knows
    the number of the topic's device, `journal` whether the packet is stored already. It fills a `batch`.
 4. `writer` has the batch stored, over a `database_connection` that waits for as long as the database is away.

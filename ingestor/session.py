@@ -12,7 +12,7 @@ was not told the end of, it delivers again. The order after each CONNACK is fixe
 """
 
 import asyncio
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 from mqtt5 import (
@@ -20,7 +20,6 @@ from mqtt5 import (
     ConnectPacket,
     DisconnectPacket,
     DisconnectReasonCode,
-    PublishPacket,
     QoS,
     RetainHandling,
     SubscribePacket,
@@ -28,21 +27,23 @@ from mqtt5 import (
     UnsubscribePacket,
 )
 
+from ingestor.connecting import connect
 from ingestor.connection import MalformedPacket, NetworkConnection
+from ingestor.keep_alive import keep_alive, silent_s
 from ingestor.processes import other_form
 from ingestor.reasons import check_connack, check_suback, check_unsuback, describe, ended
+from ingestor.receiver import Receiver
 from shared.backoff import backoff
 from shared.errors import (
     BrokerError,
     BrokerUnreachable,
     SessionTakenOver,
-    SettingsError,
     StaleConnection,
     SubscriptionRefused,
 )
 from shared.settings import Settings
 from shared.telemetry import Health
-from shared.tls import client_context, why
+from shared.tls import why
 
 KEEP_ALIVE_S = 30
 HANDSHAKE_TIMEOUT_S = 10
@@ -60,36 +61,6 @@ SESSION_EXPIRY_S = 7 * 24 * 3600
 
 _log = structlog.get_logger()
 _Answer = TypeVar("_Answer")
-
-
-class Receiver(Protocol):
-    """Who takes what the session delivers."""
-
-    async def prepare(self) -> None:
-        """A connection is about to be made."""
-
-    @property
-    def remembers(self) -> bool:
-        """Whether packets of the session are known to be stored."""
-
-    async def forget(self) -> None:
-        """The broker has lost the session: its packet ids begin anew."""
-
-    async def begin(self, connection: NetworkConnection) -> None:
-        """A new connection: returns when nothing of an earlier one is under way any more.
-
-        Raises StaleConnection where what comes over it must not be read.
-        """
-
-    def deliver(self, packet: PublishPacket) -> None:
-        """A message, on the connection that `begin` named last."""
-
-    async def drain(self) -> None:
-        """Returns when all that was delivered is committed and acknowledged."""
-
-    @property
-    def delivered(self) -> int:
-        """Grows with each message."""
 
 
 class Session:
@@ -162,34 +133,12 @@ class Session:
     async def _open(self) -> NetworkConnection:
         await self._receiver.prepare()
         self._connection = None
-        connection = self._connection = await self._connect()
+        connection = self._connection = await connect(self._address, self._receiver.deliver, HANDSHAKE_TIMEOUT_S)
         try:
             await self._handshake(connection)
         except BrokerError:
             connection.close()
             raise
-        return connection
-
-    async def _connect(self) -> NetworkConnection:
-        loop, address = asyncio.get_running_loop(), self._address
-
-        def protocol() -> NetworkConnection:
-            return NetworkConnection(self._receiver.deliver)
-
-        try:
-            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-                if address.unix_socket:
-                    _, connection = await loop.create_unix_connection(protocol, address.unix_socket)
-                else:
-                    tls = client_context(address.files) if address.tls else None
-                    _, connection = await loop.create_connection(protocol, address.host, address.port, ssl=tls)
-        except SettingsError as error:  # of a file that is being renewed; at the start it is fatal all the same
-            raise BrokerUnreachable(str(error)) from error
-        except OSError as error:  # TimeoutError and ssl.SSLError are of this kind
-            raise BrokerUnreachable(
-                f"no connection to the MQTT broker at {address}: {why(error)}. "
-                "Is it running, and is DEVICESTAT_MQTT_URL right?"
-            ) from error
         return connection
 
     async def _handshake(self, connection: NetworkConnection) -> None:
@@ -207,7 +156,7 @@ class Session:
         connack = await self._answer(connection, connection.connack, "CONNECT")
         check_connack(connack, self._address)
         seconds = connack.server_keep_alive or KEEP_ALIVE_S  # MQTT-3.2.2-21: the broker's, where it has one
-        self._keep_alive(connection, seconds)
+        keep_alive(connection, seconds)
         if not connack.session_present and self._receiver.remembers:
             await self._begin_anew(connection)
         await self._receiver.begin(connection)
@@ -253,21 +202,10 @@ class Session:
             unsuback = await self._answer(connection, connection.unsuback, "UNSUBSCRIBE")
             connection.send(*_subscribe_packets(ended(unsuback, unsubscribed)))
 
-    def _keep_alive(self, connection: NetworkConnection, seconds: int) -> None:
-        """Has it done for as long as the connection holds; should that fail, the connection ends with its error."""
-        task = asyncio.create_task(_keep_alive(connection, seconds), name="mqtt keep-alive")
-        connection.closed.add_done_callback(lambda _: task.cancel())
-
-        def ended(task: "asyncio.Task[None]") -> None:
-            if not task.cancelled() and (error := task.exception()):
-                connection.abort(error)
-
-        task.add_done_callback(ended)
-
     async def _answer(self, connection: NetworkConnection, answer: "asyncio.Future[_Answer]", to: str) -> _Answer:
         while not answer.done():
             await asyncio.wait([answer], timeout=POLL_S)
-            if not connection.is_paused and _silent_s(connection) > HANDSHAKE_TIMEOUT_S:
+            if not connection.is_paused and silent_s(connection) > HANDSHAKE_TIMEOUT_S:
                 raise BrokerUnreachable(
                     f"the MQTT broker at {self._address} did not answer {to} within {HANDSHAKE_TIMEOUT_S} s: "
                     "does it speak MQTT 5?"
@@ -307,17 +245,3 @@ def _subscribe_packets(patterns: list[str]) -> list[SubscribePacket]:
 
 def _unsubscribe_packets(patterns: list[str]) -> list[UnsubscribePacket]:
     return [UnsubscribePacket(2, patterns)] if patterns else []
-
-
-def _silent_s(connection: NetworkConnection) -> float:
-    return asyncio.get_running_loop().time() - connection.heard_at
-
-
-async def _keep_alive(connection: NetworkConnection, seconds: int) -> None:
-    """Pings, also while reading is paused; gives up on a broker that is silent while it is not."""
-    while True:
-        await asyncio.sleep(seconds / 2)
-        silent_s = _silent_s(connection)
-        if silent_s > 1.5 * seconds and not connection.is_paused:
-            connection.abort(TimeoutError(f"not a word for {silent_s:.0f} s"))
-        connection.ping()

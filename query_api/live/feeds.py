@@ -18,7 +18,8 @@ import structlog
 from query_api.http import problems
 from query_api.http.notifications import AWAY, LOOK_AGAIN, Notifications
 from query_api.http.problems import Refused
-from query_api.live.listeners import End, Gap, Listener, reading_event
+from query_api.live.feed import Feed
+from query_api.live.listeners import End, Gap, Listener
 from query_api.live.reader import LiveReader
 from query_api.readings.record import StoredReading
 from shared.backoff import backoff
@@ -54,29 +55,6 @@ _DEVICE_IS_GONE = End("the device was deleted")
 _log = structlog.get_logger()
 
 
-class _Feed:
-    """The listeners of one device."""
-
-    def __init__(self) -> None:
-        self.listeners: set[Listener] = set()
-        self.is_heard = asyncio.Event()  # by those who store readings
-        self.heard_at = datetime.now(UTC)
-
-    def show(self, reading: StoredReading) -> None:
-        event = reading_event(reading)
-        for listener in self.listeners:
-            listener.send(event, reading.timestamp)
-
-    def tell(self, gap: Gap) -> None:
-        for listener in self.listeners:
-            listener.tell(gap)
-
-    def end(self, end: End | None = None) -> None:
-        for listener in self.listeners:
-            listener.end(end)
-        self.is_heard.set()
-
-
 class Live:
     """All listeners of this process, and what is shown to them."""
 
@@ -94,7 +72,7 @@ class Live:
         self._reader = LiveReader(url)
         self._holds = holds
         self._at_once = at_once
-        self._feeds: dict[int, _Feed] = {}
+        self._feeds: dict[int, Feed] = {}
         self._spans: deque[Span] = deque()
         self._spoken = asyncio.Event()  # there are spans to read
         self._wishes = asyncio.Event()  # what is wanted has changed
@@ -127,7 +105,7 @@ class Live:
         """
         self._require_place(caller)
         listener = Listener(device_id, caller, credential)
-        feed = self._feeds.setdefault(device_id, _Feed())
+        feed = self._feeds.setdefault(device_id, Feed())
         feed.listeners.add(listener)
         try:
             await self._until_heard(feed)
@@ -156,7 +134,7 @@ class Live:
         except (TimeoutError, *AWAY):
             listener.tell(Gap("a batch was being written as the stream began", began - MARGIN))
 
-    async def _until_heard(self, feed: _Feed) -> None:
+    async def _until_heard(self, feed: Feed) -> None:
         if not feed.is_heard.is_set():
             self._wishes.set()
         try:

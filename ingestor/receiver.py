@@ -1,0 +1,37 @@
+"""Who takes what the session delivers."""
+
+from typing import Protocol
+
+from mqtt5 import PublishPacket
+
+from ingestor.connection import NetworkConnection
+
+
+class Receiver(Protocol):
+    """Who takes what the session delivers."""
+
+    async def prepare(self) -> None:
+        """A connection is about to be made."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether packets of the session are known to be stored."""
+
+    async def forget(self) -> None:
+        """The broker has lost the session: its packet ids begin anew."""
+
+    async def begin(self, connection: NetworkConnection) -> None:
+        """A new connection: returns when nothing of an earlier one is under way any more.
+
+        Raises StaleConnection where what comes over it must not be read.
+        """
+
+    def deliver(self, packet: PublishPacket) -> None:
+        """A message, on the connection that `begin` named last."""
+
+    async def drain(self) -> None:
+        """Returns when all that was delivered is committed and acknowledged."""
+
+    @property
+    def delivered(self) -> int:
+        """Grows with each message."""
