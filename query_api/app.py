@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 
 import psycopg
 import structlog
@@ -73,54 +74,56 @@ async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = Fal
         async with await connect(settings.database, "api start") as connection:
             await check_schema(connection)
             await _warn_of_no_key(connection, settings)
-        health = Health("database")
-        registry = CollectorRegistry()
-        async with (
-            open_pool(
-                settings.database,
-                "api",
-                max_size=POOL_SIZE,
-                patience=POOL_WAIT_S,
-                statement_timeout=settings.query_timeout,
-            ) as database,
-            open_pool(
-                settings.database,
-                "api writer",
-                max_size=WRITERS,
-                patience=POOL_WAIT_S,
-                statement_timeout=settings.query_timeout,
-            ) as writers,
-            asyncio.TaskGroup() as tasks,
-        ):
-            exports = Exports(settings.database, at_once=MAX_EXPORTS, patience=POOL_WAIT_S)
-            notifications = Notifications(settings.database, [ANALYSIS_ENDED, *CHANNELS])
-            keyring = Keyring(database, asyncio.get_running_loop().time)
-            feeds = Live(settings.database, notifications, keyring.holds)
-            gathering = Gathering(writers, feeds.interest)
-            intake = Intake(database, gathering)
-            waits = Waits(database, notifications, stop)
-            rules = CallbackRules(settings.webhook_secret is not None, settings.webhook_allow_private)
-            tokens = Tokens(settings.device_secret, administered=settings.mqtt_admin_url is not None)
-            gate = Gate(keyring if settings.auth == "on" else None, settings.metrics_token)
-            app = create_app(
-                database, intake, exports, notifications, feeds, waits, rules, tokens, gate, health, registry,
-                rate_limit=settings.rate_limit, cors_origins=listed(settings.cors_origins),
-            )  # fmt: skip
-            noting = tasks.create_task(keyring.note_use(), name="last use of keys")
-            listening = tasks.create_task(notifications.run(), name="notifications")
+        await _serve(settings, listener, stop)
+
+
+async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> None:
+    health = Health("database")
+    registry = CollectorRegistry()
+    async with _pool(settings, "api", POOL_SIZE) as database, _pool(settings, "api writer", WRITERS) as writers:
+        notifications = Notifications(settings.database, [ANALYSIS_ENDED, *CHANNELS])
+        keyring = Keyring(database, asyncio.get_running_loop().time)
+        feeds = Live(settings.database, notifications, keyring.holds)
+        gathering = Gathering(writers, feeds.interest)
+        given = {
+            "database": database,
+            "exports": Exports(settings.database, at_once=MAX_EXPORTS, patience=POOL_WAIT_S),
+            "intake": Intake(database, gathering),
+            "notifications": notifications,
+            "live": feeds,
+            "waits": Waits(database, notifications, stop),
+            "callback_rules": CallbackRules(settings.webhook_secret is not None, settings.webhook_allow_private),
+            "tokens": Tokens(settings.device_secret, administered=settings.mqtt_admin_url is not None),
+        }
+        app = create_app(
+            settings,
+            given,
+            Gate(keyring if settings.auth == "on" else None, settings.metrics_token),
+            health,
+            registry,
+        )
+        background = {
+            "last use of keys": keyring.note_use(),
+            "notifications": notifications.run(),
+            "gathering": gathering.run(),
+            "database probe": probe(database, health),
+            "broker outbox": tell_broker(settings, registry),
+        }
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(work, name=name) for name, work in background.items()]
             tasks.create_task(feeds.run(stop), name="live")
-            storing = tasks.create_task(gathering.run(), name="gathering")
-            probing = tasks.create_task(probe(database, health), name="database probe")
-            telling = tasks.create_task(tell_broker(settings, registry), name="broker outbox")
             _log.info("serving", address=_address(listener))
             measured = HeadRequests(MeasuredRequests(app, registry))
             await serve_http(measured, listener, stop, trusted_proxies=listed(settings.trusted_proxies))
-            noting.cancel()
-            await keyring.note_use_now()
-            telling.cancel()
-            probing.cancel()
-            storing.cancel()
-            listening.cancel()
+            for task in running:
+                task.cancel()
+        await keyring.note_use_now()
+
+
+def _pool(settings: Settings, purpose: str, size: int) -> AbstractAsyncContextManager[Pool]:
+    return open_pool(
+        settings.database, purpose, max_size=size, patience=POOL_WAIT_S, statement_timeout=settings.query_timeout
+    )
 
 
 def _address(listener: socket.socket) -> str:
@@ -129,26 +132,9 @@ def _address(listener: socket.socket) -> str:
 
 
 def create_app(
-    database: Pool,
-    intake: Intake,
-    exports: Exports,
-    notifications: Notifications,
-    feeds: Live,
-    waits: Waits,
-    callback_rules: CallbackRules,
-    tokens: Tokens,
-    gate: Gate,
-    health: Health,
-    registry: CollectorRegistry,
-    *,
-    rate_limit: int = 0,
-    cors_origins: Sequence[str] = (),
+    settings: Settings, given: Mapping[str, object], gate: Gate, health: Health, registry: CollectorRegistry
 ) -> Litestar:
-    """The application. `database`: the pool of its requests. `rate_limit`: requests a minute of each caller."""
-    given = {
-        "database": database, "exports": exports, "intake": intake, "notifications": notifications, "live": feeds,
-        "waits": waits, "callback_rules": callback_rules, "tokens": tokens,
-    }  # fmt: skip
+    """The application. `given`: what its handlers take, by the names of their parameters."""
     app = Litestar(
         route_handlers=[
             devices.router, rotation.router, stats.router, readings.router, series.router, buckets.router, live.router,
@@ -164,8 +150,8 @@ def create_app(
             **{name: _handed(value) for name, value in given.items()},
         },
         exception_handlers=HANDLERS,
-        middleware=[*requests_a_minute(rate_limit), gate],
-        cors_config=cross_origin(cors_origins),
+        middleware=[*requests_a_minute(settings.rate_limit), gate],
+        cors_config=cross_origin(listed(settings.cors_origins)),
         request_class=JsonRequest,
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=docs.configuration(secured=gate.is_closed),
