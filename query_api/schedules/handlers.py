@@ -188,7 +188,7 @@ async def change_schedule(
     database: Database,
     callback_rules: _Rules,
 ) -> Schedule:
-    """What it missed while it was paused, it does not make up for."""
+    """What is due already is made, as changed. What it missed while it was paused, it does not make up for."""
     if isinstance(data.callback, str):
         callback_rules.require(data.callback)
     async with database.connection() as connection, connection.transaction():
@@ -216,11 +216,11 @@ async def change(connection: Connection, schedule_id: int, changes: ScheduleChan
     given = {name: value for name, value in msgspec.structs.asdict(changes).items() if value is not UNSET}
     after = msgspec.structs.replace(before, **given)
     timing = read_timing(after)
-    next_tick = before.next_tick
+    now, next_tick = locked[0], before.next_tick
     if after.paused:
         next_tick = None
-    elif before.paused or (after.cron, after.timezone) != (before.cron, before.timezone):
-        next_tick = timing.cron.after(locked[0])
+    elif next_tick is None or (next_tick > now and (after.cron, after.timezone) != (before.cron, before.timezone)):
+        next_tick = timing.cron.after(now)
     last_error = before.last_error if after.paused else None
     changed = msgspec.structs.replace(after, figures=timing.figures.names, next_tick=next_tick, last_error=last_error)
     await connection.execute(_CHANGE, msgspec.structs.asdict(changed))

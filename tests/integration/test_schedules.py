@@ -79,14 +79,33 @@ async def test_pausing_and_resuming(api: httpx.AsyncClient, device: int, databas
     assert (await api.patch(path, json={"cron": "@hourly"})).json()["next_tick"] is None
     resumed = (await api.patch(path, json={"paused": False, "cron": NIGHTLY["cron"]})).json()
     assert resumed == made
-    # What is due already stays due, unless it is the ticks that are changed.
+    # What is due already stays due, unless it is paused.
     await database.execute("UPDATE analysis_schedules SET next_tick = '2026-01-01T01:00Z'")
-    for changes in ({"paused": False}, {"name": None, "period": "P1M", "align": False, "figures": ["mean"]}, {}):
+    for changes in (
+        {"paused": False},
+        {"name": None, "period": "P1M", "align": False, "figures": ["mean"]},
+        {"timezone": "Asia/Tokyo", "cron": "@hourly"},
+        {},
+    ):
         assert (await api.patch(path, json=changes)).json()["next_tick"] == "2026-01-01T01:00:00Z"
-    assert (await api.patch(path, json={"timezone": "Asia/Tokyo"})).json()["next_tick"] > "2026-01-02"
+    assert (await api.patch(path, json={"paused": True})).json()["next_tick"] is None
+    assert (await api.patch(path, json={"paused": False})).json()["next_tick"] > "2026-01-02"
     changed = (await api.get(path)).json()
     assert (changed["period"], changed["align"], changed["figures"]) == ("P1M", False, ["mean"])
     assert (await api.patch(path, json={"period": None})).json()["period"] is None
+
+
+async def test_new_ticks_lose_none_that_is_due(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    path = f"{PATH}/{(await make(api, device))['id']}"
+    due = datetime.now(UTC).replace(microsecond=0)
+    await database.execute("UPDATE analysis_schedules SET next_tick = %s", (due,))
+    later = f"0 0 1 {(due + timedelta(days=60)).month} *"
+    assert moment((await api.patch(path, json={"cron": later})).json()["next_tick"]) == due
+    assert await run_due_ticks(database) == 1
+    ticked = (await api.get(path)).json()
+    assert moment(ticked["last_tick"]) == due
+    assert ticked["latest_request"] is not None
+    assert moment(ticked["next_tick"]) > due + timedelta(days=20)
 
 
 async def test_a_schedule_shows_what_its_last_tick_asked_for(
