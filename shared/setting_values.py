@@ -7,6 +7,7 @@ import base64
 import binascii
 import ipaddress
 import re
+from datetime import timedelta
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
@@ -151,6 +152,48 @@ def check_bearer(text: str) -> None:
     """Raises ValueError unless a header can carry it as a bearer token."""
     if not _BEARER.fullmatch(text):
         raise ValueError("more than letters, digits and . _ ~ + / -, with = at the end")
+
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smhdy])")
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "y": timedelta(days=365.25),
+}
+LONGEST = 200 * _UNITS["y"]
+"""The longest duration that a setting takes: it can be subtracted from any current date."""
+_SIZE = re.compile(r"([1-9][0-9]{0,14})\s*(B|kB|MB|GB|TB)?")
+_MULTIPLES = {None: 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+NONE = "none"
+"""Text of a setting that turns a limit off."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the duration in a text such as 60s, 5m, 12h, 90d or 10y (a year has 365.25 days). Raises ValueError."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("not a whole number followed by s, m, h, d or y")
+    duration = int(match[1]) * _UNITS[match[2]]
+    if duration > LONGEST:
+        raise ValueError("longer than 200y")
+    return duration
+
+
+def parse_optional_duration(text: str) -> timedelta | None:
+    """Return the duration in the text, None for `none`. Raises ValueError."""
+    return None if text == NONE else parse_duration(text)
+
+
+def parse_optional_size(text: str) -> int | None:
+    """Return the bytes in a text such as 1GB or 500MB (powers of ten), None for `none`. Raises ValueError."""
+    if text == NONE:
+        return None
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError("not a number of bytes, kB, MB, GB or TB")
+    return int(match[1]) * _MULTIPLES[match[2]]
 
 
 def listed(value: str) -> list[str]:

@@ -30,7 +30,10 @@ from shared.setting_values import (
     check_origins,
     listed,
     networks,
+    parse_duration,
     parse_mqtt_url,
+    parse_optional_duration,
+    parse_optional_size,
     parse_topic_filter,
     webhook_key,
 )
@@ -74,6 +77,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     query_timeout: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 30
     worker_concurrency: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     retention: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,4}d$")] | None = None
+    oldest: _Text = "10y"
+    dead_letters_keep: _Text = "90d"
+    dead_letters_max_bytes: _Text = "1GB"
+    dead_letters_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 60
+    results_keep: _Text = "400d"
+    audit_keep: _Text = "none"
+    start_timeout: _Text = "none"
     webhook_secret: Annotated[str, msgspec.Meta(min_length=16)] | None = None
     webhook_allow_private: bool = False
     log_format: Literal["console", "json"] | None = None
@@ -112,6 +122,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.retention is None else timedelta(days=int(self.retention.removesuffix("d")))
 
     @property
+    def oldest_age(self) -> timedelta:
+        """Age beyond which a reading is refused: OLDEST, or RETENTION where that is shorter."""
+        oldest = parse_duration(self.oldest)
+        return oldest if self.retention_age is None else min(oldest, self.retention_age)
+
+    @property
+    def dead_letters_age(self) -> timedelta | None:
+        """Age at which a dead letter is deleted; None: never."""
+        return parse_optional_duration(self.dead_letters_keep)
+
+    @property
+    def dead_letters_size(self) -> int | None:
+        """Bytes that dead letters may occupy; None: no bound."""
+        return parse_optional_size(self.dead_letters_max_bytes)
+
+    @property
+    def results_age(self) -> timedelta | None:
+        """Age at which an ended analysis request is deleted with its result; None: never."""
+        return parse_optional_duration(self.results_keep)
+
+    @property
+    def audit_age(self) -> timedelta | None:
+        """Age at which an entry of the audit log is deleted; None: never."""
+        return parse_optional_duration(self.audit_keep)
+
+    @property
+    def start_patience(self) -> timedelta | None:
+        """Time that a service waits at its start for a server that is not there yet; None: without end."""
+        return parse_optional_duration(self.start_timeout)
+
+    @property
     def logs_as_json(self) -> bool:
         """Whether log lines are JSON: as set, else unless they go to a terminal."""
         return self.log_format == "json" or (self.log_format is None and not sys.stderr.isatty())
@@ -145,6 +186,13 @@ _EXPECTED = {
     "query_timeout": "a whole number of seconds from 1 to 3600",
     "worker_concurrency": "a whole number from 1 to 64",
     "retention": "a number of days, such as 400d",
+    "oldest": "an age such as 10y or 400d",
+    "dead_letters_keep": "an age such as 90d, or none",
+    "dead_letters_max_bytes": "a size such as 1GB, 500MB or a number of bytes, or none",
+    "dead_letters_per_minute": "a whole number from 1 to 1000000",
+    "results_keep": "an age such as 400d, or none",
+    "audit_keep": "an age such as 400d, or none",
+    "start_timeout": "a time such as 60s or 5m, or none",
     "webhook_secret": "at least 16 characters, or whsec_ and at least 16 bytes in base64",
     "webhook_allow_private": "true or false",
     "log_format": "console or json",
@@ -161,6 +209,12 @@ _CHECKS = {
     "mqtt_url": parse_mqtt_url,
     "mqtt_admin_url": check_admin_url,
     "mqtt_topic": parse_topic_filter,
+    "oldest": parse_duration,
+    "dead_letters_keep": parse_optional_duration,
+    "dead_letters_max_bytes": parse_optional_size,
+    "results_keep": parse_optional_duration,
+    "audit_keep": parse_optional_duration,
+    "start_timeout": parse_optional_duration,
     "api_key": check_api_key,
     "metrics_token": check_bearer,
     "trusted_proxies": networks,

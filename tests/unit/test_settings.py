@@ -1,6 +1,7 @@
 """Settings are validated together, and each fault is told by its name with what would be right."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,48 @@ def test_the_defaults_are_the_contract() -> None:
     assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8000)
     assert (settings.ingestor_metrics_port, settings.worker_metrics_port) == (9101, 9102)
     assert (settings.unknown_devices, settings.worker_concurrency, settings.retention) == ("reject", 2, None)
+    assert (settings.oldest_age, settings.dead_letters_age) == (timedelta(days=3652.5), timedelta(days=90))
+    assert (settings.dead_letters_size, settings.dead_letters_per_minute) == (10**9, 60)
+    assert (settings.results_age, settings.audit_age, settings.start_patience) == (timedelta(days=400), None, None)
+
+
+def test_no_reading_is_taken_that_retention_would_drop() -> None:
+    assert load({"DEVICESTAT_RETENTION": "400d"}).oldest_age == timedelta(days=400)
+    assert load({"DEVICESTAT_RETENTION": "4000d", "DEVICESTAT_OLDEST": "2y"}).oldest_age == timedelta(days=730.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OLDEST", "none"),
+        ("OLDEST", "10 years"),
+        ("OLDEST", "0d"),
+        ("OLDEST", "201y"),
+        ("DEAD_LETTERS_KEEP", "90"),
+        ("DEAD_LETTERS_MAX_BYTES", "1 gig"),
+        ("DEAD_LETTERS_MAX_BYTES", "0"),
+        ("DEAD_LETTERS_PER_MINUTE", "0"),
+        ("RESULTS_KEEP", "-1d"),
+        ("AUDIT_KEEP", ""),
+        ("START_TIMEOUT", "1.5s"),
+    ],
+)
+def test_a_limit_that_cannot_be_read_is_a_fault(name: str, value: str) -> None:
+    (told,) = faults({f"DEVICESTAT_{name}": value})
+    assert told.startswith(f"DEVICESTAT_{name} is wrong ({value!r}): it takes")
+
+
+def test_sizes_and_durations_have_units() -> None:
+    settings = load(
+        {
+            "DEVICESTAT_DEAD_LETTERS_MAX_BYTES": "250 MB",
+            "DEVICESTAT_DEAD_LETTERS_KEEP": "none",
+            "DEVICESTAT_AUDIT_KEEP": "36h",
+            "DEVICESTAT_START_TIMEOUT": "5m",
+        }
+    )
+    assert (settings.dead_letters_size, settings.dead_letters_age) == (250_000_000, None)
+    assert (settings.audit_age, settings.start_patience) == (timedelta(hours=36), timedelta(minutes=5))
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
