@@ -16,6 +16,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from query_api.worker import callbacks, queue
 from query_api.worker.attempts import Attempts
 from query_api.worker.callbacks import Callbacks
+from query_api.worker.cleaning.rounds import clean
+from query_api.worker.cleaning.tables import cleaners
 from query_api.worker.maintenance import drop_partitions, make_partitions
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.removal import remove_all
@@ -37,13 +39,14 @@ TICK_S = 1.0
 SURVEY_S = 10.0
 MAINTAIN_S = 3600.0
 REMOVE_S = 5.0
+CLEAN_S = 60.0
 JITTER_S = 0.5
 """Workers that were started at one moment do not ask at one moment."""
 STOP_TIMEOUT_S = 8.0
 """After a signal the analyses in hand have so long to end; then they are put back."""
 POOL_WAIT_S = 3.0
-SPARE_CONNECTIONS = 4
-"""Besides one for each analysis: for claiming, renewing, removing, and what comes round less often."""
+SPARE_CONNECTIONS = 5
+"""Besides one for each analysis: for claiming, renewing, removing, cleaning, and what comes round less often."""
 
 _log = structlog.get_logger()
 
@@ -83,6 +86,7 @@ class Worker:
         self._database = database
         self._concurrency = settings.worker_concurrency
         self._retention = settings.retention_age
+        self._cleaners = cleaners(settings)
         self._health = health
         self._metrics = metrics
         self._webhook = Webhook(settings.webhook_secret, allow_private=settings.webhook_allow_private)
@@ -124,6 +128,7 @@ class Worker:
             "survey": (SURVEY_S, lambda: self._with_database(self._survey)),
             "maintain": (MAINTAIN_S, lambda: self._with_database(self._maintain)),
             "remove": (REMOVE_S, lambda: self._with_database(remove_all)),
+            "clean": (CLEAN_S, lambda: self._with_database(self._clean)),
         }
         for name, (seconds, duty) in rounds.items():
             scheduler.add_job(
@@ -180,6 +185,10 @@ class Worker:
         if self._retention is not None:
             for month in await drop_partitions(connection, self._retention):
                 _log.info("dropped a month that has ended longer ago than RETENTION", table=month)
+
+    async def _clean(self, connection: Connection) -> None:
+        for table, rows in (await clean(connection, self._cleaners)).items():
+            _log.info("deleted rows past their retention", table=table, rows=rows)
 
     # Claiming.
 

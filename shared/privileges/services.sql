@@ -64,7 +64,7 @@ GRANT SELECT, DELETE ON readings TO devicestat_worker;
 GRANT SELECT, UPDATE (removed_at) ON deleted_devices TO devicestat_worker;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month TO devicestat_worker;
 GRANT SELECT, INSERT (device_id, period, figures, joinable),
-      UPDATE (status, attempts, joinable, run_after, lease_token, lease_until, last_error, started_at, finished_at)
+      UPDATE (status, attempts, joinable, run_after, lease_token, lease_until, last_error, started_at, finished_at), DELETE
     ON analysis_requests TO devicestat_worker;
 GRANT INSERT (request_id, device_id, "start", "end", x, y, z) ON analysis_results TO devicestat_worker;
 GRANT SELECT, INSERT (request_id, url), UPDATE (status, attempts, due_at, token, last_error)

@@ -25,7 +25,7 @@ MAY = {
     #                          ingestor  api     worker
     "access_keys":             ("",     "Su",   ""),
     "analysis_callbacks":      ("",     "Siu",  "Siu"),
-    "analysis_requests":       ("",     "Siu",  "Siu"),
+    "analysis_requests":       ("",     "Siu",  "SiuD"),
     "analysis_results":        ("",     "SD",   "i"),
     "analysis_schedules":      ("",     "SIUD", "Su"),
     "analysis_ticks":          ("",     "S",    "Siu"),

@@ -1,0 +1,37 @@
+"""Ended analysis requests, with their results and callbacks: deleted at the age of RESULTS_KEEP.
+
+A request that is queued or running is never deleted, nor one with a callback that is still to be made. The request of a
+schedule's latest tick stays for as long as the schedule: a monthly one keeps its latest result also where RESULTS_KEEP
+is a week.
+"""
+
+from datetime import timedelta
+from functools import partial
+
+from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from shared.database import Connection
+from shared.settings import Settings
+
+# The results and callbacks go by their foreign keys; a tick stays, without its request.
+_DELETE = """
+    DELETE FROM analysis_requests WHERE id IN (
+        SELECT id FROM analysis_requests AS request
+        WHERE finished_at < now() - %(age)s
+          AND NOT EXISTS (SELECT FROM analysis_callbacks WHERE request_id = request.id AND status = 'waiting')
+          AND NOT EXISTS (SELECT FROM analysis_ticks JOIN analysis_schedules AS schedule ON schedule.id = schedule_id
+                          WHERE request_id = request.id AND tick = last_tick)
+        ORDER BY finished_at
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED)
+"""
+
+
+def cleaner(settings: Settings) -> Cleaner | None:
+    """Return the cleaner, None where RESULTS_KEEP is none."""
+    age = settings.results_age
+    return None if age is None else Cleaner("analysis_requests", partial(delete_some, age=age))
+
+
+async def delete_some(connection: Connection, age: timedelta, limit: int = AT_ONCE) -> int:
+    """Delete up to `limit` requests that ended longer ago than `age`; return how many."""
+    return (await connection.execute(_DELETE, {"age": age, "limit": limit})).rowcount
