@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from litestar import MediaType, Response, get
 from litestar.exceptions import InternalServerException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.response import Redirect
@@ -41,6 +42,11 @@ _TAGS = [
 ]
 
 
+def _operation_id(handler: HTTPRouteHandler, _: object, __: object) -> str:
+    """The name of the handler's function, such as list_readings: what generated clients call their methods."""
+    return str(handler.handler_name).rpartition(".")[2]
+
+
 def configuration(*, secured: bool) -> OpenAPIConfig:
     """What Litestar makes the document and its page from. `secured`: a key is to be shown."""
     return OpenAPIConfig(
@@ -52,6 +58,7 @@ def configuration(*, secured: bool) -> OpenAPIConfig:
         components=Components(security_schemes={"key": _KEY} if secured else {}),
         security=[{"key": []}] if secured else None,
         use_handler_docstrings=True,
+        operation_id_creator=_operation_id,
         openapi_router=Router(
             PATH, route_handlers=[], opt={OPTION: Access.READ}, include_in_schema=False, response_headers=HEADERS
         ),

@@ -250,9 +250,17 @@ def documented(*problems: Problem) -> dict[int, ResponseSpec]:
     }
 
 
+class _NamedExample(Example):
+    """An example under its name. Litestar writes the name into the example, too, where OpenAPI allows no `id`."""
+
+    @property
+    def _exclude_fields(self) -> set[str]:
+        return {"id"}
+
+
 def _example(problem: Problem) -> Example:
     details = ProblemDetails(problem.uri, problem.title, problem.status, problem.description, "/stats")
-    return Example(id=problem.name, summary=problem.title, value=msgspec.to_builtins(details))
+    return _NamedExample(id=problem.name, summary=problem.title, value=msgspec.to_builtins(details))
 
 
 @get(

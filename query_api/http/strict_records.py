@@ -21,7 +21,7 @@ class StrictRecords(OpenAPISchemaPlugin):
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
         """What the plugin that is responsible otherwise makes of it, and closed."""
         others = (plugin for plugin in schema_creator.plugins if plugin is not self)
-        usual = next(plugin for plugin in others if plugin.is_plugin_supported_field(field_definition))
+        usual = next(plugin for plugin in others if schema_creator.plugin_supports_field(plugin, field_definition))
         schema: Schema = usual.to_openapi_schema(field_definition, schema_creator)
         schema.additional_properties = False
         return schema

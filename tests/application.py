@@ -1,0 +1,17 @@
+"""The API's application without a server or a database, for tests that look at its routes and its document."""
+
+from litestar import Litestar
+from prometheus_client import CollectorRegistry
+
+from query_api.access.gate import Gate
+from query_api.app import create_app
+from shared.settings import Settings
+from shared.telemetry import Health
+
+_GIVEN = ("database", "exports", "intake", "notifications", "live", "waits", "callback_rules", "tokens")
+
+
+def application() -> Litestar:
+    """The application as `serve` wires it; what its handlers are given is None."""
+    settings = Settings(database_url="postgresql://unused.test/none")
+    return create_app(settings, dict.fromkeys(_GIVEN), Gate(None, None), Health("database"), CollectorRegistry())

@@ -1,0 +1,30 @@
+"""The OpenAPI document is valid, and names each operation."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.application import application
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(application().openapi_schema.to_schema()))
+    return found
+
+
+def test_it_is_valid(document: dict[str, Any]) -> None:
+    faults = [
+        f"{list(fault.absolute_path)}: {fault.message}" for fault in OpenAPIV31SpecValidator(document).iter_errors()
+    ]
+    assert faults == []
+
+
+def test_each_operation_has_a_short_name_of_its_own(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+){0,3}", name) for name in names), names
+    assert {"list_devices", "create_readings", "list_readings", "analyse_now", "queue_analysis"} <= set(names)
