@@ -3,6 +3,7 @@
 import select
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import psycopg
 from psycopg import AsyncConnection
@@ -13,6 +14,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from shared.errors import DatabaseError, DatabaseUnreachable
+from shared.session_settings import ENCODING, check_encoding, pin
 
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
@@ -20,7 +22,6 @@ Pool = AsyncConnectionPool[Connection]
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction)
 """The database does not answer, went away in the middle, or takes no writes for now: what was to be done is done later.
 The pool's own errors are among them."""
-ENCODING = "UTF8"
 CONNECT_TIMEOUT_S = 10
 RECONNECT_S = 3
 """A pool tries so long, with growing waits, for a connection that was lost; then the next use starts anew.
@@ -34,13 +35,9 @@ UNANSWERED_MS = 60_000
 """What was sent and is not received by the server's host within this time loses the connection, too."""
 
 
-# JIT compiles the statement for each of the months that a read may touch: longer than most reads take.
-_OPTIONS = "-c timezone=UTC -c jit=off"
-
-
-def _parameters(application: str, statement_timeout: int | None = None) -> dict[str, object]:
-    timeout = f" -c statement_timeout={statement_timeout}s" if statement_timeout is not None else ""
+def _parameters(application: str) -> dict[str, object]:
     return {
+        "client_encoding": ENCODING,
         "application_name": f"devicestat {application}",
         "autocommit": True,  # a transaction is where `async with connection.transaction()` says so
         "connect_timeout": CONNECT_TIMEOUT_S,
@@ -48,7 +45,6 @@ def _parameters(application: str, statement_timeout: int | None = None) -> dict[
         "keepalives_interval": KEEPALIVE_INTERVAL_S,
         "keepalives_count": KEEPALIVE_PROBES,
         "tcp_user_timeout": UNANSWERED_MS,
-        "options": _OPTIONS + timeout,
     }
 
 
@@ -56,13 +52,13 @@ async def connect(url: str, application: str) -> Connection:
     """One connection. Raises DatabaseUnreachable, and DatabaseError where the database's encoding is not UTF-8."""
     with translated(url):
         connection = await AsyncConnection.connect(url, **_parameters(application))  # type: ignore[arg-type]
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != ENCODING:
+    try:
+        check_encoding(connection, address(url))
+        with translated(url):
+            await pin(connection)
+    except BaseException:
         await connection.close()
-        raise DatabaseError(
-            f"the database {address(url)} is encoded in {encoding}, which cannot hold every topic and name: "
-            f"create it with ENCODING '{ENCODING}' TEMPLATE template0"
-        )
+        raise
     return connection
 
 
@@ -83,7 +79,8 @@ async def open_pool(
     """
     pool = AsyncConnectionPool(
         url,
-        kwargs=_parameters(application, statement_timeout),
+        kwargs=_parameters(application),
+        configure=partial(pin, statement_timeout_s=statement_timeout or 0),
         min_size=min_size,
         max_size=max_size,
         timeout=patience,

@@ -64,7 +64,7 @@ def _server(connection: Connection, settings: Settings) -> Finding:
 
 _UNSAFE = """
     SELECT string_agg(name, ', ' ORDER BY name DESC) FROM pg_settings
-    WHERE name IN ('synchronous_commit', 'fsync', 'full_page_writes') AND setting = 'off'
+    WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'
 """
 
 
