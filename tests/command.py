@@ -15,11 +15,7 @@ import httpx
 
 from tests.disclosure import gather, gather_shown, note_settings
 from tests.ports import free_port
-from tests.waiting import eventually
-
-TIMEOUT_S = 60.0
-STARTED_WITHIN_S = 60.0
-STOPPED_WITHIN_S = 60.0
+from tests.waiting import HANG_S, eventually
 
 
 def argv(*arguments: object) -> list[str]:
@@ -44,7 +40,7 @@ def run(
         input=typed,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=HANG_S,
         cwd=cwd,
         check=False,
     )
@@ -100,7 +96,7 @@ class Up:
             return next((line for line in self.lines[after:] if re.search(pattern, line)), None)
 
         try:
-            return await eventually(look, bool, STARTED_WITHIN_S) or ""
+            return await eventually(look, bool) or ""
         except AssertionError:
             raise AssertionError(f"never said {pattern!r}:\n" + "\n".join(self.lines)) from None
 
@@ -117,7 +113,7 @@ class Up:
         return await self.ended()
 
     async def ended(self) -> int:
-        async with asyncio.timeout(STOPPED_WITHIN_S):
+        async with asyncio.timeout(HANG_S):
             await self._reading
             return await self.process.wait()
 

@@ -16,9 +16,7 @@ from tests import command
 from tests.disclosure import gather
 from tests.roles import as_role
 from tests.services import client_of, is_ready, running
-from tests.waiting import eventually
-
-ENDED_WITHIN_S = 60.0
+from tests.waiting import HANG_S, eventually
 
 
 async def health(port: int) -> dict[str, Any]:
@@ -112,9 +110,9 @@ class IngestorProcess:
 
     def _wait(self) -> int:
         try:
-            code = self.process.wait(timeout=ENDED_WITHIN_S)
+            code = self.process.wait(timeout=HANG_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"it still runs after {ENDED_WITHIN_S:g} s:\n{self.logged}") from None
+            raise AssertionError(f"it still runs after {HANG_S:g} s:\n{self.logged}") from None
         gather("the log of an ingestor", self.logged)
         self._log.close()
         return code

@@ -11,7 +11,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-ACKNOWLEDGED_WITHIN_S = 60.0
+from tests.waiting import HANG_S
+
 MAX_WAITING = 400
 """Unacknowledged at once: for each answer paho looks at all of them."""
 LINES_AT_ONCE = 50_000
@@ -66,8 +67,8 @@ def publish_all(host: str, port: int, messages: Iterable[Message]) -> int:
 
 
 def _acknowledged(info: MQTTMessageInfo) -> None:
-    info.wait_for_publish(ACKNOWLEDGED_WITHIN_S)
-    assert info.is_published(), f"not acknowledged within {ACKNOWLEDGED_WITHIN_S:g} s"
+    info.wait_for_publish(HANG_S)
+    assert info.is_published(), f"not acknowledged within {HANG_S:g} s"
 
 
 async def publish_lines(host: str, port: int, topic: str, payloads: Sequence[bytes]) -> None:

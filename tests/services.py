@@ -14,9 +14,8 @@ from shared.database import connect
 from shared.settings import Settings
 from tests.disclosure import gather_answer
 from tests.roles import as_role
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
-STOP_DEADLINE_S = 20.0
 _HOOKS = {"response": [gather_answer]}
 
 
@@ -35,7 +34,7 @@ async def running(
         yield task
     finally:
         stop.set()
-        async with asyncio.timeout(STOP_DEADLINE_S):
+        async with asyncio.timeout(HANG_S):
             await task
 
 
@@ -59,7 +58,7 @@ async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 def client_of(port: int) -> httpx.AsyncClient:
     """A client of the service on the port. It reads no certificates, which takes longer than most tests."""
     return httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}", timeout=30, event_hooks=_HOOKS,
+        base_url=f"http://127.0.0.1:{port}", timeout=HANG_S, event_hooks=_HOOKS,
         verify=False,  # noqa: S501  # it speaks plain HTTP
     )  # fmt: skip
 
@@ -92,7 +91,7 @@ async def worker(settings: Settings) -> AsyncIterator["asyncio.Task[None]"]:
             yield task
         finally:
             stop.set()
-            async with asyncio.timeout(STOP_DEADLINE_S):
+            async with asyncio.timeout(HANG_S):
                 await asyncio.wait({task})
 
 

@@ -12,7 +12,7 @@ import structlog
 from deploy.postgres import EmbeddedPostgres
 from shared.database import connect
 from shared.migrate import migrate
-from tests.benchmarks import analysis, delay, http, ingestion, machine, memory, peers, servers, store, table
+from tests.benchmarks import analysis, delay, http, ingestion, machine, memory, peers, servers, start, store, table
 from tests.benchmarks.generator import DEVICES
 from tests.benchmarks.pairs import Finding
 
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "store": store.measure,
     "analysis": analysis.measure,
     "http": http.measure,
+    "start": start.measure,
 }
 _ADD_DEVICES = "INSERT INTO devices (key, name) SELECT n, n FROM generate_series(1, %s) n"
 

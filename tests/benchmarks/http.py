@@ -50,7 +50,7 @@ class Service(msgspec.Struct):
 
 
 @contextmanager
-def _serving(port: int, command: Sequence[str], ready: str, **settings: object) -> Iterator[Service]:
+def serving(port: int, command: Sequence[str], ready: str, **settings: object) -> Iterator[Service]:
     with subprocess.Popen(command, env=environment(**settings)) as process:
         try:
             _await(f"http://127.0.0.1:{port}{ready}", process)
@@ -77,10 +77,10 @@ def _services(postgres: EmbeddedPostgres) -> Iterator[tuple[Service, Service]]:
     ours, peers = free_port(), free_port()
     plain = [sys.executable, "-m", "tests.benchmarks.plain_service", postgres.url, str(peers)]
     with (
-        _serving(
+        serving(
             ours, argv("serve"), "/health/ready", database_url=postgres.url, http_port=ours, log_level="warning"
         ) as our,
-        _serving(peers, plain, "/openapi.json") as peer,
+        serving(peers, plain, "/openapi.json") as peer,
     ):
         yield our, peer
 

@@ -19,8 +19,8 @@ from paho.mqtt.client import Client
 from shared.database import Connection
 from tests.conftest import Broker
 from tests.ingestion import IngestorProcess, metrics
-from tests.publisher import ACKNOWLEDGED_WITHIN_S, Message, connected, publish
-from tests.waiting import eventually
+from tests.publisher import Message, connected, publish
+from tests.waiting import HANG_S, eventually
 
 UNACKNOWLEDGED = 400
 """So many readings at most are on their way to the broker at once: for each answer paho looks at all of them."""
@@ -31,8 +31,6 @@ CATCH_UP_S = 0.5
 """What a broker's or a machine's hesitation has cost is made up for this much."""
 MARKERS = 50
 """Published behind everything else, on a device of their own; enough that each member of a group gets some."""
-STORED_WITHIN_S = 180.0
-"""After the stream's end."""
 SETTLED_WITHIN_S = 5.0
 
 IN_FLIGHT = "devicestat_ingest_readings_in_flight"
@@ -133,8 +131,8 @@ class Stream:
             return bool(self._faults) or self._sent - self.acknowledged <= unacknowledged
 
         with self._room:
-            in_time = self._room.wait_for(enough, ACKNOWLEDGED_WITHIN_S)
-        assert in_time, f"{self._sent - self.acknowledged} not acknowledged within {ACKNOWLEDGED_WITHIN_S:g} s"
+            in_time = self._room.wait_for(enough, HANG_S)
+        assert in_time, f"{self._sent - self.acknowledged} not acknowledged within {HANG_S:g} s"
 
     def _on_publish(self, client: Client, data: object, mid: int, reason_code: object, properties: object) -> None:
         self.acknowledged += 1
@@ -191,7 +189,7 @@ async def expect_each_once(database: Connection, stream: Stream) -> None:
     also what would be stored a second time.
     """
     await stream.mark()
-    await eventually(partial(_markers, database), lambda seen: seen >= stream.marked, deadline_s=STORED_WITHIN_S)
+    await eventually(partial(_markers, database), lambda seen: seen >= stream.marked, deadline_s=HANG_S)
     await eventually(partial(_faults, database, stream.count), lambda seen: not seen, deadline_s=SETTLED_WITHIN_S)
     assert await _markers(database) == stream.marked
 

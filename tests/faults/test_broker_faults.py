@@ -24,7 +24,7 @@ from tests.faults.stream import (
 )
 from tests.ingestion import IngestorProcess, until_not_ready
 from tests.proxy import running
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 Make = Callable[..., Settings]
 Start = Callable[..., IngestorProcess]
@@ -33,7 +33,6 @@ RESETS = 7
 """Of one ingestor's connections. It waits longer after each."""
 LARGEST_PART = 30
 """Bytes for each reading, of a PUBLISH that breaks off."""
-CUT_WITHIN_S = 30.0
 
 
 @asynccontextmanager
@@ -160,7 +159,7 @@ async def test_connections_are_reset_within_a_packet(
                 for _ in range(RESETS):
                     await stream.grows(20)
                     proxy.break_off = chance.randrange(1, LARGEST_PART * size)
-                    async with asyncio.timeout(CUT_WITHIN_S):
+                    async with asyncio.timeout(HANG_S):
                         await proxy.was_cut.wait()
                     proxy.was_cut.clear()
                     await process.until_ready()

@@ -26,21 +26,19 @@ from tests.faults.stream import (
 )
 from tests.ingestion import IngestorProcess, until_not_ready
 from tests.proxy import open_postgres, running, running_proxy, through
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 Make = Callable[..., Settings]
 Start = Callable[..., IngestorProcess]
-CUT_WITHIN_S = 30.0
 COMMIT = b"COMMIT\0"
 """As it is sent; not the ON COMMIT of a temporary table."""
-GONE_WITHIN_S = 30.0
 
 
 def stop_immediately(postgres: EmbeddedPostgres) -> None:
     """As `pg_ctl stop -m immediate` does."""
     postmaster = psutil.Process(postgres.pid)
     postmaster.send_signal(signal.SIGQUIT)
-    postmaster.wait(GONE_WITHIN_S)
+    postmaster.wait(HANG_S)
     postgres.kill()
 
 
@@ -51,7 +49,7 @@ def kill_postmaster(postgres: EmbeddedPostgres) -> None:
     postmaster.suspend()  # no more children
     children = postmaster.children()
     postgres.kill()
-    _, alive = psutil.wait_procs(children, GONE_WITHIN_S)
+    _, alive = psutil.wait_procs(children, HANG_S)
     assert not alive
 
 
@@ -90,7 +88,7 @@ async def test_a_commit_or_the_answer_to_it_is_lost(
                     proxy.cut_before = COMMIT
                 else:
                     proxy.cut_after = COMMIT
-                async with asyncio.timeout(CUT_WITHIN_S):
+                async with asyncio.timeout(HANG_S):
                     await proxy.was_cut.wait()
                 proxy.was_cut.clear()
         await expect_each_once(database, stream)

@@ -15,9 +15,9 @@ from tests.conftest import Broker
 from tests.faults.memory import MIB, watched
 from tests.faults.stream import IN_FLIGHT, add_devices, expect_a_good_end, reading
 from tests.ingestion import IngestorProcess, metrics
-from tests.publisher import ACKNOWLEDGED_WITHIN_S, connected
+from tests.publisher import connected
 from tests.services import database_away
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 LONG = 60_000
 """Bytes; a topic, and each text of the properties, takes 65,535."""
@@ -36,7 +36,7 @@ def publish_with(broker: Broker, topic: str, properties: Properties) -> None:
             numbers = range(first, first + AT_ONCE)
             sent = [client.publish(topic, reading(number), qos=1, properties=properties) for number in numbers]
             for info in sent:
-                info.wait_for_publish(ACKNOWLEDGED_WITHIN_S)
+                info.wait_for_publish(HANG_S)
                 assert info.is_published()
 
 

@@ -22,7 +22,7 @@ from tests import services
 from tests.conftest import Database
 from tests.ports import free_port
 from tests.receiver import receiving, silence, status
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 SECRET = "correct horse battery"
 
@@ -145,7 +145,7 @@ async def test_several_callbacks_of_one_request(api: httpx.AsyncClient, device: 
         assert [callback["url"] for callback in asked[-1]["callbacks"]] == [one.url, two.url]
         await api.delete(f"/stats/analysis/requests/{asked[0]['id']}")
         for due in await callbacks.claim(database, 10):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_S):
                 request = await look(api, due.request_id)
                 body = callbacks.body(msgspec.convert(request, callbacks.QueuedAnalysis))
                 await Webhook(SECRET, allow_private=True).send(due.url, str(due.message_id), 1, body)
@@ -266,7 +266,7 @@ async def test_an_ipv6_address_has_its_brackets_in_the_host_header() -> None:
 async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiving() as receiver:
         monkeypatch.setattr(webhook, "_resolve", Names(["127.0.0.2", "127.0.0.1"]))
-        stream = await CheckedNetwork(allow_private=True).connect_tcp("two", receiver.port, timeout=5)
+        stream = await CheckedNetwork(allow_private=True).connect_tcp("two", receiver.port, timeout=HANG_S)
         assert isinstance(stream, httpcore.AsyncNetworkStream)
         await stream.aclose()
 

@@ -1,7 +1,6 @@
 """Keys and tokens come and go while the API runs: each process sees it within a second."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -31,6 +30,21 @@ def closed(api_settings: Settings) -> Settings:
     return msgspec.structs.replace(api_settings, auth="on")
 
 
+async def expect_refusal_after(
+    since: float, within_s: float, api: httpx.AsyncClient, headers: dict[str, str], path: str = "/devices"
+) -> None:
+    """Ask until the answer is 401. No request that began more than `within_s` after `since` is let in.
+
+    Both are moments of the event loop, which is also the clock of the API's keyring.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        asked = loop.time()
+        if (await api.get(path, headers=headers)).status_code == 401:
+            return
+        assert asked - since <= within_s
+
+
 def refused(api: httpx.AsyncClient, headers: dict[str, str], path: str = "/devices") -> Callable[[], Awaitable[bool]]:
     async def look() -> bool:
         return (await api.get(path, headers=headers)).status_code == 401
@@ -49,11 +63,9 @@ async def test_a_revoked_key_is_refused_within_a_second_by_every_process(closed:
         for api in apis:
             assert (await api.get("/devices", headers=bearer(made.text))).status_code == 200
         await access_keys.revoke(database, TESTER, made.prefix)
-        revoked = time.monotonic()
+        revoked = asyncio.get_running_loop().time()
         for api in apis:
-            await eventually(refused(api, bearer(made.text)), bool)
-        assert REMEMBERED_S < A_SECOND
-        assert time.monotonic() - revoked < 2 * A_SECOND
+            await expect_refusal_after(revoked, A_SECOND, api, bearer(made.text))
 
 
 async def test_a_key_is_looked_up_once_for_many_requests(database_url: str, database: Database) -> None:

@@ -18,6 +18,7 @@ from deploy.postgres import EmbeddedPostgres, socket_directory
 from shared.errors import LocalError
 from shared.settings import parse_mqtt_url
 from tests.ports import free_port
+from tests.waiting import HANG_S
 
 FAST = {"fsync": "off"}
 
@@ -107,7 +108,7 @@ async def test_what_waits_in_mosquitto_survives_a_restart(own_broker: EmbeddedMo
     assert not own_broker.ready()
     own_broker.start()
     async with session() as subscriber:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             messages = aiter(subscriber.messages)
             assert [(await anext(messages)).payload for _ in range(2)] == [b"at QoS 0", b"at QoS 1"]
 
@@ -145,7 +146,7 @@ def test_root_runs_a_server_as_whom_its_data_belong_to(directory: Path) -> None:
 async def test_a_packet_that_is_too_large_is_not_acknowledged(own_broker: EmbeddedMosquitto) -> None:
     """Not even to an MQTT 3.1.1 device, which cannot be told why."""
     device = aiomqtt.Client(own_broker.host, own_broker.port, protocol=aiomqtt.ProtocolVersion.V311, timeout=20)
-    async with asyncio.timeout(15), device:
+    async with asyncio.timeout(HANG_S), device:
         publishing = asyncio.create_task(device.publish("devices/1/stats", bytes(9_000_000), qos=1), name="publish")
         with pytest.raises(aiomqtt.MqttError):
             await anext(aiter(device.messages))

@@ -16,9 +16,8 @@ import pytest
 from query_api.app import POOL_SIZE
 from query_api.http import bodies
 from shared import connections
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
-WITHIN_S = 15.0
 SOON_S = 0.4
 HOST = b"Host: x\r\n"
 JSON = b"Content-Type: application/json\r\n"
@@ -38,7 +37,7 @@ class Raw(msgspec.Struct, frozen=True):
 
     async def answer(self) -> tuple[int, dict[str, str], Any]:
         """The next answer: status, headers, JSON."""
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(HANG_S):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
             body = await self.reader.readexactly(int(headers["content-length"]))
@@ -46,7 +45,7 @@ class Raw(msgspec.Struct, frozen=True):
 
     async def is_closed(self) -> bool:
         """Whether the server closes it, without another answer."""
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(HANG_S):
             try:
                 return not await self.reader.read()
             except ConnectionResetError:
@@ -221,7 +220,7 @@ async def test_addresses_and_headers_are_bounded(api: httpx.AsyncClient) -> None
 async def test_only_so_many_requests_come_at_once(api: httpx.AsyncClient) -> None:
     async with raw(api) as client:
         await client.send((b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n") * 1000)
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(HANG_S):
             answered = (await client.reader.read()).count(b"HTTP/1.1 200 OK")
         assert 1 <= answered <= connections.MAX_PIPELINED + 1
 
@@ -305,7 +304,7 @@ async def test_who_reads_nothing_of_a_stream_is_disconnected(
     with deaf(api, request) as connection:
         await eventually(lambda: database.execute(EXPORTING), lambda seen: seen.rowcount == 1)
         await eventually(lambda: database.execute(EXPORTING), lambda seen: seen.rowcount == 0)
-        connection.settimeout(WITHIN_S)
+        connection.settimeout(HANG_S)
         assert len(await asyncio.to_thread(read_all, connection)) < 10_000_000
 
 
@@ -328,9 +327,9 @@ async def test_who_reads_nothing_of_an_answer_is_disconnected(
 
     monkeypatch.setattr(connections.Connection, "connection_lost", note)
     with deaf(api, request * 5) as connection:
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(HANG_S):
             await ended.wait()
-        connection.settimeout(WITHIN_S)
+        connection.settimeout(HANG_S)
         assert len(await asyncio.to_thread(read_all, connection)) < 5 * len(whole)
 
 

@@ -28,9 +28,8 @@ from tests.ingestion import running_ingestor
 from tests.ports import free_port
 from tests.publisher import Message, publish
 from tests.roles import url_as
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
-WITHIN_S = 20.0
 A_SECOND = 1.0
 Events = AsyncIterator[dict[str, Any]]
 
@@ -68,7 +67,7 @@ async def connections(database: Database) -> int:
 
 
 async def next_of(events: Events) -> dict[str, Any]:
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(HANG_S):
         return await anext(events)
 
 
@@ -300,7 +299,7 @@ async def test_silence_is_filled(api: httpx.AsyncClient, device: int, monkeypatc
     monkeypatch.setattr(listeners, "HEARTBEAT_S", 0.05)
     async with api.stream("GET", f"/stats/{device}/live") as answer:
         lines = answer.aiter_lines()
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(HANG_S):
             assert [await anext(lines) for _ in range(6)] == ["retry: 2000", "", ": still here", "", ": still here", ""]
 
 
@@ -322,12 +321,10 @@ async def test_a_served_stream_ends_with_the_service(api_settings: Settings, dat
     try:
         await eventually(lambda: services.is_ready(api_settings.http_port), bool)
         async with services.client_of(api_settings.http_port) as api, listening(api, row[0]) as events:
-            began = time.monotonic()
             process.terminate()
             with pytest.raises(StopAsyncIteration):
                 await next_of(events)
         assert await process.wait() == 0
-        assert time.monotonic() - began < 5
     finally:
         if process.returncode is None:
             process.kill()

@@ -10,8 +10,7 @@ from query_api.http import notifications
 from query_api.http.notifications import ANALYSIS_ENDED, LOOK_AGAIN, Notifications
 from tests.conftest import Database
 from tests.services import database_away
-
-WITHIN_S = 20.0
+from tests.waiting import HANG_S
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ async def listening(database_url: str) -> AsyncIterator[Notifications]:
 
 
 async def next_of(queue: asyncio.Queue[str]) -> str:
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(HANG_S):
         return await queue.get()
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.command import environment
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sysconfig.get_path("scripts"))
-TIMEOUT_S = 120
 
 
 def call(*argv: object, cwd: Path, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -22,7 +22,7 @@ def call(*argv: object, cwd: Path, **settings: object) -> subprocess.CompletedPr
         env=environment(**settings),
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=HANG_S,
         check=False,
     )
 

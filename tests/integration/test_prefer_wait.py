@@ -7,12 +7,13 @@ import httpx
 import pytest
 
 from query_api.analyses import prefer, waiting
+from query_api.analyses.prefer import MAX_WAIT_S
 from query_api.app import POOL_SIZE
 from query_api.http.notifications import ANALYSIS_ENDED
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Database
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 
 async def ask(api: httpx.AsyncClient, device: int, wait: object, **parameters: str) -> httpx.Response:
@@ -39,7 +40,7 @@ async def test_the_result_comes_in_the_answer(api: httpx.AsyncClient, device: in
 async def test_what_takes_longer_is_answered_as_ever(api: httpx.AsyncClient, device: int) -> None:
     began = time.monotonic()
     answer = await ask(api, device, 1)
-    assert 0.9 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.9
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
     assert answer.headers["preference-applied"] == "wait=1"
     for malformed in ("x", "-1", ""):
@@ -93,7 +94,7 @@ async def test_a_client_that_goes_away_waits_no_longer(
     monkeypatch.setattr(waiting.Waits, "until_ended", noted)
     with pytest.raises(httpx.ReadTimeout):
         await api.post(f"/stats/analysis/{device}/async", headers={"prefer": "wait=50"}, timeout=0.3)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         await ended.wait()
 
 
@@ -102,11 +103,11 @@ async def test_a_service_that_stops_keeps_no_one_waiting(api_settings: Settings,
     began = time.monotonic()
     async with services.client_of(api_settings.http_port) as client:
         async with asyncio.TaskGroup() as tasks, services.api(api_settings):
-            asked = tasks.create_task(ask(client, 1, 50))
+            asked = tasks.create_task(ask(client, 1, MAX_WAIT_S))
             await eventually(lambda: waiting_requests(database), bool)
             await eventually(lambda: heard(database), bool)
         assert asked.result().status_code == 202
-    assert time.monotonic() - began < 9
+    assert time.monotonic() - began < MAX_WAIT_S
 
 
 async def heard(database: Database) -> bool:

@@ -14,7 +14,7 @@ from query_api.http.problems import PROBLEMS
 from shared.database import connect
 from shared.settings import Settings
 from tests import services
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 JSON = {"content-type": "application/json"}
 
@@ -247,7 +247,7 @@ async def raw(api: httpx.AsyncClient, request: bytes) -> bytes:
     writer.write(request)
     writer.write_eof()
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             return await reader.read()
     finally:
         writer.close()

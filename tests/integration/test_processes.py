@@ -7,8 +7,8 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from deploy.processes_telemetry import TIMEOUT_S
 from ingestor.processes import departed, member, other_form
+from ingestor.service import STOP_TIMEOUT_S
 from shared.database import connect
 from shared.settings import Settings
 from tests.command import run
@@ -28,7 +28,6 @@ from tests.services import client_of, database_away
 from tests.waiting import eventually
 
 MESSAGES = 3_000
-STOPPED_WITHIN_S = 25.0
 _STORED = 'devicestat_ingest_readings_stored_total{{process="{}"}}'.format
 
 Start = Callable[..., IngestorProcess]
@@ -151,7 +150,7 @@ async def test_they_stop_at_once_while_the_database_is_away(
         await eventually(lambda: in_flight(process), lambda each: len(each) == 2 and all(each))
         signalled = time.monotonic()
         code, logged = await process.end()
-    assert time.monotonic() - signalled < STOPPED_WITHIN_S
+    assert time.monotonic() - signalled < 2 * STOP_TIMEOUT_S
     assert code == 0, logged
     assert logged.count("stopped before all was stored") == 2
 
@@ -179,13 +178,10 @@ async def test_one_that_is_stuck_does_not_answer(make_settings: Make, start_inge
     process = await started(start_ingestor(make_settings(), "--processes", 2))
     stuck = children(process)[1]
     stuck.suspend()
-    asked = time.monotonic()
     report = await health(process.port)
-    took_s = time.monotonic() - asked
     stuck.resume()
     assert report["status"] == "not ready"
     assert report["parts"]["process 2"] == "does not answer"
-    assert took_s < 2 * TIMEOUT_S
     await process.until_ready()
     await ends_well(process)
 

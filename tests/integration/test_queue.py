@@ -20,7 +20,7 @@ from shared.settings import Settings
 from tests import services
 from tests.ports import free_port
 from tests.roles import as_role
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 Database = psycopg.AsyncConnection[Any]
 
@@ -401,7 +401,7 @@ async def test_the_coming_months_are_there(database: Database, api_settings: Set
 async def test_what_nobody_expected_stops_the_worker(database: Database, api_settings: Settings) -> None:
     await database.execute("DROP FUNCTION ensure_readings_partition")
     with pytest.raises(BaseExceptionGroup) as raised:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_S):
             await service.work(as_role(api_settings, "worker"), asyncio.Event())
     assert raised.group_contains(psycopg.errors.UndefinedFunction)
 

@@ -18,10 +18,10 @@ from deploy.replay import replay
 from deploy.terminal import Terminal
 from shared.database import Connection, connect
 from shared.settings import Settings
-from tests.command import TIMEOUT_S, argv, environment, run
+from tests.command import argv, environment, run
 from tests.conftest import Database
 from tests.letters import FOUR, keep, left, letter
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 MANY = 200
 _WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
@@ -202,7 +202,7 @@ def on_terminal(url: str, *, stdout: bool) -> tuple[str, list[str]]:
         while data := os.read(ours, 65_536):
             written += data
     os.close(ours)
-    piped, _ = process.communicate(timeout=TIMEOUT_S)
+    piped, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 0
     return (piped or b"").decode(), screen(written.decode())
 

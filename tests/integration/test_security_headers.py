@@ -13,7 +13,7 @@ from tests import services
 from tests.credentials import Keys, bearer, keys
 from tests.integration.test_access import ALLOWED, path_of
 from tests.ports import free_port
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 NOTHING = "default-src 'none'; frame-ancestors 'none'"
 PAGE, STRANGER = "https://plots.example.com", "https://elsewhere.example.com"
@@ -39,7 +39,7 @@ def faults(answer: httpx.Response, policy: str = NOTHING) -> list[str]:
 
 async def ask(api: httpx.AsyncClient, method: str, path: str, **headers: str) -> httpx.Response:
     """The answer; of one without end its beginning."""
-    async with asyncio.timeout(10), api.stream(method, path, headers=headers) as answer:
+    async with asyncio.timeout(HANG_S), api.stream(method, path, headers=headers) as answer:
         return answer
 
 

@@ -30,7 +30,7 @@ from tests.ingestion import IngestorProcess
 from tests.ports import free_port
 from tests.proxy import Link, Proxy, Streams, running
 from tests.publisher import Message, publish
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 Start = Callable[..., IngestorProcess]
 READING = Message(b'{"x":1,"y":2,"z":3}')
@@ -243,6 +243,6 @@ async def test_a_subscription_that_is_refused_leaves_the_earlier_one_in_place(
         topic = "$share/plant/devices/+/stats"
         process = start_ingestor(make_settings(mqtt_url=f"mqtt://127.0.0.1:{port}", mqtt_topic=topic))
         await expect_refusal(process, f"refuses the subscription to {topic}")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             await over.wait()
     assert asked == [[topic], ["devices/+/stats"]]

@@ -17,7 +17,7 @@ from tests.closed_broker import ClosedBroker
 from tests.command import argv, arun, environment
 from tests.ingestion import running_ingestor
 from tests.ports import free_port
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 Database = psycopg.AsyncConnection[tuple[object, ...]]
 _COUNTS = "SELECT key, count(readings.id) FROM devices LEFT JOIN readings ON device_id = devices.id GROUP BY key"
@@ -120,7 +120,7 @@ async def test_a_signal_ends_a_long_history_at_once(settings: Settings, own_brok
         process = await asyncio.create_subprocess_exec(*command, env=where, stdout=asyncio.subprocess.PIPE)
         await anext(aiter(reader.messages))
         process.terminate()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             assert b"sent " in (await process.communicate())[0]
         assert process.returncode == 0
 

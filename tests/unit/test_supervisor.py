@@ -18,6 +18,7 @@ from deploy.children import Program
 from deploy.leftovers import ChildrenFile, locked
 from deploy.supervisor import Supervisor
 from shared.errors import LocalError
+from tests.waiting import HANG_S
 
 # Says its name, is ready once its file is there, and says when it is asked to stop.
 SCRIPT = """
@@ -47,6 +48,7 @@ if (pathlib.Path(sys.argv[2]).parent / "away").exists():
 """
 FAILS_AT_SIGUSR1 = """
 import signal, sys
+from tests.waiting import HANG_S
 signal.signal(signal.SIGUSR1, lambda *_: sys.exit(1))
 """
 
@@ -63,7 +65,7 @@ class Lines:
         self._changed.set()
 
     async def until(self, name: str, part: str, times: int = 1) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_S):
             while sum(1 for who, line in self.all if who == name and part in line) < times:
                 self._changed.clear()
                 await self._changed.wait()
@@ -233,7 +235,7 @@ async def test_a_line_without_end_does_not_stop_the_others(tmp_path: Path, child
 def left_running(tmp_path: Path) -> Iterator[tuple[Program, "subprocess.Popen[bytes]"]]:
     left = program(tmp_path, "left")
     with subprocess.Popen(left.argv, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + HANG_S
         while not left.ready():
             assert time.monotonic() < deadline
             time.sleep(0.01)
