@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import msgspec
 import psutil
 import psycopg
@@ -74,7 +75,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Has all output of the run searched for its secrets (a hook of pytest)."""
+    """Has all output of the run searched for its secrets (a hook of pytest).
+
+    Hypothesis has no deadline for an example: it would measure how busy the machine is.
+    """
+    hypothesis.settings.register_profile(
+        "devicestat", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("devicestat")
     config.pluginmanager.register(Disclosure(config), "disclosure")
 
 

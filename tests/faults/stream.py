@@ -189,7 +189,7 @@ async def expect_each_once(database: Connection, stream: Stream) -> None:
     also what would be stored a second time.
     """
     await stream.mark()
-    await eventually(partial(_markers, database), lambda seen: seen >= stream.marked, deadline_s=HANG_S)
+    await eventually(partial(_markers, database), lambda seen: seen >= stream.marked)
     await eventually(partial(_faults, database, stream.count), lambda seen: not seen, deadline_s=SETTLED_WITHIN_S)
     assert await _markers(database) == stream.marked
 

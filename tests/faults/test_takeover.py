@@ -107,7 +107,7 @@ async def test_the_older_one_is_frozen_in_its_transaction(
         await until_one_waits(database)
         older.process.send_signal(signal.SIGSTOP)
     newer = start_ingestor(make_settings(ingestor_metrics_port=free_port()))
-    await eventually(lambda: rows(database), lambda count: count == 5, deadline_s=60)
+    await eventually(lambda: rows(database), lambda count: count == 5)
     older.process.send_signal(signal.SIGCONT)
     code, _ = await older.ended()
     assert code == 1

@@ -36,7 +36,7 @@ percentiles = st.one_of(
 )
 names = st.lists(st.one_of(st.sampled_from(["mean", "stddev"]), percentiles), max_size=12)
 Row = tuple[float, float, float]
-everything = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+everything = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 async def stored(database: psycopg.AsyncConnection[Any], rows: Sequence[Row]) -> int:

@@ -142,7 +142,7 @@ def naive_ticks(start: datetime, minutes: int, fields: Fields, zone: ZoneInfo) -
     return seen
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(FIELDS, ZONES, st.sampled_from(CHANGES), st.integers(-600, 600))
 @example((("0", {0}), ("*", set(range(24))), ("*", set(range(1, 32))), ("*", set(range(1, 13))), ("1", {1})),
          "Europe/Berlin", SPRING, -60)  # fmt: skip

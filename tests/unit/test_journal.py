@@ -135,7 +135,7 @@ class History(RuleBasedStateMachine):
 
 
 TestHistory = History.TestCase
-TestHistory.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestHistory.settings = settings(max_examples=300, stateful_step_count=50)
 
 
 def test_the_journal_holds_its_span_and_not_much_more() -> None:
