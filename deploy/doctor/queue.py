@@ -62,7 +62,7 @@ async def _what_is_too_small(address: MqttAddress, kept: Kept) -> list[Finding]:
     if empty.found < empty.published:
         findings.append(_too_small("max_queued_messages", "10000000", "messages", empty))
     if kept.found < empty.found or not findings:
-        findings.append(_too_small("max_queued_bytes", "4000000000", f"messages of {len(PAYLOAD)} bytes", kept))
+        findings.append(_too_small("max_queued_bytes", "2000000000", f"messages of {len(PAYLOAD)} bytes", kept))
     return findings
 
 

@@ -147,7 +147,7 @@ def test_what_the_connack_tells() -> None:
 
 def test_the_advice_is_what_our_configuration_has() -> None:
     lines = CONFIGURATION.splitlines()
-    for line in (f"max_packet_size {RIGHT_PACKET_SIZE}", "max_queued_messages 10000000", "max_queued_bytes 4000000000"):
+    for line in (f"max_packet_size {RIGHT_PACKET_SIZE}", "max_queued_messages 10000000", "max_queued_bytes 2000000000"):
         assert line in lines
 
 
