@@ -10,6 +10,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,8 @@ REPORT_EVERY_S = 10.0
 LAST_ACKNOWLEDGEMENTS_S = 5.0
 """After a signal, what is on its way is given so long to be acknowledged."""
 HISTORY_STEP_S = 10
+_ON_THE_WAY = timedelta(hours=1)
+"""The history is so much shorter than what is taken: it does not become too old while it waits to be published."""
 HISTORY_MESSAGE = 500
 
 
@@ -45,9 +48,19 @@ def simulate(settings: Settings, plan: Plan, api: str, terminal: Terminal) -> No
     with ApiClient(api, settings.api_key) as client:
         devices = registered(client, plan.devices)
     terminal.say(f"{counted(len(devices), 'device')}: {devices[0].key} to {devices[-1].key}")
+    plan = within(plan, settings.oldest_age, terminal)
     form = parse_topic_filter(settings.mqtt_topic)
     topics = [f"{form.prefix}{device.key}{form.suffix}" for device in devices]
     run(partial(_publish, settings, plan, topics, terminal))
+
+
+def within(plan: Plan, oldest_age: timedelta, terminal: Terminal) -> Plan:
+    """The plan, whose history goes back no further than readings are taken."""
+    longest_h = max(0.0, (oldest_age - _ON_THE_WAY).total_seconds() / 3600)
+    if plan.history_h <= longest_h:
+        return plan
+    terminal.say(f"the history is {longest_h:g} hours long, since older readings are refused (OLDEST, RETENTION)")
+    return msgspec.structs.replace(plan, history_h=longest_h)
 
 
 def registered(client: ApiClient, wanted: int) -> list[Device]:

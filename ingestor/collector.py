@@ -20,6 +20,7 @@ from ingestor.devices import Devices
 from ingestor.journal import Journal, pack
 from ingestor.metrics import Counts
 from shared.clock import Clock
+from shared.models import duration
 from shared.settings import Settings, parse_topic_filter
 
 HIGH_READINGS = 50_000
@@ -40,6 +41,7 @@ class Collector:
         self._max_readings = settings.batch_max_readings
         self._linger_s = settings.batch_linger_ms / 1000
         self._filter = parse_topic_filter(settings.mqtt_topic)
+        self._oldest_age = duration(settings.oldest_age)
         self._devices = devices
         self._journal = journal
         self._counts = counts
@@ -90,7 +92,7 @@ class Collector:
     def _decode(self, packet: PublishPacket, batch: Batch) -> None:
         now = self._clock.read()
         topic, content_type, payload = packet.topic, packet.content_type, packet.payload
-        results = decode(payload, content_type, now)
+        results = decode(payload, content_type, now, self._oldest_age)
         count, size = len(results), len(topic) + len(payload)
         if content_type is not None:
             size += len(content_type)

@@ -10,14 +10,13 @@ from typing import Annotated, Any
 
 import msgspec
 
-from shared.models import AXIS_LIMIT, DAY, EPOCH, SECOND, Microseconds, Reason, to_microseconds
+from shared.models import AXIS_LIMIT, Microseconds, Reason
+from shared.reading_times import recorded_at
 
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 """Ten thousand readings with all their digits, offsets and spaces take 1.3 MB."""
 MAX_READINGS = 10_000
 """In one array."""
-MAX_AHEAD = DAY
-"""A device's clock may be so much ahead of ours."""
 
 MSGPACK = "application/msgpack"
 
@@ -88,17 +87,20 @@ class _Refused(Exception):
         super().__init__(detail)
 
 
-def decode(payload: bytes, content_type: str | None, now: Microseconds) -> list[Measurement | Refusal]:
+def decode(
+    payload: bytes, content_type: str | None, now: Microseconds, oldest_age: Microseconds
+) -> list[Measurement | Refusal]:
     """The measurements of a payload, in its order, with a Refusal for each element that is not one.
 
     A payload that cannot be read as a whole is one Refusal. Any bytes give one of the two, never an error.
+    `now`: the time of receipt; `oldest_age`: how far before it a timestamp may lie.
     """
     try:
         _check_size(payload)
         form = _format(payload, content_type)
         if _is_array(payload, form):
-            return _decode_array(payload, form, now)
-        return [_decode_one(payload, form, now)]
+            return _decode_array(payload, form, now, oldest_age)
+        return [_decode_one(payload, form, now, oldest_age)]
     except _Refused as refused:
         return [Refusal(payload, refused.reason, refused.detail)]
     except Exception as error:  # noqa: BLE001  # a fault of ours must not come again with each redelivery, for ever
@@ -135,45 +137,51 @@ def _msgpack_length(payload: bytes) -> int:
     return int.from_bytes(payload[1:3] if first == 0xDC else payload[1:5], "big")
 
 
-def _decode_one(payload: bytes, form: _Format, now: Microseconds) -> Measurement:
+def _decode_one(payload: bytes, form: _Format, now: Microseconds, oldest_age: Microseconds) -> Measurement:
     try:
         sample = form.one.decode(payload)
     except msgspec.ValidationError as error:
         raise _explained(payload, form, error) from error
     except _UNREADABLE as error:
         raise _malformed(form, error) from error
-    return _measurement(sample, now)
+    return _measurement(sample, now, oldest_age)
 
 
-def _decode_array(payload: bytes, form: _Format, now: Microseconds) -> list[Measurement | Refusal]:
+def _decode_array(
+    payload: bytes, form: _Format, now: Microseconds, oldest_age: Microseconds
+) -> list[Measurement | Refusal]:
     if form is _MSGPACK:
         _check_length(_msgpack_length(payload))  # before four million small elements are made
     try:
         samples = form.many.decode(payload)
     except (msgspec.ValidationError, RecursionError):  # perhaps of one element only
-        return _decode_elements(payload, form, now)
+        return _decode_elements(payload, form, now, oldest_age)
     except _UNREADABLE as error:
         raise _malformed(form, error) from error
     _check_length(len(samples))
     try:
-        return [_measurement(sample, now) for sample in samples]
+        return [_measurement(sample, now, oldest_age) for sample in samples]
     except _Refused:
-        return _decode_elements(payload, form, now)
+        return _decode_elements(payload, form, now, oldest_age)
 
 
-def _decode_elements(payload: bytes, form: _Format, now: Microseconds) -> list[Measurement | Refusal]:
+def _decode_elements(
+    payload: bytes, form: _Format, now: Microseconds, oldest_age: Microseconds
+) -> list[Measurement | Refusal]:
     """Each element by itself: the good ones of an array are taken, whatever the others are."""
     try:
         elements = form.elements.decode(payload)
     except _UNREADABLE as error:
         raise _malformed(form, error) from error
     _check_length(len(elements))
-    return [_decode_element(bytes(element), form, now) for element in elements]
+    return [_decode_element(bytes(element), form, now, oldest_age) for element in elements]
 
 
-def _decode_element(element: bytes, form: _Format, now: Microseconds) -> Measurement | Refusal:
+def _decode_element(
+    element: bytes, form: _Format, now: Microseconds, oldest_age: Microseconds
+) -> Measurement | Refusal:
     try:
-        return _decode_one(element, form, now)
+        return _decode_one(element, form, now, oldest_age)
     except _Refused as refused:
         return Refusal(element, refused.reason, refused.detail)
 
@@ -185,27 +193,17 @@ def _check_length(count: int) -> None:
         raise _Refused(Reason.TOO_LARGE, f"an array of {count}: it holds at most {MAX_READINGS} readings")
 
 
-def _measurement(sample: _Sample, now: Microseconds) -> Measurement:
+def _measurement(sample: _Sample, now: Microseconds, oldest_age: Microseconds) -> Measurement:
     timestamp = sample.timestamp
-    recorded_at = None if timestamp is None else _moment(timestamp, now)
-    return Measurement(sample.x, sample.y, sample.z, recorded_at)
+    moment = None if timestamp is None else _moment(timestamp, now, oldest_age)
+    return Measurement(sample.x, sample.y, sample.z, moment)
 
 
-def _moment(timestamp: datetime | float, now: Microseconds) -> Microseconds:
-    if isinstance(timestamp, datetime):
-        if timestamp < EPOCH:
-            raise _Refused(Reason.BAD_TIMESTAMP, f"timestamp: {timestamp.isoformat()} is before 1970")
-        moment = to_microseconds(timestamp)
-    else:
-        if not 0 <= timestamp <= (now + MAX_AHEAD) / SECOND:  # false for NaN, too
-            raise _Refused(
-                Reason.BAD_TIMESTAMP,
-                f"timestamp: {timestamp!r} is not a number of seconds from 1970 to a day ahead of now",
-            )
-        moment = round(timestamp * SECOND)
-    if moment > now + MAX_AHEAD:
-        raise _Refused(Reason.BAD_TIMESTAMP, f"timestamp: {timestamp} is more than a day ahead of the clock")
-    return moment
+def _moment(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> Microseconds:
+    try:
+        return recorded_at(timestamp, now, oldest_age)
+    except ValueError as error:
+        raise _Refused(Reason.BAD_TIMESTAMP, f"timestamp: {error}") from error
 
 
 # What a refused payload is told. Only here is speed of no concern.

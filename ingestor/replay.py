@@ -13,14 +13,15 @@ import msgspec
 from psycopg.rows import class_row
 
 from ingestor.batch import Batch
-from ingestor.decode import decode
+from ingestor.decode import Measurement, Refusal, decode
 from ingestor.devices import Devices
 from ingestor.isolate import store_isolating
 from ingestor.processes import ALONE
 from shared import dead_letters
 from shared.database import Connection
 from shared.live import announce_all
-from shared.models import DeadLetter, Reason, to_microseconds
+from shared.models import DeadLetter, Reason, duration, to_microseconds
+from shared.reading_times import too_old
 from shared.readings import Partitions, Stored
 from shared.settings import Settings, parse_topic_filter
 
@@ -52,6 +53,7 @@ class Replay:
     def __init__(self, settings: Settings, connection: Connection) -> None:
         self._connection = connection
         self._filter = parse_topic_filter(settings.mqtt_topic)
+        self._oldest_age = duration(settings.oldest_age)
         self._devices = Devices(register=settings.unknown_devices == "register")
 
     async def replay(self, number: int) -> Replayed | None:
@@ -78,14 +80,25 @@ class Replay:
 
     async def _read(self, letter: _Letter) -> Batch:
         batch = Batch(ALONE.step)
-        results = decode(letter.payload, letter.content_type, time.time_ns() // 1000)
-        batch.add(letter, results, to_microseconds(letter.received_at), None, self._filter)
+        now, received_at = time.time_ns() // 1000, to_microseconds(letter.received_at)
+        results = decode(letter.payload, letter.content_type, now, self._oldest_age)
+        if received_at < now - self._oldest_age:
+            results = [self._without_a_time(letter, result) for result in results]
+        batch.add(letter, results, received_at, None, self._filter)
         if batch.unresolved:
             topics = {message.topic: message.key for message in batch.unresolved}
             batch.settle(await self._devices.resolve(self._connection, topics))
         # Each letter anew: a month that is known may have been dropped, or undone with its letter's transaction.
         await Partitions().ensure(self._connection, batch.readings)
         return batch
+
+    def _without_a_time(self, letter: _Letter, result: Measurement | Refusal) -> Measurement | Refusal:
+        """Refuses what has no timestamp: it has the time of its first receipt, which is too long ago by now."""
+        if isinstance(result, Refusal) or result.recorded_at is not None:
+            return result
+        fault = too_old(f"its time of receipt, {letter.received_at.isoformat()},", self._oldest_age)
+        payload = msgspec.json.encode({"x": result.x, "y": result.y, "z": result.z})
+        return Refusal(payload, Reason.BAD_TIMESTAMP, f"timestamp: {fault}")
 
 
 def _outcome(batch: Batch, stored: Stored, left: list[DeadLetter]) -> Replayed:

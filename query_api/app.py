@@ -46,6 +46,7 @@ from query_api.schedules import handlers as schedules
 from shared.broker.outbox import tell_broker
 from shared.database import Connection, Pool, connect, open_pool
 from shared.migrate import check_schema
+from shared.models import duration
 from shared.service import listen, serve_http
 from shared.setting_values import listed
 from shared.settings import Settings
@@ -88,7 +89,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
         given = {
             "database": database,
             "exports": Exports(settings.database, at_once=MAX_EXPORTS, patience=POOL_WAIT_S),
-            "intake": Intake(database, gathering),
+            "intake": Intake(database, gathering, duration(settings.oldest_age)),
             "notifications": notifications,
             "live": feeds,
             "waits": Waits(database, notifications, stop),

@@ -42,6 +42,11 @@ def to_datetime(moment: Microseconds) -> datetime:
     return EPOCH + timedelta(microseconds=moment)
 
 
+def duration(length: timedelta) -> Microseconds:
+    """Return the length of time in microseconds."""
+    return length // _MICROSECOND
+
+
 class Reading(msgspec.Struct, frozen=True, gc=False):
     """One reading of one device, as it is stored."""
 

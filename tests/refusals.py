@@ -14,7 +14,11 @@ REASONS = [
     ("reversed-period", r"start", r"is after end"),
     ("bad-cursor", r"cursor", r"not a cursor of this list"),
     ("unknown-device", r".*device_id", r"there is no device"),
-    ("invalid-value", r".*timestamp", r"is before 1970|ahead of the clock|outside of the years"),
+    (
+        "invalid-value",
+        r".*timestamp",
+        r"days old|looks like|since 1970|ahead of the clock|outside of the years",
+    ),
     ("invalid-value", r"start|end", r"outside of the years"),
     ("invalid-value", r"timezone", r"IANA time zone"),
     ("invalid-value", r"cron", r"takes|never ticks|range|step|is none of"),

@@ -9,19 +9,17 @@ import msgspec
 from query_api.devices.handlers import MAX_ID
 from query_api.http import problems
 from query_api.http.problems import Fault, Refused, invalid
-from query_api.http.times import from_seconds, in_utc
+from query_api.http.times import in_utc
 from query_api.readings.gathering import Gathering
 from query_api.readings.record import X, Y, Z
 from shared.clock import Clock
 from shared.database import Connection, Pool
-from shared.models import DAY, EPOCH, Microseconds, Reading, to_datetime, to_microseconds
+from shared.models import Microseconds, Reading
+from shared.reading_times import recorded_at
 from shared.readings import Kept
 
 MAX_READINGS = 10_000
 """In one request."""
-MAX_AHEAD = DAY
-"""A reading's time may be so much ahead of the clock, as over MQTT."""
-
 
 _TIME_RULE = 'RFC 3339 such as "2026-01-31T12:00:00Z" (without an offset it is UTC), or a number of seconds since 1970'
 
@@ -43,8 +41,8 @@ class NewReading(msgspec.Struct, frozen=True):
         msgspec.Meta(
             extra={"takes": _TIME_RULE},
             description="When the device measured: RFC 3339 (without an offset it is UTC), or a number of "
-            "seconds since 1970; not before 1970, not over a day ahead of the clock. Left out, it is when "
-            "the request came.",
+            "seconds since 1970; not older than the settings OLDEST and RETENTION allow, not over a day ahead of the "
+            "clock. Left out, it is when the request came.",
             examples=["2026-01-31T12:00:00.25Z"],
         ),
     ] = None
@@ -69,8 +67,10 @@ def receipt_clock() -> Clock:
 class Intake:
     """Takes in the readings of all requests, and remembers the times given out."""
 
-    def __init__(self, database: Pool, gathering: Gathering) -> None:
+    def __init__(self, database: Pool, gathering: Gathering, oldest_age: Microseconds) -> None:
+        """`oldest_age`: how far before its receipt the time of a reading may lie."""
         self._database = database
+        self._oldest_age = oldest_age
         self._gathering = gathering
         self._clock = receipt_clock()
 
@@ -79,7 +79,7 @@ class Intake:
 
         Raises Refused, and stores nothing, where a time is wrong or a device is unknown.
         """
-        readings = to_readings(given, self._receipt_times(len(given.readings)))
+        readings = to_readings(given, self._receipt_times(len(given.readings)), self._oldest_age)
         if all(0 < new.device_id <= MAX_ID for new in given.readings):
             kept = await self._gathering.store(readings)
             if kept is not None:
@@ -94,33 +94,26 @@ class Intake:
         return range(first, first + count * step, step)
 
 
-def to_readings(given: Submission, received: Sequence[Microseconds]) -> list[Reading]:
+def to_readings(given: Submission, received: Sequence[Microseconds], oldest_age: Microseconds) -> list[Reading]:
     """The readings, each with its time. Raises Refused, with each time that is wrong."""
     readings: list[Reading] = []
     faults: list[Fault] = []
     for position, (new, received_at) in enumerate(zip(given.readings, received, strict=True)):
         try:
-            recorded_at = _recorded_at(new.timestamp, received_at)
+            moment = _recorded_at(new.timestamp, received_at, oldest_age)
         except ValueError as error:
             faults.append(Fault(given.field(position, "timestamp"), str(error)))
         else:
-            readings.append(Reading(new.device_id, recorded_at, received_at, new.x, new.y, new.z))
+            readings.append(Reading(new.device_id, moment, received_at, new.x, new.y, new.z))
     if faults:
         raise invalid(*faults)
     return readings
 
 
-def _recorded_at(timestamp: datetime | float | None, now: Microseconds) -> Microseconds:
+def _recorded_at(timestamp: datetime | float | None, now: Microseconds, oldest_age: Microseconds) -> Microseconds:
     if timestamp is None:
         return now
-    moment = in_utc(timestamp) if isinstance(timestamp, datetime) else from_seconds(timestamp)
-    if moment < EPOCH:
-        raise ValueError(f"{moment.isoformat()} is before 1970")
-    recorded_at = to_microseconds(moment)
-    if recorded_at > now + MAX_AHEAD:
-        clock = to_datetime(now).isoformat()
-        raise ValueError(f"{moment.isoformat()} is more than a day ahead of the clock, which is {clock}")
-    return recorded_at
+    return recorded_at(in_utc(timestamp) if isinstance(timestamp, datetime) else timestamp, now, oldest_age)
 
 
 _KNOWN = "SELECT id FROM devices WHERE id = ANY(%s)"

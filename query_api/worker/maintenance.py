@@ -10,6 +10,9 @@ from psycopg import sql
 from shared.database import Connection
 
 MONTHS_AHEAD = 3
+SLACK = timedelta(days=1)
+"""A month is dropped so much later than RETENTION says. A reading's age is judged at its receipt: one that is just
+young enough then, and waits to be stored while the database is away, still finds its month, and stays for a while."""
 
 _MAKE_MONTHS = """
     SELECT ensure_readings_partition(date_trunc('month', now(), 'UTC') + make_interval(months => ahead))
@@ -47,12 +50,12 @@ _BECOME_ONESELF = "RESET ROLE"
 
 
 async def drop_partitions(connection: Connection, retention: timedelta) -> list[str]:
-    """Drops the months (UTC) that ended longer ago than `retention`; returns their tables' names."""
+    """Drops the months (UTC) that ended longer ago than `retention` and SLACK; returns their tables' names."""
     (ours,) = await (await connection.execute(_LOCK)).fetchone() or (False,)
     if not ours:
         return []
     try:
-        months = await (await connection.execute(_ENDED_MONTHS, (retention,))).fetchall()
+        months = await (await connection.execute(_ENDED_MONTHS, (retention + SLACK,))).fetchall()
         for name, attached, pending in months:
             if attached:
                 await _detach(connection, sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))

@@ -115,7 +115,7 @@ def body_of(route: str, device: int) -> object:
     return {
         "POST /devices": {"name": "by whoever may"},
         "PATCH /devices/{device_id:str}": {"name": "by whoever may"},
-        "POST /stats": {"device_id": device, "x": 1, "y": 2, "z": 3, "timestamp": 0},
+        "POST /stats": {"device_id": device, "x": 1, "y": 2, "z": 3, "timestamp": 1_769_860_800},
         "POST /stats/analysis/schedules": {"device_id": int(NOT_THERE), "cron": "0 0 * * *", "period": "P1D"},
         "PATCH /stats/analysis/schedules/{schedule_id:str}": {"paused": True},
     }.get(route)

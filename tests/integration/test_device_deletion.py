@@ -44,7 +44,7 @@ async def fill(database: Database, device: int, readings: int, moments: int) -> 
 async def test_a_deleted_device_is_gone_with_all_it_had(
     api: httpx.AsyncClient, device: int, database: Database, api_settings: Settings
 ) -> None:
-    await api.post("/stats", json=[{**READING, "device_id": device, "timestamp": n} for n in range(10)])
+    await api.post("/stats", json=[{**READING, "device_id": device, "timestamp": 1_769_860_800 + n} for n in range(10)])
     assert (await api.post(f"/stats/analysis/{device}/async")).status_code == 202
     answer = await api.delete(f"/devices/{device}")
     assert (answer.status_code, answer.content) == (204, b"")

@@ -30,6 +30,7 @@ from tests.publisher import Message, publish
 from tests.roles import url_as
 from tests.waiting import HANG_S, eventually
 
+NOON = 1_769_860_800 * SECOND  # 2026-01-31T12:00:00Z
 A_SECOND = 1.0
 Events = AsyncIterator[dict[str, Any]]
 
@@ -152,7 +153,7 @@ async def test_all_listeners_share_one_connection(api: httpx.AsyncClient, databa
 
 async def test_what_is_replayed_appears(api: httpx.AsyncClient, device: int, database: Database) -> None:
     letter = DeadLetter(
-        received_at=SECOND, topic=f"devices/{device}/stats", content_type=None, payload=b'{"x":4,"y":0,"z":0}',
+        received_at=NOON, topic=f"devices/{device}/stats", content_type=None, payload=b'{"x":4,"y":0,"z":0}',
         reason=Reason.UNKNOWN_DEVICE, detail="",
     )  # fmt: skip
     await dead_letters.add(database, [letter])
@@ -162,7 +163,7 @@ async def test_what_is_replayed_appears(api: httpx.AsyncClient, device: int, dat
         assert became is not None
         assert became.stored == 1
         event = await next_of(events)
-        assert (event["data"]["x"], event["data"]["timestamp"]) == (4, "1970-01-01T00:00:01Z")
+        assert (event["data"]["x"], event["data"]["timestamp"]) == (4, "2026-01-31T12:00:00Z")
 
 
 async def test_the_readings_of_a_span_are_found_by_index(database: Database) -> None:

@@ -1,13 +1,22 @@
 """Months that ended longer ago than RETENTION are dropped whole, and nothing else is."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from ingestor.replay import Replay
 from query_api.worker.maintenance import drop_partitions
 from shared.database import connect
+from shared.models import Reason
+from shared.readings import prepare
 from shared.settings import Settings
-from tests.conftest import Database
+from tests import services
+from tests.conftest import Broker, Database
+from tests.ingestion import running_ingestor
+from tests.letters import keep, letter
+from tests.publisher import Message, publish
 from tests.roles import url_as
 from tests.services import worker
 from tests.waiting import eventually
@@ -18,6 +27,10 @@ _MONTHS = r"SELECT relname FROM pg_class WHERE relname ~ '^readings_\d{4}_\d\d$'
 
 async def months(database: Database) -> list[str]:
     return [row[0] for row in await (await database.execute(_MONTHS.encode())).fetchall()]
+
+
+async def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
+    return await (await database.execute(query.encode())).fetchall()
 
 
 async def drop_as_worker(url: str) -> list[str]:
@@ -40,6 +53,54 @@ async def test_a_month_is_dropped_once_its_end_is_old_enough(database: Database,
     assert dropped == ["readings_2020_01", "readings_2020_02"]
     assert await months(database) == [month for month in before if month not in dropped]
     assert await drop_as_worker(database_url) == []
+
+
+async def test_a_month_stays_for_a_day_after_its_last_reading_is_refused(database: Database, database_url: str) -> None:
+    """What was received while it was young enough is not dropped before it is stored."""
+    now = datetime.now(UTC)
+    await database.execute(_MAKE, ("2020-01-15",))
+    age = now - datetime(2020, 2, 1, tzinfo=UTC)
+    async with await connect(url_as(database_url, "worker"), "worker") as connection:
+        assert await drop_partitions(connection, age - timedelta(hours=23)) == []
+        assert await drop_partitions(connection, age - timedelta(hours=25)) == ["readings_2020_01"]
+
+
+async def test_what_is_older_than_retention_is_refused_and_not_acknowledged_to_be_dropped(
+    make_settings: Callable[..., Settings], broker: Broker, database: Database
+) -> None:
+    """Over MQTT it becomes a dead letter, also when that is replayed; over HTTP it is 422."""
+    now = datetime.now(UTC)
+    old, young = (now - timedelta(days=45) + timedelta(minutes=minutes) for minutes in (-1, 10))
+    settings = make_settings(retention="45d")
+    await database.execute("INSERT INTO devices (key, name) VALUES ('1', 'Boiler')")
+    both = [{"x": 1, "y": 2, "z": 3, "timestamp": moment.isoformat()} for moment in (old, young)]
+    async with running_ingestor(settings):
+        await publish(broker.host, broker.port, Message(json.dumps(both).encode(), topic="devices/1/stats"))
+        letters = "SELECT id, reason, detail FROM dead_letters"
+        ((number, reason, detail),) = await eventually(lambda: rows(database, letters), bool)
+    assert (reason, "45 days old" in detail, old.isoformat() in detail) == ("bad_timestamp", True, True)
+    assert await rows(database, "SELECT recorded_at FROM readings") == [(young,)]
+    await prepare(database)
+    replayed = await Replay(settings, database).replay(number)
+    assert replayed is not None
+    assert replayed.refused == {Reason.BAD_TIMESTAMP: 1}
+    async with services.api(settings) as api:
+        answer = await api.post("/stats", json={"device_id": 1, **both[0]})
+        assert (answer.status_code, "45 days old" in answer.json()["detail"]) == (422, True)
+        assert (await api.post("/stats", json={"device_id": 1, **both[1]})).status_code == 200
+
+
+async def test_a_reading_without_a_time_is_not_replayed_once_it_was_received_too_long_ago(
+    database: Database, database_url: str
+) -> None:
+    await database.execute("INSERT INTO devices (key, name) VALUES ('1', 'Boiler')")
+    received_at = datetime.now(UTC) - timedelta(days=46)
+    await keep(database_url, [letter("devices/1/stats", b'{"x":1,"y":2,"z":3}', received_at=received_at)])
+    await prepare(database)
+    replayed = await Replay(Settings(retention="45d"), database).replay(1)
+    assert replayed is not None
+    assert (replayed.refused, "45 days old" in replayed.detail) == ({Reason.BAD_TIMESTAMP: 1}, True)
+    assert await rows(database, "SELECT recorded_at FROM readings") == []
 
 
 async def test_what_a_worker_left_that_died_in_between_is_dropped_too(database: Database, database_url: str) -> None:

@@ -37,11 +37,17 @@ NEVER_ENDS = r"/live$"
 test_live.py holds them."""
 
 
+FIRST_S = 1_769_860_800
+"""2026-01-31T12:00:00Z."""
+
+
 async def fill(api: httpx.AsyncClient) -> None:
     """Devices with readings, and an analysis, for what is asked to be there."""
     for number in range(DEVICES):
         device = (await api.post("/devices", json={"name": f"Boiler {number}"})).json()["id"]
-        readings = [{"device_id": device, "x": n, "y": -n, "z": 0.5, "timestamp": 60 * n} for n in range(READINGS)]
+        readings = [
+            {"device_id": device, "x": n, "y": -n, "z": 0.5, "timestamp": FIRST_S + 60 * n} for n in range(READINGS)
+        ]
         assert (await api.post("/stats", json=readings)).status_code == 201
         assert (await api.post(f"/stats/analysis/{device}/async")).status_code == 202
 

@@ -15,7 +15,8 @@ from shared.models import DAY, SECOND, Reason, to_microseconds
 NOW = to_microseconds(datetime(2026, 6, 15, 12, tzinfo=UTC))
 
 axes = st.floats(-1000, 1000)
-moments = st.integers(0, NOW + DAY)
+TEN_YEARS = 3653 * DAY
+moments = st.integers(NOW - TEN_YEARS, NOW + DAY)
 measurements = st.builds(Measurement, axes, axes, axes, st.none() | moments)
 
 
@@ -30,7 +31,7 @@ def as_sent(m: Measurement) -> dict[str, object]:
 
 
 def only(payload: bytes, content_type: str | None = None) -> Measurement | Refusal:
-    results = decode(payload, content_type, NOW)
+    results = decode(payload, content_type, NOW, TEN_YEARS)
     assert len(results) == 1
     return results[0]
 
@@ -49,9 +50,9 @@ def test_one_reading_in_json_round_trips(measurement: Measurement) -> None:
 @given(st.lists(measurements, min_size=1, max_size=20))
 def test_an_array_round_trips_in_both_encodings(given_: list[Measurement]) -> None:
     bodies = [as_sent(m) for m in given_]
-    assert decode(msgspec.json.encode(bodies), None, NOW) == given_
-    assert decode(msgspec.msgpack.encode(bodies), None, NOW) == given_
-    assert decode(msgspec.msgpack.encode(bodies), MSGPACK, NOW) == given_
+    assert decode(msgspec.json.encode(bodies), None, NOW, TEN_YEARS) == given_
+    assert decode(msgspec.msgpack.encode(bodies), None, NOW, TEN_YEARS) == given_
+    assert decode(msgspec.msgpack.encode(bodies), MSGPACK, NOW, TEN_YEARS) == given_
 
 
 @given(moments)
@@ -62,7 +63,7 @@ def test_a_timestamp_in_seconds_keeps_its_microseconds(moment: int) -> None:
 
 @given(st.binary(), st.sampled_from([None, MSGPACK, "application/json", "text/plain"]))
 def test_any_bytes_are_measurements_or_refusals(payload: bytes, content_type: str | None) -> None:
-    results = decode(payload, content_type, NOW)
+    results = decode(payload, content_type, NOW, TEN_YEARS)
     assert results
     assert all(isinstance(r, Measurement | Refusal) for r in results)
 
@@ -87,10 +88,10 @@ def test_any_document_is_taken_or_refused_and_what_is_taken_is_valid(value: obje
         payload = msgspec.msgpack.encode(value) if packed else msgspec.json.encode(value)
     except OverflowError:  # MessagePack's integers end at 64 bits
         return
-    for result in decode(payload, MSGPACK if packed else None, NOW):
+    for result in decode(payload, MSGPACK if packed else None, NOW, TEN_YEARS):
         if isinstance(result, Measurement):
             assert all(-1000 <= axis <= 1000 for axis in (result.x, result.y, result.z))
-            assert result.recorded_at is None or 0 <= result.recorded_at <= NOW + DAY
+            assert result.recorded_at is None or NOW - TEN_YEARS <= result.recorded_at <= NOW + DAY
         else:
             assert result.detail
 
@@ -126,7 +127,22 @@ READING = b'{"x":1,"y":2,"z":3}'
         (b'{"x":1,"y":2,"z":3,"timestamp":"yesterday"}', Reason.BAD_TIMESTAMP, "yesterday"),
         (b'{"x":1,"y":2,"z":3,"timestamp":true}', Reason.BAD_TIMESTAMP, "True"),
         (b'{"x":1,"y":2,"z":3,"timestamp":"9999-12-31T23:59:59-14:00"}', Reason.BAD_TIMESTAMP, "a day ahead"),
-        (b'{"x":1,"y":2,"z":3,"timestamp":"0001-01-01T00:00:00+14:00"}', Reason.BAD_TIMESTAMP, "before 1970"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":"2016-06-14T11:59:59Z"}', Reason.BAD_TIMESTAMP, "3653 days old"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":1465905599}', Reason.BAD_TIMESTAMP, "1465905599 (2016-06-14T11:59:59+00:00)"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":"1970-01-01T00:00:05Z"}', Reason.BAD_TIMESTAMP, "leaves the timestamp out"),
+        (
+            b'{"x":1,"y":2,"z":3,"timestamp":20261101}',
+            Reason.BAD_TIMESTAMP,
+            "a date written as a number: write 2026-11",
+        ),
+        (b'{"x":1,"y":2,"z":3,"timestamp":0}', Reason.BAD_TIMESTAMP, "a clock that is not set"),
+        (b'{"x":1,"y":2,"z":3,"timestamp":86400.5}', Reason.BAD_TIMESTAMP, "seconds since the device started"),
+        (
+            b'{"x":1,"y":2,"z":3,"timestamp":1769860800250}',
+            Reason.BAD_TIMESTAMP,
+            "milliseconds since 1970: write seconds, 17",
+        ),
+        (b'{"x":1,"y":2,"z":3,"timestamp":"0001-01-01T00:00:00+14:00"}', Reason.BAD_TIMESTAMP, "days old"),
         (b'{"x":1,"y":2,"z":3,"timestamp":-1}', Reason.BAD_TIMESTAMP, "-1"),
         (b'{"x":1,"y":2,"z":3,"timestamp":1e300}', Reason.BAD_TIMESTAMP, "1e+300"),
         (b'{"x":1,"y":2,"z":3,"timestamp":1e999}', Reason.BAD_TIMESTAMP, "inf"),
@@ -159,7 +175,7 @@ def test_messagepack_can_say_what_json_cannot(axis: str, value: object, reason: 
 
 def test_the_good_elements_of_an_array_are_taken_and_each_bad_one_refused_by_itself() -> None:
     results = decode(
-        b'[{"x":1,"y":2,"z":3}, {"x":"no","y":2,"z":3}, [], {"x":4,"y":5,"z":6,"timestamp":-5}]', None, NOW
+        b'[{"x":1,"y":2,"z":3}, {"x":"no","y":2,"z":3}, [], {"x":4,"y":5,"z":6,"timestamp":-5}]', None, NOW, TEN_YEARS
     )
     assert results[0] == Measurement(1, 2, 3, None)
     refused = results[1:]
@@ -181,7 +197,8 @@ def test_the_good_elements_of_an_array_are_taken_and_each_bad_one_refused_by_its
         b'{"x":1000,"y":-1000,"z":-0.0}',
         b' \n{"x":1,"y":2,"z":3,"unit":"mm","nested":{"a":[1]}}\n',
         b'{"z":3,"timestamp":null,"y":2,"x":1}',
-        b'{"x":1,"y":2,"z":3,"timestamp":0}',
+        b'{"x":1,"y":2,"z":3,"timestamp":1465905600}',
+        b'{"x":1,"y":2,"z":3,"timestamp":"2016-06-14T12:00:00Z"}',
         b'{"x":1,"y":2,"z":3,"timestamp":"2026-06-16T11:59:59.999999Z"}',
         b'{"x":1,"y":2,"z":3,"timestamp":"2026-01-31t12:00:00.25+05:30"}',
         ' [{"x":1,"y":2,"z":3,"place":"Köln"}] '.encode(),
@@ -198,7 +215,7 @@ def test_no_depth_of_nesting_is_an_error(shape: str, around: str) -> None:
     opening, closing = around.split("%s")
     for depth in range(sys.getrecursionlimit() - 120, sys.getrecursionlimit() + 10):
         payload = (shape % (opening * depth + "1" + closing * depth)).encode()
-        assert all(isinstance(result, Refusal) for result in decode(payload, None, NOW))
+        assert all(isinstance(result, Refusal) for result in decode(payload, None, NOW, TEN_YEARS))
 
 
 def test_a_message_pack_array_is_counted_before_it_is_read() -> None:
@@ -207,5 +224,5 @@ def test_a_message_pack_array_is_counted_before_it_is_read() -> None:
 
 
 def test_an_array_holds_up_to_ten_thousand() -> None:
-    results = decode(b"[" + b",".join([READING] * MAX_READINGS) + b"]", None, NOW)
+    results = decode(b"[" + b",".join([READING] * MAX_READINGS) + b"]", None, NOW, TEN_YEARS)
     assert results == [Measurement(1, 2, 3, None)] * MAX_READINGS

@@ -2,10 +2,16 @@
 
 import itertools
 import json
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
-from deploy.simulate import HISTORY_MESSAGE, HISTORY_STEP_S, Plan, history, live
+from deploy.simulate import HISTORY_MESSAGE, HISTORY_STEP_S, Plan, history, live, within
 from ingestor.decode import Measurement, decode
 from shared.models import SECOND
+
+if TYPE_CHECKING:
+    from deploy.terminal import Terminal
 
 NOW = 1_767_268_801.5
 TOPICS = ["devices/sim-1/stats", "devices/sim-2/stats"]
@@ -64,6 +70,17 @@ def test_the_ingestor_takes_all_of_it() -> None:
     plan = Plan(devices=2, rate=10, count=20, history_h=2)
     messages = [*history(plan, TOPICS, NOW), *(message for _, message in live(plan, TOPICS, NOW))]
     for message in messages:
-        decoded = decode(message.payload, None, int(NOW * SECOND))
+        decoded = decode(message.payload, None, int(NOW * SECOND), 3 * 3600 * SECOND)
         assert len(decoded) == message.readings
         assert all(isinstance(result, Measurement) for result in decoded)
+
+
+def test_history_is_no_longer_than_readings_are_taken() -> None:
+    said: list[str] = []
+    terminal = cast("Terminal", SimpleNamespace(say=said.append))
+    plan = Plan(devices=1, rate=1, history_h=100)
+    assert within(plan, timedelta(days=10), terminal) == plan
+    assert not said
+    assert within(plan, timedelta(days=3), terminal).history_h == 71
+    assert "71 hours" in said[0]
+    assert within(plan, timedelta(minutes=5), terminal).history_h == 0
