@@ -11,16 +11,15 @@ import time
 from collections import deque
 from contextlib import suppress
 
-from mqtt5 import PublishPacket
-
 from ingestor.batch import Batch
 from ingestor.connection import NetworkConnection
-from ingestor.decode import decode
+from ingestor.decode import Measurement, Refusal, decode
 from ingestor.devices import Devices
 from ingestor.journal import Journal, pack
 from ingestor.metrics import Counts
+from ingestor.packets import Delivered, RefusedPublish
 from shared.clock import Clock
-from shared.models import duration
+from shared.models import Microseconds, duration
 from shared.settings import Settings, parse_topic_filter
 
 HIGH_READINGS = 50_000
@@ -66,7 +65,7 @@ class Collector:
         self._connection = connection
         self._paused = False
 
-    def deliver(self, packet: PublishPacket) -> None:
+    def deliver(self, packet: Delivered) -> None:
         """Takes a message into the open batch."""
         batch = self._open or self._open_batch()
         packet_id = packet.packet_id
@@ -85,14 +84,17 @@ class Collector:
         ):
             self._pause()
 
-    def _is_stored(self, packet: PublishPacket) -> bool:
+    def _is_stored(self, packet: Delivered) -> bool:
         self._counts.redelivered += 1
         return self._journal.is_stored(packet)
 
-    def _decode(self, packet: PublishPacket, batch: Batch) -> None:
+    def _decode(self, packet: Delivered, batch: Batch) -> None:
         now = self._clock.read()
         topic, content_type, payload = packet.topic, packet.content_type, packet.payload
-        results = decode(payload, content_type, now, self._oldest_age)
+        results = _read(packet, now, self._oldest_age)
+        if not results:
+            self._counts.empty += 1
+            return
         count, size = len(results), len(topic) + len(payload)
         if content_type is not None:
             size += len(content_type)
@@ -180,3 +182,9 @@ class Collector:
             self._connection.pause()
         self._stopped = True
         await self.drain()
+
+
+def _read(packet: Delivered, now: Microseconds, oldest_age: Microseconds) -> list[Measurement | Refusal]:
+    if isinstance(packet, RefusedPublish):
+        return [Refusal(packet.payload, packet.reason, packet.detail)]
+    return decode(packet.payload, packet.content_type, now, oldest_age)

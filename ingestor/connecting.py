@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
-from mqtt5 import PublishPacket
-
 from ingestor.connection import NetworkConnection
+from ingestor.packets import Delivered
 from shared.errors import BrokerUnreachable, SettingsError
 from shared.settings import MqttAddress
 from shared.tls import client_context, why
 
 
-async def connect(address: MqttAddress, deliver: Callable[[PublishPacket], None], within_s: float) -> NetworkConnection:
+async def connect(address: MqttAddress, deliver: Callable[[Delivered], None], within_s: float) -> NetworkConnection:
     """The connection, before any packet. Raises BrokerUnreachable."""
     loop = asyncio.get_running_loop()
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import mqtt5
+import structlog
 from mqtt5 import (
     ConnAckPacket,
     ConnectPacket,
@@ -29,6 +30,10 @@ from mqtt5 import (
     UnsubscribePacket,
 )
 
+from ingestor import packets
+from ingestor.packets import Delivered, RefusedPublish
+from ingestor.publish import MalformedPacket
+
 BUFFER_BYTES = 256 * 1024
 """What one read can bring; the buffer grows beyond it only for a packet that is larger."""
 
@@ -38,10 +43,7 @@ is megabytes: when the network falls silent, all of it is still stored, and the 
 much the journal must answer for (ADR 3)."""
 
 _PINGREQ = PingReqPacket().write()
-
-
-class MalformedPacket(Exception):
-    """The broker sent what is no MQTT 5 packet, or none that has a place here."""
+_log = structlog.get_logger()
 
 
 class NetworkConnection(asyncio.BufferedProtocol):
@@ -51,7 +53,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
     None, to the broker's DISCONNECT, or to the exception that ended it; what is then still awaited is cancelled.
     """
 
-    def __init__(self, deliver: Callable[[PublishPacket], None]) -> None:
+    def __init__(self, deliver: Callable[[Delivered], None]) -> None:
         loop = asyncio.get_running_loop()
         self.connack: asyncio.Future[ConnAckPacket] = loop.create_future()
         self.suback: asyncio.Future[SubAckPacket] = loop.create_future()
@@ -65,6 +67,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         self._farewell: DisconnectPacket | None = None
         self._pings: deque[asyncio.Future[None]] = deque()
         self._held = False
+        self._read = packets.read
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._start = 0
         self._end = 0
@@ -155,14 +158,14 @@ class NetworkConnection(asyncio.BufferedProtocol):
         try:
             while start < end and not self._held:
                 try:
-                    packet, size = mqtt5.read(view[start:end])
+                    packet, size = self._read(view[start:end])
                 except IndexError:  # the rest of the packet has not arrived
                     break
-                except ValueError as error:
-                    raise MalformedPacket(str(error)) from error
                 start += size
                 if type(packet) is PublishPacket:
                     self._deliver(packet)
+                elif isinstance(packet, RefusedPublish):
+                    self._refuse(packet)
                 else:
                     self._control(packet)
         except Exception as error:  # noqa: BLE001  # handed to whoever awaits `closed`, which raises it
@@ -171,6 +174,16 @@ class NetworkConnection(asyncio.BufferedProtocol):
             self._start = start
             if start == self._end:
                 self._start = self._end = 0
+
+    def _refuse(self, packet: RefusedPublish) -> None:
+        if self._read is packets.read:
+            self._read = packets.read_checked  # what the broker lets through once it lets through again
+            _log.warning(
+                "the broker delivered a malformed message: it becomes a dead letter, as will others of its kind",
+                topic=packet.topic,
+                fault=packet.detail,
+            )
+        self._deliver(packet)
 
     def _control(self, packet: mqtt5.Packet) -> None:
         match packet:

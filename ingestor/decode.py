@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from ingestor.payload import is_msgpack, named, plain
 from shared.models import AXIS_LIMIT, Microseconds, Reason
 from shared.reading_times import recorded_at
 
@@ -17,8 +18,6 @@ MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 """Ten thousand readings with all their digits, offsets and spaces take 1.3 MB."""
 MAX_READINGS = 10_000
 """In one array."""
-
-MSGPACK = "application/msgpack"
 
 _Axis = Annotated[float, msgspec.Meta(ge=-AXIS_LIMIT, le=AXIS_LIMIT)]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)] | float
@@ -92,17 +91,22 @@ def decode(
 ) -> list[Measurement | Refusal]:
     """The measurements of a payload, in its order, with a Refusal for each element that is not one.
 
-    A payload that cannot be read as a whole is one Refusal. Any bytes give one of the two, never an error.
+    A payload that cannot be read as a whole is one Refusal. An empty one holds nothing, not even a refusal: that is how
+    a retained message is cleared (MQTT-3.3.1-6). Any bytes give one of these, never an error.
     `now`: the time of receipt; `oldest_age`: how far before it a timestamp may lie.
     """
     try:
         _check_size(payload)
-        form = _format(payload, content_type)
-        if _is_array(payload, form):
-            return _decode_array(payload, form, now, oldest_age)
-        return [_decode_one(payload, form, now, oldest_age)]
+        form = _MSGPACK if is_msgpack(payload, content_type) else _JSON
+        document = payload if form is _MSGPACK else _text(payload)
+        if not document:
+            return []
+        if _is_array(document, form):
+            return _decode_array(document, form, now, oldest_age)
+        return [_decode_one(document, form, now, oldest_age)]
     except _Refused as refused:
-        return [Refusal(payload, refused.reason, refused.detail)]
+        known = named(payload, content_type) if refused.reason is Reason.MALFORMED else None
+        return [Refusal(payload, refused.reason, known or refused.detail)]
     except Exception as error:  # noqa: BLE001  # a fault of ours must not come again with each redelivery, for ever
         return [Refusal(payload, Reason.MALFORMED, f"it could not be decoded: {type(error).__name__}: {error}")]
 
@@ -112,15 +116,14 @@ def _check_size(payload: bytes) -> None:
         raise _Refused(Reason.TOO_LARGE, f"{len(payload)} bytes: a message holds at most {MAX_PAYLOAD_BYTES}")
 
 
-def _format(payload: bytes, content_type: str | None) -> _Format:
-    if content_type == MSGPACK or payload[:1] >= b"\x80":
-        return _MSGPACK
-    if not payload.isascii():
+def _text(payload: bytes) -> bytes:
+    text = plain(payload)
+    if not text.isascii():
         try:
-            payload.decode()
+            text.decode()
         except UnicodeDecodeError as error:
             raise _Refused(Reason.MALFORMED, f"not UTF-8: {error.reason} at byte {error.start}") from error
-    return _JSON
+    return text
 
 
 def _is_array(payload: bytes, form: _Format) -> bool:

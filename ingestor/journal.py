@@ -22,9 +22,9 @@ from collections.abc import Iterable
 from zlib import crc32
 
 import msgspec
-from mqtt5 import PublishPacket
 from psycopg.errors import UniqueViolation
 
+from ingestor.packets import Delivered
 from shared.database import Connection
 from shared.errors import SessionTakenOver
 from shared.readings import Stored
@@ -50,7 +50,7 @@ class Entry(msgspec.Struct, frozen=True):
         return len(self.packets) // _packet.size
 
 
-def pack(packet: PublishPacket) -> bytes:
+def pack(packet: Delivered) -> bytes:
     """The packet as the journal keeps it: its packet id, and a CRC-32 of topic and payload.
 
     Nothing where it has no packet id: nobody delivers it again (QoS 0).
@@ -112,7 +112,7 @@ class Journal:
         self._expected = list(_packet.iter_unpack(packets))[-self._span :]
         self._at = None
 
-    def is_stored(self, packet: PublishPacket) -> bool:
+    def is_stored(self, packet: Delivered) -> bool:
         """Whether this packet, which came with DUP set, is committed. To be asked of each of them, in order."""
         if not self._expected or packet.packet_id is None:
             return False

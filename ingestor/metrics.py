@@ -26,6 +26,7 @@ class Counts:
         self.rejected: Counter[Reason] = Counter()
         self.in_flight = 0
         self.redelivered = 0  # messages, not readings
+        self.empty = 0  # messages
         self.oldest_at: float | None = None  # monotonic: when the oldest message not yet committed was received
         self.committed_at = 0.0  # of the last batch, in seconds since 1970
 
@@ -47,6 +48,9 @@ class _CountsCollector(Collector):
         yield GaugeMetricFamily(f"{readings}in_flight", "Readings not yet committed", counts.in_flight)
         yield CounterMetricFamily(
             "devicestat_ingest_messages_redelivered", "Messages that came with DUP set", counts.redelivered
+        )
+        yield CounterMetricFamily(
+            "devicestat_ingest_messages_empty", "Messages without a payload, which hold no reading", counts.empty
         )
         lag = 0.0 if counts.oldest_at is None else time.monotonic() - counts.oldest_at
         yield GaugeMetricFamily("devicestat_ingest_lag_seconds", "Age of the oldest message not yet committed", lag)

@@ -2,9 +2,8 @@
 
 from typing import Protocol
 
-from mqtt5 import PublishPacket
-
 from ingestor.connection import NetworkConnection
+from ingestor.packets import Delivered
 
 
 class Receiver(Protocol):
@@ -26,7 +25,7 @@ class Receiver(Protocol):
         Raises StaleConnection where what comes over it must not be read.
         """
 
-    def deliver(self, packet: PublishPacket) -> None:
+    def deliver(self, packet: Delivered) -> None:
         """A message, on the connection that `begin` named last."""
 
     async def drain(self) -> None:

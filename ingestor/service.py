@@ -87,7 +87,8 @@ class Ingestor:
     @property
     def delivered(self) -> int:
         """Grows with each message (session.Receiver)."""
-        return self.metrics.counts.received + self.metrics.counts.redelivered
+        counts = self.metrics.counts
+        return counts.received + counts.redelivered + counts.empty
 
     async def run(self, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
         """Until `stop`, or the end of the session; raises what any of the parts raises.

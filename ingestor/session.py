@@ -28,9 +28,10 @@ from mqtt5 import (
 )
 
 from ingestor.connecting import connect
-from ingestor.connection import MalformedPacket, NetworkConnection
+from ingestor.connection import NetworkConnection
 from ingestor.keep_alive import keep_alive, silent_s
 from ingestor.processes import other_form
+from ingestor.publish import MalformedPacket
 from ingestor.reasons import check_connack, check_suback, check_unsuback, describe, ended
 from ingestor.receiver import Receiver
 from shared.backoff import backoff
@@ -58,6 +59,9 @@ STEADY_S = 10
 """A connection that held so long was a good one: the next attempt after it comes soon."""
 SESSION_EXPIRY_S = 7 * 24 * 3600
 """How long the broker keeps the session, and queues for it, while the ingestor is away."""
+MAX_PACKET_BYTES = 16 * 1024 * 1024
+"""A broker drops what is larger, and does not say so (MQTT-3.1.2-25). Twice what mosquitto.conf lets a device send:
+what that broker has taken from a device, the ingestor sees, if only to refuse it as too large."""
 
 _log = structlog.get_logger()
 _Answer = TypeVar("_Answer")
@@ -151,6 +155,7 @@ class Session:
                 keep_alive=KEEP_ALIVE_S,
                 session_expiry_interval=SESSION_EXPIRY_S,
                 receive_max=self._window,
+                max_packet_size=MAX_PACKET_BYTES,
             )
         )
         connack = await self._answer(connection, connection.connack, "CONNECT")

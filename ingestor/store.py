@@ -4,7 +4,7 @@ Three ways to store the readings, each for what the one before it cannot:
 
 1. all of them are new: straight into the table;
 2. some are there already: through the staging table, which passes those over;
-3. the database refuses some: by halves, until each of those is alone (`isolate`).
+3. the database refuses some, or a dead letter: by halves, until each of those is alone (`isolate`).
 """
 
 from collections.abc import Awaitable, Callable, Set
@@ -15,7 +15,7 @@ from psycopg.errors import DeadlockDetected, UniqueViolation
 from ingestor import journal as journals
 from ingestor.batch import Batch
 from ingestor.devices import Devices
-from ingestor.isolate import ROW_FAULTS, RefusedRow, store_isolating
+from ingestor.isolate import ROW_FAULTS, RefusedRow, keep_isolating, store_isolating
 from ingestor.journal import Journal, NumberTaken
 from shared import dead_letters, readings
 from shared.database import Connection
@@ -77,7 +77,7 @@ class Store:
                 stored, refused = await way(connection, batch.readings)
                 letters = batch.dead_letters + [batch.dead_letter(row.index, row.detail) for row in refused]
                 if letters:
-                    await dead_letters.add(connection, letters)
+                    await (keep_isolating if way is store_isolating else dead_letters.add)(connection, letters)
                 await journals.record(connection, self._journal, packets, stored)
                 await announce(connection, self._interest, batch.readings)
         except (NumberTaken, UniqueViolation, DevicesDeleted):

@@ -6,7 +6,8 @@ from mqtt5 import ConnAckPacket, PublishPacket, QoS
 
 from deploy.doctor.connection import connected, own_client_id, own_topic
 from deploy.doctor.findings import Finding, State
-from ingestor.decode import MAX_PAYLOAD_BYTES, MSGPACK
+from ingestor.decode import MAX_PAYLOAD_BYTES
+from ingestor.payload import MSGPACK
 from ingestor.session import SESSION_EXPIRY_S
 from shared.errors import BrokerError
 from shared.settings import MqttAddress, Settings, parse_topic_filter

@@ -19,6 +19,7 @@ from msgspec import inspect
 
 from query_api.http import problems
 from query_api.http.problems import Fault, Refused, invalid, shown
+from shared.encodings import BOM, wide_encoding
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 SMALL_BYTES = 64 * 1024
@@ -78,6 +79,7 @@ _long_bodies = _Room()
 
 def decode(body: bytes, record: Any) -> Any:
     """The body as a record. Raises Refused: malformed, or with each field that is wrong."""
+    body = body.removeprefix(BOM)  # RFC 8259, section 8.1
     try:
         if not body.isascii():
             body.decode()  # msgspec passes over what the record has no field for
@@ -103,6 +105,8 @@ def _malformed(body: bytes, error: Exception) -> Refused:
         detail = r"a \u escape from \ud800 to \udfff is half of a character, and the other half is missing"
     elif not body.strip():
         detail = "it is empty"
+    elif wide := wide_encoding(body):
+        detail = f"it is {wide}"
     else:
         detail = str(error)
     return Refused(problems.MALFORMED, f"the body is not JSON in UTF-8: {detail}")

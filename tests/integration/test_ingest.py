@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from ingestor.decode import MAX_READINGS, MSGPACK
+from ingestor.decode import MAX_READINGS
+from ingestor.payload import MSGPACK
 from shared.models import Reason
 from shared.settings import Settings
 from tests.conftest import Broker, Database
@@ -105,7 +106,7 @@ BAD: list[tuple[Message, Reason]] = [
     (Message(b"\x7f\xfe\xff"), Reason.MALFORMED),
     (Message(b'{"x":1,"y":2'), Reason.MALFORMED),
     (Message(b'{"x":NaN,"y":2,"z":3}'), Reason.MALFORMED),
-    (Message(b""), Reason.MALFORMED),
+    (Message(b" "), Reason.MALFORMED),
     (Message(b'{"x":"1","y":2,"z":3}'), Reason.INVALID_READING),
     (Message(b'{"x":1,"y":2}'), Reason.INVALID_READING),
     (Message(b"[" + GOOD[:-1] + b"}, [" + GOOD + b"]]"), Reason.INVALID_READING),

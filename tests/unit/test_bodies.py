@@ -102,3 +102,12 @@ def test_half_of_a_surrogate_pair_is_not_called_truncated() -> None:
         assert "half of a character" in refusal(b'{"name": "%b"}' % escape, NewDevice).detail
     assert "empty" in refusal(b" ", NewDevice).detail
     assert "truncated" in refusal(b'{"name": "', NewDevice).detail
+
+
+def test_a_byte_order_mark_is_ignored_and_wide_encodings_are_named() -> None:
+    body = b'{"device_id":1,"x":1,"y":2,"z":3}'
+    assert decode(b"\xef\xbb\xbf" + body, READINGS) == decode(body, READINGS)
+    for encoding in ("utf-16", "utf-16-be", "utf-32", "utf-32-le"):
+        with pytest.raises(Refused, match=r"UTF-(16|32)") as raised:
+            decode(body.decode().encode(encoding), READINGS)
+        assert raised.value.problem is MALFORMED

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mqtt5 import ConnAckPacket, DisconnectPacket, DisconnectReasonCode, PubAckPacket, PublishPacket, QoS
 
-from ingestor.connection import BUFFER_BYTES, MalformedPacket, NetworkConnection
+from ingestor.connection import BUFFER_BYTES, NetworkConnection
+from ingestor.publish import MalformedPacket
 
 
 class Transport(asyncio.Transport):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestor.decode import MAX_PAYLOAD_BYTES, MAX_READINGS, MSGPACK, Measurement, Refusal, decode
+from ingestor.decode import MAX_PAYLOAD_BYTES, MAX_READINGS, Measurement, Refusal, decode
+from ingestor.payload import MSGPACK
 from shared.models import DAY, SECOND, Reason, to_microseconds
 
 NOW = to_microseconds(datetime(2026, 6, 15, 12, tzinfo=UTC))
@@ -64,7 +65,8 @@ def test_a_timestamp_in_seconds_keeps_its_microseconds(moment: int) -> None:
 @given(st.binary(), st.sampled_from([None, MSGPACK, "application/json", "text/plain"]))
 def test_any_bytes_are_measurements_or_refusals(payload: bytes, content_type: str | None) -> None:
     results = decode(payload, content_type, NOW, TEN_YEARS)
-    assert results
+    if content_type != MSGPACK:  # there a NUL is a number
+        assert bool(results) is bool(payload.removeprefix(b"\xef\xbb\xbf").strip(b"\0"))
     assert all(isinstance(r, Measurement | Refusal) for r in results)
 
 
@@ -102,7 +104,15 @@ READING = b'{"x":1,"y":2,"z":3}'
 @pytest.mark.parametrize(
     ("payload", "reason", "names"),
     [
-        (b"", Reason.MALFORMED, "not JSON"),
+        (b" ", Reason.MALFORMED, "not JSON"),
+        (READING.decode().encode("utf-16"), Reason.MALFORMED, "the payload is UTF-16: send UTF-8"),
+        (READING.decode().encode("utf-16-le"), Reason.MALFORMED, "the payload is UTF-16: send UTF-8"),
+        (f" {READING.decode()}".encode("utf-16-be"), Reason.MALFORMED, "the payload is UTF-16: send UTF-8"),
+        (READING.decode().encode("utf-32"), Reason.MALFORMED, "the payload is UTF-32: send UTF-8"),
+        (READING.decode().encode("utf-32-le"), Reason.MALFORMED, "the payload is UTF-32: send UTF-8"),
+        (READING.decode().encode("utf-32-be"), Reason.MALFORMED, "the payload is UTF-32: send UTF-8"),
+        (b"{\0\0\0\0", Reason.MALFORMED, "truncated"),
+        (b"\xff\xfe\x01", Reason.MALFORMED, "not MessagePack"),
         (b"\x7f\xff", Reason.MALFORMED, "not UTF-8"),
         (b'{"x":1,"y":2,"z":3,"note":"\xff"}', Reason.MALFORMED, "not UTF-8"),
         (b"\xff\xfe", Reason.MALFORMED, "not MessagePack"),
@@ -202,10 +212,18 @@ def test_the_good_elements_of_an_array_are_taken_and_each_bad_one_refused_by_its
         b'{"x":1,"y":2,"z":3,"timestamp":"2026-06-16T11:59:59.999999Z"}',
         b'{"x":1,"y":2,"z":3,"timestamp":"2026-01-31t12:00:00.25+05:30"}',
         ' [{"x":1,"y":2,"z":3,"place":"Köln"}] '.encode(),
+        b'\xef\xbb\xbf{"x":1,"y":2,"z":3}',
+        b'{"x":1,"y":2,"z":3}\n\0\0\0',
+        '\ufeff[{"x":1,"y":2,"z":3,"place":"Köln"}]\0'.encode(),
     ],
 )
 def test_what_the_contract_allows_is_taken(payload: bytes) -> None:
     assert isinstance(only(payload), Measurement)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0", b"\0" * 9, b"\xef\xbb\xbf", b"\xef\xbb\xbf\0"])
+def test_an_empty_payload_holds_nothing(payload: bytes) -> None:
+    assert decode(payload, None, NOW, TEN_YEARS) == []
 
 
 @pytest.mark.parametrize("shape", ["[%s]", '{"x":1,"y":2,"z":3,"timestamp":%s}', '[{"x":%s}]', "%s"])
