@@ -137,17 +137,27 @@ class Batch:
                 )
         self.unresolved.clear()
 
-    def refuse_devices(self, deleted: Set[int]) -> None:
-        """Refuses the readings of devices that were deleted since they were looked up."""
+    def topics_of(self, devices: Set[int]) -> set[str]:
+        """Return the topics of the devices' readings."""
+        pairs = zip(self.readings, self.topics, strict=True)
+        return {topic for reading, topic in pairs if reading.device_id in devices}
+
+    def reassign(self, deleted: Set[int], numbers: Mapping[str, int]) -> None:
+        """Give the readings of deleted devices to the devices that now have their keys; refuse those of the others.
+
+        `numbers`: the device of each topic that has one.
+        """
         readings, topics = self.readings, self.topics
         self.readings, self.topics = [], []
         for reading, topic in zip(readings, topics, strict=True):
-            if reading.device_id in deleted:
+            device_id = numbers.get(topic) if reading.device_id in deleted else reading.device_id
+            if device_id is None:
                 self.dead_letters.append(_alone(reading, topic, Reason.UNKNOWN_DEVICE, "its device was deleted"))
                 self.rejected[Reason.UNKNOWN_DEVICE] += 1
-            else:
-                self.readings.append(reading)
-                self.topics.append(topic)
+                continue
+            same = device_id == reading.device_id
+            self.readings.append(reading if same else msgspec.structs.replace(reading, device_id=device_id))
+            self.topics.append(topic)
 
     def dead_letter(self, index: int, detail: str) -> DeadLetter:
         """A dead letter for a reading that the database refused."""

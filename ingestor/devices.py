@@ -13,7 +13,7 @@ from psycopg import Notify
 
 from ingestor.isolate import ROW_FAULTS
 from shared.database import Connection
-from shared.deletions import Fence
+from shared.deletions import Fence, MarksMissed
 from shared.models import DEVICES_CHANNEL
 
 MAX_KNOWN = 1_000_000
@@ -64,8 +64,15 @@ class Devices:
         await self._fence.begin(connection)
 
     async def pass_fence(self, connection: Connection) -> Set[int]:
-        """Begins a transaction that stores readings: the numbers of all devices that were deleted meanwhile."""
-        gone = await self._fence.enter(connection)
+        """Begins a transaction that stores readings: the numbers of all devices that were deleted meanwhile.
+
+        Raises MarksMissed where any device that was known may have been deleted.
+        """
+        try:
+            gone = await self._fence.enter(connection)
+        except MarksMissed:
+            self._known.clear()
+            raise
         if gone:
             self._known = {topic: number for topic, number in self._known.items() if number not in gone}
         return self._fence.deleted

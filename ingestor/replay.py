@@ -7,6 +7,7 @@ again stays, with the reason that holds today.
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -19,6 +20,7 @@ from ingestor.isolate import store_isolating
 from ingestor.processes import ALONE
 from shared import dead_letters
 from shared.database import Connection
+from shared.deletions import MarksMissed
 from shared.live import announce_all
 from shared.models import DeadLetter, Reason, duration, to_microseconds
 from shared.reading_times import too_old
@@ -62,7 +64,8 @@ class Replay:
             letter = await self._find(number)
             if letter is None:
                 return None
-            await self._devices.pass_fence(self._connection)  # before they are looked up: what is found is not deleted
+            with suppress(MarksMissed):  # before the devices are looked up: what is found is not deleted
+                await self._devices.pass_fence(self._connection)
             batch = await self._read(letter)
             stored, refused = await store_isolating(self._connection, batch.readings)
             await announce_all(self._connection, batch.readings)

@@ -21,7 +21,7 @@ from shared.clock import Clock
 from shared.live import Interest
 from shared.readings import prepare
 from shared.service import listen, serve_telemetry
-from shared.settings import Settings
+from shared.settings import Settings, parse_topic_filter
 from shared.telemetry import Health
 
 PROBE_S = 5.0
@@ -60,7 +60,8 @@ class Ingestor:
         devices = Devices(register=settings.unknown_devices == "register")
         interest = Interest()
         self.database = DatabaseConnection(settings.database, self.health, prepare, devices.listen, interest.listen)
-        self.writer = Writer(self.database, journal, devices, interest, self.metrics)
+        topic_filter = parse_topic_filter(settings.mqtt_topic)
+        self.writer = Writer(self.database, journal, devices, interest, self.metrics, topic_filter)
         self.collector = Collector(settings, devices, journal, self.metrics.counts, clock)
         self.session = session(settings, self, self.health)
         self._metrics_token = settings.metrics_token

@@ -19,6 +19,7 @@ from ingestor.isolate import ROW_FAULTS, RefusedRow, keep_isolating, store_isola
 from ingestor.journal import Journal, NumberTaken
 from shared import dead_letters, readings
 from shared.database import Connection
+from shared.deletions import MarksMissed
 from shared.live import Interest, announce
 from shared.models import Reading
 from shared.readings import Partitions, Stored
@@ -32,7 +33,7 @@ _Way = Callable[[Connection, list[Reading]], Awaitable[tuple[Stored, list[Refuse
 
 
 class DevicesDeleted(Exception):
-    """The batch has readings of devices that were deleted."""
+    """The batch has readings of devices that were deleted, or may have been: their keys are to be looked up again."""
 
     def __init__(self, numbers: Set[int]) -> None:
         self.numbers = numbers
@@ -89,7 +90,10 @@ class Store:
         return stored
 
     async def _pass_fence(self, connection: Connection, batch: Batch) -> None:
-        deleted = await self._devices.pass_fence(connection)
+        try:
+            deleted = await self._devices.pass_fence(connection)
+        except MarksMissed:
+            deleted = {reading.device_id for reading in batch.readings}
         if deleted and any(reading.device_id in deleted for reading in batch.readings):
             raise DevicesDeleted(deleted)
 

@@ -5,7 +5,7 @@ the journal tells whether an attempt whose COMMIT was not answered went through 
 """
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Set
 from contextlib import suppress
 from functools import partial
 
@@ -21,6 +21,7 @@ from shared.errors import SessionTakenOver, StaleConnection
 from shared.live import Interest
 from shared.models import Reason
 from shared.readings import Stored
+from shared.settings import TopicFilter
 
 
 class Writer:
@@ -33,11 +34,13 @@ class Writer:
         devices: Devices,
         interest: Interest,
         metrics: IngestMetrics,
+        topic_filter: TopicFilter,
     ) -> None:
         self._database = database
         self._journal = journal
         self._devices = devices
         self._metrics = metrics
+        self._filter = topic_filter
         self._store = Store(journal, devices, interest)
         self._owns_journal = False
 
@@ -51,7 +54,7 @@ class Writer:
             try:
                 stored = await self._persist(batch, packets)
             except DevicesDeleted as error:
-                batch.refuse_devices(error.numbers)
+                await self._database.persevere(partial(self._look_up_again, batch, error.numbers))
             else:
                 break
         self._count(batch, stored, began)
@@ -112,6 +115,12 @@ class Writer:
     async def _resolve(self, batch: Batch, connection: Connection) -> None:
         topics = {message.topic: message.key for message in batch.unresolved}
         batch.settle(await self._devices.resolve(connection, topics))
+
+    async def _look_up_again(self, batch: Batch, deleted: Set[int], connection: Connection) -> None:
+        """Another device may have been registered with the key of one that was deleted."""
+        keys = {topic: self._filter.key(topic) for topic in batch.topics_of(deleted)}
+        topics = {topic: key for topic, key in keys.items() if key is not None}
+        batch.reassign(deleted, await self._devices.resolve(connection, topics))
 
     def _count(self, batch: Batch, stored: Stored, began: float) -> None:
         counts, now = self._metrics.counts, time.monotonic()

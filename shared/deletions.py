@@ -3,6 +3,10 @@
 A writer passes the fence first in its transaction, and hears what was deleted since it did so last; who deletes a
 device closes it for the end of the transaction. So a reading is committed before its device is deleted, and removed
 with it, or its writer knows.
+
+Old marks are deleted, in the order of their numbers and never the newest (`worker/cleaning/deleted_devices.py`). So the
+mark that a writer saw last is still there unless later ones may be missing: a writer that does not find it forgets all
+devices that it knows.
 """
 
 import asyncio
@@ -14,6 +18,10 @@ from shared.database import Connection
 
 _LATEST = "SELECT coalesce(max(number), 0) FROM deleted_devices"
 _ENTER = "SELECT number, device_id FROM devices_deleted_since(%s)"
+
+
+class MarksMissed(Exception):
+    """Marks were deleted that this writer has not seen: any device that it knows may be among them."""
 
 
 class Fence:
@@ -36,13 +44,18 @@ class Fence:
             self._seen = row[0]
 
     async def enter(self, connection: Connection) -> Set[int]:
-        """Passes the fence, for the transaction that the caller has open: the devices that were deleted since."""
+        """Passes the fence, for the transaction that the caller has open: the devices that were deleted since.
+
+        Raises MarksMissed, once; the next transaction continues from the newest mark.
+        """
         await self.begin(connection)
-        heard = await (await connection.execute(_ENTER, (self._seen,))).fetchall()
-        numbers = {device_id for _, device_id in heard}
-        if heard:
-            self._seen = heard[-1][0]
-            self._deleted |= numbers
+        assert self._seen is not None, "begin has set it"
+        marks = await (await connection.execute(_ENTER, (self._seen - 1,))).fetchall()  # with the last one seen
+        before, self._seen = self._seen, marks[-1][0] if marks else self._seen
+        numbers = {device_id for number, device_id in marks if number > before}
+        self._deleted |= numbers
+        if marks and marks[0][0] != max(before, 1):
+            raise MarksMissed
         return numbers
 
 

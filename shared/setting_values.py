@@ -186,6 +186,17 @@ def parse_optional_duration(text: str) -> timedelta | None:
     return None if text == NONE else parse_duration(text)
 
 
+LEAST_AUDIT_AGE = timedelta(days=30)
+"""The database's function refuses to delete younger entries of the audit log."""
+
+
+def check_audit_age(text: str) -> None:
+    """Raise ValueError for what is no age of entries of the audit log, or is less than 30 days."""
+    age = parse_optional_duration(text)
+    if age is not None and age < LEAST_AUDIT_AGE:
+        raise ValueError("less than 30d")
+
+
 def parse_optional_size(text: str) -> int | None:
     """Return the bytes in a text such as 1GB or 500MB (powers of ten), None for `none`. Raises ValueError."""
     if text == NONE:

@@ -61,8 +61,9 @@ GRANT INSERT (actor, origin, action, subject, detail) ON audit_log TO devicestat
 -- The worker. Of devices it changes nothing: it locks the device of what it finishes.
 GRANT SELECT, UPDATE (created_at) ON devices TO devicestat_worker;
 GRANT SELECT, DELETE ON readings TO devicestat_worker;
-GRANT SELECT, UPDATE (removed_at) ON deleted_devices TO devicestat_worker;
-GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month TO devicestat_worker;
+GRANT SELECT, UPDATE (removed_at), DELETE ON deleted_devices TO devicestat_worker;
+GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, expire_audit_entries, expire_access_keys,
+      expire_journals TO devicestat_worker;
 GRANT SELECT, INSERT (device_id, period, figures, joinable),
       UPDATE (status, attempts, joinable, run_after, lease_token, lease_until, last_error, started_at, finished_at), DELETE
     ON analysis_requests TO devicestat_worker;
@@ -71,7 +72,7 @@ GRANT SELECT, INSERT (request_id, url), UPDATE (status, attempts, due_at, token,
     ON analysis_callbacks TO devicestat_worker;
 GRANT SELECT ON shown_analysis_requests, device_tokens TO devicestat_worker;
 GRANT SELECT, UPDATE (next_tick, last_tick, last_error) ON analysis_schedules TO devicestat_worker;
-GRANT SELECT, INSERT (schedule_id, tick), UPDATE (request_id) ON analysis_ticks TO devicestat_worker;
+GRANT SELECT, INSERT (schedule_id, tick), UPDATE (request_id), DELETE ON analysis_ticks TO devicestat_worker;
 GRANT SELECT, INSERT (device_id), DELETE ON broker_outbox TO devicestat_worker;
 
 -- The API estimates how many readings a device has from the statistics of each month: it sees those of tables that it

@@ -8,8 +8,17 @@ import aiomqtt
 import httpx
 import pytest
 
+from ingestor.batch import Batch
+from ingestor.devices import Devices
+from ingestor.journal import Journal
+from ingestor.store import DevicesDeleted, Store
 from query_api.worker import removal
+from query_api.worker.cleaning import deleted_devices
 from shared.database import connect
+from shared.deletions import Fence, MarksMissed
+from shared.live import Interest
+from shared.models import Reading
+from shared.readings import prepare
 from shared.settings import Settings
 from tests import ingestion, services
 from tests.conftest import Broker, Database
@@ -97,6 +106,96 @@ async def test_a_message_of_a_deleted_device_is_refused_at_once(
         await client.publish(topic, json.dumps(READING), qos=1)
         await eventually(lambda: count(database, "SELECT count(*) FROM readings"), lambda stored: stored == 2)
         assert await readings_of(database, device) == 1
+
+
+async def test_the_first_batch_of_a_key_that_was_registered_again_is_stored(
+    database: Database,
+    broker: Broker,
+    make_settings: Callable[..., Settings],
+    start_ingestor: Callable[..., IngestorProcess],
+) -> None:
+    """The ingestor knows the key as the deleted device's when the batch begins."""
+    settings = make_settings()
+    async with services.api(settings) as api, aiomqtt.Client(broker.host, broker.port) as client:
+        devices = [(await api.post("/devices", json={"name": "n", "key": key})).json()["id"] for key in ("a", "b")]
+        await start_ingestor(settings).until_ready()
+        for key in ("a", "b"):
+            await client.publish(f"devices/{key}/stats", json.dumps(READING), qos=1)
+        await eventually(lambda: count(database, "SELECT count(*) FROM readings"), lambda stored: stored == 2)
+        await api.delete(f"/devices/{devices[0]}")
+        again = (await api.post("/devices", json={"name": "n", "key": "a"})).json()["id"]
+        for key in ("a", "b"):
+            await client.publish(f"devices/{key}/stats", json.dumps([READING, {**READING, "x": 5}]), qos=1)
+        await eventually(lambda: readings_of(database, again), lambda stored: stored == 2)
+        await eventually(lambda: readings_of(database, devices[1]), lambda stored: stored == 3)
+        assert await readings_of(database, devices[0]) == 1
+        assert await count(database, "SELECT count(*) FROM dead_letters") == 0
+
+
+async def test_a_key_that_was_registered_again_takes_readings_over_http_at_once(
+    make_settings: Callable[..., Settings],
+) -> None:
+    async with services.api(make_settings()) as api:
+        first = (await api.post("/devices", json={"name": "n", "key": "a"})).json()["id"]
+        assert (await api.post("/stats", json={**READING, "device_id": first})).status_code == 201
+        await api.delete(f"/devices/{first}")
+        again = (await api.post("/devices", json={"name": "n", "key": "a"})).json()["id"]
+        assert (await api.post("/stats", json={**READING, "device_id": again})).status_code == 201
+        assert (await api.post("/stats", json={**READING, "device_id": first})).status_code == 400
+
+
+async def test_a_writer_learns_that_marks_were_deleted_that_it_has_not_seen(database: Database) -> None:
+    insert = "INSERT INTO deleted_devices (device_id, key, removed_at) VALUES (%s, 'k', now() - interval '31 days')"
+    fence = Fence()
+    await fence.begin(database)
+    for device in (1, 2, 3):
+        await database.execute(insert, (device,))
+    assert await fence.enter(database) == {1, 2, 3}
+    assert await fence.enter(database) == set()
+    assert await deleted_devices.delete_some(database) == 2  # the newest mark stays
+    await database.execute(insert, (4,))
+    assert await fence.enter(database) == {4}
+    for device in (5, 6):
+        await database.execute(insert, (device,))
+    assert await deleted_devices.delete_some(database) == 3
+    with pytest.raises(MarksMissed):
+        await fence.enter(database)
+    assert await fence.enter(database) == set()
+    assert fence.deleted >= {6}
+
+
+async def test_marks_are_deleted_in_the_order_of_their_numbers(database: Database) -> None:
+    for device, removed in enumerate(("2020-1-1", "2020-1-1", None, "2020-1-1"), start=1):
+        await database.execute(
+            "INSERT INTO deleted_devices (device_id, key, removed_at) VALUES (%s, 'k', %s)", (device, removed)
+        )
+    assert await deleted_devices.delete_some(database) == 2
+    assert await deleted_devices.delete_some(database) == 0
+
+
+async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(database: Database) -> None:
+    """A writer that stood still for so long that marks were deleted meanwhile."""
+    await prepare(database)
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'a', 'n'), (2, 'b', 'n')")
+    devices = Devices(register=False)
+    store = Store(Journal("client"), devices, Interest())
+    await devices.listen(database)
+    topics = {"devices/a/stats": "a", "devices/b/stats": "b"}
+    assert await devices.resolve(database, topics) == {"devices/a/stats": 1, "devices/b/stats": 2}
+    await database.execute("DELETE FROM devices WHERE id = 1")
+    await database.execute("INSERT INTO deleted_devices (device_id, key) VALUES (1, 'a'), (9, 'z')")
+    await database.execute("DELETE FROM deleted_devices WHERE device_id = 1")
+    batch = Batch()
+    batch.readings += [Reading(device, 0, 0, 1, 2, 3) for device in (1, 2)]
+    batch.topics += topics
+    with pytest.raises(DevicesDeleted) as raised:
+        await store.store(database, batch, b"")
+    assert raised.value.numbers == {1, 2}
+    batch.reassign(raised.value.numbers, await devices.resolve(database, topics))
+    await store.store(database, batch, b"")
+    assert await readings_of(database, 1) == 0
+    assert await readings_of(database, 2) == 1
+    assert await count(database, "SELECT count(*) FROM dead_letters WHERE reason = 'unknown_device'") == 1
 
 
 class Stream:

@@ -53,6 +53,7 @@ def test_no_reading_is_taken_that_retention_would_drop() -> None:
         ("DEAD_LETTERS_PER_MINUTE", "0"),
         ("RESULTS_KEEP", "-1d"),
         ("AUDIT_KEEP", ""),
+        ("AUDIT_KEEP", "29d"),
         ("START_TIMEOUT", "1.5s"),
     ],
 )
@@ -66,12 +67,12 @@ def test_sizes_and_durations_have_units() -> None:
         {
             "DEVICESTAT_DEAD_LETTERS_MAX_BYTES": "250 MB",
             "DEVICESTAT_DEAD_LETTERS_KEEP": "none",
-            "DEVICESTAT_AUDIT_KEEP": "36h",
+            "DEVICESTAT_AUDIT_KEEP": "720h",
             "DEVICESTAT_START_TIMEOUT": "5m",
         }
     )
     assert (settings.dead_letters_size, settings.dead_letters_age) == (250_000_000, None)
-    assert (settings.audit_age, settings.start_patience) == (timedelta(hours=36), timedelta(minutes=5))
+    assert (settings.audit_age, settings.start_patience) == (timedelta(days=30), timedelta(minutes=5))
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:

@@ -1,10 +1,44 @@
 """What bounds each table of the schema, and the cleaners of those that need one."""
 
-from query_api.worker.cleaning import requests
+from query_api.worker.cleaning import (
+    access_keys,
+    audit_log,
+    broker_outbox,
+    deleted_devices,
+    ingest_journal,
+    requests,
+    ticks,
+)
 from query_api.worker.cleaning.rounds import Cleaner
 from shared.settings import Settings
 
-_CLEANERS = (requests.cleaner,)
+RETENTION = {
+    "access_keys": "400 days after a key was revoked or expired",
+    "analysis_callbacks": "with their request",
+    "analysis_requests": "RESULTS_KEEP after the request ended; the request of a schedule's latest tick stays",
+    "analysis_results": "with their request",
+    "analysis_schedules": "until deleted, by a person or with their device",
+    "analysis_ticks": "RESULTS_KEEP; the latest tick of a schedule stays",
+    "audit_log": "AUDIT_KEEP",
+    "broker_outbox": "until the broker has it, one row a device",
+    "dead_letters": "DEAD_LETTERS_KEEP and DEAD_LETTERS_MAX_BYTES",
+    "deleted_devices": "30 days after the last row of the device was removed; the newest mark stays",
+    "device_tokens": "one row a device, with the device",
+    "devices": "until deleted",
+    "ingest_journal": "60,000 packets a session (ADR 3); 90 days after the session's last entry",
+    "readings": "RETENTION, by months, and with their device",
+    "schema_migrations": "one row a migration",
+}
+"""Of every table, when its rows go."""
+_CLEANERS = (
+    requests.cleaner,
+    ticks.cleaner,
+    audit_log.cleaner,
+    access_keys.cleaner,
+    ingest_journal.cleaner,
+    broker_outbox.cleaner,
+    deleted_devices.cleaner,
+)
 
 
 def cleaners(settings: Settings) -> list[Cleaner]:

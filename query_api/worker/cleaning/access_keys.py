@@ -1,0 +1,19 @@
+"""Access keys: deleted 400 days after they were revoked or expired."""
+
+from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from shared.database import Connection
+from shared.settings import Settings
+
+_EXPIRE = "SELECT expire_access_keys(%s)"
+
+
+def cleaner(_: Settings) -> Cleaner:
+    """Return the cleaner."""
+    return Cleaner("access_keys", delete_some)
+
+
+async def delete_some(connection: Connection, limit: int = AT_ONCE) -> int:
+    """Delete up to `limit` keys that have long ended; return how many."""
+    row = await (await connection.execute(_EXPIRE, (limit,))).fetchone()
+    assert row is not None, "the function gives one row"
+    return int(row[0])

@@ -1,0 +1,26 @@
+"""Entries of the audit log: deleted at the age of AUDIT_KEEP, which leaves an entry that says how many.
+
+The worker's role may delete none by itself: the database's function does, and refuses ages below 30 days.
+"""
+
+from datetime import timedelta
+from functools import partial
+
+from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from shared.database import Connection
+from shared.settings import Settings
+
+_EXPIRE = "SELECT expire_audit_entries(%(age)s, %(limit)s)"
+
+
+def cleaner(settings: Settings) -> Cleaner | None:
+    """Return the cleaner, None where AUDIT_KEEP is none."""
+    age = settings.audit_age
+    return None if age is None else Cleaner("audit_log", partial(delete_some, age=age))
+
+
+async def delete_some(connection: Connection, age: timedelta, limit: int = AT_ONCE) -> int:
+    """Delete up to `limit` entries older than `age`, once one is a day older than that; return how many."""
+    row = await (await connection.execute(_EXPIRE, {"age": age, "limit": limit})).fetchone()
+    assert row is not None, "the function gives one row"
+    return int(row[0])

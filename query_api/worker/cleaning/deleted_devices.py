@@ -1,0 +1,35 @@
+"""Deletion marks: deleted 30 days after the last row of their device was removed, the oldest first.
+
+A writer tells by the mark that it saw last whether marks were deleted that it has not seen (`shared/deletions.py`).
+That takes two rules: marks go in the order of their numbers, and the newest stays. So another worker's step is waited
+for, and not passed over.
+"""
+
+from datetime import timedelta
+
+from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from shared.database import Connection
+from shared.settings import Settings
+
+KEPT = timedelta(days=30)
+
+_DELETE = """
+    DELETE FROM deleted_devices WHERE number IN (
+        SELECT number FROM deleted_devices
+        WHERE number < least(
+            (SELECT min(number) FROM deleted_devices WHERE removed_at IS NULL OR removed_at >= now() - %(kept)s),
+            (SELECT max(number) FROM deleted_devices))
+        ORDER BY number
+        LIMIT %(limit)s
+        FOR UPDATE)
+"""
+
+
+def cleaner(_: Settings) -> Cleaner:
+    """Return the cleaner."""
+    return Cleaner("deleted_devices", delete_some)
+
+
+async def delete_some(connection: Connection, limit: int = AT_ONCE) -> int:
+    """Delete up to `limit` marks; return how many."""
+    return (await connection.execute(_DELETE, {"kept": KEPT, "limit": limit})).rowcount
