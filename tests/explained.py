@@ -14,9 +14,14 @@ COPIED = re.compile(r"^\s*COPY \((.*)\) TO STDOUT", re.DOTALL)
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What EXPLAIN (ANALYZE, BUFFERS) has said of a query."""
+    """What EXPLAIN (ANALYZE, BUFFERS) has said of a query, and how many rows its scans have taken from readings.
+
+    EXPLAIN gives the mean of a scan's rows over its loops, which PostgreSQL before 18 rounds to a whole number. So
+    `rows_read` comes from the server's statistics, which count index entries and rows one by one.
+    """
 
     top: dict[str, Any]
+    rows_read: int
 
     @property
     def buffers(self) -> int:
@@ -37,13 +42,6 @@ class Plan(msgspec.Struct, frozen=True):
     def indexes(self) -> set[str]:
         """The indexes that were used."""
         return {node["Index Name"] for node in _below(self.top) if "Index Name" in node and node["Actual Loops"]}
-
-    @property
-    def rows_read(self) -> float:
-        """The rows that the scans have found, whether they passed the filters or not."""
-        return sum(
-            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in self.scans
-        )
 
 
 def _below(node: dict[str, Any]) -> list[dict[str, Any]]:
@@ -76,17 +74,36 @@ class Explained:
 
     async def explain(self, query: str, parameters: Any, kind: type[AsyncCursor[Any]]) -> Plan:
         """Runs the query, and keeps its plan. `kind`: the cursor, which says where parameters are put in."""
-        async with kind(self.connection) as cursor:
+        async with self.connection.transaction(), kind(self.connection) as cursor:
+            before = await _rows_returned(cursor)
             await AsyncCursor.execute(cursor, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}".encode(), parameters)
             row = await cursor.fetchone()
+            after = await _rows_returned(cursor)
         assert row is not None
-        self.plans.append(Plan(row[0][0]["Plan"]))
+        self.plans.append(Plan(row[0][0]["Plan"], after - before))
         return self.plans[-1]
 
     def taken(self) -> list[Plan]:
         """The plans since the last call."""
         plans, self.plans = self.plans, []
         return plans
+
+
+# The statistics of this transaction are sent only after its end.
+_ROWS_RETURNED = """
+    SELECT coalesce(sum(pg_stat_get_xact_tuples_returned(relid)), 0)::bigint
+    FROM (SELECT relid FROM pg_partition_tree('readings') UNION ALL
+          SELECT relid FROM pg_partition_tree('readings_are_unique')) AS part
+"""
+
+
+async def _rows_returned(cursor: AsyncCursor[Any]) -> int:
+    """Rows and index entries of readings that the scans of this transaction have returned so far."""
+    await AsyncCursor.execute(cursor, _ROWS_RETURNED)
+    row = await cursor.fetchone()
+    assert row is not None, "an aggregate has one row"
+    count: int = row[0]
+    return count
 
 
 def _text(query: Any) -> str:
