@@ -2,11 +2,11 @@
 -- connection as hash joins, over all devices and over every month of readings: 10,000 readings that were there already took
 -- seconds. A scalar subquery that depends on the row is never planned as a join: it takes its row from the index.
 --
--- first, last: the months that the call is about. The others are pruned before the look-ups begin, and not locked.
+-- first, last: the months that the call is about. A plan made with their values looks at no other, and locks no other.
 CREATE OR REPLACE FUNCTION store_readings(
     request integer[], device bigint[], recorded timestamptz[], received timestamptz[],
     xs float8[], ys float8[], zs float8[], OUT ids bigint[], OUT added bigint[])
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     unknown bigint[];
     refused integer[];

@@ -1,0 +1,143 @@
+"""Each statement that stores reads by index, and no more than it is given: in its first execution and in its sixth.
+
+PostgreSQL plans the first five executions of a prepared statement with their values, and may then go over to a plan
+without (https://www.postgresql.org/docs/current/sql-prepare.html). Both are forced here.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from types import ModuleType
+
+import pytest
+
+from ingestor import devices as ingestor_devices
+from ingestor import journal
+from ingestor.devices import Devices
+from ingestor.journal import Journal
+from query_api.readings import intake
+from query_api.readings.intake import NewReading, Submission
+from shared import dead_letters, deletions, readings
+from shared.database import Connection
+from shared.deletions import Fence
+from shared.models import Reading, to_microseconds
+from shared.readings import Partitions, Stored
+from tests.letters import letter
+from tests.reads import Watched
+
+MODULES = (readings, deletions, dead_letters, journal, ingestor_devices, intake)
+DEVICES, EACH, MONTHS = 200, 1_500, 40
+FIRST = datetime(2023, 1, 1, tzinfo=UTC)
+STEP = timedelta(hours=19)  # EACH of them take all of the months
+GIVEN = 200
+"""Readings of a batch."""
+MOST_ROWS = 4 * GIVEN
+"""Rows and index entries for a batch. The table has a thousand times as many."""
+REGISTER = "INSERT INTO devices (id, key, name) SELECT n, 'key-' || n, n FROM generate_series(1, 20000) AS n"
+MAKE_MONTHS = "SELECT ensure_readings_partition(%s + make_interval(months => n)) FROM generate_series(0, %s - 1) AS n"
+FILL = """
+    INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
+    SELECT device, %s + n * %s, now(), n %% 900, 0, device
+    FROM generate_series(1, %s) AS device, generate_series(0, %s - 1) AS n
+"""
+FILL_JOURNAL = """
+    INSERT INTO ingest_journal (client_id, batch_no, writer, packets, stored, duplicates)
+    SELECT 'client ' || n / 20, n % 20 + 1, gen_random_uuid(), '', 0, 0 FROM generate_series(0, 9999) AS n
+"""
+FILL_DELETED = "INSERT INTO deleted_devices (device_id, key) SELECT n, n FROM generate_series(100001, 110000) AS n"
+
+
+async def fill(database: Connection) -> None:
+    await database.execute(REGISTER)
+    await database.execute(MAKE_MONTHS, (FIRST, MONTHS))
+    await database.execute(FILL, (FIRST, STEP, DEVICES, EACH))
+    await database.execute(FILL_JOURNAL)
+    await database.execute(FILL_DELETED)
+    await database.execute("VACUUM (ANALYZE)")
+
+
+def known(count: int, at: int = 0) -> list[Reading]:
+    """Readings that are there, of ten devices, one after the other."""
+    return [
+        Reading(n % 10 + 1, to_microseconds(FIRST + (at + n // 10) * STEP), 1, float(at + n // 10), 0.0, n % 10 + 1.0)
+        for n in range(count)
+    ]
+
+
+def new(count: int, y: float) -> list[Reading]:
+    """Readings that are not there."""
+    return [Reading(one.device_id, one.recorded_at, 1, one.x, y, one.z) for one in known(count)]
+
+
+def statements(module: ModuleType) -> Iterator[str]:
+    """The module's constants that read or write rows."""
+    for value in vars(module).values():
+        if isinstance(value, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|COPY)\b.", value, re.DOTALL):
+            yield value
+
+
+async def store_all(database: Connection, mark: float) -> None:
+    """Runs every statement of the modules. `mark`: makes readings that are not there yet."""
+    devices, own = Devices(register=True), Journal("client 7")
+    await devices.listen(database)
+    await devices.resolve(database, {f"devices/{key}/stats": key for key in ("key-7", f"new-{mark:g}")})
+    await journal.load(database, own)
+    await readings.prepare(database)
+    await Partitions().ensure(database, known(GIVEN))
+    async with database.transaction():
+        await devices.pass_fence(database)
+        await readings.store_new(database, new(GIVEN, mark))
+        await dead_letters.add(database, [letter("devices/1/stats", b"{")])
+        await journal.record(database, own, b"", Stored(GIVEN, 0))
+    async with database.transaction():
+        assert await readings.store(database, known(GIVEN)) == Stored(0, GIVEN)
+        await readings.clear(database)
+    assert await journal.find(database, own) is not None
+    await journal.give_up(database, "client 7")
+    await store_requests(database, mark)
+    async with database.transaction():
+        await Fence().begin(database)
+        await deletions.record(database, int(mark) + 200_000, f"deleted {mark}")
+
+
+async def store_requests(database: Connection, mark: float) -> None:
+    """As over HTTP: readings that are there, that are not, and of an unknown device."""
+    kept = await readings.store_requests(database, [known(GIVEN // 2, at=30), new(GIVEN // 2, mark + 0.5)])
+    assert [len([one for one in request or () if one.is_new]) for request in kept] == [0, GIVEN // 2]
+    unknown = Reading(999_999, to_microseconds(FIRST), 1, 0.0, 0.0, 0.0)
+    assert await readings.store_requests(database, [[unknown]]) == [None]
+    given = [NewReading(device_id=999_999, x=0, y=0, z=0), NewReading(device_id=7, x=0, y=0, z=0)]
+    await intake._unknown_devices(database, Submission(given, is_array=True))
+
+
+async def test_each_statement_reads_by_index_and_no_more_than_it_is_given(database: Connection) -> None:
+    """One test, for the table takes longer to fill than all of the statements."""
+    await fill(database)
+    watched = Watched(database)
+    for number, mode in enumerate(("force_custom_plan", "force_generic_plan", "auto"), 1):
+        database.prepare_threshold = 0 if mode == "force_generic_plan" else 5
+        await database.execute(f"SET plan_cache_mode = {mode}".encode())
+        await store_all(database, float(number))
+    wrong = {text: reads for text, reads in watched.reads.items() if _too_much(reads)}
+    assert wrong == {}
+    written = {text for module in MODULES for text in statements(module)}
+    assert written - watched.reads.keys() == set(), "each statement that stores has its plan tested"
+
+
+def _too_much(reads: Sequence[object]) -> list[object]:
+    return [read for read in reads if read.scanned or read.rows > MOST_ROWS]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_storing_over_http_locks_only_the_months_that_it_is_about(database: Connection, mode: str) -> None:
+    await database.execute(REGISTER)
+    await database.execute(MAKE_MONTHS, (FIRST, MONTHS))
+    await readings.store_requests(database, [known(GIVEN)])
+    await database.execute(f"SET plan_cache_mode = {mode}".encode())
+    async with database.transaction():
+        await readings.store_requests(database, [known(GIVEN)])
+        rows = await database.execute(
+            "SELECT DISTINCT relation::regclass::text FROM pg_locks WHERE pid = pg_backend_pid() "
+            "AND relation IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'readings'::regclass)"
+        )
+        assert [row[0] for row in await rows.fetchall()] == ["readings_2023_01"]
