@@ -4,23 +4,20 @@ The good case is one call of a typed msgspec decoder, which also holds the range
 refuses is looked at again, to tell the person who reads the dead letter what is wrong with it.
 """
 
-import math
 from datetime import datetime
-from typing import Annotated, Any
 
 import msgspec
 
+from ingestor.explain import explain
+from ingestor.formats import JSON, MAX_READINGS, MESSAGE_PACK, UNREADABLE, Format, Sample, holds_too_many
 from ingestor.payload import is_msgpack, named, plain
-from shared.models import AXIS_LIMIT, Microseconds, Reason
+from shared.models import Microseconds, Reason
 from shared.reading_times import recorded_at
 
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 """Ten thousand readings with all their digits, offsets and spaces take 1.3 MB."""
-MAX_READINGS = 10_000
-"""In one array."""
-
-_Axis = Annotated[float, msgspec.Meta(ge=-AXIS_LIMIT, le=AXIS_LIMIT)]
-_Moment = Annotated[datetime, msgspec.Meta(tz=True)] | float
+SMALLEST_READINGS_BYTES = MAX_READINGS * len('{"x":0,"y":0,"z":0},')
+"""An array of more readings than MAX_READINGS is longer."""
 
 
 class Measurement(msgspec.Struct, frozen=True, gc=False):
@@ -38,43 +35,6 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     reason: Reason
     detail: str
-
-
-class _Sample(msgspec.Struct, gc=False):
-    x: _Axis
-    y: _Axis
-    z: _Axis
-    timestamp: _Moment | None = None
-
-
-class _Format(msgspec.Struct, frozen=True):
-    """The decoders of one encoding."""
-
-    name: str
-    one: Any
-    many: Any
-    elements: Any
-    anything: Any
-
-
-_JSON = _Format(
-    "JSON",
-    msgspec.json.Decoder(_Sample),
-    msgspec.json.Decoder(list[_Sample]),
-    msgspec.json.Decoder(list[msgspec.Raw]),
-    msgspec.json.Decoder(float_hook=float),  # 1e999 is then infinite, and can be named out of range
-)
-_MSGPACK = _Format(
-    "MessagePack",
-    msgspec.msgpack.Decoder(_Sample),
-    msgspec.msgpack.Decoder(list[_Sample]),
-    msgspec.msgpack.Decoder(list[msgspec.Raw]),
-    msgspec.msgpack.Decoder(),
-)
-
-
-_UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
-"""What the decoders raise: ValueError for text in MessagePack that is not UTF-8, and for endless integers."""
 
 
 class _Refused(Exception):
@@ -97,8 +57,8 @@ def decode(
     """
     try:
         _check_size(payload)
-        form = _MSGPACK if is_msgpack(payload, content_type) else _JSON
-        document = payload if form is _MSGPACK else _text(payload)
+        form = MESSAGE_PACK if is_msgpack(payload, content_type) else JSON
+        document = payload if form is MESSAGE_PACK else _text(payload)
         if not document:
             return []
         if _is_array(document, form):
@@ -126,8 +86,8 @@ def _text(payload: bytes) -> bytes:
     return text
 
 
-def _is_array(payload: bytes, form: _Format) -> bool:
-    if form is _JSON:
+def _is_array(payload: bytes, form: Format) -> bool:
+    if form is JSON:
         return payload.lstrip(b" \t\r\n")[:1] == b"["
     first = payload[:1]  # fixarray, array 16, array 32
     return b"\x90" <= first <= b"\x9f" or first in (b"\xdc", b"\xdd")
@@ -140,26 +100,28 @@ def _msgpack_length(payload: bytes) -> int:
     return int.from_bytes(payload[1:3] if first == 0xDC else payload[1:5], "big")
 
 
-def _decode_one(payload: bytes, form: _Format, now: Microseconds, oldest_age: Microseconds) -> Measurement:
+def _decode_one(payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Measurement:
     try:
         sample = form.one.decode(payload)
     except msgspec.ValidationError as error:
         raise _explained(payload, form, error) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _malformed(form, error) from error
     return _measurement(sample, now, oldest_age)
 
 
 def _decode_array(
-    payload: bytes, form: _Format, now: Microseconds, oldest_age: Microseconds
+    payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds
 ) -> list[Measurement | Refusal]:
-    if form is _MSGPACK:
+    if form is MESSAGE_PACK:
         _check_length(_msgpack_length(payload))  # before four million small elements are made
+    elif len(payload) > SMALLEST_READINGS_BYTES and payload.count(b"{") > MAX_READINGS:
+        _check_json_length(payload)
     try:
         samples = form.many.decode(payload)
     except (msgspec.ValidationError, RecursionError):  # perhaps of one element only
         return _decode_elements(payload, form, now, oldest_age)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _malformed(form, error) from error
     _check_length(len(samples))
     try:
@@ -169,20 +131,20 @@ def _decode_array(
 
 
 def _decode_elements(
-    payload: bytes, form: _Format, now: Microseconds, oldest_age: Microseconds
+    payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds
 ) -> list[Measurement | Refusal]:
     """Each element by itself: the good ones of an array are taken, whatever the others are."""
+    if form is JSON and payload.count(b",") >= MAX_READINGS:
+        _check_json_length(payload)
     try:
         elements = form.elements.decode(payload)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _malformed(form, error) from error
     _check_length(len(elements))
     return [_decode_element(bytes(element), form, now, oldest_age) for element in elements]
 
 
-def _decode_element(
-    element: bytes, form: _Format, now: Microseconds, oldest_age: Microseconds
-) -> Measurement | Refusal:
+def _decode_element(element: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Measurement | Refusal:
     try:
         return _decode_one(element, form, now, oldest_age)
     except _Refused as refused:
@@ -196,7 +158,16 @@ def _check_length(count: int) -> None:
         raise _Refused(Reason.TOO_LARGE, f"an array of {count}: it holds at most {MAX_READINGS} readings")
 
 
-def _measurement(sample: _Sample, now: Microseconds, oldest_age: Microseconds) -> Measurement:
+def _check_json_length(array: bytes) -> None:
+    """For an array that has enough of some sign: elements may hold arrays, objects and texts with any signs."""
+    if holds_too_many(array):
+        raise _Refused(
+            Reason.TOO_LARGE,
+            f"an array of more than {MAX_READINGS} elements, which is the most that a message may hold",
+        )
+
+
+def _measurement(sample: Sample, now: Microseconds, oldest_age: Microseconds) -> Measurement:
     timestamp = sample.timestamp
     moment = None if timestamp is None else _moment(timestamp, now, oldest_age)
     return Measurement(sample.x, sample.y, sample.z, moment)
@@ -212,58 +183,13 @@ def _moment(timestamp: datetime | float, now: Microseconds, oldest_age: Microsec
 # What a refused payload is told. Only here is speed of no concern.
 
 
-def _malformed(form: _Format, error: Exception) -> _Refused:
+def _malformed(form: Format, error: Exception) -> _Refused:
     detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
     return _Refused(Reason.MALFORMED, f"not {form.name}: {detail}")
 
 
-def _explained(payload: bytes, form: _Format, error: msgspec.ValidationError) -> _Refused:
-    """Why a well-formed payload is no reading: by looking at it untyped."""
+def _explained(payload: bytes, form: Format, error: msgspec.ValidationError) -> _Refused:
     try:
-        value = form.anything.decode(payload)
-    except _UNREADABLE as worse:
+        return _Refused(*explain(payload, form, error))
+    except UNREADABLE as worse:
         return _malformed(form, worse)
-    if not isinstance(value, dict):
-        return _Refused(Reason.INVALID_READING, f"expected an object with x, y and z, got {_kind(value)}")
-    for axis in ("x", "y", "z"):
-        fault = _axis_fault(axis, value)
-        if fault is not None:
-            return fault
-    if value.get("timestamp") is not None:
-        return _Refused(
-            Reason.BAD_TIMESTAMP,
-            f"timestamp: {_shown(value['timestamp'])} is neither RFC 3339 with an offset, such as "
-            '"2026-01-31T12:00:00.25Z", nor a number of seconds since 1970',
-        )
-    return _Refused(Reason.INVALID_READING, str(error))
-
-
-def _axis_fault(axis: str, value: dict[Any, Any]) -> _Refused | None:
-    if axis not in value:
-        return _Refused(Reason.INVALID_READING, f"{axis} is missing")
-    number = value[axis]
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return _Refused(Reason.INVALID_READING, f"{axis}: expected a number, got {_kind(number)}")
-    if isinstance(number, float) and math.isnan(number):
-        return _Refused(Reason.INVALID_READING, f"{axis} is not a number (NaN)")
-    if not -AXIS_LIMIT <= number <= AXIS_LIMIT:
-        limit = int(AXIS_LIMIT)
-        return _Refused(Reason.OUT_OF_RANGE, f"{axis}: {_shown(number)} is not within -{limit} and {limit}")
-    return None
-
-
-_KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number",
-          float: "a number", type(None): "null", bytes: "bytes"}  # fmt: skip
-_SHOWN_CHARACTERS = 60
-
-
-def _kind(value: object) -> str:
-    return _KINDS.get(type(value), type(value).__name__)
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except RecursionError:
-        return _kind(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from ingestor.collector import HIGH_BYTES, HIGH_READINGS
-from ingestor.decode import MAX_READINGS
+from ingestor.formats import MAX_READINGS
 from shared.database import connect
 from shared.settings import Settings
 from tests.conftest import Broker

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from ingestor.decode import MAX_READINGS
+from ingestor.formats import MAX_READINGS
 from ingestor.payload import MSGPACK
 from shared.models import Reason
 from shared.settings import Settings

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import tracemalloc
 from datetime import UTC, datetime
 
 import msgspec
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestor.decode import MAX_PAYLOAD_BYTES, MAX_READINGS, Measurement, Refusal, decode
+from ingestor.decode import MAX_PAYLOAD_BYTES, Measurement, Refusal, decode
+from ingestor.formats import MAX_READINGS
 from ingestor.payload import MSGPACK
 from shared.models import DAY, SECOND, Reason, to_microseconds
 
@@ -156,7 +158,7 @@ READING = b'{"x":1,"y":2,"z":3}'
         (b'{"x":1,"y":2,"z":3,"timestamp":-1}', Reason.BAD_TIMESTAMP, "-1"),
         (b'{"x":1,"y":2,"z":3,"timestamp":1e300}', Reason.BAD_TIMESTAMP, "1e+300"),
         (b'{"x":1,"y":2,"z":3,"timestamp":1e999}', Reason.BAD_TIMESTAMP, "inf"),
-        (b"[" + b",".join([READING] * (MAX_READINGS + 1)) + b"]", Reason.TOO_LARGE, "an array of 10001"),
+        (b"[" + b",".join([READING] * (MAX_READINGS + 1)) + b"]", Reason.TOO_LARGE, "an array of more than 10000"),
         (READING + b" " * MAX_PAYLOAD_BYTES, Reason.TOO_LARGE, "bytes"),
     ],
 )
@@ -239,6 +241,46 @@ def test_no_depth_of_nesting_is_an_error(shape: str, around: str) -> None:
 def test_a_message_pack_array_is_counted_before_it_is_read() -> None:
     refused = refusal(b"\xdd\x00\x1e\x84\x80" + b"\x00" * 2_000_000)
     assert (refused.reason, "an array of 2000000" in refused.detail) == (Reason.TOO_LARGE, True)
+
+
+def _filled(element: bytes) -> bytes:
+    """An array of so many of the elements as a message has room for."""
+    return b"[" + b",".join([element] * (MAX_PAYLOAD_BYTES // (len(element) + 1) - 1)) + b"]"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(_filled(element) for element in (b"0", b"{}", b"[]", b'""', b'{"x":0,"y":0,"z":0}')),
+        b'{"x":' + _filled(b"[]") + b"}",
+        b'{"x":1,"y":2,"junk":' + _filled(b"{}") + b"}",
+        b'[{"x":1,"y":2,"junk":' + _filled(b"{}") + b"}]",
+        b'{"x":1,"y":2,"z":3,"timestamp":' + _filled(b"1.5") + b"}",
+        msgspec.msgpack.encode({"x": 1, "y": 2, "junk": [{}] * 2_000_000}),
+    ],
+)
+def test_what_is_refused_takes_little_memory(payload: bytes) -> None:
+    """Two megabytes of small elements were 78 MB of objects before they were counted."""
+    decode(b"[0" + b",0" * MAX_READINGS + b"]", None, NOW, TEN_YEARS)  # the decoder that counts is made
+    tracemalloc.start()
+    try:
+        results = decode(payload, None, NOW, TEN_YEARS)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert all(isinstance(result, Refusal) for result in results)
+    assert peak < 2 * MAX_PAYLOAD_BYTES
+
+
+@pytest.mark.parametrize(
+    "junk", [b"[" + b"0," * 200_000 + b"0]", b'"' + b"{," * 200_000 + b'"', b"[" + b"{}," * 200_000 + b"{}]"]
+)
+def test_what_readings_hold_beside_their_fields_is_not_counted(junk: bytes) -> None:
+    for other in (READING, b"0"):
+        payload = b"[" + READING[:-1] + b',"junk":' + junk + b"}," + other + b"]"
+        first, second = decode(payload, None, NOW, TEN_YEARS)
+        assert first == Measurement(1, 2, 3, None)
+        assert isinstance(second, Measurement if other is READING else Refusal)
 
 
 def test_an_array_holds_up_to_ten_thousand() -> None:
