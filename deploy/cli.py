@@ -30,6 +30,11 @@ _LONGEST_HISTORY_H = 100_000
 _INSECURE = click.option(
     "--insecure", is_flag=True, help="Start though others may reach the API and DEVICESTAT_AUTH is off."
 )
+_INSECURE_METRICS = click.option(
+    "--insecure",
+    is_flag=True,
+    help="Start though others may reach the metrics and DEVICESTAT_METRICS_TOKEN is not set.",
+)
 
 
 class _Number(click.FloatRange):
@@ -120,8 +125,11 @@ def up(
 @click.option("--processes", type=_PROCESSES, default=1, show_default=True, metavar="N", help="Share the work among N.")
 @click.option("--process", type=_PROCESSES, metavar="K", help="Run the K-th of the N alone, as on a host of its own.")
 @click.option("--telemetry-fd", type=int, hidden=True)  # of the command that runs all of them
+@_INSECURE_METRICS
 @click.pass_context
-def ingest(ctx: click.Context, *, processes: int, process: int | None, telemetry_fd: int | None) -> None:
+def ingest(
+    ctx: click.Context, *, processes: int, process: int | None, telemetry_fd: int | None, insecure: bool
+) -> None:
     """Run the ingestor.
 
     Several processes share one subscription, each with a client id of its own.
@@ -130,16 +138,18 @@ def ingest(ctx: click.Context, *, processes: int, process: int | None, telemetry
         what = f"{process} of {processes}: it takes a number from 1 to {processes}"
         raise click.BadParameter(what, ctx, None, "--process")
     settings = read_settings(ctx, "database_url", "mqtt_url")
+    port = settings.ingestor_metrics_port if telemetry_fd is None else 0
     if process is None and processes > 1:
         from deploy.processes import ingest_in_processes
 
         config = ctx.find_root().obj
-        _run(lambda settings, stop: ingest_in_processes(settings, processes, config, stop), settings)
+        _run_closed(lambda s, stop: ingest_in_processes(s, processes, config, stop), settings, port, insecure=insecure)
     else:
         from ingestor.leaving import ingest_as
 
         listener = None if telemetry_fd is None else socket.socket(fileno=telemetry_fd)
-        _run(lambda settings, stop: ingest_as(settings, process or 1, processes, stop, listener), settings)
+        number = process or 1
+        _run_closed(lambda s, stop: ingest_as(s, number, processes, stop, listener), settings, port, insecure=insecure)
 
 
 @main.command()
@@ -154,13 +164,25 @@ def serve(ctx: click.Context, *, insecure: bool) -> None:
 
 
 @main.command()
+@_INSECURE_METRICS
 @click.pass_context
-def work(ctx: click.Context) -> None:
+def work(ctx: click.Context, *, insecure: bool) -> None:
     """Run the worker of queued analyses."""
     settings = read_settings(ctx, "database_url")
     from query_api.worker.service import work
 
-    _run(work, settings)
+    _run_closed(work, settings, settings.worker_metrics_port, insecure=insecure)
+
+
+def _run_closed(service: _Service, settings: "Settings", port: int, *, insecure: bool) -> None:
+    """Run a service whose metrics are on the port. Raises LocalError where others could read them."""
+    from shared.closed import require_closed_telemetry
+
+    def closed(settings: "Settings", stop: asyncio.Event) -> Awaitable[None]:
+        require_closed_telemetry(settings, port, insecure=insecure)
+        return service(settings, stop)
+
+    _run(closed, settings)
 
 
 def _run(service: _Service, settings: "Settings") -> None:

@@ -26,7 +26,7 @@ from deploy.postgres import EmbeddedPostgres
 from deploy.simulate import KEY_PREFIX
 from deploy.supervisor import Supervisor
 from deploy.terminal import Terminal
-from query_api.access.closed import require_closed
+from shared.closed import require_closed, require_closed_telemetry
 from shared.database import connect
 from shared.errors import LocalError
 from shared.migrate import migrate
@@ -57,6 +57,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 def up(settings: Settings, options: Options) -> None:
     """Runs until SIGINT or SIGTERM, then stops everything. Raises DevicestatError."""
     require_closed(settings, insecure=options.insecure)
+    for port in (settings.ingestor_metrics_port, settings.worker_metrics_port):
+        require_closed_telemetry(settings, port, insecure=options.insecure)
     if options.demo and settings.auth == "on" and settings.api_key is None:
         raise LocalError(
             "--demo registers devices, and DEVICESTAT_AUTH is on: start without it, make an admin key with "
@@ -185,13 +187,14 @@ class _Up:
         return {**environment, "PYTHONUNBUFFERED": "1"}
 
     def _services(self, environment: Mapping[str, str]) -> Iterator[Program]:
+        options = ("--insecure",) if self._options.insecure else ()
         for name, command, port in (
-            ("ingestor", ("ingest",), self._settings.ingestor_metrics_port),
-            ("api", ("serve", "--insecure") if self._options.insecure else ("serve",), self._settings.http_port),
-            ("worker", ("work",), self._settings.worker_metrics_port),
+            ("ingestor", "ingest", self._settings.ingestor_metrics_port),
+            ("api", "serve", self._settings.http_port),
+            ("worker", "work", self._settings.worker_metrics_port),
         ):
             health = ApiClient(base_url(self._settings.http_host, port))
-            yield _own_command(name, command, environment, health.is_ready)
+            yield _own_command(name, (command, *options), environment, health.is_ready)
 
 
 _FIRST_DEVICE = "SELECT id, key FROM devices ORDER BY id LIMIT 1"

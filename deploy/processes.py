@@ -24,6 +24,7 @@ from deploy.processes_telemetry import TIMEOUT_S, Gathered, Members
 from deploy.supervisor import Supervisor
 from ingestor.leaving import retire_departed
 from ingestor.service import telemetry_listener
+from shared.closed import telemetry_access
 from shared.service import listen
 from shared.settings import CONFIG, Settings, overridden
 from shared.telemetry import Health
@@ -37,7 +38,7 @@ _ALL = "processes"
 async def ingest_in_processes(settings: Settings, count: int, config: Path | None, stop: asyncio.Event) -> None:
     """Runs so many ingestors until `stop` is set. Raises what `ingest` raises, and LocalError where one ends."""
     listener = telemetry_listener(settings)
-    gathered = Gathered(Health(_ALL), settings.metrics_token)
+    gathered = Gathered(Health(_ALL), telemetry_access(settings))
     gathered.health.not_ready(_ALL, "sessions of departed processes are being drained")
     async with asyncio.TaskGroup() as group:
         if listener is not None:

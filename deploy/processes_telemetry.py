@@ -6,11 +6,12 @@ A sample has the label `process`; what each of them counts adds up by itself, an
 import asyncio
 import socket
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import httpx
 import msgspec
-from litestar import Litestar, MediaType, Response, get
-from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.status_codes import HTTP_200_OK
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,7 +19,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from shared.bearer import showing
 from shared.service import serve_http
-from shared.telemetry import METRICS_MEDIA_TYPE, Health, HealthReport, metrics_guards
+from shared.telemetry import METRICS_MEDIA_TYPE, Health, HealthReport, TelemetryAccess, readiness
 
 TIMEOUT_S = 2.0
 NO_ANSWER = "does not answer"
@@ -30,21 +31,21 @@ Members = Mapping[int, str]
 class Gathered:
     """What is served for all of them together; of the `members`, nobody is asked before they are known.
 
-    `health`: what the command that runs them says of itself. `metrics_token`: what is to be shown for the metrics, of
-    all and of each.
+    `health`: what the command that runs them says of itself. `access`: what is to be shown for
+    the metrics, of all and of each.
     """
 
-    def __init__(self, health: Health, metrics_token: str | None) -> None:
+    def __init__(self, health: Health, access: TelemetryAccess) -> None:
         self.health = health
-        self._metrics_token = metrics_token
+        self._access = access
         self.members: Members = {}
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Serves health and metrics on the socket until `stop` is set."""
-        headers = showing(self._metrics_token)
+        headers = showing(self._access.token)
         plain = httpx.AsyncHTTPTransport(verify=False)  # no TLS on loopback: it need not read certificates
         async with httpx.AsyncClient(timeout=TIMEOUT_S, transport=plain, headers=headers) as http:
-            await serve_http(self._app(http), listener, stop, lifespan="off")
+            await serve_http(self._app(http), listener, stop, lifespan="off", hosts=self._access.hosts)
 
     def _app(self, http: httpx.AsyncClient) -> Litestar:
 
@@ -53,14 +54,12 @@ class Gathered:
             return HealthReport("live", {})
 
         @get("/health/ready")
-        async def ready() -> Response[HealthReport]:
+        async def ready(request: Request[Any, Any, Any]) -> Response[HealthReport]:
             answers = await _ask(http, self.members, "/health/ready")
-            parts = {**self.health.report(), **dict(_parts(answers))}
-            if self.health.is_ready and all(_is_ready(answer) for answer in answers.values()):
-                return Response(HealthReport("ready", parts), status_code=HTTP_200_OK)
-            return Response(HealthReport("not ready", parts), status_code=HTTP_503_SERVICE_UNAVAILABLE)
+            parts = {**self.health.report(), **dict(_parts(answers))} if self._access.allows(request) else {}
+            return readiness(parts, is_ready=self.health.is_ready and all(map(_is_ready, answers.values())))
 
-        @get("/metrics", guards=metrics_guards(self._metrics_token), media_type=MediaType.TEXT)
+        @get("/metrics", guards=[self._access.require], media_type=MediaType.TEXT)
         async def metrics() -> Response[bytes]:
             answers = await _ask(http, self.members, "/metrics")
             texts = {number: answer.text for number, answer in answers.items() if answer is not None}

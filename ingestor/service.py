@@ -18,6 +18,7 @@ from ingestor.processes import ALONE, Share
 from ingestor.session import Session
 from ingestor.writer import Writer
 from shared.clock import Clock
+from shared.closed import telemetry_access
 from shared.live import Interest
 from shared.readings import prepare
 from shared.service import listen, serve_telemetry
@@ -64,7 +65,7 @@ class Ingestor:
         self.writer = Writer(self.database, journal, devices, interest, self.metrics, topic_filter)
         self.collector = Collector(settings, devices, journal, self.metrics.counts, clock)
         self.session = session(settings, self, self.health)
-        self._metrics_token = settings.metrics_token
+        self._access = telemetry_access(settings)
         self.deliver = self.collector.deliver
         self.drain = self.collector.drain
         self.prepare = self.writer.prepare_session
@@ -103,7 +104,7 @@ class Ingestor:
                 writing = group.create_task(self._write(), name="writer")
                 if listener is not None:
                     served = (self.health, self.metrics.registry, listener, stop)
-                    telemetry = serve_telemetry(*served, self._metrics_token)
+                    telemetry = serve_telemetry(*served, self._access)
                     group.create_task(telemetry, name="telemetry")
                 group.create_task(self._stop(stop, session, writing), name="stop")
         finally:

@@ -11,7 +11,6 @@ from litestar import Litestar
 from litestar.di import Provide
 from prometheus_client import CollectorRegistry
 
-from query_api.access.closed import require_closed
 from query_api.access.gate import Gate, require_rules
 from query_api.access.keyring import Keyring, has_administrator
 from query_api.analyses import at_once as analysis
@@ -44,6 +43,7 @@ from query_api.readings.gathering import WRITERS, Gathering
 from query_api.readings.intake import Intake
 from query_api.schedules import handlers as schedules
 from shared.broker.outbox import tell_broker
+from shared.closed import hosts_of_api, require_closed
 from shared.database import Connection, Pool, connect, open_pool
 from shared.migrate import check_schema
 from shared.models import duration
@@ -115,7 +115,8 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             tasks.create_task(feeds.run(stop), name="live")
             _log.info("serving", address=_address(listener))
             measured = HeadRequests(MeasuredRequests(app, registry))
-            await serve_http(measured, listener, stop, trusted_proxies=listed(settings.trusted_proxies))
+            proxies = listed(settings.trusted_proxies)
+            await serve_http(measured, listener, stop, hosts=hosts_of_api(settings), trusted_proxies=proxies)
             for task in running:
                 task.cancel()
         await keyring.note_use_now()

@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from shared.connections import Connection, allow_many_files, watch
 from shared.errors import DevicestatError, LocalError
+from shared.own_hosts import HostRules, OwnHosts
 from shared.security_headers import ALWAYS, SecurityHeaders
-from shared.telemetry import Health, metrics_guards, telemetry_routes
+from shared.telemetry import Health, TelemetryAccess, telemetry_routes
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 """A service: it runs until the event is set, then finishes what it has in hand and returns."""
@@ -93,15 +94,17 @@ async def serve_http(
     stop: asyncio.Event,
     *,
     lifespan: Literal["on", "off"] = "on",
+    hosts: OwnHosts | None = None,
     trusted_proxies: Sequence[str] = (),
 ) -> None:
     """Serves the application on the socket until the event is set, then finishes the requests in hand.
 
-    `trusted_proxies`: addresses and networks of proxies, whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    `hosts`: what a server that asks for no key answers to. `trusted_proxies`: addresses and networks of proxies, whose
+    X-Forwarded-For and X-Forwarded-Proto are believed.
     """
     config = uvicorn.Config(
-        SecurityHeaders(app), loop="none", http=Connection, ws="none", lifespan=lifespan, log_config=None,
-        access_log=False, server_header=False, headers=ALWAYS,
+        SecurityHeaders(HostRules(app, hosts)), loop="none", http=Connection, ws="none", lifespan=lifespan,
+        log_config=None, access_log=False, server_header=False, headers=ALWAYS,
         proxy_headers=bool(trusted_proxies), forwarded_allow_ips=list(trusted_proxies),
         timeout_keep_alive=PROXY_IDLE_S if trusted_proxies else IDLE_S,
         timeout_graceful_shutdown=10,
@@ -127,9 +130,8 @@ async def serve_telemetry(
     registry: CollectorRegistry,
     listener: socket.socket,
     stop: asyncio.Event,
-    metrics_token: str | None = None,
+    access: TelemetryAccess,
 ) -> None:
-    """Serves health and metrics of a daemon on its own port; the metrics for the token, if there is one."""
-    routes = telemetry_routes(health, registry, metrics_guards(metrics_token))
-    app = Litestar(routes, openapi_config=None, logging_config=None)
-    await serve_http(app, listener, stop, lifespan="off")
+    """Serves health and metrics of a daemon on its own port, to those that have access."""
+    app = Litestar(telemetry_routes(health, registry, access), openapi_config=None, logging_config=None)
+    await serve_http(app, listener, stop, lifespan="off", hosts=access.hosts)

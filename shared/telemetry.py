@@ -6,24 +6,25 @@
 
 import logging
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import structlog
-from litestar import MediaType, Response, get
+from litestar import MediaType, Request, Response, get
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
-from litestar.types import Guard
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from structlog.dev import plain_traceback
 
 from shared.bearer import CHALLENGE, is_bearer
+from shared.own_hosts import OwnHosts
 from shared.redaction import redactor
 from shared.settings import Settings
+
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 METRICS_MEDIA_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it to any text
 
@@ -98,25 +99,46 @@ class HealthReport(msgspec.Struct, frozen=True):
     parts: dict[str, str]
 
 
-def metrics_guards(token: str | None) -> Sequence[Guard]:
-    """What refuses a request that does not show METRICS_TOKEN, if that is set."""
-    if token is None:
-        return ()
+def readiness(parts: dict[str, str], *, is_ready: bool) -> Response[HealthReport]:
+    """The answer of /health/ready: 503 while a part is not ready."""
+    if is_ready:
+        return Response(HealthReport("ready", parts), status_code=HTTP_200_OK)
+    return Response(HealthReport("not ready", parts), status_code=HTTP_503_SERVICE_UNAVAILABLE)
 
-    def require_token(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+
+class TelemetryAccess(msgspec.Struct, frozen=True):
+    """Access to health and metrics. `guarded`: the metrics, and why a part is not ready, are for `token` alone.
+
+    `hosts`: what the server answers to where it is not guarded. Whether it is live and ready is for anybody.
+    """
+
+    guarded: bool = False
+    token: str | None = None
+    hosts: OwnHosts | None = None
+
+    def allows(self, connection: AnyConnection) -> bool:
+        """Whether the request shows the token, or needs none."""
         shown = connection.headers.get("authorization")
-        if not is_bearer(shown, token):
-            challenge = f'{CHALLENGE}, error="invalid_token"' if shown else CHALLENGE
-            detail = "the metrics take DEVICESTAT_METRICS_TOKEN, as Authorization: Bearer …"
-            raise NotAuthorizedException(detail, headers={"WWW-Authenticate": challenge})
+        return not self.guarded or (self.token is not None and is_bearer(shown, self.token))
 
-    return (require_token,)
+    def require(self, connection: AnyConnection, _: BaseRouteHandler) -> None:
+        """Refuse a request that is not allowed, as a guard of a route. Raises NotAuthorizedException."""
+        if self.allows(connection):
+            return
+        challenge = f'{CHALLENGE}, error="invalid_token"' if "authorization" in connection.headers else CHALLENGE
+        unset = "" if self.token else ", which is not set here"
+        detail = f"the metrics take DEVICESTAT_METRICS_TOKEN{unset}, as Authorization: Bearer …"
+        raise NotAuthorizedException(detail, headers={"WWW-Authenticate": challenge})
+
+
+OPEN = TelemetryAccess()
+"""For a server that looks at keys by itself."""
 
 
 def telemetry_routes(
-    health: Health, registry: CollectorRegistry, guards: Sequence[Guard] = ()
+    health: Health, registry: CollectorRegistry, access: TelemetryAccess = OPEN
 ) -> list[HTTPRouteHandler]:
-    """`/health/live`, `/health/ready` (503 while a part is not) and `/metrics`, which has the guards."""
+    """`/health/live`, `/health/ready` (503 while a part is not) and `/metrics`, for those that have access."""
 
     @get("/health/live", tags=["operation"], summary="Whether the process runs", sync_to_thread=False)
     def live() -> HealthReport:
@@ -133,14 +155,13 @@ def telemetry_routes(
         },
         sync_to_thread=False,
     )
-    def ready() -> Response[HealthReport]:
-        if health.is_ready:
-            return Response(HealthReport("ready", health.report()), status_code=HTTP_200_OK)
-        return Response(HealthReport("not ready", health.report()), status_code=HTTP_503_SERVICE_UNAVAILABLE)
+    def ready(request: Request[Any, Any, Any]) -> Response[HealthReport]:
+        parts = health.report() if access.allows(request) else {}
+        return readiness(parts, is_ready=health.is_ready)
 
     @get(
         "/metrics",
-        guards=guards,
+        guards=[access.require],
         tags=["operation"],
         summary="Figures for Prometheus",
         media_type=MediaType.TEXT,

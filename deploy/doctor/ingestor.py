@@ -32,8 +32,9 @@ async def examine_ingestor(settings: Settings) -> list[Finding]:
     url = base_url(settings.http_host, port)
     try:
         async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client:
+            client.headers.update(showing(settings.metrics_token))
             health = await client.get("/health/ready")
-            metrics = await client.get("/metrics", headers=showing(settings.metrics_token))
+            metrics = await client.get("/metrics")
     except httpx.HTTPError:
         advice = "is `devicestat ingest` running? If it is on another host, run the doctor there to see its lag"
         return [Finding(State.WARNING, "ingestor", f"none answers at {url}: {advice}")]
@@ -49,6 +50,7 @@ def _readiness(url: str, response: httpx.Response) -> Finding:
         advice = "is DEVICESTAT_INGESTOR_METRICS_PORT right?"
         return Finding(State.WARNING, "ingestor", f"what answers at {url} is no ingestor: {advice}")
     faults = "; ".join(f"{part}: {fault}" for part, fault in parts.items() if fault != "ok")
+    faults = faults or "it shows why to DEVICESTAT_METRICS_TOKEN alone"
     return Finding(State.WRONG, "ingestor", printable(f"the one at {url} is not ready: {faults}"))
 
 

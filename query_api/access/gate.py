@@ -42,7 +42,7 @@ class Gate(ASGIMiddleware):
         access = access_of(scope["route_handler"])
         if access is Access.METRICS and self._metrics_token is not None:
             scope["auth"] = await self._for_metrics(scope, self._metrics_token)
-        elif self._keyring is None or access is Access.OPEN:
+        elif self._keyring is None or access in (Access.OPEN, Access.PUBLIC):
             scope["auth"] = ANYBODY
         else:
             scope["auth"] = await self._admitted(scope, access, self._keyring)

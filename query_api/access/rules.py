@@ -18,6 +18,8 @@ class Access(StrEnum):
 
     OPEN = "open"
     """Whether the process runs: for anybody."""
+    PUBLIC = "public"
+    """What is the same for everybody, such as the documentation: for anybody."""
     READ = "read"
     QUEUE = "queue"
     """Have analyses computed, once or again and again, and take that back."""

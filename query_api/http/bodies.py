@@ -33,15 +33,16 @@ class JsonRequest(Request[Any, Any, Any]):
 
     async def json(self) -> Any:
         """The record. Raises Refused."""
+        body = await super().body()
         media_type = self.content_type[0]
-        if media_type and media_type != "application/json" and not media_type.endswith("+json"):
+        if body and media_type != "application/json" and not media_type.endswith("+json"):
             raise Refused(
                 problems.UNSUPPORTED_MEDIA_TYPE,
-                f"the body is {media_type}: send JSON, with the header Content-Type: application/json",
+                f"the body is {media_type or 'of no type'}: send JSON, with the header Content-Type: application/json",
             )
         field = self.route_handler.parsed_data_field
         assert field is not None, "only a handler that takes `data` has its body read"
-        return decode(await super().body(), field.annotation)
+        return decode(body, field.annotation)
 
     async def body(self) -> bytes:
         """Litestar calls it first. Raises Refused where there is no room for it."""

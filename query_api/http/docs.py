@@ -60,20 +60,20 @@ def configuration(*, secured: bool) -> OpenAPIConfig:
         use_handler_docstrings=True,
         operation_id_creator=_operation_id,
         openapi_router=Router(
-            PATH, route_handlers=[], opt={OPTION: Access.READ}, include_in_schema=False, response_headers=HEADERS
+            PATH, route_handlers=[], opt={OPTION: Access.PUBLIC}, include_in_schema=False, response_headers=HEADERS
         ),
         render_plugins=[SwaggerPage()],
     )
 
 
-@get("/openapi.json", access=Access.READ, include_in_schema=False, sync_to_thread=False)
+@get("/openapi.json", access=Access.PUBLIC, include_in_schema=False, sync_to_thread=False)
 def openapi_document(request: AnyRequest) -> Response[bytes]:
     """The document, where tools look for it."""
     document = msgspec.json.encode(request.app.openapi_schema.to_schema())
     return Response(document, media_type=MediaType.JSON)
 
 
-@get("/", access=Access.READ, include_in_schema=False, sync_to_thread=False)
+@get("/", access=Access.PUBLIC, include_in_schema=False, sync_to_thread=False)
 def page() -> Redirect:
     """Leads whoever opens the bare address to the page."""
     return Redirect(PATH)
@@ -88,7 +88,7 @@ def assets() -> Router:
     # What a file cannot be called: with a NUL in it, too long, or below another file.
     no_name: ExceptionHandlersMap = {ValueError: _no_such_file, InternalServerException: _no_such_file}
     return create_static_files_router(
-        ASSETS, [folder], include_in_schema=False, exception_handlers=no_name, opt={OPTION: Access.READ}
+        ASSETS, [folder], include_in_schema=False, exception_handlers=no_name, opt={OPTION: Access.PUBLIC}
     )
 
 

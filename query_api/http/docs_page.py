@@ -69,7 +69,7 @@ class SwaggerPage(OpenAPIRenderPlugin):
         return _PAGE.format(title=title, assets=ASSETS, start=START, document=document).encode()
 
 
-@get(START, access=Access.READ, include_in_schema=False, media_type="text/javascript", sync_to_thread=False)
+@get(START, access=Access.PUBLIC, include_in_schema=False, media_type="text/javascript", sync_to_thread=False)
 def start_script() -> str:
     """What the page runs first."""
     return _START

@@ -264,14 +264,18 @@ def _example(problem: Problem) -> Example:
 
 
 @get(
-    "/", access=Access.READ, summary="The problems that requests can meet", responses=documented(), sync_to_thread=False
+    "/",
+    access=Access.PUBLIC,
+    summary="The problems that requests can meet",
+    responses=documented(),
+    sync_to_thread=False,
 )
 def list_problems() -> list[Problem]:
     """Each with the status it comes with, and what to do about it."""
     return list(PROBLEMS.values())
 
 
-@get("/{name:str}", access=Access.READ, summary="One problem", responses=documented(NOT_FOUND), sync_to_thread=False)
+@get("/{name:str}", access=Access.PUBLIC, summary="One problem", responses=documented(NOT_FOUND), sync_to_thread=False)
 def describe_problem(name: Annotated[str, PathParameter(description="The last part of the `type`.")]) -> Problem:
     """What the `type` of a problem stands for."""
     if name not in PROBLEMS:

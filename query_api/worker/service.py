@@ -25,6 +25,7 @@ from query_api.worker.ticks import run_due_ticks
 from query_api.worker.webhook import Webhook
 from shared.backoff import backoff
 from shared.broker.outbox import tell_broker
+from shared.closed import telemetry_access
 from shared.database import AWAY, Connection, Pool, connect, open_pool
 from shared.errors import DatabaseUnreachable
 from shared.migrate import check_schema
@@ -70,7 +71,8 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.TaskGroup() as tasks,
         ):
             if listener:
-                telemetry = serve_telemetry(health, metrics.registry, listener, stop, settings.metrics_token)
+                access = telemetry_access(settings)
+                telemetry = serve_telemetry(health, metrics.registry, listener, stop, access)
                 tasks.create_task(telemetry, name="worker telemetry")
             telling = tasks.create_task(tell_broker(settings, metrics.registry), name="broker outbox")
             worker = Worker(settings, pool, health, metrics)

@@ -19,7 +19,7 @@ from shared import connections
 from tests.waiting import HANG_S, eventually
 
 SOON_S = 0.4
-HOST = b"Host: x\r\n"
+HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
 CHUNKED = b"POST /stats HTTP/1.1\r\n" + HOST + JSON + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -87,7 +87,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_headers_that_do_not_come_end_the_connection(impatient: None, api: httpx.AsyncClient) -> None:
-    for sent in (b"", b"\r\n", b"GET /devic", b"GET /devices HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+    for sent in (b"", b"\r\n", b"GET /devic", b"GET /devices HTTP/1.1\r\nHost: localhost\r\nX-Slow: "):
         async with raw(api) as client:
             await client.send(sent)
             detail = require_refusal(await client.answer(), 408)
@@ -209,7 +209,7 @@ async def test_trailers_are_bounded(api: httpx.AsyncClient, monkeypatch: pytest.
 
 
 async def test_addresses_and_headers_are_bounded(api: httpx.AsyncClient) -> None:
-    for start in (b"GET /devices?search=", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: "):
+    for start in (b"GET /devices?search=", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: "):
         async with raw(api) as client:
             await client.send(start)
             sending = asyncio.create_task(client.send(*[b"x" * 30_000] * 10))
@@ -244,12 +244,12 @@ async def test_there_are_only_so_many_connections(api: httpx.AsyncClient, monkey
 
 NOT_HTTP = (
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
-    b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", b"NONSENSE / HTTP/1.1\r\n\r\n",
-    b"GET http:/// HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"POST /stats HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    b"POST /stats HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
-    b"POST /stats HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
-    b"POST /stats HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", b"NONSENSE / HTTP/1.1\r\n\r\n",
+    b"GET http:/// HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"POST /stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"POST /stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
+    b"POST /stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+    b"POST /stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     CHUNKED + b"no number\r\n",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api.access.closed import require_closed
+from shared.closed import require_closed
 from shared.credentials import read
 from shared.errors import LocalError
 from shared.settings import Settings

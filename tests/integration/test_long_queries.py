@@ -104,7 +104,7 @@ async def shown(connection: Database, setting: str) -> str:
 async def hang_up_on(api: httpx.AsyncClient, path: str, watching: Database, method: str = "GET") -> None:
     """Asks as a client that goes away once the database is at work on it; that must then be over."""
     _, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
-    writer.write(f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    writer.write(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     await blocked(watching)
     writer.close()
     await eventually(lambda: running_queries(watching), lambda seen: not seen)

@@ -1,16 +1,22 @@
-"""METRICS_TOKEN on the ports of ingestor and worker: the figures are for who shows it, the health for anybody."""
+"""METRICS_TOKEN on the ports of ingestor and worker: the figures, and why a part is not ready, are for it."""
 
+import json
 from collections.abc import Callable
 
 import httpx
+import msgspec
+import pytest
 from litestar.status_codes import HTTP_200_OK, HTTP_401_UNAUTHORIZED
 
 from deploy.doctor.findings import State
 from deploy.doctor.ingestor import examine_ingestor
+from shared.closed import require_closed_telemetry
 from shared.settings import Settings
 from tests import services
+from tests.command import run
 from tests.credentials import bearer
 from tests.ingestion import IngestorProcess, running_ingestor
+from tests.ports import free_port
 from tests.services import client_of, is_ready
 from tests.waiting import eventually
 
@@ -29,7 +35,9 @@ async def expect_closed_to_others(port: int) -> httpx.Response:
                 assert "devicestat_" not in refused.text
                 assert TOKEN not in refused.text
         for path in ("/health/live", "/health/ready"):
-            assert (await client.get(path)).status_code == HTTP_200_OK
+            answer = await client.get(path)
+            assert (answer.status_code, answer.json()["parts"]) == (HTTP_200_OK, {})
+        assert (await client.get("/health/ready", headers=bearer(TOKEN))).json()["parts"]
         shown = await client.get("/metrics", headers=bearer(TOKEN))
     assert shown.status_code == HTTP_200_OK
     return shown
@@ -71,6 +79,38 @@ async def test_several_ingestors_show_it_to_each_other(
     code, logged = await process.end()
     assert code == 0, logged
     assert TOKEN not in logged
+
+
+async def test_with_auth_and_without_a_token_they_take_nobody(make_settings: Make) -> None:
+    settings = make_settings(auth="on")
+    async with running_ingestor(settings), client_of(settings.ingestor_metrics_port) as client:
+        refused = await client.get("/metrics", headers=bearer(TOKEN))
+        assert refused.status_code == HTTP_401_UNAUTHORIZED
+        assert "DEVICESTAT_METRICS_TOKEN, which is not set here" in refused.text
+        ready = await client.get("/health/ready")
+        assert (ready.status_code, ready.json()["parts"]) == (HTTP_200_OK, {})
+        named = await client.get("/health/ready", headers={"Host": "ingestor.example.com"})
+        assert named.status_code == HTTP_200_OK
+
+
+@pytest.mark.parametrize(("command", "port"), [("ingest", "ingestor_metrics_port"), ("work", "worker_metrics_port")])
+def test_they_are_not_open_to_the_network(command: str, port: str) -> None:
+    away = {"database_url": "postgresql://nobody@127.0.0.1:1/none", "mqtt_url": "mqtt://127.0.0.1:1"}
+    elsewhere = {**away, "http_host": "0.0.0.0", port: free_port(), "start_timeout": "1s"}
+    refused = run(command, **elsewhere)
+    assert refused.returncode == 1
+    assert "DEVICESTAT_METRICS_TOKEN" in refused.stderr
+    assert "--insecure" in refused.stderr
+    allowed = run(command, "--insecure", log_format="json", **elsewhere)
+    assert "the metrics are open" in json.loads(allowed.stderr.splitlines()[0])["event"]
+
+
+@pytest.mark.parametrize(
+    "closed", [{"metrics_token": TOKEN}, {"auth": "on"}, {"ingestor_metrics_port": 0}, {"http_host": "127.0.0.1"}]
+)
+def test_what_is_closed_starts(closed: dict[str, object]) -> None:
+    settings = msgspec.convert({"http_host": "0.0.0.0", **closed}, Settings)
+    require_closed_telemetry(settings, settings.ingestor_metrics_port, insecure=False)
 
 
 async def test_without_one_they_take_anybody(make_settings: Make) -> None:

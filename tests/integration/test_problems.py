@@ -103,10 +103,11 @@ async def test_a_body_of_another_type(api: httpx.AsyncClient, device: int) -> No
         "multipart/form-data",
         "application/xml",
         "x",
+        "",
     ):
         answer = await api.post("/stats", content=body, headers={"content-type": media_type})
-        assert media_type in assert_problem(answer, 415)["detail"]
-    for media_type in ("application/json", "application/json; charset=utf-8", "application/vnd.x+json", ""):
+        assert (media_type or "of no type") in assert_problem(answer, 415)["detail"]
+    for media_type in ("application/json", "application/json; charset=utf-8", "application/vnd.x+json"):
         answer = await api.post("/stats", content=body, headers={"content-type": media_type})
         assert answer.status_code == 201, media_type
 
@@ -235,9 +236,9 @@ async def test_strange_headers(api: httpx.AsyncClient, device: int) -> None:
         assert answer.status_code == 406, accept
     for host in ("a b", "a/b", "\\", ""):
         answer = await api.get(f"/stats/{device}", headers={"host": host})
-        assert answer.status_code in (200, 400), host
+        assert answer.status_code == 400, host
     for length in ("x", "-1", "1" * 30):
-        got = await raw(api, f"POST /devices HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n".encode())
+        got = await raw(api, f"POST /devices HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode())
         assert got[:10] in (b"HTTP/1.1 4", b""), length
 
 
@@ -259,7 +260,8 @@ async def test_a_client_that_hangs_up_does_no_harm(api: httpx.AsyncClient) -> No
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(
-                b"POST /stats HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n["
+                b"POST /stats HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 999\r\n\r\n["
             )
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
     assert (await api.get("/health/live")).status_code == 200

@@ -19,7 +19,8 @@ LIMIT = 1000
 @asynccontextmanager
 async def behind(settings: Settings, proxies: str) -> AsyncIterator[httpx.AsyncClient]:
     """The API that trusts the proxies. It counts the requests of each address, which tells whose it takes them for."""
-    settings = msgspec.structs.replace(settings, trusted_proxies=proxies, rate_limit=LIMIT)
+    origins = "https://devicestat.example.com"  # whose Host a proxy passes on
+    settings = msgspec.structs.replace(settings, trusted_proxies=proxies, rate_limit=LIMIT, cors_origins=origins)
     async with services.running(serve, settings), services.client_of(settings.http_port) as api:
         await eventually(lambda: services.is_live(settings.http_port), bool)
         yield api

@@ -1,0 +1,42 @@
+"""Headless Chromium, as its users have it but for what would leave this machine."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
+needs_chromium = pytest.mark.skipif(_PROGRAM is None, reason="it takes a browser: apt-get install chromium")
+_QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
+    "--disable-background-networking", "--disable-sync", "--disable-dev-shm-usage",
+)  # fmt: skip
+_TIMEOUT_S = 120
+
+
+def _command(profile: Path, *options: str) -> list[str]:
+    assert _PROGRAM is not None, "tests that call this are marked needs_chromium"
+    return [_PROGRAM, *_QUIET, f"--user-data-dir={profile}", *options]
+
+
+def shown(profile: Path, url: str, *options: str) -> str:
+    """The page at the address as HTML, once it is loaded."""
+    command = _command(profile, *options, "--dump-dom", url)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+    return ran.stdout
+
+
+@contextmanager
+def visiting(profile: Path, url: str) -> Iterator[None]:
+    """Chromium with the page open, whose scripts run until the end of the block."""
+    process = subprocess.Popen(
+        _command(profile, "--remote-debugging-port=0", url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(_TIMEOUT_S)
