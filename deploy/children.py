@@ -27,6 +27,17 @@ POLL_S = 0.02
 LOG_LINES_SHOWN = 8
 
 
+class Explanation(msgspec.Struct, frozen=True):
+    """What a line that a program has written means, and what to do. `final`: it would end the same way again."""
+
+    text: str
+    final: bool = False
+
+
+def _nothing(_: str) -> Explanation | None:
+    return None
+
+
 class Program(msgspec.Struct, frozen=True, kw_only=True):
     """How to run one program, to see that it is ready, and to stop it."""
 
@@ -40,6 +51,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: float = START_TIMEOUT_S
     final_exit_codes: frozenset[int] = frozenset()  # once it was ready, it is not started again after these
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits
+    explain: Callable[[str], Explanation | None] = _nothing  # called with each line that it writes
 
     def popen_options(self) -> dict[str, Any]:
         """What Popen takes besides argv.
@@ -109,9 +121,15 @@ class EmbeddedServer(ABC):
             ended = self._process.poll() is not None
             if ended or time.monotonic() > deadline:
                 said = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
+                self._raise_explained(program)
                 how = "ended at its start" if ended else f"was not ready after {program.start_timeout_s:g} s"
                 raise LocalError(f"{program.name} {how}; the end of {self.log}:\n{said}")
             time.sleep(POLL_S)
+
+    def _raise_explained(self, program: Program) -> None:
+        for line in self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]:
+            if (explanation := program.explain(line)) is not None and explanation.final:
+                raise LocalError(explanation.text)
 
     def stop(self) -> None:
         """Stops the server as it wants to be stopped; only if it doesn't heed that, by force."""

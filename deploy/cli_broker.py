@@ -71,7 +71,7 @@ def init(ctx: click.Context, *, file: Path, devices: bool) -> None:
     settings = read_settings(ctx, *_SETTINGS, *(("database_url",) if devices else ()))
     from shared.broker.first_file import first_file
 
-    if file.exists():
+    if file.exists() and file.stat().st_size > 0:
         raise LocalError(f"{file} is there already, and is not overwritten: move it away, or choose another name")
     known = ask_database(settings, lambda connection: _every(connection, settings)) if devices else []
     _write(file, first_file(settings, known))
@@ -89,6 +89,7 @@ async def _every(connection: "Connection", settings: "Settings") -> "list[Device
 
 def _write(file: Path, content: bytes) -> None:
     try:
+        file.unlink(missing_ok=True)  # an empty one, from which dynamic security would know no clients
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(content)
     except OSError as error:

@@ -42,6 +42,8 @@ _PORTS = {
     "worker_metrics_port": "DEVICESTAT_WORKER_METRICS_PORT",
 }
 """Where our services listen, and how each is set."""
+_EMBEDDED = ("database_url", "mqtt_url", "broker_data_dir")
+"""What other commands need to know of the embedded servers."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,8 +146,9 @@ class _Up:
         closed = self._settings.auth == "on"
         device = await _first_device(environment[f"{PREFIX}DATABASE_URL"])
         broker = parse_mqtt_url(environment[f"{PREFIX}MQTT_URL"])
-        embedded = [name for name in ("database_url", "mqtt_url") if getattr(self._settings, name) is None]
-        exports = {PREFIX + name.upper(): environment[PREFIX + name.upper()] for name in embedded}
+        embedded = [name for name in _EMBEDDED if getattr(self._settings, name) is None]
+        names = (PREFIX + name.upper() for name in embedded)
+        exports = {name: environment[name] for name in names if name in environment}
         topic = parse_topic_filter(self._settings.mqtt_topic)
         lines = panel_lines(api.base, broker, topic, device, demo=self._options.demo, closed=closed, exports=exports)
         self._terminal.panel("Devicestat is ready", lines)
@@ -153,6 +156,7 @@ class _Up:
     async def _start_servers(self, supervisor: Supervisor) -> Mapping[str, str]:
         """PostgreSQL with the schema, and the broker; returns the environment of the services."""
         database_url, mqtt_url = self._settings.database_url, self._settings.mqtt_url
+        seen: dict[str, str] = {}  # what only its host sees of an embedded server
         if database_url is None:
             postgres = EmbeddedPostgres(self._directory / "postgres")
             await self._start_server(supervisor, postgres)
@@ -161,8 +165,8 @@ class _Up:
         if mqtt_url is None:
             mosquitto = EmbeddedMosquitto(self._directory / "mosquitto", self._options.mqtt_port)
             await self._start_server(supervisor, mosquitto)
-            mqtt_url = mosquitto.url
-        return self._environment(database_url, mqtt_url)
+            mqtt_url, seen = mosquitto.url, {"broker_data_dir": str(mosquitto.data)}
+        return self._environment(database_url=database_url, mqtt_url=mqtt_url, **seen)
 
     async def _start_server(self, supervisor: Supervisor, server: EmbeddedServer) -> None:
         await asyncio.to_thread(server.prepare)
@@ -174,11 +178,10 @@ class _Up:
             for migration in await migrate(connection):
                 self._terminal.say(f"schema: applied {migration.version:04} {migration.name}")
 
-    def _environment(self, database_url: str, mqtt_url: str) -> dict[str, str]:
+    def _environment(self, **servers: str) -> dict[str, str]:
         environment = overridden(
             os.environ,
-            database_url=database_url,
-            mqtt_url=mqtt_url,
+            **servers,
             log_format=self._settings.log_format or "console",
             **{name: str(getattr(self._settings, name)) for name in _PORTS},
         )

@@ -9,10 +9,12 @@ import pwd
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 from deploy.children import EmbeddedServer, Program, make_directory, server_user
+from deploy.mosquitto_log import explain
 from shared.errors import LocalError
 
 HOST = "127.0.0.1"
@@ -46,6 +48,7 @@ class EmbeddedMosquitto(EmbeddedServer):
             ready=self.ready,
             user=self.user,
             directory=self.directory,
+            explain=partial(explain, data=self.data),
         )
 
     def ready(self) -> bool:

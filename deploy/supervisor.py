@@ -1,9 +1,10 @@
 """Keeps programs running: each that ends by itself is started again, and named; all stop in reverse order.
 
-Two ends are another matter: the supervisor fails, and with it the command that runs it.
+Three ends are another matter: the supervisor fails, and with it the command that runs it.
 
 - A program that ends before it was ever ready cannot work as it is set up, and has just said why.
 - One that was ready and then ends with one of its final exit codes would do so again.
+- So would one that has written a line whose explanation is final.
 
 A signal says neither. Nor does an exit code of one that was ready once and is not ready yet again: what it needs
 may be away.
@@ -11,6 +12,7 @@ may be away.
 
 import asyncio
 import contextlib
+import math
 import signal
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
@@ -28,6 +30,8 @@ LONGEST_PAUSE_S = 30.0
 STEADY_S = 60.0
 """After a program has run for so long, the pauses before it is started again begin anew."""
 PROBE_EVERY_S = 0.1
+EXPLAINED_EVERY_S = 60.0
+"""A line that a program writes again and again is explained once in this time."""
 LINE_BYTES = 1024 * 1024
 
 Say = Callable[[str, str], None]
@@ -87,6 +91,8 @@ class _Supervised:
         self._stopping = asyncio.Event()
         self._was_ready = asyncio.Event()  # in this run of it, or in an earlier one
         self._is_ready = False
+        self._why_final: str | None = None  # what the program's own line said of its end
+        self._explained_at: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -131,6 +137,8 @@ class _Supervised:
             if self._stopping.is_set():
                 return
             how = _how_it_ended(code) if self._is_ready else f"{_how_it_ended(code)} before it was ready"
+            if self._why_final is not None:
+                raise LocalError(self._why_final)
             if self._is_final(code):
                 raise LocalError(f"{self._program.name} {how}: its last lines say why")
             if time.monotonic() - began > STEADY_S:
@@ -149,6 +157,7 @@ class _Supervised:
     async def _run_once(self) -> int:
         program = self._program
         self._is_ready = False
+        self._why_final = None
         self._process = await asyncio.create_subprocess_exec(
             *program.argv, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES, **program.popen_options()
         )
@@ -187,7 +196,21 @@ class _Supervised:
                 continue
             if not line:
                 return
-            self._say(self._program.name, line.decode(errors="replace").rstrip("\n"))
+            text = line.decode(errors="replace").rstrip("\n")
+            self._say(self._program.name, text)
+            self._explain(text)
+
+    def _explain(self, line: str) -> None:
+        explanation = self._program.explain(line)
+        if explanation is None:
+            return
+        if explanation.final:
+            self._why_final = explanation.text
+            return
+        now = time.monotonic()
+        if now - self._explained_at.get(explanation.text, -math.inf) >= EXPLAINED_EVERY_S:
+            self._explained_at[explanation.text] = now
+            self._say(self._program.name, explanation.text)
 
 
 def _how_it_ended(code: int) -> str:

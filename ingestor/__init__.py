@@ -14,5 +14,6 @@ The way of one reading:
 
 `replay` sends dead letters the same way once more. `processes` says how several ingestors share the work, and
 `leaving` takes what waits for those that are gone.
-`service` wires the parts and stops them in order; `metrics` holds the counts that must add up.
+`service` wires the parts and stops them in order; `metrics` holds the counts that must add up,
+`broker_disk` the figures of the broker's disk.
 """

@@ -5,9 +5,11 @@ On SIGTERM or SIGINT: take no more, store what is in hand, acknowledge it, disco
 
 import asyncio
 import socket
+from pathlib import Path
 
 import structlog
 
+from ingestor.broker_disk import BrokerDisk
 from ingestor.collector import Collector
 from ingestor.connection import NetworkConnection
 from ingestor.database_connection import DatabaseConnection
@@ -57,6 +59,8 @@ class Ingestor:
     def __init__(self, settings: Settings, session: type[Session], clock: Clock) -> None:
         self.health = Health("broker", "database")
         self.metrics = IngestMetrics()
+        if settings.broker_data_dir is not None:
+            self.metrics.registry.register(BrokerDisk(Path(settings.broker_data_dir)))
         journal = Journal(settings.mqtt_client_id)
         devices = Devices(register=settings.unknown_devices == "register")
         interest = Interest()

@@ -59,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_tls_key: _Text | None = None
     mqtt_client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = "devicestat-ingestor"
     mqtt_topic: _Text = "devices/+/stats"
+    broker_data_dir: _Text | None = None
     # At most about half of what the journal answers for (ADR 3).
     mqtt_window: Annotated[int, msgspec.Meta(ge=1, le=32_767)] = 10_000
     batch_max_readings: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 5_000
@@ -169,6 +170,7 @@ _EXPECTED = {
     "mqtt_client_id": "1 to 128 characters",
     "mqtt_topic": "a topic filter with the device's key as its only wildcard, such as devices/+/stats "
     "or $share/group/devices/+/stats",
+    "broker_data_dir": "the directory on this host that Mosquitto's persistence_location names",
     "mqtt_window": "a whole number from 1 to 32767",
     "batch_max_readings": "a whole number from 1 to 100000",
     "batch_linger_ms": "a whole number of milliseconds from 0 to 60000",

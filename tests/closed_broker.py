@@ -41,11 +41,12 @@ class ClosedBroker(EmbeddedMosquitto):
             "log_type": "all",
         }  # fmt: skip
         super().__init__(directory, free_port(), options)
+        self.makes_file = True
         self._first_devices = devices
 
     def prepare(self) -> None:
         super().prepare()
-        if not self.file.exists():
+        if self.makes_file and not self.file.exists():
             self.restore(first_file(self.settings(Settings()), self._first_devices))
 
     def restore(self, content: bytes) -> None:

@@ -3,6 +3,7 @@
 - `database` looks at the server, the schema, when each ingestor last committed, and what was refused.
 - `broker` looks at what the broker offers (`limits`) and grants, and what waits in it; `queue` tries how much it
   keeps for an ingestor that is away. `connection` is how they talk to it.
+- `broker_disk` looks at the space for the broker's saves, and at the last one; `refused` finds out why it refuses us.
 - `access` looks for an admin key, and holds the broker's dynamic security against the database, where it is
   administered.
 - `ingestor` asks the running one how far it is behind.
@@ -15,6 +16,7 @@ import asyncio
 
 from deploy.doctor.access import examine_access
 from deploy.doctor.broker import examine_broker
+from deploy.doctor.broker_disk import examine_broker_disk
 from deploy.doctor.database import examine_database
 from deploy.doctor.findings import Finding, State, report
 from deploy.doctor.ingestor import examine_ingestor
@@ -32,4 +34,5 @@ async def examine(settings: Settings) -> list[Finding]:
             group.create_task(examine_access(settings), name="access"),
             group.create_task(examine_ingestor(settings), name="ingestor"),
         ]
-    return [finding for part in parts for finding in part.result()]
+    disk = examine_broker_disk(settings)
+    return [*(finding for part in parts for finding in part.result()), *disk]

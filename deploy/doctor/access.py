@@ -8,6 +8,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from deploy.doctor.connection import connected, own_client_id
 from deploy.doctor.findings import Finding, State, ago, not_allowed
+from deploy.doctor.refused import why_refused
 from deploy.terminal import counted
 from query_api.access.keyring import has_administrator
 from shared.broker.dynsec import administering
@@ -33,6 +34,8 @@ async def examine_access(settings: Settings) -> list[Finding]:
         return []  # the database's own finding
     except InsufficientPrivilege as error:
         return [not_allowed("access", error)]
+    except ConnectionRefused as error:
+        return [Finding(State.WRONG, "access", await why_refused(settings, error))]
     except (DevicestatError, PostgresError) as error:
         return [Finding(State.WRONG, "access", str(error).strip().splitlines()[0])]
 

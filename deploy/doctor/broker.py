@@ -8,10 +8,11 @@ from deploy.doctor.connection import BrokerConnection, connected, own_client_id
 from deploy.doctor.findings import Finding, State
 from deploy.doctor.limits import examine_largest, examine_limits, unshared
 from deploy.doctor.queue import examine_queue
+from deploy.doctor.refused import why_refused
 from deploy.terminal import counted, printable
 from ingestor.reasons import check_suback
 from ingestor.session import SESSION_EXPIRY_S
-from shared.errors import BrokerError, SubscriptionRefused
+from shared.errors import BrokerError, ConnectionRefused, SubscriptionRefused
 from shared.settings import MqttAddress, Settings
 
 SYS_WAIT_S = 0.3
@@ -33,6 +34,8 @@ async def examine_broker(settings: Settings) -> list[Finding]:
             limits = examine_limits(offer, settings) or [await examine_largest(address)]
             queue = await examine_queue(address) if offer.max_qos != QoS.AT_MOST_ONCE else []
             subscription = await _subscription(connection, settings)
+    except ConnectionRefused as error:
+        return [Finding(State.WRONG, "broker", await why_refused(settings, error))]
     except BrokerError as error:
         return [Finding(State.WRONG, "broker", str(error))]
     found = Finding(State.OK, "broker", f"{printable(figures.get(_VERSION, 'MQTT 5'))} at {address}")

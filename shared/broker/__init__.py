@@ -10,4 +10,5 @@ A device that was registered, whose token was rotated or that was deleted:
 
 `permissions` says what each client may: a device, the ingestor, and whoever is neither. `sync` holds all of the broker
 against all of the database, and `first_file` writes what a new broker begins with.
+`data_directory` is another matter: the disk on which the broker saves.
 """

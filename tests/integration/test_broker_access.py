@@ -287,6 +287,48 @@ async def test_the_doctor_finds_a_closed_broker_as_right_as_an_open_one(settings
         assert findings[what].state is State.OK, findings[what]
 
 
+@pytest.mark.parametrize("empty_file", [False, True], ids=["no file", "an empty file"])
+async def test_a_broker_that_knows_nobody_is_told_from_a_wrong_password(
+    empty_file: bool, closed: ClosedBroker, settings: Settings, database: Database
+) -> None:
+    """Its data directory was emptied. What the doctor says mends it, and devices keep their tokens."""
+    token = await give_token(database, 7, tell=False)
+    closed.stop()
+    closed.file.unlink()
+    (closed.data / "mosquitto.db").unlink()
+    if empty_file:
+        closed.file.touch()
+    closed.makes_file = False
+    closed.start()
+    seen = msgspec.structs.replace(settings, broker_data_dir=str(closed.data))
+    for_certain, guessed = await broker_findings(seen), await broker_findings(settings)
+    assert for_certain.keys() == guessed.keys() == {"broker", "access"}
+    for text in for_certain.values():
+        assert f"refuses everyone, since {closed.file} is missing or empty: " in text
+    for text in guessed.values():
+        assert "Either both passwords are wrong, or the broker knows no clients" in text
+    assert all("`devicestat broker init --devices FILE`" in text for text in (*for_certain.values(), *guessed.values()))
+    made = await command.arun("broker", "init", closed.file, "--devices", **given_of(settings))
+    assert made.returncode == 0, made.stderr
+    closed.stop()
+    closed.restore(closed.file.read_bytes())
+    closed.start()
+    assert await broker_findings(seen) == {}
+    assert not await is_refused(closed.as_device(7, token), "device-7")
+
+
+async def test_one_wrong_password_is_the_password(closed: ClosedBroker, settings: Settings, database: Database) -> None:
+    wrong = msgspec.structs.replace(settings, mqtt_url=f"mqtt://ingestor:wrong@{closed.host}:{closed.port}")
+    assert "check user and password in DEVICESTAT_MQTT_URL" in (await broker_findings(wrong))["broker"]
+
+
+async def broker_findings(settings: Settings) -> dict[str, str]:
+    """What is wrong with the broker, by what was looked at."""
+    findings = await examine(settings)
+    wrong = [one for one in findings if one.state is State.WRONG and one.what in ("broker", "access")]
+    return {one.what: one.text for one in wrong}
+
+
 async def test_the_doctor_looks_for_an_admin_key(settings: Settings, database: Database) -> None:
     locked = msgspec.structs.replace(settings, auth="on")
     (keys,) = [finding for finding in await examine(locked) if finding.what == "keys"]

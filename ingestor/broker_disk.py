@@ -1,0 +1,35 @@
+"""Figures of the broker's data directory, where BROKER_DATA_DIR names it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import structlog
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from shared.broker.data_directory import look
+from shared.errors import LocalError
+
+_log = structlog.get_logger()
+
+
+class BrokerDisk(Collector):
+    """Free space and the last save, read at each scrape; no figures while the directory cannot be read."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            found = look(self._directory)
+        except LocalError as error:
+            _log.warning("no figures of the broker's disk", error=str(error))
+            return
+        yield GaugeMetricFamily("devicestat_broker_disk_free_bytes", "Free space for the broker's saves", found.free)
+        if found.saved is None:
+            return
+        yield GaugeMetricFamily("devicestat_broker_saved_bytes", "Size of the broker's last save", found.saved.size)
+        yield GaugeMetricFamily(
+            "devicestat_broker_last_save_timestamp_seconds", "When the broker last saved", found.saved.changed_at
+        )
