@@ -40,13 +40,13 @@ def read_settings(ctx: click.Context, *require: str) -> "Settings":
 
 def ask_database(settings: "Settings", ask: Callable[["Connection"], Awaitable[_Answer]]) -> _Answer:
     """Asks on a connection of its own, and returns the answer. Raises DatabaseError."""
-    from shared.database import connect, refusals_translated, translated
+    from shared.database import connect, refusals_translated
 
     async def asking() -> _Answer:
         async with await connect(settings.database, "command") as connection:
             return await ask(connection)
 
-    with refusals_translated(), translated(settings.database):
+    with refusals_translated():
         return asyncio.run(asking())
 
 

@@ -9,9 +9,13 @@ import structlog
 
 from shared.backoff import backoff
 from shared.database import Connection, connect, refusals_translated
-from shared.errors import DatabaseError
+from shared.database_errors import diagnose
+from shared.errors import DatabaseBusy, DatabaseError
 from shared.migrate import check_schema
 from shared.telemetry import Health
+
+BUSY_ATTEMPTS = 3
+"""A deadlock, a lock timeout or a cancelled statement ends readiness when so many attempts fail one after the other."""
 
 _log = structlog.get_logger()
 _Result = TypeVar("_Result")
@@ -52,20 +56,26 @@ class DatabaseConnection:
 
     async def persevere(self, attempt: Callable[[Connection], Awaitable[_Result]]) -> _Result:
         """The result of the attempt, which is made again with jittered backoff while the database fails it."""
-        waits = backoff()
+        waits, failures = backoff(), 0
         while True:
             try:
                 async with self._in_use:
                     result = await attempt(await self._connected())
             except (psycopg.Error, DatabaseError) as error:
                 delay = next(waits)
-                self._health.not_ready("database", str(error).strip())
-                _log.warning("database away", error=str(error).strip(), retry_in_s=round(delay, 2))
+                failures += 1
+                self._note(diagnose(error), failures, delay)
                 await self.close()
                 await asyncio.sleep(delay)
             else:
                 self._health.ready("database")
                 return result
+
+    def _note(self, fault: DatabaseError, failures: int, delay: float) -> None:
+        """Logs the fault. Readiness ends with it, unless it is about one statement and the next attempt may pass."""
+        _log.warning("the database failed an attempt", reason=str(fault), retry_in_s=round(delay, 2))
+        if failures >= BUSY_ATTEMPTS or not isinstance(fault, DatabaseBusy):
+            self._health.not_ready("database", str(fault))
 
     async def probe(self) -> None:
         """Makes sure that the database answers; returns when it does."""

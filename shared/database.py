@@ -1,27 +1,31 @@
 """Connections to PostgreSQL: opened in one way, their errors translated in one place."""
 
 import select
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from typing import Any, Self
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
+from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
 from psycopg.pq import ConnStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from shared.errors import DatabaseError, DatabaseUnreachable
+from shared.database_errors import diagnose, diagnose_connecting
+from shared.errors import DatabaseError, DatabaseUnreachable, PoolExhausted
 from shared.session_settings import ENCODING, check_encoding, pin
 
 Connection = AsyncConnection[TupleRow]
-Pool = AsyncConnectionPool[Connection]
+Prepare = Callable[[Connection], Awaitable[None]]
+"""Makes a new connection ready for use."""
 
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction)
-"""The database does not answer, went away in the middle, or takes no writes for now: what was to be done is done later.
-The pool's own errors are among them."""
+_FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction, IdleInTransactionSessionTimeout)
+RETRYABLE = (*_FAILURES, DatabaseError)
+"""Failures of the server, the connection or the pool: a running service tries the same work again later. A pool raises
+a DatabaseError, another connection the driver's error; `shared.database_errors.diagnose` says what either means."""
 CONNECT_TIMEOUT_S = 10
 RECONNECT_S = 3
 """A pool tries so long, with growing waits, for a connection that was lost; then the next use starts anew.
@@ -62,6 +66,79 @@ async def connect(url: str, application: str) -> Connection:
     return connection
 
 
+class Pool(AsyncConnectionPool[Connection]):
+    """Connections for work that is short. Its errors are those of `shared.errors`, translated in `connection`."""
+
+    def __init__(self, url: str, name: str, configure: Prepare, size: tuple[int, int], patience: float) -> None:
+        """`configure`: called with each new connection. `size`: the least and the most connections.
+
+        `patience`: seconds that a use waits for a connection.
+        """
+        self._address = address(url)
+        self._in_use = 0
+        self._failure: Exception | None = None
+        super().__init__(
+            url,
+            kwargs=_parameters(name),
+            connection_class=self._recording(),
+            configure=configure,
+            min_size=size[0],
+            max_size=size[1],
+            timeout=patience,
+            reconnect_timeout=RECONNECT_S,
+            check=_check_still_open,
+            name=name,
+            open=False,
+        )
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109  # as psycopg_pool has it
+        """Lend a connection for the block, whose failures are raised as DatabaseError. Raises what `getconn` raises."""
+        async with super().connection(timeout) as connection:
+            try:
+                yield connection
+            except _FAILURES as error:
+                raise diagnose(error) from error
+
+    async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109  # as psycopg_pool has it
+        """Take a connection out of the pool. Raises PoolExhausted or DatabaseUnreachable after the timeout, seconds."""
+        try:
+            connection = await super().getconn(timeout)
+        except PoolTimeout as error:
+            raise self._why_none(self.timeout if timeout is None else timeout) from (self._failure or error)
+        self._in_use += 1
+        return connection
+
+    async def putconn(self, conn: Connection) -> None:
+        """Give a connection back."""
+        self._in_use -= 1
+        await super().putconn(conn)
+
+    def _why_none(self, waited: float) -> DatabaseError:
+        if self._in_use >= self.max_size:
+            return PoolExhausted(f"all {self.max_size} connections for {self.name} were in use for {waited:g} s")
+        if self._failure is not None:
+            return diagnose_connecting(self._failure, self._address)
+        return DatabaseUnreachable(f"no connection to PostgreSQL at {self._address}: no answer within {waited:g} s")
+
+    def _recording(self) -> type[Connection]:
+        """Return a class of connections that notes why the last one could not be made."""
+        pool = self
+
+        class Recording(AsyncConnection[TupleRow]):
+            @classmethod
+            async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+                try:
+                    connection = await super().connect(*args, **kwargs)
+                except psycopg.Error as error:
+                    pool._failure = error
+                    raise
+                pool._failure = None
+                return connection
+
+        return Recording
+
+
 @asynccontextmanager
 async def open_pool(
     url: str,
@@ -74,21 +151,11 @@ async def open_pool(
 ) -> AsyncIterator[Pool]:
     """A pool of connections, which also opens while the server is away: each use then says so.
 
-    `patience`: the seconds that a use waits for a connection before it raises PoolTimeout.
-    `statement_timeout`: the seconds after which the server cuts a statement off (QueryCanceled).
+    `patience`: the seconds that a use waits for a connection before it raises PoolExhausted, or DatabaseUnreachable.
+    `statement_timeout`: the seconds after which the server cuts a statement off (QueryCutOff).
     """
-    pool = AsyncConnectionPool(
-        url,
-        kwargs=_parameters(application),
-        configure=partial(pin, statement_timeout_s=statement_timeout or 0),
-        min_size=min_size,
-        max_size=max_size,
-        timeout=patience,
-        reconnect_timeout=RECONNECT_S,
-        check=_check_still_open,
-        name=application,
-        open=False,
-    )
+    configure = partial(pin, statement_timeout_s=statement_timeout or 0)
+    pool = Pool(url, application, configure, (min_size, max_size), patience)
     await pool.open()
     try:
         yield pool
@@ -111,39 +178,20 @@ async def _check_still_open(connection: Connection) -> None:
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turns the driver's failure to connect into DatabaseUnreachable, which never shows the password."""
+    """Turns the driver's failure to connect into a DatabaseError, which never shows the password."""
     try:
         yield
-    except (psycopg.OperationalError, PoolTimeout) as error:
-        reason = _reason(error)
-        advice = "Is" if "FATAL" in reason else "Is it running, and is"  # FATAL: a server has answered
-        raise DatabaseUnreachable(
-            f"no connection to PostgreSQL at {address(url)}: {reason}. {advice} DEVICESTAT_DATABASE_URL right?"
-        ) from error
+    except psycopg.OperationalError as error:
+        raise diagnose_connecting(error, address(url)) from error
 
 
 @contextmanager
 def refusals_translated() -> Iterator[None]:
-    """Turns what a server that answers refuses to do into DatabaseError."""
+    """Turns what the driver raises over an open connection into DatabaseError."""
     try:
         yield
     except psycopg.Error as error:
-        raise DatabaseError(f"PostgreSQL refuses: {_reason(error)}. {_ADVICE.get(type(error), '')}".rstrip()) from error
-
-
-_ADVICE: dict[type[Exception], str] = {
-    InsufficientPrivilege: "Grant the role in DEVICESTAT_DATABASE_URL what it lacks, as `devicestat migrate --roles` "
-    "does for the services' own roles, or use the tables' owner",
-    ReadOnlySqlTransaction: "Is this a standby? DEVICESTAT_DATABASE_URL names the primary",
-}
-# What libpq adds to its reasons, and what it says of several addresses of one host before each of theirs.
-_NOISE = ("Is the server running", "Multiple connection attempts failed", "All failures were")
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip(" \t-.") for line in str(error).splitlines()]
-    said = "; ".join(line for line in lines if line and not line.startswith(_NOISE))
-    return said.removeprefix("connection failed: ") or type(error).__name__
+        raise diagnose(error) from error
 
 
 def address(url: str) -> str:

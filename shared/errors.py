@@ -2,8 +2,24 @@
 
     DevicestatError
     ├── SettingsError          one or more settings are wrong: all of them, each by name
-    ├── DatabaseError
-    │   ├── DatabaseUnreachable
+    ├── DatabaseError          shared.database_errors turns a driver's error into one of these
+    │   ├── DatabaseUnreachable  no connection can be made, or it was lost
+    │   │   ├── DatabaseNotReady   PostgreSQL starts up, recovers or shuts down
+    │   │   ├── TooManyConnections
+    │   │   └── LoginRefused     password, role, database or pg_hba.conf
+    │   ├── DatabaseBusy         PostgreSQL works, but not on this statement now: the same may succeed later
+    │   │   ├── PoolExhausted    all connections of one of our own pools are in use
+    │   │   ├── QueryCutOff      statement_timeout
+    │   │   ├── QueryCancelled   somebody cancelled the statement
+    │   │   ├── LockTimedOut
+    │   │   └── Deadlock
+    │   ├── OutOfResources       PostgreSQL lacks something that an operator gives it
+    │   │   ├── OutOfMemory
+    │   │   ├── OutOfLockMemory
+    │   │   └── DiskFull
+    │   ├── DatabaseReadOnly     a standby, or default_transaction_read_only
+    │   ├── ServerFault          an I/O error, corrupted data or an internal error of PostgreSQL
+    │   ├── StatementRefused     a privilege, a table or a limit: the same statement fails again
     │   ├── SchemaTooOld       this version needs migrations that are not applied
     │   └── SchemaTooNew       a later version has migrated this database
     ├── BrokerError
@@ -21,6 +37,7 @@ message and exits with 1; a traceback is only for what is not in this tree.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 
 class DevicestatError(Exception):
@@ -38,9 +55,91 @@ class SettingsError(DevicestatError):
 class DatabaseError(DevicestatError):
     """PostgreSQL cannot be used as it is."""
 
+    passes: ClassVar[bool] = False
+    """Whether it may pass without an operator: a start waits for it."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        """`sqlstate`: PostgreSQL's five characters, if it has given an answer that holds them."""
+        self.sqlstate = sqlstate
+        super().__init__(message)
+
 
 class DatabaseUnreachable(DatabaseError):
-    """No connection to PostgreSQL."""
+    """No connection to PostgreSQL: it refuses, does not answer, or the connection was lost."""
+
+    passes = True
+
+
+class DatabaseNotReady(DatabaseUnreachable):
+    """PostgreSQL starts up, recovers from a crash, or shuts down (57P03)."""
+
+
+class TooManyConnections(DatabaseUnreachable):
+    """All connections that PostgreSQL, the role or the database may have are in use (53300)."""
+
+
+class LoginRefused(DatabaseUnreachable):
+    """PostgreSQL refuses the password, the role or the database (class 28, 3D000)."""
+
+    passes = False
+
+
+class DatabaseBusy(DatabaseError):
+    """PostgreSQL works, and this statement did not get its turn: the same statement may succeed later."""
+
+    passes = True
+
+
+class PoolExhausted(DatabaseBusy):
+    """All connections of one of our own pools are in use. It says nothing about PostgreSQL."""
+
+
+class QueryCutOff(DatabaseBusy):
+    """The statement ran longer than statement_timeout (57014)."""
+
+
+class QueryCancelled(DatabaseBusy):
+    """Somebody cancelled the statement, for example with pg_cancel_backend (57014)."""
+
+
+class LockTimedOut(DatabaseBusy):
+    """Another transaction held a lock for longer than lock_timeout, or NOWAIT did not wait (55P03)."""
+
+
+class Deadlock(DatabaseBusy):
+    """Two transactions waited for each other, or collided; PostgreSQL undid this one (40P01, 40001)."""
+
+
+class OutOfResources(DatabaseError):
+    """PostgreSQL lacks something that an operator gives it (class 53)."""
+
+    passes = True
+
+
+class OutOfMemory(OutOfResources):
+    """The server's memory is used up (53200)."""
+
+
+class OutOfLockMemory(OutOfResources):
+    """The shared lock table is full: max_locks_per_transaction is too small (53200)."""
+
+
+class DiskFull(OutOfResources):
+    """The disk of the data or of the WAL is full (53100)."""
+
+
+class DatabaseReadOnly(DatabaseError):
+    """The server or the database takes no writes (25006)."""
+
+    passes = True
+
+
+class ServerFault(DatabaseError):
+    """PostgreSQL has failed: an I/O error, corrupted data, an internal error (classes 58, F0, XX)."""
+
+
+class StatementRefused(DatabaseError):
+    """PostgreSQL refuses the statement, and would again: a privilege, a missing table, a limit."""
 
 
 class SchemaTooOld(DatabaseError):

@@ -13,7 +13,8 @@ from deploy.terminal import counted
 from query_api.access.keyring import has_administrator
 from shared.broker.dynsec import administering
 from shared.broker.sync import compare
-from shared.database import Connection, connect, translated
+from shared.database import Connection, connect
+from shared.database_errors import diagnose
 from shared.errors import BrokerError, ConnectionRefused, DatabaseUnreachable, DevicestatError
 from shared.settings import MqttAddress, Settings
 
@@ -27,16 +28,17 @@ async def examine_access(settings: Settings) -> list[Finding]:
     if settings.mqtt_admin_url is None and settings.auth == "off":
         return []
     try:
-        with translated(settings.database):
-            async with await connect(settings.database, "doctor") as connection:
-                return [*await _keys(connection, settings), *await _broker(connection, settings)]
+        async with await connect(settings.database, "doctor") as connection:
+            return [*await _keys(connection, settings), *await _broker(connection, settings)]
     except DatabaseUnreachable:
         return []  # the database's own finding
     except InsufficientPrivilege as error:
         return [not_allowed("access", error)]
     except ConnectionRefused as error:
         return [Finding(State.WRONG, "access", await why_refused(settings, error))]
-    except (DevicestatError, PostgresError) as error:
+    except PostgresError as error:
+        return [Finding(State.WRONG, "access", str(diagnose(error)))]
+    except DevicestatError as error:
         return [Finding(State.WRONG, "access", str(error).strip().splitlines()[0])]
 
 

@@ -10,7 +10,8 @@ from deploy.doctor.findings import Finding, State, ago, not_allowed
 from deploy.terminal import printable
 from ingestor.journal import LEFT
 from ingestor.processes import member
-from shared.database import Connection, address, connect, translated
+from shared.database import Connection, address, connect, refusals_translated
+from shared.database_errors import diagnose
 from shared.errors import DevicestatError
 from shared.migrate import check_schema, migrations
 from shared.settings import Settings
@@ -23,7 +24,7 @@ async def examine_database(settings: Settings) -> list[Finding]:
     """The server, and the schema; where that is right, also what is in it."""
     url = settings.database
     try:
-        with translated(url):
+        with refusals_translated():
             async with await connect(url, "doctor") as connection:
                 schema = await _guarded("schema", _schema, connection)
                 partitions = await _guarded("partitions", _partitions, connection)
@@ -43,7 +44,9 @@ async def _guarded(what: str, check: _Check, connection: Connection) -> list[Fin
         return await check(connection)
     except InsufficientPrivilege as error:
         return [not_allowed(what, error)]
-    except (DevicestatError, PostgresError) as error:
+    except PostgresError as error:
+        return [Finding(State.WRONG, what, str(diagnose(error)))]
+    except DevicestatError as error:
         return [Finding(State.WRONG, what, str(error).strip().splitlines()[0])]
 
 

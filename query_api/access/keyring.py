@@ -12,7 +12,8 @@ import structlog
 
 from query_api.access.principal import Principal, device
 from shared.credentials import GivenKey, GivenToken, is_same, read
-from shared.database import AWAY, Connection, Pool
+from shared.database import RETRYABLE, Connection, Pool
+from shared.database_errors import diagnose
 
 REMEMBERED_S = 0.9
 MAX_REMEMBERED = 10_000
@@ -98,9 +99,9 @@ class Keyring:
         try:
             async with self._database.connection() as connection:
                 await connection.execute(_NOTE_USE, (list(used),))
-        except AWAY as error:
+        except RETRYABLE as error:
             self._used |= used
-            _log.warning("the last use of keys was not written down", reason=str(error).strip())
+            _log.warning("the last use of keys was not written down", reason=str(diagnose(error)))
 
 
 _KEY = """

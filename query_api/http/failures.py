@@ -8,15 +8,30 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
-from psycopg.errors import QueryCanceled, ReadOnlySqlTransaction
 
 from query_api.devices.handlers import no_such_device
 from query_api.http import problems
 from query_api.http.disconnect import ClientGone
 from query_api.http.parameters import parameter_fault
-from query_api.http.problems import AnyRequest, ProblemDetails, Refused, invalid
+from query_api.http.problems import AnyRequest, Problem, ProblemDetails, Refused, invalid
 from shared.analysis import UnknownDevices
-from shared.errors import DatabaseUnreachable
+from shared.database_errors import diagnose
+from shared.errors import (
+    DatabaseError,
+    DatabaseNotReady,
+    DatabaseReadOnly,
+    Deadlock,
+    DiskFull,
+    LockTimedOut,
+    OutOfLockMemory,
+    OutOfResources,
+    PoolExhausted,
+    QueryCancelled,
+    QueryCutOff,
+    ServerFault,
+    StatementRefused,
+    TooManyConnections,
+)
 
 _HUNG_UP = 499
 """As nginx has it: the client went away before it was answered."""
@@ -62,31 +77,46 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ProblemDe
     return problems.answer(request, refused)
 
 
-def _database_away(request: AnyRequest, error: psycopg.Error | DatabaseUnreachable) -> Response[ProblemDetails]:
-    _log.warning("a request found no database", path=request.scope["path"], reason=str(error).strip())
-    refused = Refused(
-        problems.UNAVAILABLE,
-        f"the database does not answer: try again in {problems.RETRY_AFTER_S} seconds",
-        headers=problems.RETRY_AFTER,
-    )
+def _driver_failed(request: AnyRequest, error: psycopg.Error) -> Response[ProblemDetails]:
+    return _database_failed(request, diagnose(error))
+
+
+def _database_failed(request: AnyRequest, error: DatabaseError) -> Response[ProblemDetails]:
+    """The answer names the kind of fault; the log has PostgreSQL's words, which may name tables and addresses."""
+    if isinstance(error, StatementRefused | ServerFault):
+        return _unexpected(request, error)
+    _log.warning("the database failed a request", path=request.scope["path"], reason=str(error))
+    if isinstance(error, QueryCutOff) and request.method == "GET":
+        return problems.answer(request, _took_too_long(request))
+    problem, detail, wait_s = next(answer for kind, answer in _DATABASE_ANSWERS.items() if isinstance(error, kind))
+    refused = Refused(problem, f"{detail}: try again in {wait_s} seconds", headers={"Retry-After": str(wait_s)})
     return problems.answer(request, refused)
 
 
-def _cut_off(request: AnyRequest, error: QueryCanceled) -> Response[ProblemDetails]:
-    """By the statement timeout, or by whoever runs the database: in English at least its message tells.
+_DATABASE_ANSWERS: Mapping[type[DatabaseError], tuple[Problem, str, int]] = {
+    PoolExhausted: (problems.BUSY, "all connections for such requests are in use", 2),
+    QueryCutOff: (problems.BUSY, "other transactions held this one up until it was cut off", 2),
+    QueryCancelled: (problems.BUSY, "an operator of the database cancelled the query", 2),
+    LockTimedOut: (problems.BUSY, "another transaction holds a lock that this request needs", 2),
+    Deadlock: (problems.BUSY, "the request and another transaction waited for each other", 1),
+    DiskFull: (problems.LACKS_RESOURCES, "the database's disk is full", 30),
+    OutOfLockMemory: (problems.LACKS_RESOURCES, "the database is out of lock memory", 5),
+    OutOfResources: (problems.LACKS_RESOURCES, "the database is out of memory or of another resource", 5),
+    DatabaseReadOnly: (problems.UNAVAILABLE, "the database takes no writes now", problems.RETRY_AFTER_S),
+    DatabaseNotReady: (problems.UNAVAILABLE, "the database starts up or shuts down", problems.RETRY_AFTER_S),
+    TooManyConnections: (problems.UNAVAILABLE, "the database takes no more connections", problems.RETRY_AFTER_S),
+    DatabaseError: (problems.UNAVAILABLE, "the database does not answer", problems.RETRY_AFTER_S),
+}
+"""For each kind the problem, its detail, and the seconds of Retry-After. The first that fits is taken."""
 
-    What writes is short, and was held up by others: it may be tried again.
-    """
-    if "user request" in str(error) or request.method != "GET":
-        return _database_away(request, error)
-    _log.warning("a request took too long", path=request.scope["path"])
+
+def _took_too_long(request: AnyRequest) -> Refused:
     device = request.path_params.get("device_id", "{device_id}")
-    refused = Refused(
+    return Refused(
         problems.TOOK_TOO_LONG,
         "the query ran longer than a request may: ask for a shorter period or for fewer devices, or queue the "
         f"analysis with POST /stats/analysis/{device}/async",
     )
-    return problems.answer(request, refused)
 
 
 def _unknown_devices(request: AnyRequest, error: UnknownDevices) -> Response[ProblemDetails]:
@@ -108,12 +138,10 @@ HANDLERS: ExceptionHandlersMap = {
     Refused: _refused,
     UnknownDevices: _unknown_devices,
     ClientGone: _hung_up,
-    QueryCanceled: _cut_off,
     ValidationException: _wrong_parameters,
     HTTPException: _http_error,
-    ReadOnlySqlTransaction: _database_away,
-    psycopg.OperationalError: _database_away,  # psycopg_pool's are among them
-    DatabaseUnreachable: _database_away,
-    psycopg.InterfaceError: _database_away,  # the connection was closed under the query
+    DatabaseError: _database_failed,  # the pools raise it
+    psycopg.OperationalError: _driver_failed,  # a stream's own connection does
+    psycopg.InterfaceError: _driver_failed,
     Exception: _unexpected,
 }

@@ -10,10 +10,8 @@ from contextlib import contextmanager
 
 from psycopg import Notify, sql
 
-from shared import database
 from shared.backoff import backoff
-from shared.database import connect
-from shared.errors import DatabaseUnreachable
+from shared.database import RETRYABLE, connect
 
 ANALYSIS_ENDED = "analysis_ended"
 """A queued analysis has ended, in whatever way; the payload is its request's number."""
@@ -21,8 +19,6 @@ LOOK_AGAIN = ""
 """Instead of a payload: something may have been missed."""
 MAX_WAITING = 1000
 """Payloads in one queue; when it is full all of them give way to LOOK_AGAIN."""
-AWAY = (DatabaseUnreachable, *database.AWAY)
-"""What a connection of one's own raises while the database is away."""
 
 Hearer = Callable[[str], None]
 """Takes a payload; it neither waits nor raises."""
@@ -50,7 +46,7 @@ class Notifications:
                     self._look_again()
                     async for notify in connection.notifies():
                         self._pass_on(notify)
-            except AWAY:
+            except RETRYABLE:
                 await asyncio.sleep(next(waits))
 
     @contextmanager

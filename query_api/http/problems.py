@@ -123,8 +123,18 @@ INTERNAL_ERROR = Problem(
 )  # fmt: skip
 UNAVAILABLE = Problem(
     "unavailable", 503, "The service cannot answer now",
-    "The database does not answer, or too many streams are being read. Try again after the seconds in "
+    "The database does not answer, starts up, takes no writes, or the service stops. Try again after the seconds in "
     "Retry-After. GET /health/ready says more.",
+)  # fmt: skip
+BUSY = Problem(
+    "busy", 503, "Too much is being done at once",
+    "The service and its database work. All connections for such requests are in use, or another transaction held this "
+    "request up. Try again after the seconds in Retry-After.",
+)  # fmt: skip
+LACKS_RESOURCES = Problem(
+    "database-lacks-resources", 503, "The database lacks disk, memory or locks",
+    "PostgreSQL answers, and lacks something that its operator has to give it. Try again after the seconds in "
+    "Retry-After. The service's log has PostgreSQL's words.",
 )  # fmt: skip
 TOOK_TOO_LONG = Problem(
     "took-too-long", 503, "The query was cut off",
@@ -139,7 +149,7 @@ PROBLEMS = {
         NOT_FOUND, NO_READINGS, NOT_ACCEPTABLE,
         NOT_INSTALLED, METHOD_NOT_ALLOWED, KEY_TAKEN,
         ALREADY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_VALUE, TOO_MANY_REQUESTS, INTERNAL_ERROR, UNAVAILABLE,
-        TOOK_TOO_LONG,
+        BUSY, LACKS_RESOURCES, TOOK_TOO_LONG,
     )
 }  # fmt: skip
 

@@ -16,13 +16,15 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from query_api.http import problems
-from query_api.http.notifications import AWAY, LOOK_AGAIN, Notifications
+from query_api.http.notifications import LOOK_AGAIN, Notifications
 from query_api.http.problems import Refused
 from query_api.live.feed import Feed
 from query_api.live.listeners import End, Gap, Listener
 from query_api.live.reader import LiveReader
 from query_api.readings.record import StoredReading
 from shared.backoff import backoff
+from shared.database import RETRYABLE
+from shared.database_errors import diagnose
 from shared.live import (
     ANY_DEVICE,
     EXPIRES_S,
@@ -131,7 +133,7 @@ class Live:
         try:
             async with asyncio.timeout(HEARD_WITHIN_S):
                 await self._reader.settle()
-        except (TimeoutError, *AWAY):
+        except (TimeoutError, *RETRYABLE):
             listener.tell(Gap("a batch was being written as the stream began", began - MARGIN))
 
     async def _until_heard(self, feed: Feed) -> None:
@@ -162,7 +164,7 @@ class Live:
                 await self._check_credential(credential)
 
     async def _check_credential(self, credential: str) -> None:
-        with suppress(*AWAY):  # nothing is shown meanwhile, either
+        with suppress(*RETRYABLE):  # nothing is shown meanwhile, either
             if not await self._holds(credential):
                 for listener in self._listeners():
                     if listener.credential == credential:
@@ -187,8 +189,8 @@ class Live:
                 else:
                     await self._reader.close()
                 waits = backoff()
-            except AWAY as error:
-                _log.warning("live readings: the database is away", reason=str(error).strip())
+            except RETRYABLE as error:
+                _log.warning("live readings: what is wanted could not be announced", reason=str(diagnose(error)))
                 await asyncio.sleep(next(waits))
                 self._wishes.set()
 
@@ -244,8 +246,8 @@ class Live:
         try:
             if not await self._reader.read(span, devices, self._show):
                 self._tell(devices, Gap("more was stored at once than is shown", to_datetime(span.first)))
-        except AWAY as error:
-            _log.warning("live readings could not be read", reason=str(error).strip())
+        except RETRYABLE as error:
+            _log.warning("live readings could not be read", reason=str(diagnose(error)))
             self._tell(devices, Gap("the database did not answer", to_datetime(span.first)))
 
     def _show(self, reading: StoredReading) -> None:

@@ -5,9 +5,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from query_api.http.notifications import AWAY
 from query_api.readings.record import StoredReading
-from shared.database import Connection, connect
+from shared.database import RETRYABLE, Connection, connect
 from shared.live import Span, want
 from shared.models import to_datetime
 
@@ -60,7 +59,7 @@ _GONE = "SELECT wanted FROM unnest(%s::bigint[]) AS wanted WHERE NOT EXISTS (SEL
 
 
 class LiveReader:
-    """Reads where a span says. It connects when it is needed, and raises one of AWAY where it cannot."""
+    """Reads where a span says. It connects when it is needed, and raises one of RETRYABLE where it cannot."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -116,7 +115,7 @@ class LiveReader:
                     self._connection = await connect(self._url, "api live")
                     await self._connection.execute(_LIMITS)
                 yield self._connection
-            except AWAY:
+            except RETRYABLE:
                 await self.close()
                 raise
 

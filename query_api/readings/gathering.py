@@ -15,7 +15,9 @@ from psycopg.errors import CheckViolation, DeadlockDetected
 
 from query_api.http import problems
 from query_api.http.problems import Refused
-from shared.database import AWAY, Connection, Pool
+from shared.database import RETRYABLE, Connection, Pool
+from shared.database_errors import diagnose
+from shared.errors import DatabaseBusy, DatabaseError
 from shared.live import Interest, announce
 from shared.models import Reading
 from shared.readings import Kept, Partitions, store_requests
@@ -137,12 +139,13 @@ class Gathering:
     async def _announce(self, connection: Connection, together: Sequence[_Waiting]) -> None:
         try:
             await announce(connection, self._interest, [reading for one in together for reading in one.readings])
-        except AWAY as error:
-            _log.warning("who listens was not told of readings that were stored", reason=str(error).strip())
+        except RETRYABLE as error:
+            _log.warning("who listens was not told of readings that were stored", reason=str(diagnose(error)))
 
 
 def _is_away(error: Exception) -> bool:
-    return isinstance(error, AWAY) and not isinstance(error, DeadlockDetected)
+    """Whether the next statement would fail, too: a DatabaseBusy is about one statement."""
+    return isinstance(error, DatabaseError) and not isinstance(error, DatabaseBusy)
 
 
 def _unavailable(why: str) -> Refused:

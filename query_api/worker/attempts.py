@@ -11,7 +11,8 @@ from query_api.worker import queue
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.queue import Claim
 from shared.analysis import Analysis, analyse
-from shared.database import AWAY, Connection, Pool
+from shared.database import RETRYABLE, Connection, Pool
+from shared.database_errors import diagnose
 from shared.figures import FigureNames
 
 MAX_ERROR_LENGTH = 2000
@@ -80,23 +81,27 @@ class Attempts:
         try:
             async with self._database.connection() as connection:
                 await queue.give_back(connection, list(left))
-        except AWAY as error:
-            _log.warning("analyses could not be put back: their leases run out", reason=str(error).strip())
+        except RETRYABLE as error:
+            _log.warning("analyses could not be put back: their leases run out", reason=str(diagnose(error)))
         self._metrics.ended.labels("returned").inc(len(left))
 
     async def _run(self, held: Claim) -> None:
         began = time.perf_counter()
         try:
             outcome = await self._attempt(held)
-        except AWAY as error:
+        except RETRYABLE as error:
             outcome = "abandoned"
-            _log.warning("an analysis lost the database", id=held.id, reason=str(error).strip())
+            _log.warning(
+                "the end of an analysis could not be written: its lease runs out",
+                id=held.id,
+                reason=str(diagnose(error)),
+            )
         self._metrics.ended.labels(outcome).inc()
         self._metrics.seconds.observe(time.perf_counter() - began)
         _log.info("analysis ended", id=held.id, device_id=held.device_id, outcome=outcome)
 
     async def _attempt(self, held: Claim) -> str:
-        """Analyses, and writes what came of it; the outcome. Raises one of AWAY where it cannot write."""
+        """Analyses, and writes what came of it; the outcome. Raises one of RETRYABLE where it cannot write."""
         try:
             found = await self._compute(held)
         except asyncio.CancelledError:

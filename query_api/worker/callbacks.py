@@ -21,7 +21,8 @@ from psycopg.rows import class_row
 from query_api.analyses.records import QueuedAnalysis, find_shown
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.webhook import Undelivered, Webhook
-from shared.database import AWAY, Connection, Pool
+from shared.database import RETRYABLE, Connection, Pool
+from shared.database_errors import diagnose
 
 CHANNEL = "analysis_callbacks"
 """NOTIFY on it says, by a trigger, that callbacks are due."""
@@ -143,14 +144,18 @@ class Callbacks:
         began = time.perf_counter()
         try:
             outcome = await self._attempt(due)
-        except AWAY as error:
+        except RETRYABLE as error:
             outcome = "abandoned"
-            _log.warning("a callback lost the database", id=due.request_id, reason=str(error).strip())
+            _log.warning(
+                "the end of a callback could not be written: it is made again",
+                id=due.request_id,
+                reason=str(diagnose(error)),
+            )
         self._metrics.callbacks.labels(outcome).inc()
         self._metrics.callback_seconds.observe(time.perf_counter() - began)
 
     async def _attempt(self, due: Due) -> str:
-        """Calls, and writes what came of it; the outcome. Raises one of AWAY where it cannot write."""
+        """Calls, and writes what came of it; the outcome. Raises one of RETRYABLE where it cannot write."""
         async with self._database.connection() as connection:
             request = await find_shown(connection, due.request_id)
         if request is None:

@@ -26,8 +26,9 @@ from query_api.worker.webhook import Webhook
 from shared.backoff import backoff
 from shared.broker.outbox import tell_broker
 from shared.closed import telemetry_access
-from shared.database import AWAY, Connection, Pool, connect, open_pool
-from shared.errors import DatabaseUnreachable
+from shared.database import RETRYABLE, Connection, Pool, connect, open_pool
+from shared.database_errors import diagnose
+from shared.errors import DatabaseBusy, DatabaseError
 from shared.migrate import check_schema
 from shared.service import listen, serve_telemetry
 from shared.settings import Settings
@@ -227,7 +228,7 @@ class Worker:
                             self._attempts.ended_elsewhere(notify.payload)
                         else:
                             self._look.set()
-            except (DatabaseUnreachable, *AWAY):
+            except RETRYABLE:
                 await asyncio.sleep(next(waits))
 
     async def _with_database(self, action: Callable[[Connection], Awaitable[None]]) -> None:
@@ -235,14 +236,20 @@ class Worker:
         try:
             async with self._database.connection() as connection:
                 await action(connection)
-        except AWAY as error:
-            if self._health.is_ready:
-                _log.warning("the database is away", reason=str(error).strip())
-            self._health.not_ready("database", str(error).strip() or "no answer")
+        except RETRYABLE as error:
+            self._failed(diagnose(error))
         else:
             if not self._health.is_ready:
-                _log.info("the database is there")
+                _log.info("the database can be used again")
             self._health.ready("database")
+
+    def _failed(self, fault: DatabaseError) -> None:
+        if isinstance(fault, DatabaseBusy):  # the next round does it
+            _log.warning("a round of the worker was put off", reason=str(fault))
+            return
+        if self._health.is_ready:
+            _log.warning("the database cannot be used", reason=str(fault))
+        self._health.not_ready("database", str(fault))
 
 
 _LISTEN = f"LISTEN {queue.CHANNEL}; LISTEN {queue.ENDED_CHANNEL}; LISTEN {callbacks.CHANNEL}"

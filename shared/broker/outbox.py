@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry, Gauge
 from shared.backoff import backoff
 from shared.broker.devices import BATCH, Carrier, bring, locked
 from shared.broker.dynsec import administering
-from shared.database import AWAY, Connection, connect
-from shared.errors import BrokerError, CommandRefused, DatabaseUnreachable, SettingsError
+from shared.database import RETRYABLE, Connection, connect
+from shared.database_errors import diagnose
+from shared.errors import BrokerError, CommandRefused, SettingsError
 from shared.settings import Settings, parse_topic_filter
 
 CHANNEL = "broker_outbox"
@@ -60,14 +61,17 @@ class Outbox:
 
     async def run(self) -> None:
         """For ever: while the database or the broker is away it waits for it."""
-        waits = backoff()
+        waits, is_known = backoff(), False
         while True:
             try:
                 async with await connect(self._url, "broker outbox") as connection:
                     await connection.execute(_LISTEN)
-                    waits = backoff()
+                    waits, is_known = backoff(), False
                     await self._attend(connection)
-            except (DatabaseUnreachable, *AWAY):
+            except RETRYABLE as error:
+                if not is_known:
+                    _log.warning("the broker's outbox cannot be read: it is tried again", reason=str(diagnose(error)))
+                is_known = True
                 await asyncio.sleep(next(waits))
 
     async def _attend(self, connection: Connection) -> None:

@@ -69,7 +69,7 @@ async def test_what_is_held_up_while_it_writes_may_be_tried_again(api_settings: 
         async with database.transaction():
             await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
             answer = await api.post("/devices", json={"name": "n"})
-        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/busy")
         assert int(answer.headers["retry-after"]) > 0
         assert (await api.post("/devices", json={"name": "n"})).status_code == 201
 
@@ -82,7 +82,7 @@ async def test_a_query_that_an_operator_cancels_may_be_tried_again(
         ((process, _),) = await blocked(watching)
         await watching.execute("SELECT pg_cancel_backend(%s)", (process,))
         answer = await request
-    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/busy")
     assert int(answer.headers["retry-after"]) > 0
 
 
