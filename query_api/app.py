@@ -45,6 +45,8 @@ from query_api.schedules import handlers as schedules
 from shared.broker.outbox import tell_broker
 from shared.closed import hosts_of_api, require_closed
 from shared.database import Connection, Pool, connect, open_pool
+from shared.database_errors import diagnose
+from shared.errors import DatabaseBusy, DatabaseError
 from shared.migrate import check_schema
 from shared.models import duration
 from shared.service import listen, serve_http
@@ -180,6 +182,10 @@ async def probe(database: Pool, health: Health) -> None:
             async with asyncio.timeout(2 * POOL_WAIT_S), database.connection() as connection:
                 await connection.execute("SELECT 1")
             health.ready("database")
-        except (psycopg.Error, TimeoutError) as error:
-            health.not_ready("database", str(error).strip() or "no answer")
+        except TimeoutError:
+            health.not_ready("database", "PostgreSQL does not answer")
+        except (psycopg.Error, DatabaseError) as error:
+            fault = diagnose(error)
+            if not isinstance(fault, DatabaseBusy):  # a full pool says nothing about the database
+                health.not_ready("database", str(fault))
         await asyncio.sleep(PROBE_INTERVAL_S)
