@@ -23,8 +23,9 @@ from shared.database import Connection
 from shared.deletions import MarksMissed
 from shared.live import announce_all
 from shared.models import DeadLetter, Reason, duration, to_microseconds
+from shared.partitions import Partitions
 from shared.reading_times import too_old
-from shared.readings import Partitions, Stored
+from shared.readings import Stored
 from shared.settings import Settings, parse_topic_filter
 
 

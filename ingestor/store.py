@@ -22,7 +22,8 @@ from shared.database import Connection
 from shared.deletions import MarksMissed
 from shared.live import Interest, announce
 from shared.models import Reading
-from shared.readings import Partitions, Stored
+from shared.partitions import Partitions
+from shared.readings import Stored
 
 STAGED_BATCHES = 100
 """So many batches are not tried the first way after one that failed it: a device that sends again seldom sends

@@ -4,7 +4,7 @@
 table, then INSERT … ON CONFLICT DO NOTHING.
 `store_requests` takes what comes over HTTP and returns each reading's id, the earlier one's if it was there.
 
-All want a partition for each month first: `Partitions.ensure`.
+All want `shared.partitions.Partitions.ensure` first.
 """
 
 import struct
@@ -14,7 +14,7 @@ from datetime import datetime
 import msgspec
 
 from shared.database import Connection
-from shared.models import DAY, EPOCH, Reading, to_datetime, to_microseconds
+from shared.models import EPOCH, Reading, to_datetime, to_microseconds
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -135,27 +135,3 @@ def _kept(ids: Sequence[int | None], added: set[int]) -> Sequence[Kept] | None:
         kept.append(Kept(number, number in added))
         added.discard(number)  # the same reading again, in this request or the next, is not new
     return kept
-
-
-_ENSURE_PARTITIONS = "SELECT ensure_readings_partition(moment) FROM unnest(%s::timestamptz[]) AS moment"
-
-
-class Partitions:
-    """Makes the month of a reading when it is first needed.
-
-    It remembers days (UTC), which are cheaper to tell than months and never straddle two of them.
-    """
-
-    def __init__(self) -> None:
-        self._known: set[int] = set()
-
-    async def ensure(self, connection: Connection, readings: Iterable[Reading]) -> None:
-        """Makes what the readings need and is not known to be there."""
-        missing = {reading.recorded_at // DAY for reading in readings} - self._known
-        if missing:
-            await connection.execute(_ENSURE_PARTITIONS, ([to_datetime(day * DAY) for day in missing],))
-            self._known |= missing
-
-    def forget(self) -> None:
-        """After the database missed a partition: retention has dropped one that was known."""
-        self._known.clear()

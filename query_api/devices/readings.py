@@ -12,6 +12,7 @@ from psycopg.rows import class_row
 
 from query_api.readings.record import StoredReading
 from shared.database import Connection
+from shared.extents import extent_of
 
 COUNTED = 1_000
 
@@ -36,18 +37,37 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: datetime | None
 
 
+# The extents bound each search twice: that of the device while the statement runs; that of all that were asked for when
+# it is planned, which keeps the months of others out of the plan and its locks.
 _SHORT = """
     SELECT device.id AS device_id, counted.count, first.recorded_at AS first_at,
            latest.id, latest.x, latest.y, latest.z, latest.recorded_at AS timestamp
-    FROM unnest(%(ids)s::bigint[]) AS device (id)
+    FROM unnest(%(ids)s::bigint[]) AS asked (id)
     CROSS JOIN LATERAL (
-        SELECT count(*) FROM (SELECT FROM readings WHERE device_id = device.id LIMIT %(most)s) AS few
+        SELECT asked.id, coalesce(starts_at, '-infinity') AS starts_at, coalesce(ends_at, 'infinity') AS ends_at
+        FROM (SELECT) AS one LEFT JOIN device_extents ON device_id = asked.id
+    ) AS device
+    CROSS JOIN LATERAL (
+        SELECT count(*) FROM (
+            SELECT FROM readings
+            WHERE device_id = device.id AND recorded_at >= device.starts_at AND recorded_at < device.ends_at
+              AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
+              AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
+            LIMIT %(most)s
+        ) AS few
     ) AS counted
     LEFT JOIN LATERAL (
-        SELECT recorded_at FROM readings WHERE device_id = device.id ORDER BY recorded_at LIMIT 1
+        SELECT recorded_at FROM readings
+        WHERE device_id = device.id AND recorded_at >= device.starts_at AND recorded_at < device.ends_at
+          AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
+          AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
+        ORDER BY recorded_at LIMIT 1
     ) AS first ON true
     LEFT JOIN LATERAL (
-        SELECT id, recorded_at, x, y, z FROM readings WHERE device_id = device.id
+        SELECT id, recorded_at, x, y, z FROM readings
+        WHERE device_id = device.id AND recorded_at >= device.starts_at AND recorded_at < device.ends_at
+          AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
+          AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
         ORDER BY recorded_at DESC, x DESC, y DESC, z DESC LIMIT 1
     ) AS latest ON true
 """
@@ -55,8 +75,10 @@ _SHORT = """
 
 async def in_short(connection: Connection, device_ids: Sequence[int]) -> Mapping[int, InShort]:
     """The readings of each device."""
+    extent = await extent_of(connection, device_ids)
+    parameters = {"ids": list(device_ids), "most": COUNTED + 1, "first": extent.first, "last": extent.last}
     async with connection.cursor(row_factory=class_row(_Row)) as cursor:
-        await cursor.execute(_SHORT, {"ids": list(device_ids), "most": COUNTED + 1})
+        await cursor.execute(_SHORT, parameters, prepare=False)
         rows = await cursor.fetchall()
     many = [row.device_id for row in rows if row.count > COUNTED]
     estimates = await _estimates(connection, many) if many else {}

@@ -166,7 +166,7 @@ BUCKETS = """
         CROSS JOIN LATERAL (
             SELECT recorded_at FROM readings
             WHERE device_id = %(device_id)s AND recorded_at >= bucket.ends
-              AND recorded_at <= %(last)s AND recorded_at < %(behind)s
+              AND recorded_at >= %(first)s AND recorded_at <= %(last)s AND recorded_at < %(behind)s
             ORDER BY recorded_at LIMIT 1
         ) AS next
         CROSS JOIN LATERAL width_bucket(next.recorded_at, edges) AS unit
@@ -186,8 +186,8 @@ BUCKETS = """
                percentile_disc(ARRAY[0.5, 0.5000000001]) WITHIN GROUP (ORDER BY z)
         FROM readings
         WHERE device_id = %(device_id)s
-          AND recorded_at >= greatest(bucket.starts, %(first)s) AND recorded_at < bucket.ends
-          AND recorded_at <= %(last)s
+          AND recorded_at >= bucket.starts AND recorded_at < bucket.ends
+          AND recorded_at >= %(first)s AND recorded_at <= %(last)s AND recorded_at < %(behind)s
     ) AS figures
     WHERE number > 0
     ORDER BY number
@@ -207,7 +207,7 @@ async def _rows(
         "device_id": device_id, "first": first, "last": last, "behind": calendar[-1], "edges": list(calendar),
         "step": interval.step, "limit": limit,
     }  # fmt: skip
-    return await (await connection.execute(BUCKETS, parameters)).fetchall()
+    return await (await connection.execute(BUCKETS, parameters, prepare=False)).fetchall()
 
 
 def _bucket(row: Sequence[Any], zone: ZoneInfo) -> Bucket:

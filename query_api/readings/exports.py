@@ -24,6 +24,7 @@ from query_api.readings.formats import ARROW, CSV, NDJSON, PARQUET, TABLES
 from query_api.readings.pace import Pace
 from query_api.readings.tables import TableEncoder
 from shared.database import Connection, connect
+from shared.extents import extent_of
 
 Order = Literal["asc", "desc"]
 _Encode = Callable[[bytes, bool], Awaitable[bytes]]
@@ -90,20 +91,22 @@ class Exports:
 
         The route has `close_export` as its after_response. Raises Refused where all places are taken.
         """
-        parameters: dict[str, object] = {"device_id": device_id, "start": period.start, "end": period.end}
         encode = TableEncoder(media_type).encode if media_type in TABLES else _as_it_is
-        blocks = self._blocks(COPIES[media_type, order], parameters, encode)
+        blocks = self._blocks(COPIES[media_type, order], device_id, period, encode)
         first = await anext(blocks)
         stream = request.scope["state"][_STATE] = _chain(first, blocks)
         return stream
 
     async def _blocks(
-        self, copy_statement: LiteralString, parameters: dict[str, object], encode: _Encode
+        self, copy_statement: LiteralString, device_id: int, period: Period, encode: _Encode
     ) -> AsyncGenerator[bytes]:
         async with AsyncExitStack() as stack:
             place = await stack.enter_async_context(self._place())
             connection = await stack.enter_async_context(await connect(self._url, "api export"))
             await connection.execute(SETTING)
+            extent = await extent_of(connection, [device_id])
+            start, end = extent.within(period.start, period.end)
+            parameters = {"device_id": device_id, "start": start, "end": end}
             cursor = await stack.enter_async_context(connection.cursor())
             copy = await stack.enter_async_context(cursor.copy(copy_statement, parameters))
             stack.push_async_callback(connection.close)  # before the COPY's own end, which would read the rest

@@ -20,7 +20,8 @@ from shared.database_errors import diagnose
 from shared.errors import DatabaseBusy, DatabaseError
 from shared.live import Interest, announce
 from shared.models import Reading
-from shared.readings import Kept, Partitions, store_requests
+from shared.partitions import Partitions
+from shared.readings import Kept, store_requests
 
 WRITERS = 2
 """While one waits for its commit, what comes gathers for the other."""

@@ -26,6 +26,7 @@ from query_api.readings import formats
 from query_api.readings.exports import Exports, Order, close_export
 from query_api.readings.record import StoredReading
 from shared.database import Connection
+from shared.extents import extent_of
 from shared.models import Microseconds, to_datetime, to_microseconds
 
 
@@ -162,10 +163,19 @@ async def select(
     limit: int,
 ) -> list[StoredReading]:
     """The device's readings in the period, in order, those that come after the key."""
-    parameters = page_parameters(device_id, period, after, limit)
+    within = await known_part(connection, device_id, period)
+    parameters = page_parameters(device_id, within, after, limit)
     async with connection.cursor(row_factory=class_row(StoredReading)) as cursor:
-        await cursor.execute(PAGES[order], parameters)
+        await cursor.execute(PAGES[order], parameters, prepare=False)
         return await cursor.fetchall()
+
+
+async def known_part(connection: Connection, device_id: int, period: Period) -> Period:
+    """Return the part of the period in which the device may have readings.
+
+    What is read within it is not prepared: a generic plan locks every month before it finds out which ones it needs.
+    """
+    return Period(*(await extent_of(connection, [device_id])).within(period.start, period.end))
 
 
 def page_parameters(device_id: int, period: Period, after: _ReadingsAfter | None, limit: int) -> dict[str, object]:
@@ -198,8 +208,9 @@ _BOUNDS = """
 
 async def bounds(connection: Connection, device_id: int, period: Period) -> tuple[datetime, datetime] | None:
     """When the first and the last of the device's readings in the period were recorded; None if it has none."""
-    parameters = {"device_id": device_id, "start": period.start, "end": period.end}
-    row = await (await connection.execute(_BOUNDS, parameters)).fetchone()
+    within = await known_part(connection, device_id, period)
+    parameters = {"device_id": device_id, "start": within.start, "end": within.end}
+    row = await (await connection.execute(_BOUNDS, parameters, prepare=False)).fetchone()
     assert row is not None, "a SELECT without FROM has one row"
     first, last = row
     return None if first is None else (first, last)

@@ -29,6 +29,7 @@ _REMOVE = """
            ORDER BY recorded_at OFFSET %(others)s LIMIT 1), 'infinity')
 """
 _DONE = "UPDATE deleted_devices SET removed_at = now() WHERE number = %s"
+_FORGET = "DELETE FROM device_extents WHERE device_id = %s"
 
 
 async def remove_some(connection: Connection) -> int | None:
@@ -41,4 +42,5 @@ async def remove_some(connection: Connection) -> int | None:
         removed = (await connection.execute(_REMOVE, {"device_id": device_id, "others": AT_ONCE - 1})).rowcount
         if removed < AT_ONCE:
             await connection.execute(_DONE, (number,))
+            await connection.execute(_FORGET, (device_id,))
     return removed

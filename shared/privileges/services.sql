@@ -37,6 +37,7 @@ GRANT SELECT (received_at, reason), INSERT (received_at, topic, content_type, pa
     ON dead_letters TO devicestat_ingestor;
 GRANT SELECT, INSERT, DELETE ON ingest_journal TO devicestat_ingestor;
 GRANT SELECT ON deleted_devices TO devicestat_ingestor;
+GRANT SELECT, INSERT, UPDATE ON device_extents TO devicestat_ingestor, devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, pass_deletion_fence, devices_deleted_since TO devicestat_ingestor;
 
 -- The API. It makes no keys, and cannot read what it writes of who did what. A row may be locked by whoever may update
@@ -60,7 +61,7 @@ GRANT INSERT (actor, origin, action, subject, detail) ON audit_log TO devicestat
 
 -- The worker. Of devices it changes nothing: it locks the device of what it finishes.
 GRANT SELECT, UPDATE (created_at) ON devices TO devicestat_worker;
-GRANT SELECT, DELETE ON readings TO devicestat_worker;
+GRANT SELECT, DELETE ON readings, device_extents TO devicestat_worker;
 GRANT SELECT, UPDATE (removed_at), DELETE ON deleted_devices TO devicestat_worker;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, expire_audit_entries, expire_access_keys,
       expire_journals TO devicestat_worker;

@@ -29,6 +29,7 @@ def fill(database: psycopg.Connection) -> None:
     database.execute(_EMPTY)
     database.execute(_MONTHS)
     database.execute(_FILL, (DEVICES[0], DEVICES[-1], READINGS))
+    database.execute("SELECT find_device_extents()")
     database.execute(_FILL_DEVICES, (DEVICES[0], DEVICES[-1]))
     database.execute(_FILL_STATS)
     database.execute("VACUUM ANALYZE")

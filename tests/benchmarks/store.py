@@ -9,7 +9,8 @@ from deploy.postgres import EmbeddedPostgres
 from shared import readings
 from shared.database import Connection, connect
 from shared.models import Reading
-from shared.readings import Partitions, Stored
+from shared.partitions import Partitions
+from shared.readings import Stored
 from tests.benchmarks.generator import DEVICES
 from tests.benchmarks.pairs import Ratio, warmed
 

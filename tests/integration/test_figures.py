@@ -17,7 +17,8 @@ from msgspec import UNSET
 from shared.analysis import UnknownDevices, analyse, analyse_each
 from shared.figures import FIVE, FigureNames, Figures
 from shared.models import AXIS_LIMIT, Reading
-from shared.readings import Partitions, prepare, store
+from shared.partitions import Partitions
+from shared.readings import prepare, store
 
 NOON = 1_769_860_800_000_000
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -33,6 +33,7 @@ MAY = {
     "broker_outbox":           ("",     "SiD",  "SiD"),
     "dead_letters":            ("si",   "",     ""),
     "deleted_devices":         ("S",    "i",    "SuD"),
+    "device_extents":          ("SIU",  "SIU",  "SD"),
     "device_tokens":           ("",     "SIU",  "S"),
     "devices":                 ("Si",   "SiuD", "Su"),
     "ingest_journal":          ("SID",  "",     ""),
@@ -53,6 +54,7 @@ FUNCTIONS = {
     "expire_access_keys": "worker",
     "expire_audit_entries": "worker",
     "expire_journals": "worker",
+    "find_device_extents": "",
     "pass_deletion_fence": "ingestor api",
     "store_readings": "api",
 }

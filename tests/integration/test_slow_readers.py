@@ -35,6 +35,7 @@ FILL = """
 async def fill(database: psycopg.AsyncConnection[Any], device: int, count: int) -> None:
     await database.execute("SELECT ensure_readings_partition(timestamptz '2025-03-01 UTC')")
     await database.execute(FILL, {"device": device, "count": count})
+    await database.execute("SELECT find_device_extents()")
 
 
 @asynccontextmanager

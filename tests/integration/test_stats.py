@@ -16,7 +16,8 @@ import pytest
 from query_api.http.times import Period
 from query_api.readings.listing import PAGES, _ReadingsAfter, page_parameters
 from shared.models import Reading, to_microseconds
-from shared.readings import Partitions, prepare, store
+from shared.partitions import Partitions
+from shared.readings import prepare, store
 from shared.settings import Settings
 from tests import services
 from tests.waiting import eventually

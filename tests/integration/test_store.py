@@ -16,6 +16,7 @@ from shared.database import Connection, connect
 from shared.errors import SessionTakenOver
 from shared.live import Interest
 from shared.models import SECOND, Reading
+from shared.partitions import Partitions
 from shared.readings import Stored, prepare
 from tests.conftest import Database
 from tests.waiting import eventually
@@ -104,7 +105,7 @@ async def test_readings_that_another_stores_in_another_order_at_the_same_time(
             (row,) = await (await watch.execute(waiting, (database.info.backend_pid,))).fetchall()
             return int(row[0])
 
-        await readings.Partitions().ensure(other, [reading(1)])
+        await Partitions().ensure(other, [reading(1)])
         await other.execute("SET deadlock_timeout = '60s'")
         async with asyncio.TaskGroup() as group, other.transaction():
             await readings.store_new(other, [reading(1)])
