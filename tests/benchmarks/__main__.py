@@ -12,14 +12,30 @@ import structlog
 from deploy.postgres import EmbeddedPostgres
 from shared.database import connect
 from shared.migrate import migrate
-from tests.benchmarks import analysis, delay, http, ingestion, machine, memory, peers, servers, start, store, table
+from shared.roles import set_up
+from tests.benchmarks import (
+    analysis,
+    delay,
+    fairness,
+    http,
+    ingestion,
+    machine,
+    memory,
+    peers,
+    servers,
+    start,
+    store,
+    table,
+)
 from tests.benchmarks.generator import DEVICES
 from tests.benchmarks.pairs import Finding
+from tests.roles import let_roles_in, make_roles
 
 BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "messages": ingestion.messages,
     "arrays": ingestion.arrays,
     "delay": delay.measure,
+    "fairness": fairness.measure,
     "memory": memory.measure,
     "store": store.measure,
     "analysis": analysis.measure,
@@ -32,10 +48,13 @@ _ADD_DEVICES = "INSERT INTO devices (key, name) SELECT n, n FROM generate_series
 async def _migrate(url: str) -> None:
     async with await connect(url, "bench") as connection:
         await migrate(connection)
+        await set_up(connection)
 
 
 def _prepare(postgres: EmbeddedPostgres) -> None:
+    asyncio.run(make_roles(postgres.url))
     asyncio.run(_migrate(postgres.url))
+    let_roles_in(postgres.url)
     with psycopg.connect(postgres.url, autocommit=True) as database:
         database.execute(_ADD_DEVICES, (DEVICES,))
         peers.make_table(database)

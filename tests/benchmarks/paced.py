@@ -15,8 +15,9 @@ _LAST_PACKET_ID = 65_535
 class Publisher:
     """A connection to the broker. `published` are the moments of the run, in seconds of time.monotonic."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, topic: str) -> None:
         self._connection = connection
+        self._topic = topic
         self.published: list[float] = []
 
     @contextmanager
@@ -24,7 +25,9 @@ class Publisher:
         """Publishes beside the block, 1/rate s apart, whatever the rest of the machine does meanwhile."""
         self.published = []
         encoded = [
-            mqtt5.PublishPacket(TOPIC, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=n % _LAST_PACKET_ID + 1).write()
+            mqtt5.PublishPacket(
+                self._topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=n % _LAST_PACKET_ID + 1
+            ).write()
             for n, payload in enumerate(payloads)
         ]
         thread = threading.Thread(target=self._publish, args=(encoded, rate), name="publisher")
@@ -52,11 +55,11 @@ class Publisher:
 
 
 @contextmanager
-def publisher(host: str, port: int) -> Iterator[Publisher]:
-    """A connected publisher."""
+def publisher(host: str, port: int, topic: str = TOPIC) -> Iterator[Publisher]:
+    """A connected publisher to the topic, whose client id is the topic too."""
     with socket.create_connection((host, port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(mqtt5.ConnectPacket("paced", clean_start=True).write())
+        connection.sendall(mqtt5.ConnectPacket(topic, clean_start=True).write())
         connection.recv(1024)
-        yield Publisher(connection)
+        yield Publisher(connection, topic)
         connection.sendall(mqtt5.DisconnectPacket().write())
