@@ -242,7 +242,7 @@ _CANCEL = """
     UPDATE analysis_requests
     SET status = 'cancelled', joinable = false, run_after = NULL, finished_at = now(),
         lease_token = NULL, lease_until = NULL
-    WHERE id = %(id)s AND status IN ('queued', 'running')
+    WHERE id = %(id)s AND status IN ('queued', 'running') AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
 """
 
 

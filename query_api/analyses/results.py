@@ -87,7 +87,7 @@ async def show_result(device_id: DeviceId, result_id: ResultId, database: Databa
 
 _FIND = """
     SELECT id, request_id, device_id, "start", "end", x, y, z, created_at FROM analysis_results
-    WHERE id = %(id)s AND device_id = %(device_id)s
+    WHERE id = %(id)s AND device_id = %(device_id)s AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
 """
 
 
@@ -115,7 +115,10 @@ async def delete_result(request: AnyRequest, device_id: DeviceId, result_id: Res
         await audit.record(connection, actor_of(request), Action.RESULT_DELETED, subject)
 
 
-_REMOVE = "DELETE FROM analysis_results WHERE id = %(id)s AND device_id = %(device_id)s"
+_REMOVE = """
+    DELETE FROM analysis_results
+    WHERE id = %(id)s AND device_id = %(device_id)s AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
+"""
 
 
 async def remove_result(connection: Connection, device_id: int, result_id: int) -> bool:

@@ -1,4 +1,7 @@
-"""A device is deleted: in one short transaction, which leaves its readings to the worker (ADR 16)."""
+"""A device is deleted: in one short transaction, which leaves all that it has to the worker (ADR 16, ADR 31).
+
+Without its row it is gone from every answer, and its key is free.
+"""
 
 from query_api.devices.tokens import Tokens
 from shared import audit, deletions
@@ -6,12 +9,17 @@ from shared.audit import Action, Actor
 from shared.database import Connection
 
 _PATIENCE = "SET LOCAL lock_timeout = '3s'"
-# The device first, and what hangs on it after: so does who asks for an analysis, ends one, or makes a schedule's next.
 _DELETE = "DELETE FROM devices WHERE id = %s RETURNING key"
+# To those who compute them, or wait for them. Those beyond the bound learn it from the removal.
+_NOTIFY = """
+    SELECT pg_notify('analysis_ended', id::text)
+    FROM (SELECT id FROM analysis_requests WHERE device_id = %s AND status IN ('queued', 'running')
+          ORDER BY status DESC, id DESC LIMIT 1000) AS active
+"""
 
 
 async def remove(connection: Connection, device_id: int, tokens: Tokens, actor: Actor) -> bool:
-    """Deletes the device, its token, its analyses and its schedules; False if it is not there.
+    """Delete the device and its token, and mark what else it has for removal; False if it is not there.
 
     Raises LockNotAvailable and DeadlockDetected where others are at it.
     """
@@ -20,6 +28,7 @@ async def remove(connection: Connection, device_id: int, tokens: Tokens, actor: 
         deleted = await (await connection.execute(_DELETE, (device_id,))).fetchone()
         if deleted is None:
             return False
+        await connection.execute(_NOTIFY, (device_id,))
         await tokens.tell_broker(connection, device_id)
         await audit.record(connection, actor, Action.DEVICE_DELETED, f"device {device_id}", key=deleted[0])
         await deletions.record(connection, device_id, deleted[0])

@@ -236,7 +236,7 @@ _RENAME = "UPDATE devices SET name = %(name)s WHERE id = %(id)s RETURNING id, ke
 async def delete_device(request: AnyRequest, device_id: DeviceId, database: Database, tokens: _Tokens) -> None:
     """At once its messages are refused as those of an unknown device, and its analyses and schedules are gone.
 
-    A worker removes its readings soon after. Its key may be registered again; that is then another device.
+    A worker removes all of it soon after. Its key may be registered again; that is then another device.
     """
     async with database.connection() as connection:
         try:

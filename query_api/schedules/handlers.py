@@ -12,7 +12,6 @@ from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidation
 from msgspec import UNSET
-from psycopg.errors import ForeignKeyViolation
 from psycopg.rows import dict_row
 
 from query_api.access.principal import actor_of
@@ -68,10 +67,12 @@ async def create_schedule(
 
 
 _NOW = "SELECT now()"
+# The device is locked against whoever deletes it meanwhile.
 _INSERT = """
     INSERT INTO analysis_schedules (device_id, cron, timezone, period, align, figures, callback, name, next_tick)
-    VALUES (%(device_id)s, %(cron)s, %(timezone)s, %(period)s, %(align)s, %(figures)s, %(callback)s, %(name)s,
-            %(next_tick)s)
+    SELECT id, %(cron)s, %(timezone)s, %(period)s, %(align)s, %(figures)s, %(callback)s, %(name)s,
+           %(next_tick)s::timestamptz
+    FROM devices WHERE id = %(device_id)s FOR KEY SHARE
     RETURNING id
 """
 
@@ -81,13 +82,10 @@ async def insert(connection: Connection, new: NewSchedule) -> Schedule:
     (now,) = await (await connection.execute(_NOW)).fetchone() or ()
     timing = read_timing(new)
     values = msgspec.structs.asdict(new) | {"figures": timing.figures.names, "next_tick": timing.cron.after(now)}
-    if not 0 < new.device_id <= MAX_ID:
+    made = 0 < new.device_id <= MAX_ID and await (await connection.execute(_INSERT, values)).fetchone()
+    if not made:
         raise _unknown_device(new.device_id)
-    try:
-        (number,) = await (await connection.execute(_INSERT, values)).fetchone() or ()
-    except ForeignKeyViolation:
-        raise _unknown_device(new.device_id) from None
-    return await find_schedule(connection, number)
+    return await find_schedule(connection, made[0])
 
 
 def _unknown_device(device_id: int) -> Refused:
@@ -125,6 +123,7 @@ _SELECT = """
     SELECT schedule.*, next_tick IS NULL AS paused, request_id AS latest_request
     FROM analysis_schedules AS schedule LEFT JOIN analysis_ticks ON schedule_id = id AND tick = last_tick
     WHERE id > %(after)s AND (%(device_id)s::bigint IS NULL OR device_id = %(device_id)s)
+      AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
     ORDER BY id
     LIMIT %(limit)s
 """
@@ -156,7 +155,7 @@ async def show_schedule(schedule_id: ScheduleId, database: Database) -> Schedule
 _FIND = """
     SELECT schedule.*, next_tick IS NULL AS paused, request_id AS latest_request
     FROM analysis_schedules AS schedule LEFT JOIN analysis_ticks ON schedule_id = id AND tick = last_tick
-    WHERE id = %(id)s
+    WHERE id = %(id)s AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
 """
 
 
@@ -197,7 +196,11 @@ async def change_schedule(
     return changed
 
 
-_LOCK = "SELECT now() FROM analysis_schedules WHERE id = %s FOR UPDATE"
+_LOCK = """
+    SELECT now() FROM analysis_schedules
+    WHERE id = %s AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
+    FOR UPDATE
+"""
 _CHANGE = """
     UPDATE analysis_schedules
     SET cron = %(cron)s, timezone = %(timezone)s, period = %(period)s, align = %(align)s, figures = %(figures)s,
@@ -242,7 +245,10 @@ async def delete_schedule(request: AnyRequest, schedule_id: ScheduleId, database
         await audit.record(connection, actor_of(request), Action.SCHEDULE_DELETED, f"schedule {schedule_id}")
 
 
-_DELETE = "DELETE FROM analysis_schedules WHERE id = %s"
+# A worker removes its ticks: there may be too many for one statement.
+_DELETE = """
+    DELETE FROM analysis_schedules WHERE id = %s AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
+"""
 
 router = Resource(
     "/stats/analysis/schedules",

@@ -9,7 +9,7 @@ One queued analysis:
 3. Meanwhile APScheduler has `service.py` prolong the lease, and take over what other workers have lost;
    `callbacks.py` makes the calls that were asked for, each by `webhook.py`;
    `ticks.py` queues what schedules ask for; `maintenance.py` makes the partitions of the coming months, and drops
-   those that RETENTION lets go; `removal.py` removes the readings of deleted devices; `cleaning/` deletes the rows
+   those that RETENTION lets go; `removal.py` removes what deleted devices have left; `cleaning/` deletes the rows
    that are past their retention.
 
 `metrics.py` is what Prometheus sees of it.

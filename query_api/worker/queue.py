@@ -64,6 +64,7 @@ async def wake(connection: Connection) -> None:
 # circle: the devices that wait, from the one after `after` on and round to it; each is one step in the index, however
 # much it has waiting. A device with less running goes before one with more, so that none has more than its share
 # while another waits; among equals it is their turn in the circle. Several candidates, as others claim meanwhile.
+# A device that was deleted has no turn: it is looked up for each candidate by itself, and not by a join with all.
 _CLAIM = """
     WITH RECURSIVE running AS MATERIALIZED (
         SELECT device_id, count(*) AS held FROM analysis_requests WHERE status = 'running' GROUP BY device_id
@@ -83,10 +84,13 @@ _CLAIM = """
         ) AS following (device_id, lap)
         WHERE following.lap = 0 OR following.device_id <= %(after)s
     ), candidate AS (
-        (SELECT device_id, 0 AS held FROM circle WHERE device_id NOT IN (SELECT device_id FROM running)
+        (SELECT device_id, 0 AS held FROM circle
+         WHERE device_id NOT IN (SELECT device_id FROM running)
+           AND (SELECT true FROM devices WHERE devices.id = circle.device_id)
          LIMIT %(candidates)s)
         UNION ALL
         SELECT device_id, held FROM running
+        WHERE (SELECT true FROM devices WHERE devices.id = running.device_id)
     ), next AS MATERIALIZED (
         SELECT request.id
         FROM (SELECT device_id FROM candidate ORDER BY held, device_id <= %(after)s, device_id) AS device
@@ -226,10 +230,13 @@ async def length(connection: Connection) -> int:
     return int(row[0])
 
 
-_WAS_CANCELLED = "SELECT status = 'cancelled' FROM analysis_requests WHERE id = %s"
+_WAS_CANCELLED = """
+    SELECT status = 'cancelled' OR NOT EXISTS (SELECT FROM devices WHERE devices.id = device_id)
+    FROM analysis_requests WHERE id = %s
+"""
 
 
 async def was_cancelled(connection: Connection, request_id: int) -> bool:
-    """Whether someone has cancelled it, as opposed to another worker having taken over."""
+    """Whether someone has cancelled it or deleted its device, as opposed to another worker having taken over."""
     row = await (await connection.execute(_WAS_CANCELLED, (request_id,))).fetchone()
     return row is None or bool(row[0])

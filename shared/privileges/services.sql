@@ -72,7 +72,7 @@ GRANT INSERT (request_id, device_id, "start", "end", x, y, z) ON analysis_result
 GRANT SELECT, INSERT (request_id, url), UPDATE (status, attempts, due_at, token, last_error)
     ON analysis_callbacks TO devicestat_worker;
 GRANT SELECT ON shown_analysis_requests, device_tokens TO devicestat_worker;
-GRANT SELECT, UPDATE (next_tick, last_tick, last_error) ON analysis_schedules TO devicestat_worker;
+GRANT SELECT, UPDATE (next_tick, last_tick, last_error), DELETE ON analysis_schedules TO devicestat_worker;
 GRANT SELECT, INSERT (schedule_id, tick), UPDATE (request_id), DELETE ON analysis_ticks TO devicestat_worker;
 GRANT SELECT, INSERT (device_id), DELETE ON broker_outbox TO devicestat_worker;
 

@@ -3,17 +3,20 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 
 import aiomqtt
 import httpx
 import pytest
+from psycopg import OperationalError
 
 from ingestor.batch import Batch
 from ingestor.devices import Devices
 from ingestor.journal import Journal
 from ingestor.store import DevicesDeleted, Store
-from query_api.worker import removal
-from query_api.worker.cleaning import deleted_devices
+from query_api.worker import queue, removal
+from query_api.worker.cleaning import deleted_devices, orphaned_ticks
+from shared.analysis import analyse
 from shared.database import connect
 from shared.deletions import Fence, MarksMissed
 from shared.live import Interest
@@ -38,6 +41,18 @@ async def readings_of(database: Database, device: int) -> int:
     return await count(database, "SELECT count(*) FROM readings WHERE device_id = %s", device)
 
 
+_LEFT = """
+    SELECT (SELECT count(*) FROM readings) + (SELECT count(*) FROM analysis_requests)
+         + (SELECT count(*) FROM analysis_results) + (SELECT count(*) FROM analysis_ticks)
+         + (SELECT count(*) FROM analysis_schedules)
+"""
+
+
+async def left_of_devices(database: Database) -> int:
+    """Rows of any table that belong to a device."""
+    return await count(database, _LEFT)
+
+
 async def fill(database: Database, device: int, readings: int, moments: int) -> None:
     """So many readings, at so many different moments."""
     await database.execute(
@@ -54,17 +69,32 @@ async def test_a_deleted_device_is_gone_with_all_it_had(
     api: httpx.AsyncClient, device: int, database: Database, api_settings: Settings
 ) -> None:
     await api.post("/stats", json=[{**READING, "device_id": device, "timestamp": 1_769_860_800 + n} for n in range(10)])
-    assert (await api.post(f"/stats/analysis/{device}/async")).status_code == 202
+    queued = (await api.post(f"/stats/analysis/{device}/async")).json()["id"]
+    schedule = {"device_id": device, "cron": "* * * * *", "period": "P1D"}
+    scheduled = (await api.post("/stats/analysis/schedules", json=schedule)).json()["id"]
+    await database.execute(
+        "INSERT INTO analysis_results (request_id, device_id, x, y, z) VALUES (%s, %s, '{}', '{}', '{}')",
+        (queued, device),
+    )
     answer = await api.delete(f"/devices/{device}")
     assert (answer.status_code, answer.content) == (204, b"")
-    for path in (f"/devices/{device}", f"/stats/{device}", f"/stats/analysis/{device}"):
+    requests, schedules = "/stats/analysis/requests", "/stats/analysis/schedules"
+    for path in (
+        f"/devices/{device}", f"/stats/{device}", f"/stats/analysis/{device}", f"/stats/analysis/result/{device}",
+        f"/stats/analysis/result/{device}/1", f"{requests}/{queued}", f"{schedules}/{scheduled}",
+    ):  # fmt: skip
         assert (await api.get(path)).status_code == 404, path
+    for path in (f"{requests}/{queued}", f"{schedules}/{scheduled}", f"/stats/analysis/result/{device}/1"):
+        assert (await api.delete(path)).status_code == 404, path
+    assert (await api.patch(f"{schedules}/{scheduled}", json={"name": "n"})).status_code == 404
+    for path in ("/devices", requests, schedules):
+        assert (await api.get(path)).json() == [], path
     refused = await api.post("/stats", json={**READING, "device_id": device})
     assert (refused.status_code, refused.json()["type"]) == (400, "/problems/unknown-device")
     assert (await api.delete(f"/devices/{device}")).status_code == 404
-    assert await count(database, "SELECT count(*) FROM analysis_requests") == 0
+    assert await queue.claim(database) is None
     async with services.worker(api_settings):
-        await eventually(lambda: readings_of(database, device), lambda left: left == 0)
+        await eventually(lambda: left_of_devices(database), lambda left: left == 0)
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**63, 10**30])
@@ -319,9 +349,6 @@ async def test_a_device_that_is_being_analysed_can_be_deleted(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
     """Who ends an analysis and who deletes its device take their locks in one order: none is given up as a deadlock."""
-    from query_api.worker import queue
-    from shared.analysis import analyse
-
     await api.post("/stats", json={**READING, "device_id": device})
     found = await analyse(database, device, None, None)
     for _ in range(20):
@@ -331,3 +358,93 @@ async def test_a_device_that_is_being_analysed_can_be_deleted(
         assert held is not None
         deleted, _ = await asyncio.gather(api.delete(f"/devices/{owner}"), queue.finish(database, held, found))
         assert deleted.status_code == 204, deleted.text
+
+
+_SCHEDULE = """
+    INSERT INTO analysis_schedules (device_id, cron, timezone, align, figures, last_tick)
+    VALUES (%s, '* * * * *', 'UTC', false, '{}', now())
+"""
+_REQUESTS = """
+    INSERT INTO analysis_requests (device_id, period, status, finished_at)
+    SELECT %s, '[,]', 'done', now() FROM generate_series(1, %s)
+"""
+_RESULTS = """
+    INSERT INTO analysis_results (request_id, device_id, x, y, z)
+    SELECT id, device_id, '{}', '{}', '{}' FROM analysis_requests ORDER BY id LIMIT %s
+"""
+_TICKS = """
+    INSERT INTO analysis_ticks
+    SELECT 1, now() - number * interval '1 minute', number FROM generate_series(1, %s) AS number
+"""
+
+
+async def fill_a_schedule(database: Database, device: int, requests: int, ticks: int) -> None:
+    """Results and ticks of so many requests of a minutely schedule; it may have more requests."""
+    await database.execute(_SCHEDULE, (device,))
+    await database.execute(_REQUESTS, (device, requests))
+    await database.execute(_RESULTS, (ticks,))
+    await database.execute(_TICKS, (ticks,))
+
+
+async def test_a_device_with_a_minutely_schedule_of_a_year_is_deleted_at_once_and_removed_in_steps(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    await fill_a_schedule(database, device, 525_600, 2_500)
+    before = await left_of_devices(database)
+    assert (await api.delete(f"/devices/{device}")).status_code == 204
+    assert (await api.get("/stats/analysis/requests")).json() == []
+    assert await left_of_devices(database) == before
+    assert await removal.remove_some(database) == 1_000
+    assert await left_of_devices(database) == before - 1_000  # ticks
+    steps = [await removal.remove_some(database) for _ in range(6)]
+    assert steps == [1_000, 500, 1, 1_000, 1_000, 1_000]
+    requests_and_results = 2 * 2_500 + 500
+    assert await left_of_devices(database) == before - 2_500 - 1 - requests_and_results
+
+
+async def test_what_waits_or_runs_is_removed_first(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    await fill_a_schedule(database, device, 10, 10)
+    await api.post(f"/stats/analysis/{device}/async")
+    held = await queue.claim(database)
+    assert held is not None
+    await api.post(f"/stats/analysis/{device}/async")
+    await api.delete(f"/devices/{device}")
+    assert await queue.was_cancelled(database, held.id)
+    assert await removal.remove_some(database) == 2
+    assert await count(database, "SELECT count(*) FROM analysis_requests WHERE status <> 'done'") == 0
+    while await removal.remove_some(database) is not None:
+        pass
+    assert await left_of_devices(database) == 0
+
+
+async def test_a_removal_goes_on_after_its_worker_was_killed(
+    api: httpx.AsyncClient, device: int, database: Database, api_settings: Settings, database_url: str
+) -> None:
+    await fill_a_schedule(database, device, 5_000, 5_000)
+    await fill(database, device, 100, 100)
+    await api.delete(f"/devices/{device}")
+    async with await connect(database_url, "killed worker") as killed:
+        (backend,) = await (await killed.execute("SELECT pg_backend_pid()")).fetchone() or ()
+        assert await removal.remove_some(killed) == 1_000
+        async with killed.transaction(force_rollback=True):
+            assert await removal.remove_some(killed) == 1_000
+            assert await removal.remove_some(database) is None  # it is another one's
+            await database.execute("SELECT pg_terminate_backend(%s)", (backend,))
+            with suppress(OperationalError):
+                await killed.execute("SELECT")
+    async with services.worker(api_settings):
+        await eventually(lambda: left_of_devices(database), lambda left: left == 0)
+    assert await count(database, "SELECT count(*) FROM deleted_devices WHERE removed_at IS NOT NULL") == 1
+
+
+async def test_the_ticks_of_a_deleted_schedule_are_removed_in_steps(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    await fill_a_schedule(database, device, 10, 10)
+    await database.execute(_SCHEDULE, (device,))
+    await database.execute("INSERT INTO analysis_ticks VALUES (2, now())")
+    assert await orphaned_ticks.delete_some(database) == 0
+    assert (await api.delete("/stats/analysis/schedules/1")).status_code == 204
+    assert [await orphaned_ticks.delete_some(database, limit=6) for _ in range(3)] == [6, 4, 0]
+    assert await count(database, "SELECT count(*) FROM analysis_ticks") == 1
+    assert await count(database, "SELECT count(*) FROM analysis_results") == 10

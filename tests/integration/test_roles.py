@@ -27,7 +27,7 @@ MAY = {
     "analysis_callbacks":      ("",     "Siu",  "Siu"),
     "analysis_requests":       ("",     "Siu",  "SiuD"),
     "analysis_results":        ("",     "SD",   "i"),
-    "analysis_schedules":      ("",     "SIUD", "Su"),
+    "analysis_schedules":      ("",     "SIUD", "SuD"),
     "analysis_ticks":          ("",     "S",    "SiuD"),
     "audit_log":               ("",     "i",    ""),
     "broker_outbox":           ("",     "SiD",  "SiD"),

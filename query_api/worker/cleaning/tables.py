@@ -6,6 +6,7 @@ from query_api.worker.cleaning import (
     broker_outbox,
     deleted_devices,
     ingest_journal,
+    orphaned_ticks,
     requests,
     ticks,
 )
@@ -18,7 +19,7 @@ RETENTION = {
     "analysis_requests": "RESULTS_KEEP after the request ended; the request of a schedule's latest tick stays",
     "analysis_results": "with their request",
     "analysis_schedules": "until deleted, by a person or with their device",
-    "analysis_ticks": "RESULTS_KEEP; the latest tick of a schedule stays",
+    "analysis_ticks": "RESULTS_KEEP, and with their schedule; the latest tick of a schedule stays",
     "audit_log": "AUDIT_KEEP",
     "broker_outbox": "until the broker has it, one row a device",
     "dead_letters": "DEAD_LETTERS_KEEP and DEAD_LETTERS_MAX_BYTES",
@@ -33,6 +34,7 @@ RETENTION = {
 _CLEANERS = (
     requests.cleaner,
     ticks.cleaner,
+    orphaned_ticks.cleaner,
     audit_log.cleaner,
     access_keys.cleaner,
     ingest_journal.cleaner,

@@ -1,0 +1,30 @@
+"""Ticks of schedules that were deleted: a minutely one has half a million of a year, too many for one DELETE."""
+
+from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from shared.database import Connection
+from shared.settings import Settings
+
+# One step in the index a schedule, however many ticks it has.
+_DELETE = """
+    WITH RECURSIVE schedule (id) AS (
+        (SELECT schedule_id FROM analysis_ticks ORDER BY schedule_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT schedule_id FROM analysis_ticks WHERE schedule_id > schedule.id ORDER BY schedule_id LIMIT 1)
+        FROM schedule WHERE schedule.id IS NOT NULL
+    ), orphan AS MATERIALIZED (
+        SELECT id FROM schedule WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM analysis_schedules) LIMIT 1
+    )
+    DELETE FROM analysis_ticks WHERE (schedule_id, tick) IN (
+        SELECT schedule_id, tick FROM analysis_ticks WHERE schedule_id = (SELECT id FROM orphan)
+        ORDER BY tick LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+
+def cleaner(_: Settings) -> Cleaner:
+    """Return the cleaner."""
+    return Cleaner("analysis_ticks", delete_some)
+
+
+async def delete_some(connection: Connection, limit: int = AT_ONCE) -> int:
+    """Delete up to `limit` ticks of one schedule that is gone; return how many."""
+    return (await connection.execute(_DELETE, {"limit": limit})).rowcount
