@@ -24,6 +24,7 @@ RETENTION = {
     "broker_outbox": "until the broker has it, one row a device",
     "dead_letters": "DEAD_LETTERS_KEEP and DEAD_LETTERS_MAX_BYTES",
     "deleted_devices": "30 days after the last row of the device was removed; the newest mark stays",
+    "device_extents": "one row a device, until its last reading is removed",
     "device_tokens": "one row a device, with the device",
     "devices": "until deleted",
     "ingest_journal": "60,000 packets a session (ADR 3); 90 days after the session's last entry",
