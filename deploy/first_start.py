@@ -15,6 +15,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.certificate_names import alternatives
+from shared.errors import SettingsError
+
 PASSWORDS = (
     "owner", "ingestor", "api", "worker", "broker", "admin", "device_secret", "metrics_token", "webhook_secret",
 )  # fmt: skip
@@ -24,13 +27,17 @@ _BROKER = "mqtts://{user}:{password}@mosquitto:8884"
 
 
 def main(directory: Path, names: str) -> None:
-    """Makes what is missing; `names`, with commas, are those under which the broker and the API are reached."""
+    """Makes what is missing; `names`, with commas, are those under which the broker and the API are reached.
+
+    Raises SettingsError where a name can stand in no certificate, before anything is made.
+    """
+    public = ",".join(alternatives(names))
     authority = directory / "authority"
     passwords = {name: _kept(authority / name) for name in PASSWORDS}
     _make_authority(authority)
     certificates = {
         "broker": _certificate(authority, "mosquitto", "DNS:mosquitto"),
-        "public": _certificate(authority, "public", ",".join(map(_alternative, names.split(",")))),
+        "public": _certificate(authority, "public", public),
     }
     for path, content in files(passwords, certificates, (authority / "ca.pem").read_text()).items():
         _write(directory / path, content, 0o444)
@@ -108,12 +115,6 @@ def _certificate(directory: Path, name: str, alternatives: str) -> tuple[str, st
     return certificate.read_text(), key.read_text()
 
 
-def _alternative(name: str) -> str:
-    name = name.strip()
-    kind = "IP" if ":" in name or name.replace(".", "").isdigit() else "DNS"
-    return f"{kind}:{name}"
-
-
 def _lasts(certificate: Path) -> bool:
     return not _run("x509", "-checkend", str(_RENEWED_S), "-noout", "-in", str(certificate)).returncode
 
@@ -147,4 +148,7 @@ def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), os.environ.get("NAMES") or "localhost,127.0.0.1")
+    try:
+        main(Path(sys.argv[1]), os.environ.get("NAMES") or "localhost,127.0.0.1")
+    except SettingsError as error:
+        sys.exit(str(error))
