@@ -57,7 +57,7 @@ def files(passwords: Mapping[str, str], certificates: Mapping[str, tuple[str, st
         "migrate": {
             "database_url": _DATABASE.format(role="", password=passwords["owner"]),
             **{f"passwords/{service}": passwords[service] for service in ("ingestor", "api", "worker")},
-            **ingestor, **admin, "ca.pem": ca,
+            **ingestor, **admin, "metrics_token": passwords["metrics_token"], "ca.pem": ca,
         },
         "mosquitto": {
             "ca.pem": ca, "certificate.pem": certificates["broker"][0], "key.pem": certificates["broker"][1],

@@ -1,15 +1,19 @@
 """What the running ingestor says of itself: whether it is ready, and how far it is behind."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import httpx
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg import Error as PostgresError
 
 from deploy.api_client import base_url
 from deploy.doctor.findings import Finding, State
 from deploy.terminal import counted, printable
 from shared.bearer import showing
+from shared.database import connect
+from shared.errors import DevicestatError
 from shared.settings import Settings
 
 TIMEOUT_S = 3.0
@@ -36,9 +40,29 @@ async def examine_ingestor(settings: Settings) -> list[Finding]:
             health = await client.get("/health/ready")
             metrics = await client.get("/metrics")
     except httpx.HTTPError:
-        advice = "is `devicestat ingest` running? If it is on another host, run the doctor there to see its lag"
-        return [Finding(State.WARNING, "ingestor", f"none answers at {url}: {advice}")]
+        return [await _elsewhere(settings, url)]
     return [_readiness(url, health), _lag(url, metrics, settings.batch_linger_ms / 1000)]
+
+
+# The address is there for a superuser and for members of pg_monitor; else, and for a Unix socket, it is null.
+_CONNECTED = """
+    SELECT DISTINCT coalesce(host(client_addr), '') FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'devicestat ingestor'
+"""
+
+
+async def _elsewhere(settings: Settings, url: str) -> Finding:
+    """Tell an ingestor on another host or in another container from none, by its connection to the database."""
+    found: list[tuple[str]] = []
+    with suppress(DevicestatError, PostgresError):  # the database's own finding
+        async with await connect(settings.database, "doctor") as connection:
+            found = await (await connection.execute(_CONNECTED)).fetchall()
+    if not found:
+        return Finding(State.WARNING, "ingestor", f"none answers at {url}: is `devicestat ingest` running?")
+    hosts = ", ".join(sorted(host for (host,) in found if host))
+    where = f"connected to the database from {hosts}" if hosts else "connected to the database"
+    advice = "run the doctor where the ingestor runs to see how far it is behind"
+    return Finding(State.OK, "ingestor", f"{where}, but it does not answer at {url}: {advice}")
 
 
 def _readiness(url: str, response: httpx.Response) -> Finding:

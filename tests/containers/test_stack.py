@@ -10,6 +10,7 @@ import os
 import re
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,10 +130,13 @@ class Device:
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, f"device-{number}", protocol=mqtt.MQTTv5)
         self._client.tls_set_context(stack.trust())
         self._client.username_pw_set(f"device-{number}", token)
+        self._answered = threading.Event()
+        self._client.on_connect = lambda *said: self._answered.set()
         self._client.connect("localhost", stack.mqtts)
         self._client.loop_start()
 
     async def publish(self, count: int) -> None:
+        assert await asyncio.to_thread(self._answered.wait, WITHIN_S)  # paho fails a publish before the CONNACK
         sent = []
         for _ in range(count):
             x, y = self.published % 1000, self.published // 1000
@@ -173,6 +177,12 @@ async def test_all_are_well_and_closed(stack: Stack, key: str) -> None:
         assert anybody.get("/health/live").status_code == 200
         assert administrator.get("/health/ready").status_code == 200
     assert await refused_by_the_broker(stack) == ReasonCode(PacketTypes.CONNACK, "Not authorized")
+
+
+async def test_the_doctor_finds_the_ingestor(stack: Stack) -> None:
+    shown = stack.shell("compose run --rm -T devicestat doctor || true")
+    assert re.search(r"^ok +ingestor +ready at http://ingestor:9101$", shown, re.MULTILINE), shown
+    assert re.search(r"^ok +lag ", shown, re.MULTILINE), shown
 
 
 async def refused_by_the_broker(stack: Stack) -> ReasonCode:

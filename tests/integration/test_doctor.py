@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
 import psycopg
 import pytest
 
@@ -264,6 +265,18 @@ async def test_nobody_is_asked_where_the_port_is_turned_off() -> None:
     (finding,) = await examine_ingestor(Settings(ingestor_metrics_port=0))
     assert finding.state is State.OK
     assert "DEVICESTAT_INGESTOR_METRICS_PORT is 0" in finding.text
+
+
+async def test_an_ingestor_that_runs_elsewhere_is_no_warning(make_settings: Make) -> None:
+    settings = make_settings()
+    here = msgspec.structs.replace(settings, ingestor_metrics_port=free_port())
+    async with running_ingestor(settings):
+        (finding,) = await examine_ingestor(here)
+    assert finding.state is State.OK
+    assert finding.text.startswith("connected to the database, but it does not answer at http://127.0.0.1:")
+    (finding,) = await examine_ingestor(here)
+    assert finding.state is State.WARNING
+    assert finding.text.endswith("is `devicestat ingest` running?")
 
 
 async def test_another_service_on_the_port_is_no_ingestor(database_url: str) -> None:
