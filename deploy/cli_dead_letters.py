@@ -80,15 +80,15 @@ def _selection(options: dict[str, Any]) -> "Selection":
 def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
     """List the newest first."""
     from deploy.dead_letters import count, newest, table
-    from deploy.terminal import Terminal, counted
+    from deploy.terminal import Terminal
 
     selection = _selection(options)
     letters = _ask(ctx, lambda connection: newest(connection, selection, limit))
-    total, _ = _ask(ctx, lambda connection: count(connection, selection))
+    total = _ask(ctx, lambda connection: count(connection, selection))
     terminal = Terminal()
     if letters:
         terminal.table(table(letters))
-    terminal.say(f"{len(letters):,} of {counted(total, 'dead letter')}" if letters else "no dead letters")
+    terminal.say(f"{len(letters):,} of {total}" if letters else "no dead letters")
 
 
 @dead_letters.command()
@@ -130,12 +130,13 @@ def purge(ctx: click.Context, /, *, yes: bool, **options: Any) -> None:
     from deploy.terminal import counted
 
     selection = _selection(options)
-    total, newest_id = _ask(ctx, lambda connection: count(connection, selection))
+    total = _ask(ctx, lambda connection: count(connection, selection))
+    newest_id = total.newest_id
     if newest_id is None:
         click.echo("no dead letters")
         return
     if not yes:
-        click.confirm(f"Delete {counted(total, 'dead letter')} for good?", abort=True)
+        click.confirm(f"Delete {total} for good?", abort=True)
     deleted = _ask(ctx, lambda connection: purge(connection, selection, newest_id))
     click.echo(f"deleted {counted(deleted, 'dead letter')}")
 

@@ -2,7 +2,9 @@
 
 import re
 from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from psycopg.rows import class_row
@@ -10,12 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.terminal import counted, printable, shortened
+from shared import bitmap
 from shared.database import Connection
 
 HEXDUMP_WIDTH = 16
 TOPIC_SHOWN = 60
 DETAIL_SHOWN = 120
 """So many characters in a list."""
+RANGES_SHOWN = 20
+"""Ranges of refused elements."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,34 +33,60 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of dead_letters."""
+    """A row of dead_letters. `received_until`: not None where it counts messages, and has no payload."""
 
     id: int
     received_at: datetime
+    received_until: datetime | None = None
     topic: str
     content_type: str | None
     payload: bytes
+    payload_bytes: int
     reason: str
     detail: str
+    messages: int = 1
+    readings: int = 1
+    reasons: Mapping[str, int]
+    faults: Sequence[Mapping[str, Any]] = ()
+    refused: bytes | None = None
 
 
 _WHERE = """
-    WHERE (%(reason)s::text IS NULL OR reason = %(reason)s)
+    WHERE (%(reason)s::text IS NULL OR jsonb_exists(reasons, %(reason)s))
       AND (%(since)s::timestamptz IS NULL OR received_at >= %(since)s)
       AND (%(until)s::timestamptz IS NULL OR received_at <= %(until)s)
       AND (%(topic)s::text IS NULL OR topic ~ %(topic)s)
 """
-_COUNT = "SELECT count(*), max(id) FROM dead_letters" + _WHERE  # noqa: S608  # constants, all of it
 
 
-async def count(connection: Connection, selection: Selection) -> tuple[int, int | None]:
-    """How many there are, and the newest one's number."""
-    row = await (await connection.execute(_COUNT, _parameters(selection))).fetchone()
+class Count(msgspec.Struct, frozen=True):
+    """How many dead letters there are, how many readings they refuse, and the newest one's number."""
+
+    letters: int
+    readings: int
+    newest_id: int | None
+
+    def __str__(self) -> str:
+        return f"{counted(self.letters, 'dead letter')} ({counted(self.readings, 'refused reading')})"
+
+
+_COUNT = """
+    SELECT count(*) AS letters, coalesce(sum(readings), 0)::bigint AS readings, max(id) AS newest_id FROM dead_letters
+"""
+
+
+async def count(connection: Connection, selection: Selection) -> Count:
+    """Count them."""
+    async with connection.cursor(row_factory=class_row(Count)) as cursor:
+        row = await (await cursor.execute(_COUNT + _WHERE, _parameters(selection))).fetchone()
     assert row is not None
-    return row[0], row[1]
+    return row
 
 
-_SELECT = "SELECT id, received_at, topic, content_type, payload, reason, detail FROM dead_letters"
+_SELECT = """
+    SELECT id, received_at, received_until, topic, content_type, payload, payload_bytes, reason, detail,
+           messages, readings, reasons, faults, refused FROM dead_letters
+"""
 _NEWEST = _SELECT + _WHERE + "ORDER BY received_at DESC, id DESC LIMIT %(limit)s"
 
 
@@ -117,34 +148,66 @@ def table(letters: list[Letter]) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("id", "received", "reason"):
         shown.add_column(column, no_wrap=True)
-    for column in ("topic", "bytes", "detail"):
+    for column in ("readings", "topic", "bytes", "detail"):
         shown.add_column(column, overflow="fold")
     for letter in letters:
         fields = (
             str(letter.id),
             f"{letter.received_at:%Y-%m-%d %H:%M:%S}",
             letter.reason,
+            str(letter.readings),
             shortened(letter.topic, TOPIC_SHOWN),
-            str(len(letter.payload)),
-            shortened(letter.detail, DETAIL_SHOWN),
+            str(letter.payload_bytes),
+            shortened(_summary(letter), DETAIL_SHOWN),
         )
         shown.add_row(*(Text(printable(field)) for field in fields))
     return shown
 
 
+def _summary(letter: Letter) -> str:
+    return letter.detail if letter.received_until is None else f"{letter.messages:,} messages {letter.detail}"
+
+
 def whole(letter: Letter) -> str:
-    """All of one dead letter: its fields, then the payload as text or, if it is none, as a hexdump."""
-    fields = (
-        ("id", str(letter.id)),
-        ("received", letter.received_at.isoformat()),
-        ("reason", letter.reason),
-        ("detail", letter.detail),
-        ("topic", letter.topic),
-        ("content type", letter.content_type or "none"),
-        ("payload", counted(len(letter.payload), "byte")),
-    )
-    head = "\n".join(f"{name:<13} {printable(value)}" for name, value in fields)
+    """All of one dead letter: its fields and faults, then the payload as text or, if it is none, as a hexdump."""
+    head = "\n".join(f"{name:<13} {printable(value)}" for name, value in _fields(letter))
+    if letter.received_until is not None:
+        return head
     return f"{head}\n\n{_readable(letter.payload)}"
+
+
+def _fields(letter: Letter) -> Iterator[tuple[str, str]]:
+    yield "id", str(letter.id)
+    yield "received", letter.received_at.isoformat()
+    if letter.received_until is not None:
+        yield "until", letter.received_until.isoformat()
+        yield "messages", f"{letter.messages:,}"
+    yield "reason", letter.reason
+    yield "detail", letter.detail
+    yield "readings", ", ".join(f"{count:,} {reason}" for reason, count in letter.reasons.items())
+    if letter.refused is not None:
+        yield "elements", _elements(letter.refused)
+    for fault in letter.faults if letter.readings > 1 else ():
+        where = "all" if fault["index"] is None else f"element {fault['index']}"
+        yield where, f"{fault['reason']}: {fault['detail']}"
+    yield "topic", letter.topic
+    yield "content type", letter.content_type or "none"
+    yield "payload", _length(letter)
+
+
+def _length(letter: Letter) -> str:
+    length = counted(letter.payload_bytes, "byte")
+    if letter.received_until is not None:
+        return f"{length} in all, not kept"
+    if len(letter.payload) < letter.payload_bytes:
+        return f"{length}, of which the first {len(letter.payload):,} were kept"
+    return length
+
+
+def _elements(refused: bytes) -> str:
+    found = [f"{first}" if first == last else f"{first}-{last}" for first, last in bitmap.ranges(refused)]
+    more = f" and {len(found) - RANGES_SHOWN:,} more ranges" if len(found) > RANGES_SHOWN else ""
+    return ", ".join(found[:RANGES_SHOWN]) + more
 
 
 def _readable(payload: bytes) -> str:

@@ -5,7 +5,7 @@ from collections import Counter
 from deploy.command import interruptible
 from deploy.dead_letters import DETAIL_SHOWN, Selection, numbers
 from deploy.terminal import Terminal, counted, shortened
-from ingestor.replay import Replay, Replayed
+from ingestor.replay import Incomplete, Replay, Replayed
 from shared.database import Connection
 from shared.readings import prepare
 from shared.settings import Settings
@@ -21,20 +21,24 @@ class Tally:
     def __init__(self) -> None:
         self.letters = 0
         self._gone = 0
+        self._incomplete = 0
         self._readings: Counter[str] = Counter()
 
-    def add(self, replayed: Replayed | None) -> None:
+    def add(self, replayed: Replayed | Incomplete | None) -> None:
         """Counts a letter."""
         self.letters += 1
         if replayed is None:
             self._gone += 1
+        elif isinstance(replayed, Incomplete):
+            self._incomplete += 1
         else:
             self._readings.update(fates(replayed))
 
     def lines(self) -> list[str]:
         """The totals, by fate."""
         lines = [f"{counted(count, 'reading')} {fate}" for fate, count in self._readings.items()]
-        return lines + [f"{counted(self._gone, 'dead letter')} {_GONE}"] * (self._gone > 0)
+        letters = ((self._gone, _GONE), (self._incomplete, "not kept whole: left as they are"))
+        return lines + [f"{counted(count, 'dead letter')} {what}" for count, what in letters if count]
 
 
 async def replay(connection: Connection, settings: Settings, selection: Selection, terminal: Terminal) -> bool:
@@ -68,11 +72,15 @@ def fates(replayed: Replayed) -> dict[str, int]:
     return {fate: count for fate, count in counts.items() if count}
 
 
-def outcome(replayed: Replayed | None) -> str:
+def outcome(replayed: Replayed | Incomplete | None) -> str:
     """What became of one dead letter, on one line."""
     if replayed is None:
         return _GONE
+    if isinstance(replayed, Incomplete):
+        return f"cannot be replayed: {replayed.detail}"
     ended = fates(replayed)
+    if not ended:
+        return "holds no reading: removed"
     ends = ", ".join(f"{counted(count, 'reading')} {fate}" for fate, count in ended.items())
     if len(ended) == len(replayed.refused) == 1:
         (ends,) = ended  # all of it is refused, however many readings it holds

@@ -6,10 +6,11 @@ The way of one reading:
 2. `session` keeps that connection: `connecting`, CONNECT, SUBSCRIBE, `keep_alive`, and all of it again when it breaks.
    `reasons` says in words what a broker's refusal means, `receiver` what the session asks of who takes its messages.
 3. `collector` takes the message: `decode` turns its payload into measurements or refusals, `devices` knows
-   the number of the topic's device, `journal` whether the packet is stored already. It fills a `batch`.
+   the number of the topic's device, `journal` whether the packet is stored already. It fills a `batch`, which collects
+   what is refused of each message in `refusals`.
 4. `writer` has the batch stored, over a `database_connection` that waits for as long as the database is away.
-   `store` does so in one transaction: rows through `shared.readings`, refusals through `shared.dead_letters`,
-   the packet ids in the `journal`. What only the database refuses, `isolate` finds.
+   `store` does so in one transaction: rows through `shared.readings`, refusals through `shared.dead_letters`, as
+   far as `sampling` keeps them, the packet ids in the `journal`. What only the database refuses, `isolate` finds.
 5. `collector` acknowledges the batch's packets, in the order in which they came.
 
 `replay` sends dead letters the same way once more. `processes` says how several ingestors share the work, and

@@ -1,37 +1,28 @@
 """A batch: what one transaction stores, and what is acknowledged after it. Pure."""
 
 import time
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Set
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import msgspec
 
 from ingestor.decode import Measurement, Refusal
-from shared.models import DeadLetter, Microseconds, Reading, Reason, is_key, to_datetime
+from ingestor.isolate import RefusedRow
+from ingestor.refusals import Message, Refusals
+from shared.models import DeadLetter, Microseconds, Reading, Reason, is_key
 from shared.settings import TopicFilter
 
-
-class Message(Protocol):
-    """What is needed of a PUBLISH. Nothing keeps the packet itself: its other properties may be of any size."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def content_type(self) -> str | None: ...
-    @property
-    def payload(self) -> bytes: ...
+Results = Sequence[Measurement | Refusal | None]
+"""What became of the elements of a message; None: the element is not of the batch, and only has a time of receipt."""
 
 
 class Unresolved(msgspec.Struct, frozen=True):
     """A message of a device that is not known yet: its topic's key is looked up when its batch is written."""
 
-    topic: str
-    content_type: str | None
-    payload: bytes
+    message: Message
     key: str
-    received_at: Microseconds
-    results: list[Measurement | Refusal]
+    results: Results
 
 
 class Batch:
@@ -44,134 +35,133 @@ class Batch:
         self._step = step
         self.opened_at = time.monotonic()  # seconds
         self.readings: list[Reading] = []
-        self.topics: list[str] = []
         self.unresolved: list[Unresolved] = []
-        self.dead_letters: list[DeadLetter] = []
         self.rejected: Counter[Reason] = Counter()
         self.packets = bytearray()  # what the journal is to know, packed
         self.packet_ids: list[int] = []  # what to acknowledge, in the order of receipt
         self.received = 0  # readings, of every fate
         self.size_bytes = 0  # of payloads, topics and content types
+        self._messages: list[Message] = []  # without those that are unresolved
+        self._firsts: list[int] = []  # of each of them: where its readings begin
+        self._refusals: dict[int, Refusals] = {}  # by the place of the message among them
 
-    def add(
-        self,
-        message: Message,
-        results: list[Measurement | Refusal],
-        received_at: Microseconds,
-        device_id: int | None,
-        topic_filter: TopicFilter,
-    ) -> None:
+    def add(self, message: Message, results: Results, device_id: int | None, topic_filter: TopicFilter) -> None:
         """Adds what a message holds. `device_id` is None while nobody knows whose topic it is.
 
-        Each reading has a time of receipt of its own, from `received_at` upwards.
+        Each reading has a time of receipt of its own, from the message's upwards.
         """
-        self.received += len(results)
+        self.received += message.elements
         if device_id is not None:
-            self._take(message, results, received_at, device_id)
+            self._take(message, results, device_id)
             return
         key = topic_filter.key(message.topic)
         if key is not None and is_key(key):
-            self.unresolved.append(
-                Unresolved(message.topic, message.content_type, message.payload, key, received_at, results)
-            )
+            self.unresolved.append(Unresolved(message, key, results))
         else:
             detail = f"the topic has no device's key in the place of the + of {topic_filter.pattern}"
-            self._refuse(message, message.payload, received_at, Reason.BAD_TOPIC, detail, count=len(results))
+            self._refuse(message, results, Reason.BAD_TOPIC, detail)
 
-    def _take(
-        self,
-        message: Message,
-        results: list[Measurement | Refusal],
-        received_at: Microseconds,
-        device_id: int,
-    ) -> None:
-        topic, step, at = message.topic, self._step, received_at
+    def _take(self, message: Message, results: Results, device_id: int) -> None:
+        readings, step, at = self.readings, self._step, message.received_at
+        self._messages.append(message)
+        self._firsts.append(len(readings))
+        is_whole = True
         for result in results:
             if type(result) is Measurement:
                 recorded_at = at if result.recorded_at is None else result.recorded_at
-                self.readings.append(Reading(device_id, recorded_at, at, result.x, result.y, result.z))
-                self.topics.append(topic)
+                readings.append(Reading(device_id, recorded_at, at, result.x, result.y, result.z))
             else:
-                assert isinstance(result, Refusal)
-                self._refuse(message, result.payload, at, result.reason, result.detail)
+                is_whole = False
             at += step
+        if not is_whole:
+            self._refuse_elements(results)
 
-    def _refuse(
-        self,
-        message: Message,
-        payload: bytes,
-        received_at: Microseconds,
-        reason: Reason,
-        detail: str,
-        *,
-        count: int = 1,
-    ) -> None:
-        """Adds a dead letter, which stands for `count` readings."""
-        self.dead_letters.append(
-            DeadLetter(
-                received_at=received_at,
-                topic=message.topic,
-                content_type=message.content_type,
-                payload=payload,
-                reason=reason,
-                detail=detail,
-            )
-        )
-        self.rejected[reason] += count
+    def _refuse_elements(self, results: Results) -> None:
+        """Refuses those of the last message that are refusals."""
+        refusals = Refusals()
+        for index, result in enumerate(results):
+            if isinstance(result, Refusal):
+                refusals.add(index if len(results) > 1 else None, result.reason, result.detail)
+        self._keep(refusals)
+
+    def _refuse(self, message: Message, results: Results, reason: Reason, detail: str) -> None:
+        """Refuses a message as a whole."""
+        self._messages.append(message)
+        self._firsts.append(len(self.readings))
+        refusals = Refusals()
+        refusals.add_all((index for index, result in enumerate(results) if result is not None), reason, detail)
+        self._keep(refusals)
+
+    def _keep(self, refusals: Refusals) -> None:
+        """Keeps what was refused of the last message."""
+        if refusals.reasons:
+            self._refusals[len(self._messages) - 1] = refusals
+            self.rejected += refusals.reasons
 
     def settle(self, numbers: Mapping[str, int]) -> None:
         """Takes in what was unresolved: `numbers` gives the device of each topic that has one."""
-        for message in self.unresolved:
-            device_id = numbers.get(message.topic)
+        for one in self.unresolved:
+            device_id = numbers.get(one.message.topic)
             if device_id is not None:
-                self._take(message, message.results, message.received_at, device_id)
+                self._take(one.message, one.results, device_id)
             else:
-                self._refuse(
-                    message,
-                    message.payload,
-                    message.received_at,
-                    Reason.UNKNOWN_DEVICE,
-                    f"no device has the key {message.key!r}: register it with POST /devices, "
-                    "or set DEVICESTAT_UNKNOWN_DEVICES=register",
-                    count=len(message.results),
+                detail = (
+                    f"no device has the key {one.key!r}: register it with POST /devices, "
+                    "or set DEVICESTAT_UNKNOWN_DEVICES=register"
                 )
+                self._refuse(one.message, one.results, Reason.UNKNOWN_DEVICE, detail)
         self.unresolved.clear()
 
     def topics_of(self, devices: Set[int]) -> set[str]:
         """Return the topics of the devices' readings."""
-        pairs = zip(self.readings, self.topics, strict=True)
-        return {topic for reading, topic in pairs if reading.device_id in devices}
+        return {message.topic for message, own in self._readings_of_each() if own and own[0].device_id in devices}
 
     def reassign(self, deleted: Set[int], numbers: Mapping[str, int]) -> None:
         """Give the readings of deleted devices to the devices that now have their keys; refuse those of the others.
 
         `numbers`: the device of each topic that has one.
         """
-        readings, topics = self.readings, self.topics
-        self.readings, self.topics = [], []
-        for reading, topic in zip(readings, topics, strict=True):
-            device_id = numbers.get(topic) if reading.device_id in deleted else reading.device_id
-            if device_id is None:
-                self.dead_letters.append(_alone(reading, topic, Reason.UNKNOWN_DEVICE, "its device was deleted"))
-                self.rejected[Reason.UNKNOWN_DEVICE] += 1
-                continue
-            same = device_id == reading.device_id
-            self.readings.append(reading if same else msgspec.structs.replace(reading, device_id=device_id))
-            self.topics.append(topic)
+        messages = list(self._readings_of_each())
+        self.readings = []
+        for number, (message, own) in enumerate(messages):
+            self._firsts[number] = len(self.readings)
+            if not own or own[0].device_id not in deleted:
+                self.readings += own
+            elif (device_id := numbers.get(message.topic)) is not None:
+                self.readings += [msgspec.structs.replace(reading, device_id=device_id) for reading in own]
+            else:
+                self._refuse_deleted(number, message, own)
 
-    def dead_letter(self, index: int, detail: str) -> DeadLetter:
-        """A dead letter for a reading that the database refused."""
-        return _alone(self.readings[index], self.topics[index], Reason.DATABASE_REFUSED, detail)
+    def _readings_of_each(self) -> Iterator[tuple[Message, list[Reading]]]:
+        """Each message with its readings, which are all of one device."""
+        ends = [*self._firsts, len(self.readings)][1:]
+        for message, first, end in zip(self._messages, self._firsts, ends, strict=True):
+            yield message, self.readings[first:end]
 
+    def _refuse_deleted(self, number: int, message: Message, own: Sequence[Reading]) -> None:
+        refusals = self._refusals.setdefault(number, Refusals())
+        indexes = (self._index(message, reading) for reading in own)
+        refusals.add_all(indexes, Reason.UNKNOWN_DEVICE, "its device was deleted")
+        self.rejected[Reason.UNKNOWN_DEVICE] += len(own)
 
-def _alone(reading: Reading, topic: str, reason: Reason, detail: str) -> DeadLetter:
-    """A dead letter for one reading, put together again by itself, with its time: its message may hold others."""
-    moment = to_datetime(reading.recorded_at)
-    return DeadLetter(
-        received_at=reading.received_at,
-        topic=topic,
-        content_type=None,
-        payload=msgspec.json.encode({"x": reading.x, "y": reading.y, "z": reading.z, "timestamp": moment}),
-        reason=reason,
-        detail=detail,
-    )
+    def letters(self, refused: Sequence[RefusedRow] = ()) -> list[DeadLetter]:
+        """The dead letters, one for each message of which something was refused, in the order of receipt.
+
+        `refused`: the readings that the database refuses, by their place in `readings`.
+        """
+        refusals = self._with(refused) if refused else self._refusals
+        return [refusals[number].letter(self._messages[number], self._step) for number in sorted(refusals)]
+
+    def _with(self, refused: Sequence[RefusedRow]) -> dict[int, Refusals]:
+        """All refusals, in copies: another attempt to store the batch may find others."""
+        refusals = {number: one.copy() for number, one in self._refusals.items()}
+        for row in refused:
+            number = bisect_right(self._firsts, row.index) - 1
+            message = self._messages[number]
+            index = self._index(message, self.readings[row.index]) if message.elements > 1 else None
+            refusals.setdefault(number, Refusals()).add(index, Reason.DATABASE_REFUSED, row.detail)
+        return refusals
+
+    def _index(self, message: Message, reading: Reading) -> int:
+        """The place of the reading in its message: each element has a time of receipt of its own."""
+        return (reading.received_at - message.received_at) // self._step

@@ -18,6 +18,7 @@ from ingestor.devices import Devices
 from ingestor.journal import Journal, pack
 from ingestor.metrics import Counts
 from ingestor.packets import Delivered, RefusedPublish
+from ingestor.refusals import Message
 from shared.clock import Clock
 from shared.models import Microseconds, duration
 from shared.settings import Settings, parse_topic_filter
@@ -100,7 +101,8 @@ class Collector:
             size += len(content_type)
         if count > 1:
             self._clock.take(now, count)
-        batch.add(packet, results, now, self._devices.known(topic), self._filter)
+        message = Message(topic, content_type, payload, now, count)
+        batch.add(message, results, self._devices.known(topic), self._filter)
         batch.size_bytes += size
         self._waiting_bytes += size
         counts = self._counts
@@ -186,5 +188,5 @@ class Collector:
 
 def _read(packet: Delivered, now: Microseconds, oldest_age: Microseconds) -> list[Measurement | Refusal]:
     if isinstance(packet, RefusedPublish):
-        return [Refusal(packet.payload, packet.reason, packet.detail)]
+        return [Refusal(packet.reason, packet.detail)]
     return decode(packet.payload, packet.content_type, now, oldest_age)

@@ -30,9 +30,8 @@ class Measurement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """What is not taken: the payload, or the element of its array, and why."""
+    """Why the payload, or one element of its array, is not taken."""
 
-    payload: bytes
     reason: Reason
     detail: str
 
@@ -66,9 +65,9 @@ def decode(
         return [_decode_one(document, form, now, oldest_age)]
     except _Refused as refused:
         known = named(payload, content_type) if refused.reason is Reason.MALFORMED else None
-        return [Refusal(payload, refused.reason, known or refused.detail)]
+        return [Refusal(refused.reason, known or refused.detail)]
     except Exception as error:  # noqa: BLE001  # a fault of ours must not come again with each redelivery, for ever
-        return [Refusal(payload, Reason.MALFORMED, f"it could not be decoded: {type(error).__name__}: {error}")]
+        return [Refusal(Reason.MALFORMED, f"it could not be decoded: {type(error).__name__}: {error}")]
 
 
 def _check_size(payload: bytes) -> None:
@@ -148,7 +147,7 @@ def _decode_element(element: bytes, form: Format, now: Microseconds, oldest_age:
     try:
         return _decode_one(element, form, now, oldest_age)
     except _Refused as refused:
-        return Refusal(element, refused.reason, refused.detail)
+        return Refusal(refused.reason, refused.detail)
 
 
 def _check_length(count: int) -> None:

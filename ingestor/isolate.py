@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from shared import dead_letters
 from shared.database import Connection
-from shared.models import DeadLetter, Reading
+from shared.models import DeadLetter, Fault, Reading
 from shared.readings import Stored, clear, store
 from shared.storable import ascii_only
 
@@ -68,10 +68,11 @@ async def keep_isolating(connection: Connection, letters: Sequence[DeadLetter]) 
 async def _keep_reduced(connection: Connection, letter: DeadLetter, refusal: str) -> None:
     detail = ascii_only(f"{letter.detail} (the database refused the dead letter: {refusal})")
     content_type = None if letter.content_type is None else ascii_only(letter.content_type)
-    plain = replace(letter, topic=ascii_only(letter.topic), content_type=content_type, detail=detail)
+    faults = [Fault(None, letter.reason, detail)]
+    plain = replace(letter, topic=ascii_only(letter.topic), content_type=content_type, faults=faults)
     try:
         async with connection.transaction():
             await dead_letters.add(connection, [plain])
     except ROW_FAULTS:
-        detail = f"{detail} (without its payload of {len(letter.payload)} bytes)"
-        await dead_letters.add(connection, [replace(plain, payload=b"", detail=detail)])
+        without = Fault(None, letter.reason, f"{detail} (without its payload of {len(letter.payload)} bytes)")
+        await dead_letters.add(connection, [replace(plain, payload=b"", faults=[without])])

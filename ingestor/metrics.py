@@ -41,7 +41,7 @@ class _CountsCollector(Collector):
         yield CounterMetricFamily(f"{readings}received", "Readings taken from the broker", counts.received)
         yield CounterMetricFamily(f"{readings}stored", "Readings that became a row", counts.stored)
         yield CounterMetricFamily(f"{readings}duplicate", "Readings that were a row already", counts.duplicate)
-        rejected = CounterMetricFamily(f"{readings}rejected", "Readings that became a dead letter", labels=["reason"])
+        rejected = CounterMetricFamily(f"{readings}rejected", "Readings that were refused", labels=["reason"])
         for reason in Reason:
             rejected.add_metric([reason.value], counts.rejected[reason])
         yield rejected

@@ -55,10 +55,9 @@ def member(settings: Settings, number: int, count: int) -> Settings:
 def other_form(settings: Settings) -> str:
     """Of a shared subscription the plain one, of a plain one that which our processes share."""
     form = parse_topic_filter(settings.mqtt_topic)
-    plain = f"{form.prefix}+{form.suffix}"
     if settings.mqtt_topic.startswith(_SHARE):
-        return plain
-    return f"{_SHARE}{quote(settings.mqtt_client_id, safe='')}/{plain}"
+        return form.plain
+    return f"{_SHARE}{quote(settings.mqtt_client_id, safe='')}/{form.plain}"
 
 
 _CLIENT_IDS = """

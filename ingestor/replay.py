@@ -1,7 +1,8 @@
-"""Puts dead letters back in: through the same decoding and storing as a message, each in a transaction.
+"""Replays dead letters: through the same decoding and storing as a message, each in a transaction.
 
-What is stored now takes its dead letter away in that transaction, so a replay can be stopped and repeated at
-any moment. A reading without a timestamp keeps the time at which it was received first. What is refused
+Only the elements that were refused are taken again, each with the time at which it was received first: a reading
+without a timestamp is stored once, however often and by how many its dead letter is replayed. What is stored now
+leaves the dead letter in that transaction, so a replay can be stopped and repeated at any moment. What is refused
 again stays, with the reason that holds today.
 """
 
@@ -13,16 +14,16 @@ from datetime import datetime
 import msgspec
 from psycopg.rows import class_row
 
-from ingestor.batch import Batch
+from ingestor.batch import Batch, Results
 from ingestor.decode import Measurement, Refusal, decode
 from ingestor.devices import Devices
 from ingestor.isolate import store_isolating
-from ingestor.processes import ALONE
-from shared import dead_letters
+from ingestor.refusals import Message
+from shared import bitmap, dead_letters
 from shared.database import Connection
 from shared.deletions import MarksMissed
 from shared.live import announce_all
-from shared.models import DeadLetter, Reason, duration, to_microseconds
+from shared.models import Reason, duration, to_microseconds
 from shared.partitions import Partitions
 from shared.reading_times import too_old
 from shared.readings import Stored
@@ -38,16 +39,38 @@ class Replayed(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Incomplete(msgspec.Struct, frozen=True):
+    """A dead letter that cannot be replayed, since its payload was not kept, or not all of it. `detail`: says which."""
+
+    detail: str
+
+
 class _Letter(msgspec.Struct, frozen=True):
     received_at: datetime
+    step: int
     topic: str
     content_type: str | None
     payload: bytes
+    payload_bytes: int
+    refused: bytes | None
+    counts_messages: int | None
+
+    @property
+    def missing(self) -> str | None:
+        """What there is not of it."""
+        if self.counts_messages is not None:
+            return f"it counts {self.counts_messages:,} messages, whose payloads were not kept"
+        if len(self.payload) < self.payload_bytes:
+            return f"of its {self.payload_bytes:,} bytes only the first {len(self.payload):,} were kept"
+        return None
 
 
-_FIND = "SELECT received_at, topic, content_type, payload FROM dead_letters WHERE id = %s FOR UPDATE"
+_FIND = """
+    SELECT received_at, step, topic, content_type, payload, payload_bytes, refused,
+           CASE WHEN received_until IS NOT NULL THEN messages END AS counts_messages
+    FROM dead_letters WHERE id = %s FOR UPDATE
+"""
 _REMOVE = "DELETE FROM dead_letters WHERE id = %s"
-_EXPLAIN = "UPDATE dead_letters SET reason = %s, detail = %s WHERE id = %s"
 
 
 class Replay:
@@ -59,54 +82,64 @@ class Replay:
         self._oldest_age = duration(settings.oldest_age)
         self._devices = Devices(register=settings.unknown_devices == "register")
 
-    async def replay(self, number: int) -> Replayed | None:
-        """Puts one back in. None where it is gone, as after another replay."""
+    async def replay(self, number: int) -> Replayed | Incomplete | None:
+        """Replays one. None where it is gone, as after another replay."""
         async with self._connection.transaction():
             letter = await self._find(number)
             if letter is None:
                 return None
+            if letter.missing is not None:
+                return Incomplete(letter.missing)
             with suppress(MarksMissed):  # before the devices are looked up: what is found is not deleted
                 await self._devices.pass_fence(self._connection)
             batch = await self._read(letter)
             stored, refused = await store_isolating(self._connection, batch.readings)
             await announce_all(self._connection, batch.readings)
-            left = batch.dead_letters + [batch.dead_letter(row.index, row.detail) for row in refused]
-            if [kept.payload for kept in left] == [letter.payload]:
-                await self._connection.execute(_EXPLAIN, (left[0].reason.value, left[0].detail, number))
-            else:
+            left = batch.letters(refused)
+            for remaining in left:
+                await dead_letters.replace(self._connection, number, remaining)
+            if not left:
                 await self._connection.execute(_REMOVE, (number,))
-                await dead_letters.add(self._connection, left)
-        return _outcome(batch, stored, left)
+        return _outcome(batch, stored, left[0].detail if left else "")
 
     async def _find(self, number: int) -> _Letter | None:
         async with self._connection.cursor(row_factory=class_row(_Letter)) as cursor:
             return await (await cursor.execute(_FIND, (number,))).fetchone()
 
     async def _read(self, letter: _Letter) -> Batch:
-        batch = Batch(ALONE.step)
+        batch = Batch(letter.step)
         now, received_at = time.time_ns() // 1000, to_microseconds(letter.received_at)
-        results = decode(letter.payload, letter.content_type, now, self._oldest_age)
+        results: Results = decode(letter.payload, letter.content_type, now, self._oldest_age)
         if received_at < now - self._oldest_age:
             results = [self._without_a_time(letter, result) for result in results]
-        batch.add(letter, results, received_at, None, self._filter)
+        if letter.refused is not None:
+            results = _refused_before(results, letter.refused)
+        message = Message(letter.topic, letter.content_type, letter.payload, received_at, len(results))
+        batch.add(message, results, None, self._filter)
         if batch.unresolved:
-            topics = {message.topic: message.key for message in batch.unresolved}
+            topics = {one.message.topic: one.key for one in batch.unresolved}
             batch.settle(await self._devices.resolve(self._connection, topics))
         # Each letter anew: a month that is known may have been dropped, or undone with its letter's transaction.
         await Partitions().ensure(self._connection, batch.readings)
         return batch
 
-    def _without_a_time(self, letter: _Letter, result: Measurement | Refusal) -> Measurement | Refusal:
+    def _without_a_time(self, letter: _Letter, result: Measurement | Refusal | None) -> Measurement | Refusal | None:
         """Refuses what has no timestamp: it has the time of its first receipt, which is too long ago by now."""
-        if isinstance(result, Refusal) or result.recorded_at is not None:
+        if not isinstance(result, Measurement) or result.recorded_at is not None:
             return result
         fault = too_old(f"its time of receipt, {letter.received_at.isoformat()},", self._oldest_age)
-        payload = msgspec.json.encode({"x": result.x, "y": result.y, "z": result.z})
-        return Refusal(payload, Reason.BAD_TIMESTAMP, f"timestamp: {fault}")
+        return Refusal(Reason.BAD_TIMESTAMP, f"timestamp: {fault}")
 
 
-def _outcome(batch: Batch, stored: Stored, left: list[DeadLetter]) -> Replayed:
+def _refused_before(results: Results, refused: bytes) -> Results:
+    """The elements that were refused before, in their places; the others are stored already."""
+    if len(results) == 1:  # the array was read once, and is now refused as a whole: so is each of its elements
+        results = [*[results[0]] * 8 * len(refused), None]
+    return [result if bitmap.contains(refused, index) else None for index, result in enumerate(results)]
+
+
+def _outcome(batch: Batch, stored: Stored, detail: str) -> Replayed:
     refused = dict(batch.rejected)
     if by_the_database := len(batch.readings) - stored.stored - stored.duplicates:
         refused[Reason.DATABASE_REFUSED] = by_the_database
-    return Replayed(stored.stored, stored.duplicates, refused, left[0].detail if left else "")
+    return Replayed(stored.stored, stored.duplicates, refused, detail)

@@ -17,6 +17,7 @@ from ingestor.devices import Devices
 from ingestor.journal import Journal
 from ingestor.metrics import IngestMetrics
 from ingestor.processes import ALONE, Share
+from ingestor.sampling import Sampler
 from ingestor.session import Session
 from ingestor.writer import Writer
 from shared.clock import Clock
@@ -64,9 +65,10 @@ class Ingestor:
         journal = Journal(settings.mqtt_client_id)
         devices = Devices(register=settings.unknown_devices == "register")
         interest = Interest()
-        self.database = DatabaseConnection(settings.database, self.health, prepare, devices.listen, interest.listen)
         topic_filter = parse_topic_filter(settings.mqtt_topic)
-        self.writer = Writer(self.database, journal, devices, interest, self.metrics, topic_filter)
+        sampler = Sampler(settings.dead_letters_per_minute, topic_filter.plain)
+        self.database = DatabaseConnection(settings.database, self.health, prepare, devices.listen, interest.listen)
+        self.writer = Writer(self.database, journal, devices, interest, sampler, self.metrics, topic_filter)
         self.collector = Collector(settings, devices, journal, self.metrics.counts, clock)
         self.session = session(settings, self, self.health)
         self._access = telemetry_access(settings)

@@ -17,11 +17,12 @@ from ingestor.batch import Batch
 from ingestor.devices import Devices
 from ingestor.isolate import ROW_FAULTS, RefusedRow, keep_isolating, store_isolating
 from ingestor.journal import Journal, NumberTaken
+from ingestor.sampling import Sample, Sampler
 from shared import dead_letters, readings
 from shared.database import Connection
 from shared.deletions import MarksMissed
 from shared.live import Interest, announce
-from shared.models import Reading
+from shared.models import DeadLetter, Reading
 from shared.partitions import Partitions
 from shared.readings import Stored
 
@@ -30,6 +31,7 @@ STAGED_BATCHES = 100
 again one batch only, and what was copied in vain is left to be vacuumed."""
 
 _log = structlog.get_logger()
+_Add = Callable[[Connection, list[DeadLetter]], Awaitable[None]]
 _Way = Callable[[Connection, list[Reading]], Awaitable[tuple[Stored, list[RefusedRow]]]]
 
 
@@ -44,10 +46,11 @@ class DevicesDeleted(Exception):
 class Store:
     """Stores batches, each under the next number of the journal."""
 
-    def __init__(self, journal: Journal, devices: Devices, interest: Interest) -> None:
+    def __init__(self, journal: Journal, devices: Devices, interest: Interest, sampler: Sampler) -> None:
         self._journal = journal
         self._devices = devices
         self._interest = interest
+        self._sampler = sampler
         self._partitions = Partitions()
         self._staged_batches = 0
 
@@ -77,9 +80,8 @@ class Store:
             async with connection.transaction():
                 await self._pass_fence(connection, batch)
                 stored, refused = await way(connection, batch.readings)
-                letters = batch.dead_letters + [batch.dead_letter(row.index, row.detail) for row in refused]
-                if letters:
-                    await (keep_isolating if way is store_isolating else dead_letters.add)(connection, letters)
+                sample = self._sampler.take(batch.letters(refused), batch.opened_at)
+                rows = await _keep(connection, sample, keep_isolating if way is store_isolating else dead_letters.add)
                 await journals.record(connection, self._journal, packets, stored)
                 await announce(connection, self._interest, batch.readings)
         except (NumberTaken, UniqueViolation, DevicesDeleted):
@@ -88,6 +90,7 @@ class Store:
                 raise
             _log.info("batch was committed already", batch_no=self._journal.next_no)
             return found
+        self._sampler.remember(sample, rows)
         return stored
 
     async def _pass_fence(self, connection: Connection, batch: Batch) -> None:
@@ -97,6 +100,12 @@ class Store:
             deleted = {reading.device_id for reading in batch.readings}
         if deleted and any(reading.device_id in deleted for reading in batch.readings):
             raise DevicesDeleted(deleted)
+
+
+async def _keep(connection: Connection, sample: Sample, add: _Add) -> dict[int, int]:
+    if sample.kept:
+        await add(connection, sample.kept)
+    return {key: await dead_letters.count(connection, omitted) for key, omitted in sample.omitted.items()}
 
 
 async def _straight(connection: Connection, batch: list[Reading]) -> tuple[Stored, list[RefusedRow]]:

@@ -15,6 +15,7 @@ from ingestor.database_connection import DatabaseConnection
 from ingestor.devices import Devices
 from ingestor.journal import Entry, Journal
 from ingestor.metrics import IngestMetrics
+from ingestor.sampling import Sampler
 from ingestor.store import DevicesDeleted, Store
 from shared.database import Connection
 from shared.errors import SessionTakenOver, StaleConnection
@@ -33,6 +34,7 @@ class Writer:
         journal: Journal,
         devices: Devices,
         interest: Interest,
+        sampler: Sampler,
         metrics: IngestMetrics,
         topic_filter: TopicFilter,
     ) -> None:
@@ -41,7 +43,7 @@ class Writer:
         self._devices = devices
         self._metrics = metrics
         self._filter = topic_filter
-        self._store = Store(journal, devices, interest)
+        self._store = Store(journal, devices, interest, sampler)
         self._owns_journal = False
 
     async def write(self, batch: Batch) -> None:
@@ -113,7 +115,7 @@ class Writer:
         await journals.load(connection, self._journal)
 
     async def _resolve(self, batch: Batch, connection: Connection) -> None:
-        topics = {message.topic: message.key for message in batch.unresolved}
+        topics = {one.message.topic: one.key for one in batch.unresolved}
         batch.settle(await self._devices.resolve(connection, topics))
 
     async def _look_up_again(self, batch: Batch, deleted: Set[int], connection: Connection) -> None:

@@ -5,6 +5,7 @@ resolution: `Microseconds`. It becomes a datetime only where a person or the dri
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -71,12 +72,51 @@ class Reason(StrEnum):
     DATABASE_REFUSED = "database_refused"
 
 
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """Why one element of a message was refused. `index`: its place in the array, from 0; None: the whole message."""
+
+    index: int | None
+    reason: Reason
+    detail: str
+
+
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that was refused, with all that it takes to put it back in."""
+    """A message of which readings were refused, with all that it takes to replay them.
+
+    `step`: microseconds between the times of receipt of one element and the next, from `received_at` on.
+    `payload`: the message's payload or, of one that is too large, its beginning.
+    `payload_bytes`: the length of the message's whole payload.
+    `reasons`: the number of refused readings by reason, in the order in which the reasons occurred.
+    `faults`: the first few faults, and the first one of each reason.
+    `refused`: which elements were refused, as a bitmap (`shared.bitmap`); None: all of them.
+    """
 
     received_at: Microseconds
+    step: Microseconds
     topic: str
     content_type: str | None
     payload: bytes
-    reason: Reason
-    detail: str
+    payload_bytes: int
+    reasons: Mapping[Reason, int]
+    faults: Sequence[Fault]
+    refused: bytes | None = None
+
+    @property
+    def readings(self) -> int:
+        """The number of refused readings."""
+        return sum(self.reasons.values())
+
+    @property
+    def reason(self) -> Reason:
+        """The reason of the most readings; of equally many, the one that occurred first."""
+        return most_frequent(self.reasons)
+
+    @property
+    def detail(self) -> str:
+        """The detail of the first fault with that reason."""
+        return next((fault.detail for fault in self.faults if fault.reason == self.reason), "")
+
+
+def most_frequent(reasons: Mapping[Reason, int]) -> Reason:
+    """The reason of the most readings; of equally many, the one that occurred first."""
+    return max(reasons, key=lambda reason: reasons[reason])

@@ -55,6 +55,11 @@ class TopicFilter(msgspec.Struct, frozen=True):
     prefix: str
     suffix: str
 
+    @property
+    def plain(self) -> str:
+        """The filter without the share's name."""
+        return f"{self.prefix}+{self.suffix}"
+
     def key(self, topic: str) -> str | None:
         """The device's key in the topic, None where the topic is not of this form."""
         if not (topic.startswith(self.prefix) and topic.endswith(self.suffix)):

@@ -7,7 +7,7 @@ import psycopg
 
 from shared import dead_letters
 from shared.database import connect
-from shared.models import DeadLetter, Reason, to_microseconds
+from shared.models import DeadLetter, Fault, Reason, to_microseconds
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -18,11 +18,13 @@ def letter(
     """A dead letter, received at noon unless it says otherwise."""
     return DeadLetter(
         received_at=to_microseconds(received_at),
+        step=1,
         topic=topic,
         content_type=None,
         payload=payload,
-        reason=reason,
-        detail=detail,
+        payload_bytes=len(payload),
+        reasons={reason: 1},
+        faults=[Fault(None, reason, detail)],
     )
 
 

@@ -7,7 +7,7 @@ from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
 from deploy.doctor.findings import Finding, State, ago, not_allowed
-from deploy.terminal import printable
+from deploy.terminal import counted, printable
 from ingestor.journal import LEFT
 from ingestor.processes import member
 from shared.database import Connection, address, connect, refusals_translated
@@ -120,10 +120,11 @@ async def _last_commits(connection: Connection, settings: Settings) -> list[Find
 
 
 _DEAD_LETTERS = """
-    SELECT reason, count(*) FILTER (WHERE received_at > now() - interval '24 hours'), count(*), now() - max(received_at)
-    FROM dead_letters
-    GROUP BY reason
-    ORDER BY 2 DESC, 3 DESC, reason
+    SELECT key, coalesce(sum(value::bigint) FILTER (WHERE received_at > now() - interval '24 hours'), 0)::bigint,
+           sum(value::bigint)::bigint, now() - max(received_at)
+    FROM dead_letters, jsonb_each_text(reasons)
+    GROUP BY key
+    ORDER BY 2 DESC, 3 DESC, key
 """
 
 
@@ -133,7 +134,7 @@ async def _dead_letters(connection: Connection) -> list[Finding]:
         return [Finding(State.OK, "dead letters", "none")]
     findings = []
     for reason, recent, total, age in rows:
-        text = f"{reason}: {recent:,} in the last 24 hours, {total:,} in all, the newest {ago(age)}"
+        text = f"{reason}: {counted(recent, 'reading')} in the last 24 hours, {total:,} in all, the newest {ago(age)}"
         advice = f": `devicestat dead-letters list --reason {reason} --since 24h` shows them" if recent else ""
         findings.append(Finding(State.WARNING if recent else State.OK, "dead letters", text + advice))
     return findings

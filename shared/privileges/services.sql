@@ -33,7 +33,11 @@ GRANT SELECT ON schema_migrations TO devicestat_ingestor, devicestat_api, device
 -- The ingestor: brings readings in, and cannot read them. What `devicestat doctor` counts of dead letters, and no payload.
 GRANT SELECT, INSERT (key, name) ON devices TO devicestat_ingestor;
 GRANT INSERT (device_id, recorded_at, received_at, x, y, z) ON readings TO devicestat_ingestor;
-GRANT SELECT (received_at, reason), INSERT (received_at, topic, content_type, payload, reason, detail)
+-- Of those that it may count together it changes the counts.
+GRANT SELECT (id, received_at, received_until, messages, payload_bytes, readings, reasons),
+      INSERT (received_at, received_until, topic, content_type, payload, reason, detail,
+              payload_bytes, messages, readings, reasons, faults, refused, step),
+      UPDATE (received_at, received_until, messages, payload_bytes, readings, reason, reasons)
     ON dead_letters TO devicestat_ingestor;
 GRANT SELECT, INSERT, DELETE ON ingest_journal TO devicestat_ingestor;
 GRANT SELECT ON deleted_devices TO devicestat_ingestor;

@@ -34,12 +34,12 @@ def test_list_shows_the_newest_first(letters: str) -> None:
     result = run("dead-letters", "list", database_url=letters)
     assert (result.returncode, result.stderr) == (0, "")
     header, *lines, total = result.stdout.splitlines()
-    assert header.split() == ["id", "received", "reason", "topic", "bytes", "detail"]
-    assert lines[1].rstrip().split(maxsplit=6) == [
-        *("3", "2026-01-31", "12:00:00", "out_of_range", "devices/1/stats", "27", "x is 5000")
+    assert header.split() == ["id", "received", "reason", "readings", "topic", "bytes", "detail"]
+    assert lines[1].rstrip().split(maxsplit=7) == [
+        *("3", "2026-01-31", "12:00:00", "out_of_range", "1", "devices/1/stats", "27", "x is 5000")
     ]
     assert [line.split()[0] for line in lines] == ["4", "3", "2", "1"]
-    assert total == "4 of 4 dead letters"
+    assert total == "4 of 4 dead letters (4 refused readings)"
     assert "\x1b" not in result.stdout
 
 
@@ -48,7 +48,8 @@ def test_the_options_select_what_is_listed(letters: str) -> None:
         result = run("dead-letters", "list", *options.split(), database_url=letters)
         *lines, total = result.stdout.splitlines()
         count = len(numbers)
-        assert total == (f"{count} of {counted(count, 'dead letter')}" if count else "no dead letters"), options
+        counts = f"{counted(count, 'dead letter')} ({counted(count, 'refused reading')})"
+        assert total == (f"{count} of {counts}" if count else "no dead letters"), options
         assert [int(line.split()[0]) for line in reversed(lines[1:])] == numbers, options
 
 
@@ -88,7 +89,7 @@ def test_show_of_none_says_so(letters: str) -> None:
 def test_purge_asks_first(letters: str) -> None:
     refused = run("dead-letters", "purge", typed="n\n", database_url=letters)
     assert refused.returncode == 1
-    assert "Delete 4 dead letters for good?" in refused.stdout
+    assert "Delete 4 dead letters (4 refused readings) for good?" in refused.stdout
     assert left(letters) == [1, 2, 3, 4]
     agreed = run("dead-letters", "purge", "--topic", "devices/1/stats", typed="y\n", database_url=letters)
     assert "deleted 2 dead letters" in agreed.stdout

@@ -11,8 +11,11 @@ import pytest
 from psycopg import OperationalError
 
 from ingestor.batch import Batch
+from ingestor.decode import Measurement
 from ingestor.devices import Devices
 from ingestor.journal import Journal
+from ingestor.refusals import Message
+from ingestor.sampling import Sampler
 from ingestor.store import DevicesDeleted, Store
 from query_api.worker import queue, removal
 from query_api.worker.cleaning import deleted_devices, orphaned_ticks
@@ -20,9 +23,8 @@ from shared.analysis import analyse
 from shared.database import connect
 from shared.deletions import Fence, MarksMissed
 from shared.live import Interest
-from shared.models import Reading
 from shared.readings import prepare
-from shared.settings import Settings
+from shared.settings import Settings, parse_topic_filter
 from tests import ingestion, services
 from tests.conftest import Broker, Database
 from tests.ingestion import IngestorProcess
@@ -208,7 +210,7 @@ async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(datab
     await prepare(database)
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'a', 'n'), (2, 'b', 'n')")
     devices = Devices(register=False)
-    store = Store(Journal("client"), devices, Interest())
+    store = Store(Journal("client"), devices, Interest(), Sampler(60, "+"))
     await devices.listen(database)
     topics = {"devices/a/stats": "a", "devices/b/stats": "b"}
     assert await devices.resolve(database, topics) == {"devices/a/stats": 1, "devices/b/stats": 2}
@@ -216,8 +218,9 @@ async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(datab
     await database.execute("INSERT INTO deleted_devices (device_id, key) VALUES (1, 'a'), (9, 'z')")
     await database.execute("DELETE FROM deleted_devices WHERE device_id = 1")
     batch = Batch()
-    batch.readings += [Reading(device, 0, 0, 1, 2, 3) for device in (1, 2)]
-    batch.topics += topics
+    topic_filter = parse_topic_filter("devices/+/stats")
+    for device, topic in enumerate(topics, start=1):
+        batch.add(Message(topic, None, b"", 0, 1), [Measurement(1, 2, 3, 0)], device, topic_filter)
     with pytest.raises(DevicesDeleted) as raised:
         await store.store(database, batch, b"")
     assert raised.value.numbers == {1, 2}

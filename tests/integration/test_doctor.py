@@ -164,10 +164,12 @@ async def test_dead_letters_by_reason(database_url: str, broker: Broker) -> None
         Finding(
             State.WARNING,
             "dead letters",
-            "unknown_device: 2 in the last 24 hours, 3 in all, the newest 60 minutes ago: "
+            "unknown_device: 2 readings in the last 24 hours, 3 in all, the newest 60 minutes ago: "
             "`devicestat dead-letters list --reason unknown_device --since 24h` shows them",
         ),
-        Finding(State.OK, "dead letters", "malformed: 0 in the last 24 hours, 1 in all, the newest 2 days ago"),
+        Finding(
+            State.OK, "dead letters", "malformed: 0 readings in the last 24 hours, 1 in all, the newest 2 days ago"
+        ),
     ]
 
 

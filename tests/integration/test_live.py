@@ -12,19 +12,20 @@ import httpx
 import msgspec
 import pytest
 
-from ingestor.replay import Replay
+from ingestor.replay import Replay, Replayed
 from query_api.live import feeds as live_feeds
 from query_api.live import listeners
 from query_api.live import reader as live_reader
 from shared import access_keys, dead_letters, live
 from shared.credentials import Role
-from shared.models import SECOND, DeadLetter, Reason, to_microseconds
+from shared.models import SECOND, to_datetime, to_microseconds
 from shared.readings import prepare
 from shared.settings import Settings
 from tests import command, services
 from tests.conftest import Broker, Database
 from tests.credentials import TESTER, bearer, key
 from tests.ingestion import running_ingestor
+from tests.letters import letter
 from tests.ports import free_port
 from tests.publisher import Message, publish
 from tests.roles import url_as
@@ -152,16 +153,12 @@ async def test_all_listeners_share_one_connection(api: httpx.AsyncClient, databa
 
 
 async def test_what_is_replayed_appears(api: httpx.AsyncClient, device: int, database: Database) -> None:
-    letter = DeadLetter(
-        received_at=NOON, topic=f"devices/{device}/stats", content_type=None, payload=b'{"x":4,"y":0,"z":0}',
-        reason=Reason.UNKNOWN_DEVICE, detail="",
-    )  # fmt: skip
-    await dead_letters.add(database, [letter])
+    sent = letter(f"devices/{device}/stats", b'{"x":4,"y":0,"z":0}', received_at=to_datetime(NOON))
+    await dead_letters.add(database, [sent])
     await prepare(database)
     async with listening(api, device) as events:
         became = await Replay(Settings(), database).replay(1)
-        assert became is not None
-        assert became.stored == 1
+        assert became == Replayed(1, 0, {}, "")
         event = await next_of(events)
         assert (event["data"]["x"], event["data"]["timestamp"]) == (4, "2026-01-31T12:00:00Z")
 

@@ -10,6 +10,7 @@ from ingestor import store
 from ingestor.batch import Batch
 from ingestor.devices import Devices
 from ingestor.journal import Entry, Journal
+from ingestor.sampling import Sampler
 from ingestor.store import STAGED_BATCHES, Store
 from shared import readings
 from shared.database import Connection, connect
@@ -35,7 +36,7 @@ class Stores:
     def __init__(self, connection: Connection) -> None:
         self.journal = Journal("client", span=SPAN_HERE)
         self._connection = connection
-        self._store = Store(self.journal, Devices(register=False), Interest())
+        self._store = Store(self.journal, Devices(register=False), Interest(), Sampler(60, "+"))
 
     async def __call__(self, *numbers: int) -> Stored:
         batch = Batch()

@@ -166,7 +166,6 @@ def test_what_is_refused_is_told_why(payload: bytes, reason: Reason, names: str)
     refused = refusal(payload)
     assert refused.reason is reason
     assert names in refused.detail
-    assert refused.payload == payload
 
 
 @pytest.mark.parametrize("axis", ["x", "y", "z"])
@@ -195,11 +194,6 @@ def test_the_good_elements_of_an_array_are_taken_and_each_bad_one_refused_by_its
         Reason.INVALID_READING,
         Reason.INVALID_READING,
         Reason.BAD_TIMESTAMP,
-    ]
-    assert [r.payload for r in refused if isinstance(r, Refusal)] == [
-        b'{"x":"no","y":2,"z":3}',
-        b"[]",
-        b'{"x":4,"y":5,"z":6,"timestamp":-5}',
     ]
 
 

@@ -18,8 +18,10 @@ def letter(payload: bytes, topic: str = "devices/1/stats") -> Letter:
         topic=topic,
         content_type=None,
         payload=payload,
+        payload_bytes=len(payload),
         reason="malformed",
         detail="no JSON",
+        reasons={"malformed": 1},
     )
 
 

@@ -1,0 +1,36 @@
+"""A set of small numbers as bytes: number n is in the set if bit n % 8 of byte n // 8 is 1.
+
+Which elements of a message were refused is such a set: 1,250 bytes at most, for the 10,000 elements of an array.
+"""
+
+from collections.abc import Iterator
+
+
+def add(bits: bytearray, number: int) -> None:
+    """Add the number to the set, which grows as needed."""
+    byte = number >> 3
+    if byte >= len(bits):
+        bits.extend(bytes(byte + 1 - len(bits)))
+    bits[byte] |= 1 << (number & 7)
+
+
+def contains(bits: bytes, number: int) -> bool:
+    """Return whether the number is in the set."""
+    byte = number >> 3
+    return byte < len(bits) and bool(bits[byte] & 1 << (number & 7))
+
+
+def numbers(bits: bytes) -> Iterator[int]:
+    """The numbers in the set, in order."""
+    return (number for number in range(8 * len(bits)) if contains(bits, number))
+
+
+def ranges(bits: bytes) -> list[tuple[int, int]]:
+    """The set as ranges of consecutive numbers, each with its first and last number."""
+    found: list[tuple[int, int]] = []
+    for number in numbers(bits):
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
