@@ -4,6 +4,7 @@ The way of one reading:
 
 1. `connection` reads the bytes of the network connection and finds the PUBLISH in them.
 2. `session` keeps that connection: `connecting`, CONNECT, SUBSCRIBE, `keep_alive`, and all of it again when it breaks.
+   `ending` says how a connection ended, `contention` whether another client takes our session.
    `reasons` says in words what a broker's refusal means, `receiver` what the session asks of who takes its messages.
 3. `collector` takes the message: `decode` turns its payload into measurements or refusals, `devices` knows
    the number of the topic's device, `journal` whether the packet is stored already. It fills a `batch`, which collects

@@ -16,6 +16,9 @@ class Receiver(Protocol):
     def remembers(self) -> bool:
         """Whether packets of the session are known to be stored."""
 
+    async def is_replaced(self) -> bool:
+        """Whether another ingestor has written to the journal since this one did."""
+
     async def forget(self) -> None:
         """The broker has lost the session: its packet ids begin anew."""
 

@@ -75,6 +75,7 @@ class Ingestor:
         self.deliver = self.collector.deliver
         self.drain = self.collector.drain
         self.prepare = self.writer.prepare_session
+        self.is_replaced = self.writer.is_replaced
 
     async def begin(self, connection: NetworkConnection) -> None:
         """A new connection (session.Receiver): finishes what came over the old one."""

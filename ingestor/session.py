@@ -19,7 +19,6 @@ from mqtt5 import (
     ConnAckPacket,
     ConnectPacket,
     DisconnectPacket,
-    DisconnectReasonCode,
     QoS,
     RetainHandling,
     SubscribePacket,
@@ -29,22 +28,24 @@ from mqtt5 import (
 
 from ingestor.connecting import connect
 from ingestor.connection import NetworkConnection
+from ingestor.contention import HELD_S, Contention
+from ingestor.ending import why_ended
 from ingestor.keep_alive import keep_alive, silent_s
 from ingestor.processes import other_form
-from ingestor.publish import MalformedPacket
-from ingestor.reasons import check_connack, check_suback, check_unsuback, describe, ended
+from ingestor.reasons import check_connack, check_suback, check_unsuback, ended
 from ingestor.receiver import Receiver
 from shared.backoff import backoff
 from shared.errors import (
     BrokerError,
     BrokerUnreachable,
+    ClientIdContended,
+    ConnectionClosed,
     SessionTakenOver,
     StaleConnection,
     SubscriptionRefused,
 )
 from shared.settings import Settings
 from shared.telemetry import Health
-from shared.tls import why
 
 KEEP_ALIVE_S = 30
 HANDSHAKE_TIMEOUT_S = 10
@@ -55,6 +56,8 @@ DISCONNECT_TIMEOUT_S = 2
 CUT_OFF = 3
 """So many first connections may end before the broker has answered: an ingestor that we take over from comes back
 once, before it finds out."""
+LOOKS = 5
+"""How often the journal is looked at, every POLL_S, for an ingestor that has taken over the session."""
 STEADY_S = 10
 """A connection that held so long was a good one: the next attempt after it comes soon."""
 SESSION_EXPIRY_S = 7 * 24 * 3600
@@ -83,6 +86,7 @@ class Session:
         self._was_connected = False
         self._cut_offs = 0
         self._was_subscribed = False
+        self._contention = Contention(self._address, self._client_id)
 
     async def run(self) -> None:
         """Until `disconnect`.
@@ -95,26 +99,49 @@ class Session:
             began = now()
             try:
                 connection = await self._open()
-                self._health.ready("broker")
                 _log.info("subscribed", broker=str(self._address), topic=self._pattern)
+                await self._settle(connection)
                 await self._attend(connection)
-            except BrokerError as error:
+            except BrokerError as fault:
                 if self._stopping:
                     return
+                error = await self._judge(fault, now() - began)
                 if self._is_fatal(error):
-                    raise
+                    raise error from fault.__cause__
                 if now() - began > STEADY_S:
                     waits = backoff()
                 self._health.not_ready("broker", str(error))
-                delay = next(waits)
+                delay = max(next(waits), self._contention.pause_s)
                 _log.warning("broker lost", error=str(error), retry_in_s=round(delay, 2))
                 await asyncio.sleep(delay)
+
+    async def _settle(self, connection: NetworkConnection) -> None:
+        """Reports ready; while another client is suspected of taking the session over, once the connection has held."""
+        if self._contention.is_suspected:
+            await asyncio.wait([connection.closed], timeout=HELD_S)
+            if connection.closed.done():
+                return
+            self._contention.forget()
+        self._health.ready("broker")
+
+    async def _judge(self, error: BrokerError, held_s: float) -> BrokerError:
+        """Return SessionTakenOver where an ingestor of ours took over, ClientIdContended where another client did."""
+        if isinstance(error, ConnectionClosed) and error.taken_over and await self._is_replaced():
+            return SessionTakenOver(self._client_id)
+        return self._contention.judge(error, held_s)
+
+    async def _is_replaced(self) -> bool:
+        for _ in range(LOOKS):
+            if await self._receiver.is_replaced():
+                return True
+            await asyncio.sleep(POLL_S)
+        return False
 
     def _is_fatal(self, error: BrokerError) -> bool:
         match error:
             case SessionTakenOver():
                 return True
-            case StaleConnection():
+            case StaleConnection() | ClientIdContended():
                 return False
             case SubscriptionRefused():
                 return not self._was_subscribed
@@ -221,22 +248,10 @@ class Session:
         return answer.result()
 
     async def _attend(self, connection: NetworkConnection) -> None:
-        """Waits for the connection's end, and says why it ended."""
-        try:
-            farewell = await asyncio.shield(connection.closed)
-        except OSError as error:
-            raise BrokerUnreachable(
-                f"the connection to the MQTT broker at {self._address} broke: {why(error)}"
-            ) from error
-        except MalformedPacket as error:
-            raise BrokerUnreachable(f"the MQTT broker at {self._address} sent a malformed packet: {error}") from error
-        if self._stopping:
-            return
-        if farewell is None:
-            raise BrokerUnreachable(f"the MQTT broker at {self._address} closed the connection")
-        if farewell.reason_code == DisconnectReasonCode.SESSION_TAKEN_OVER:
-            raise SessionTakenOver(self._client_id)
-        raise BrokerUnreachable(f"the MQTT broker at {self._address} disconnected us: {describe(farewell)}")
+        """Waits for the connection's end, and raises what ended it, unless it was us."""
+        error = await why_ended(connection, self._address)
+        if not self._stopping:
+            raise error
 
 
 def _subscribe_packets(patterns: list[str]) -> list[SubscribePacket]:

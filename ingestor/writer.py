@@ -71,6 +71,16 @@ class Writer:
         """Whether the journal knows packets of the broker's session."""
         return not self._journal.is_empty
 
+    async def is_replaced(self) -> bool:
+        """Whether another ingestor has written to the journal since it was ours."""
+        if not self._owns_journal:
+            return False
+        try:
+            await self._database.persevere(partial(journals.find, journal=self._journal))
+        except SessionTakenOver:
+            return True
+        return False
+
     async def forget_session(self) -> None:
         """The broker has lost the session: its packet ids begin anew, and say nothing of the old ones."""
         self._journal.void()

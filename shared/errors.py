@@ -24,10 +24,12 @@
     │   └── SchemaTooNew       a later version has migrated this database
     ├── BrokerError
     │   ├── BrokerUnreachable
+    │   │   └── ConnectionClosed  by the broker, with or without a reason
     │   ├── ConnectionRefused  the CONNACK's reason
     │   ├── SubscriptionRefused  the SUBACK's reason
     │   ├── StaleConnection    what comes over it must not be read: it is made anew
-    │   ├── SessionTakenOver   another client has connected with our client id
+    │   ├── SessionTakenOver   another ingestor of ours has connected with our client id
+    │   ├── ClientIdContended  a client that is none of ours does so again and again
     │   ├── NotAdministered    no dynamic security that takes us for its administrator
     │   └── CommandRefused     dynamic security did not do what it was told
     └── LocalError             a port, a program or a directory of this machine
@@ -172,6 +174,18 @@ class BrokerUnreachable(BrokerError):
     """No connection to the broker."""
 
 
+class ConnectionClosed(BrokerUnreachable):
+    """The broker has closed the connection.
+
+    `was_accepted`: after it had accepted it. `taken_over`: with reason 0x8E, session taken over.
+    """
+
+    def __init__(self, message: str, *, was_accepted: bool, taken_over: bool = False) -> None:
+        self.was_accepted = was_accepted
+        self.taken_over = taken_over
+        super().__init__(message)
+
+
 class ConnectionRefused(BrokerError):
     """The broker answered CONNECT with a reason code of failure."""
 
@@ -193,7 +207,7 @@ class StaleConnection(BrokerError):
 
 
 class SessionTakenOver(BrokerError):
-    """Another client connected with the same client id (MQTT 5 reason 0x8E)."""
+    """Another ingestor connected with the same client id, and has written to the journal."""
 
     def __init__(self, client_id: str) -> None:
         self.client_id = client_id
@@ -202,6 +216,29 @@ class SessionTakenOver(BrokerError):
             "this ingestor stops. Run one ingestor for each client id; to share the work, run "
             "`devicestat ingest --processes N`, or give each its own DEVICESTAT_MQTT_CLIENT_ID and the topic "
             "$share/<group>/devices/+/stats"
+        )
+
+
+class ClientIdContended(BrokerError):
+    """Another client, which is no ingestor of this database, connects with our client id.
+
+    `told`: the broker has said so; else it has only closed `times` connections in a row.
+    """
+
+    def __init__(self, address: str, client_id: str, times: int, *, told: bool) -> None:
+        self.client_id = client_id
+        self.times = times
+        found = (
+            f"another client has connected to the MQTT broker at {address} with the client id {client_id!r} and taken "
+            f"over its session, {times} times in a row"
+            if told
+            else f"the MQTT broker at {address} has closed {times} connections in a row soon after they began, as it "
+            f"does when another client connects with the client id {client_id!r}"
+        )
+        super().__init__(
+            f"{found}. It is no ingestor of this database: nobody else has written to the journal. What it receives is "
+            "not stored. Find it in the broker's log, in Mosquitto's as \"New client connected from ADDRESS as "
+            f'{client_id}", and stop it, or set DEVICESTAT_MQTT_CLIENT_ID to a name that no other client has'
         )
 
 

@@ -53,6 +53,7 @@ async def _guarded(what: str, check: _Check, connection: Connection) -> list[Fin
 async def _contents(connection: Connection, settings: Settings) -> list[Finding]:
     return [
         *await _guarded("last commit", partial(_last_commits, settings=settings), connection),
+        *await _guarded("ingestors", _rivals, connection),
         *await _guarded("dead letters", _dead_letters, connection),
     ]
 
@@ -117,6 +118,28 @@ async def _last_commits(connection: Connection, settings: Settings) -> list[Find
     rows = await (await connection.execute(_LAST_COMMITS, parameters)).fetchall()
     texts = [f"{ago(age)} by {printable(client_id)}" for client_id, age in rows]
     return [Finding(State.OK, "last commit", text) for text in texts or [f"none yet by {settings.mqtt_client_id}"]]
+
+
+_WRITERS = """
+    SELECT client_id, count(DISTINCT writer)
+    FROM ingest_journal
+    WHERE committed_at > now() - interval '10 minutes' AND writer <> %s
+    GROUP BY client_id
+    HAVING count(DISTINCT writer) > 2
+    ORDER BY client_id
+"""
+
+
+async def _rivals(connection: Connection) -> list[Finding]:
+    """Client ids with more ingestors in ten minutes than a restart or a takeover makes."""
+    rows = await (await connection.execute(_WRITERS, (LEFT,))).fetchall()
+    advice = "does one restart again and again, or do two run with this client id? Give each one its own"
+    return [
+        Finding(
+            State.WARNING, "ingestors", f"{count} have written as {printable(client_id)} within ten minutes: {advice}"
+        )
+        for client_id, count in rows
+    ]
 
 
 _DEAD_LETTERS = """
