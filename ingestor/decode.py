@@ -8,14 +8,16 @@ from datetime import datetime
 
 import msgspec
 
-from ingestor.explain import explain
+from ingestor.explain import explain, reason_of
 from ingestor.formats import JSON, MAX_READINGS, MESSAGE_PACK, UNREADABLE, Format, Sample, holds_too_many
 from ingestor.payload import is_msgpack, named, plain
 from shared.models import Microseconds, Reason
-from shared.reading_times import recorded_at
+from shared.reading_times import accepted_at, recorded_at
 
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 """Ten thousand readings with all their digits, offsets and spaces take 1.3 MB."""
+FAULTS_DESCRIBED = 10
+"""Of the elements of one message. Besides them, the first fault of each reason is described."""
 SMALLEST_READINGS_BYTES = MAX_READINGS * len('{"x":0,"y":0,"z":0},')
 """An array of more readings than MAX_READINGS is longer."""
 
@@ -140,14 +142,57 @@ def _decode_elements(
     except UNREADABLE as error:
         raise _malformed(form, error) from error
     _check_length(len(elements))
-    return [_decode_element(bytes(element), form, now, oldest_age) for element in elements]
+    one = _Elements(form, now, oldest_age)
+    return [one.decode(element) for element in elements]
 
 
-def _decode_element(element: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Measurement | Refusal:
+class _Elements:
+    """Decodes the elements of one array, each by itself.
+
+    Describing a fault takes longer than finding it. So the first few are described, and the first one of each reason;
+    all others of a reason share one refusal.
+    """
+
+    def __init__(self, form: Format, now: Microseconds, oldest_age: Microseconds) -> None:
+        self._form = form
+        self._now = now
+        self._oldest_age = oldest_age
+        self._described = 0
+        self._others: dict[Reason, Refusal] = {}
+
+    def decode(self, element: msgspec.Raw) -> Measurement | Refusal:
+        try:
+            sample = self._form.one.decode(element)
+        except msgspec.ValidationError as error:
+            reason = reason_of(str(error), self._form.name)
+        except UNREADABLE:
+            reason = Reason.MALFORMED
+        else:
+            if sample.timestamp is None:
+                return Measurement(sample.x, sample.y, sample.z, None)
+            moment = accepted_at(sample.timestamp, self._now, self._oldest_age)
+            if moment is not None:
+                return Measurement(sample.x, sample.y, sample.z, moment)
+            reason = Reason.BAD_TIMESTAMP
+        return self._other(reason) or self._describe(element)
+
+    def _other(self, reason: Reason | None) -> Refusal | None:
+        """The refusal without a description, if there were enough of those."""
+        return self._others.get(reason) if reason and self._described >= FAULTS_DESCRIBED else None
+
+    def _describe(self, element: msgspec.Raw) -> Refusal:
+        refused = _refused(bytes(element), self._form, self._now, self._oldest_age)
+        self._described += 1
+        self._others.setdefault(refused.reason, Refusal(refused.reason, ""))
+        return refused
+
+
+def _refused(element: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Refusal:
     try:
-        return _decode_one(element, form, now, oldest_age)
+        _decode_one(element, form, now, oldest_age)
     except _Refused as refused:
         return Refusal(refused.reason, refused.detail)
+    raise AssertionError("what the decoder refuses once it refuses twice")
 
 
 def _check_length(count: int) -> None:

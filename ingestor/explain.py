@@ -4,15 +4,17 @@ What the payload holds beside a reading's fields may be of any size, and is not 
 """
 
 import math
+from functools import lru_cache
 
 import msgspec
 
-from ingestor.formats import Format
+from ingestor.formats import FIELDS, JSON, Format
 from shared.models import AXIS_LIMIT, Reason
 
 LONG = 1_000
 """Bytes. No number or timestamp takes so many: a longer value is not decoded."""
 _SHOWN_CHARACTERS = 60
+_MISSING = "Object missing required field "
 
 Fault = tuple[Reason, str]
 
@@ -27,39 +29,56 @@ class _Long:
         self.kind = kind
 
 
-def explain(payload: bytes, form: Format, error: msgspec.ValidationError) -> Fault:
-    """Return the reason and the detail. `error`: what the decoder of readings says. Raises what
-    `formats.UNREADABLE` names."""
-    try:
-        fields = form.fields.decode(payload)
-    except msgspec.ValidationError:
-        value = _value(payload, form)
-        return Reason.INVALID_READING, f"expected an object with x, y and z, got {_kind(value)}"
-    for axis in ("x", "y", "z"):
-        fault = _axis_fault(axis, getattr(fields, axis), form)
-        if fault is not None:
-            return fault
-    if bytes(fields.timestamp):
-        shown = _shown(_value(fields.timestamp, form))
-        return Reason.BAD_TIMESTAMP, (
-            f"timestamp: {shown} is neither RFC 3339 with an offset, such as "
-            '"2026-01-31T12:00:00.25Z", nor a number of seconds since 1970'
-        )
-    return Reason.INVALID_READING, str(error)
+def explain(payload: bytes | msgspec.Raw, form: Format, error: msgspec.ValidationError) -> Fault:
+    """Return the reason and the detail of the fault that the decoder of readings met first, which `error` says.
+
+    Raises what `formats.UNREADABLE` names.
+    """
+    words = str(error)
+    field = _field(words)
+    if field is None:
+        if words.startswith(_MISSING):
+            return Reason.INVALID_READING, f"{words[len(_MISSING) :].strip('`')} is missing"
+        kind = _kind(_value(payload, form))
+        if kind == "an object":  # of which a key is no text
+            return Reason.INVALID_READING, words
+        return Reason.INVALID_READING, f"expected an object with x, y and z, got {kind}"
+    value = _value(getattr(form.fields.decode(payload), field), form)
+    if field != "timestamp":
+        return _axis_fault(field, value)
+    return Reason.BAD_TIMESTAMP, (
+        f"timestamp: {_shown(value)} is neither RFC 3339 with an offset, such as "
+        '"2026-01-31T12:00:00.25Z", nor a number of seconds since 1970'
+    )
 
 
-def _axis_fault(axis: str, raw: msgspec.Raw, form: Format) -> Fault | None:
-    if not bytes(raw):
-        return Reason.INVALID_READING, f"{axis} is missing"
-    number = _value(raw, form)
+@lru_cache(maxsize=256)
+def reason_of(words: str, form_name: str) -> Reason | None:
+    """Return the reason that `explain` gives, by the words of the error alone; None where those do not tell.
+
+    There are few such words: they name a field, and the types that are expected and found, and hold no value.
+    """
+    field = _field(words)
+    if field == "timestamp":
+        return Reason.BAD_TIMESTAMP
+    if field is None or "got" in words:
+        return Reason.INVALID_READING
+    return Reason.OUT_OF_RANGE if form_name == JSON.name else None  # in MessagePack it may be NaN
+
+
+def _field(words: str) -> str | None:
+    """The field at fault, in words such as "Expected `float`, got `str` - at `$.x`"."""
+    path = words.rpartition(" - at `$.")[2].rstrip("`")
+    return path if path in FIELDS else None
+
+
+def _axis_fault(axis: str, number: object) -> Fault:
     if isinstance(number, bool) or not isinstance(number, int | float):
         return Reason.INVALID_READING, f"{axis}: expected a number, got {_kind(number)}"
     if isinstance(number, float) and math.isnan(number):
         return Reason.INVALID_READING, f"{axis} is not a number (NaN)"
-    if not -AXIS_LIMIT <= number <= AXIS_LIMIT:
-        limit = int(AXIS_LIMIT)
-        return Reason.OUT_OF_RANGE, f"{axis}: {_shown(number)} is not within -{limit} and {limit}"
-    return None
+    limit = int(AXIS_LIMIT)
+    return Reason.OUT_OF_RANGE, f"{axis}: {_shown(number)} is not within -{limit} and {limit}"
 
 
 def _value(raw: bytes | msgspec.Raw, form: Format) -> object:

@@ -25,12 +25,15 @@ class Sample(msgspec.Struct, gc=False):
 
 
 class Fields(msgspec.Struct, gc=False):
-    """The fields of what should be a reading, not decoded; one that is missing is empty."""
+    """The fields of what should be a reading, not decoded."""
 
     x: msgspec.Raw = msgspec.Raw()
     y: msgspec.Raw = msgspec.Raw()
     z: msgspec.Raw = msgspec.Raw()
     timestamp: msgspec.Raw = msgspec.Raw()
+
+
+FIELDS = Fields.__struct_fields__
 
 
 class _Object(msgspec.Struct):

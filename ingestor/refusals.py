@@ -5,12 +5,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ingestor.decode import MAX_PAYLOAD_BYTES
+from ingestor.decode import FAULTS_DESCRIBED, MAX_PAYLOAD_BYTES
 from shared import bitmap
 from shared.models import DeadLetter, Fault, Microseconds, Reason
 
-FAULTS_KEPT = 10
-"""Faults of one message that are described; besides them, the first one of each reason is."""
 PREFIX_BYTES = 4096
 """Bytes that are kept of a payload that is too large."""
 
@@ -39,7 +37,7 @@ class Refusals:
     def add(self, index: int | None, reason: Reason, detail: str) -> None:
         """Add one element. `index`: None where the message is not an array."""
         bitmap.add(self._indexes, index or 0)
-        if len(self._faults) < FAULTS_KEPT or reason not in self.reasons:
+        if len(self._faults) < FAULTS_DESCRIBED or reason not in self.reasons:
             self._faults.append(Fault(index, reason, detail))
         self.reasons[reason] += 1
 

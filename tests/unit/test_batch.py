@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestor.batch import Batch, Results
-from ingestor.decode import Measurement, Refusal
+from ingestor.decode import FAULTS_DESCRIBED, Measurement, Refusal
 from ingestor.isolate import RefusedRow
-from ingestor.refusals import FAULTS_KEPT, PREFIX_BYTES, Message
+from ingestor.refusals import PREFIX_BYTES, Message
 from shared import bitmap
 from shared.models import DeadLetter, Fault, Reading, Reason
 from shared.settings import parse_topic_filter
@@ -85,7 +85,7 @@ def test_what_the_database_refuses_is_forgotten_by_the_next_attempt() -> None:
 def test_the_first_faults_are_described_and_the_first_of_each_reason() -> None:
     results = [Refusal(Reason.INVALID_READING, str(n)) for n in range(5000)] + [Refusal(Reason.OUT_OF_RANGE, "much")]
     (letter,) = added([Measurement(1, 2, 3, None), *results]).letters()
-    assert [fault.index for fault in letter.faults] == [*range(1, FAULTS_KEPT + 1), 5001]
+    assert [fault.index for fault in letter.faults] == [*range(1, FAULTS_DESCRIBED + 1), 5001]
     assert letter.faults[-1] == Fault(5001, Reason.OUT_OF_RANGE, "much")
     assert (letter.reason, letter.detail, letter.readings) == (Reason.INVALID_READING, "0", 5001)
     assert letter.refused is not None

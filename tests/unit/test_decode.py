@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestor.decode import MAX_PAYLOAD_BYTES, Measurement, Refusal, decode
+from ingestor.decode import FAULTS_DESCRIBED, MAX_PAYLOAD_BYTES, Measurement, Refusal, decode
 from ingestor.formats import MAX_READINGS
 from ingestor.payload import MSGPACK
 from shared.models import DAY, SECOND, Reason, to_microseconds
@@ -280,3 +280,44 @@ def test_what_readings_hold_beside_their_fields_is_not_counted(junk: bytes) -> N
 def test_an_array_holds_up_to_ten_thousand() -> None:
     results = decode(b"[" + b",".join([READING] * MAX_READINGS) + b"]", None, NOW, TEN_YEARS)
     assert results == [Measurement(1, 2, 3, None)] * MAX_READINGS
+
+
+_FAULTY = [
+    0,
+    {},
+    [],
+    {"x": 2000, "y": 0, "z": 0},
+    {"x": 0, "y": "0", "z": 0},
+    {"x": 0, "y": 0, "z": 0, "timestamp": "no"},
+]
+
+
+@given(
+    st.lists(_anything, min_size=1, max_size=3),
+    st.permutations(_FAULTY),
+    st.booleans(),
+)
+def test_an_element_has_the_same_reason_wherever_it_is(
+    values: list[object], faulty: list[object], packed: bool
+) -> None:
+    """Those after the first few faults are not described, and their reason is found in a shorter way."""
+    encode = msgspec.msgpack.encode if packed else msgspec.json.encode
+    before = faulty * 2 * FAULTS_DESCRIBED
+    try:
+        alone = [decode(encode([value]), MSGPACK if packed else None, NOW, TEN_YEARS)[0] for value in values]
+        behind = decode(encode([*before, *values]), MSGPACK if packed else None, NOW, TEN_YEARS)[len(before) :]
+    except OverflowError:  # MessagePack's integers end at 64 bits
+        return
+    assert [_fate(result) for result in behind] == [_fate(result) for result in alone]
+
+
+def _fate(result: Measurement | Refusal) -> Measurement | Reason:
+    return result if isinstance(result, Measurement) else result.reason
+
+
+def test_the_first_faults_of_a_message_are_described_and_the_first_of_each_reason() -> None:
+    elements = [b"0"] * 2 * FAULTS_DESCRIBED + [b'{"x":2000,"y":0,"z":0}'] * 2 + [READING]
+    results = decode(b"[" + b",".join(elements) + b"]", None, NOW, TEN_YEARS)
+    assert results[-1] == Measurement(1, 2, 3, None)
+    described = [index for index, result in enumerate(results) if isinstance(result, Refusal) and result.detail]
+    assert described == [*range(FAULTS_DESCRIBED), 2 * FAULTS_DESCRIBED]
