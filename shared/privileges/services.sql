@@ -79,6 +79,8 @@ GRANT SELECT ON shown_analysis_requests, device_tokens TO devicestat_worker;
 GRANT SELECT, UPDATE (next_tick, last_tick, last_error), DELETE ON analysis_schedules TO devicestat_worker;
 GRANT SELECT, INSERT (schedule_id, tick), UPDATE (request_id), DELETE ON analysis_ticks TO devicestat_worker;
 GRANT SELECT, INSERT (device_id), DELETE ON broker_outbox TO devicestat_worker;
+-- Of dead letters it sees how old and how large they are; `messages` may be changed so that a row can be locked.
+GRANT SELECT (id, received_at, kept_bytes), UPDATE (messages), DELETE ON dead_letters TO devicestat_worker;
 
 -- The API estimates how many readings a device has from the statistics of each month: it sees those of tables that it
 -- may read. What is made later is to be so, too.

@@ -31,7 +31,7 @@ MAY = {
     "analysis_ticks":          ("",     "S",    "SiuD"),
     "audit_log":               ("",     "i",    ""),
     "broker_outbox":           ("",     "SiD",  "SiD"),
-    "dead_letters":            ("siu",  "",     ""),
+    "dead_letters":            ("siu",  "",     "suD"),
     "deleted_devices":         ("S",    "i",    "SuD"),
     "device_extents":          ("SIU",  "SIU",  "SD"),
     "device_tokens":           ("",     "SIU",  "S"),

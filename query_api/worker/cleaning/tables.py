@@ -4,6 +4,7 @@ from query_api.worker.cleaning import (
     access_keys,
     audit_log,
     broker_outbox,
+    dead_letters,
     deleted_devices,
     ingest_journal,
     orphaned_ticks,
@@ -41,6 +42,8 @@ _CLEANERS = (
     ingest_journal.cleaner,
     broker_outbox.cleaner,
     deleted_devices.cleaner,
+    dead_letters.age_cleaner,
+    dead_letters.size_cleaner,
 )
 
 

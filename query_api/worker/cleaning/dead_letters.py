@@ -1,0 +1,87 @@
+"""Dead letters: deleted at the age of DEAD_LETTERS_KEEP, and the oldest beyond DEAD_LETTERS_MAX_BYTES (ADR 26).
+
+Their size is what they hold before compression, and 1,000 bytes a row (`kept_bytes`). The size of the table's files
+does not shrink when rows are deleted, so it cannot say when to stop.
+"""
+
+from datetime import datetime, timedelta
+from functools import partial
+
+from query_api.worker.cleaning.rounds import Cleaner
+from shared.database import Connection
+from shared.settings import Settings
+
+AT_ONCE = 250
+"""Rows that one step deletes at most: each may have a payload of 2 MiB."""
+
+Place = tuple[datetime, int]
+"""Where a dead letter is in the order of age: its time of receipt, and its number."""
+
+
+def age_cleaner(settings: Settings) -> Cleaner | None:
+    """Return the cleaner by age, None where DEAD_LETTERS_KEEP is none."""
+    age = settings.dead_letters_age
+    return None if age is None else Cleaner("dead_letters", partial(delete_old, age=age))
+
+
+def size_cleaner(settings: Settings) -> Cleaner | None:
+    """Return the cleaner by size, None where DEAD_LETTERS_MAX_BYTES is none."""
+    size = settings.dead_letters_size
+    return None if size is None else Cleaner("dead_letters", BySize(size).delete_some)
+
+
+_DELETE_OLD = """
+    DELETE FROM dead_letters WHERE id IN (
+        SELECT id FROM dead_letters WHERE received_at < now() - %(age)s
+        ORDER BY received_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+
+async def delete_old(connection: Connection, age: timedelta, limit: int = AT_ONCE) -> int:
+    """Delete up to `limit` dead letters older than `age`; return how many."""
+    return (await connection.execute(_DELETE_OLD, {"age": age, "limit": limit})).rowcount
+
+
+_NEWEST_THAT_GOES = """
+    SELECT received_at, id FROM (
+        SELECT received_at, id,
+               sum(kept_bytes) OVER (ORDER BY received_at DESC, id DESC ROWS UNBOUNDED PRECEDING) AS size
+        FROM dead_letters
+    ) AS letters
+    WHERE size > %(size)s
+    ORDER BY received_at DESC, id DESC
+    LIMIT 1
+"""
+
+
+async def newest_that_goes(connection: Connection, size: int) -> Place | None:
+    """Return the newest dead letter that, with all newer ones, is larger than `size` bytes; None if none is."""
+    return await (await connection.execute(_NEWEST_THAT_GOES, {"size": size})).fetchone()
+
+
+_DELETE_UP_TO = """
+    DELETE FROM dead_letters WHERE id IN (
+        SELECT id FROM dead_letters WHERE (received_at, id) <= (%(received_at)s, %(id)s)
+        ORDER BY received_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+
+class BySize:
+    """Deletes the oldest dead letters beyond a size in bytes. The size is summed up once for several steps."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._newest: Place | None = None
+
+    async def delete_some(self, connection: Connection, limit: int = AT_ONCE) -> int:
+        """Delete up to `limit` dead letters; return how many."""
+        if self._newest is None:
+            self._newest = await newest_that_goes(connection, self._size)
+        if self._newest is None:
+            return 0
+        received_at, number = self._newest
+        parameters = {"received_at": received_at, "id": number, "limit": limit}
+        deleted = (await connection.execute(_DELETE_UP_TO, parameters)).rowcount
+        if deleted < limit:
+            self._newest = None
+        return deleted
