@@ -40,6 +40,7 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    "max_locks_per_transaction": "256",  # a read locks each month of its device, and its index: 242 in ten years
 }
 
 

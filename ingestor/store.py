@@ -23,7 +23,7 @@ from shared.database import Connection
 from shared.deletions import MarksMissed
 from shared.live import Interest, announce
 from shared.models import DeadLetter, Reading
-from shared.partitions import Partitions
+from shared.partitions import Partitions, is_month_missing
 from shared.readings import Stored
 
 STAGED_BATCHES = 100
@@ -66,14 +66,21 @@ class Store:
         else:
             try:
                 return await self._commit(connection, batch, packets, _straight)
-            except (*ROW_FAULTS, DeadlockDetected):
-                self._staged_batches = STAGED_BATCHES
+            except (*ROW_FAULTS, DeadlockDetected) as error:
+                if is_month_missing(error):
+                    await self._make_months_again(connection, batch)
+                else:
+                    self._staged_batches = STAGED_BATCHES
         try:
             return await self._commit(connection, batch, packets, _staged)
         except ROW_FAULTS:
-            self._partitions.forget()  # a month may have been dropped since
-            await self._partitions.ensure(connection, batch.readings)
+            await self._make_months_again(connection, batch)
             return await self._commit(connection, batch, packets, store_isolating)
+
+    async def _make_months_again(self, connection: Connection, batch: Batch) -> None:
+        """One that is known may have been dropped since: it was empty, or is older than RETENTION by now."""
+        self._partitions.forget()
+        await self._partitions.ensure(connection, batch.readings)
 
     async def _commit(self, connection: Connection, batch: Batch, packets: bytes, way: _Way) -> Stored:
         try:

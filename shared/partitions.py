@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from weakref import WeakSet
 
+from psycopg.errors import CheckViolation
+
 from shared.database import Connection
 from shared.extents import Month, month_of, start_of, widen
 from shared.models import DAY, Reading, to_datetime, to_microseconds
@@ -84,6 +86,11 @@ class Partitions:
         self._known.clear()
         self._extents.clear()
         self._made.clear()
+
+
+def is_month_missing(error: Exception) -> bool:
+    """Return whether PostgreSQL has found no partition for a reading. It reports that as a check without a name."""
+    return isinstance(error, CheckViolation) and error.diag.constraint_name is None
 
 
 _MAKE = "SELECT ensure_readings_partition(month) FROM unnest(%s::timestamptz[]) AS month"

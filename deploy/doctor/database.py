@@ -97,7 +97,39 @@ async def _partitions(connection: Connection) -> list[Finding]:
     if missing:
         advice = "run `devicestat migrate`, and keep a worker running, which makes them ahead"
         return [Finding(State.WRONG, "partitions", f"none for {' and '.join(missing)}: {advice}")]
-    return [Finding(State.OK, "partitions", "this month's and the next one's are there")]
+    return [Finding(State.OK, "partitions", "this month's and the next one's are there"), *await _months(connection)]
+
+
+MANY_MONTHS = 200
+"""More than ten years and the months ahead: what is older is refused unless OLDEST is raised."""
+READS_AT_ONCE = 20
+"""Reads of devices with readings in every month, for which the lock table must have room."""
+_MONTHS = """
+    SELECT (SELECT count(*) FROM pg_inherits WHERE inhparent = 'readings'::regclass),
+           current_setting('max_locks_per_transaction')::int,
+           current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int
+"""
+
+
+async def _months(connection: Connection) -> list[Finding]:
+    """A read locks each month of its device, and the month's index."""
+    row = await (await connection.execute(_MONTHS)).fetchone()
+    assert row is not None, "a SELECT without FROM has one row"
+    return months_and_locks(*row)
+
+
+def months_and_locks(months: int, locks: int, transactions: int) -> list[Finding]:
+    """What is wrong with so many months, and `locks` for each of so many transactions at once."""
+    findings = []
+    if months > MANY_MONTHS:
+        advice = "lower OLDEST or set RETENTION, if devices with a wrong clock have made them"
+        findings.append(Finding(State.WARNING, "partitions", f"readings has {months} months: {advice}"))
+    needed = -(-READS_AT_ONCE * 2 * months // transactions)
+    if locks < needed:
+        advice = f"set it to {max(256, needed)} in postgresql.conf and restart PostgreSQL"
+        text = f"max_locks_per_transaction is {locks}, too small for {months} months: {advice}"
+        findings.append(Finding(State.WARNING, "locks", text))
+    return findings
 
 
 _LAST_COMMITS = r"""

@@ -3,13 +3,19 @@
 Any number of workers may do it at once: making is idempotent, and dropping is done by whoever has its lock.
 """
 
+import asyncio
 from datetime import timedelta
 
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 from shared.database import Connection
 
 MONTHS_AHEAD = 3
+EMPTY_AT_ONCE = 24
+"""Empty months that one round drops at most."""
+EMPTY_PAUSE_S = 0.5
+"""After each of them: readers and writers that waited behind its lock go on."""
 SLACK = timedelta(days=1)
 """A month is dropped so much later than RETENTION says. A reading's age is judged at its receipt: one that is just
 young enough then, and waits to be stored while the database is away, still finds its month, and stays for a while."""
@@ -63,6 +69,30 @@ async def drop_partitions(connection: Connection, retention: timedelta) -> list[
     finally:
         await connection.execute(_UNLOCK)
     return [name for name, _, _ in months]
+
+
+_EMPTY_MONTHS = "SELECT empty_readings_months()"
+_DROP_EMPTY = "SELECT drop_empty_readings_month(%s)"
+
+
+async def drop_empty_partitions(connection: Connection, pause_s: float = EMPTY_PAUSE_S) -> list[str]:
+    """Drop some of the months that have ended and are empty; return their tables' names.
+
+    A writer that remembers such a month makes it again when it has a reading for it. Where the lock cannot be had at
+    once, as beside a long export, the next round tries again.
+    """
+    dropped: list[str] = []
+    for (month,) in await (await connection.execute(_EMPTY_MONTHS)).fetchall():
+        if len(dropped) == EMPTY_AT_ONCE:
+            break
+        try:
+            (gone,) = await (await connection.execute(_DROP_EMPTY, (month,))).fetchone() or (False,)
+        except LockNotAvailable:
+            break
+        if gone:
+            dropped.append(month)
+            await asyncio.sleep(pause_s)
+    return dropped
 
 
 async def _detach(connection: Connection, statement: sql.Composed) -> None:

@@ -18,7 +18,7 @@ from query_api.worker.attempts import Attempts
 from query_api.worker.callbacks import Callbacks
 from query_api.worker.cleaning.rounds import clean
 from query_api.worker.cleaning.tables import cleaners
-from query_api.worker.maintenance import drop_partitions, make_partitions
+from query_api.worker.maintenance import drop_empty_partitions, drop_partitions, make_partitions
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.removal import remove_all
 from query_api.worker.ticks import run_due_ticks
@@ -188,6 +188,8 @@ class Worker:
         if self._retention is not None:
             for month in await drop_partitions(connection, self._retention):
                 _log.info("dropped a month that has ended longer ago than RETENTION", table=month)
+        for month in await drop_empty_partitions(connection):
+            _log.info("dropped a month without readings", table=month)
 
     async def _clean(self, connection: Connection) -> None:
         for table, rows in (await clean(connection, self._cleaners)).items():

@@ -9,6 +9,7 @@ DECLARE
     place    text := quote_ident(current_schema());
     migrator name;
     month    regclass;
+    making   regprocedure;
 BEGIN
     FOR migrator IN
         SELECT current_user UNION SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'devices'::regclass
@@ -43,9 +44,11 @@ BEGIN
     LOOP
         EXECUTE format('ALTER TABLE %s OWNER TO devicestat_partitions', month);
     END LOOP;
-    IF EXISTS (SELECT FROM pg_proc WHERE proowner <> 'devicestat_partitions'::regrole
-               AND oid IN ('ensure_readings_partition'::regproc, 'drop_readings_month'::regproc)) THEN
-        ALTER FUNCTION ensure_readings_partition OWNER TO devicestat_partitions;
-        ALTER FUNCTION drop_readings_month OWNER TO devicestat_partitions;
-    END IF;
+    FOR making IN
+        SELECT oid FROM pg_proc WHERE proowner <> 'devicestat_partitions'::regrole
+        AND oid IN ('ensure_readings_partition'::regproc, 'drop_readings_month'::regproc,
+                    'empty_readings_months'::regproc, 'drop_empty_readings_month'::regproc)
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s OWNER TO devicestat_partitions', making);
+    END LOOP;
 END $$;

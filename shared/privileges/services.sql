@@ -67,7 +67,8 @@ GRANT INSERT (actor, origin, action, subject, detail) ON audit_log TO devicestat
 GRANT SELECT, UPDATE (created_at) ON devices TO devicestat_worker;
 GRANT SELECT, DELETE ON readings, device_extents TO devicestat_worker;
 GRANT SELECT, UPDATE (removed_at), DELETE ON deleted_devices TO devicestat_worker;
-GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, expire_audit_entries, expire_access_keys,
+GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, empty_readings_months,
+      drop_empty_readings_month, expire_audit_entries, expire_access_keys,
       expire_journals TO devicestat_worker;
 GRANT SELECT, INSERT (device_id, period, figures, joinable),
       UPDATE (status, attempts, joinable, run_after, lease_token, lease_until, last_error, started_at, finished_at), DELETE

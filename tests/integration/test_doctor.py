@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from deploy.doctor import Finding, State
+from deploy.doctor.database import months_and_locks
 from deploy.doctor.findings import ago
 from deploy.doctor.ingestor import examine_ingestor
 from deploy.mosquitto import EmbeddedMosquitto
@@ -128,6 +129,25 @@ def test_a_month_without_a_partition(database_url: str, broker: Broker) -> None:
     assert result.returncode == 1
     assert findings(result.stdout)["partitions"] == "wrong"
     assert f"none for {row[0].replace('_', '-')}" in result.stdout
+
+
+def test_more_months_than_a_device_with_a_right_clock_makes(database_url: str, broker: Broker) -> None:
+    made = "SELECT ensure_readings_partition(timestamptz '1980-01-01' + make_interval(months => n))"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"{made} FROM generate_series(1, 210) AS n".encode())
+    result = run("doctor", database_url=database_url, mqtt_url=broker.url, **ALONE)
+    assert findings(result.stdout)["partitions"] == "warning"
+    assert "months: lower OLDEST or set RETENTION" in result.stdout
+    assert "locks" not in findings(result.stdout)  # the tests' server has 256
+
+
+def test_too_few_locks_for_the_months_there_are() -> None:
+    """PostgreSQL's defaults are enough for ten years, those of a server with few connections are not."""
+    assert months_and_locks(months=125, locks=64, transactions=100) == []
+    assert months_and_locks(months=700, locks=512, transactions=100)[0].what == "partitions"
+    (finding,) = months_and_locks(months=125, locks=64, transactions=20)
+    assert (finding.state, finding.what) == (State.WARNING, "locks")
+    assert "max_locks_per_transaction is 64, too small for 125 months: set it to 256" in finding.text
 
 
 def test_a_database_that_forgets(database_url: str, broker: Broker) -> None:
