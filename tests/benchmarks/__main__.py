@@ -21,6 +21,7 @@ from tests.benchmarks import (
     ingestion,
     machine,
     memory,
+    months,
     peers,
     servers,
     start,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "memory": memory.measure,
     "store": store.measure,
     "analysis": analysis.measure,
+    "months": months.measure,
     "http": http.measure,
     "start": start.measure,
 }

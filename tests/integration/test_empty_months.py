@@ -10,6 +10,7 @@ import pytest
 from ingestor.batch import Batch
 from ingestor.devices import Devices
 from ingestor.journal import Entry, Journal
+from ingestor.sampling import Sampler
 from ingestor.store import Store
 from query_api.worker.maintenance import EMPTY_AT_ONCE, drop_empty_partitions, make_partitions
 from shared.database import Connection, connect
@@ -47,7 +48,7 @@ class Ingestor:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._journal = Journal("client")
-        self._store = Store(self._journal, Devices(register=False), Interest())
+        self._store = Store(self._journal, Devices(register=False), Interest(), Sampler(60, "+"))
 
     async def __call__(self, x: int) -> None:
         batch, packets = Batch(), bytes(6)
