@@ -3,9 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 
-import psycopg
 import structlog
 from litestar import Litestar
 from litestar.di import Provide
@@ -33,20 +31,22 @@ from query_api.http.operation import operation_routes
 from query_api.http.rate_limit import requests_a_minute
 from query_api.http.strict_records import StrictRecords
 from query_api.http.times import provide_period
+from query_api.http.turns import Bounds, SlowReads, Turns, TurnsMetrics
 from query_api.live import handlers as live
 from query_api.live.feeds import CHANNELS, Live
+from query_api.pools import EXPORTS, POOL_WAIT_S, SLOW, open_pools
+from query_api.probe import probe
 from query_api.readings import buckets, series
 from query_api.readings import listing as readings
 from query_api.readings import submit as stats
 from query_api.readings.exports import Exports
-from query_api.readings.gathering import WRITERS, Gathering
+from query_api.readings.gathering import Gathering
 from query_api.readings.intake import Intake
+from query_api.readings.waiting import FairQueue
 from query_api.schedules import handlers as schedules
 from shared.broker.outbox import tell_broker
 from shared.closed import hosts_of_api, require_closed
-from shared.database import Connection, Pool, connect, open_pool
-from shared.database_errors import diagnose
-from shared.errors import DatabaseBusy, DatabaseError
+from shared.database import Connection, connect
 from shared.migrate import check_schema
 from shared.models import duration
 from shared.service import listen, serve_http
@@ -54,13 +54,8 @@ from shared.setting_values import listed
 from shared.settings import Settings
 from shared.telemetry import Health
 
-POOL_SIZE = 10
-MAX_EXPORTS = 8
-"""Streams at once."""
-POOL_WAIT_S = 3.0
-"""A request that gets no connection within this time is answered 503."""
-PROBE_INTERVAL_S = 2.0
-"""How often the database is asked whether it is there."""
+SLOW_READS = Bounds(at_once=SLOW, each=4, waiting=96, waiting_each=24)
+STREAMS = Bounds(at_once=EXPORTS, each=6, waiting=24, waiting_each=6)
 
 _log = structlog.get_logger()
 
@@ -83,18 +78,21 @@ async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = Fal
 async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> None:
     health = Health("database")
     registry = CollectorRegistry()
-    async with _pool(settings, "api", POOL_SIZE) as database, _pool(settings, "api writer", WRITERS) as writers:
+    async with open_pools(settings) as pools:
         notifications = Notifications(settings.database, [ANALYSIS_ENDED, *CHANNELS])
-        keyring = Keyring(database, asyncio.get_running_loop().time)
+        keyring = Keyring(pools.credentials, asyncio.get_running_loop().time)
         feeds = Live(settings.database, notifications, keyring.holds)
-        gathering = Gathering(writers, feeds.interest)
+        waiting = FairQueue(registry)
+        gathering = Gathering(pools.store, feeds.interest, waiting)
+        turns = TurnsMetrics(registry)
         given = {
-            "database": database,
-            "exports": Exports(settings.database, at_once=MAX_EXPORTS, patience=POOL_WAIT_S),
-            "intake": Intake(database, gathering, duration(settings.oldest_age)),
+            "database": pools.quick,
+            "slow_reads": SlowReads(pools.slow, Turns("slow reads", SLOW_READS, POOL_WAIT_S, turns)),
+            "exports": Exports(settings.database, Turns("streams", STREAMS, POOL_WAIT_S, turns)),
+            "intake": Intake(pools.quick, gathering, duration(settings.oldest_age)),
             "notifications": notifications,
             "live": feeds,
-            "waits": Waits(database, notifications, stop),
+            "waits": Waits(pools.quick, notifications, stop),
             "callback_rules": CallbackRules(settings.webhook_secret is not None, settings.webhook_allow_private),
             "tokens": Tokens(settings.device_secret, administered=settings.mqtt_admin_url is not None),
         }
@@ -109,7 +107,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             "last use of keys": keyring.note_use(),
             "notifications": notifications.run(),
             "gathering": gathering.run(),
-            "database probe": probe(database, health),
+            "database probe": probe(pools.probe, health),
             "broker outbox": tell_broker(settings, registry),
         }
         async with asyncio.TaskGroup() as tasks:
@@ -122,12 +120,6 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             for task in running:
                 task.cancel()
         await keyring.note_use_now()
-
-
-def _pool(settings: Settings, purpose: str, size: int) -> AbstractAsyncContextManager[Pool]:
-    return open_pool(
-        settings.database, purpose, max_size=size, patience=POOL_WAIT_S, statement_timeout=settings.query_timeout
-    )
 
 
 def _address(listener: socket.socket) -> str:
@@ -173,19 +165,3 @@ def _handed(value: object) -> Provide:
 async def _warn_of_no_key(connection: Connection, settings: Settings) -> None:
     if settings.auth == "on" and not await has_administrator(connection):
         _log.warning("there is no admin key: `devicestat keys create --role admin` makes one")
-
-
-async def probe(database: Pool, health: Health) -> None:
-    """Keeps the health's part "database" true, for ever."""
-    while True:
-        try:
-            async with asyncio.timeout(2 * POOL_WAIT_S), database.connection() as connection:
-                await connection.execute("SELECT 1")
-            health.ready("database")
-        except TimeoutError:
-            health.not_ready("database", "PostgreSQL does not answer")
-        except (psycopg.Error, DatabaseError) as error:
-            fault = diagnose(error)
-            if not isinstance(fault, DatabaseBusy):  # a full pool says nothing about the database
-                health.not_ready("database", str(fault))
-        await asyncio.sleep(PROBE_INTERVAL_S)

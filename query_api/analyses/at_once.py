@@ -18,7 +18,7 @@ from query_api.http.disconnect import cancelled_when_gone
 from query_api.http.fields import DeviceNumber
 from query_api.http.problems import Fault, documented, invalid, shown
 from query_api.http.resource import Resource
-from query_api.http.state import Database
+from query_api.http.state import Slow
 from query_api.http.times import Period
 from shared.analysis import Analysis, UnknownDevices, analyse, analyse_each
 from shared.figures import FigureNames, Figures
@@ -44,7 +44,7 @@ class DeviceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/{device_id:str}", access=Access.READ, summary="Analyse a device's readings, at once", responses=_PROBLEMS)
 async def analyse_now(
-    request: JsonRequest, device_id: DeviceId, period: NamedDependency[Period], wanted: Wanted, database: Database
+    request: JsonRequest, device_id: DeviceId, period: NamedDependency[Period], wanted: Wanted, slow_reads: Slow
 ) -> Analysis:
     """Of each axis over the period, or all time: min, max, sum, count, median, and what `figures` names.
 
@@ -52,7 +52,7 @@ async def analyse_now(
     values.
     """
     _require_possible([device_id])
-    async with database.connection() as connection, cancelled_when_gone(request):
+    async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         return await analyse(connection, device_id, period.start, period.end, wanted)
 
 
@@ -93,7 +93,7 @@ async def analyse_several(
     request: JsonRequest,
     period: NamedDependency[Period],
     wanted: Wanted,
-    database: Database,
+    slow_reads: Slow,
     device_id: Annotated[list[str] | None, _DEVICE_IDS] = None,
     group_by: Annotated[str | None, _GROUP_BY] = None,  # as a Literal or None it would take "null", too
 ) -> Analysis | list[DeviceAnalysis]:
@@ -105,7 +105,7 @@ async def analyse_several(
         raise invalid(Fault("group_by", f"expected device, got {shown(group_by)}"))
     devices = _numbers(device_id or [])
     _require_possible(devices)
-    async with database.connection() as connection, cancelled_when_gone(request):
+    async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         if group_by is None:
             return await analyse(connection, devices, period.start, period.end, wanted)
         each = await analyse_each(connection, devices, period.start, period.end, wanted)

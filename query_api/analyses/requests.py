@@ -25,7 +25,7 @@ from query_api.http.bodies import JsonRequest
 from query_api.http.disconnect import cancelled_when_gone
 from query_api.http.problems import AnyRequest, Fault, Refused, documented, invalid
 from query_api.http.resource import Resource
-from query_api.http.state import Database
+from query_api.http.state import Database, Slow
 from query_api.http.times import Period
 from shared import audit
 from shared.audit import Action
@@ -154,7 +154,7 @@ class _RequestsBefore(msgspec.Struct, frozen=True, array_like=True, tag="request
 )
 async def list_requests(
     request: JsonRequest,
-    database: Database,
+    slow_reads: Slow,
     status: Annotated[Status | None, QueryParameter(description="Only those that are.")] = None,
     device_id: Annotated[int | None, QueryParameter(description="Only the device's of this number.")] = None,
     limit: paging.Limit = 100,
@@ -166,7 +166,7 @@ async def list_requests(
         raise paging.foreign()
     if device_id is not None and not 0 < device_id <= MAX_ID:
         return paging.page(request, [], None)
-    async with database.connection() as connection:
+    async with slow_reads.connection(request) as connection:
         found = await requests(connection, before, limit + 1)
     shown = found[:limit]
     last = msgspec.structs.replace(before, id=shown[-1].id) if len(found) > limit else None

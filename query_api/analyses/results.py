@@ -16,7 +16,7 @@ from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
 from query_api.http.problems import AnyRequest, Refused, documented
 from query_api.http.resource import Resource
-from query_api.http.state import Database
+from query_api.http.state import Database, Slow
 from shared import audit
 from shared.audit import Action
 from shared.database import Connection
@@ -39,7 +39,7 @@ class _ResultsBefore(msgspec.Struct, frozen=True, array_like=True, tag="results"
 async def list_results(
     request: JsonRequest,
     device_id: DeviceId,
-    database: Database,
+    slow_reads: Slow,
     limit: paging.Limit = 100,
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[AnalysisResult]]:
@@ -47,7 +47,7 @@ async def list_results(
     before = paging.decode(cursor, _ResultsBefore) or _ResultsBefore(device_id, MAX_ID)
     if before.device_id != device_id:
         raise paging.foreign()
-    async with database.connection() as connection:
+    async with slow_reads.connection(request) as connection:
         await find(connection, device_id)
         found = await results(connection, device_id, before.id, limit + 1)
     shown = found[:limit]

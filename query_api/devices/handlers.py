@@ -22,7 +22,7 @@ from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
 from query_api.http.problems import AnyRequest, Fault, Refused, documented, invalid, shown
 from query_api.http.resource import Resource
-from query_api.http.state import Database
+from query_api.http.state import Database, Slow
 from shared import audit
 from shared.audit import Action
 from shared.database import Connection
@@ -122,7 +122,7 @@ async def insert(connection: Connection, new: NewDevice) -> Device:
 )
 async def list_devices(
     request: JsonRequest,
-    database: Database,
+    slow_reads: Slow,
     search: Annotated[
         str | None,
         QueryParameter(
@@ -136,7 +136,7 @@ async def list_devices(
     after = paging.decode(cursor, _DevicesAfter) or _DevicesAfter(0)
     if search is not None and "\0" in search:
         raise invalid(Fault("search", "holds a NUL character, which no name and no key does"))
-    async with database.connection() as connection:
+    async with slow_reads.connection(request) as connection:
         found = await select(connection, search, after.id, limit + 1)
     shown = found[:limit]
     return paging.page(request, shown, _DevicesAfter(shown[-1].id) if len(found) > limit else None)

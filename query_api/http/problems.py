@@ -114,8 +114,9 @@ INVALID_VALUE = Problem(
 )  # fmt: skip
 TOO_MANY_REQUESTS = Problem(
     "too-many-requests", 429, "Too much at once",
-    "A key, or an address where none is shown, may make so many requests a minute (the setting RATE_LIMIT), and listen "
-    "to so many devices at once. Try again after the seconds in Retry-After.",
+    "A key, or an address where none is shown, may make so many requests a minute (the setting RATE_LIMIT), have so "
+    "many slow reads and streams at once, and so many readings waiting to be stored. Try again after the seconds in "
+    "Retry-After.",
 )  # fmt: skip
 INTERNAL_ERROR = Problem(
     "internal-error", 500, "The service has failed",

@@ -3,7 +3,10 @@
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from query_api.http.turns import SlowReads
 from shared.database import Pool
 
 Database = NamedDependency[SkipValidation[Pool]]
-"""The pool of connections of all requests."""
+"""The connections for what is quick: one thing is read or changed."""
+Slow = NamedDependency[SkipValidation[SlowReads]]
+"""The connections for what may take long: figures of many readings, and lists."""

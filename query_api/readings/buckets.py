@@ -17,7 +17,7 @@ from query_api.http.bodies import JsonRequest
 from query_api.http.disconnect import cancelled_when_gone
 from query_api.http.problems import Fault, documented, invalid, shown
 from query_api.http.resource import Resource
-from query_api.http.state import Database
+from query_api.http.state import Slow
 from query_api.http.times import Period
 from query_api.http.zones import read_zone
 from query_api.readings.intervals import PATTERN, Interval, edges, in_zone
@@ -70,7 +70,7 @@ class _BucketsAfter(msgspec.Struct, frozen=True, array_like=True, tag="buckets")
 async def list_buckets(
     request: JsonRequest,
     device_id: DeviceId,
-    database: Database,
+    slow_reads: Slow,
     period: NamedDependency[Period],
     interval: Annotated[
         str,
@@ -100,7 +100,7 @@ async def list_buckets(
     after = paging.decode(cursor, _BucketsAfter)
     if after is not None and (after.device_id, after.interval, after.timezone) != (device_id, interval, timezone):
         raise paging.foreign()
-    async with database.connection() as connection, cancelled_when_gone(request):
+    async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         await find(connection, device_id)
         start = to_datetime(after.end) if after else None
         found = await select(connection, device_id, period, start, length, zone, limit + 1)

@@ -2,23 +2,24 @@
 
 A stream lasts as long as its slowest reader, so each has a connection of its own, which is closed at its end:
 that stops a COPY at once wherever it is, where a pool would have to read the rest of it first. There are only
-so many at once; the next one is told to come back (503).
+so many at once, of each caller and of all (`query_api.http.turns`).
 
 CSV and NDJSON are sent as the database makes them; `tables.py` makes Arrow and Parquet of binary rows.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from typing import Literal, LiteralString
 
 import structlog
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from query_api.http import problems
-from query_api.http.problems import AnyRequest, Refused
+from query_api.http.callers import caller_of
+from query_api.http.problems import AnyRequest
 from query_api.http.times import Period
+from query_api.http.turns import Place, Turns
 from query_api.readings.copying import next_block
 from query_api.readings.formats import ARROW, CSV, NDJSON, PARQUET, TABLES
 from query_api.readings.pace import Pace
@@ -70,14 +71,11 @@ SETTING: LiteralString = "SET enable_sort = off"
 
 
 class Exports:
-    """The streams of one database, so many at once."""
+    """The streams of one database, as many at once as there are places."""
 
-    def __init__(self, url: str, *, at_once: int, patience: float) -> None:
-        """`patience`: the seconds that a stream waits for another to end before it is refused."""
+    def __init__(self, url: str, turns: Turns) -> None:
         self._url = url
-        self._at_once = at_once
-        self._patience = patience
-        self._places = asyncio.Semaphore(at_once)
+        self._turns = turns
 
     async def start(
         self,
@@ -92,16 +90,16 @@ class Exports:
         The route has `close_export` as its after_response. Raises Refused where all places are taken.
         """
         encode = TableEncoder(media_type).encode if media_type in TABLES else _as_it_is
-        blocks = self._blocks(COPIES[media_type, order], device_id, period, encode)
+        blocks = self._blocks(caller_of(request.scope), COPIES[media_type, order], device_id, period, encode)
         first = await anext(blocks)
         stream = request.scope["state"][_STATE] = _chain(first, blocks)
         return stream
 
     async def _blocks(
-        self, copy_statement: LiteralString, device_id: int, period: Period, encode: _Encode
+        self, caller: str, copy_statement: LiteralString, device_id: int, period: Period, encode: _Encode
     ) -> AsyncGenerator[bytes]:
         async with AsyncExitStack() as stack:
-            place = await stack.enter_async_context(self._place())
+            place = await stack.enter_async_context(self._turns.turn(caller))
             connection = await stack.enter_async_context(await connect(self._url, "api export"))
             await connection.execute(SETTING)
             extent = await extent_of(connection, [device_id])
@@ -123,40 +121,9 @@ class Exports:
                     with _patience(connection, place, pace, len(encoded)):
                         yield encoded
 
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator["_Place"]:
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._places.acquire()
-        except TimeoutError:
-            raise Refused(
-                problems.UNAVAILABLE,
-                f"{self._at_once} streams are being read, and there are no more at once: try again in "
-                f"{problems.RETRY_AFTER_S} seconds",
-                headers=problems.RETRY_AFTER,
-            ) from None
-        place = _Place(self._places)
-        try:
-            yield place
-        finally:
-            place.free()
-
-
-class _Place:
-    """One of the streams that can be at once."""
-
-    def __init__(self, places: asyncio.Semaphore) -> None:
-        self._places: asyncio.Semaphore | None = places
-
-    def free(self) -> None:
-        """Gives it to the next. It may be called twice."""
-        if self._places is not None:
-            self._places.release()
-            self._places = None
-
 
 @contextmanager
-def _patience(connection: Connection, place: _Place, pace: Pace, size: int) -> Iterator[None]:
+def _patience(connection: Connection, place: Place, pace: Pace, size: int) -> Iterator[None]:
     """While a block of so many bytes is being sent: a reader that is too slow has its stream ended.
 
     Else it would keep its place, and the COPY's snapshot, from which no row can be vacuumed, for ever.

@@ -74,14 +74,14 @@ class Intake:
         self._gathering = gathering
         self._clock = receipt_clock()
 
-    async def take(self, given: Submission) -> tuple[list[Reading], Sequence[Kept]]:
+    async def take(self, given: Submission, caller: str) -> tuple[list[Reading], Sequence[Kept]]:
         """Stores the readings: as they are stored, and what became of each.
 
         Raises Refused, and stores nothing, where a time is wrong or a device is unknown.
         """
         readings = to_readings(given, self._receipt_times(len(given.readings)), self._oldest_age)
         if all(0 < new.device_id <= MAX_ID for new in given.readings):
-            kept = await self._gathering.store(readings)
+            kept = await self._gathering.store(readings, caller)
             if kept is not None:
                 return readings, kept
         async with self._database.connection() as connection:

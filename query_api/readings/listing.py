@@ -20,7 +20,7 @@ from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
 from query_api.http.problems import Refused, documented
 from query_api.http.resource import Resource
-from query_api.http.state import Database
+from query_api.http.state import Database, Slow
 from query_api.http.times import Period
 from query_api.readings import formats
 from query_api.readings.exports import Exports, Order, close_export
@@ -85,7 +85,7 @@ class _ListOperation(Operation):
 async def list_readings(
     request: JsonRequest,
     device_id: DeviceId,
-    database: Database,
+    slow_reads: Slow,
     exports: NamedDependency[SkipValidation[Exports]],
     period: NamedDependency[Period],
     limit: paging.Limit = 1000,
@@ -101,7 +101,7 @@ async def list_readings(
     after = paging.decode(cursor, _ReadingsAfter)
     if after is not None and (after.device_id, after.order) != (device_id, order):
         raise paging.foreign()
-    async with database.connection() as connection:
+    async with slow_reads.connection(request) as connection:
         await find(connection, device_id)
         if media_type == formats.JSON:
             found = await select(connection, device_id, period, order, after, limit + 1)

@@ -18,7 +18,7 @@ from query_api.http.disconnect import cancelled_when_gone
 from query_api.http.fields import DeviceNumber, PeriodEnd, PeriodStart
 from query_api.http.problems import documented
 from query_api.http.resource import Resource
-from query_api.http.state import Database
+from query_api.http.state import Slow
 from query_api.http.times import Period
 from query_api.readings.copying import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds, next_block
 from query_api.readings.downsampling import MAX_POINTS, MIN_POINTS, Downsampler
@@ -61,7 +61,7 @@ async def read_series(
     request: JsonRequest,
     device_id: DeviceId,
     period: NamedDependency[Period],
-    database: Database,
+    slow_reads: Slow,
     points: Annotated[
         int, QueryParameter(ge=MIN_POINTS, le=MAX_POINTS, description="At most so many points on each axis.")
     ] = 1000,
@@ -71,7 +71,7 @@ async def read_series(
     Each point is a reading. The first and the last reading, the least and the greatest value are always among
     them.
     """
-    async with database.connection() as connection, cancelled_when_gone(request):
+    async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         await find(connection, device_id)
         within = await bounds(connection, device_id, period)
         if within is None:

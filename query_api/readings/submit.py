@@ -15,6 +15,7 @@ from query_api.access.gate import forbidden
 from query_api.access.principal import Principal
 from query_api.access.rules import Access
 from query_api.http import problems
+from query_api.http.callers import caller_of
 from query_api.http.problems import AnyRequest, documented
 from query_api.http.resource import Resource
 from query_api.readings.intake import MAX_READINGS, Intake, NewReading, Submission
@@ -71,7 +72,7 @@ async def create_readings(
     """
     given = Submission(data, True) if isinstance(data, list) else Submission([data], False)
     _require_own(request.auth, given)
-    readings, kept = await intake.take(given)
+    readings, kept = await intake.take(given, caller_of(request.scope))
     answer = [
         StoredReading(id=k.id, device_id=r.device_id, x=r.x, y=r.y, z=r.z, timestamp=to_datetime(r.recorded_at))
         for k, r in zip(kept, readings, strict=True)

@@ -22,7 +22,7 @@ from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
 from query_api.http.problems import AnyRequest, Fault, Refused, documented
 from query_api.http.resource import Resource
-from query_api.http.state import Database
+from query_api.http.state import Database, Slow
 from query_api.schedules.fields import NewSchedule, Schedule, ScheduleChanges
 from query_api.schedules.timing import read_timing
 from shared import audit
@@ -104,7 +104,7 @@ def _unknown_device(device_id: int) -> Refused:
 )
 async def list_schedules(
     request: JsonRequest,
-    database: Database,
+    slow_reads: Slow,
     device_id: Annotated[int | None, QueryParameter(description="Only this device's.")] = None,
     limit: paging.Limit = 100,
     cursor: paging.Cursor = None,
@@ -113,7 +113,7 @@ async def list_schedules(
     after = paging.decode(cursor, _SchedulesAfter) or _SchedulesAfter(0)
     if device_id is not None and not 0 < device_id <= MAX_ID:
         return paging.page(request, [], None)
-    async with database.connection() as connection:
+    async with slow_reads.connection(request) as connection:
         found = await select(connection, device_id, after.id, limit + 1)
     shown = found[:limit]
     return paging.page(request, shown, _SchedulesAfter(shown[-1].id) if len(found) > limit else None)

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from query_api.app import POOL_SIZE
+from query_api.pools import QUICK, SLOW
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -81,7 +81,7 @@ class Analysis(BaseModel):
 def create_app(url: str) -> FastAPI:
     """The service on the database."""
     engine = create_async_engine(
-        url.replace("postgresql", "postgresql+asyncpg", 1), pool_size=POOL_SIZE, max_overflow=0
+        url.replace("postgresql", "postgresql+asyncpg", 1), pool_size=QUICK + SLOW, max_overflow=0
     )
     sessions = async_sessionmaker(engine, expire_on_commit=False)
 

@@ -13,8 +13,8 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api.app import POOL_SIZE
 from query_api.http import bodies
+from query_api.pools import QUICK, SLOW
 from shared import connections
 from tests.waiting import HANG_S, eventually
 
@@ -143,7 +143,7 @@ async def test_who_is_quick_again_and_again_is_not_cut_off(impatient: None, api:
 
 async def test_slow_bodies_hold_no_connection_to_the_database(api: httpx.AsyncClient, device: int) -> None:
     async with AsyncExitStack() as stack:
-        for _ in range(3 * POOL_SIZE):
+        for _ in range(3 * (QUICK + SLOW)):
             client = await stack.enter_async_context(raw(api))
             await client.send(post(b"[", length=1000))
         stored = await api.post("/stats", json={"device_id": device, "x": 1, "y": 2, "z": 3})

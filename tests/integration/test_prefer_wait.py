@@ -8,8 +8,8 @@ import pytest
 
 from query_api.analyses import prefer, waiting
 from query_api.analyses.prefer import MAX_WAIT_S
-from query_api.app import POOL_SIZE
 from query_api.http.notifications import ANALYSIS_ENDED
+from query_api.pools import QUICK
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Database
@@ -60,7 +60,7 @@ async def test_no_one_waits_longer_than_the_cap(
 
 async def test_those_who_wait_hold_no_connection(api: httpx.AsyncClient, device: int, database: Database) -> None:
     """More wait than the pool has connections; others are served, and a cancelled request ends its wait."""
-    count = 2 * POOL_SIZE
+    count = 4 * QUICK
     async with asyncio.TaskGroup() as tasks:
         asked = [tasks.create_task(ask(api, device, 30, start=str(n))) for n in range(count)]
         await eventually(lambda: waiting_requests(database), lambda seen: seen == count)

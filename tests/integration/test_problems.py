@@ -299,8 +299,8 @@ async def test_an_unexpected_error_tells_nothing_but_that(api: httpx.AsyncClient
 async def test_while_the_database_is_away(
     postgres_server: str, database_url: str, api_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("query_api.app.POOL_WAIT_S", 0.5)
-    monkeypatch.setattr("query_api.app.PROBE_INTERVAL_S", 0.1)
+    monkeypatch.setattr("query_api.pools.POOL_WAIT_S", 0.5)
+    monkeypatch.setattr("query_api.probe.INTERVAL_S", 0.1)
 
     async def ready() -> bool:
         return await services.is_ready(api_settings.http_port)

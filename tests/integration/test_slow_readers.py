@@ -14,7 +14,7 @@ import psutil
 import psycopg
 import pytest
 
-from query_api.app import MAX_EXPORTS
+from query_api.app import STREAMS
 from query_api.readings import pace
 from query_api.readings.formats import ARROW, CSV, NDJSON, PARQUET
 from shared.settings import Settings
@@ -55,8 +55,8 @@ async def test_other_requests_go_on_while_streams_stand_still(
 ) -> None:
     await fill(database, device, 150_000)  # much more than the buffers in between hold
     address = f"/stats/{device}"
-    eight = list(itertools.islice(itertools.cycle((CSV, NDJSON, ARROW)), MAX_EXPORTS))
-    async with standing_still(api, address, eight):
+    most = list(itertools.islice(itertools.cycle((CSV, NDJSON, ARROW)), STREAMS.each))
+    async with standing_still(api, address, most):
         answers = await asyncio.gather(
             api.get(f"{address}?limit=3"), api.get(f"{address}/latest"),
             api.get(f"{address}/series?points=10&end=2025-03-02"), api.get(f"{address}/buckets?limit=2"),
@@ -64,8 +64,8 @@ async def test_other_requests_go_on_while_streams_stand_still(
             api.post("/stats", json={"device_id": device, "x": 1, "y": 2, "z": 3}),
         )  # fmt: skip
         assert [answer.status_code for answer in answers] == [200] * 6 + [201]
-        ninth = await api.get(address, headers={"accept": CSV})
-        assert (ninth.status_code, ninth.json()["type"]) == (503, "/problems/unavailable")
+        one_more = await api.get(address, headers={"accept": CSV})
+        assert (one_more.status_code, one_more.json()["type"]) == (429, "/problems/too-many-requests")
     after = await api.get(f"{address}?end=2025-03-01T00:00:18Z", headers={"accept": CSV})
     assert after.text.count("\n") == 11  # there is a place again
 
@@ -79,11 +79,11 @@ async def test_a_stream_whose_reader_takes_nothing_is_ended(
     monkeypatch.setattr(pace, "STANDSTILL_S", 0.5)
     await fill(database, device, 150_000)
     address = f"/stats/{device}"
-    async with standing_still(api, address, [CSV] * MAX_EXPORTS):
+    async with standing_still(api, address, [CSV] * STREAMS.each):
         cursor = await eventually(lambda: database.execute(EXPORTING), lambda seen: seen.rowcount == 0)
         assert cursor.rowcount == 0  # with its COPY its snapshot is gone
-        ninth = await api.get(f"{address}?limit=1", headers={"accept": CSV})
-        assert ninth.status_code == 200
+        one_more = await api.get(f"{address}?limit=1", headers={"accept": CSV})
+        assert one_more.status_code == 200
 
 
 async def test_a_stream_whose_reader_takes_too_little_is_ended(
@@ -188,6 +188,6 @@ async def test_slow_readers_do_not_slow_others(database_url: str, database: psyc
             alone, beside = [], []
             for _ in range(4):
                 alone.append(await median(api))
-                async with standing_still(slow, "/stats/1", [CSV] * MAX_EXPORTS):
+                async with standing_still(slow, "/stats/1", [CSV] * STREAMS.each):
                     beside.append(await median(api))
     assert min(beside) < 2 * min(alone)

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from query_api.http.times import Period
+from query_api.http.turns import Bounds
 from query_api.readings.listing import PAGES, _ReadingsAfter, page_parameters
 from shared.models import Reading, to_microseconds
 from shared.partitions import Partitions
@@ -342,7 +343,7 @@ async def test_a_reader_that_goes_away_frees_its_connection(
 async def test_more_streams_than_there_are_places(
     api_settings: Settings, database: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("query_api.app.MAX_EXPORTS", 1)
+    monkeypatch.setattr("query_api.app.STREAMS", Bounds(at_once=1, each=2, waiting=1, waiting_each=1))
     monkeypatch.setattr("query_api.app.POOL_WAIT_S", 0.3)
 
     async def waiting_for_the_lock() -> int:
@@ -361,8 +362,8 @@ async def test_more_streams_than_there_are_places(
             first = tasks.create_task(stream())
             await eventually(waiting_for_the_lock, lambda count: count == 1)
             refused = await stream()
-        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/unavailable")
-        assert "streams are being read" in refused.json()["detail"]
+        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/busy")
+        assert "1 streams run" in refused.json()["detail"]
         assert int(refused.headers["retry-after"]) > 0
         assert (await first).status_code == 200
         assert (await stream()).status_code == 200

@@ -1,0 +1,67 @@
+"""The API's connections to PostgreSQL: a pool for each kind of work, so that none waits behind another (ADR 30).
+
+| pool | connections | work |
+| --- | --- | --- |
+| credentials | 2 | whose a key or a token is |
+| probe | 1 | whether the database answers, for /health/ready |
+| quick | 4 | one device, its latest reading, one request, what registers or changes a thing |
+| slow | 8 | analyses at once, buckets, series, lists |
+| store | 2 | readings that are stored |
+
+Beside them a process has up to 8 connections for exports, and one each for notifications, live readings, the
+credentials of live streams, and the broker's outbox: CONNECTIONS in all. PostgreSQL's max_connections has to hold them
+for each process of `devicestat serve`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+
+from query_api.readings.gathering import WRITERS
+from shared.database import Pool, open_pool
+from shared.settings import Settings
+
+CREDENTIALS = 2
+PROBE = 1
+QUICK = 4
+SLOW = 8
+EXPORTS = 8
+"""Streams at once, each with a connection of its own."""
+_SINGLE = 4
+CONNECTIONS = CREDENTIALS + PROBE + QUICK + SLOW + WRITERS + EXPORTS + _SINGLE
+"""The most that one process has."""
+POOL_WAIT_S = 3.0
+"""Seconds that a request waits for a connection; then it is answered with 503."""
+CREDENTIALS_TIMEOUT_S = 3
+"""Seconds after which a look-up of a credential is cut off."""
+
+
+class Pools(msgspec.Struct, frozen=True):
+    """The pools of one process."""
+
+    credentials: Pool
+    probe: Pool
+    quick: Pool
+    slow: Pool
+    store: Pool
+
+
+@asynccontextmanager
+async def open_pools(settings: Settings) -> AsyncIterator[Pools]:
+    """Open all pools, and close them at the end of the block."""
+    async with AsyncExitStack() as stack:
+
+        async def pool(purpose: str, size: int, timeout_s: int = settings.query_timeout) -> Pool:
+            opened = open_pool(
+                settings.database, purpose, max_size=size, patience=POOL_WAIT_S, statement_timeout=timeout_s
+            )
+            return await stack.enter_async_context(opened)
+
+        yield Pools(
+            credentials=await pool("api credentials", CREDENTIALS, CREDENTIALS_TIMEOUT_S),
+            probe=await pool("api probe", PROBE, CREDENTIALS_TIMEOUT_S),
+            quick=await pool("api", QUICK),
+            slow=await pool("api slow", SLOW),
+            store=await pool("api writer", WRITERS),
+        )

@@ -1,0 +1,30 @@
+"""Asks the database every few seconds whether it answers, over a connection of its own."""
+
+import asyncio
+
+import psycopg
+
+from shared.database import Pool
+from shared.database_errors import diagnose
+from shared.errors import DatabaseBusy, DatabaseError
+from shared.telemetry import Health
+
+INTERVAL_S = 2.0
+ANSWER_S = 6.0
+"""Without an answer within this time the database counts as away."""
+
+
+async def probe(database: Pool, health: Health) -> None:
+    """Keep the health's part "database" true, until cancelled. `database`: a pool that nothing else uses."""
+    while True:
+        try:
+            async with asyncio.timeout(ANSWER_S), database.connection() as connection:
+                await connection.execute("SELECT 1")
+            health.ready("database")
+        except TimeoutError:
+            health.not_ready("database", "PostgreSQL does not answer")
+        except (psycopg.Error, DatabaseError) as error:
+            fault = diagnose(error)
+            if not isinstance(fault, DatabaseBusy):  # a cancelled SELECT 1 says that PostgreSQL works
+                health.not_ready("database", str(fault))
+        await asyncio.sleep(INTERVAL_S)

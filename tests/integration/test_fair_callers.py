@@ -1,0 +1,138 @@
+"""What one caller asks for or brings does not keep others waiting.
+
+The slow reads are held by a lock that the test owns: what is answered meanwhile did not wait for them.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import msgspec
+import pytest
+
+from query_api.app import SLOW_READS, STREAMS
+from query_api.readings.gathering import WRITERS
+from query_api.readings.waiting import MAX_WAITING_EACH
+from shared.credentials import Role
+from shared.settings import Settings
+from tests import services
+from tests.conftest import Database
+from tests.credentials import bearer, key
+from tests.waiting import eventually
+
+LOCK = 4711
+# Who reads readings of device 1 waits for the lock.
+HOLD = """
+    CREATE FUNCTION held() RETURNS boolean LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN true; END $$;
+    ALTER TABLE readings ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY held ON readings USING (CASE WHEN device_id = 1 THEN held() ELSE true END);
+"""
+IN_FLIGHT = SLOW_READS.each + SLOW_READS.waiting_each
+
+
+@pytest.fixture
+async def api(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+    """With AUTH on; what waits waits for as long as the test."""
+    monkeypatch.setattr("query_api.app.POOL_WAIT_S", 60.0)
+    async with services.api(msgspec.structs.replace(api_settings, auth="on")) as api:
+        yield api
+
+
+async def register(api: httpx.AsyncClient, admin: dict[str, str], name: str) -> dict[str, str]:
+    """A device with one reading; its token, as a header."""
+    device = (await api.post("/devices", json={"name": name}, headers=admin)).json()
+    token = bearer(device["token"])
+    stored = await api.post("/stats", json={"device_id": device["id"], "x": 1, "y": 2, "z": 3}, headers=token)
+    assert stored.status_code == 201
+    return token
+
+
+@asynccontextmanager
+async def held(database: Database) -> AsyncIterator[None]:
+    await database.execute(HOLD)
+    await database.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+    try:
+        yield
+    finally:
+        await database.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
+
+
+async def figure(api: httpx.AsyncClient, admin: dict[str, str], name: str) -> float:
+    lines = (await api.get("/metrics", headers=admin)).text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+async def test_slow_reads_of_one_key_keep_nobody_else_waiting(api: httpx.AsyncClient, database: Database) -> None:
+    admin, analyst, other = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.ANALYST, Role.ANALYST)]
+    await register(api, admin, "busy")
+    token = await register(api, admin, "quiet")
+    paths = ("/stats/analysis/1", "/stats/1/buckets", "/stats/1/series", "/stats/1")
+    async with asyncio.TaskGroup() as tasks, held(database):
+        slow = [tasks.create_task(api.get(paths[n % 4], headers=analyst)) for n in range(IN_FLIGHT)]
+        await eventually(
+            lambda: figure(api, admin, "devicestat_http_slow_waiting{"), lambda count: count == SLOW_READS.waiting_each
+        )
+        assert await figure(api, admin, "devicestat_http_slow_running{") == SLOW_READS.each
+        refused = await api.get("/stats/analysis/1", headers=analyst)
+        assert (refused.status_code, refused.json()["type"]) == (429, "/problems/too-many-requests")
+        assert int(refused.headers["retry-after"]) > 0
+        for headers in (analyst, other):
+            assert (await api.get("/stats/2/latest", headers=headers)).status_code == 200
+            assert (await api.get("/devices/2", headers=headers)).status_code == 200
+        for path in ("/stats/analysis/2", "/stats/2", "/stats/2/series", "/devices?search=quiet"):
+            assert (await api.get(path, headers=other)).status_code == 200, path
+        stored = await api.post("/stats", json={"device_id": 2, "x": 1, "y": 2, "z": 3}, headers=token)
+        assert stored.status_code == 201
+        assert (await api.get("/health/ready", headers=admin)).status_code == 200
+        assert not any(one.done() for one in slow)
+    assert {one.result().status_code for one in slow} == {200}
+    assert await figure(api, admin, 'devicestat_http_slow_refused_total{bound="caller"') == 1
+
+
+async def test_streams_of_one_key_keep_nobody_else_waiting(api: httpx.AsyncClient, database: Database) -> None:
+    admin, analyst = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.ANALYST)]
+    await register(api, admin, "busy")
+    await register(api, admin, "quiet")
+    csv = {"accept": "text/csv"}
+    async with asyncio.TaskGroup() as tasks, held(database):
+        streams = [
+            tasks.create_task(api.get("/stats/1", headers=analyst | csv))
+            for _ in range(STREAMS.each + STREAMS.waiting_each)
+        ]
+        waiting = 'devicestat_http_slow_waiting{work="streams"}'
+        await eventually(lambda: figure(api, admin, waiting), lambda count: count == STREAMS.waiting_each)
+        refused = await api.get("/stats/1", headers=analyst | csv)
+        assert refused.status_code == 429
+        assert (await api.get("/stats/2", headers=admin | csv)).status_code == 200
+        assert not any(one.done() for one in streams)
+    assert {one.result().status_code for one in streams} == {200}
+
+
+async def test_readings_of_one_key_keep_no_other_device_waiting(api: httpx.AsyncClient, database: Database) -> None:
+    admin, writer = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.WRITER)]
+    await register(api, admin, "busy")
+    token = await register(api, admin, "quiet")
+    many = json.dumps([{"device_id": 1, "x": 1, "y": 2, "z": 3}] * 10_000).encode()
+    typed = writer | {"content-type": "application/json"}
+    fit = WRITERS + MAX_WAITING_EACH // 10_000
+    async with asyncio.TaskGroup() as tasks, database.transaction():
+        await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
+        posts = [tasks.create_task(api.post("/stats", content=many, headers=typed)) for _ in range(16)]
+        await asyncio.wait(posts[: 16 - fit], return_when=asyncio.FIRST_COMPLETED)
+        await eventually(lambda: refusals(posts), lambda count: count == 16 - fit)
+        reading = {"device_id": 2, "x": 1, "y": 2, "z": 3}
+        quiet = tasks.create_task(api.post("/stats", json=reading, headers=token))
+        await eventually(
+            lambda: figure(api, admin, "devicestat_http_readings_waiting "), lambda count: count == MAX_WAITING_EACH + 1
+        )
+    assert quiet.result().status_code == 201
+    answers = [post.result() for post in posts]
+    assert sorted(answer.status_code for answer in answers) == [201] * fit + [429] * (16 - fit)
+    assert {answer.headers["retry-after"] for answer in answers if answer.status_code == 429} == {"5"}
+
+
+async def refusals(posts: list["asyncio.Task[httpx.Response]"]) -> int:
+    return sum(post.done() and post.result().status_code == 429 for post in posts)

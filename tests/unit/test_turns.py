@@ -1,0 +1,103 @@
+"""Slow work: bounded for each caller and for all, in turns."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from query_api.http.problems import Refused
+from query_api.http.turns import Bounds, Turns, TurnsMetrics
+from tests.waiting import eventually
+
+BOUNDS = Bounds(at_once=3, each=2, waiting=3, waiting_each=2)
+
+
+def turns(registry: CollectorRegistry, patience: float = 60) -> Turns:
+    return Turns("reads", BOUNDS, patience, TurnsMetrics(registry))
+
+
+async def waiting(registry: CollectorRegistry, count: int) -> None:
+    async def seen() -> float | None:
+        return registry.get_sample_value("devicestat_http_slow_waiting", {"work": "reads"})
+
+    await eventually(seen, lambda now: now == count)
+
+
+class Reader:
+    """A request that runs until it is told to end."""
+
+    def __init__(self, of: Turns, caller: str) -> None:
+        self.runs, self.end = asyncio.Event(), asyncio.Event()
+        self.task = asyncio.create_task(self._run(of, caller))
+
+    async def _run(self, of: Turns, caller: str) -> None:
+        async with of.turn(caller):
+            self.runs.set()
+            await self.end.wait()
+
+    async def ended(self) -> None:
+        self.end.set()
+        await self.task
+
+
+async def test_a_caller_has_its_bound_and_another_runs_beside_it() -> None:
+    registry = CollectorRegistry()
+    reads = turns(registry)
+    greedy = [Reader(reads, "greedy") for _ in range(4)]
+    await waiting(registry, 2)
+    assert [reader.runs.is_set() for reader in greedy] == [True, True, False, False]
+    with pytest.raises(Refused) as refused:
+        await AsyncExitStack().enter_async_context(reads.turn("greedy"))
+    assert (refused.value.problem.status, refused.value.headers) == (429, {"Retry-After": "2"})
+    quiet = Reader(reads, "quiet")
+    await quiet.runs.wait()
+    for reader in [*greedy, quiet]:
+        await reader.ended()
+    labels = {"work": "reads", "bound": "caller"}
+    assert registry.get_sample_value("devicestat_http_slow_refused_total", labels) == 1
+    assert registry.get_sample_value("devicestat_http_slow_running", {"work": "reads"}) == 0
+
+
+async def test_all_have_a_bound_and_the_caller_that_runs_the_least_is_next() -> None:
+    registry = CollectorRegistry()
+    reads = turns(registry)
+    a = [Reader(reads, "a") for _ in range(2)]
+    b = Reader(reads, "b")
+    await b.runs.wait()
+    again, other, third = Reader(reads, "b"), Reader(reads, "c"), Reader(reads, "d")
+    await waiting(registry, 3)
+    with pytest.raises(Refused) as refused:
+        await AsyncExitStack().enter_async_context(reads.turn("e"))
+    assert refused.value.problem.status == 503
+    await a[0].ended()
+    await other.runs.wait()
+    assert not again.runs.is_set()  # b runs one already
+    for reader in (a[1], b, other, again, third):
+        await reader.ended()
+
+
+async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
+    registry = CollectorRegistry()
+    reads = turns(registry, patience=0.01)
+    a = [Reader(reads, "a") for _ in range(2)]
+    await a[1].runs.wait()
+    with pytest.raises(Refused) as refused:
+        await AsyncExitStack().enter_async_context(reads.turn("a"))
+    assert refused.value.problem.status == 429
+    cancelled = Reader(reads, "a")
+    await waiting(registry, 1)
+    cancelled.task.cancel()
+    await waiting(registry, 0)
+    for reader in a:
+        await reader.ended()
+    async with reads.turn("a"), reads.turn("a"), reads.turn("b"):
+        assert registry.get_sample_value("devicestat_http_slow_running", {"work": "reads"}) == 3
+
+
+async def test_a_place_may_be_freed_early() -> None:
+    reads = turns(CollectorRegistry())
+    async with reads.turn("a") as place, reads.turn("a"):
+        place.free()
+        async with reads.turn("a"):
+            pass
