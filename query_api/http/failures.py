@@ -23,6 +23,7 @@ from shared.errors import (
     Deadlock,
     DiskFull,
     LockTimedOut,
+    LoginRefused,
     OutOfLockMemory,
     OutOfResources,
     PoolExhausted,
@@ -104,6 +105,7 @@ _DATABASE_ANSWERS: Mapping[type[DatabaseError], tuple[Problem, str, int]] = {
     OutOfResources: (problems.LACKS_RESOURCES, "the database is out of memory or of another resource", 5),
     DatabaseReadOnly: (problems.UNAVAILABLE, "the database takes no writes now", problems.RETRY_AFTER_S),
     DatabaseNotReady: (problems.UNAVAILABLE, "the database starts up or shuts down", problems.RETRY_AFTER_S),
+    LoginRefused: (problems.UNAVAILABLE, "the database refuses the service's login", problems.RETRY_AFTER_S),
     TooManyConnections: (problems.UNAVAILABLE, "the database takes no more connections", problems.RETRY_AFTER_S),
     DatabaseError: (problems.UNAVAILABLE, "the database does not answer", problems.RETRY_AFTER_S),
 }
