@@ -245,7 +245,16 @@ def _respond(request: AnyRequest, uri: str, title: str, status: int, refused: Re
 
 def documented(*problems: Problem) -> dict[int, ResponseSpec]:
     """The responses of a route in the OpenAPI document: these problems, and those that any route can have."""
-    everywhere = (MALFORMED, UNAUTHENTICATED, FORBIDDEN, TOO_MANY_REQUESTS, INTERNAL_ERROR, UNAVAILABLE)
+    everywhere = (
+        MALFORMED,
+        UNAUTHENTICATED,
+        FORBIDDEN,
+        TOO_MANY_REQUESTS,
+        INTERNAL_ERROR,
+        UNAVAILABLE,
+        BUSY,
+        LACKS_RESOURCES,
+    )
     by_status: dict[int, list[Problem]] = {}
     for problem in (*problems, *everywhere):
         by_status.setdefault(problem.status, []).append(problem)
