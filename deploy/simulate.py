@@ -129,7 +129,7 @@ async def _publish(settings: Settings, plan: Plan, topics: list[str], terminal: 
 
 
 async def _make(plan: Plan, topics: list[str], publisher: Publisher) -> None:
-    start = time.time()
+    start, began = time.time(), time.monotonic()
     if plan.history_h > 0:
         for message in history(plan, topics, start):
             await publisher.put(message)
@@ -137,7 +137,7 @@ async def _make(plan: Plan, topics: list[str], publisher: Publisher) -> None:
     if plan.count is not None:
         plan = msgspec.structs.replace(plan, count=plan.count - publisher.counts.readings)
     for due, message in live(plan, topics, start):
-        await asyncio.sleep(max(0.0, due - time.time()))
+        await asyncio.sleep(max(0.0, due - start - (time.monotonic() - began)))  # also while the clock is set
         await publisher.put(message)
     await publisher.flush()
 

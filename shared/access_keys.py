@@ -92,7 +92,7 @@ _ALL = _SELECT + "ORDER BY created_at, id"
 
 
 async def all_keys(connection: Connection) -> list[AccessKey]:
-    """All keys that there ever were, the oldest first."""
+    """All keys, the oldest first; without those that ended more than 400 days ago."""
     async with connection.cursor(row_factory=kwargs_row(_read)) as cursor:
         await cursor.execute(_ALL)
         return await cursor.fetchall()

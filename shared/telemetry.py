@@ -64,8 +64,11 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for chatty in ("uvicorn", "httpx", "apscheduler"):
+    for chatty in ("uvicorn", "httpx"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    logging.getLogger("apscheduler").setLevel(
+        logging.ERROR
+    )  # it warns of each long round; readiness reports overdue ones
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns at each attempt; we say when it changes
 
 

@@ -1,6 +1,7 @@
 """Those who listen to one device."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 
 from query_api.live.listeners import End, Gap, Listener, reading_event
@@ -13,7 +14,17 @@ class Feed:
     def __init__(self) -> None:
         self.listeners: set[Listener] = set()
         self.is_heard = asyncio.Event()  # by those who store readings
+        self.hear()
+
+    def hear(self) -> None:
+        """Note that those who store readings have heard of it."""
         self.heard_at = datetime.now(UTC)
+        self._heard = time.monotonic()
+
+    @property
+    def unheard_s(self) -> float:
+        """Seconds since they have; a clock that is set changes nothing."""
+        return time.monotonic() - self._heard
 
     def show(self, reading: StoredReading) -> None:
         """Has it sent to all of them."""

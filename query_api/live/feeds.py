@@ -202,12 +202,11 @@ class Live:
             return
         wanted = parse_wanted(payload)
         self.interest.hear(wanted)
-        now = datetime.now(UTC)
         for device_id in wanted:
             if feed := self._feeds.get(device_id):
-                if feed.is_heard.is_set() and now - feed.heard_at > timedelta(seconds=EXPIRES_S):
+                if feed.is_heard.is_set() and feed.unheard_s > EXPIRES_S:
                     feed.tell(Gap("what is listened to was not heard of in time", feed.heard_at - MARGIN))
-                feed.heard_at = now
+                feed.hear()
                 feed.is_heard.set()
 
     # What is stored.
@@ -225,11 +224,10 @@ class Live:
             self._spoken.set()
 
     def _tell_all(self, detail: str) -> None:
-        now = datetime.now(UTC)
         for feed in self._feeds.values():
             if feed.is_heard.is_set():
                 feed.tell(Gap(detail, feed.heard_at - MARGIN))
-                feed.heard_at = now
+                feed.hear()
 
     async def _read(self) -> None:
         while True:

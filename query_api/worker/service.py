@@ -8,12 +8,10 @@ of others' lost leases, and maintenance. A NOTIFY makes the look at the queue co
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
 
 import structlog
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from query_api.worker import callbacks, queue
+from query_api.worker import callbacks, moved_clock, queue, timetable
 from query_api.worker.attempts import Attempts
 from query_api.worker.callbacks import Callbacks
 from query_api.worker.cleaning.rounds import clean
@@ -22,6 +20,7 @@ from query_api.worker.maintenance import drop_empty_partitions, drop_partitions,
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.removal import remove_all
 from query_api.worker.ticks import run_due_ticks
+from query_api.worker.timetable import Round, Timetable
 from query_api.worker.webhook import Webhook
 from shared.backoff import backoff
 from shared.broker.outbox import tell_broker
@@ -42,8 +41,6 @@ SURVEY_S = 10.0
 MAINTAIN_S = 3600.0
 REMOVE_S = 5.0
 CLEAN_S = 60.0
-JITTER_S = 0.5
-"""Workers that were started at one moment do not ask at one moment."""
 STOP_TIMEOUT_S = 8.0
 """After a signal the analyses in hand have so long to end; then they are put back."""
 POOL_WAIT_S = 3.0
@@ -59,7 +56,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
     Raises DevicestatError at the start: the database cannot be reached, its schema is not ours, or the port
     is taken. Later, while the database is away, it waits for it and reports not ready.
     """
-    health = Health("database")
+    health = Health("database", timetable.PART)
     metrics = WorkerMetrics()
     with ExitStack() as stack:
         port = settings.worker_metrics_port
@@ -96,7 +93,6 @@ class Worker:
         self._claimed_for = 0
         self._look = asyncio.Event()
         self._stopping = False
-        self._jobs: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until the event is set. Raises what any part of it raises that was not expected."""
@@ -106,7 +102,9 @@ class Worker:
             self._callbacks = Callbacks(self._database, self._webhook, tasks, self._metrics, self._look.set)
             claiming = tasks.create_task(self._claim_for_ever(), name="claiming")
             listening = tasks.create_task(self._listen(), name="listening")
-            scheduler = self._schedule()
+            rounds = self._timetable()
+            rounds.start()
+            watching = tasks.create_task(rounds.watch(), name="watching the rounds")
             try:
                 await stop.wait()
                 self._stopping = True
@@ -116,58 +114,26 @@ class Worker:
             finally:
                 claiming.cancel()
                 listening.cancel()
-                await self._shut_down(scheduler)
+                watching.cancel()
+                await rounds.shut_down()
 
-    # What comes round again.
+    # The rounds.
 
-    def _schedule(self) -> AsyncIOScheduler:
-        scheduler = AsyncIOScheduler(
-            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-        )
-        rounds: dict[str, tuple[float, Callable[[], Awaitable[None]]]] = {
-            "poll": (POLL_S, self._poll),
-            "renew": (RENEW_S, lambda: self._with_database(self._attempts.renew)),
-            "tick": (TICK_S, lambda: self._with_database(self._tick)),
-            "survey": (SURVEY_S, lambda: self._with_database(self._survey)),
-            "maintain": (MAINTAIN_S, lambda: self._with_database(self._maintain)),
-            "remove": (REMOVE_S, lambda: self._with_database(remove_all)),
-            "clean": (CLEAN_S, lambda: self._with_database(self._clean)),
+    def _timetable(self) -> Timetable:
+        rounds = {
+            "poll": Round(POLL_S, self._poll),
+            "renew": Round(RENEW_S, lambda: self._with_database(self._attempts.renew)),
+            "tick": Round(TICK_S, lambda: self._with_database(self._tick)),
+            "survey": Round(SURVEY_S, lambda: self._with_database(self._survey)),
+            "maintain": Round(MAINTAIN_S, lambda: self._with_database(self._maintain)),
+            "remove": Round(REMOVE_S, lambda: self._with_database(remove_all)),
+            "clean": Round(CLEAN_S, lambda: self._with_database(self._clean)),
         }
-        for name, (seconds, duty) in rounds.items():
-            scheduler.add_job(
-                self._as_job(duty), "interval", id=name, name=name, seconds=seconds, jitter=JITTER_S,
-                next_run_time=datetime.now(UTC),
-            )  # fmt: skip
-        scheduler.start()
-        return scheduler
+        return Timetable(rounds, self._health, self._fail)
 
-    def _as_job(self, duty: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """The duty, noted while it runs. What it raises stops the worker: APScheduler would only log it."""
-
-        async def job() -> None:
-            task = asyncio.current_task()
-            assert task is not None, "a job is a task"
-            self._jobs.add(task)
-            try:
-                await duty()
-            except asyncio.CancelledError:
-                _log.debug("stopped in the middle of a job")  # APScheduler takes it for an error
-            except Exception as error:  # noqa: BLE001  # raised again, where the worker stops for it
-                self._tasks.create_task(_raise(error), name="failed job")
-            finally:
-                self._jobs.discard(task)
-
-        return job
-
-    async def _shut_down(self, scheduler: AsyncIOScheduler) -> None:
-        """Stops the jobs, each of which can be left in the middle; APScheduler's shutdown does not wait."""
-        scheduler.pause()
-        await asyncio.sleep(0)  # what was submitted begins
-        for job in self._jobs:
-            job.cancel()
-        if self._jobs:
-            await asyncio.wait(self._jobs)
-        scheduler.shutdown()
+    def _fail(self, error: Exception) -> None:
+        """Stop the worker for what a round has raised."""
+        self._tasks.create_task(_raise(error), name="failed job")
 
     async def _poll(self) -> None:
         self._look.set()
@@ -176,6 +142,7 @@ class Worker:
         await run_due_ticks(connection)
 
     async def _survey(self, connection: Connection) -> None:
+        await moved_clock.mend(connection)
         reaped = await queue.reap(connection)
         for number, status in reaped.items():
             _log.warning("took an analysis from a worker that was not heard of", id=number, status=status)

@@ -6,7 +6,7 @@ Run as `python -m tests.faults.brief_worker work`; all else is as it is.
 from datetime import timedelta
 
 from deploy.cli import main
-from query_api.worker import queue, service
+from query_api.worker import queue, service, timetable
 
 LEASE = timedelta(seconds=1.5)
 
@@ -15,5 +15,5 @@ if __name__ == "__main__":
     queue.LEASE = LEASE
     service.RENEW_S = LEASE.total_seconds() / 5
     service.SURVEY_S = 0.5
-    service.JITTER_S = 0.1
+    timetable.JITTER_S = 0.1
     main()

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.worker import callbacks, queue, service, webhook
+from query_api.worker import callbacks, queue, service, timetable, webhook
 from query_api.worker.webhook import CheckedNetwork, Undelivered, Webhook
 from shared.settings import Settings
 from tests import services
@@ -38,8 +38,8 @@ def api_settings(database_url: str) -> Settings:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is put off comes soon."""
-    for name in ("POLL_S", "JITTER_S"):
-        monkeypatch.setattr(service, name, 0.1)
+    monkeypatch.setattr(service, "POLL_S", 0.1)
+    monkeypatch.setattr(timetable, "JITTER_S", 0.1)
     monkeypatch.setattr(callbacks, "RETRY_BASE", timedelta(milliseconds=20))
     monkeypatch.setattr(callbacks, "RETRY_FACTOR", 1)
 

@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api.worker import callbacks, queue, service
+from query_api.worker import callbacks, queue, service, timetable
 from query_api.worker.queue import Claim
 from shared.analysis import Analysis, analyse
 from shared.database import connect
@@ -207,8 +207,9 @@ async def test_claims_at_once_never_overlap(database_url: str, database: Databas
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker waits for comes soon."""
-    for name in ("POLL_S", "RENEW_S", "SURVEY_S", "JITTER_S"):
+    for name in ("POLL_S", "RENEW_S", "SURVEY_S"):
         monkeypatch.setattr(service, name, 0.1)
+    monkeypatch.setattr(timetable, "JITTER_S", 0.1)
     monkeypatch.setattr(service, "STOP_TIMEOUT_S", 0.3)
     monkeypatch.setattr(queue, "RETRY_BASE", timedelta(milliseconds=20))
 
@@ -424,6 +425,6 @@ async def test_the_queue_length_is_shown(database: Database, owner: int, measure
 
 
 def test_no_lease_outlives_its_renewals() -> None:
-    assert queue.LEASE.total_seconds() >= 3 * (service.RENEW_S + service.JITTER_S)
+    assert queue.LEASE.total_seconds() >= 3 * (service.RENEW_S + timetable.JITTER_S)
     for channel in (queue.CHANNEL, queue.ENDED_CHANNEL, callbacks.CHANNEL):
         assert f"LISTEN {channel}" in service._LISTEN.split("; ")
