@@ -53,7 +53,6 @@ class Ingestor:
     async def __call__(self, x: int) -> None:
         batch, packets = Batch(), bytes(6)
         batch.readings.append(Reading(1, to_microseconds(MAY), to_microseconds(MAY), x, 0, 0))
-        batch.topics.append("devices/1/stats")
         await self._store.store(self._connection, batch, packets)
         self._journal.append(Entry(self._journal.next_no, packets))
 
