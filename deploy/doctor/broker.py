@@ -7,7 +7,7 @@ from mqtt5 import ConnAckPacket, QoS
 from deploy.doctor.connection import BrokerConnection, connected, own_client_id
 from deploy.doctor.findings import Finding, State
 from deploy.doctor.limits import examine_largest, examine_limits, unshared
-from deploy.doctor.queue import examine_queue
+from deploy.doctor.queue import RIGHT_BYTES, RIGHT_MESSAGES, examine_queue
 from deploy.doctor.refused import why_refused
 from deploy.terminal import counted, printable
 from ingestor.reasons import check_suback
@@ -19,9 +19,11 @@ SYS_WAIT_S = 0.3
 """How long the broker's own figures are waited for; a broker need not have any."""
 _VERSION = "$SYS/broker/version"
 _DROPPED = "$SYS/broker/publish/messages/dropped"
+_DROPPED_A_MINUTE = "$SYS/broker/load/publish/dropped/1min"
+_BYTES = "$SYS/broker/store/messages/bytes"
 _STORED = "$SYS/broker/store/messages/count"
 _RETAINED = "$SYS/broker/retained messages/count"
-_FIGURES = (_VERSION, _DROPPED, _STORED, _RETAINED)
+_FIGURES = (_VERSION, _DROPPED, _DROPPED_A_MINUTE, _STORED, _BYTES, _RETAINED)
 
 
 async def examine_broker(settings: Settings) -> list[Finding]:
@@ -73,16 +75,25 @@ def _waiting(figures: Mapping[str, str], settings: Settings) -> list[Finding]:
         waiting = max(0, int(figures[_STORED]) - int(figures[_RETAINED]))
     except (KeyError, ValueError):
         return []
-    text = f"about {counted(waiting, 'message')} in the broker, for all of its clients"
+    size = f" ({printable(figures[_BYTES])} bytes)" if _BYTES in figures else ""
+    text = f"about {counted(waiting, 'message')}{size} in the broker, for all of its clients"
     if waiting <= settings.mqtt_window:
         return [Finding(State.OK, "waiting", text)]
-    return [Finding(State.WARNING, "waiting", f"{text}: is the ingestor running, and does it keep up?")]
+    bound = f"Beyond {RIGHT_MESSAGES} messages or {RIGHT_BYTES} bytes (mosquitto.conf) it drops those of every device"
+    return [Finding(State.WARNING, "waiting", f"{text}: is the ingestor running, and does it keep up? {bound}")]
 
 
 def _dropped(figures: Mapping[str, str]) -> list[Finding]:
     count = figures.get(_DROPPED, "0")
     if count == "0":
         return []
-    advice = "raise max_queued_messages and max_queued_bytes, as in mosquitto.conf"
-    text = f"the broker has dropped messages for one of its clients since it started ({printable(count)}): {advice}"
+    rate = figures.get(_DROPPED_A_MINUTE, "0")
+    advice = (
+        "raise max_queued_messages and max_queued_bytes, as in mosquitto.conf. If they are that large, a device "
+        "publishes faster than its messages are stored: POST /devices/{id}/token rotates its token, and cuts it off"
+    )
+    text = (
+        f"the broker has dropped messages for one of its clients since it started ({printable(count)}), "
+        f"{printable(rate)} a minute now; they were acknowledged: {advice}"
+    )
     return [Finding(State.WARNING, "dropped", text)]

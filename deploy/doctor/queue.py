@@ -18,6 +18,11 @@ from shared.broker.permissions import DOCTOR_TOPICS
 from shared.errors import SubscriptionRefused
 from shared.settings import MqttAddress
 
+RIGHT_MESSAGES = "10000000"
+RIGHT_BYTES = "2000000000"
+"""As mosquitto.conf has them."""
+ROUNDING = 2
+"""Mosquitto 2.1 keeps one or two messages more than a bound."""
 MESSAGES = 10_000
 """Ten times Mosquitto's default; a limit above it is not looked for."""
 PAYLOAD = bytes(100)
@@ -60,9 +65,9 @@ async def _what_is_too_small(address: MqttAddress, kept: Kept) -> list[Finding]:
     empty = await keep_while_away(address, b"", kept.published)
     findings = []
     if empty.found < empty.published:
-        findings.append(_too_small("max_queued_messages", "10000000", "messages", empty))
-    if kept.found < empty.found or not findings:
-        findings.append(_too_small("max_queued_bytes", "2000000000", f"messages of {len(PAYLOAD)} bytes", kept))
+        findings.append(_too_small("max_queued_messages", RIGHT_MESSAGES, "messages", empty))
+    if kept.found + ROUNDING < empty.found or not findings:
+        findings.append(_too_small("max_queued_bytes", RIGHT_BYTES, f"messages of {len(PAYLOAD)} bytes", kept))
     return findings
 
 
