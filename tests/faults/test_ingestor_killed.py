@@ -50,6 +50,38 @@ async def test_at_random_moments_in_a_stream(
     await expect_a_good_end(process)
 
 
+async def test_in_a_flood_of_refused_messages(
+    make_settings: Callable[..., Settings],
+    broker: Broker,
+    database: Database,
+    start_ingestor: Callable[..., IngestorProcess],
+) -> None:
+    """Most are counted, and not kept: each is counted once."""
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (2, '2', 'marker')")  # none has the key 1
+    settings, chance = make_settings(dead_letters_per_minute=20), random.Random(7)
+    process = start_ingestor(settings)
+    await process.until_ready()
+
+    async def all_marked() -> bool:
+        (row,) = await (await database.execute("SELECT count(*) FROM readings")).fetchall()
+        return bool(row[0] == stream.marked)
+
+    async with publishing(broker, at_least=10_000) as stream:
+        for _ in range(6):
+            await stream.grows()
+            await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the moment of the harm, not a wait for something
+            process.kill()
+            process = start_ingestor(settings)
+            await process.until_ready()
+    await stream.mark()
+    await eventually(all_marked, bool)
+    await expect_a_good_end(process)
+    query = "SELECT sum(readings)::int, sum(messages)::int, count(*) FROM dead_letters WHERE reason = 'unknown_device'"
+    ((readings, messages, rows),) = await (await database.execute(query)).fetchall()
+    assert readings == messages == stream.count
+    assert rows <= 7 * (20 + 1)  # for each start
+
+
 async def test_with_a_backlog_of_equal_readings_that_is_longer_than_the_packet_ids(
     make_settings: Callable[..., Settings],
     broker: Broker,
