@@ -18,7 +18,7 @@ from query_api.http.disconnect import cancelled_when_gone
 from query_api.http.problems import Fault, documented, invalid, shown
 from query_api.http.resource import Resource
 from query_api.http.state import Slow
-from query_api.http.times import Period
+from query_api.http.times import Period, Timezone
 from query_api.http.zones import read_zone
 from query_api.readings.intervals import PATTERN, Interval, edges, in_zone
 from query_api.readings.listing import bounds
@@ -81,13 +81,7 @@ async def list_buckets(
             "there, day by day.",
         ),
     ] = "PT1H",
-    timezone: Annotated[
-        str,
-        QueryParameter(
-            schema_extra={"format": "timezone"},
-            description="The name of a timezone in the IANA database, such as Europe/Berlin.",
-        ),
-    ] = "UTC",
+    timezone: Timezone = "UTC",
     limit: paging.Limit = 1000,
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[Bucket]]:
@@ -96,7 +90,7 @@ async def list_buckets(
     Only the readings of the period are counted, also in an interval that begins before it or ends after it. A day
     on which the clocks are changed has 23 or 25 hours.
     """
-    length, zone = _read(interval, timezone)
+    length, zone = _interval(interval), read_zone(timezone)  # provide_period has refused one that is not known
     after = paging.decode(cursor, _BucketsAfter)
     if after is not None and (after.device_id, after.interval, after.timezone) != (device_id, interval, timezone):
         raise paging.foreign()
@@ -109,20 +103,12 @@ async def list_buckets(
     return paging.page(request, page, None if end is None else _BucketsAfter(device_id, interval, timezone, end))
 
 
-def _read(interval: str, timezone: str) -> tuple[Interval, ZoneInfo]:
-    """Raises Refused, with each that is wrong."""
-    faults: list[Fault] = []
+def _interval(text: str) -> Interval:
+    """Raises Refused."""
     try:
-        length = Interval.parse(interval)
+        return Interval.parse(text)
     except ValueError as error:
-        faults.append(Fault("interval", f"{error}, got {shown(interval)}"))
-    try:
-        zone = read_zone(timezone)
-    except ValueError as error:
-        faults.append(Fault("timezone", str(error)))
-    if faults:
-        raise invalid(*faults)
-    return length, zone
+        raise invalid(Fault("interval", f"{error}, got {shown(text)}")) from None
 
 
 async def select(

@@ -116,7 +116,8 @@ async def test_the_period_cuts_what_is_counted_not_the_interval(api: httpx.Async
     params = {"interval": "P1D", "start": "2026-03-29T03:00:00Z", "end": "2026-03-29T05:00:00Z"}
     (bucket,) = (await api.get(f"/stats/{device}/buckets", params=params)).json()
     assert (bucket["start"], bucket["end"]) == ("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z")
-    analysis = (await api.get(f"/stats/analysis/{device}", params=params)).json()
+    period = {name: params[name] for name in ("start", "end")}
+    analysis = (await api.get(f"/stats/analysis/{device}", params=period)).json()
     assert {axis: bucket[axis] for axis in "xyz"} == analysis
     assert bucket["x"]["count"] == 3
 
@@ -143,15 +144,16 @@ async def test_what_is_refused(api: httpx.AsyncClient, device: int) -> None:
         ({"interval": ""}, 422, ["interval"]), ({"timezone": "Europe/Berlinn"}, 422, ["timezone"]),
         ({"timezone": ""}, 422, ["timezone"]), ({"timezone": "../../etc/passwd"}, 422, ["timezone"]),
         ({"timezone": "a\0b"}, 422, ["timezone"]), ({"timezone": "Europe"}, 422, ["timezone"]),
-        ({"timezone": "x" * 9999, "interval": "9" * 9999}, 422, ["interval", "timezone"]),
+        ({"timezone": "x" * 9999, "interval": "9" * 9999}, 422, ["timezone"]),
         ({"limit": "0"}, 422, ["limit"]),
         ({"start": "2026-01-02", "end": "2026-01-01"}, 400, ["start"]), ({"cursor": "AAAA"}, 400, ["cursor"]),
     ):  # fmt: skip
         answer = await api.get(path, params=params)
         assert answer.status_code == status, params
         assert [error["field"] for error in answer.json()["errors"]] == named
-    wrong = (await api.get(path, params={"interval": "P1DT12H", "timezone": "Berlin"})).json()["errors"]
-    assert ["PT1H" in wrong[0]["detail"], "Europe/Berlin" in wrong[1]["detail"]] == [True, True]
+    (interval,) = (await api.get(path, params={"interval": "P1DT12H"})).json()["errors"]
+    (zone,) = (await api.get(path, params={"timezone": "Berlin"})).json()["errors"]
+    assert ["PT1H" in interval["detail"], "Europe/Berlin" in zone["detail"]] == [True, True]
     assert (await api.get(f"/stats/{device + 1}/buckets")).status_code == 404
 
 
