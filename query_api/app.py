@@ -25,6 +25,7 @@ from query_api.http.bodies import MAX_BODY_BYTES, JsonRequest
 from query_api.http.cross_origin import cross_origin
 from query_api.http.failures import HANDLERS
 from query_api.http.head import HeadRequests
+from query_api.http.known_parameters import KnownParameters
 from query_api.http.metrics import MeasuredRequests
 from query_api.http.notifications import ANALYSIS_ENDED, Notifications
 from query_api.http.operation import operation_routes
@@ -131,6 +132,7 @@ def create_app(
     settings: Settings, given: Mapping[str, object], gate: Gate, health: Health, registry: CollectorRegistry
 ) -> Litestar:
     """The application. `given`: what its handlers take, by the names of their parameters."""
+    known = KnownParameters()
     app = Litestar(
         route_handlers=[
             devices.router, rotation.router, stats.router, readings.router, series.router, buckets.router, live.router,
@@ -146,7 +148,7 @@ def create_app(
             **{name: _handed(value) for name, value in given.items()},
         },
         exception_handlers=HANDLERS,
-        middleware=[*requests_a_minute(settings.rate_limit), gate],
+        middleware=[*requests_a_minute(settings.rate_limit), gate, known],
         cors_config=cross_origin(listed(settings.cors_origins)),
         request_class=JsonRequest,
         request_max_body_size=MAX_BODY_BYTES,
@@ -155,6 +157,7 @@ def create_app(
         logging_config=None,
     )  # fmt: skip
     require_rules(app)
+    known.learn(app)
     return app
 
 

@@ -35,7 +35,7 @@ _Key = Annotated[
 ]
 
 
-class NewDevice(msgspec.Struct, frozen=True):
+class NewDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A device to be registered."""
 
     name: _Name

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -18,7 +19,8 @@ from litestar import Request
 from msgspec import inspect
 
 from query_api.http import problems
-from query_api.http.problems import Fault, Refused, invalid, shown
+from query_api.http.nearest import not_known
+from query_api.http.problems import MAX_FAULTS, MAX_SHOWN, Fault, Refused, invalid, shown
 from shared.encodings import BOM, wide_encoding
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -168,7 +170,7 @@ def _faults(value: Any, record: Any) -> Iterator[Fault]:
         yield from _object_faults(element, _struct(record), f"[{position}]")
 
 
-def _object_faults(value: Any, struct: type, path: str) -> Iterator[Fault]:
+def _object_faults(value: Any, struct: type[msgspec.Struct], path: str) -> Iterator[Fault]:
     if not isinstance(value, dict):
         yield Fault(path or "body", f"expected an object, got {shown(value)}")
         return
@@ -179,6 +181,13 @@ def _object_faults(value: Any, struct: type, path: str) -> Iterator[Fault]:
                 yield Fault(name, f"is missing: expected {takes}")
         elif not _converts(value[field.encode_name], field.type):
             yield Fault(name, f"expected {takes}, got {shown(value[field.encode_name])}")
+    if struct.__struct_config__.forbid_unknown_fields:
+        yield from _unknown_fields(value, {field.encode_name for field, _ in _fields(struct)}, path)
+
+
+def _unknown_fields(value: dict[str, Any], known: set[str], path: str) -> Iterator[Fault]:
+    for name in islice((name[:MAX_SHOWN] for name in value if name not in known), MAX_FAULTS):
+        yield Fault(f"{path}.{name}" if path else name, not_known(name, known, "field"))
 
 
 def _converts(value: Any, kind: Any) -> bool:

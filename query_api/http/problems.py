@@ -243,6 +243,10 @@ def _respond(request: AnyRequest, uri: str, title: str, status: int, refused: Re
     return Response(details, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
+NO_KEY: list[dict[str, list[str]]] = [{}]
+"""The `security` of an operation that takes no key, in the OpenAPI document."""
+
+
 def documented(*problems: Problem) -> dict[int, ResponseSpec]:
     """The responses of a route in the OpenAPI document: these problems, and those that any route can have."""
     everywhere = (
@@ -286,6 +290,7 @@ def _example(problem: Problem) -> Example:
 @get(
     "/",
     access=Access.PUBLIC,
+    security=NO_KEY,
     summary="The problems that requests can meet",
     responses=documented(),
     sync_to_thread=False,
@@ -295,7 +300,14 @@ def list_problems() -> list[Problem]:
     return list(PROBLEMS.values())
 
 
-@get("/{name:str}", access=Access.PUBLIC, summary="One problem", responses=documented(NOT_FOUND), sync_to_thread=False)
+@get(
+    "/{name:str}",
+    access=Access.PUBLIC,
+    security=NO_KEY,
+    summary="One problem",
+    responses=documented(NOT_FOUND),
+    sync_to_thread=False,
+)
 def describe_problem(name: Annotated[str, PathParameter(description="The last part of the `type`.")]) -> Problem:
     """What the `type` of a problem stands for."""
     if name not in PROBLEMS:

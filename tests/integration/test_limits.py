@@ -40,13 +40,13 @@ async def known(database: Database) -> Keys:
     return await keys(database)
 
 
-async def use_up(api: httpx.AsyncClient, path: str = "/problems/forbidden", **headers: str) -> None:
+async def use_up(api: httpx.AsyncClient, path: str = "/devices", **headers: str) -> None:
     """Makes all requests of a minute."""
     answers = [await api.get(path, headers=headers) for _ in range(LIMIT)]
     assert all(answer.status_code != 429 for answer in answers)
 
 
-async def status(api: httpx.AsyncClient, path: str = "/problems/forbidden", **headers: str) -> int:
+async def status(api: httpx.AsyncClient, path: str = "/devices", **headers: str) -> int:
     return (await api.get(path, headers=headers)).status_code
 
 

@@ -1,0 +1,116 @@
+"""Parameters and fields that are not known, or that come twice, on every route."""
+
+import httpx
+import msgspec
+import pytest
+from litestar.routes import HTTPRoute
+
+from query_api.readings.intake import NewReading
+from tests.application import application
+
+ROUTES = sorted(
+    (method, route.path)
+    for route in application().routes
+    if isinstance(route, HTTPRoute)
+    for method in route.route_handler_map
+    if method != "OPTIONS"
+)
+"""Every method and path of the application, as it has them."""
+
+
+def path_of(template: str) -> str:
+    """A path of the route."""
+    for part, value in (("{name:str}", "forbidden"), ("{file_path:path}", "index.css"), ("{path:str}", "x")):
+        template = template.replace(part, value)
+    for part in ("{device_id:str}", "{request_id:str}", "{result_id:str}", "{schedule_id:str}"):
+        template = template.replace(part, "1")
+    return template.replace("//", "/")
+
+
+async def test_no_route_passes_over_a_parameter(api: httpx.AsyncClient) -> None:
+    assert len(ROUTES) > 35
+    for method, template in ROUTES:
+        answer = await api.request(method, path_of(template), params={"frm": "2026-01-01"})
+        assert answer.status_code == 422, (method, template)
+        if method == "HEAD":  # it has no content
+            continue
+        (fault,) = answer.json()["errors"]
+        assert fault["field"] == "frm"
+        assert "there is no such parameter here" in fault["detail"]
+
+
+async def test_no_route_takes_a_parameter_twice_that_is_no_list(api: httpx.AsyncClient, device: int) -> None:
+    (fault,) = (await api.get(f"/stats/{device}?start=2026-01-01&start=2026-02-01")).json()["errors"]
+    assert fault == {"field": "start", "detail": "expected it once, got it 2 times"}
+    several = await api.get(f"/stats/analysis?device_id={device}&device_id={device}&figures=mean&figures=p95")
+    assert several.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "meant"),
+    [
+        ("/stats/1", "from", "start"), ("/stats/1", "to", "end"), ("/stats/1", "page", "cursor"),
+        ("/stats/1", "Limit", "limit"), ("/stats/1/buckets", "tz", "timezone"),
+        ("/stats/1/buckets", "intervall", "interval"),
+        ("/devices", "q", "search"), ("/devices", "per_page", "limit"), ("/stats/analysis", "device", "device_id"),
+        ("/stats/analysis/1", "until", "end"), ("/stats/analysis/requests", "state", "status"),
+    ],
+)  # fmt: skip
+async def test_the_name_that_was_meant_is_named(api: httpx.AsyncClient, path: str, name: str, meant: str) -> None:
+    (fault,) = (await api.get(path, params={name: "1"})).json()["errors"]
+    assert fault["detail"].startswith(f"there is no such parameter here: did you mean {meant}? It takes ")
+
+
+async def test_a_path_without_parameters_says_so(api: httpx.AsyncClient) -> None:
+    (fault,) = (await api.get("/devices/1?x=")).json()["errors"]
+    assert fault["detail"] == "there is no such parameter here. It takes none"
+
+
+async def test_many_wrong_names_cost_little(api: httpx.AsyncClient) -> None:
+    answer = await api.get("/devices?" + "&".join(f"n{number}" for number in range(8000)))
+    assert len(answer.json()["errors"]) == 20
+    body = msgspec.json.encode({f"n{number}": 1 for number in range(200_000)})
+    answer = await api.post("/devices", content=body, headers={"content-type": "application/json"})
+    assert len(answer.json()["errors"]) == 20
+
+
+def test_every_record_of_a_body_but_a_reading_refuses_fields_that_it_does_not_know() -> None:
+    records = {
+        record
+        for route in application().routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if handler.parsed_data_field is not None
+        for record in (handler.parsed_data_field.annotation,)
+    }
+    strict = {
+        record for record in records if isinstance(record, type) and record.__struct_config__.forbid_unknown_fields
+    }
+    assert len(strict) == 4
+    (others,) = records - strict
+    assert others == NewReading | list[NewReading] or "NewReading" in str(others)
+
+
+async def test_a_field_that_is_not_known_is_named(api: httpx.AsyncClient, device: int) -> None:
+    schedule = {"device_id": device, "cron": "0 0 * * *", "period": "P1D", "tz": "Europe/Berlin"}
+    for method, path, body, field, meant in (
+        ("POST", "/devices", {"name": "a", "kee": "b"}, "kee", "key"),
+        ("PATCH", f"/devices/{device}", {"title": "b"}, "title", "name"),
+        ("POST", "/stats/analysis/schedules", schedule, "tz", "timezone"),
+        ("PATCH", "/stats/analysis/schedules/1", {"paussed": True}, "paussed", "paused"),
+    ):
+        answer = await api.request(method, path, json=body)
+        assert answer.status_code == 422, path
+        faults = {fault["field"]: fault["detail"] for fault in answer.json()["errors"]}
+        assert faults[field].startswith(f"there is no such field here: did you mean {meant}? It takes ")
+    reading = {"device_id": device, "x": 1, "y": 2, "z": 3, "battery": 3.1}
+    assert (await api.post("/stats", json=reading)).status_code == 201
+
+
+async def test_a_body_where_none_is_taken_is_refused(api: httpx.AsyncClient, device: int) -> None:
+    period = {"start": "2026-01-01", "end": "2026-02-01"}
+    answer = await api.post(f"/stats/analysis/{device}/async", json=period)
+    (fault,) = answer.json()["errors"]
+    assert (answer.status_code, fault["field"]) == (422, "body")
+    assert "are parameters of its query" in fault["detail"]
+    assert (await api.post(f"/stats/analysis/{device}/async", content=b"")).status_code == 202
