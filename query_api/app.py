@@ -25,6 +25,7 @@ from query_api.http.bodies import MAX_BODY_BYTES, JsonRequest
 from query_api.http.cross_origin import cross_origin
 from query_api.http.failures import HANDLERS
 from query_api.http.head import HeadRequests
+from query_api.http.json_times import encode_times
 from query_api.http.known_parameters import KnownParameters
 from query_api.http.metrics import MeasuredRequests
 from query_api.http.notifications import ANALYSIS_ENDED, Notifications
@@ -148,6 +149,7 @@ def create_app(
             **{name: _handed(value) for name, value in given.items()},
         },
         exception_handlers=HANDLERS,
+        after_request=encode_times,
         middleware=[*requests_a_minute(settings.rate_limit), gate, known],
         cors_config=cross_origin(listed(settings.cors_origins)),
         request_class=JsonRequest,

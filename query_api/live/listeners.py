@@ -11,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from query_api.http.json_times import encode
 from query_api.readings.record import StoredReading
 
 MAX_EVENTS = 20_000
@@ -47,16 +48,16 @@ class Dropped(msgspec.Struct, frozen=True):
 
 def reading_event(reading: StoredReading) -> bytes:
     """The event for a reading."""
-    return b"id: %d\nevent: reading\ndata: %b\n\n" % (reading.id, msgspec.json.encode(reading))
+    return b"id: %d\nevent: reading\ndata: %b\n\n" % (reading.id, encode(reading))
 
 
 def gap_event(gap: Gap) -> bytes:
     """The event for readings that may be missing."""
-    return b"event: gap\ndata: %b\n\n" % msgspec.json.encode(gap)
+    return b"event: gap\ndata: %b\n\n" % encode(gap)
 
 
 def _dropped_event(dropped: Dropped) -> bytes:
-    return b"event: dropped\ndata: %b\n\n" % msgspec.json.encode(dropped)
+    return b"event: dropped\ndata: %b\n\n" % encode(dropped)
 
 
 class End(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class End(msgspec.Struct, frozen=True):
 
 def end_event(end: End) -> bytes:
     """The event for the last of a stream."""
-    return b"event: end\ndata: %b\n\n" % msgspec.json.encode(end)
+    return b"event: end\ndata: %b\n\n" % encode(end)
 
 
 class Listener:

@@ -21,10 +21,10 @@ from query_api.http.resource import Resource
 from query_api.http.state import Slow
 from query_api.http.times import Period
 from query_api.readings.copying import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds, next_block
-from query_api.readings.downsampling import MAX_POINTS, MIN_POINTS, Downsampler
+from query_api.readings.downsampling import MAX_POINTS, MIN_POINTS, Downsampler, Times
 from query_api.readings.listing import bounds
 from shared.database import Connection
-from shared.models import to_datetime, to_microseconds
+from shared.models import to_microseconds
 
 COLUMNS = {"timestamp": TIMESTAMPTZ, "x": FLOAT8, "y": FLOAT8, "z": FLOAT8}
 AXES = ("x", "y", "z")
@@ -32,10 +32,14 @@ BATCH_ROWS = 65_536
 """So many readings are looked at together; they are all that is held besides the points."""
 
 
+_Moment = Annotated[str, msgspec.Meta(extra_json_schema={"extra": {"format": "date-time"}})]
+"""RFC 3339 with six digits. numpy makes all of a line's at once."""
+
+
 class Line(msgspec.Struct, frozen=True):
     """The points of an axis, as two columns of one length."""
 
-    timestamp: Annotated[list[datetime], msgspec.Meta(description="When each was measured, in UTC, in order.")]
+    timestamp: Annotated[list[_Moment], msgspec.Meta(description="When each was measured, in UTC, in order.")]
     value: Annotated[list[float], msgspec.Meta(description="What was measured then.")]
 
 
@@ -114,7 +118,12 @@ def _add(lines: list[Downsampler], rows: Rows) -> int:
 
 def _drawn(lines: list[Downsampler]) -> list[Line]:
     results = [line.result() for line in lines]
-    return [Line([to_datetime(at) for at in times.tolist()], values.tolist()) for times, values in results]
+    return [Line(_written(times), values.tolist()) for times, values in results]
+
+
+def _written(times: Times) -> list[str]:
+    written: list[str] = np.datetime_as_string(times.astype("datetime64[us]"), timezone="UTC").tolist()
+    return written
 
 
 router = Resource("/stats", route_handlers=[read_series], tags=["readings"])

@@ -19,6 +19,7 @@ import structlog
 from psycopg.rows import class_row
 
 from query_api.analyses.records import QueuedAnalysis, find_shown
+from query_api.http.json_times import encode
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.webhook import Undelivered, Webhook
 from shared.database import RETRYABLE, Connection, Pool
@@ -178,4 +179,4 @@ class Callbacks:
 def body(request: QueuedAnalysis) -> bytes:
     """What the call says: the request with its result, and not who else is called."""
     fields = QueuedAnalysis.__struct_fields__
-    return msgspec.json.encode(QueuedAnalysis(**{name: getattr(request, name) for name in fields}))
+    return encode(QueuedAnalysis(**{name: getattr(request, name) for name in fields}))
