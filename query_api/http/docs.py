@@ -23,8 +23,12 @@ from query_api.http.problems import AnyRequest, ProblemDetails, Refused
 _DESCRIPTION = """\
 Readings of devices, and exact figures over any period.
 
-Times are RFC 3339 in UTC. Lists come in pages: the next one is in the `Link` header. Every error is a problem
-(RFC 9457) whose `type` says more about it.
+Times are RFC 3339 in UTC, with six digits of a second. As `start` a date is its midnight, as `end` it includes its day:
+in the `timezone` of the request, else in UTC. A parameter that is not known, or that comes twice and is no list, is
+refused, and so is an unknown field of a body; those of readings are ignored.
+
+Lists come in pages: the next one is in the `Link` header. Every error is a problem (RFC 9457) whose `type` says more
+about it.
 """
 _KEY = SecurityScheme(
     type="http",

@@ -88,8 +88,24 @@ async def test_each_interval_has_its_readings(api: httpx.AsyncClient, device: in
 async def test_the_days_on_which_the_clocks_change(api: httpx.AsyncClient, device: int) -> None:
     """Of 23 and of 25 hours; in autumn the hour that comes twice is two of them."""
     for month, day, hours, sixths in (
-        (3, 29, 23, ["00:00:00+01:00", "07:00:00+02:00", "13:00:00+02:00", "19:00:00+02:00"]),
-        (10, 25, 25, ["00:00:00+02:00", "05:00:00+01:00", "11:00:00+01:00", "17:00:00+01:00", "23:00:00+01:00"]),
+        (
+            3,
+            29,
+            23,
+            ["00:00:00.000000+01:00", "07:00:00.000000+02:00", "13:00:00.000000+02:00", "19:00:00.000000+02:00"],
+        ),
+        (
+            10,
+            25,
+            25,
+            [
+                "00:00:00.000000+02:00",
+                "05:00:00.000000+01:00",
+                "11:00:00.000000+01:00",
+                "17:00:00.000000+01:00",
+                "23:00:00.000000+01:00",
+            ],
+        ),
     ):
         berlin = ZoneInfo("Europe/Berlin")
         midnight = datetime(2025 if month == 10 else 2026, month, 26 if month == 10 else day, tzinfo=berlin)
@@ -115,7 +131,7 @@ async def test_the_period_cuts_what_is_counted_not_the_interval(api: httpx.Async
     await store(api, device, [CHANGE + timedelta(hours=n) for n in range(24)])
     params = {"interval": "P1D", "start": "2026-03-29T03:00:00Z", "end": "2026-03-29T05:00:00Z"}
     (bucket,) = (await api.get(f"/stats/{device}/buckets", params=params)).json()
-    assert (bucket["start"], bucket["end"]) == ("2026-03-29T00:00:00Z", "2026-03-30T00:00:00Z")
+    assert (bucket["start"], bucket["end"]) == ("2026-03-29T00:00:00.000000Z", "2026-03-30T00:00:00.000000Z")
     period = {name: params[name] for name in ("start", "end")}
     analysis = (await api.get(f"/stats/analysis/{device}", params=period)).json()
     assert {axis: bucket[axis] for axis in "xyz"} == analysis
@@ -127,7 +143,7 @@ async def test_seconds_over_years_are_found_without_looking_at_each(api: httpx.A
     moments = [datetime(year, 2, 3, 4, 5, 6, 700_000, tzinfo=UTC) for year in (2017, 2020, 2026)]
     await store(api, device, moments)
     found = await walk(api, f"/stats/{device}/buckets", {"interval": "PT1S", "limit": 2})
-    assert [bucket["start"] for bucket in found] == [f"{at.year}-02-03T04:05:06Z" for at in moments]
+    assert [bucket["start"] for bucket in found] == [f"{at.year}-02-03T04:05:06.000000Z" for at in moments]
     assert (await api.get(f"/stats/{device}/buckets?start=2018-01-01&end=2019-01-01")).json() == []
 
 

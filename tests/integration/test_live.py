@@ -116,7 +116,7 @@ async def test_what_is_published_appears_on_every_listener_of_every_api(
             event = await next_of(events)
             assert event["data"] == {
                 "id": int(event["id"]), "device_id": device, "x": 1, "y": 2, "z": 3,
-                "timestamp": "2026-01-31T12:00:00Z",
+                "timestamp": "2026-01-31T12:00:00.000000Z",
             }  # fmt: skip
         array = b'[{"x":2,"y":0,"z":0},{"x":3,"y":0,"z":0},{"x":5000,"y":0,"z":0}]'
         await publish(broker.host, broker.port, again, Message(array, "devices/live/stats"))
@@ -160,7 +160,7 @@ async def test_what_is_replayed_appears(api: httpx.AsyncClient, device: int, dat
         became = await Replay(Settings(), database).replay(1)
         assert became == Replayed(1, 0, {}, "")
         event = await next_of(events)
-        assert (event["data"]["x"], event["data"]["timestamp"]) == (4, "2026-01-31T12:00:00Z")
+        assert (event["data"]["x"], event["data"]["timestamp"]) == (4, "2026-01-31T12:00:00.000000Z")
 
 
 async def test_the_readings_of_a_span_are_found_by_index(database: Database) -> None:

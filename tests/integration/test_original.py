@@ -83,7 +83,7 @@ PERIODS = [
     "?start=2026-01-31T12:00:02Z&end=2026-01-31T12:00:02Z",
     "?start=2026-01-31T12:00:03",
     "?end=2026-01-31T14:00:01%2B02:00",
-    "?end=2026-01-31",
+    "?start=2026-01-31",  # as `end` a date is another moment: it includes its day
     "?start=1769860802&end=1769860804.5",
     "?start=2027-01-01",
     "?end=1970-01-01T00:00:00Z",

@@ -87,7 +87,7 @@ async def test_pausing_and_resuming(api: httpx.AsyncClient, device: int, databas
         {"timezone": "Asia/Tokyo", "cron": "@hourly"},
         {},
     ):
-        assert (await api.patch(path, json=changes)).json()["next_tick"] == "2026-01-01T01:00:00Z"
+        assert (await api.patch(path, json=changes)).json()["next_tick"] == "2026-01-01T01:00:00.000000Z"
     assert (await api.patch(path, json={"paused": True})).json()["next_tick"] is None
     assert (await api.patch(path, json={"paused": False})).json()["next_tick"] > "2026-01-02"
     changed = (await api.get(path)).json()

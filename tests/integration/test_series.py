@@ -41,7 +41,7 @@ async def test_few_points_stand_for_all_readings(
             times, values = series[axis]["timestamp"], series[axis]["value"]
             assert len(times) == len(values) <= points
             assert (min(values), max(values)) == (whole[axis]["min"], whole[axis]["max"])
-            assert (times[0], times[-1]) == ("2026-01-31T12:00:00Z", "2026-02-02T05:39:59Z")
+            assert (times[0], times[-1]) == ("2026-01-31T12:00:00.000000Z", "2026-02-02T05:39:59.000000Z")
             assert times == sorted(set(times), key=datetime.fromisoformat)
     assert ("2026-01-31T13:18:31.500000Z", -999) in zip(series["x"]["timestamp"], series["x"]["value"], strict=True)
     assert len(series["y"]["value"]) >= 998
@@ -66,7 +66,7 @@ async def test_no_more_readings_than_points_are_all_shown(api: httpx.AsyncClient
         for n in range(20)
     ]
     await api.post("/stats", json=given[0])
-    assert (await api.get(path)).json()["x"] == {"timestamp": ["2026-01-31T12:00:00Z"], "value": [0.0]}
+    assert (await api.get(path)).json()["x"] == {"timestamp": ["2026-01-31T12:00:00.000000Z"], "value": [0.0]}
     await api.post("/stats", json=given)
     listed = (await api.get(f"/stats/{device}")).json()
     for points in (20, 1000):
@@ -79,7 +79,7 @@ async def test_no_more_readings_than_points_are_all_shown(api: httpx.AsyncClient
 
 async def test_the_period_is_held(api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]) -> None:
     await store(database, device, 1000)
-    period = {"start": "2026-01-31T12:01:00Z", "end": "2026-01-31T12:02:00Z"}
+    period = {"start": "2026-01-31T12:01:00.000000Z", "end": "2026-01-31T12:02:00.000000Z"}
     series = (await api.get(f"/stats/{device}/series", params={**period, "points": 10})).json()
     assert {name: series[name] for name in period} == period
     assert series["count"] == 61

@@ -91,7 +91,9 @@ async def test_a_listener_that_does_not_read_is_told_what_it_missed(monkeypatch:
     listener.tell(Gap("why", NOON - timedelta(hours=1)))
     events = listener.events()
     assert await anext(events) == b"retry: 2000\n\n"
-    assert await anext(events) == (b'0\n\n1\n\nevent: dropped\ndata: {"count":3,"since":"2026-01-31T11:00:00Z"}\n\n')
+    assert await anext(events) == (
+        b'0\n\n1\n\nevent: dropped\ndata: {"count":3,"since":"2026-01-31T11:00:00.000000Z"}\n\n'
+    )
     listener.send(b"5\n\n", NOON)
     assert await anext(events) == b"5\n\n"
     listener.end()
