@@ -20,7 +20,7 @@ from ingestor.metrics import Counts
 from ingestor.packets import Delivered, RefusedPublish
 from ingestor.refusals import Message
 from shared.clock import Clock
-from shared.models import Microseconds, duration
+from shared.models import duration
 from shared.settings import Settings, parse_topic_filter
 
 HIGH_READINGS = 50_000
@@ -92,7 +92,10 @@ class Collector:
     def _decode(self, packet: Delivered, batch: Batch) -> None:
         now = self._clock.read()
         topic, content_type, payload = packet.topic, packet.content_type, packet.payload
-        results = _read(packet, now, self._oldest_age)
+        if isinstance(packet, RefusedPublish):
+            results: list[Measurement | Refusal] = [Refusal(packet.reason, packet.detail)]
+        else:
+            results = decode(payload, content_type, now, self._oldest_age)
         if not results:
             self._counts.empty += 1
             return
@@ -184,9 +187,3 @@ class Collector:
             self._connection.pause()
         self._stopped = True
         await self.drain()
-
-
-def _read(packet: Delivered, now: Microseconds, oldest_age: Microseconds) -> list[Measurement | Refusal]:
-    if isinstance(packet, RefusedPublish):
-        return [Refusal(packet.reason, packet.detail)]
-    return decode(packet.payload, packet.content_type, now, oldest_age)

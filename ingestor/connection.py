@@ -67,7 +67,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         self._farewell: DisconnectPacket | None = None
         self._pings: deque[asyncio.Future[None]] = deque()
         self._held = False
-        self._read = packets.read
+        self._read: Callable[[memoryview], tuple[packets.Packet, int]] = mqtt5.read
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._start = 0
         self._end = 0
@@ -157,10 +157,13 @@ class NetworkConnection(asyncio.BufferedProtocol):
         view, start, end = self._view, self._start, self._end
         try:
             while start < end and not self._held:
+                packet: packets.Packet
                 try:
                     packet, size = self._read(view[start:end])
                 except IndexError:  # the rest of the packet has not arrived
                     break
+                except BaseException as error:  # noqa: BLE001  # a panic is no Exception; raised again if it is not one
+                    packet, size = packets.refused(view[start:end], error)
                 start += size
                 if type(packet) is PublishPacket:
                     self._deliver(packet)
@@ -176,7 +179,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
                 self._start = self._end = 0
 
     def _refuse(self, packet: RefusedPublish) -> None:
-        if self._read is packets.read:
+        if self._read is mqtt5.read:
             self._read = packets.read_checked  # what the broker lets through once it lets through again
             _log.warning(
                 "the broker delivered a malformed message: it becomes a dead letter, as will others of its kind",

@@ -10,7 +10,8 @@ import msgspec
 
 from ingestor.explain import explain, reason_of
 from ingestor.formats import JSON, MAX_READINGS, MESSAGE_PACK, UNREADABLE, Format, Sample, holds_too_many
-from ingestor.payload import is_msgpack, named, plain
+from ingestor.payload import MSGPACK, named, plain
+from shared.encodings import BYTE_ORDER_MARKS
 from shared.models import Microseconds, Reason
 from shared.reading_times import accepted_at, recorded_at
 
@@ -56,18 +57,21 @@ def decode(
     a retained message is cleared (MQTT-3.3.1-6). Any bytes give one of these, never an error.
     `now`: the time of receipt; `oldest_age`: how far before it a timestamp may lie.
     """
+    if not payload:
+        return []
     try:
         _check_size(payload)
-        form = MESSAGE_PACK if is_msgpack(payload, content_type) else JSON
-        document = payload if form is MESSAGE_PACK else _text(payload)
-        if not document:
-            return []
-        if _is_array(document, form):
-            return _decode_array(document, form, now, oldest_age)
-        return [_decode_one(document, form, now, oldest_age)]
+        form = _format(payload, content_type)
+        if _is_array(payload, form):
+            return _decode_array(payload, form, now, oldest_age)
+        return [_decode_one(payload, form, now, oldest_age)]
     except _Refused as refused:
-        known = named(payload, content_type) if refused.reason is Reason.MALFORMED else None
-        return [Refusal(refused.reason, known or refused.detail)]
+        if refused.reason is not Reason.MALFORMED:
+            return [Refusal(refused.reason, refused.detail)]
+        document = plain(payload, content_type)
+        if document != payload:
+            return decode(document, content_type, now, oldest_age)
+        return [Refusal(refused.reason, named(payload, content_type) or refused.detail)]
     except Exception as error:  # noqa: BLE001  # a fault of ours must not come again with each redelivery, for ever
         return [Refusal(Reason.MALFORMED, f"it could not be decoded: {type(error).__name__}: {error}")]
 
@@ -77,14 +81,15 @@ def _check_size(payload: bytes) -> None:
         raise _Refused(Reason.TOO_LARGE, f"{len(payload)} bytes: a message holds at most {MAX_PAYLOAD_BYTES}")
 
 
-def _text(payload: bytes) -> bytes:
-    text = plain(payload)
-    if not text.isascii():
+def _format(payload: bytes, content_type: str | None) -> Format:
+    if content_type == MSGPACK or (payload[:1] >= b"\x80" and not payload.startswith(BYTE_ORDER_MARKS)):
+        return MESSAGE_PACK
+    if not payload.isascii():
         try:
-            text.decode()
+            payload.decode()
         except UnicodeDecodeError as error:
             raise _Refused(Reason.MALFORMED, f"not UTF-8: {error.reason} at byte {error.start}") from error
-    return text
+    return JSON
 
 
 def _is_array(payload: bytes, form: Format) -> bool:

@@ -5,6 +5,8 @@ connection then (MQTT-1.5.4-1), but the broker would deliver the same packet aga
 can be acknowledged becomes a `RefusedPublish`, which is kept as a dead letter.
 """
 
+from contextlib import suppress
+
 import mqtt5
 import msgspec
 from mqtt5 import PublishPacket
@@ -36,36 +38,29 @@ Delivered = PublishPacket | RefusedPublish
 """What a broker delivers."""
 
 
-def read(data: memoryview) -> tuple[Packet, int]:
-    """Return the packet that the data begins with, and its size in bytes.
+def refused(data: memoryview, error: BaseException) -> tuple[RefusedPublish, int]:
+    """Return the PUBLISH that the codec refused with the error, and its size in bytes.
 
-    Raises IndexError where the packet is not complete, and MalformedPacket.
+    Raises the error where it is not the codec's refusal, IndexError where the packet is not complete, and
+    MalformedPacket where it is no PUBLISH that can be acknowledged.
     """
-    try:
-        return mqtt5.read(data)
-    except IndexError:
-        raise
-    except ValueError as error:
+    if isinstance(error, ValueError):
         return _refused(data, str(error))
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
+    if type(error).__name__ == "PanicException":
         return _refused(data, "text that is not UTF-8")
+    raise error
 
 
 def read_checked(data: memoryview) -> tuple[Packet, int]:
-    """Do as `read`, but look at the texts of a PUBLISH before the codec: its panics write to standard error.
+    """Read a packet with the codec, but look at the texts of a PUBLISH first: a panic writes to standard error.
 
-    It takes longer: for brokers that have sent text that is not UTF-8 before.
+    It takes longer: for brokers that have sent text that is not UTF-8 before. Raises what `mqtt5.read` raises.
     """
     if len(data) > 0 and data[0] & _TYPE == _PUBLISH:
-        try:
-            parts = split(data)
-        except MalformedPacket:  # the codec knows why
-            return read(data)
-        if parts.ill_formed:
-            return _refused(data, "")
-    return read(data)
+        with suppress(MalformedPacket):  # the codec knows why
+            if split(data).ill_formed:
+                return _refused(data, "")
+    return mqtt5.read(data)
 
 
 def _refused(data: memoryview, why: str) -> tuple[RefusedPublish, int]:

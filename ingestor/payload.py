@@ -1,20 +1,18 @@
-"""How a payload is encoded, and what is taken off it before it is decoded. Pure."""
+"""What a payload looks like that cannot be decoded as it is. Pure."""
+
+import re
 
 from shared.encodings import BOM, wide_encoding
 
+_BOMS = re.compile(b"\\A(?:" + BOM + b")+")
 MSGPACK = "application/msgpack"
 
 
-def is_msgpack(payload: bytes, content_type: str | None) -> bool:
-    """Whether the payload is MessagePack: by its content type, or by a first byte that JSON cannot have."""
-    return content_type == MSGPACK or (payload[:1] >= b"\x80" and not payload.startswith(BOM))
-
-
-def plain(payload: bytes) -> bytes:
-    """Return JSON without what devices in C send around it: a byte order mark in front, NULs at the end."""
-    if payload.endswith(b"\0") or payload.startswith(BOM):
-        return payload.removeprefix(BOM).rstrip(b"\0")
-    return payload
+def plain(payload: bytes, content_type: str | None) -> bytes:
+    """Return JSON without what devices in C send around it: byte order marks in front, NULs at the end."""
+    if content_type == MSGPACK:
+        return payload
+    return _BOMS.sub(b"", payload.rstrip(b"\0"), count=1)
 
 
 def named(payload: bytes, content_type: str | None) -> str | None:

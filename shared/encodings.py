@@ -3,6 +3,8 @@
 import codecs
 
 BOM = codecs.BOM_UTF8
+BYTE_ORDER_MARKS = (BOM, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""Those of text whose first byte is above 0x7F; that of little-endian UTF-32 begins with the second."""
 
 _BOMS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),  # which begins as that of UTF-16 does
