@@ -214,7 +214,7 @@ def migrate(ctx: click.Context, *, roles: bool, passwords: Path | None) -> None:
     from shared.roles import SERVICES, read_passwords, set_up
 
     given = None if passwords is None else read_passwords(passwords)
-    applied = ask_database(settings, migrate)
+    applied = ask_database(settings, migrate, patient=True)
     for migration in applied:
         click.echo(f"applied {migration.version:04} {migration.name}")
     click.echo(f"the schema is {'now' if applied else 'already'} at version {migrations()[-1].version}")

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -38,16 +39,32 @@ def read_settings(ctx: click.Context, *require: str) -> "Settings":
     return settings
 
 
-def ask_database(settings: "Settings", ask: Callable[["Connection"], Awaitable[_Answer]]) -> _Answer:
-    """Asks on a connection of its own, and returns the answer. Raises DatabaseError."""
-    from shared.database import connect, refusals_translated
+def ask_database(
+    settings: "Settings", ask: Callable[["Connection"], Awaitable[_Answer]], *, patient: bool = False
+) -> _Answer:
+    """Ask on a connection of its own, and return the answer. Raises DatabaseError.
+
+    `patient`: wait up to START_TIMEOUT for a database that is not there yet.
+    """
+    from shared.database import refusals_translated
+    from shared.pooler import check_pooler
+    from shared.starting import Patience, connect_patiently
+
+    patience = Patience(settings.start_patience if patient else timedelta())
 
     async def asking() -> _Answer:
-        async with await connect(settings.database, "command") as connection:
+        connection = await connect_patiently(settings.database, "command", patience, asyncio.Event(), _say)
+        assert connection is not None, "nothing sets the event"
+        async with connection:
+            await check_pooler(connection, settings.database)
             return await ask(connection)
 
     with refusals_translated():
         return asyncio.run(asking())
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def operator() -> "Actor":

@@ -1,17 +1,18 @@
 """A network connection to the broker is made: over TCP, TLS or a Unix socket."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 
 from ingestor.connection import NetworkConnection
 from ingestor.packets import Delivered
-from shared.errors import BrokerUnreachable, SettingsError
+from shared.errors import BrokerNotThere, BrokerUnreachable, SettingsError
 from shared.settings import MqttAddress
 from shared.tls import client_context, why
 
 
 async def connect(address: MqttAddress, deliver: Callable[[Delivered], None], within_s: float) -> NetworkConnection:
-    """The connection, before any packet. Raises BrokerUnreachable."""
+    """The connection, before any packet. Raises BrokerUnreachable; BrokerNotThere where nothing answers."""
     loop = asyncio.get_running_loop()
 
     def protocol() -> NetworkConnection:
@@ -27,7 +28,8 @@ async def connect(address: MqttAddress, deliver: Callable[[Delivered], None], wi
     except SettingsError as error:  # of a file that is being renewed; at the start it is fatal all the same
         raise BrokerUnreachable(str(error)) from error
     except OSError as error:  # TimeoutError and ssl.SSLError are of this kind
-        raise BrokerUnreachable(
+        kind = BrokerUnreachable if isinstance(error, ssl.SSLError) else BrokerNotThere
+        raise kind(
             f"no connection to the MQTT broker at {address}: {why(error)}. "
             "Is it running, and is DEVICESTAT_MQTT_URL right?"
         ) from error

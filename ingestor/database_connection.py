@@ -11,7 +11,8 @@ from shared.backoff import backoff
 from shared.database import Connection, connect, refusals_translated
 from shared.database_errors import diagnose
 from shared.errors import DatabaseBusy, DatabaseError
-from shared.migrate import check_schema
+from shared.settings import Settings
+from shared.starting import first_connection
 from shared.telemetry import Health
 
 BUSY_ATTEMPTS = 3
@@ -43,10 +44,14 @@ class DatabaseConnection:
         self._connection: Connection | None = None
         self._in_use = asyncio.Lock()
 
-    async def open(self) -> None:
-        """Connects. Raises DatabaseUnreachable, SchemaTooOld, SchemaTooNew."""
-        await check_schema(await self._connected())
+    async def open(self, settings: Settings, stop: asyncio.Event) -> bool:
+        """Connect, as soon as the database is there; false where `stop` was set first. Raises DatabaseError."""
+        async with first_connection(settings, "ingestor start", stop) as connection:
+            if connection is None:
+                return False
+        await self._connected()
         self._health.ready("database")
+        return True
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -18,8 +18,8 @@ from ingestor.service import Ingestor, ingest
 from ingestor.session import HANDSHAKE_TIMEOUT_S, Session
 from shared.clock import Clock
 from shared.database import connect, refusals_translated
-from shared.migrate import check_schema
 from shared.settings import Settings
+from shared.starting import first_connection
 
 QUIET_S = 1.0
 
@@ -41,8 +41,9 @@ async def ingest_as(
 
 async def retire_departed(settings: Settings, count: int, stop: asyncio.Event) -> None:
     """Ends the sessions of processes that are not among so many. Raises what `ingest` raises."""
-    async with await connect(settings.database, "ingestor") as connection:
-        await check_schema(connection)
+    async with first_connection(settings, "ingestor start", stop) as connection:
+        if connection is None:
+            return
         with refusals_translated():
             numbers = await departed(connection, settings, count)
     async with asyncio.TaskGroup() as group:

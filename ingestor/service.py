@@ -43,7 +43,8 @@ async def ingest(
 
     `listener`: where to serve health and metrics, if that is not what the settings say.
     Raises DevicestatError where the database or the broker cannot be used at the start, and SessionTakenOver
-    where another ingestor has our client id. A server that goes away later is waited for.
+    where another ingestor has our client id. A server that is not there is waited for: at the start up to
+    START_TIMEOUT, later without end.
     """
     await Ingestor(settings, Session, share.clock()).run(stop, listener or telemetry_listener(settings))
 
@@ -58,6 +59,7 @@ class Ingestor:
     """The parts, wired; the session is of the kind given, and the clock gives out the times of receipt."""
 
     def __init__(self, settings: Settings, session: type[Session], clock: Clock) -> None:
+        self._settings = settings
         self.health = Health("broker", "database")
         self.metrics = IngestMetrics()
         if settings.broker_data_dir is not None:
@@ -105,7 +107,8 @@ class Ingestor:
         `listener`: where to serve health and metrics.
         """
         try:
-            await self.database.open()
+            if not await self.database.open(self._settings, stop):
+                return
             async with asyncio.TaskGroup() as group:
                 session = group.create_task(self.session.run(), name="session")
                 writing = group.create_task(self._write(), name="writer")

@@ -37,14 +37,17 @@ from ingestor.receiver import Receiver
 from shared.backoff import backoff
 from shared.errors import (
     BrokerError,
+    BrokerNotThere,
     BrokerUnreachable,
     ClientIdContended,
     ConnectionClosed,
+    ConnectionRefused,
     SessionTakenOver,
     StaleConnection,
     SubscriptionRefused,
 )
 from shared.settings import Settings
+from shared.starting import Patience
 from shared.telemetry import Health
 
 KEEP_ALIVE_S = 30
@@ -87,14 +90,17 @@ class Session:
         self._cut_offs = 0
         self._was_subscribed = False
         self._contention = Contention(self._address, self._client_id)
+        self._limit = settings.start_patience
 
     async def run(self) -> None:
         """Until `disconnect`.
 
         Raises BrokerError where the first connection or the first subscription fails, and SessionTakenOver at
-        any time. Later failures are logged and tried again.
+        any time. Later failures are logged and tried again; so is, up to START_TIMEOUT, the first connection to a
+        broker that is not there yet, or too busy.
         """
         waits, now = backoff(), asyncio.get_running_loop().time
+        self._patience = Patience(self._limit)
         while not self._stopping:
             began = now()
             try:
@@ -112,7 +118,8 @@ class Session:
                     waits = backoff()
                 self._health.not_ready("broker", str(error))
                 delay = max(next(waits), self._contention.pause_s)
-                _log.warning("broker lost", error=str(error), retry_in_s=round(delay, 2))
+                event = "broker lost" if self._was_connected else "waiting for the broker"
+                _log.warning(event, error=str(error), retry_in_s=round(delay, 2))
                 await asyncio.sleep(delay)
 
     async def _settle(self, connection: NetworkConnection) -> None:
@@ -145,6 +152,8 @@ class Session:
                 return False
             case SubscriptionRefused():
                 return not self._was_subscribed
+            case BrokerNotThere() | ConnectionRefused(reason="server unavailable" | "server busy"):
+                return not self._was_connected and self._patience.is_over
         return not (self._was_connected or self._may_come_again(error))
 
     def _may_come_again(self, error: BrokerError) -> bool:

@@ -48,12 +48,12 @@ from query_api.readings.waiting import FairQueue
 from query_api.schedules import handlers as schedules
 from shared.broker.outbox import tell_broker
 from shared.closed import hosts_of_api, require_closed
-from shared.database import Connection, connect
-from shared.migrate import check_schema
+from shared.database import Connection
 from shared.models import duration
 from shared.service import listen, serve_http
 from shared.setting_values import listed
 from shared.settings import Settings
+from shared.starting import first_connection
 from shared.telemetry import Health
 
 SLOW_READS = Bounds(at_once=SLOW, each=4, waiting=96, waiting_each=24)
@@ -65,14 +65,16 @@ _log = structlog.get_logger()
 async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = False) -> None:
     """Serves the API until the event is set, then finishes the requests in hand.
 
-    Raises DevicestatError at the start: the database cannot be reached, its schema is not ours, the port is taken,
-    or others could reach the API while AUTH is off, which `insecure` allows.
+    A database that is not there yet is waited for, up to START_TIMEOUT. Raises DevicestatError at the start: the
+    database refuses us, its schema is not ours, the port is taken, or others could reach the API while AUTH is off,
+    which `insecure` allows.
     """
     require_closed(settings, insecure=insecure)
     listener = listen(settings.http_host, settings.http_port, "DEVICESTAT_HTTP_PORT")
     with listener:
-        async with await connect(settings.database, "api start") as connection:
-            await check_schema(connection)
+        async with first_connection(settings, "api start", stop) as connection:
+            if connection is None:
+                return
             await _warn_of_no_key(connection, settings)
         await _serve(settings, listener, stop)
 

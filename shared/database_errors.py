@@ -66,6 +66,8 @@ CONNECTION_TEXTS: Mapping[str, str] = {
     "is not permitted to log in": "28000",
     "permission denied for database": "28000",
     "does not exist": "3D000",  # a role or a database
+    "no such user": "28000",  # PgBouncer's auth_file
+    "no such database": "3D000",  # PgBouncer's [databases]
     "is not currently accepting connections": "3D000",  # ALTER DATABASE ... ALLOW_CONNECTIONS false
 }
 """What PostgreSQL says when it refuses a connection, and the SQLSTATE that libpq does not show."""

@@ -24,6 +24,7 @@
     │   └── SchemaTooNew       a later version has migrated this database
     ├── BrokerError
     │   ├── BrokerUnreachable
+    │   │   ├── BrokerNotThere   nothing answers at its address yet
     │   │   └── ConnectionClosed  by the broker, with or without a reason
     │   ├── ConnectionRefused  the CONNACK's reason
     │   ├── SubscriptionRefused  the SUBACK's reason
@@ -184,6 +185,10 @@ class ConnectionClosed(BrokerUnreachable):
         self.was_accepted = was_accepted
         self.taken_over = taken_over
         super().__init__(message)
+
+
+class BrokerNotThere(BrokerUnreachable):
+    """Nothing answers at the broker's address: it may be about to start."""
 
 
 class ConnectionRefused(BrokerError):

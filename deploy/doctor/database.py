@@ -14,6 +14,7 @@ from shared.database import Connection, address, connect, refusals_translated
 from shared.database_errors import diagnose
 from shared.errors import DevicestatError
 from shared.migrate import check_schema, migrations
+from shared.pooler import check_pooler, is_pooled
 from shared.settings import Settings
 
 OLDEST_POSTGRES = 150_000
@@ -28,7 +29,9 @@ async def examine_database(settings: Settings) -> list[Finding]:
             async with await connect(url, "doctor") as connection:
                 schema = await _guarded("schema", _schema, connection)
                 partitions = await _guarded("partitions", _partitions, connection)
-                findings = [_server(connection, settings), *await _durability(connection), *schema, *partitions]
+                pooler = await _guarded("pooler", partial(_pooler, url=url), connection)
+                about_server = [_server(connection, settings), *pooler, *await _durability(connection)]
+                findings = [*about_server, *schema, *partitions]
                 if schema[0].state is State.OK:
                     findings += await _contents(connection, settings)
                 return findings
@@ -64,6 +67,13 @@ def _server(connection: Connection, settings: Settings) -> Finding:
     if version < OLDEST_POSTGRES:
         return Finding(State.WRONG, "database", f"{shown}: devicestat needs 15 or later")
     return Finding(State.OK, "database", shown)
+
+
+async def _pooler(connection: Connection, url: str) -> list[Finding]:
+    await check_pooler(connection, url)
+    if not await is_pooled(connection):
+        return []
+    return [Finding(State.OK, "pooler", "a connection pooler that keeps one server connection for each client")]
 
 
 _UNSAFE = """

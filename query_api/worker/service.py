@@ -28,9 +28,9 @@ from shared.closed import telemetry_access
 from shared.database import RETRYABLE, Connection, Pool, connect, open_pool
 from shared.database_errors import diagnose
 from shared.errors import DatabaseBusy, DatabaseError
-from shared.migrate import check_schema
 from shared.service import listen, serve_telemetry
 from shared.settings import Settings
+from shared.starting import first_connection
 from shared.telemetry import Health
 
 POLL_S = 2.0
@@ -53,16 +53,17 @@ _log = structlog.get_logger()
 async def work(settings: Settings, stop: asyncio.Event) -> None:
     """Runs queued analyses until the event is set, then ends those in hand, or puts them back.
 
-    Raises DevicestatError at the start: the database cannot be reached, its schema is not ours, or the port
-    is taken. Later, while the database is away, it waits for it and reports not ready.
+    A database that is not there is waited for: at the start up to START_TIMEOUT, later without end, and not ready.
+    Raises DevicestatError at the start: the database refuses us, its schema is not ours, or the port is taken.
     """
     health = Health("database", timetable.PART)
     metrics = WorkerMetrics()
     with ExitStack() as stack:
         port = settings.worker_metrics_port
         listener = port and stack.enter_context(listen(settings.http_host, port, "DEVICESTAT_WORKER_METRICS_PORT"))
-        async with await connect(settings.database, "worker start") as connection:
-            await check_schema(connection)
+        async with first_connection(settings, "worker start", stop) as connection:
+            if connection is None:
+                return
         size = settings.worker_concurrency + SPARE_CONNECTIONS
         async with (
             open_pool(settings.database, "worker", max_size=size, patience=POOL_WAIT_S) as pool,

@@ -74,7 +74,7 @@ def test_all_faults_of_the_settings_come_at_once(command: str) -> None:
 def test_a_configuration_file_gives_settings_and_the_environment_wins(tmp_path: Path) -> None:
     port = free_port()
     file = tmp_path / "devicestat.toml"
-    file.write_text(f'[devicestat]\ndatabase_url = "postgresql://127.0.0.1:{port}/fromfile"\n')
+    file.write_text(f'[devicestat]\ndatabase_url = "postgresql://127.0.0.1:{port}/fromfile"\nstart_timeout = "1s"\n')
     assert_explained(run("--config", file, "migrate"), f"127.0.0.1:{port}/fromfile")
     assert_explained(run("migrate", config=file), f"127.0.0.1:{port}/fromfile")
     overruled = run("--config", file, "migrate", database_url=f"postgresql://127.0.0.1:{port}/fromenvironment")
@@ -93,7 +93,7 @@ def test_a_configuration_file_that_cannot_be_used(tmp_path: Path, content: str |
 def test_a_database_that_does_not_answer(command: str, broker: Broker) -> None:
     port = free_port()
     url = f"postgresql://someone:secret@127.0.0.1:{port}/d"
-    result = run(*command.split(), database_url=url, mqtt_url=broker.url, **ports())
+    result = run(*command.split(), database_url=url, mqtt_url=broker.url, start_timeout="1s", **ports())
     assert_explained(result, f"127.0.0.1:{port}/d", "Is it running, and is DEVICESTAT_DATABASE_URL right?")
     assert "secret" not in result.stderr
 
@@ -126,7 +126,9 @@ def test_a_taken_port(command: str, setting: str, database_url: str, broker: Bro
 
 def test_a_broker_that_does_not_answer(database_url: str) -> None:
     port = free_port()
-    result = run("ingest", database_url=database_url, mqtt_url=f"mqtt://u:secret@127.0.0.1:{port}", **ports())
+    result = run(
+        "ingest", database_url=database_url, mqtt_url=f"mqtt://u:secret@127.0.0.1:{port}", start_timeout="1s", **ports()
+    )
     assert_explained(result, f"127.0.0.1:{port}", "DEVICESTAT_MQTT_URL")
     assert "secret" not in result.stderr
 

@@ -148,18 +148,23 @@ async def test_the_story_is_right(
         await running.enter_async_context(running_ingestor(settings))
         api = await running.enter_async_context(services.api(settings))
         await running.enter_async_context(services.worker(settings))
-        registered = (await api.post("/devices", json={"name": NAME, "key": "süd-1"})).json()
-        assert (await api.get(f"/devices/{registered['id']}")).json()["name"] == NAME
-        number = registered["id"]
-        first = {"device_id": number, **READINGS[0]}
-        assert (await api.post("/stats", json=first)).status_code == 201
-        again = await api.post("/stats", json=first)
-        topic = "devices/süd-1/stats"
-        sent = (Message(json.dumps(READINGS[1:]).encode(), topic), Message(b"not JSON", topic))
-        await publish(broker.host, broker.port, *sent)
-        await eventually(lambda: _count(api, number), lambda count: count == len(READINGS))
-        assert (again.status_code, again.json()["x"]) == (200, READINGS[0]["x"])
-        await everything_is_right(api, number)
+        await story_is_right(api, broker)
+
+
+async def story_is_right(api: httpx.AsyncClient, broker: Broker) -> None:
+    """The README's story, over HTTP and MQTT, with exact values."""
+    registered = (await api.post("/devices", json={"name": NAME, "key": "süd-1"})).json()
+    assert (await api.get(f"/devices/{registered['id']}")).json()["name"] == NAME
+    number = registered["id"]
+    first = {"device_id": number, **READINGS[0]}
+    assert (await api.post("/stats", json=first)).status_code == 201
+    again = await api.post("/stats", json=first)
+    topic = "devices/süd-1/stats"
+    sent = (Message(json.dumps(READINGS[1:]).encode(), topic), Message(b"not JSON", topic))
+    await publish(broker.host, broker.port, *sent)
+    await eventually(lambda: _count(api, number), lambda count: count == len(READINGS))
+    assert (again.status_code, again.json()["x"]) == (200, READINGS[0]["x"])
+    await everything_is_right(api, number)
 
 
 async def _count(api: httpx.AsyncClient, number: int) -> int:

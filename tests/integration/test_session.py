@@ -148,7 +148,7 @@ async def test_the_right_password_is_taken(
 
 async def test_no_broker_is_told(make_settings: Callable[..., Settings], start_ingestor: Start) -> None:
     port = free_port()
-    settings = make_settings(mqtt_url=f"mqtt://user:hunter2@127.0.0.1:{port}")
+    settings = make_settings(mqtt_url=f"mqtt://user:hunter2@127.0.0.1:{port}", start_timeout="1s")
     await expect_refusal(
         start_ingestor(settings), f"no connection to the MQTT broker at 127.0.0.1:{port}", "DEVICESTAT_MQTT_URL"
     )
