@@ -5,6 +5,7 @@ are in one directory; by itself it is what the tests want (`with EmbeddedPostgre
 while `up` takes its steps apart (prepare, program, complete) and has the supervisor run the program.
 """
 
+import math
 import os
 import pwd
 import signal
@@ -20,6 +21,7 @@ from typing import Any, Self
 import msgspec
 
 from shared.errors import LocalError
+from shared.settings import Settings
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -38,6 +40,12 @@ def _nothing(_: str) -> Explanation | None:
     return None
 
 
+def service_start_timeout_s(settings: Settings) -> float | None:
+    """Seconds after which one of our services that is not ready has failed: it may wait up to START_TIMEOUT first."""
+    patience = settings.start_patience
+    return None if patience is None else patience.total_seconds() + START_TIMEOUT_S
+
+
 class Program(msgspec.Struct, frozen=True, kw_only=True):
     """How to run one program, to see that it is ready, and to stop it."""
 
@@ -48,7 +56,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path | None = None
     environment: Mapping[str, str] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    start_timeout_s: float = START_TIMEOUT_S
+    start_timeout_s: float | None = START_TIMEOUT_S  # None: without end
     final_exit_codes: frozenset[int] = frozenset()  # once it was ready, it is not started again after these
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits
     explain: Callable[[str], Explanation | None] = _nothing  # called with each line that it writes
@@ -116,13 +124,13 @@ class EmbeddedServer(ABC):
 
     def _wait_until_ready(self, program: Program) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + program.start_timeout_s
+        deadline = math.inf if program.start_timeout_s is None else time.monotonic() + program.start_timeout_s
         while not program.ready():
             ended = self._process.poll() is not None
             if ended or time.monotonic() > deadline:
                 said = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
                 self._raise_explained(program)
-                how = "ended at its start" if ended else f"was not ready after {program.start_timeout_s:g} s"
+                how = "ended at its start" if ended else f"was not ready after {program.start_timeout_s or 0:g} s"
                 raise LocalError(f"{program.name} {how}; the end of {self.log}:\n{said}")
             time.sleep(POLL_S)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from deploy.api_client import ApiClient, Device, base_url
-from deploy.children import EmbeddedServer, Program, make_directory
+from deploy.children import START_TIMEOUT_S, EmbeddedServer, Program, make_directory, service_start_timeout_s
 from deploy.leftovers import ChildrenFile, locked
 from deploy.mosquitto import HOST as MQTT_HOST
 from deploy.mosquitto import EmbeddedMosquitto
@@ -30,8 +30,10 @@ from shared.closed import require_closed, require_closed_telemetry
 from shared.database import connect
 from shared.errors import LocalError
 from shared.migrate import migrate
+from shared.pooler import check_pooler
 from shared.service import listen
 from shared.settings import CONFIG, PREFIX, Settings, overridden, parse_mqtt_url, parse_topic_filter
+from shared.starting import Patience, connect_patiently
 
 DEMO_DEVICES = 10
 DEMO_RATE = 20.0
@@ -174,7 +176,11 @@ class _Up:
         await asyncio.to_thread(server.complete)
 
     async def _migrate(self, url: str) -> None:
-        async with await connect(url, "up") as connection:
+        patience = Patience(self._settings.start_patience)
+        connection = await connect_patiently(url, "up", patience, asyncio.Event(), self._terminal.say)
+        assert connection is not None, "nothing sets the event: a signal cancels this"
+        async with connection:
+            await check_pooler(connection, url)
             for migration in await migrate(connection):
                 self._terminal.say(f"schema: applied {migration.version:04} {migration.name}")
 
@@ -197,7 +203,13 @@ class _Up:
             ("worker", "work", self._settings.worker_metrics_port),
         ):
             health = ApiClient(base_url(self._settings.http_host, port))
-            yield _own_command(name, (command, *options), environment, health.is_ready)
+            program = _own_command(name, (command, *options), environment, health.is_ready)
+            yield msgspec.structs.replace(program, start_timeout_s=self._start_timeout_s())
+
+    def _start_timeout_s(self) -> float | None:
+        """Our services wait for servers that others run, and not for our own, which are there."""
+        others = self._settings.database_url is not None or self._settings.mqtt_url is not None
+        return service_start_timeout_s(self._settings) if others else START_TIMEOUT_S
 
 
 _FIRST_DEVICE = "SELECT id, key FROM devices ORDER BY id LIMIT 1"

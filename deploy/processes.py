@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from deploy.api_client import ApiClient, base_url
-from deploy.children import Program
+from deploy.children import Program, service_start_timeout_s
 from deploy.processes_telemetry import TIMEOUT_S, Gathered, Members
 from deploy.supervisor import Supervisor
 from ingestor.leaving import retire_departed
@@ -98,6 +98,7 @@ def _programs(settings: Settings, listeners: _Listeners, config: Path | None) ->
             environment=environment,
             ready=ApiClient(url, timeout_s=TIMEOUT_S).is_ready,
             final_exit_codes=_ENDED_WITH_AN_ERROR,
+            start_timeout_s=service_start_timeout_s(settings),
             pass_fds=(descriptor,),
         )
 

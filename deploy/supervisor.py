@@ -114,7 +114,7 @@ class _Supervised:
             ready.cancel()
         if self._task.done():
             self._task.result()
-        if not self._was_ready.is_set():
+        if not self._was_ready.is_set() and limit is not None:
             raise LocalError(f"{self._program.name} was not ready after {limit:g} s")
 
     async def stop(self) -> None:
