@@ -5,8 +5,12 @@ command needs is imported when it runs, so that `devicestat --help` is there at 
 """
 
 import asyncio
+import errno
+import io
 import math
+import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +31,7 @@ _Service = Callable[["Settings", asyncio.Event], Awaitable[None]]
 _PORT = click.IntRange(0, 65_535)
 _PROCESSES = click.IntRange(1, 64)
 _LONGEST_HISTORY_H = 100_000
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 _INSECURE = click.option(
     "--insecure", is_flag=True, help="Start though others may reach the API and DEVICESTAT_AUTH is off."
 )
@@ -48,7 +53,23 @@ class _Number(click.FloatRange):
 
 
 class _Main(click.Group):
-    """A group that shows a DevicestatError for what it is: something that its reader can mend."""
+    """A group that shows a DevicestatError, and output that cannot be written, as one line for its reader to mend."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command, in any encoding of the output: a character that it lacks is shown as an escape."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            try:
+                return super().main(*args, **options)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+            click.secho(f"devicestat: the output cannot be written: {error.strerror}", fg="red", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -15,9 +15,11 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -99,6 +101,7 @@ class EmbeddedPostgres(EmbeddedServer):
             let_through(self._programs / "postgres")
         if self.data.exists():
             self._check_version()
+            discard_stale_lock(self.data)
         else:
             self._initdb()
 
@@ -155,6 +158,27 @@ def _check_ours(directory: Path, user: str | None) -> None:
     owners = {os.geteuid(), pwd.getpwnam(user).pw_uid if user else os.geteuid()}
     if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
         raise LocalError(f"{directory}, for PostgreSQL's socket, belongs to someone else: have it removed")
+
+
+def discard_stale_lock(data: Path) -> None:
+    """Remove postmaster.pid where no process uses the data directory.
+
+    After a crash of the machine the file may be empty, or name a process that now is something else: PostgreSQL would
+    not start. While a process of the earlier server lives the file stays, for it guards the data from two servers.
+    """
+    lock = data / "postmaster.pid"
+    if lock.exists() and not any(_works_in(process, data) for process in psutil.process_iter()):
+        lock.unlink()
+
+
+def _works_in(process: psutil.Process, directory: Path) -> bool:
+    """Whether the process has the directory as its own, as each of PostgreSQL's processes has its data directory."""
+    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        try:
+            return bool(process.cwd() == str(directory.resolve()))
+        except psutil.AccessDenied:  # one of the same user may be
+            return bool(process.uids().real == directory.stat().st_uid)
+    return False
 
 
 def _programs() -> Path:

@@ -11,6 +11,7 @@ from shared.backoff import backoff
 from shared.database import Connection, connect, refusals_translated
 from shared.database_errors import diagnose
 from shared.errors import DatabaseBusy, DatabaseError
+from shared.schema_health import note_schema
 from shared.settings import Settings
 from shared.starting import first_connection
 from shared.telemetry import Health
@@ -83,8 +84,12 @@ class DatabaseConnection:
             self._health.not_ready("database", str(fault))
 
     async def probe(self) -> None:
-        """Makes sure that the database answers; returns when it does."""
-        await self.persevere(_ask)
+        """Make sure that the database answers, and note whether its schema is still ours; return when it answers."""
+
+        async def ask(connection: Connection) -> None:
+            await note_schema(connection, self._health)
+
+        await self.persevere(ask)
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -94,7 +99,3 @@ class DatabaseConnection:
                 for prepare in self._prepare:
                     await prepare(self._connection)
         return self._connection
-
-
-async def _ask(connection: Connection) -> None:
-    await connection.execute("SELECT 1")

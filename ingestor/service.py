@@ -30,6 +30,8 @@ from shared.telemetry import Health
 
 PROBE_S = 5.0
 """While nothing arrives, the database is asked so often whether it is there."""
+PROBE_AT_LEAST_S = 30.0
+"""While batches arrive, it is asked this often whether its schema is still this version's."""
 STOP_TIMEOUT_S = 15.0
 """What cannot be stored within this time of a signal stays unacknowledged: the broker delivers it again."""
 
@@ -121,12 +123,18 @@ class Ingestor:
             await self.database.close()
 
     async def _write(self) -> None:
+        now = asyncio.get_running_loop().time
+        probed_at = now()
         while True:
             try:
                 async with asyncio.timeout(PROBE_S):
                     batch = await self.collector.next()
             except TimeoutError:
+                batch = None
+            if batch is None or now() - probed_at > PROBE_AT_LEAST_S:
                 await self.database.probe()
+                probed_at = now()
+            if batch is None:
                 continue
             await self.writer.write(batch)
             self.collector.done(batch)

@@ -7,6 +7,7 @@ import psycopg
 from shared.database import Pool
 from shared.database_errors import diagnose
 from shared.errors import DatabaseBusy, DatabaseError
+from shared.schema_health import note_schema
 from shared.telemetry import Health
 
 INTERVAL_S = 2.0
@@ -19,12 +20,12 @@ async def probe(database: Pool, health: Health) -> None:
     while True:
         try:
             async with asyncio.timeout(ANSWER_S), database.connection() as connection:
-                await connection.execute("SELECT 1")
+                await note_schema(connection, health)
             health.ready("database")
         except TimeoutError:
             health.not_ready("database", "PostgreSQL does not answer")
         except (psycopg.Error, DatabaseError) as error:
             fault = diagnose(error)
-            if not isinstance(fault, DatabaseBusy):  # a cancelled SELECT 1 says that PostgreSQL works
+            if not isinstance(fault, DatabaseBusy):  # a cancelled query says that PostgreSQL works
                 health.not_ready("database", str(fault))
         await asyncio.sleep(INTERVAL_S)

@@ -56,6 +56,7 @@ async def migrate(connection: Connection) -> list[Migration]:
 
     Raises SchemaTooNew where a later version was here before, DatabaseError where an applied file differs.
     """
+    await check_search_path(connection)
     known = migrations()
     done: list[Migration] = []
     while (step := await _apply_next(connection, known)) is not None:
@@ -93,6 +94,21 @@ def _compare(applied: dict[int, str], known: list[Migration]) -> None:
             )
 
 
+_SEARCH_PATH = "SELECT current_schema(), current_setting('search_path'), current_user"
+
+
+async def check_search_path(connection: Connection) -> None:
+    """Raises DatabaseError where the connection has no schema to find and make tables in."""
+    row = await (await connection.execute(_SEARCH_PATH)).fetchone()
+    assert row is not None, "a SELECT without FROM has one row"
+    schema, path, role = row
+    if schema is None:
+        raise DatabaseError(
+            f"the search_path of {role} is {path}, and it names no schema that is there and that {role} may use: "
+            f"create the schema, GRANT USAGE ON it, or ALTER ROLE {role} SET search_path to another"
+        )
+
+
 async def check_schema(connection: Connection) -> None:
     """Raises SchemaTooOld or SchemaTooNew unless the schema is the one this version was written for."""
     need = migrations()[-1].version
@@ -100,6 +116,7 @@ async def check_schema(connection: Connection) -> None:
         try:
             applied = await (await connection.execute(_APPLIED)).fetchall()
         except UndefinedTable:
+            await check_search_path(connection)
             raise SchemaTooOld(0, need) from None
     have = max((version for version, _ in applied), default=0)
     if have < need:

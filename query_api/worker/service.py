@@ -28,6 +28,7 @@ from shared.closed import telemetry_access
 from shared.database import RETRYABLE, Connection, Pool, connect, open_pool
 from shared.database_errors import diagnose
 from shared.errors import DatabaseBusy, DatabaseError
+from shared.schema_health import note_schema
 from shared.service import listen, serve_telemetry
 from shared.settings import Settings
 from shared.starting import first_connection
@@ -150,6 +151,7 @@ class Worker:
         if reaped:
             self._look.set()
         self._metrics.waiting.set(await queue.length(connection))
+        await note_schema(connection, self._health)
 
     async def _maintain(self, connection: Connection) -> None:
         await make_partitions(connection)
