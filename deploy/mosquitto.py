@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deploy.children import EmbeddedServer, Program, make_directory, server_user
 from deploy.mosquitto_log import explain
+from shared.broker.data_directory import SAVED
 from shared.errors import LocalError
 
 HOST = "127.0.0.1"
@@ -63,6 +64,7 @@ class EmbeddedMosquitto(EmbeddedServer):
         """Writes the configuration."""
         make_directory(self.directory)
         make_directory(self.data, self.user)
+        self._let_read(self.data / SAVED)
         own = {
             "listener": f"{self.port} {self.host}",
             "persistence_location": f"{self.data}/",
@@ -70,6 +72,18 @@ class EmbeddedMosquitto(EmbeddedServer):
         lines = derive(_template(), {**own, **self._options})
         self._configuration.write_text("".join(f"{line}\n" for line in lines))
         self._configuration.chmod(0o644)
+
+    def _let_read(self, saved: Path) -> None:
+        """Makes sure that the broker may read its last save: it starts empty without a word on one that it may not."""
+        if not saved.exists():
+            return
+        if self.user is not None:
+            shutil.chown(saved, self.user)
+        elif not os.access(saved, os.R_OK):
+            raise LocalError(
+                f"{saved}, where Mosquitto keeps the messages that wait, cannot be read: give it to the user who runs "
+                "this command (chown), or move it away, which loses what waits in it"
+            )
 
     @property
     def _configuration(self) -> Path:

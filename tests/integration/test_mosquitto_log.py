@@ -1,13 +1,16 @@
 """Log lines of a real Mosquitto that an operator has to act on are explained."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.doctor.connection import connected, own_client_id
 from deploy.mosquitto import EmbeddedMosquitto
 from shared.errors import LocalError
+from shared.settings import parse_mqtt_url
 from tests.ports import free_port
 from tests.publisher import Message, publish_all
 
@@ -19,6 +22,25 @@ def stopped() -> Iterator[EmbeddedMosquitto]:
         with EmbeddedMosquitto(Path(directory), free_port()) as broker:
             publish_all(broker.host, broker.port, [Message(bytes(10_000), retain=True)])
         yield broker
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="run as root, which starts Mosquitto as another user")
+async def test_a_file_that_root_has_restored_is_read(stopped: EmbeddedMosquitto) -> None:
+    """Mosquitto starts without a word on a file that it may not read, and then writes its own over it."""
+    os.chown(stopped.data / "mosquitto.db", 0, 0)
+    with stopped:
+        async with connected(parse_mqtt_url(stopped.url), own_client_id()) as connection:
+            await connection.subscribe("#", retained=True)
+            message = await connection.message(10)
+    assert message is not None
+    assert len(message.payload) == 10_000
+
+
+def test_a_file_that_may_not_be_read_is_named(stopped: EmbeddedMosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopped, "user", None)  # as a user other than root, who cannot give it to himself
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(LocalError, match=r"mosquitto\.db, where .* cannot be read: give it to the user"):
+        stopped.start()
 
 
 @pytest.mark.parametrize(
