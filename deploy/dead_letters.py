@@ -40,7 +40,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     received_until: datetime | None = None
     topic: str
     content_type: str | None
-    payload: bytes
+    payload: bytes = b""
     payload_bytes: int
     reason: str
     detail: str
@@ -83,21 +83,25 @@ async def count(connection: Connection, selection: Selection) -> Count:
     return row
 
 
-_SELECT = """
-    SELECT id, received_at, received_until, topic, content_type, payload, payload_bytes, reason, detail,
-           messages, readings, reasons, faults, refused FROM dead_letters
+_LISTED = """
+    SELECT id, received_at, received_until, topic, content_type, payload_bytes, reason, detail,
+           messages, readings, reasons FROM dead_letters
 """
-_NEWEST = _SELECT + _WHERE + "ORDER BY received_at DESC, id DESC LIMIT %(limit)s"
+_NEWEST = _LISTED + _WHERE + "ORDER BY received_at DESC, id DESC LIMIT %(limit)s"
 
 
 async def newest(connection: Connection, selection: Selection, limit: int) -> list[Letter]:
-    """The newest first."""
+    """The newest first, without their payloads."""
     async with connection.cursor(row_factory=class_row(Letter)) as cursor:
         await cursor.execute(_NEWEST, {**_parameters(selection), "limit": limit})
         return await cursor.fetchall()
 
 
-_ONE = _SELECT + " WHERE id = %s"
+_ONE = """
+    SELECT id, received_at, received_until, topic, content_type, payload, payload_bytes, reason, detail,
+           messages, readings, reasons, faults, refused
+    FROM dead_letters WHERE id = %s
+"""
 
 
 async def one(connection: Connection, letter_id: int) -> Letter | None:

@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from deploy.terminal import counted
+from shared import bitmap
+from shared.dead_letters import Omitted, count
+from shared.models import Fault, Reason
 from tests.command import run
+from tests.conftest import Database
 from tests.letters import FOUR, keep, left
 
 SELECTIONS = {
@@ -117,3 +122,48 @@ def test_a_database_without_a_schema_is_named(empty_database_url: str, tmp_path:
     result = run("dead-letters", "list", database_url=empty_database_url, cwd=tmp_path)
     assert result.returncode == 1
     assert "run `devicestat migrate`" in result.stderr
+
+
+async def test_show_says_which_elements_were_refused_and_why(database_url: str) -> None:
+    faults = [Fault(3, Reason.OUT_OF_RANGE, "x is 5000"), Fault(4, Reason.MALFORMED, "a \x1b")]
+    bits = bytearray()
+    for index in (3, 4, 5, 900):
+        bitmap.add(bits, index)
+    reasons = {Reason.OUT_OF_RANGE: 3, Reason.MALFORMED: 1}
+    one = replace(FOUR[0], reasons=reasons, faults=faults, refused=bytes(bits))
+    await keep(database_url, [one])
+    shown = run("dead-letters", "show", 1, database_url=database_url).stdout.splitlines()
+    fields = {line[:13].rstrip(): line[14:] for line in shown[: shown.index("")]}
+    assert fields["reason"] == "out_of_range"
+    assert fields["detail"] == "x is 5000"
+    assert sorted(fields["readings"].split(", ")) == ["1 malformed", "3 out_of_range"]
+    assert fields["elements"] == "3-5, 900"
+    assert fields["element 3"] == "out_of_range: x is 5000"
+    assert fields["element 4"] == "malformed: a \\x1b"
+
+
+async def test_what_was_not_kept_whole_says_so(database_url: str, database: Database) -> None:
+    """In the list, when it is shown, and when it is to be replayed."""
+    large = replace(FOUR[0], payload_bytes=8_000_000)
+    await keep(database_url, [large])
+    omitted = Omitted("devices/1/stats", "counted, not kept", None)
+    for _ in range(1234):
+        omitted.add(large)
+    await count(database, omitted)
+    listed = run("dead-letters", "list", database_url=database_url).stdout
+    assert "1,234 messages counted, not kept" in listed
+    assert listed.splitlines()[-1] == "2 of 2 dead letters (1,235 refused readings)"
+    assert (
+        "8,000,000 bytes, of which the first 8 were kept"
+        in run("dead-letters", "show", 1, database_url=database_url).stdout
+    )
+    shown = run("dead-letters", "show", 2, database_url=database_url).stdout
+    assert "messages      1,234\n" in shown
+    assert "payload       9,872,000,000 bytes in all, not kept\n" in shown
+    assert run("dead-letters", "replay", database_url=database_url).stdout.splitlines() == [
+        "1  cannot be replayed: of its 8,000,000 bytes only the first 8 were kept",
+        "2  cannot be replayed: it counts 1,234 messages, whose payloads were not kept",
+        "2 of 2 dead letters replayed",
+        "2 dead letters not kept whole: left as they are",
+    ]
+    assert left(database_url) == [1, 2]
