@@ -85,7 +85,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
     async with open_pools(settings) as pools:
         notifications = Notifications(settings.database, [ANALYSIS_ENDED, *CHANNELS])
         keyring = Keyring(pools.credentials, asyncio.get_running_loop().time)
-        feeds = Live(settings.database, notifications, keyring.holds)
+        feeds = Live(settings.database, notifications, registry)
         waiting = FairQueue(registry)
         gathering = Gathering(pools.store, feeds.interest, waiting)
         turns = TurnsMetrics(registry)

@@ -56,11 +56,6 @@ class Keyring:
             self._used.add(principal.key_id)
         return principal
 
-    async def holds(self, credential: str) -> bool:
-        """Whether it is somebody's now, whatever is remembered."""
-        given = read(credential)
-        return given is not None and await self._ask_once(given) is not None
-
     def known(self, credential: str) -> Principal | None:
         """Whose it is, as far as this process has asked lately."""
         given = read(credential)

@@ -9,15 +9,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from query_api.http import problems
 from query_api.http.notifications import LOOK_AGAIN, Notifications
 from query_api.http.problems import Refused
+from query_api.live.credentials import Credentials
 from query_api.live.feed import Feed
 from query_api.live.listeners import End, Gap, Listener
 from query_api.live.reader import LiveReader
@@ -41,8 +43,6 @@ from shared.models import to_datetime
 MAX_LISTENERS = 1000
 MAX_LISTENERS_EACH = 200
 """Of one key or, where none is shown, of one address: one client cannot take all places."""
-CHECK_S = 0.8
-"""How often it is asked whether the credentials of the streams still hold."""
 MAX_SPANS = 10_000
 """Heard and not read yet."""
 HEARD_WITHIN_S = 3.0
@@ -52,7 +52,6 @@ MARGIN = timedelta(seconds=REPEAT_S)
 CHANNELS = (WANTED_CHANNEL, STORED_CHANNEL)
 """What Notifications must listen to."""
 
-_KEY_IS_LOST = End("the key does not hold any more: it has expired, or was revoked")
 _DEVICE_IS_GONE = End("the device was deleted")
 _log = structlog.get_logger()
 
@@ -64,15 +63,14 @@ class Live:
         self,
         url: str,
         notifications: Notifications,
-        holds: Callable[[str], Awaitable[bool]],
+        registry: CollectorRegistry,
         *,
         at_once: int = MAX_LISTENERS,
     ) -> None:
-        """`holds`: whether a credential does, asked now."""
         self.interest = Interest()
         """What the listeners of all processes want."""
         self._reader = LiveReader(url)
-        self._holds = holds
+        self._credentials = Credentials(url, self._listeners, registry)
         self._at_once = at_once
         self._feeds: dict[int, Feed] = {}
         self._spans: deque[Span] = deque()
@@ -88,7 +86,7 @@ class Live:
             parts = [
                 tasks.create_task(self._want(), name="live wishes"),
                 tasks.create_task(self._read(), name="live readings"),
-                tasks.create_task(self._check(), name="live credentials"),
+                tasks.create_task(self._credentials.run(), name="live credentials"),
             ]
             await stop.wait()
             self._stopping = True
@@ -109,6 +107,7 @@ class Live:
         listener = Listener(device_id, caller, credential)
         feed = self._feeds.setdefault(device_id, Feed())
         feed.listeners.add(listener)
+        self._credentials.check_soon()
         try:
             await self._until_heard(feed)
             await self._until_settled(listener)
@@ -155,20 +154,6 @@ class Live:
 
     def _listeners(self) -> list[Listener]:
         return [listener for feed in self._feeds.values() for listener in feed.listeners]
-
-    async def _check(self) -> None:
-        """Who was let in is let out again within a second of when the key is revoked, expires, or is rotated."""
-        while True:
-            await asyncio.sleep(CHECK_S)
-            for credential in {listener.credential for listener in self._listeners() if listener.credential}:
-                await self._check_credential(credential)
-
-    async def _check_credential(self, credential: str) -> None:
-        with suppress(*RETRYABLE):  # nothing is shown meanwhile, either
-            if not await self._holds(credential):
-                for listener in self._listeners():
-                    if listener.credential == credential:
-                        listener.end(_KEY_IS_LOST)
 
     # What is wanted.
 

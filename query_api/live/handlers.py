@@ -30,6 +30,11 @@ _EVENTS = """\
 - `dropped`: `count` readings are missing, the earliest of `since`: they came faster than they were read.
 - `end`: the last one, where it is of no use to connect again; `detail` says why: the device was deleted, or the key
   does not hold any more.
+- `interrupted`: the last one of a stream of which the service could not find out for ten seconds whether its key still
+  holds. Connect again; the new stream begins with a gap.
+
+Readings are sent only within a second of a check that the key holds. While the database does not answer that check they
+are held back, and sent after the next one.
 
 Every 15 seconds without an event a comment comes.
 """

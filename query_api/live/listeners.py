@@ -4,6 +4,8 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -66,16 +68,28 @@ class End(msgspec.Struct, frozen=True):
     detail: Annotated[str, msgspec.Meta(description="Why.", examples=["the device was deleted"])]
 
 
-def end_event(end: End) -> bytes:
+class Interrupted(msgspec.Struct, frozen=True):
+    """The stream ends, and its reader may connect again; the next stream begins with a gap."""
+
+    detail: Annotated[
+        str, msgspec.Meta(description="Why.", examples=["the service could not find out whether the key still holds"])
+    ]
+
+
+def last_event(end: End | Interrupted) -> bytes:
     """The event for the last of a stream."""
-    return b"event: end\ndata: %b\n\n" % encode(end)
+    name = b"end" if isinstance(end, End) else b"interrupted"
+    return b"event: %b\ndata: %b\n\n" % (name, encode(end))
 
 
 class Listener:
     """What waits to be sent to one who listens to a device."""
 
     def __init__(self, device_id: int, caller: str = "", credential: str | None = None) -> None:
-        """`caller`: whose streams are counted together. `credential`: what was shown for it, and has to hold."""
+        """`caller`: whose streams are counted together. `credential`: what was shown for it, and has to hold.
+
+        Until `confirm` is called a listener with a credential sends no event.
+        """
         self.device_id = device_id
         self.caller = caller
         self.credential = credential
@@ -84,6 +98,19 @@ class Listener:
         self._something = asyncio.Event()
         self._ended = False
         self._farewell = b""
+        self.confirmed_until = math.inf if credential is None else time.monotonic()
+        """Until when its events may be sent, on time.monotonic's clock."""
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether events may be sent now."""
+        return time.monotonic() < self.confirmed_until
+
+    def confirm(self, until: float) -> None:
+        """Has events sent until this time of time.monotonic, also those that were held back."""
+        self.confirmed_until = until
+        if self._waiting or self._dropped is not None:
+            self._something.set()
 
     def send(self, event: bytes, of: datetime) -> None:
         """Has the event of a reading sent, or counted among the dropped; `of` is the reading's time."""
@@ -103,9 +130,9 @@ class Listener:
             self._waiting.append(gap_event(gap))
         self._something.set()
 
-    def end(self, end: End | None = None) -> None:
-        """Ends the stream, whatever still waits; and says why, unless its reader may come again."""
-        self._farewell = end_event(end) if end else b""
+    def end(self, end: End | Interrupted | None = None) -> None:
+        """Ends the stream, whatever still waits; and says why, unless the service stops."""
+        self._farewell = last_event(end) if end else b""
         self._ended = True
         self._something.set()
 
@@ -119,7 +146,11 @@ class Listener:
             except TimeoutError:
                 yield _HEARTBEAT
             else:
-                if not self._ended and (block := self._take()):
+                if self._ended:
+                    break
+                if not self.is_confirmed:
+                    self._something.clear()  # `confirm` sets it again
+                elif block := self._take():
                     yield block
         if self._farewell:
             yield self._farewell

@@ -1,0 +1,107 @@
+"""The credentials of all live streams of a process, asked about in one statement over one connection (ADR 30).
+
+A stream shows readings only within SHOWN_S of a statement that confirmed its credential. If the database does not
+answer, or its connection is blocked, the stream holds its events back; after HELD_S it ends.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from query_api.access.holding import holding
+from query_api.live.listeners import End, Interrupted, Listener
+from shared.backoff import backoff
+from shared.database import RETRYABLE, Connection, connect
+from shared.database_errors import diagnose
+
+CHECK_S = 0.4
+"""Between two statements."""
+SHOWN_S = 1.0
+"""So long after the begin of a statement that confirmed its credential a stream shows readings."""
+HELD_S = 10.0
+"""A stream whose credential was not confirmed for so long ends."""
+RETRY_CAP_S = 1.0
+
+_KEY_IS_LOST = End("the key does not hold any more: it has expired, or was revoked")
+_UNCONFIRMED = Interrupted("the service could not find out whether the key still holds: connect again")
+_TIMEOUT = "SELECT set_config('statement_timeout', '1s', false)"
+_log = structlog.get_logger()
+
+
+class Credentials:
+    """Confirms the credentials of the listeners, and ends the streams of those that do not hold."""
+
+    def __init__(self, url: str, listeners: Callable[[], Sequence[Listener]], registry: CollectorRegistry) -> None:
+        """`listeners`: all that there are now."""
+        self._url = url
+        self._listeners = listeners
+        self._soon = asyncio.Event()
+        self._held = Gauge(
+            "devicestat_http_live_held", "Live streams that hold events back: their credential is not confirmed.",
+            registry=registry,
+        )  # fmt: skip
+
+    def check_soon(self) -> None:
+        """Have the next statement sent at once: there is a new listener."""
+        self._soon.set()
+
+    async def run(self) -> None:
+        """Check and watch until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._check(), name="live credentials")
+            tasks.create_task(self._watch(), name="live streams held back")
+
+    async def _check(self) -> None:
+        """Ask again and again. A server that stands still stops this, and nothing is shown meanwhile."""
+        waits, is_known = backoff(cap=RETRY_CAP_S), False
+        while True:
+            await self._next_time()
+            if not self._shown():
+                continue
+            try:
+                async with await connect(self._url, "api live credentials") as connection:
+                    await connection.execute(_TIMEOUT)
+                    while self._shown():
+                        await self._ask(connection)
+                        waits, is_known = backoff(cap=RETRY_CAP_S), False
+                        await self._next_time()
+            except RETRYABLE as error:
+                if not is_known:
+                    _log.warning("live streams show nothing: no answer on their keys", reason=str(diagnose(error)))
+                is_known = True
+                await asyncio.sleep(next(waits))
+                self._soon.set()
+
+    async def _next_time(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_S):
+                await self._soon.wait()
+        self._soon.clear()
+
+    def _shown(self) -> set[str]:
+        """The credentials of all streams."""
+        return {listener.credential for listener in self._listeners() if listener.credential is not None}
+
+    async def _ask(self, connection: Connection) -> None:
+        credentials, asked_at = self._shown(), time.monotonic()
+        found = await holding(connection, credentials)
+        for listener in self._listeners():
+            if listener.credential in found:
+                listener.confirm(until=asked_at + SHOWN_S)
+            elif listener.credential in credentials:
+                listener.end(_KEY_IS_LOST)
+
+    async def _watch(self) -> None:
+        """End what is held back for too long."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            now = time.monotonic()
+            held = [listener for listener in self._listeners() if not listener.is_confirmed]
+            self._held.set(len(held))
+            for listener in held:
+                if now > listener.confirmed_until - SHOWN_S + HELD_S:
+                    listener.end(_UNCONFIRMED)
