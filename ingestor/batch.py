@@ -40,26 +40,37 @@ class Batch:
         self.packets = bytearray()  # what the journal is to know, packed
         self.packet_ids: list[int] = []  # what to acknowledge, in the order of receipt
         self.received = 0  # readings, of every fate
+        self.rows = 0  # that they may become: a batch is full by these, and not by what is refused
         self.size_bytes = 0  # of payloads, topics and content types
         self._messages: list[Message] = []  # without those that are unresolved
         self._firsts: list[int] = []  # of each of them: where its readings begin
         self._refusals: dict[int, Refusals] = {}  # by the place of the message among them
 
-    def add(self, message: Message, results: Results, device_id: int | None, topic_filter: TopicFilter) -> None:
-        """Adds what a message holds. `device_id` is None while nobody knows whose topic it is.
+    def add(self, message: Message, results: Results, device_id: int | None, topic_filter: TopicFilter) -> int:
+        """Adds what a message holds, and returns how many rows that may become.
+
+        `device_id` is None while nobody knows whose topic it is.
 
         Each reading has a time of receipt of its own, from the message's upwards.
         """
         self.received += message.elements
         if device_id is not None:
+            before = len(self.readings)
             self._take(message, results, device_id)
-            return
+            rows = len(self.readings) - before or 1
+        else:
+            rows = self._add_unknown(message, results, topic_filter)
+        self.rows += rows
+        return rows
+
+    def _add_unknown(self, message: Message, results: Results, topic_filter: TopicFilter) -> int:
         key = topic_filter.key(message.topic)
         if key is not None and is_key(key):
             self.unresolved.append(Unresolved(message, key, results))
-        else:
-            detail = f"the topic has no device's key in the place of the + of {topic_filter.pattern}"
-            self._refuse(message, results, Reason.BAD_TOPIC, detail)
+            return message.elements
+        detail = f"the topic has no device's key in the place of the + of {topic_filter.pattern}"
+        self._refuse(message, results, Reason.BAD_TOPIC, detail)
+        return 1
 
     def _take(self, message: Message, results: Results, device_id: int) -> None:
         readings, step, at = self.readings, self._step, message.received_at

@@ -26,7 +26,8 @@ from shared.settings import Settings, parse_topic_filter
 HIGH_READINGS = 50_000
 HIGH_BYTES = 16 * 1024 * 1024
 HIGH_PACKETS = 20_000
-"""High watermarks of what waits to be written: above any of them, reading from the broker pauses. The packets
+"""High watermarks of what waits to be written: above any of them, reading from the broker pauses. The readings
+are those that may become rows: what is refused of a message is one row, however many elements that is. The packets
 are those whose acknowledgements are lost together when the connection is, and the journal must answer for (ADR 3)."""
 LOW_READINGS = HIGH_READINGS // 2
 LOW_BYTES = HIGH_BYTES // 2
@@ -53,6 +54,7 @@ class Collector:
         self._full: deque[Batch] = deque()
         self._unwritten = 0
         self._waiting_bytes = 0
+        self._waiting_rows = 0
         self._waiting_packets = 0
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
@@ -76,10 +78,10 @@ class Collector:
         if not (packet.duplicate and self._is_stored(packet)):
             batch.packets += pack(packet)
             self._decode(packet, batch)
-        if batch.received >= self._max_readings or len(batch.packet_ids) >= self._max_readings:
+        if batch.rows >= self._max_readings or len(batch.packet_ids) >= self._max_readings:
             self._close_batch()
         if (
-            self._counts.in_flight > HIGH_READINGS
+            self._waiting_rows > HIGH_READINGS
             or self._waiting_bytes > HIGH_BYTES
             or self._waiting_packets > HIGH_PACKETS
         ):
@@ -105,9 +107,10 @@ class Collector:
         if count > 1:
             self._clock.take(now, count)
         message = Message(topic, content_type, payload, now, count)
-        batch.add(message, results, self._devices.known(topic), self._filter)
+        rows = batch.add(message, results, self._devices.known(topic), self._filter)
         batch.size_bytes += size
         self._waiting_bytes += size
+        self._waiting_rows += rows
         counts = self._counts
         counts.received += count
         counts.in_flight += count
@@ -159,11 +162,12 @@ class Collector:
             self._connection.acknowledge(batch.packet_ids)
         self._unwritten -= 1
         self._waiting_bytes -= batch.size_bytes
+        self._waiting_rows -= batch.rows
         self._waiting_packets -= len(batch.packet_ids)
         self._counts.in_flight -= batch.received
         self._counts.oldest_at = self._oldest_at()
         if (
-            self._counts.in_flight <= LOW_READINGS
+            self._waiting_rows <= LOW_READINGS
             and self._waiting_bytes <= LOW_BYTES
             and self._waiting_packets <= LOW_PACKETS
         ):

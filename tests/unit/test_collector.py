@@ -1,0 +1,55 @@
+"""What is collected: a batch is full, and the connection paused, by what is to be written, not by what is refused."""
+
+from mqtt5 import PublishPacket, QoS
+
+from ingestor.collector import HIGH_READINGS, Collector
+from ingestor.connection import NetworkConnection
+from ingestor.devices import Devices
+from ingestor.journal import Journal
+from ingestor.metrics import Counts
+from ingestor.processes import ALONE
+from shared.settings import Settings
+
+BAD = b"[" + b",".join([b"0"] * 10_000) + b"]"
+GOOD = b"[" + b",".join([b'{"x":1,"y":2,"z":3}'] * 10_000) + b"]"
+
+
+class Device1(Devices):
+    """Knows one device."""
+
+    def known(self, topic: str) -> int | None:
+        return 1 if topic == "devices/1/stats" else None
+
+
+async def collect(payload: bytes, count: int) -> tuple[Collector, NetworkConnection, Counts]:
+    """Delivers the payload so many times."""
+    counts = Counts()
+    settings = Settings(batch_linger_ms=0)
+    collector = Collector(settings, Device1(register=False), Journal("test"), counts, ALONE.clock())
+    connection = NetworkConnection(collector.deliver)
+    collector.attach(connection)
+    for number in range(count):
+        collector.deliver(PublishPacket("devices/1/stats", payload, qos=QoS.AT_LEAST_ONCE, packet_id=number + 1))
+    return collector, connection, counts
+
+
+async def test_messages_of_refused_elements_share_a_batch_and_pause_nothing() -> None:
+    """Each was a batch of its own, and six of them paused the connection: they kept other devices' readings waiting."""
+    count = 2 * HIGH_READINGS // 10_000
+    collector, connection, counts = await collect(BAD, count)
+    assert not connection.is_paused
+    batch = await collector.next()
+    assert (len(batch.packet_ids), batch.received, batch.rows) == (count, count * 10_000, count)
+    assert counts.in_flight == counts.received == count * 10_000
+    collector.done(batch)
+    assert counts.in_flight == 0
+
+
+async def test_messages_of_good_readings_fill_batches_and_pause() -> None:
+    collector, connection, _ = await collect(GOOD, HIGH_READINGS // 10_000 + 1)
+    assert connection.is_paused
+    for left in reversed(range(HIGH_READINGS // 10_000 + 1)):
+        batch = await collector.next()
+        assert len(batch.packet_ids) == 1
+        collector.done(batch)
+        assert connection.is_paused is (left > HIGH_READINGS // 2 // 10_000)
