@@ -4,6 +4,8 @@
 - `errors` is the tree of what can go wrong; each error says what to do.
 - `models` are the records that cross between the parts.
 - `database` opens connections and pools, and translates the driver's errors.
+- `session_settings` sets what each connection depends on; `pooler` finds a connection pooler that does not keep it.
+- `starting` waits for a database that is not there yet, and checks what it finds.
 - `migrate` brings the schema up to date from `migrations/*.sql`, and holds it against this version.
 - `readings` is the one place that stores a reading.
 - `analysis` is the one place that analyses readings.
