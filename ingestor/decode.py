@@ -218,18 +218,23 @@ def _check_json_length(array: bytes) -> None:
 
 def _measurement(sample: Sample, now: Microseconds, oldest_age: Microseconds) -> Measurement:
     timestamp = sample.timestamp
-    moment = None if timestamp is None else _moment(timestamp, now, oldest_age)
+    if timestamp is None:
+        return Measurement(sample.x, sample.y, sample.z, None)
+    moment = accepted_at(timestamp, now, oldest_age)
+    if moment is None:
+        raise _bad_timestamp(timestamp, now, oldest_age)
     return Measurement(sample.x, sample.y, sample.z, moment)
 
 
-def _moment(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> Microseconds:
-    try:
-        return recorded_at(timestamp, now, oldest_age)
-    except ValueError as error:
-        raise _Refused(Reason.BAD_TIMESTAMP, f"timestamp: {error}") from error
-
-
 # What a refused payload is told. Only here is speed of no concern.
+
+
+def _bad_timestamp(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> _Refused:
+    try:
+        recorded_at(timestamp, now, oldest_age)
+    except ValueError as error:
+        return _Refused(Reason.BAD_TIMESTAMP, f"timestamp: {error}")
+    raise AssertionError("what is not accepted has a reason")
 
 
 def _malformed(form: Format, error: Exception) -> _Refused:
