@@ -8,6 +8,7 @@ requests: each request's deletion would update them.
 from collections.abc import Awaitable, Callable
 
 from shared.database import Connection
+from shared.extents import extent_of
 
 AT_ONCE = 10_000
 """Readings of one step, besides those of the same moment as the last of them."""
@@ -81,15 +82,22 @@ _remove_requests = _rows(b"""
         SELECT id FROM analysis_requests WHERE device_id = %(device_id)s ORDER BY id LIMIT %(limit)s)
 """)
 
-# By the index, up to the moment of the last of so many.
+# By the index, up to the moment of the last of so many. Of the months of the device alone (ADR 28).
 _REMOVE = """
     DELETE FROM readings
     WHERE device_id = %(device_id)s
+      AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
+      AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
       AND recorded_at <= coalesce(
-          (SELECT recorded_at FROM readings WHERE device_id = %(device_id)s
+          (SELECT recorded_at FROM readings
+           WHERE device_id = %(device_id)s
+             AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
+             AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
            ORDER BY recorded_at OFFSET %(others)s LIMIT 1), 'infinity')
 """
 
 
 async def _remove_readings(connection: Connection, device_id: int) -> int:
-    return (await connection.execute(_REMOVE, {"device_id": device_id, "others": AT_ONCE - 1})).rowcount
+    extent = await extent_of(connection, [device_id])
+    parameters = {"device_id": device_id, "others": AT_ONCE - 1, "first": extent.first, "last": extent.last}
+    return (await connection.execute(_REMOVE, parameters, prepare=False)).rowcount

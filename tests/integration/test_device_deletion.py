@@ -341,7 +341,7 @@ async def test_the_deletion_reads_by_index(database: Database, device: int) -> N
     await fill(database, device, 50_000, 50_000)
     await fill(database, device + 1, 50_000, 50_000)
     await database.execute("ANALYZE readings")
-    parameters = {"device_id": device, "others": 99}
+    parameters = {"device_id": device, "others": 99, "first": None, "last": None}
     cursor = await database.execute("EXPLAIN (ANALYZE) " + removal._REMOVE, parameters)
     scans = [row[0] for row in await cursor.fetchall() if "Scan" in row[0] and "never executed" not in row[0]]
     assert scans

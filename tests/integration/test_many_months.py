@@ -5,12 +5,15 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from query_api.devices.readings import in_short
 from query_api.http.times import Period
+from query_api.http.turns import Bounds, Turns, TurnsMetrics
 from query_api.readings import buckets, listing, series
 from query_api.readings.exports import COPIES, Exports, _as_it_is
 from query_api.readings.intervals import Interval
+from query_api.worker.removal import remove_some
 from shared import readings
 from shared.analysis import analyse, analyse_each
 from shared.database import Connection, connect
@@ -36,7 +39,7 @@ _FILL = """
     SELECT %s, month, now(), 1, 2, 3 FROM generate_series(%s, %s, interval '1 month') AS month
 """
 _LOCKED = """
-    SELECT relname FROM pg_locks JOIN pg_class ON pg_class.oid = relation
+    SELECT DISTINCT relname FROM pg_locks JOIN pg_class ON pg_class.oid = relation
     WHERE pid = %s AND relname ~ '^readings_[0-9]{4}_[0-9]{2}$' ORDER BY relname
 """
 TWO = ["readings_2026_01", "readings_2026_02"]
@@ -88,11 +91,19 @@ async def test_each_read_locks_the_months_of_its_device(many: Connection) -> Non
     assert len(await locked(many, reads(WIDE)["an analysis"])) == MONTHS
 
 
+async def test_the_removal_of_a_device_locks_its_months(many: Connection) -> None:
+    await many.execute("INSERT INTO deleted_devices (device_id, key) VALUES (%s, 'narrow')", (NARROW,))
+    assert await locked(many, remove_some) == TWO
+    assert (await many.execute("SELECT FROM readings WHERE device_id = %s", (NARROW,))).rowcount == 0
+    assert (await many.execute("SELECT FROM device_extents WHERE device_id = %s", (NARROW,))).rowcount == 0
+
+
 async def test_each_export_locks_the_months_of_its_device(many: Connection, database_url: str) -> None:
-    exports = Exports(database_url, at_once=1, patience=1)
+    one = Bounds(at_once=1, each=1, waiting=1, waiting_each=1)
+    exports = Exports(database_url, Turns("streams", one, 1.0, TurnsMetrics(CollectorRegistry())))
     exporting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export' AND datname = %s"
     for statement in COPIES.values():
-        blocks = exports._blocks(statement, NARROW, ALWAYS, _as_it_is)
+        blocks = exports._blocks("test", statement, NARROW, ALWAYS, _as_it_is)
         assert await anext(blocks)
         ((pid,),) = await (await many.execute(exporting, (many.info.dbname,))).fetchall()
         assert [row[0] for row in await (await many.execute(_LOCKED, (pid,))).fetchall()] in (TWO, [])

@@ -90,6 +90,28 @@ async def test_what_is_older_than_retention_is_refused_and_not_acknowledged_to_b
         assert (await api.post("/stats", json={"device_id": 1, **both[1]})).status_code == 200
 
 
+async def test_an_array_over_57_years_makes_the_months_of_ten(
+    make_settings: Callable[..., Settings], broker: Broker, database: Database
+) -> None:
+    """Older ones are refused with their message, and another device's reading behind it is stored."""
+    now = datetime.now(UTC)
+    moments = [now - n * timedelta(days=30.5) for n in range(683)]
+    within = [moment for moment in moments if moment > now - Settings().oldest_age]
+    await database.execute("INSERT INTO devices (key, name) VALUES ('1', 'Boiler'), ('2', 'Lathe')")
+    array = [{"x": 1, "y": 2, "z": 3, "timestamp": moment.isoformat()} for moment in moments]
+    before = len(await months(database))
+    async with running_ingestor(make_settings()):
+        await publish(
+            broker.host, broker.port,
+            Message(json.dumps(array).encode(), topic="devices/1/stats"),
+            Message(b'{"x": 1, "y": 2, "z": 3}', topic="devices/2/stats"),
+        )  # fmt: skip
+        stored = "SELECT device_id, count(*) FROM readings GROUP BY 1 ORDER BY 1"
+        await eventually(lambda: rows(database, stored), lambda found: found == [(1, len(within)), (2, 1)])
+    assert len(await months(database)) - before <= 121
+    assert len(await rows(database, "SELECT FROM dead_letters WHERE reason = 'bad_timestamp'")) == 1
+
+
 async def test_a_reading_without_a_time_is_not_replayed_once_it_was_received_too_long_ago(
     database: Database, database_url: str
 ) -> None:
