@@ -1,0 +1,143 @@
+"""A service that meets a full pool, a held lock or a cancelled statement says so, and stays ready."""
+
+import asyncio
+import functools
+
+import httpx
+import msgspec
+import pytest
+from litestar import Litestar, get
+from litestar.testing import AsyncTestClient
+
+from ingestor.database_connection import BUSY_ATTEMPTS, DatabaseConnection
+from query_api.access.rules import Access
+from query_api.http.failures import HANDLERS
+from query_api.pools import QUICK
+from shared import errors
+from shared.database import Connection, connect
+from shared.settings import Settings
+from shared.telemetry import Health
+from tests import services
+from tests.conftest import Database
+from tests.integration.test_problems import assert_problem
+from tests.ports import free_port
+from tests.waiting import eventually
+
+ANSWERS: dict[type[errors.DatabaseError], tuple[int, str, bool]] = {
+    errors.DatabaseUnreachable: (503, "unavailable", True),
+    errors.DatabaseNotReady: (503, "unavailable", True),
+    errors.TooManyConnections: (503, "unavailable", True),
+    errors.LoginRefused: (503, "unavailable", True),
+    errors.DatabaseReadOnly: (503, "unavailable", True),
+    errors.PoolExhausted: (503, "busy", True),
+    errors.QueryCancelled: (503, "busy", True),
+    errors.LockTimedOut: (503, "busy", True),
+    errors.Deadlock: (503, "busy", True),
+    errors.OutOfMemory: (503, "database-lacks-resources", True),
+    errors.OutOfLockMemory: (503, "database-lacks-resources", True),
+    errors.DiskFull: (503, "database-lacks-resources", True),
+    errors.QueryCutOff: (503, "took-too-long", False),
+    errors.StatementRefused: (500, "internal-error", False),
+    errors.ServerFault: (500, "internal-error", False),
+}
+"""The status, the problem, and whether Retry-After says when to try again."""
+
+
+@pytest.mark.parametrize(("kind", "expected"), ANSWERS.items())
+async def test_each_kind_has_its_answer(kind: type[errors.DatabaseError], expected: tuple[int, str, bool]) -> None:
+    @get("/", access=Access.OPEN)
+    async def fail() -> None:
+        raise kind("words of PostgreSQL that a client is not shown: table secrets")
+
+    async with AsyncTestClient(Litestar([fail], exception_handlers=HANDLERS)) as client:
+        answer = await client.get("/")
+    details = assert_problem(answer, expected[0])
+    assert (details["type"], "retry-after" in answer.headers) == (f"/problems/{expected[1]}", expected[2])
+    assert "secrets" not in answer.text
+
+
+async def waiting(database: Database) -> int:
+    """How many connections wait for a lock."""
+    return (await database.execute("SELECT FROM pg_locks WHERE NOT granted")).rowcount
+
+
+async def test_a_full_pool_is_busy_and_the_api_is_ready(
+    api_settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("query_api.pools.POOL_WAIT_S", 0.2)
+    async with services.api(api_settings) as api, asyncio.TaskGroup() as tasks:
+        async with database.transaction():
+            await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
+            reads: list[asyncio.Task[httpx.Response]] = [tasks.create_task(api.get("/devices/1")) for _ in range(QUICK)]
+            await eventually(lambda: waiting(database), lambda count: count >= QUICK)
+            answer = await api.get("/devices/1")
+            assert assert_problem(answer, 503)["type"] == "/problems/busy"
+            assert "all connections for such requests are in use" in answer.json()["detail"]
+            assert int(answer.headers["retry-after"]) > 0
+            assert (await api.get("/health/ready")).status_code == 200
+        assert {(await read).status_code for read in reads} == {404}
+
+
+async def test_an_ingestor_is_ready_while_one_attempt_is_held_up(database_url: str) -> None:
+    """It logs the kind, and tries again; if that goes on, or the server lacks something, it is not ready."""
+    health = Health("database")
+    health.ready("database")
+    seen: list[dict[str, str]] = []
+    failing = {"left": 1}
+
+    async def attempt(statement: bytes, connection: Connection) -> None:
+        seen.append(health.report())
+        if failing["left"]:
+            failing["left"] -= 1
+            async with connection.transaction():
+                await connection.execute(statement)
+
+    ingestor = DatabaseConnection(database_url, health)
+    async with await connect(database_url, "holder") as holder, holder.transaction():
+        await holder.execute("LOCK TABLE devices")
+        locked = functools.partial(attempt, b"LOCK TABLE devices NOWAIT")
+        await ingestor.persevere(locked)
+        assert [report["database"] for report in seen] == ["ok", "ok"]
+        seen.clear()
+        failing["left"] = BUSY_ATTEMPTS
+        await ingestor.persevere(locked)
+        assert "another transaction holds a lock" in seen[-1]["database"]
+        assert {report["database"] for report in seen[:-1]} == {"ok"}
+        assert health.is_ready
+    seen.clear()
+    failing["left"] = 1
+    await ingestor.persevere(
+        functools.partial(attempt, b"SELECT pg_advisory_xact_lock(n) FROM generate_series(1, 10000000) AS n")
+    )
+    assert "PostgreSQL is out of lock memory" in seen[-1]["database"]
+    assert "Raise max_locks_per_transaction" in seen[-1]["database"]
+    assert health.is_ready
+    await ingestor.close()
+
+
+async def test_a_worker_whose_statement_is_cancelled_is_ready(
+    api_settings: Settings, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cancel = """
+        SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+        WHERE application_name = 'devicestat worker' AND datname = current_database() AND wait_event_type = 'Lock'
+    """
+    port = free_port()
+    logged = ""
+
+    async def cancelled() -> int:
+        return (await database.execute(cancel)).rowcount
+
+    async def put_off() -> bool:
+        nonlocal logged
+        logged += "".join(capsys.readouterr())
+        return "a round of the worker was put off" in logged
+
+    async with services.worker(msgspec.structs.replace(api_settings, worker_metrics_port=port)):
+        await eventually(lambda: services.is_ready(port), bool)
+        async with database.transaction():
+            await database.execute("LOCK TABLE analysis_requests IN ACCESS EXCLUSIVE MODE")
+            await eventually(cancelled, bool)
+            await eventually(put_off, bool)
+            assert await services.is_ready(port)
+    assert "the query was cancelled in PostgreSQL" in logged
