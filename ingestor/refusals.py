@@ -32,20 +32,20 @@ class Refusals:
     def __init__(self) -> None:
         self.reasons: Counter[Reason] = Counter()
         self._faults: list[Fault] = []
-        self._indexes = bytearray()
+        self._indexes: list[int] = []
 
     def add(self, index: int | None, reason: Reason, detail: str) -> None:
         """Add one element. `index`: None where the message is not an array."""
-        bitmap.add(self._indexes, index or 0)
+        self._indexes.append(index or 0)
         if len(self._faults) < FAULTS_DESCRIBED or reason not in self.reasons:
             self._faults.append(Fault(index, reason, detail))
         self.reasons[reason] += 1
 
     def add_all(self, indexes: Iterable[int], reason: Reason, detail: str) -> None:
         """Add elements that were refused together, because of their message."""
-        for index in indexes:
-            bitmap.add(self._indexes, index)
-            self.reasons[reason] += 1
+        before = len(self._indexes)
+        self._indexes.extend(indexes)
+        self.reasons[reason] += len(self._indexes) - before
         self._faults.append(Fault(None, reason, detail))
 
     def copy(self) -> "Refusals":
@@ -58,7 +58,7 @@ class Refusals:
 
     def letter(self, message: Message, step: Microseconds) -> DeadLetter:
         """Return the dead letter of the message; `step` is that of the batch."""
-        payload, is_all = message.payload, self.reasons.total() == message.elements
+        payload, is_all = message.payload, len(self._indexes) == message.elements
         is_too_large = Reason.TOO_LARGE in self.reasons or len(payload) > MAX_PAYLOAD_BYTES
         return DeadLetter(
             received_at=message.received_at,
@@ -69,5 +69,5 @@ class Refusals:
             payload_bytes=len(payload),
             reasons=self.reasons,
             faults=self._faults,
-            refused=None if is_all else bytes(self._indexes),
+            refused=None if is_all else bitmap.of(self._indexes),
         )

@@ -3,15 +3,18 @@
 Which elements of a message were refused is such a set: 1,250 bytes at most, for the 10,000 elements of an array.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
-def add(bits: bytearray, number: int) -> None:
-    """Add the number to the set, which grows as needed."""
-    byte = number >> 3
-    if byte >= len(bits):
-        bits.extend(bytes(byte + 1 - len(bits)))
-    bits[byte] |= 1 << (number & 7)
+def of(members: Iterable[int]) -> bytes:
+    """Return the set of these numbers."""
+    bits = bytearray()
+    for number in members:
+        byte = number >> 3
+        if byte >= len(bits):
+            bits.extend(bytes(byte + 1 - len(bits)))
+        bits[byte] |= 1 << (number & 7)
+    return bytes(bits)
 
 
 def contains(bits: bytes, number: int) -> bool:

@@ -126,11 +126,8 @@ def test_a_database_without_a_schema_is_named(empty_database_url: str, tmp_path:
 
 async def test_show_says_which_elements_were_refused_and_why(database_url: str) -> None:
     faults = [Fault(3, Reason.OUT_OF_RANGE, "x is 5000"), Fault(4, Reason.MALFORMED, "a \x1b")]
-    bits = bytearray()
-    for index in (3, 4, 5, 900):
-        bitmap.add(bits, index)
     reasons = {Reason.OUT_OF_RANGE: 3, Reason.MALFORMED: 1}
-    one = replace(FOUR[0], reasons=reasons, faults=faults, refused=bytes(bits))
+    one = replace(FOUR[0], reasons=reasons, faults=faults, refused=bitmap.of((3, 4, 5, 900)))
     await keep(database_url, [one])
     shown = run("dead-letters", "show", 1, database_url=database_url).stdout.splitlines()
     fields = {line[:13].rstrip(): line[14:] for line in shown[: shown.index("")]}
