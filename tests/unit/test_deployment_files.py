@@ -12,12 +12,15 @@ import pytest
 import yaml
 
 from deploy import first_start, healthcheck
+from deploy.doctor.database import months_and_locks
+from deploy.postgres import SETTINGS
 from shared.settings import Settings
 
 DEPLOY = Path(first_start.__file__).parent
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+LOCKS = "max_locks_per_transaction"
 ONCE = {"setup", "migrate", "broker-file", "broker-data", "devicestat"}
 
 
@@ -133,3 +136,10 @@ class TestFirstStart:
 def test_a_container_in_which_nobody_listens_is_not_well() -> None:
     nobody = {f"DEVICESTAT_{name}": "1" for name in ("HTTP_PORT", "INGESTOR_METRICS_PORT", "WORKER_METRICS_PORT")}
     assert not healthcheck.is_well(nobody)
+
+
+def test_postgresql_has_room_for_the_locks_of_ten_years() -> None:
+    """Under `up` and in the containers, with its default of 100 connections."""
+    (given,) = (option for option in SERVICES["postgres"]["command"] if option.startswith(LOCKS))
+    assert given == f"{LOCKS}={SETTINGS[LOCKS]}"
+    assert months_and_locks(months=125, locks=int(SETTINGS[LOCKS]), transactions=100) == []
