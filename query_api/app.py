@@ -15,6 +15,7 @@ from query_api.analyses import at_once as analysis
 from query_api.analyses import requests as analysis_requests
 from query_api.analyses import results as analysis_results
 from query_api.analyses.figures import provide_wanted
+from query_api.analyses.quotas import Quotas
 from query_api.analyses.requests import CallbackRules
 from query_api.analyses.waiting import Waits
 from query_api.devices import handlers as devices
@@ -52,7 +53,7 @@ from shared.database import Connection
 from shared.models import duration
 from shared.service import listen, serve_http
 from shared.setting_values import listed
-from shared.settings import Settings
+from shared.settings import Settings, parse_ports
 from shared.starting import first_connection
 from shared.telemetry import Health
 
@@ -97,7 +98,10 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             "notifications": notifications,
             "live": feeds,
             "waits": Waits(pools.quick, notifications, stop),
-            "callback_rules": CallbackRules(settings.webhook_secret is not None, settings.webhook_allow_private),
+            "callback_rules": CallbackRules(
+                settings.webhook_secret is not None, settings.webhook_allow_private, parse_ports(settings.webhook_ports)
+            ),
+            "quotas": Quotas(settings.schedules_per_key, settings.queued_per_key),
             "tokens": Tokens(settings.device_secret, administered=settings.mqtt_admin_url is not None),
         }
         app = create_app(

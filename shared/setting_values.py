@@ -212,6 +212,16 @@ def parse_optional_size(text: str) -> int | None:
     return int(match[1]) * _MULTIPLES[match[2]]
 
 
+def parse_ports(text: str) -> frozenset[int] | None:
+    """Return the ports in a text such as 80,443, None for `all`. Raises ValueError."""
+    if text == "all":
+        return None
+    ports = frozenset(int(part) for part in listed(text))
+    if not ports or not all(0 < port < 65_536 for port in ports):
+        raise ValueError("not ports from 1 to 65535")
+    return ports
+
+
 def listed(value: str) -> list[str]:
     """The parts of a setting that has commas between them."""
     return [part.strip() for part in value.split(",") if part.strip()]

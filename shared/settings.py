@@ -35,13 +35,14 @@ from shared.setting_values import (
     parse_mqtt_url,
     parse_optional_duration,
     parse_optional_size,
+    parse_ports,
     parse_topic_filter,
     webhook_key,
 )
 
 __all__ = [
     "CONFIG", "PREFIX", "SECRETS", "MqttAddress", "Settings", "TlsFiles", "TopicFilter", "listed", "load",
-    "networks", "overridden", "parse_mqtt_url", "parse_topic_filter", "webhook_key",
+    "networks", "overridden", "parse_mqtt_url", "parse_ports", "parse_topic_filter", "webhook_key",
 ]  # fmt: skip
 
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
@@ -88,6 +89,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout: _Text = "none"
     webhook_secret: Annotated[str, msgspec.Meta(min_length=16)] | None = None
     webhook_allow_private: bool = False
+    webhook_ports: _Text = "80,443"
+    schedules_per_key: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 100
+    queued_per_key: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 1000
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -198,6 +202,9 @@ _EXPECTED = {
     "start_timeout": "a time such as 60s or 5m, or none",
     "webhook_secret": "at least 16 characters, or whsec_ and at least 16 bytes in base64",
     "webhook_allow_private": "true or false",
+    "webhook_ports": "ports with commas between, such as 80,443,8443, or all",
+    "schedules_per_key": "a whole number from 0 to 1000000",
+    "queued_per_key": "a whole number from 0 to 1000000",
     "log_format": "console or json",
     "log_level": "debug, info, warning or error",
 }
@@ -223,6 +230,7 @@ _CHECKS = {
     "trusted_proxies": networks,
     "cors_origins": check_origins,
     "webhook_secret": webhook_key,
+    "webhook_ports": parse_ports,
 }
 _NEEDS = {"mqtt_tls_cert": "mqtt_tls_key", "mqtt_tls_key": "mqtt_tls_cert", "mqtt_admin_url": "device_secret"}
 _FIELDS: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Settings)}

@@ -8,7 +8,18 @@ from query_api.app import create_app
 from shared.settings import Settings
 from shared.telemetry import Health
 
-_GIVEN = ("database", "slow_reads", "exports", "intake", "notifications", "live", "waits", "callback_rules", "tokens")
+_GIVEN = (
+    "database",
+    "slow_reads",
+    "exports",
+    "intake",
+    "notifications",
+    "live",
+    "waits",
+    "callback_rules",
+    "quotas",
+    "tokens",
+)
 
 
 def application() -> Litestar:

@@ -20,6 +20,15 @@ class Principal(msgspec.Struct, frozen=True):
     device_id: int | None = None
     key_id: int | None = None
 
+    @property
+    def owner(self) -> str | None:
+        """What says whose something is that this principal makes; None: nobody's in particular."""
+        return None if self.key_id is None else self.name
+
+    def owns(self, owner: str | None) -> bool:
+        """Whether this principal may see what only its owner may; an admin sees everything."""
+        return self.role == Role.ADMIN or (owner is not None and owner == self.owner)
+
 
 ANYBODY = Principal("anonymous", Role.ADMIN)
 """Whoever it is, while AUTH is off."""

@@ -5,12 +5,15 @@ forgery): a database, a router's page, the metadata of a cloud.
 """
 
 import re
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from collections.abc import Set
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Annotated
 
 from litestar.params import QueryParameter
 
 MAX_URL_LENGTH = 2000
+Ports = Set[int] | None
+"""The ports that callbacks may go to; None: all."""
 
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = rf"({_LABEL}\.)*[A-Za-z]([A-Za-z0-9_-]{{0,61}}[A-Za-z0-9_])?"
@@ -24,7 +27,10 @@ URL_PATTERN = f"^{_URL.replace('<ipv6>', _WHOLE_IPV6)}$"
 """Of an address, in the document."""
 # Also shortened forms of IPv6, which no short expression can tell from nonsense.
 _match = re.compile(
-    _URL.replace("<ipv6>", r"\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\]").replace(_IPV4, f"(?P<ipv4>{_IPV4})"), re.ASCII
+    _URL.replace("<ipv6>", r"\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\]")
+    .replace(_IPV4, f"(?P<ipv4>{_IPV4})")
+    .replace(_PORT, f"(?P<port>{_PORT})"),
+    re.ASCII,
 ).fullmatch
 
 CallbackUrl = Annotated[
@@ -33,12 +39,12 @@ CallbackUrl = Annotated[
         schema_extra={"pattern": URL_PATTERN, "max_length": MAX_URL_LENGTH},
         description="An http or https address that is called with the ended request and its result (POST, signed, "
         "see the README), whether it is done, failed or cancelled. It has no user, no password and no fragment, and "
-        "does not lead to a private network.",
+        "does not lead to a private network; its port is one that the service allows, by default 80 or 443.",
     ),
 ]
 
 
-def check_url(url: str, *, allow_private: bool) -> None:
+def check_url(url: str, *, allow_private: bool, ports: Ports) -> None:
     """Raises ValueError, which says what would be right, for what is no callback's address.
 
     A name is not resolved: it is when the callback is made, for a name can lead elsewhere by then.
@@ -53,15 +59,35 @@ def check_url(url: str, *, allow_private: bool) -> None:
         )
     address = _ipv6(found["ipv6"]) if found["ipv6"] else found["ipv4"] and IPv4Address(found["ipv4"])
     if address and not allow_private and not is_public(address):
-        raise ValueError(private(str(address)))
+        raise ValueError(f"{address} is not a public address: {ONLY_PUBLIC}")
+    check_port(int(found["port"] or (443 if url[:5].lower() == "https" else 80)), ports)
 
 
-def private(address: str) -> str:
-    """What is said of an address that is not public."""
-    return (
-        f"{address} is not a public address: callbacks go to a private network only where "
-        "DEVICESTAT_WEBHOOK_ALLOW_PRIVATE is true"
-    )
+def check_port(port: int, ports: Ports) -> None:
+    """Raises ValueError for a port that callbacks do not go to."""
+    if ports is not None and port not in ports:
+        raise ValueError(
+            f"port {port} is none of those that callbacks go to ({', '.join(map(str, sorted(ports)))}): the setting "
+            "DEVICESTAT_WEBHOOK_PORTS names them"
+        )
+
+
+ONLY_PUBLIC = "callbacks go to a private network only where DEVICESTAT_WEBHOOK_ALLOW_PRIVATE is true"
+
+_MAYBE_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,}")
+
+
+def without_addresses(text: str) -> str:
+    """Return the text with each IP address in it left out: it may be one that only this service can see."""
+    return _MAYBE_ADDRESS.sub(lambda found: "…" if _is_address(found[0].strip(".")) else found[0], text)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _ipv6(literal: str) -> IPv6Address:
@@ -72,27 +98,41 @@ def _ipv6(literal: str) -> IPv6Address:
 
 
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is in the last 32 bits
-_NOT_PUBLIC = [
+_ISATAP = 0x00005EFE  # RFC 5214: before the IPv4 address in the last 32 bits; the bit 0x02000000 may be set
+# https://www.iana.org/assignments/iana-ipv4-special-registry, and multicast (RFC 5771). Also the parts of it that are
+# called global: no receiver of callbacks is there.
+_SPECIAL_IPV4 = [
+    IPv4Network(network)
+    for network in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+        "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16",
+        "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+    )
+]  # fmt: skip
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291 section 2.4: all that IANA gives out
+# https://www.iana.org/assignments/iana-ipv6-special-registry, of 2000::/3.
+_SPECIAL_IPV6 = [
     IPv6Network(network)
     for network in (
-        "::/96",  # IPv4-compatible, RFC 4291 section 2.5.5.1
-        "64:ff9b:1::/48",  # NAT64 of one's own network, RFC 8215
-        "2001::/23",  # Teredo and other protocols, RFC 2928
+        "2001::/23",  # Teredo, ORCHID and other protocols, RFC 2928
+        "2001:db8::/32",  # for documentation, RFC 3849
         "2002::/16",  # 6to4, RFC 3056
+        "2620:4f:8000::/48",  # AS112, RFC 7534
         "3fff::/20",  # for documentation, RFC 9637
-        "5f00::/16",  # segment routing, RFC 9602
     )
 ]
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether it is of the public Internet: neither private, loopback, link-local, multicast, reserved or unspecified,
-    nor an IPv6 form of such an IPv4 address."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        if address in _NAT64:
-            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
-        if address.is_site_local or any(address in network for network in _NOT_PUBLIC):
-            return False
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+    """Whether it is of the public Internet: none of the special-purpose addresses of IANA's registries, nor an IPv6
+    form of one of those of IPv4."""
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _SPECIAL_IPV4)
+    if address.ipv4_mapped is not None:
+        return is_public(address.ipv4_mapped)
+    embedded = IPv4Address(int(address) & 0xFFFFFFFF)
+    if address in _NAT64:
+        return is_public(embedded)
+    if (int(address) >> 32) & 0xFDFFFFFF == _ISATAP and not is_public(embedded):
+        return False
+    return address in _GLOBAL_UNICAST and not any(address in network for network in _SPECIAL_IPV6)

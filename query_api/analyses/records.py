@@ -1,11 +1,12 @@
 """Queued analyses as they are shown: the request, what it found, and who is called when it has ended."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from psycopg.rows import dict_row
 
+from query_api.access.principal import Principal
 from query_api.http.fields import DeviceNumber, Id, PeriodEnd, PeriodStart
 from shared.database import Connection
 from shared.figures import Figures
@@ -90,15 +91,24 @@ class AnalysisRequest(QueuedAnalysis, frozen=True, kw_only=True):
 
     callbacks: Annotated[
         list[AnalysisCallback],
-        msgspec.Meta(description="The addresses that are called when it has ended; several, if several asked for it."),
+        msgspec.Meta(
+            description="The addresses that are called when it has ended; several, if several asked for it. Each is "
+            "shown to the key that gave it, and to admins."
+        ),
     ]
 
 
 _FIND = "SELECT * FROM shown_analysis_requests WHERE id = %(id)s"
 
 
-async def find_shown(connection: Connection, request_id: int) -> AnalysisRequest | None:
-    """The request, None where there is none."""
+async def find_shown(connection: Connection, request_id: int, principal: Principal) -> AnalysisRequest | None:
+    """The request as the principal may see it, None where there is none."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         row = await (await cursor.execute(_FIND, {"id": request_id})).fetchone()
-        return None if row is None else msgspec.convert(row, AnalysisRequest)
+        return None if row is None else shown_to(principal, row)
+
+
+def shown_to(principal: Principal, row: dict[str, Any]) -> AnalysisRequest:
+    """The request of a row of shown_analysis_requests, with those of its callbacks that the principal may see."""
+    callbacks = [callback for callback in row["callbacks"] if principal.owns(callback["owner"])]
+    return msgspec.convert({**row, "callbacks": callbacks}, AnalysisRequest)

@@ -12,12 +12,13 @@ from litestar.params import PathParameter, QueryParameter, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 from psycopg.rows import dict_row
 
-from query_api.access.principal import actor_of
+from query_api.access.principal import ANYBODY, Principal, actor_of
 from query_api.access.rules import Access
 from query_api.analyses import prefer
-from query_api.analyses.addresses import CallbackUrl, check_url
+from query_api.analyses.addresses import CallbackUrl, Ports, check_url
 from query_api.analyses.prefer import PreferHeader
-from query_api.analyses.records import ENDED, AnalysisRequest, Status, find_shown
+from query_api.analyses.quotas import Quotas
+from query_api.analyses.records import ENDED, AnalysisRequest, Status, find_shown, shown_to
 from query_api.analyses.waiting import Waits
 from query_api.devices.handlers import MAX_ID, DeviceId, no_such_device
 from query_api.http import paging, problems
@@ -45,6 +46,7 @@ class CallbackRules(msgspec.Struct, frozen=True):
 
     signed: bool
     allow_private: bool
+    ports: Ports
 
     def require(self, url: str) -> None:
         """Raises Refused for an address that cannot be called."""
@@ -52,7 +54,7 @@ class CallbackRules(msgspec.Struct, frozen=True):
             detail = "callbacks are signed, and this service has no secret for it: set DEVICESTAT_WEBHOOK_SECRET"
             raise invalid(Fault("callback", f"{detail}, for the API and the workers"))
         try:
-            check_url(url, allow_private=self.allow_private)
+            check_url(url, allow_private=self.allow_private, ports=self.ports)
         except ValueError as error:
             raise invalid(Fault("callback", str(error))) from None
 
@@ -78,6 +80,7 @@ async def queue_analysis(
     database: Database,
     waits: NamedDependency[SkipValidation[Waits]],
     callback_rules: NamedDependency[SkipValidation[CallbackRules]],
+    quotas: NamedDependency[SkipValidation[Quotas]],
     callback: CallbackUrl = None,
     prefer_header: PreferHeader = None,  # documents it: headers of one name may come several times
 ) -> Response[AnalysisRequest]:
@@ -89,11 +92,15 @@ async def queue_analysis(
     if callback is not None:
         callback_rules.require(callback)
     seconds = prefer.wait_of(request.headers.getall("Prefer", []))
-    async with database.connection() as connection:
-        queued = await enqueue(connection, device_id, period, wanted, callback)
+    principal: Principal = request.auth
+    async with database.connection() as connection, connection.transaction():
+        await quotas.take_turn(connection, principal)
+        added = Callback(callback, principal.owner) if callback is not None else None
+        queued = await enqueue(connection, device_id, period, wanted, added, principal)
+        await quotas.require_queued(connection, principal)
     if seconds:
         async with cancelled_when_gone(request):
-            queued = await waits.until_ended(queued, seconds)
+            queued = await waits.until_ended(queued, seconds, principal)
     return Response(
         queued,
         status_code=HTTP_200_OK if queued.status in ENDED else HTTP_202_ACCEPTED,
@@ -104,39 +111,62 @@ async def queue_analysis(
 # The device first, as whoever deletes it does. DO UPDATE changes nothing: it locks the request that waits already, so
 # that no worker begins it before the callback has joined it.
 _ENQUEUE = """
-    INSERT INTO analysis_requests AS request (device_id, period, figures, joinable)
-    SELECT id, tstzrange(%(start)s::timestamptz, %(end)s::timestamptz, '[]'), %(figures)s::text[], true
+    INSERT INTO analysis_requests AS request (device_id, period, figures, joinable, owner)
+    SELECT id, tstzrange(%(start)s::timestamptz, %(end)s::timestamptz, '[]'), %(figures)s::text[], true, %(owner)s::text
     FROM devices WHERE id = %(device_id)s FOR KEY SHARE
     ON CONFLICT (device_id, period, figures) WHERE joinable DO UPDATE SET joinable = request.joinable
     RETURNING id, pg_notify('analysis_requests', id::text)
 """
 _ADD_CALLBACK = """
-    INSERT INTO analysis_callbacks (request_id, url) VALUES (%(id)s, %(url)s)
+    INSERT INTO analysis_callbacks (request_id, url, owner) VALUES (%(id)s, %(url)s, %(owner)s)
     ON CONFLICT (request_id, url) DO NOTHING
 """
+_CALLBACKS = "SELECT count(*) FROM analysis_callbacks WHERE request_id = %s"
+
+
+class Callback(msgspec.Struct, frozen=True):
+    """An address to be called, and whose it is."""
+
+    url: str
+    owner: str | None
 
 
 async def enqueue(
-    connection: Connection, device_id: int, period: Period, wanted: FigureNames = FIVE, callback: str | None = None
+    connection: Connection,
+    device_id: int,
+    period: Period,
+    wanted: FigureNames = FIVE,
+    callback: Callback | None = None,
+    principal: Principal = ANYBODY,
 ) -> AnalysisRequest:
     """Queues an analysis and wakes the workers, or joins the one that waits for the same already.
 
-    It is in one transaction. Raises Refused where there is no such device, or no room for the callback.
+    It is in one transaction. `principal`: whose it is, if it is new. Raises Refused where there is no such device, or
+    no room for the callback.
     """
     if not 0 < device_id <= MAX_ID:
         raise no_such_device(device_id)
-    parameters = {"device_id": device_id, "start": period.start, "end": period.end, "figures": wanted.names}
+    parameters = {
+        "device_id": device_id, "start": period.start, "end": period.end, "figures": wanted.names,
+        "owner": principal.owner,
+    }  # fmt: skip
     async with connection.transaction():
         row = await (await connection.execute(_ENQUEUE, parameters)).fetchone()
         if row is None:
             raise no_such_device(device_id)
         if callback is not None:
-            await connection.execute(_ADD_CALLBACK, {"id": row[0], "url": callback})
-        queued = await find_shown(connection, row[0])
+            await _add_callback(connection, row[0], callback)
+        queued = await find_shown(connection, row[0], principal)
         assert queued is not None, "it is this transaction's own"
-        if len(queued.callbacks) > MAX_CALLBACKS:
-            raise invalid(Fault("callback", f"expected one of at most {MAX_CALLBACKS} for request {queued.id}"))
     return queued
+
+
+async def _add_callback(connection: Connection, request_id: int, callback: Callback) -> None:
+    await connection.execute(_ADD_CALLBACK, {"id": request_id, "url": callback.url, "owner": callback.owner})
+    row = await (await connection.execute(_CALLBACKS, (request_id,))).fetchone()
+    assert row is not None, "an aggregate has one row"
+    if row[0] > MAX_CALLBACKS:
+        raise invalid(Fault("callback", f"expected one of at most {MAX_CALLBACKS} for request {request_id}"))
 
 
 class _RequestsBefore(msgspec.Struct, frozen=True, array_like=True, tag="requests"):
@@ -167,7 +197,7 @@ async def list_requests(
     if device_id is not None and not 0 < device_id <= MAX_ID:
         return paging.page(request, [], None)
     async with slow_reads.connection(request) as connection:
-        found = await requests(connection, before, limit + 1)
+        found = await requests(connection, before, limit + 1, request.auth)
     shown = found[:limit]
     last = msgspec.structs.replace(before, id=shown[-1].id) if len(found) > limit else None
     return paging.page(request, shown, last)
@@ -187,7 +217,9 @@ _LIST_BOTH = """
 """
 
 
-async def requests(connection: Connection, before: _RequestsBefore, limit: int) -> list[AnalysisRequest]:
+async def requests(
+    connection: Connection, before: _RequestsBefore, limit: int, principal: Principal
+) -> list[AnalysisRequest]:
     """Those with numbers below the one given, of its device and status, the newest first."""
     if before.device_id is None:
         statement = _LIST if before.status is None else _LIST_STATUS
@@ -198,7 +230,7 @@ async def requests(connection: Connection, before: _RequestsBefore, limit: int) 
     }  # fmt: skip
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(statement, parameters)
-        return msgspec.convert(await cursor.fetchall(), list[AnalysisRequest])
+        return [shown_to(principal, row) for row in await cursor.fetchall()]
 
 
 @get(
@@ -207,16 +239,16 @@ async def requests(connection: Connection, before: _RequestsBefore, limit: int) 
     summary="See how far a queued analysis is",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
-async def show_request(request_id: RequestId, database: Database) -> AnalysisRequest:
+async def show_request(request: AnyRequest, request_id: RequestId, database: Database) -> AnalysisRequest:
     """Its status, when it came to it, and its result."""
     async with database.connection() as connection:
-        return await find_request(connection, request_id)
+        return await find_request(connection, request_id, request.auth)
 
 
-async def find_request(connection: Connection, request_id: int) -> AnalysisRequest:
+async def find_request(connection: Connection, request_id: int, principal: Principal) -> AnalysisRequest:
     """The request. Raises Refused where there is none."""
     if 0 < request_id <= MAX_ID:
-        found = await find_shown(connection, request_id)
+        found = await find_shown(connection, request_id, principal)
         if found is not None:
             return found
     raise Refused(problems.NOT_FOUND, f"there is no analysis request {request_id}")
@@ -232,7 +264,7 @@ async def find_request(connection: Connection, request_id: int) -> AnalysisReque
 async def cancel_request(request: AnyRequest, request_id: RequestId, database: Database) -> AnalysisRequest:
     """It is cancelled at once, for all who asked for it, and there will be no result."""
     async with database.connection() as connection, connection.transaction():
-        cancelled = await cancel(connection, request_id)
+        cancelled = await cancel(connection, request_id, request.auth)
         await audit.record(connection, actor_of(request), Action.ANALYSIS_CANCELLED, f"request {request_id}")
     return cancelled
 
@@ -246,13 +278,13 @@ _CANCEL = """
 """
 
 
-async def cancel(connection: Connection, request_id: int) -> AnalysisRequest:
+async def cancel(connection: Connection, request_id: int, principal: Principal) -> AnalysisRequest:
     """Cancels the request. Raises Refused where there is none, or it has ended."""
     if 0 < request_id <= MAX_ID:
         async with connection.transaction():
             if (await connection.execute(_CANCEL, {"id": request_id})).rowcount:
-                return await find_request(connection, request_id)
-    ended = await find_request(connection, request_id)
+                return await find_request(connection, request_id, principal)
+    ended = await find_request(connection, request_id, principal)
     raise Refused(
         problems.ALREADY_ENDED,
         f"request {request_id} is {ended.status}. {problems.ALREADY_ENDED.description}",

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from query_api.access.principal import Principal
 from query_api.analyses.records import ENDED, AnalysisRequest, find_shown
 from query_api.http.notifications import ANALYSIS_ENDED, Notifications
 from shared.database import Pool
@@ -15,25 +16,25 @@ class Waits:
         self._notifications = notifications
         self._stop = stop
 
-    async def until_ended(self, queued: AnalysisRequest, seconds: float) -> AnalysisRequest:
+    async def until_ended(self, queued: AnalysisRequest, seconds: float, principal: Principal) -> AnalysisRequest:
         """The request once it has ended, or is gone, or as it is after so many seconds."""
         stopping = asyncio.create_task(self._stop.wait(), name="wait for the stop")
         try:
             with self._notifications.heard(ANALYSIS_ENDED, str(queued.id)) as ended:
                 deadline = asyncio.get_running_loop().time() + seconds
-                seen = await self._look(queued)  # it may have ended before anyone listened
+                seen = await self._look(queued, principal)  # it may have ended before anyone listened
                 while seen is not None and seen.status not in ENDED:
                     queued = seen
                     if not await _next(ended, stopping, deadline):
                         return queued
-                    seen = await self._look(queued)
+                    seen = await self._look(queued, principal)
                 return seen or queued
         finally:
             stopping.cancel()
 
-    async def _look(self, queued: AnalysisRequest) -> AnalysisRequest | None:
+    async def _look(self, queued: AnalysisRequest, principal: Principal) -> AnalysisRequest | None:
         async with self._database.connection() as connection:
-            return await find_shown(connection, queued.id)
+            return await find_shown(connection, queued.id, principal)
 
 
 async def _next(ended: asyncio.Queue[str], stopping: asyncio.Task[bool], deadline: float) -> bool:

@@ -115,7 +115,8 @@ INVALID_VALUE = Problem(
 TOO_MANY_REQUESTS = Problem(
     "too-many-requests", 429, "Too much at once",
     "A key, or an address where none is shown, may make so many requests a minute (the setting RATE_LIMIT), have so "
-    "many slow reads and streams at once, and so many readings waiting to be stored. Try again after the seconds in "
+    "many slow reads and streams at once, so many readings waiting to be stored, and so many queued analyses and "
+    "schedules. Try again after the seconds in "
     "Retry-After.",
 )  # fmt: skip
 INTERNAL_ERROR = Problem(

@@ -58,7 +58,7 @@ _Figure = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 _CALLBACK = msgspec.Meta(
     max_length=MAX_URL_LENGTH,
     description="An http or https address that is called with each request when it has ended, as that of a queued "
-    "analysis is; null: none is.",
+    "analysis is; null: none is. It is shown to the key that gave it, and to admins; to others as null.",
     extra={"takes": f"an http or https address in at most {MAX_URL_LENGTH:,} characters, or null"},
     extra_json_schema={"extra": {"pattern": URL_PATTERN}},
     examples=["https://example.org/analyses"],

@@ -14,8 +14,9 @@ from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidat
 from msgspec import UNSET
 from psycopg.rows import dict_row
 
-from query_api.access.principal import actor_of
+from query_api.access.principal import ANYBODY, Principal, actor_of
 from query_api.access.rules import Access
+from query_api.analyses.quotas import Quotas
 from query_api.analyses.requests import CallbackRules
 from query_api.devices.handlers import MAX_ID
 from query_api.http import paging, problems
@@ -50,7 +51,11 @@ class _SchedulesAfter(msgspec.Struct, frozen=True, array_like=True, tag="schedul
     ),
 )
 async def create_schedule(
-    request: AnyRequest, data: JSONBody[NewSchedule], database: Database, callback_rules: _Rules
+    request: AnyRequest,
+    data: JSONBody[NewSchedule],
+    database: Database,
+    callback_rules: _Rules,
+    quotas: NamedDependency[SkipValidation[Quotas]],
 ) -> Response[Schedule]:
     """Each tick queues an analysis, once, however many workers there are.
 
@@ -59,7 +64,9 @@ async def create_schedule(
     if data.callback is not None:
         callback_rules.require(data.callback)
     async with database.connection() as connection, connection.transaction():
-        made = await insert(connection, data)
+        await quotas.take_turn(connection, request.auth)
+        made = await insert(connection, data, request.auth)
+        await quotas.require_schedules(connection, request.auth)
         await audit.record(
             connection, actor_of(request), Action.SCHEDULE_CREATED, f"schedule {made.id}", device_id=made.device_id
         )
@@ -69,23 +76,26 @@ async def create_schedule(
 _NOW = "SELECT now()"
 # The device is locked against whoever deletes it meanwhile.
 _INSERT = """
-    INSERT INTO analysis_schedules (device_id, cron, timezone, period, align, figures, callback, name, next_tick)
+    INSERT INTO analysis_schedules (device_id, cron, timezone, period, align, figures, callback, name, next_tick,
+                                    owner, callback_owner)
     SELECT id, %(cron)s, %(timezone)s, %(period)s, %(align)s, %(figures)s, %(callback)s, %(name)s,
-           %(next_tick)s::timestamptz
+           %(next_tick)s::timestamptz, %(owner)s, %(owner)s
     FROM devices WHERE id = %(device_id)s FOR KEY SHARE
     RETURNING id
 """
 
 
-async def insert(connection: Connection, new: NewSchedule) -> Schedule:
-    """Makes the schedule. Raises Refused, with what is wrong with it."""
+async def insert(connection: Connection, new: NewSchedule, principal: Principal = ANYBODY) -> Schedule:
+    """Makes the schedule, as the principal's. Raises Refused, with what is wrong with it."""
     (now,) = await (await connection.execute(_NOW)).fetchone() or ()
     timing = read_timing(new)
-    values = msgspec.structs.asdict(new) | {"figures": timing.figures.names, "next_tick": timing.cron.after(now)}
+    values = msgspec.structs.asdict(new) | {
+        "figures": timing.figures.names, "next_tick": timing.cron.after(now), "owner": principal.owner,
+    }  # fmt: skip
     made = 0 < new.device_id <= MAX_ID and await (await connection.execute(_INSERT, values)).fetchone()
     if not made:
         raise _unknown_device(new.device_id)
-    return await find_schedule(connection, made[0])
+    return await find_schedule(connection, made[0], principal)
 
 
 def _unknown_device(device_id: int) -> Refused:
@@ -114,7 +124,7 @@ async def list_schedules(
     if device_id is not None and not 0 < device_id <= MAX_ID:
         return paging.page(request, [], None)
     async with slow_reads.connection(request) as connection:
-        found = await select(connection, device_id, after.id, limit + 1)
+        found = await select(connection, device_id, after.id, limit + 1, request.auth)
     shown = found[:limit]
     return paging.page(request, shown, _SchedulesAfter(shown[-1].id) if len(found) > limit else None)
 
@@ -129,15 +139,22 @@ _SELECT = """
 """
 
 
-async def select(connection: Connection, device_id: int | None, after: int, limit: int) -> list[Schedule]:
-    """The schedules with numbers above `after`, of one device or all, in order."""
-    return await _schedules(connection, _SELECT, {"device_id": device_id, "after": after, "limit": limit})
+async def select(
+    connection: Connection, device_id: int | None, after: int, limit: int, principal: Principal
+) -> list[Schedule]:
+    """The schedules with numbers above `after`, of one device or all, in order, as the principal may see them."""
+    values = {"device_id": device_id, "after": after, "limit": limit}
+    return await _schedules(connection, _SELECT, values, principal)
 
 
-async def _schedules(connection: Connection, query: LiteralString, values: dict[str, Any]) -> list[Schedule]:
+async def _schedules(
+    connection: Connection, query: LiteralString, values: dict[str, Any], principal: Principal
+) -> list[Schedule]:
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(query, values)
-        return msgspec.convert(await cursor.fetchall(), list[Schedule])
+        rows = await cursor.fetchall()
+    hidden = [row if principal.owns(row["callback_owner"]) else {**row, "callback": None} for row in rows]
+    return msgspec.convert(hidden, list[Schedule])
 
 
 @get(
@@ -146,10 +163,10 @@ async def _schedules(connection: Connection, query: LiteralString, values: dict[
     summary="Show a schedule",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
-async def show_schedule(schedule_id: ScheduleId, database: Database) -> Schedule:
+async def show_schedule(request: AnyRequest, schedule_id: ScheduleId, database: Database) -> Schedule:
     """When it ticks next, and which request its last tick made."""
     async with database.connection() as connection:
-        return await find_schedule(connection, schedule_id)
+        return await find_schedule(connection, schedule_id, request.auth)
 
 
 _FIND = """
@@ -159,10 +176,10 @@ _FIND = """
 """
 
 
-async def find_schedule(connection: Connection, schedule_id: int) -> Schedule:
-    """The schedule. Raises Refused where there is none."""
+async def find_schedule(connection: Connection, schedule_id: int, principal: Principal = ANYBODY) -> Schedule:
+    """The schedule, as the principal may see it. Raises Refused where there is none."""
     if 0 < schedule_id <= MAX_ID:
-        for schedule in await _schedules(connection, _FIND, {"id": schedule_id}):
+        for schedule in await _schedules(connection, _FIND, {"id": schedule_id}, principal):
             return schedule
     raise no_such_schedule(schedule_id)
 
@@ -191,7 +208,7 @@ async def change_schedule(
     if isinstance(data.callback, str):
         callback_rules.require(data.callback)
     async with database.connection() as connection, connection.transaction():
-        changed = await change(connection, schedule_id, data)
+        changed = await change(connection, schedule_id, data, request.auth)
         await audit.record(connection, actor_of(request), Action.SCHEDULE_CHANGED, f"schedule {schedule_id}")
     return changed
 
@@ -204,14 +221,20 @@ _LOCK = """
 _CHANGE = """
     UPDATE analysis_schedules
     SET cron = %(cron)s, timezone = %(timezone)s, period = %(period)s, align = %(align)s, figures = %(figures)s,
-        callback = %(callback)s, name = %(name)s, next_tick = %(next_tick)s,
+        callback = %(callback)s, callback_owner = CASE WHEN %(is_new_callback)s THEN %(owner)s ELSE callback_owner END,
+        name = %(name)s, next_tick = %(next_tick)s,
         last_error = %(last_error)s
     WHERE id = %(id)s
 """
 
 
-async def change(connection: Connection, schedule_id: int, changes: ScheduleChanges) -> Schedule:
-    """Changes the schedule, in a transaction. Raises Refused: there is none, or what is wrong with the changes."""
+async def change(
+    connection: Connection, schedule_id: int, changes: ScheduleChanges, principal: Principal = ANYBODY
+) -> Schedule:
+    """Changes the schedule for the principal, in a transaction.
+
+    Raises Refused: there is none, or what is wrong with the changes.
+    """
     locked = 0 < schedule_id <= MAX_ID and await (await connection.execute(_LOCK, (schedule_id,))).fetchone()
     if not locked:
         raise no_such_schedule(schedule_id)
@@ -226,8 +249,9 @@ async def change(connection: Connection, schedule_id: int, changes: ScheduleChan
         next_tick = timing.cron.after(now)
     last_error = before.last_error if after.paused else None
     changed = msgspec.structs.replace(after, figures=timing.figures.names, next_tick=next_tick, last_error=last_error)
-    await connection.execute(_CHANGE, msgspec.structs.asdict(changed))
-    return changed
+    owner = {"owner": principal.owner, "is_new_callback": changes.callback is not UNSET}
+    await connection.execute(_CHANGE, msgspec.structs.asdict(changed) | owner)
+    return await find_schedule(connection, schedule_id, principal)
 
 
 @delete(

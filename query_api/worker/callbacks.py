@@ -18,6 +18,7 @@ import msgspec
 import structlog
 from psycopg.rows import class_row
 
+from query_api.access.principal import ANYBODY
 from query_api.analyses.records import QueuedAnalysis, find_shown
 from query_api.http.json_times import encode
 from query_api.worker.metrics import WorkerMetrics
@@ -31,6 +32,8 @@ LEASE = timedelta(minutes=1)
 """Several times what a call may take."""
 AT_ONCE = 16
 """Calls that one worker makes at a time."""
+AT_ONCE_EACH = 3
+"""Calls that all workers make at a time to one host: one that is slow delays the others' calls by no more."""
 MAX_ATTEMPTS = 8
 RETRY_BASE = timedelta(seconds=30)
 RETRY_FACTOR = 4
@@ -48,24 +51,59 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     request_id: int
     url: str
+    host: str
     message_id: UUID
     attempts: int
     token: UUID
 
 
+# As devices do in the queue of analyses (queue.py): the hosts that are due stand in a circle, each one step in the
+# index, and the one after the host that was called last has the first turn. held: calls that some worker is making.
 _CLAIM = """
-    UPDATE analysis_callbacks
-    SET due_at = now() + %(lease)s, attempts = attempts + 1, token = gen_random_uuid()
-    WHERE id IN (SELECT id FROM analysis_callbacks WHERE status = 'waiting' AND due_at IS NOT NULL AND due_at <= now()
-                 ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-    RETURNING id, request_id, url, message_id, attempts, token
+    WITH RECURSIVE circle (host, lap, position) AS (
+        SELECT %(after)s::text COLLATE "C", 0, 0
+        UNION ALL
+        SELECT following.host, following.lap, position + 1
+        FROM circle CROSS JOIN LATERAL (
+            (SELECT host, circle.lap FROM analysis_callbacks
+             WHERE status = 'waiting' AND due_at IS NOT NULL AND host > circle.host ORDER BY host LIMIT 1)
+            UNION ALL
+            (SELECT host, 1 FROM analysis_callbacks
+             WHERE circle.lap = 0 AND status = 'waiting' AND due_at IS NOT NULL ORDER BY host LIMIT 1)
+            LIMIT 1
+        ) AS following (host, lap)
+        WHERE following.lap = 0 OR following.host <= %(after)s
+    ), turn AS MATERIALIZED (
+        SELECT due.id, position
+        FROM (SELECT host, position FROM circle WHERE position > 0 ORDER BY position) AS receiver
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS held FROM analysis_callbacks
+            WHERE host = receiver.host AND token IS NOT NULL AND due_at > now()
+        ) AS busy
+        CROSS JOIN LATERAL (
+            SELECT id FROM analysis_callbacks
+            WHERE host = receiver.host AND status = 'waiting' AND due_at IS NOT NULL AND due_at <= now()
+            ORDER BY due_at LIMIT greatest(%(each)s - busy.held, 0) FOR UPDATE SKIP LOCKED
+        ) AS due
+        LIMIT %(limit)s
+    ), taken AS (
+        UPDATE analysis_callbacks AS callback
+        SET due_at = now() + %(lease)s, attempts = attempts + 1, token = gen_random_uuid()
+        FROM turn WHERE callback.id = turn.id
+        RETURNING callback.id, request_id, url, host, message_id, attempts, token, position
+    )
+    SELECT id, request_id, url, host, message_id, attempts, token FROM taken ORDER BY position, id
 """
 
 
-async def claim(connection: Connection, limit: int) -> list[Due]:
-    """Takes up to so many of those that are due."""
+async def claim(connection: Connection, limit: int, after: str = "") -> list[Due]:
+    """Take up to `limit` of those that are due, of each host no more than AT_ONCE_EACH less what is being sent to it.
+
+    `after`: the host that was called last: those after it in the alphabet have their turn first.
+    """
+    parameters = {"lease": LEASE, "limit": limit, "after": after, "each": AT_ONCE_EACH}
     async with connection.cursor(row_factory=class_row(Due)) as cursor:
-        await cursor.execute(_CLAIM, {"lease": LEASE, "limit": limit})
+        await cursor.execute(_CLAIM, parameters)
         return await cursor.fetchall()
 
 
@@ -118,11 +156,13 @@ class Callbacks:
         self._metrics = metrics
         self._ended = ended
         self._in_hand: set[asyncio.Task[None]] = set()
+        self._after = ""
 
     async def begin(self, connection: Connection) -> None:
         """Begins with what is due, as far as there is room."""
         room = AT_ONCE - len(self._in_hand)
-        for due in await claim(connection, room) if room else ():
+        for due in await claim(connection, room, self._after) if room else ():
+            self._after = due.host
             task = self._tasks.create_task(self._make(due), name=f"callback {due.id}")
             self._in_hand.add(task)
             task.add_done_callback(self._done)
@@ -158,7 +198,7 @@ class Callbacks:
     async def _attempt(self, due: Due) -> str:
         """Calls, and writes what came of it; the outcome. Raises one of RETRYABLE where it cannot write."""
         async with self._database.connection() as connection:
-            request = await find_shown(connection, due.request_id)
+            request = await find_shown(connection, due.request_id, ANYBODY)
         if request is None:
             return "gone"
         try:

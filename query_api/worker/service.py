@@ -30,7 +30,7 @@ from shared.database_errors import diagnose
 from shared.errors import DatabaseBusy, DatabaseError
 from shared.schema_health import note_schema
 from shared.service import listen, serve_telemetry
-from shared.settings import Settings
+from shared.settings import Settings, parse_ports
 from shared.starting import first_connection
 from shared.telemetry import Health
 
@@ -91,7 +91,11 @@ class Worker:
         self._cleaners = cleaners(settings)
         self._health = health
         self._metrics = metrics
-        self._webhook = Webhook(settings.webhook_secret, allow_private=settings.webhook_allow_private)
+        self._webhook = Webhook(
+            settings.webhook_secret,
+            allow_private=settings.webhook_allow_private,
+            ports=parse_ports(settings.webhook_ports),
+        )
         self._claimed_for = 0
         self._look = asyncio.Event()
         self._stopping = False

@@ -12,7 +12,7 @@ import psycopg
 import structlog
 from psycopg.rows import class_row
 
-from query_api.analyses.requests import enqueue
+from query_api.analyses.requests import Callback, enqueue
 from query_api.http.problems import Refused
 from query_api.schedules.timing import read_timing
 from shared.database import Connection
@@ -29,6 +29,7 @@ class _Due(msgspec.Struct, frozen=True, kw_only=True):
     align: bool
     figures: list[str]
     callback: str | None
+    callback_owner: str | None
     next_tick: datetime
     now: datetime
 
@@ -67,7 +68,8 @@ async def _tick(connection: Connection, due: _Due) -> None:
     tick = timing.cron.latest(due.next_tick, due.now)
     values = {"id": due.id, "tick": tick, "following": timing.cron.after(due.now)}
     if (await connection.execute(_TICK, values)).rowcount:
-        queued = await enqueue(connection, due.device_id, timing.period(tick), timing.figures, due.callback)
+        callback = Callback(due.callback, due.callback_owner) if due.callback is not None else None
+        queued = await enqueue(connection, due.device_id, timing.period(tick), timing.figures, callback)
         await connection.execute(_POINT, values | {"request_id": queued.id})
         _log.info("a schedule has ticked", id=due.id, tick=tick.isoformat(), request=queued.id)
     await connection.execute(_MOVE_ON, values)
@@ -75,7 +77,8 @@ async def _tick(connection: Connection, due: _Due) -> None:
 
 # The device is locked too, as it will be for the request: who deletes it then waits for us, and we never for them.
 _DUE = """
-    SELECT schedule.id, device_id, cron, timezone, period, align, figures, callback, next_tick, now() AS now
+    SELECT schedule.id, device_id, cron, timezone, period, align, figures, callback, callback_owner,
+           next_tick, now() AS now
     FROM analysis_schedules AS schedule JOIN devices AS device ON device.id = device_id
     WHERE next_tick <= now()
     ORDER BY next_tick

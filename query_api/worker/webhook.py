@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpcore
 from httpcore import AsyncNetworkBackend, AsyncNetworkStream
 
-from query_api.analyses.addresses import is_public, private
+from query_api.analyses.addresses import ONLY_PUBLIC, Ports, check_port, is_public, without_addresses
 from shared.settings import webhook_key
 
 STEP_TIMEOUT_S = 5.0
@@ -33,15 +33,16 @@ MAX_CONTENT_BYTES = 64 * 1024
 
 
 class Undelivered(Exception):
-    """The call did not succeed; the message says why, in words for whoever asked for it."""
+    """The call did not succeed; the message says why, in words for who asked for it, and names no address that the host
+    leads to."""
 
 
 class Webhook:
     """Makes calls, signed with the secret."""
 
-    def __init__(self, secret: str | None, *, allow_private: bool) -> None:
+    def __init__(self, secret: str | None, *, allow_private: bool, ports: Ports) -> None:
         self._key = None if secret is None else webhook_key(secret)
-        self._backend = CheckedNetwork(allow_private=allow_private)
+        self._backend = CheckedNetwork(allow_private=allow_private, ports=ports)
 
     async def send(self, url: str, message_id: str, timestamp: int, body: bytes) -> None:
         """POSTs the body. Raises Undelivered unless a 2xx comes back in time."""
@@ -63,7 +64,7 @@ class Webhook:
         except TimeoutError:
             raise Undelivered(f"it did not answer within {TIMEOUT_S:g} seconds") from None
         except (OSError, ValueError, httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise Undelivered(str(error) or type(error).__name__) from error
+            raise Undelivered(without_addresses(str(error)) or type(error).__name__) from error
         if not 200 <= status < 300:
             raise Undelivered(f"it answered {status}{': redirects are not followed' if 300 <= status < 400 else ''}")
 
@@ -111,8 +112,9 @@ def _tls() -> ssl.SSLContext:
 class CheckedNetwork(AsyncNetworkBackend):
     """Connects to the addresses of a name that it has checked, all of them, and to no other."""
 
-    def __init__(self, *, allow_private: bool) -> None:
+    def __init__(self, *, allow_private: bool, ports: Ports) -> None:
         self._allow_private = allow_private
+        self._ports = ports
         self._network = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -124,6 +126,10 @@ class CheckedNetwork(AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
         """A connection to the first of the host's addresses that takes it. Raises Undelivered."""
+        try:
+            check_port(port, self._ports)
+        except ValueError as error:
+            raise Undelivered(str(error)) from None
         addresses = await _resolve(host, port)
         if not self._allow_private:
             for address in addresses:
@@ -134,7 +140,7 @@ class CheckedNetwork(AsyncNetworkBackend):
                 return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 refusal = error
-        raise Undelivered(f"no connection to {host}, port {port}: {str(refusal) or 'no answer'}")
+        raise Undelivered(f"no connection to {host}, port {port}: {without_addresses(str(refusal)) or 'no answer'}")
 
     async def sleep(self, seconds: float) -> None:
         """As the interface has it."""
@@ -152,4 +158,4 @@ async def _resolve(host: str, port: int) -> list[str]:
 
 def _require_public(host: str, address: str) -> None:
     if not is_public(ip_address(address)):
-        raise Undelivered(private(address if address == host.strip("[]") else f"{address}, which {host} leads to,"))
+        raise Undelivered(f"{host} leads to an address that is not public: {ONLY_PUBLIC}")

@@ -31,7 +31,7 @@ SECRET = "correct horse battery"
 def api_settings(database_url: str) -> Settings:
     return Settings(
         database_url=database_url, http_port=free_port(), worker_metrics_port=free_port(),
-        webhook_secret=SECRET, webhook_allow_private=True,
+        webhook_secret=SECRET, webhook_allow_private=True, webhook_ports="all",
     )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ async def test_several_callbacks_of_one_request(api: httpx.AsyncClient, device: 
             async with asyncio.timeout(HANG_S):
                 request = await look(api, due.request_id)
                 body = callbacks.body(msgspec.convert(request, callbacks.QueuedAnalysis))
-                await Webhook(SECRET, allow_private=True).send(due.url, str(due.message_id), 1, body)
+                await Webhook(SECRET, allow_private=True, ports=None).send(due.url, str(due.message_id), 1, body)
             await callbacks.delivered(database, due)
         shown = await look(api, asked[0]["id"])
     assert [callback["status"] for callback in shown["callbacks"]] == ["delivered", "delivered"]
@@ -228,7 +228,8 @@ async def test_private_addresses_are_refused(api_settings: Settings, database: D
         number = (await ask(api, 1, f"http://localhost:{receiver.port}/")).json()["id"]
         async with services.worker(settings):
             callback = await until(api, number, lambda seen: seen["last_error"])
-        assert "which localhost leads to, is not a public address" in callback["last_error"]
+        assert "localhost leads to an address that is not public" in callback["last_error"]
+        assert "127.0.0.1" not in callback["last_error"]
         assert "DEVICESTAT_WEBHOOK_ALLOW_PRIVATE" in callback["last_error"]
     assert receiver.calls == []
 
@@ -248,16 +249,85 @@ async def test_a_name_is_resolved_once_and_all_of_it_checked(monkeypatch: pytest
         names = Names(["8.8.8.8", "127.0.0.1"], ["::ffff:10.0.0.1"])
         monkeypatch.setattr(webhook, "_resolve", names)
         for _ in range(2):
-            with pytest.raises(Undelivered, match="not a public address"):
-                await Webhook(SECRET, allow_private=False).send(f"http://rebound:{receiver.port}/", "m", 1, b"{}")
+            with pytest.raises(Undelivered, match="rebound leads to an address that is not public"):
+                await Webhook(SECRET, allow_private=False, ports=None).send(
+                    f"http://rebound:{receiver.port}/", "m", 1, b"{}"
+                )
         names.answers = [["127.0.0.1"]]
-        await Webhook(SECRET, allow_private=True).send(f"http://rebound:{receiver.port}/", "m", 1, b"{}")
+        await Webhook(SECRET, allow_private=True, ports=None).send(f"http://rebound:{receiver.port}/", "m", 1, b"{}")
         assert (names.answers, receiver.calls[0].headers["host"]) == ([], f"rebound:{receiver.port}")
+
+
+async def test_a_port_is_checked_where_the_call_is_made(api_settings: Settings, database: Database) -> None:
+    await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd')")
+    settings = msgspec.structs.replace(api_settings, webhook_ports="80,443")
+    async with services.api(settings) as api, receiving() as receiver:
+        answer = await ask(api, 1, receiver.url)
+        assert answer.status_code == 422
+        assert "none of those that callbacks go to (80, 443)" in answer.json()["errors"][0]["detail"]
+    assert receiver.calls == []
+    hook = Webhook(SECRET, allow_private=True, ports={80, 443})
+    with pytest.raises(Undelivered, match="DEVICESTAT_WEBHOOK_PORTS"):
+        await hook.send("http://127.0.0.1:5432/", "m", 1, b"{}")
+
+
+async def test_an_error_names_no_address_that_a_name_leads_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr(webhook, "_resolve", Names(["127.0.0.9", "::1"]))
+    with pytest.raises(Undelivered) as raised:
+        await Webhook(SECRET, allow_private=True, ports=None).send(f"http://inside:{port}/", "m", 1, b"{}")
+    assert str(raised.value).startswith(f"no connection to inside, port {port}: ")
+    assert "127.0.0.9" not in str(raised.value)
+    assert "::1" not in str(raised.value)
+
+
+_DUE = """
+    WITH request AS (
+        INSERT INTO analysis_requests (device_id, period, status, finished_at)
+        SELECT 1, '[,]', 'done', now() FROM generate_series(1, %s) RETURNING id
+    )
+    INSERT INTO analysis_callbacks (request_id, url, due_at)
+    SELECT id, %s, now() - interval '1 hour' + id * interval '1 s' FROM request
+"""
+
+
+async def test_hosts_take_turns_and_each_has_a_few_calls_at_a_time(database: Database) -> None:
+    """The first host has a backlog that was due long before the others' calls."""
+    await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd')")
+    for url, due in (("http://Slow.test:8080/a", 90), ("https://b.test", 2), ("https://[2606:4700::1]/x?y", 2)):
+        await database.execute(_DUE, (due, url))
+    first = await callbacks.claim(database, 4)
+    assert [due.host for due in first] == ["[2606:4700::1]"] * 2 + ["b.test"] * 2
+    second = await callbacks.claim(database, 16, "b.test")
+    assert [due.host for due in second] == ["slow.test"] * callbacks.AT_ONCE_EACH
+    assert await callbacks.claim(database, 16, "slow.test") == []
+    await callbacks.delivered(database, second[0])
+    assert [due.host for due in await callbacks.claim(database, 16)] == ["slow.test"]
+    await database.execute("UPDATE analysis_callbacks SET due_at = now() WHERE token IS NOT NULL")  # their workers died
+    assert len(await callbacks.claim(database, 16)) == 2 + 2 + callbacks.AT_ONCE_EACH
+
+
+async def test_a_receiver_that_drips_does_not_delay_another(
+    api: httpx.AsyncClient, device: int, database: Database, worker: None
+) -> None:
+    async with receiving(silence) as slow, receiving() as quick:
+        dripping = slow.url.replace("127.0.0.1", "localhost")
+        for start in range(3 * callbacks.AT_ONCE):
+            await ask(api, device, dripping, start=str(start))
+
+        async def called() -> int:
+            return len(slow.calls)
+
+        await eventually(called, lambda calls: calls == callbacks.AT_ONCE_EACH)
+        number = (await ask(api, device, quick.url, start="1000")).json()["id"]
+        callback = await until(api, number, lambda seen: seen["status"] == "delivered")
+        assert callback["attempts"] == 1
+        assert await called() == callbacks.AT_ONCE_EACH, "the slow one was called no more meanwhile"
 
 
 async def test_an_ipv6_address_has_its_brackets_in_the_host_header() -> None:
     async with receiving() as receiver:
-        hook = Webhook(SECRET, allow_private=True)
+        hook = Webhook(SECRET, allow_private=True, ports=None)
         await hook.send(f"http://127.0.0.1:{receiver.port}/hook", "id", 0, b"{}")
         assert receiver.calls[0].headers["host"] == f"127.0.0.1:{receiver.port}"
     assert webhook.host("http://[::1]:8080/hook") == "[::1]:8080"
@@ -266,7 +336,7 @@ async def test_an_ipv6_address_has_its_brackets_in_the_host_header() -> None:
 async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiving() as receiver:
         monkeypatch.setattr(webhook, "_resolve", Names(["127.0.0.2", "127.0.0.1"]))
-        stream = await CheckedNetwork(allow_private=True).connect_tcp("two", receiver.port, timeout=HANG_S)
+        stream = await CheckedNetwork(allow_private=True, ports=None).connect_tcp("two", receiver.port, timeout=HANG_S)
         assert isinstance(stream, httpcore.AsyncNetworkStream)
         await stream.aclose()
 

@@ -12,8 +12,8 @@ from shared.errors import SettingsError
 from shared.settings import SECRETS, Settings, load, parse_mqtt_url, parse_topic_filter
 
 SECRET = "hunter2"
-SHOWN = {"http_port", "mqtt_tls_key"}
-"""Their names look like those of secrets: a path, and what has 'port' in it."""
+SHOWN = {"http_port", "mqtt_tls_key", "schedules_per_key", "queued_per_key"}
+"""Their names look like those of secrets: a path, what has 'port' in it, and bounds for each key."""
 
 
 def faults(environ: dict[str, str], config: Path | None = None, require: tuple[str, ...] = ()) -> list[str]:
