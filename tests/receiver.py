@@ -34,6 +34,14 @@ async def silence(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None
     await reader.read()
 
 
+async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An answer that never gets to its end, a byte at a time, until the caller hangs up."""
+    while True:
+        writer.write(b"H")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
 class Receiver:
     """The calls that came, and the answers to come; the last of them stays."""
 

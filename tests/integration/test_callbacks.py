@@ -21,7 +21,7 @@ from shared.settings import Settings
 from tests import services
 from tests.conftest import Database
 from tests.ports import free_port
-from tests.receiver import receiving, silence, status
+from tests.receiver import drip, receiving, silence, status
 from tests.waiting import HANG_S, eventually
 
 SECRET = "correct horse battery"
@@ -323,6 +323,15 @@ async def test_a_receiver_that_drips_does_not_delay_another(
         callback = await until(api, number, lambda seen: seen["status"] == "delivered")
         assert callback["attempts"] == 1
         assert await called() == callbacks.AT_ONCE_EACH, "the slow one was called no more meanwhile"
+
+
+async def test_a_call_ends_after_its_time_however_often_a_byte_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.3)
+    async with receiving(status(200), drip) as receiver:
+        hook = Webhook(SECRET, allow_private=True, ports=None)
+        await hook.send(receiver.url, "m", 1, b"{}")
+        with pytest.raises(Undelivered, match=r"within 0\.3 seconds"):
+            await hook.send(receiver.url, "m", 1, b"{}")
 
 
 async def test_an_ipv6_address_has_its_brackets_in_the_host_header() -> None:
