@@ -313,13 +313,13 @@ async def test_a_receiver_that_drips_does_not_delay_another(
     async with receiving(silence) as slow, receiving() as quick:
         dripping = slow.url.replace("127.0.0.1", "localhost")
         for start in range(3 * callbacks.AT_ONCE):
-            await ask(api, device, dripping, start=str(start))
+            await ask(api, device, dripping, start=str(10**9 + start))
 
         async def called() -> int:
             return len(slow.calls)
 
         await eventually(called, lambda calls: calls == callbacks.AT_ONCE_EACH)
-        number = (await ask(api, device, quick.url, start="1000")).json()["id"]
+        number = (await ask(api, device, quick.url, start=str(2 * 10**9))).json()["id"]
         callback = await until(api, number, lambda seen: seen["status"] == "delivered")
         assert callback["attempts"] == 1
         assert await called() == callbacks.AT_ONCE_EACH, "the slow one was called no more meanwhile"

@@ -220,7 +220,7 @@ async def test_no_backlog_makes_claiming_or_listing_slow(database: Database) -> 
 
 async def test_the_list_is_paged_and_filtered(api: httpx.AsyncClient, device: int, database: Database) -> None:
     other = (await api.post("/devices", json={"name": "other"})).json()["id"]
-    asked = [await ask(api, owner, start=str(n)) for n in range(4) for owner in (device, other)]
+    asked = [await ask(api, owner, start=str(10**9 + n)) for n in range(4) for owner in (device, other)]
     cancelled = (await api.delete(f"{REQUESTS}/{asked[0]['id']}")).json()
     everything = (await api.get(REQUESTS)).json()
     assert everything == [*reversed(asked[1:]), cancelled]
@@ -319,7 +319,7 @@ async def test_a_device_is_deleted_in_the_middle_of_all(
 
         async def asking() -> None:
             for start in range(8):
-                answer = await api.post(f"/stats/analysis/{device}/async", params={"start": start % 4})
+                answer = await api.post(f"/stats/analysis/{device}/async", params={"start": 10**9 + start % 4})
                 statuses.add(answer.status_code)
 
         async def deleting() -> None:
