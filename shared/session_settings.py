@@ -11,6 +11,8 @@ Settings of the operator's own stay: `search_path`, `role`, `default_transaction
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from psycopg.errors import QueryCanceled
+
 from shared.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ _PLANNER: Mapping[str, str] = {
     "enable_partitionwise_aggregate": "off",
     "enable_partitionwise_join": "off",
 }  # fmt: skip
+TRIES = 3
+"""Until it has ended, the statement that turns the database's own statement_timeout off is subject to it."""
 PINNED: Mapping[str, str] = {**_TEXT_FORM, **_TRANSACTIONS, **_TIME_LIMITS, **_PLANNER}
 """Settings of every connection, by name. One that the server's version does not have is passed over."""
 
@@ -91,7 +95,14 @@ async def pin(connection: "Connection", statement_timeout_s: int = 0) -> None:
     `statement_timeout_s`: the server cancels a statement that takes longer (QueryCanceled); 0: none.
     """
     values = {**PINNED, "statement_timeout": f"{statement_timeout_s}s" if statement_timeout_s else "0"}
-    await connection.execute(_PIN, (list(values), list(values.values())))
+    for left in reversed(range(TRIES)):
+        try:
+            await connection.execute(_PIN, (list(values), list(values.values())))
+        except QueryCanceled:
+            if not left:
+                raise
+        else:
+            return
 
 
 def check_encoding(connection: "Connection", address: str) -> None:

@@ -86,7 +86,7 @@ def for_the_database(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def for_the_roles(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with psycopg.connect(url) as connection:
         superuser = connection.info.user
-    for role in (*SERVICES.values(), superuser):
+    for role in (*SERVICES.values(), superuser):  # the superuser last: its own settings hold for the next connection
         _alter(url, f"ROLE {role} IN DATABASE {{database}} SET {{name}} = {{value}}")
 
 
@@ -119,9 +119,10 @@ def test_each_pinned_setting_has_a_hostile_value() -> None:
 
 @WAYS
 async def test_every_connection_pins_its_settings(database_url: str, monkeypatch: pytest.MonkeyPatch, way: Way) -> None:
+    there = settings_there_are(database_url)
     way(database_url, monkeypatch)
     url = url_as(database_url, "api")
-    expected = {name: value for name, value in PINNED.items() if name in settings_there_are(database_url)}
+    expected = {name: value for name, value in PINNED.items() if name in there}
     expected["synchronous_commit"] = "on"
 
     async def shown(connection: Any) -> dict[str, str]:
