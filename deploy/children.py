@@ -86,6 +86,8 @@ class EmbeddedServer(ABC):
         self.directory = directory.absolute()
         self.data = self.directory / "data"
         self.log = self.directory / "log"
+        self.opened: list[Path] = []
+        """The directories above it that `prepare` has let every user pass through."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -173,24 +175,37 @@ def server_user(data: Path, otherwise: str) -> str | None:
     return otherwise if owner == "root" else owner
 
 
-def make_directory(directory: Path, user: str | None = None) -> None:
-    """Makes the directory, as the user's own and in reach of it if one is given. Raises LocalError."""
+def make_directory(directory: Path, user: str | None = None) -> list[Path]:
+    """Makes the directory, as the user's own and in reach of it if one is given. Raises LocalError.
+
+    Returns the directories above it that were opened for that.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if user is not None:
             entry = pwd.getpwnam(user)
             os.chown(directory, entry.pw_uid, entry.pw_gid)
-            let_through(directory)
+            return let_through(directory)
     except OSError as error:
         raise LocalError(
             f"the directory {directory} cannot be made or used ({error.strerror}): choose another"
         ) from error
+    return []
 
 
-def let_through(path: Path) -> None:
-    """Lets every user reach the path: search permission, not more, for the directories above it."""
+def let_through(path: Path) -> list[Path]:
+    """Lets every user reach the path: search permission, not more, for the directories above it that are ours.
+
+    Returns those that were changed. Raises LocalError, before any is changed, where one is another user's.
+    """
     search = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
-    for above in path.resolve().parents:
-        mode = stat.S_IMODE(above.stat().st_mode)
-        if mode & search != search:
-            above.chmod(mode | search)
+    closed = [above for above in path.resolve().parents if above.stat().st_mode & search != search]
+    for above in closed:
+        if above.stat().st_uid != os.geteuid():
+            raise LocalError(
+                f"a server that is not run as root has to reach {path}, and {above} belongs to {above.owner()}, who "
+                "lets nobody pass: choose a directory elsewhere, such as /var/lib/devicestat"
+            )
+    for above in closed:
+        above.chmod(stat.S_IMODE(above.stat().st_mode) | search)
+    return closed

@@ -48,6 +48,12 @@ _EMBEDDED = ("database_url", "mqtt_url", "broker_data_dir")
 """What other commands need to know of the embedded servers."""
 
 
+_USUAL = Settings()
+"""Where other commands look for the services, unless a setting says otherwise."""
+_OWN_FILES = frozenset({"lock", "children.json", "children.new", "postgres", "mosquitto"})
+"""What is in a data directory."""
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line of `up` says."""
 
@@ -70,6 +76,7 @@ def up(settings: Settings, options: Options) -> None:
         )
     directory = options.data_directory.absolute()
     make_directory(directory)
+    _require_ours(directory)
     terminal = Terminal()
     with locked(directory):
         children = ChildrenFile(directory)
@@ -77,6 +84,19 @@ def up(settings: Settings, options: Options) -> None:
         settings = _with_free_ports(settings)
         _check_ports(settings, options)
         asyncio.run(_Up(settings, options, children, terminal).run())
+
+
+def _require_ours(directory: Path) -> None:
+    """Raises LocalError where the directory holds files that are not Devicestat's: they are not to be mixed."""
+    others = sorted(entry.name for entry in directory.iterdir() if entry.name not in _OWN_FILES)
+    owner = directory.stat().st_uid
+    if others and not (directory / "lock").exists():
+        raise LocalError(
+            f"the data directory {directory} holds other files ({', '.join(others[:3])}): choose one that is empty or "
+            "not there yet, such as a folder in it"
+        )
+    if owner != os.geteuid() and os.geteuid() != 0:
+        raise LocalError(f"the data directory {directory} belongs to user {owner}: choose another")
 
 
 def _with_free_ports(settings: Settings) -> Settings:
@@ -149,7 +169,8 @@ class _Up:
         device = await _first_device(environment[f"{PREFIX}DATABASE_URL"])
         broker = parse_mqtt_url(environment[f"{PREFIX}MQTT_URL"])
         embedded = [name for name in _EMBEDDED if getattr(self._settings, name) is None]
-        names = (PREFIX + name.upper() for name in embedded)
+        elsewhere = [name for name in ("http_host", *_PORTS) if getattr(self._settings, name) != getattr(_USUAL, name)]
+        names = (PREFIX + name.upper() for name in (*embedded, *elsewhere))
         exports = {name: environment[name] for name in names if name in environment}
         topic = parse_topic_filter(self._settings.mqtt_topic)
         lines = panel_lines(api.base, broker, topic, device, demo=self._options.demo, closed=closed, exports=exports)
@@ -172,6 +193,11 @@ class _Up:
 
     async def _start_server(self, supervisor: Supervisor, server: EmbeddedServer) -> None:
         await asyncio.to_thread(server.prepare)
+        for path in server.opened:
+            if not path.is_relative_to(self._directory):
+                self._terminal.say(
+                    f"every user may pass through {path} now, as PostgreSQL has to, which is not run as root"
+                )
         await supervisor.start(server.program)
         await asyncio.to_thread(server.complete)
 

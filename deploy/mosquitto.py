@@ -63,7 +63,7 @@ class EmbeddedMosquitto(EmbeddedServer):
     def prepare(self) -> None:
         """Writes the configuration."""
         make_directory(self.directory)
-        make_directory(self.data, self.user)
+        self.opened += make_directory(self.data, self.user)
         self._let_read(self.data / SAVED)
         own = {
             "listener": f"{self.port} {self.host}",

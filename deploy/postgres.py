@@ -42,6 +42,9 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    # LOG, FATAL and PANIC. A statement's error goes to our service that sent it, which logs what matters. One
+    # that is expected, such as that of a reading that is there already, would alarm people for nothing.
+    "log_min_messages": "log",
     "max_locks_per_transaction": "256",  # a read locks each month of its device, and its index: 242 in ten years
 }
 
@@ -96,9 +99,9 @@ class EmbeddedPostgres(EmbeddedServer):
             _ensure_system_user()
         make_directory(self.directory)
         _check_ours(self._sockets, self.user)
-        make_directory(self._sockets, self.user)
+        self.opened += make_directory(self._sockets, self.user)
         if self.user is not None:
-            let_through(self._programs / "postgres")
+            self.opened += let_through(self._programs / "postgres")
         if self.data.exists():
             self._check_version()
             discard_stale_lock(self.data)
@@ -115,7 +118,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def _initdb(self) -> None:
         unfinished = self.data.with_suffix(".new")
         shutil.rmtree(unfinished, ignore_errors=True)
-        make_directory(unfinished, self.user)
+        self.opened += make_directory(unfinished, self.user)
         sync = ["--no-sync"] if self._settings.get("fsync") == "off" else []
         result = subprocess.run(
             [

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -149,6 +150,55 @@ async def test_a_demo_has_figures_at_once(directory: Path) -> None:
         await eventually(lambda: count(up), lambda seen: seen > before)
         assert await up.stop() == 0
     assert any("the broker acknowledged" in line for line in up.lines)
+
+
+async def test_a_second_demo_shows_no_alarming_line(directory: Path) -> None:
+    """Its history is there already, which is no error."""
+    for _ in range(2):
+        async with running_up(Up(directory, "--demo")) as up:
+            await eventually(lambda: count(up), lambda seen: seen > 100)  # at once
+            assert await up.stop() == 0
+        assert [line for line in up.lines if re.search("ERROR|duplicate key|Traceback|WARNING", line)] == []
+
+
+async def test_other_commands_find_the_services_at_other_ports(directory: Path) -> None:
+    async with running_up(Up(directory)) as up:
+        exports = exported(up)
+        assert (exports["http_port"], exports["ingestor_metrics_port"]) == (
+            str(up.http_port), str(up.settings["ingestor_metrics_port"]),
+        )  # fmt: skip
+        examined = await arun("doctor", **exports)
+        assert examined.returncode == 0, examined.stdout
+        assert f"ready at http://127.0.0.1:{up.settings['ingestor_metrics_port']}" in examined.stdout
+        assert await up.stop() == 0
+
+
+def test_a_directory_with_other_files_is_no_data_directory(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "thesis.odt").write_text("years of work")
+    refused = run("up", "--data-dir", directory)
+    assert refused.returncode == 1
+    assert "thesis.odt" in refused.stderr
+    assert [path.name for path in directory.iterdir()] == ["thesis.odt"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers as other users: run it as root")
+async def test_a_directory_that_is_opened_for_a_server_is_named() -> None:
+    with tempfile.TemporaryDirectory(prefix="ds") as private:  # mode 700
+        async with running_up(Up(Path(private) / "data")) as up:
+            assert any(f"every user may pass through {private} now" in line for line in up.lines)
+            assert await up.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers as other users: run it as root")
+def test_a_directory_below_another_users_is_refused_and_not_opened(directory: Path) -> None:
+    private = directory.parent
+    private.chmod(0o700)
+    os.chown(private, NOBODY, -1)
+    refused = run("up", "--data-dir", directory)
+    assert refused.returncode == 1
+    assert "lets nobody pass" in refused.stderr
+    assert private.stat().st_mode & 0o777 == 0o700
 
 
 def exported(up: Up) -> dict[str, str]:
