@@ -169,6 +169,7 @@ def _device(row: _Row, short: InShort) -> Device:
         **msgspec.structs.asdict(row),
         readings=short.count,
         readings_is_estimate=short.is_estimate,
+        readings_at_least=short.at_least,
         first_reading_at=short.first_at,
         last_reading_at=short.latest.timestamp if short.latest else None,
         latest_reading=short.latest,

@@ -1,7 +1,8 @@
 """What devices have measured, in short: how many readings, the first and the last time, the latest one.
 
-A count reads every one of a device's index entries: so it is exact up to COUNTED, and above it PostgreSQL's
-statistics answer, as old as its last ANALYZE.
+A count reads every one of a device's index entries: so it is exact up to a bound, and above it PostgreSQL's
+statistics answer, scaled by how its files have grown since. Of a month that was never analysed they know nothing: then
+the count is a lower bound, and says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,14 @@ from shared.database import Connection
 from shared.extents import extent_of
 
 COUNTED = 1_000
+"""Readings of each device that are counted, however many devices are asked for."""
+COUNTED_IN_ALL = 100_000
+"""Where few devices are asked for, they share as many."""
+
+
+def most_counted(devices: int) -> int:
+    """The number of readings up to which the count of each of so many devices is exact."""
+    return max(COUNTED, COUNTED_IN_ALL // max(devices, 1))
 
 
 class InShort(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +31,7 @@ class InShort(msgspec.Struct, frozen=True, kw_only=True):
 
     count: int = 0
     is_estimate: bool = False
+    at_least: bool = False
     first_at: datetime | None = None
     latest: StoredReading | None = None
 
@@ -73,45 +83,61 @@ _SHORT = """
 """
 
 
+class _Estimate(msgspec.Struct, frozen=True):
+    """What the statistics say. `misses_months`: some were never analysed, and are not in the count."""
+
+    count: int
+    misses_months: bool
+
+
 async def in_short(connection: Connection, device_ids: Sequence[int]) -> Mapping[int, InShort]:
     """The readings of each device."""
     extent = await extent_of(connection, device_ids)
-    parameters = {"ids": list(device_ids), "most": COUNTED + 1, "first": extent.first, "last": extent.last}
+    most = most_counted(len(device_ids))
+    parameters = {"ids": list(device_ids), "most": most + 1, "first": extent.first, "last": extent.last}
     async with connection.cursor(row_factory=class_row(_Row)) as cursor:
         await cursor.execute(_SHORT, parameters, prepare=False)
         rows = await cursor.fetchall()
-    many = [row.device_id for row in rows if row.count > COUNTED]
+    many = [row.device_id for row in rows if row.count > most]
     estimates = await _estimates(connection, many) if many else {}
     return {row.device_id: _short(row, estimates.get(row.device_id)) for row in rows}
 
 
-def _short(row: _Row, estimate: int | None) -> InShort:
+def _short(row: _Row, estimate: _Estimate | None) -> InShort:
     latest = None if row.id is None else msgspec.convert(row, StoredReading, from_attributes=True)
-    count = row.count if estimate is None else max(estimate, row.count)
-    return InShort(count=count, is_estimate=estimate is not None, first_at=row.first_at, latest=latest)
+    short = InShort(count=row.count, first_at=row.first_at, latest=latest)
+    if estimate is None:
+        return short
+    count, at_least = max(estimate.count, row.count), estimate.misses_months or estimate.count < row.count
+    return msgspec.structs.replace(short, count=count, is_estimate=True, at_least=at_least)
 
 
-# As the planner does it, month by month: a common device by its frequency, any other as one among those that are left.
+# As the planner does it, month by month: a common device by its frequency, any other as one among those that are left;
+# and a month by the rows that a page had, for as many pages as it has now.
 _ESTIMATE = """
     WITH months AS (
-        SELECT reltuples, most_common_vals::text::bigint[] AS common, most_common_freqs AS frequencies,
+        SELECT reltuples * pages / greatest(relpages, 1) AS tuples, n_distinct IS NULL OR reltuples <= 0 AS is_missed,
+               most_common_vals::text::bigint[] AS common, most_common_freqs AS frequencies,
                CASE WHEN n_distinct < 0 THEN -n_distinct * reltuples ELSE n_distinct END AS devices
         FROM pg_inherits
              JOIN pg_class ON pg_class.oid = inhrelid
-             JOIN pg_stats ON schemaname = relnamespace::regnamespace::text AND tablename = relname
-                           AND attname = 'device_id'
-        WHERE inhparent = 'readings'::regclass AND reltuples > 0
+             CROSS JOIN LATERAL (
+                 SELECT pg_relation_size(inhrelid) / current_setting('block_size')::int AS pages
+             ) AS file
+             LEFT JOIN pg_stats ON schemaname = relnamespace::regnamespace::text AND tablename = relname
+                                AND attname = 'device_id'
+        WHERE inhparent = 'readings'::regclass AND pages > 0
     )
-    SELECT device.id, coalesce(sum(reltuples * coalesce(
+    SELECT device.id, coalesce(sum(tuples * coalesce(
         (SELECT frequency FROM unnest(common, frequencies) AS one (id, frequency) WHERE one.id = device.id),
         (1 - coalesce((SELECT sum(frequency) FROM unnest(frequencies) AS one (frequency)), 0))
             / greatest(devices - coalesce(cardinality(common), 0), 1)
-    )), 0)
+    )) FILTER (WHERE NOT is_missed), 0), coalesce(bool_or(is_missed), false)
     FROM unnest(%(ids)s::bigint[]) AS device (id) LEFT JOIN months ON true
     GROUP BY device.id
 """
 
 
-async def _estimates(connection: Connection, device_ids: Sequence[int]) -> dict[int, int]:
+async def _estimates(connection: Connection, device_ids: Sequence[int]) -> dict[int, _Estimate]:
     cursor = await connection.execute(_ESTIMATE, {"ids": list(device_ids)})
-    return {device_id: round(estimate) for device_id, estimate in await cursor.fetchall()}
+    return {device_id: _Estimate(round(count), missed) for device_id, count, missed in await cursor.fetchall()}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from query_api.devices.readings import COUNTED
+from query_api.devices.readings import COUNTED, COUNTED_IN_ALL
 from query_api.devices.tokens import ShownToken, ShownUsername
 from query_api.readings.record import StoredReading
 from shared.models import KEY_PATTERN
@@ -57,9 +57,21 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Annotated[datetime, msgspec.Meta(description="When it was registered.")]
     readings: Annotated[
         int,
-        msgspec.Meta(description=f"How many readings it has: exact up to {COUNTED:,}, above it an estimate."),
+        msgspec.Meta(
+            description=f"How many readings it has. It is exact up to {COUNTED:,}, and up to {COUNTED_IN_ALL:,} where "
+            "one device is shown; above that it is an estimate, or a lower bound."
+        ),
     ]
-    readings_is_estimate: Annotated[bool, msgspec.Meta(description="Whether `readings` is an estimate.")]
+    readings_is_estimate: Annotated[
+        bool, msgspec.Meta(description="Whether `readings` is an estimate, by the statistics of PostgreSQL.")
+    ]
+    readings_at_least: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Whether `readings` is a lower bound: the statistics do not know all readings until ANALYZE "
+            "has run, which PostgreSQL does by itself."
+        ),
+    ]
     first_reading_at: Annotated[
         datetime | None, msgspec.Meta(description="The time of its first reading; null: it has none.")
     ]
