@@ -33,8 +33,10 @@ from query_api.http.notifications import ANALYSIS_ENDED, Notifications
 from query_api.http.operation import operation_routes
 from query_api.http.rate_limit import requests_a_minute
 from query_api.http.strict_records import StrictRecords
+from query_api.http.suffixes import FormatSuffixes
 from query_api.http.times import provide_period
 from query_api.http.turns import Bounds, SlowReads, Turns, TurnsMetrics
+from query_api.http.vary import Vary
 from query_api.live import handlers as live
 from query_api.live.feeds import CHANNELS, Live
 from query_api.pools import EXPORTS, POOL_WAIT_S, SLOW, open_pools
@@ -122,7 +124,8 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             running = [tasks.create_task(work, name=name) for name, work in background.items()]
             tasks.create_task(feeds.run(stop), name="live")
             _log.info("serving", address=_address(listener))
-            measured = HeadRequests(MeasuredRequests(app, registry))
+            varying = Vary(app, ["Origin"] if settings.cors_origins else [])
+            measured = FormatSuffixes(HeadRequests(MeasuredRequests(varying, registry)))
             proxies = listed(settings.trusted_proxies)
             await serve_http(measured, listener, stop, hosts=hosts_of_api(settings), trusted_proxies=proxies)
             for task in running:

@@ -70,4 +70,4 @@ def _seconds(value: str) -> int | None:
 
 def answer_headers(seconds: int | None) -> Mapping[str, str]:
     """The headers that say which preference the answer has followed."""
-    return {"Vary": "Prefer"} if seconds is None else {"Vary": "Prefer", "Preference-Applied": f"wait={seconds}"}
+    return {} if seconds is None else {"Preference-Applied": f"wait={seconds}"}

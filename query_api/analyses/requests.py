@@ -28,6 +28,7 @@ from query_api.http.problems import AnyRequest, Fault, Refused, documented, inva
 from query_api.http.resource import Resource
 from query_api.http.state import Database, Slow
 from query_api.http.times import Period
+from query_api.http.vary import depends_on
 from shared import audit
 from shared.audit import Action
 from shared.database import Connection
@@ -91,6 +92,7 @@ async def queue_analysis(
     """
     if callback is not None:
         callback_rules.require(callback)
+    depends_on(request, "Prefer")
     seconds = prefer.wait_of(request.headers.getall("Prefer", []))
     principal: Principal = request.auth
     async with database.connection() as connection, connection.transaction():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from litestar.config.cors import CORSConfig
 
 _SENT = ["Accept", "Authorization", "Content-Type", "Last-Event-ID", "Prefer"]
-_SHOWN = ["Link", "Location", "Preference-Applied", "Retry-After", "X-Next-Cursor"]
+_SHOWN = ["Content-Disposition", "Link", "Location", "Preference-Applied", "Retry-After", "X-Next-Cursor"]
 _LIMITS = ["RateLimit-Limit", "RateLimit-Policy", "RateLimit-Remaining", "RateLimit-Reset"]
 
 

@@ -6,6 +6,13 @@ from typing import cast
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPDisconnectEvent, HTTPReceiveMessage, Message, Receive, Scope, Send
 
+_STATE = "head"
+
+
+def is_head(scope: Scope) -> bool:
+    """Whether the request is a HEAD, though the application sees a GET."""
+    return _STATE in scope["state"]
+
 
 class HeadRequests:
     """The application, which sees a GET for each HEAD."""
@@ -40,7 +47,8 @@ class HeadRequests:
         if scope["type"] != ScopeType.HTTP or scope["method"] != "HEAD":
             await self._app(scope, receive, send_allowing_head)
             return
-        await self._app(cast("Scope", {**scope, "method": "GET"}), gone_once_answered, send_head)
+        state = {**scope.get("state", {}), _STATE: True}
+        await self._app(cast("Scope", {**scope, "method": "GET", "state": state}), gone_once_answered, send_head)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

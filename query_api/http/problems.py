@@ -108,6 +108,11 @@ UNSUPPORTED_MEDIA_TYPE = Problem(
     "unsupported-media-type", 415, "The body is not JSON",
     "Send JSON, with the header Content-Type: application/json.",
 )  # fmt: skip
+RANGE_NOT_SATISFIABLE = Problem(
+    "range-not-satisfiable", 416, "The content has no such range",
+    "The range begins behind the end of the content, or the content is too long to have ranges: read it without the "
+    "header Range.",
+)  # fmt: skip
 INVALID_VALUE = Problem(
     "invalid-value", 422, "A value is missing or wrong",
     "`errors` names each field and says what would be right.",
@@ -150,7 +155,8 @@ PROBLEMS = {
         MALFORMED, REVERSED_PERIOD, BAD_CURSOR, UNKNOWN_DEVICE, UNAUTHENTICATED, FORBIDDEN,
         NOT_FOUND, NO_READINGS, NOT_ACCEPTABLE,
         NOT_INSTALLED, METHOD_NOT_ALLOWED, KEY_TAKEN,
-        ALREADY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_VALUE, TOO_MANY_REQUESTS, INTERNAL_ERROR, UNAVAILABLE,
+        ALREADY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, RANGE_NOT_SATISFIABLE,
+        INVALID_VALUE, TOO_MANY_REQUESTS, INTERNAL_ERROR, UNAVAILABLE,
         BUSY, LACKS_RESOURCES, TOOK_TOO_LONG,
     )
 }  # fmt: skip

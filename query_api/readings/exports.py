@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from typing import Literal, LiteralString
 
+import msgspec
 import structlog
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -41,6 +42,7 @@ _SELECT = """
       AND recorded_at >= coalesce(%(start)s::timestamptz, '-infinity')
       AND recorded_at <= coalesce(%(end)s::timestamptz, 'infinity')
     ORDER BY {order}
+    LIMIT %(limit)s
 """
 # Six digits and a point, always: readers take the type of a column from its first values. PostgreSQL writes 1 for 1.0,
 # and 1e-07 for what JSON would have as 1.0e-07.
@@ -80,6 +82,21 @@ COPIES: dict[tuple[str, Order], LiteralString] = {
 SETTING: LiteralString = "SET enable_sort = off"
 
 
+class _Wanted(msgspec.Struct, frozen=True):
+    """What a stream is to hold. `limit`: at most as many readings; None: all."""
+
+    statement: LiteralString
+    device_id: int
+    period: Period
+    limit: int | None
+
+    async def parameters(self, connection: Connection) -> dict[str, object]:
+        """Of the statement, with the period cut to what the device has."""
+        extent = await extent_of(connection, [self.device_id])
+        start, end = extent.within(self.period.start, self.period.end)
+        return {"device_id": self.device_id, "start": start, "end": end, "limit": self.limit}
+
+
 class Exports:
     """The streams of one database, as many at once as there are places."""
 
@@ -94,29 +111,29 @@ class Exports:
         period: Period,
         media_type: str,
         order: Order,
+        limit: int | None,
     ) -> AsyncGenerator[bytes]:
         """The stream, once its first block is there: what fails before that is still answered as a problem.
+
+        `limit`: at most as many readings; None: all.
 
         The route has `close_export` as its after_response. Raises Refused where all places are taken.
         """
         encode = TableEncoder(media_type).encode if media_type in TABLES else _as_it_is
-        blocks = self._blocks(caller_of(request.scope), COPIES[media_type, order], device_id, period, encode)
+        wanted = _Wanted(COPIES[media_type, order], device_id, period, limit)
+        blocks = self._blocks(caller_of(request.scope), wanted, encode)
         first = await anext(blocks)
         stream = request.scope["state"][_STATE] = _chain(first, blocks)
         return stream
 
-    async def _blocks(
-        self, caller: str, copy_statement: LiteralString, device_id: int, period: Period, encode: _Encode
-    ) -> AsyncGenerator[bytes]:
+    async def _blocks(self, caller: str, wanted: "_Wanted", encode: _Encode) -> AsyncGenerator[bytes]:
         async with AsyncExitStack() as stack:
             place = await stack.enter_async_context(self._turns.turn(caller))
             connection = await stack.enter_async_context(await connect(self._url, "api export"))
             await connection.execute(SETTING)
-            extent = await extent_of(connection, [device_id])
-            start, end = extent.within(period.start, period.end)
-            parameters = {"device_id": device_id, "start": start, "end": end}
             cursor = await stack.enter_async_context(connection.cursor())
-            copy = await stack.enter_async_context(cursor.copy(copy_statement, parameters))
+            parameters = await wanted.parameters(connection)
+            copy = await stack.enter_async_context(cursor.copy(wanted.statement, parameters))
             stack.push_async_callback(connection.close)  # before the COPY's own end, which would read the rest
             pace = Pace()
             more = True

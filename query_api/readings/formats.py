@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from litestar.datastructures.headers import MediaTypeHeader
 
 from query_api.http import problems
-from query_api.http.problems import AnyRequest, Refused, shown
+from query_api.http.problems import AnyRequest, Fault, Refused, invalid, shown
+from query_api.http.vary import depends_on
 
 JSON = "application/json"
 CSV = "text/csv"
@@ -21,13 +22,39 @@ ALL = (JSON, CSV, NDJSON, *TABLES)
 """The first is what is sent to those who take anything."""
 
 
+BY_NAME = {"json": JSON, "csv": CSV, "ndjson": NDJSON, "arrow": ARROW, "parquet": PARQUET}
+"""By what the parameter `format` and the suffix of a path call them."""
+SUFFIXES = {JSON: "json", CSV: "csv", NDJSON: "ndjson", ARROW: "arrows", PARQUET: "parquet"}
+"""Of a file's name. `.arrows` is that of Arrow's IPC stream, `.arrow` of its file."""
+
+
 def tables_installed() -> bool:
     """Whether the extra is installed. It is not imported: that takes longer than the whole start of the API."""
     return find_spec("pyarrow") is not None
 
 
-def chosen(request: AnyRequest) -> str:
-    """The media type that the request prefers of those we have. Raises Refused where it takes none."""
+def chosen(request: AnyRequest, name: str | None) -> str:
+    """The media type of this name or, without one, that Accept prefers of those we have. Raises Refused for none."""
+    depends_on(request, "Accept")
+    return _preferred(request) if name is None else _named(name)
+
+
+def _named(name: str) -> str:
+    if name not in BY_NAME:
+        raise invalid(Fault("format", f"expected {', '.join(BY_NAME)}, got {shown(name)}"))
+    media_type = BY_NAME[name]
+    if media_type in TABLES and not tables_installed():
+        raise Refused(problems.NOT_INSTALLED, f"format is {name}. {problems.NOT_INSTALLED.description}")
+    return media_type
+
+
+def disposition(device_id: int, media_type: str) -> str:
+    """The Content-Disposition of a device's readings: a browser saves a stream under this name, and shows JSON."""
+    kind = "inline" if media_type == JSON else "attachment"
+    return f'{kind}; filename="device-{device_id}.{SUFFIXES[media_type]}"'
+
+
+def _preferred(request: AnyRequest) -> str:
     accept = ",".join(request.headers.getall("accept", ["*/*"]))
     installed = tables_installed()
     found = best(accept, ALL if installed else [kind for kind in ALL if kind not in TABLES])

@@ -18,11 +18,11 @@ from query_api.access.rules import Access
 from query_api.devices.handlers import MAX_ID, DeviceId, find
 from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
-from query_api.http.problems import Refused, documented
+from query_api.http.problems import Fault, Refused, documented, invalid
 from query_api.http.resource import Resource
 from query_api.http.state import Database, Slow
 from query_api.http.times import Period
-from query_api.readings import formats
+from query_api.readings import formats, ranges
 from query_api.readings.exports import Exports, Order, close_export
 from query_api.readings.record import StoredReading
 from shared.database import Connection
@@ -51,6 +51,13 @@ _STREAMED = {
 }
 
 
+_FORMAT = QueryParameter(
+    name="format",
+    description="The format, whatever Accept says. A suffix of the path does the same: /stats/7.csv.",
+    schema_extra={"type": OpenAPIType.STRING, "one_of": None, "enum": list(formats.BY_NAME)},
+)
+
+
 @dataclass
 class _ListOperation(Operation):
     """Adds the streams to the documented answer, which Litestar has for one media type only."""
@@ -71,7 +78,18 @@ class _ListOperation(Operation):
     after_response=close_export,
     response_headers=[
         *paging.HEADERS,
-        ResponseHeader("Vary", value="Accept", description="The answer's type depends on the Accept header."),
+        ResponseHeader(
+            "Vary",
+            value="",
+            documentation_only=True,
+            description="Accept: the answer's type depends on it; Origin where CORS is set up.",
+        ),
+        ResponseHeader(
+            "Content-Disposition",
+            value="",
+            documentation_only=True,
+            description="The name of a file to save it as, such as device-7.csv.",
+        ),
     ],
     responses=documented(
         problems.REVERSED_PERIOD,
@@ -79,6 +97,7 @@ class _ListOperation(Operation):
         problems.NOT_FOUND,
         problems.NOT_ACCEPTABLE,
         problems.NOT_INSTALLED,
+        problems.RANGE_NOT_SATISFIABLE,
         problems.INVALID_VALUE,
     ),
 )
@@ -91,13 +110,19 @@ async def list_readings(
     limit: paging.Limit = 1000,
     cursor: paging.Cursor = None,
     order: Annotated[Order, QueryParameter(description="asc: the oldest first; desc: the newest first.")] = "asc",
+    format_name: Annotated[str | None, _FORMAT] = None,
 ) -> Response[Sequence[StoredReading]]:
     """Those of the period, or of all time, in pages.
 
     With `Accept: text/csv`, `application/x-ndjson`, `application/vnd.apache.arrow.stream` or
-    `application/vnd.apache.parquet` all of them come as one stream; limit and cursor are then without effect.
+    `application/vnd.apache.parquet`, with `format`, or with a suffix such as `/stats/7.csv`, all of them come as one
+    stream, or as many as `limit` says; a stream has no cursor. Up to
+    32 MiB, HEAD tells its length, and Range takes a part of it.
     """
-    media_type = formats.chosen(request)
+    media_type = formats.chosen(request, format_name)
+    named = {"Content-Disposition": formats.disposition(device_id, media_type)}
+    if media_type != formats.JSON and cursor is not None:
+        raise invalid(Fault("cursor", "a stream has no pages: leave it out, or ask for JSON"))
     after = paging.decode(cursor, _ReadingsAfter)
     if after is not None and (after.device_id, after.order) != (device_id, order):
         raise paging.foreign()
@@ -107,9 +132,14 @@ async def list_readings(
             found = await select(connection, device_id, period, order, after, limit + 1)
             shown = found[:limit]
             last = _key(shown[-1], order) if len(found) > limit else None
-            return paging.page(request, shown, last)
-    rows = await exports.start(request, device_id, period, media_type, order)
-    stream = Stream(rows, media_type=media_type)
+            page = paging.page(request, shown, last)
+            return page if format_name is None else Response(page.content, headers={**page.headers, **named})
+    at_most = limit if "limit" in request.query_params else None
+    rows = await exports.start(request, device_id, period, media_type, order, at_most)
+    if ranges.is_asked_for(request):
+        part = await ranges.answer(request, rows, media_type, named)
+        return cast("Response[Sequence[StoredReading]]", part)
+    stream = Stream(rows, media_type=media_type, headers=named)
     return cast("Response[Sequence[StoredReading]]", stream)  # _ListOperation documents it
 
 

@@ -11,7 +11,7 @@ from query_api.devices.readings import in_short
 from query_api.http.times import Period
 from query_api.http.turns import Bounds, Turns, TurnsMetrics
 from query_api.readings import buckets, listing, series
-from query_api.readings.exports import COPIES, Exports, _as_it_is
+from query_api.readings.exports import COPIES, Exports, _as_it_is, _Wanted
 from query_api.readings.intervals import Interval
 from query_api.worker.removal import remove_some
 from shared import readings
@@ -103,7 +103,7 @@ async def test_each_export_locks_the_months_of_its_device(many: Connection, data
     exports = Exports(database_url, Turns("streams", one, 1.0, TurnsMetrics(CollectorRegistry())))
     exporting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export' AND datname = %s"
     for statement in COPIES.values():
-        blocks = exports._blocks("test", statement, NARROW, ALWAYS, _as_it_is)
+        blocks = exports._blocks("test", _Wanted(statement, NARROW, ALWAYS, None), _as_it_is)
         assert await anext(blocks)
         ((pid,),) = await (await many.execute(exporting, (many.info.dbname,))).fetchall()
         assert [row[0] for row in await (await many.execute(_LOCKED, (pid,))).fetchall()] in (TWO, [])

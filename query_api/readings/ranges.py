@@ -1,0 +1,96 @@
+"""Ranges of a stream, for readers that ask for its length and then for parts of it, as polars does.
+
+A stream is made while it is read, so its length is not known before its end. For HEAD, and for a request with a Range,
+it is made whole in memory, up to MAX_BYTES. A longer one is to be read from its start to its end (RFC 9110 section 14).
+"""
+
+import hashlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+
+import msgspec
+from litestar import Response
+from litestar.response import Stream
+from litestar.status_codes import HTTP_206_PARTIAL_CONTENT
+
+from query_api.http import problems
+from query_api.http.head import is_head
+from query_api.http.problems import AnyRequest, Refused
+
+MAX_BYTES = 32 * 1024 * 1024
+_ONE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Bytes of a content, from first to last, both included."""
+
+    first: int
+    last: int
+
+
+def is_asked_for(request: AnyRequest) -> bool:
+    """Whether the request needs the length of the answer: a HEAD, or one with a Range."""
+    return is_head(request.scope) or "range" in request.headers
+
+
+async def answer(
+    request: AnyRequest, blocks: AsyncGenerator[bytes], media_type: str, headers: Mapping[str, str]
+) -> Response[bytes] | Stream:
+    """The range of the stream that is asked for, or all of it. Raises Refused where it is too long, or has none."""
+    content = await _whole(blocks)
+    if content is None and is_head(request.scope):
+        return Stream(_nothing(), media_type=media_type, headers={**headers, "Accept-Ranges": "none"})
+    if content is None:
+        detail = (
+            f"a stream has ranges up to {MAX_BYTES:,} bytes, and this is longer: read it without Range, or limit it"
+        )
+        raise Refused(problems.RANGE_NOT_SATISFIABLE, detail, headers={"Accept-Ranges": "none"})
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {**headers, "Accept-Ranges": "bytes", "ETag": tag}
+    given = request.headers.get("range", "") if request.headers.get("if-range", tag) == tag else ""
+    part = read(given, len(content))
+    if part is None:
+        return Response(content, media_type=media_type, headers=headers)
+    headers["Content-Range"] = f"bytes {part.first}-{part.last}/{len(content)}"
+    shown = content[part.first : part.last + 1]
+    return Response(shown, media_type=media_type, headers=headers, status_code=HTTP_206_PARTIAL_CONTENT)
+
+
+async def _whole(blocks: AsyncGenerator[bytes]) -> bytes | None:
+    """The content of the stream; None where it is longer than MAX_BYTES."""
+    content = bytearray()
+    async with aclosing(blocks):
+        async for block in blocks:
+            content += block
+            if len(content) > MAX_BYTES:
+                return None
+    return bytes(content)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
+
+
+def read(given: str, length: int) -> Part | None:
+    """The one range that the header names; None where it names none, or several: then the whole is sent.
+
+    Raises Refused where the content has no such range.
+    """
+    found = _ONE_RANGE.fullmatch(given.strip())
+    if found is None or found[0] == "bytes=-":
+        return None
+    first, last = found.groups()
+    if first and last and int(first) > int(last):
+        return None
+    part = Part(int(first), min(int(last or length), length - 1)) if first else _suffix(int(last), length)
+    if part.first > part.last:
+        detail = f"the content has {length:,} bytes, and Range is {given[: problems.MAX_SHOWN]!r}"
+        headers = {"Content-Range": f"bytes */{length}"}
+        raise Refused(problems.RANGE_NOT_SATISFIABLE, detail, headers=headers)
+    return part
+
+
+def _suffix(count: int, length: int) -> Part:
+    return Part(max(0, length - count), length - 1)
