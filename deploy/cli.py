@@ -21,6 +21,7 @@ import click
 from deploy.cli_broker import broker
 from deploy.cli_dead_letters import dead_letters
 from deploy.cli_keys import keys
+from deploy.cli_systemd import systemd
 from deploy.command import ask_database, read_settings
 from shared.errors import DevicestatError, LocalError, SettingsError
 
@@ -304,6 +305,7 @@ def doctor(ctx: click.Context) -> None:
 main.add_command(broker)
 main.add_command(dead_letters)
 main.add_command(keys)
+main.add_command(systemd)
 
 if __name__ == "__main__":
     main()

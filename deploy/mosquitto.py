@@ -69,7 +69,7 @@ class EmbeddedMosquitto(EmbeddedServer):
             "listener": f"{self.port} {self.host}",
             "persistence_location": f"{self.data}/",
         }
-        lines = derive(_template(), {**own, **self._options})
+        lines = derive(template(), {**own, **self._options})
         self._configuration.write_text("".join(f"{line}\n" for line in lines))
         self._configuration.chmod(0o644)
 
@@ -114,7 +114,8 @@ def executable() -> str:
     return found
 
 
-def _template() -> str:
+def template() -> str:
+    """Return the text of mosquitto.conf."""
     packaged = resources.files("deploy") / "mosquitto.conf"  # in a wheel
     if packaged.is_file():
         return packaged.read_text(encoding="utf-8")
