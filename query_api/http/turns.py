@@ -123,7 +123,8 @@ class Turns:
             self._show()
 
     def _let_next_in(self) -> None:
-        ready = [one for one in self._waiting if self._may_run(one.caller)]
+        # A wait that was cancelled stays in the list until its own task runs; its future is done.
+        ready = [one for one in self._waiting if not one.granted.done() and self._may_run(one.caller)]
         if ready:
             first = min(ready, key=lambda one: self._running[one.caller])  # of equals the one that came first
             self._waiting.remove(first)

@@ -95,6 +95,27 @@ async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
         assert registry.get_sample_value("devicestat_http_slow_running", {"work": "reads"}) == 3
 
 
+async def test_a_place_that_becomes_free_as_its_next_caller_goes_away_is_for_the_one_after() -> None:
+    registry = CollectorRegistry()
+    reads = turns(registry)
+    a = [Reader(reads, "a") for _ in range(2)]
+    async with reads.turn("b") as place:
+        gone = Reader(reads, "c")
+        await waiting(registry, 1)
+        after = Reader(reads, "d")
+        await waiting(registry, 2)
+        gone.task.cancel()
+        place.free()  # before the cancelled task has run
+    await after.runs.wait()
+    with pytest.raises(asyncio.CancelledError):
+        await gone.task
+    for reader in (*a, after):
+        await reader.ended()
+    async with reads.turn("c"), reads.turn("d"), reads.turn("c"):
+        assert registry.get_sample_value("devicestat_http_slow_running", {"work": "reads"}) == 3
+    assert registry.get_sample_value("devicestat_http_slow_waiting", {"work": "reads"}) == 0
+
+
 async def test_a_place_may_be_freed_early() -> None:
     reads = turns(CollectorRegistry())
     async with reads.turn("a") as place, reads.turn("a"):
