@@ -58,7 +58,7 @@ class OwnHosts(msgspec.Struct, frozen=True, kw_only=True):
             return True
         if site is not None:
             return site in _OWN_PAGES
-        return origin is None or urlsplit(origin).netloc == host
+        return origin is None or origin.partition("://")[2] == host
 
 
 def own_hosts(settings: Settings, *, on_loopback: bool) -> OwnHosts:

@@ -74,6 +74,8 @@ def test_off_loopback_any_address_is_taken_and_the_name_of_the_machine() -> None
         (None, "http://localhost:3000", False),
         (None, "null", False),  # a page in a sandbox, a file
         (None, "", False),
+        (None, "http://[", False),  # no URL at all
+        (None, "http://[::1]:3000", False),
     ],
 )
 def test_what_a_page_may_change(site: str | None, origin: str | None, *, taken: bool) -> None:
