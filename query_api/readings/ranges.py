@@ -48,13 +48,18 @@ async def answer(
         raise Refused(problems.RANGE_NOT_SATISFIABLE, detail, headers={"Accept-Ranges": "none"})
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {**headers, "Accept-Ranges": "bytes", "ETag": tag}
-    given = request.headers.get("range", "") if request.headers.get("if-range", tag) == tag else ""
-    part = read(given, len(content))
+    part = read(_wanted(request, tag), len(content))
     if part is None:
         return Response(content, media_type=media_type, headers=headers)
     headers["Content-Range"] = f"bytes {part.first}-{part.last}/{len(content)}"
     shown = content[part.first : part.last + 1]
     return Response(shown, media_type=media_type, headers=headers, status_code=HTTP_206_PARTIAL_CONTENT)
+
+
+def _wanted(request: AnyRequest, tag: str) -> str:
+    """The Range; empty where it does not count: with HEAD (RFC 9110 section 14.2), and of content that has changed."""
+    counts = not is_head(request.scope) and request.headers.get("if-range", tag) == tag
+    return request.headers.get("range", "") if counts else ""
 
 
 async def _whole(blocks: AsyncGenerator[bytes]) -> bytes | None:

@@ -161,6 +161,9 @@ async def test_ranges_of_a_stream(api: httpx.AsyncClient, link: str) -> None:
         assert (every.status_code, every.content) == (200, whole.content)
     beyond = await api.get(f"{link}.csv", headers={"Range": f"bytes={size}-"})
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")
+    for given in ("bytes=0-9", f"bytes={size}-"):  # HEAD knows no Range (RFC 9110 section 14.2)
+        asked = await api.head(f"{link}.csv", headers={"Range": given})
+        assert (asked.status_code, asked.headers["content-length"]) == (200, str(size))
     changed = await api.get(f"{link}.csv", headers={"Range": "bytes=0-9", "If-Range": '"another"'})
     assert (changed.status_code, changed.content) == (200, whole.content)
 
