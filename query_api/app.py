@@ -39,7 +39,7 @@ from query_api.http.turns import Bounds, SlowReads, Turns, TurnsMetrics
 from query_api.http.vary import Vary
 from query_api.live import handlers as live
 from query_api.live.feeds import CHANNELS, Live
-from query_api.pools import EXPORTS, POOL_WAIT_S, SLOW, open_pools
+from query_api.pools import EXPORTS, POOL_WAIT_S, SLOW, Pools, open_pools
 from query_api.probe import probe
 from query_api.readings import buckets, series
 from query_api.readings import listing as readings
@@ -89,22 +89,12 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
         notifications = Notifications(settings.database, [ANALYSIS_ENDED, *CHANNELS])
         keyring = Keyring(pools.credentials, asyncio.get_running_loop().time)
         feeds = Live(settings.database, notifications, registry)
-        waiting = FairQueue(registry)
-        gathering = Gathering(pools.store, feeds.interest, waiting)
-        turns = TurnsMetrics(registry)
+        gathering = Gathering(pools.store, feeds.interest, FairQueue(registry))
         given = {
-            "database": pools.quick,
-            "slow_reads": SlowReads(pools.slow, Turns("slow reads", SLOW_READS, POOL_WAIT_S, turns)),
-            "exports": Exports(settings.database, Turns("streams", STREAMS, POOL_WAIT_S, turns)),
-            "intake": Intake(pools.quick, gathering, duration(settings.oldest_age)),
+            **_given(settings, pools, gathering, registry),
             "notifications": notifications,
             "live": feeds,
             "waits": Waits(pools.quick, notifications, stop),
-            "callback_rules": CallbackRules(
-                settings.webhook_secret is not None, settings.webhook_allow_private, parse_ports(settings.webhook_ports)
-            ),
-            "quotas": Quotas(settings.schedules_per_key, settings.queued_per_key),
-            "tokens": Tokens(settings.device_secret, administered=settings.mqtt_admin_url is not None),
         }
         app = create_app(
             settings,
@@ -131,6 +121,22 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             for task in running:
                 task.cancel()
         await keyring.note_use_now()
+
+
+def _given(settings: Settings, pools: Pools, gathering: Gathering, registry: CollectorRegistry) -> Mapping[str, object]:
+    """What handlers take that neither listens nor has to be stopped, by the names of their parameters."""
+    turns = TurnsMetrics(registry)
+    return {
+        "database": pools.quick,
+        "slow_reads": SlowReads(pools.slow, Turns("slow reads", SLOW_READS, POOL_WAIT_S, turns)),
+        "exports": Exports(settings.database, Turns("streams", STREAMS, POOL_WAIT_S, turns)),
+        "intake": Intake(pools.quick, gathering, duration(settings.oldest_age)),
+        "callback_rules": CallbackRules(
+            settings.webhook_secret is not None, settings.webhook_allow_private, parse_ports(settings.webhook_ports)
+        ),
+        "quotas": Quotas(settings.schedules_per_key, settings.queued_per_key),
+        "tokens": Tokens(settings.device_secret, administered=settings.mqtt_admin_url is not None),
+    }
 
 
 def _address(listener: socket.socket) -> str:
