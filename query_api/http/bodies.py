@@ -8,6 +8,7 @@ Bodies that are long and slow would fill the memory: there is room for so many b
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,8 +20,9 @@ from litestar import Request
 from msgspec import inspect
 
 from query_api.http import problems
+from query_api.http.callers import caller_of
 from query_api.http.nearest import not_known
-from query_api.http.problems import MAX_FAULTS, MAX_SHOWN, Fault, Refused, invalid, shown
+from query_api.http.problems import MAX_FAULTS, MAX_SHOWN, Fault, Problem, Refused, invalid, shown
 from shared.encodings import BOM, wide_encoding
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -28,6 +30,8 @@ SMALL_BYTES = 64 * 1024
 """A body that is no longer is read whatever others there are."""
 ROOM_BYTES = 256 * 1024 * 1024
 """For the longer bodies that are being read, in all; one that does not say how long it is counts as the longest."""
+ROOM_EACH_BYTES = 64 * 1024 * 1024
+"""For those of one caller: clients that announce long bodies and send none leave room for others'."""
 
 
 class JsonRequest(Request[Any, Any, Any]):
@@ -51,7 +55,7 @@ class JsonRequest(Request[Any, Any, Any]):
         length = MAX_BODY_BYTES if self.content_length is None else min(self.content_length, MAX_BODY_BYTES)
         if length <= SMALL_BYTES:
             return await super().body()
-        with _long_bodies.room(length):
+        with _long_bodies.room(caller_of(self.scope), length):
             return await super().body()
 
 
@@ -59,22 +63,27 @@ class _Room:
     """What is taken of ROOM_BYTES, by all requests of the process."""
 
     def __init__(self) -> None:
-        self._taken = 0
+        self._taken = Counter[str]()
 
     @contextmanager
-    def room(self, length: int) -> Iterator[None]:
-        """Room for a body, for the block. Raises Refused where there is none."""
-        if self._taken + length > ROOM_BYTES:
-            raise Refused(
-                problems.UNAVAILABLE,
-                f"too many long bodies are being read: send less at once, or again in {problems.RETRY_AFTER_S} seconds",
-                headers=problems.RETRY_AFTER,
-            )
-        self._taken += length
+    def room(self, caller: str, length: int) -> Iterator[None]:
+        """Room for a body, for the block. Raises Refused where there is none: 429 for the caller's own bound."""
+        if self._taken[caller] + length > ROOM_EACH_BYTES:
+            raise _no_room(problems.TOO_MANY_REQUESTS, "too many long bodies of this key or address are being read")
+        if self._taken.total() + length > ROOM_BYTES:
+            raise _no_room(problems.UNAVAILABLE, "too many long bodies are being read")
+        self._taken[caller] += length
         try:
             yield
         finally:
-            self._taken -= length
+            self._taken[caller] -= length
+            if not self._taken[caller]:
+                del self._taken[caller]
+
+
+def _no_room(problem: Problem, why: str) -> Refused:
+    again = f"send less at once, or again in {problems.RETRY_AFTER_S} seconds"
+    return Refused(problem, f"{why}: {again}", headers=problems.RETRY_AFTER)
 
 
 _long_bodies = _Room()

@@ -6,13 +6,14 @@ The slow reads are held by a lock that the test owns: what is answered meanwhile
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import msgspec
 import pytest
 
 from query_api.app import SLOW_READS, STREAMS
+from query_api.http.bodies import MAX_BODY_BYTES, ROOM_BYTES, ROOM_EACH_BYTES
 from query_api.readings.gathering import WRITERS
 from query_api.readings.waiting import MAX_WAITING_EACH
 from shared.credentials import Role
@@ -132,6 +133,40 @@ async def test_readings_of_one_key_keep_no_other_device_waiting(api: httpx.Async
     answers = [post.result() for post in posts]
     assert sorted(answer.status_code for answer in answers) == [201] * fit + [429] * (16 - fit)
     assert {answer.headers["retry-after"] for answer in answers if answer.status_code == 429} == {"5"}
+
+
+async def test_long_bodies_of_one_key_that_do_not_come_leave_room_for_anothers(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    admin, writer = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.WRITER)]
+    token = await register(api, admin, "quiet")
+    fit = ROOM_EACH_BYTES // MAX_BODY_BYTES
+    async with AsyncExitStack() as stack:
+        greedy = [await stack.enter_async_context(announced(api, writer)) for _ in range(ROOM_BYTES // MAX_BODY_BYTES)]
+        refused = [asyncio.create_task(one.readuntil(b"\r\n")) for one in greedy]
+        await eventually(lambda: ended(refused), lambda count: count == len(greedy) - fit)
+        assert {one.result().split()[1] for one in refused if one.done()} == {b"429"}
+        many = [{"device_id": 1, "x": 1, "y": 2, "z": 3}] * 3000
+        assert (await api.post("/stats", json=many, headers=token)).status_code == 201
+        for one in refused:
+            one.cancel()
+
+
+@asynccontextmanager
+async def announced(api: httpx.AsyncClient, headers: dict[str, str]) -> AsyncIterator[asyncio.StreamReader]:
+    """The answer to a request whose body is announced and does not come."""
+    reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
+    shown = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(MAX_BODY_BYTES), **headers}
+    lines = ["POST /stats HTTP/1.1", *(f"{name}: {value}" for name, value in shown.items()), "", "["]
+    try:
+        writer.write("\r\n".join(lines).encode())
+        yield reader
+    finally:
+        writer.close()
+
+
+async def ended(tasks: "list[asyncio.Task[bytes]]") -> int:
+    return sum(task.done() for task in tasks)
 
 
 async def refusals(posts: list["asyncio.Task[httpx.Response]"]) -> int:
