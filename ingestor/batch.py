@@ -34,6 +34,7 @@ class Batch:
     def __init__(self, step: Microseconds = 1) -> None:
         self._step = step
         self.opened_at = time.monotonic()  # seconds
+        self.looked_up_at = self.opened_at  # seconds; its devices are those that were known then, or later
         self.readings: list[Reading] = []
         self.unresolved: list[Unresolved] = []
         self.rejected: Counter[Reason] = Counter()
@@ -134,6 +135,7 @@ class Batch:
         """
         messages = list(self._readings_of_each())
         self.readings = []
+        self.looked_up_at = time.monotonic()
         for number, (message, own) in enumerate(messages):
             self._firsts[number] = len(self.readings)
             if not own or own[0].device_id not in deleted:

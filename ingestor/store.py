@@ -7,6 +7,7 @@ Three ways to store the readings, each for what the one before it cannot:
 3. the database refuses some, or a dead letter: by halves, until each of those is alone (`isolate`).
 """
 
+import time
 from collections.abc import Awaitable, Callable, Set
 
 import structlog
@@ -53,6 +54,7 @@ class Store:
         self._sampler = sampler
         self._partitions = Partitions()
         self._staged_batches = 0
+        self._missed_at = float("-inf")  # seconds; when marks of deletions were last found to be gone unseen
 
     async def store(self, connection: Connection, batch: Batch, packets: bytes) -> Stored:
         """Stores the batch, or finds that an earlier attempt did so.
@@ -104,6 +106,8 @@ class Store:
         try:
             deleted = await self._devices.pass_fence(connection)
         except MarksMissed:
+            self._missed_at, deleted = time.monotonic(), frozenset()
+        if batch.looked_up_at <= self._missed_at:  # also a batch that was waiting, and another attempt of one
             deleted = {reading.device_id for reading in batch.readings}
         if deleted and any(reading.device_id in deleted for reading in batch.readings):
             raise DevicesDeleted(deleted)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import aiomqtt
@@ -13,7 +13,7 @@ from psycopg import OperationalError
 from ingestor.batch import Batch
 from ingestor.decode import Measurement
 from ingestor.devices import Devices
-from ingestor.journal import Journal
+from ingestor.journal import Entry, Journal
 from ingestor.refusals import Message
 from ingestor.sampling import Sampler
 from ingestor.store import DevicesDeleted, Store
@@ -210,17 +210,14 @@ async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(datab
     await prepare(database)
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'a', 'n'), (2, 'b', 'n')")
     devices = Devices(register=False)
-    store = Store(Journal("client"), devices, Interest(), Sampler(60, "+"))
+    store, _ = store_of(devices)
     await devices.listen(database)
     topics = {"devices/a/stats": "a", "devices/b/stats": "b"}
     assert await devices.resolve(database, topics) == {"devices/a/stats": 1, "devices/b/stats": 2}
     await database.execute("DELETE FROM devices WHERE id = 1")
     await database.execute("INSERT INTO deleted_devices (device_id, key) VALUES (1, 'a'), (9, 'z')")
     await database.execute("DELETE FROM deleted_devices WHERE device_id = 1")
-    batch = Batch()
-    topic_filter = parse_topic_filter("devices/+/stats")
-    for device, topic in enumerate(topics, start=1):
-        batch.add(Message(topic, None, b"", 0, 1), [Measurement(1, 2, 3, 0)], device, topic_filter)
+    batch = batch_of({"devices/a/stats": 1, "devices/b/stats": 2})
     with pytest.raises(DevicesDeleted) as raised:
         await store.store(database, batch, b"")
     assert raised.value.numbers == {1, 2}
@@ -229,6 +226,43 @@ async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(datab
     assert await readings_of(database, 1) == 0
     assert await readings_of(database, 2) == 1
     assert await count(database, "SELECT count(*) FROM dead_letters WHERE reason = 'unknown_device'") == 1
+
+
+async def test_batches_that_waited_are_looked_up_again_too(database: Database) -> None:
+    """The device of each was known before the first one's transaction found that marks were missed."""
+    await prepare(database)
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'a', 'n')")
+    devices = Devices(register=False)
+    store, journal = store_of(devices)
+    await devices.listen(database)
+    topics = {"devices/a/stats": "a"}
+    await devices.resolve(database, topics)
+    waiting = [batch_of({"devices/a/stats": 1}, recorded_at=second) for second in range(3)]
+    await database.execute("DELETE FROM devices WHERE id = 1")
+    await database.execute("INSERT INTO deleted_devices (device_id, key) VALUES (1, 'a'), (9, 'z')")
+    await database.execute("DELETE FROM deleted_devices WHERE device_id = 1")
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (2, 'a', 'n')")
+    for batch in waiting:
+        with pytest.raises(DevicesDeleted) as raised:
+            await store.store(database, batch, b"")
+        batch.reassign(raised.value.numbers, await devices.resolve(database, topics))
+        await store.store(database, batch, b"")
+        journal.append(Entry(journal.next_no, b""))
+    assert (await readings_of(database, 1), await readings_of(database, 2)) == (0, 3)
+
+
+def store_of(devices: Devices) -> tuple[Store, Journal]:
+    journal = Journal("client")
+    return Store(journal, devices, Interest(), Sampler(60, "+")), journal
+
+
+def batch_of(topics: Mapping[str, int], recorded_at: int = 0) -> Batch:
+    """A reading of each device, which is known by the topic."""
+    batch = Batch()
+    topic_filter = parse_topic_filter("devices/+/stats")
+    for topic, device in topics.items():
+        batch.add(Message(topic, None, b"", 0, 1), [Measurement(1, 2, 3, recorded_at)], device, topic_filter)
+    return batch
 
 
 class Stream:
