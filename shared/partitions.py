@@ -4,7 +4,7 @@ Both are made when they are first needed, and remembered, so that a batch of kno
 of the database.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import lru_cache
 from weakref import WeakSet
 
@@ -29,11 +29,12 @@ class Partitions:
         self._made: set[Month] = set()
         self._runs: dict[tuple[Month, Month], range] = {}
 
-    async def ensure(self, connection: Connection, readings: Iterable[Reading]) -> None:
-        """Make what the readings need and is not known to be there.
+    async def ensure(self, connection: Connection, readings: Iterable[Reading]) -> Set[int]:
+        """Make what the readings need and is not known to be there; return those of their devices that do not exist.
 
-        Before their transaction, or in it. A connection that is new to this object may lead to another state of the
-        database, as after a failover: what was known is then found out again.
+        Before their transaction, or in it. Those devices have no extent: a reading of one that was registered since
+        must not be stored. A connection that is new to this object may lead to another state of the database, as after
+        a failover: what was known is then found out again.
         """
         if connection not in self._connections:
             self.forget()
@@ -47,6 +48,7 @@ class Partitions:
             await self._make(connection, {month for _, month in months} - self._made)
             await self._widen(connection, _spans(months))
             self._remember(months)
+        return {device_id for device_id, _ in missing if device_id not in self._extents}
 
     async def _make(self, connection: Connection, months: set[Month]) -> None:
         ordered = sorted(months)

@@ -5,8 +5,8 @@ of them costs. Nobody waits for ever: where the database does not answer, all wh
 """
 
 import asyncio
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Sequence, Set
+from itertools import chain, compress
 
 import psycopg
 import structlog
@@ -103,19 +103,32 @@ class Gathering:
 
     async def _try(self, connection: Connection, requests: Sequence[Sequence[Reading]]) -> list[Sequence[Kept] | None]:
         """An ingestor copies in the order of receipt: it and we can wait for each other, and nothing is stored."""
-        for _ in range(DEADLOCKS):
+        for left in reversed(range(DEADLOCKS + 1)):
             try:
-                await self._partitions.ensure(connection, chain.from_iterable(requests))
-                return await store_requests(connection, requests)
+                absent = await self._partitions.ensure(connection, chain.from_iterable(requests))
+                return await _store_present(connection, requests, absent)
             except DeadlockDetected:
+                if not left:
+                    raise
                 _log.info("storing the same readings as an ingestor: once more")
-        return await store_requests(connection, requests)
+        raise AssertionError("the last attempt returns or raises")
 
     async def _announce(self, connection: Connection, together: Sequence[Waiting]) -> None:
         try:
             await announce(connection, self._interest, [reading for one in together for reading in one.readings])
         except RETRYABLE as error:
             _log.warning("who listens was not told of readings that were stored", reason=str(diagnose(error)))
+
+
+async def _store_present(
+    connection: Connection, requests: Sequence[Sequence[Reading]], absent: Set[int]
+) -> list[Sequence[Kept] | None]:
+    """Stores the requests but those for a device that was absent: if it was registered since, it has no extent yet."""
+    if not absent:
+        return await store_requests(connection, requests)
+    present = [absent.isdisjoint(reading.device_id for reading in request) for request in requests]
+    stored = iter(await store_requests(connection, list(compress(requests, present))) if any(present) else ())
+    return [next(stored) if is_present else None for is_present in present]
 
 
 def _is_away(error: Exception) -> bool:

@@ -1,7 +1,7 @@
 """Readings of several requests, stored together: what goes wrong for one, and for all."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import httpx
@@ -12,6 +12,8 @@ from query_api.app import SLOW_READS
 from query_api.pools import SLOW
 from query_api.readings import gathering
 from shared.database import Connection
+from shared.models import Reading
+from shared.partitions import Partitions
 from shared.readings import store_requests
 from tests import services
 from tests.conftest import Database
@@ -94,6 +96,28 @@ async def test_a_deadlock_with_an_ingestor_is_tried_again(
     monkeypatch.setattr(gathering, "store_requests", unlucky)
     assert (await api.post("/stats", json=reading(device))).status_code == 201
     assert failures == 0
+
+
+async def test_a_reading_that_came_before_its_device_was_registered_is_not_hidden(
+    api: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its device was not there to be given an extent, and was there to be stored for. The next reading gave it one."""
+    ensure, ensured = Partitions.ensure, 0
+
+    async def registered_after(self: Partitions, connection: Connection, readings: Iterable[Reading]) -> Set[int]:
+        nonlocal ensured
+        absent = await ensure(self, connection, readings)
+        if not ensured:
+            await database.execute("INSERT INTO devices (id, key, name) VALUES (7, '7', 'n')")
+        ensured += 1
+        return absent
+
+    monkeypatch.setattr(Partitions, "ensure", registered_after)
+    bodies = [reading(7, timestamp="2024-01-15T00:00:00Z"), reading(7)]
+    answers = [await api.post("/stats", json=body) for body in bodies]
+    assert [answer.status_code for answer in answers] == [400, 201]
+    assert [row["id"] for row in (await api.get("/stats/7")).json()] == [answers[1].json()["id"]]
+    assert (await database.execute("SELECT FROM readings")).rowcount == 1
 
 
 async def test_a_month_that_is_being_dropped_takes_no_reading(
