@@ -184,10 +184,12 @@ async def test_all_are_well_and_closed(stack: Stack, key: str) -> None:
     assert await refused_by_the_broker(stack) == ReasonCode(PacketTypes.CONNACK, "Not authorized")
 
 
-async def test_the_doctor_finds_the_ingestor(stack: Stack) -> None:
-    shown = stack.shell("compose run --rm -T devicestat doctor || true")
+async def test_the_doctor_finds_the_ingestor_and_the_brokers_disk(stack: Stack, key: str) -> None:
+    shown = stack.shell("compose run --rm -T devicestat doctor")
     assert re.search(r"^ok +ingestor +ready at http://ingestor:9101$", shown, re.MULTILINE), shown
-    assert re.search(r"^ok +lag ", shown, re.MULTILINE), shown
+    for what in ("lag", "broker disk", "broker saved", "access"):
+        assert re.search(rf"^ok +{what} ", shown, re.MULTILINE), shown
+    assert not re.search(r"^(warning|wrong) ", shown, re.MULTILINE), shown
 
 
 async def refused_by_the_broker(stack: Stack) -> ReasonCode:
