@@ -13,5 +13,6 @@ One queued analysis:
    those that RETENTION lets go; `removal.py` removes what deleted devices have left; `cleaning/` deletes the rows
    that are past their retention.
 
-`moved_clock.py` mends what a clock that was ahead has put off. `metrics.py` is what Prometheus sees of it.
+`late_extents.py` widens extents for what an older version stores until it is restarted. `moved_clock.py` mends what a
+clock that was ahead has put off. `metrics.py` is what Prometheus sees of it.
 """

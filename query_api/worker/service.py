@@ -16,6 +16,7 @@ from query_api.worker.attempts import Attempts
 from query_api.worker.callbacks import Callbacks
 from query_api.worker.cleaning.rounds import clean
 from query_api.worker.cleaning.tables import cleaners
+from query_api.worker.late_extents import widen_late
 from query_api.worker.maintenance import drop_empty_partitions, drop_partitions, make_partitions
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.removal import remove_all
@@ -164,6 +165,8 @@ class Worker:
                 _log.info("dropped a month that has ended longer ago than RETENTION", table=month)
         for month in await drop_empty_partitions(connection):
             _log.info("dropped a month without readings", table=month)
+        if widened := await widen_late(connection):
+            _log.warning("a service of an older version has stored readings since the migration", devices=widened)
 
     async def _clean(self, connection: Connection) -> None:
         for table, rows in (await clean(connection, self._cleaners)).items():

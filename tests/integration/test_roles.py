@@ -57,6 +57,7 @@ FUNCTIONS = {
     "expire_audit_entries": "worker",
     "expire_journals": "worker",
     "find_device_extents": "",
+    "find_extents_of_month": "worker",
     "pass_deletion_fence": "ingestor api",
     "store_readings": "api",
 }
