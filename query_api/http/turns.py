@@ -142,9 +142,10 @@ class Turns:
         headers = {"Retry-After": str(RETRY_AFTER_S)}
         again = f"try again in {RETRY_AFTER_S} seconds"
         if bound == "caller":
+            waiting = sum(one.caller == caller for one in self._waiting)
             detail = (
-                f"{self._running[caller]} {self._work} of this key or address run and others wait, of at most "
-                f"{self._bounds.each} at once: {again}"
+                f"{self._running[caller]} {self._work} of this key or address run, of at most {self._bounds.each} at "
+                f"once, and {waiting} wait: {again}"
             )
             return Refused(problems.TOO_MANY_REQUESTS, detail, headers=headers)
         detail = f"{self._running.total()} {self._work} run, and there are no more than {self._bounds.at_once} at once"
