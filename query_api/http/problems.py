@@ -299,7 +299,7 @@ def _example(problem: Problem) -> Example:
     access=Access.PUBLIC,
     security=NO_KEY,
     summary="The problems that requests can meet",
-    responses=documented(),
+    responses=documented(INVALID_VALUE),
     sync_to_thread=False,
 )
 def list_problems() -> list[Problem]:
@@ -312,7 +312,7 @@ def list_problems() -> list[Problem]:
     access=Access.PUBLIC,
     security=NO_KEY,
     summary="One problem",
-    responses=documented(NOT_FOUND),
+    responses=documented(NOT_FOUND, INVALID_VALUE),
     sync_to_thread=False,
 )
 def describe_problem(name: Annotated[str, PathParameter(description="The last part of the `type`.")]) -> Problem:

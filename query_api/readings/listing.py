@@ -67,7 +67,9 @@ class _ListOperation(Operation):
         answer = self.responses["200"]
         assert isinstance(answer, OpenAPIResponse)
         assert answer.content is not None
-        answer.content |= {media_type: OpenAPIMediaType(schema=schema) for media_type, schema in _STREAMED.items()}
+        streams = {media_type: OpenAPIMediaType(schema=schema) for media_type, schema in _STREAMED.items()}
+        answer.content |= streams
+        self.responses["206"] = OpenAPIResponse("The part of a stream that the header Range names.", content=streams)
 
 
 @get(

@@ -28,3 +28,16 @@ def test_each_operation_has_a_short_name_of_its_own(document: dict[str, Any]) ->
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+){0,3}", name) for name in names), names
     assert {"list_devices", "create_readings", "list_readings", "analyse_now", "queue_analysis"} <= set(names)
+
+
+def test_what_a_wrong_parameter_and_a_range_are_answered_with_is_documented(document: dict[str, Any]) -> None:
+    operations = {
+        f"{method} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    ours = {name: operation for name, operation in operations.items() if operation["tags"] != ["operation"]}
+    assert [name for name, operation in ours.items() if "422" not in operation["responses"]] == []
+    part = operations["get /stats/{device_id}"]["responses"]["206"]
+    assert "text/csv" in part["content"]
+    assert "application/json" not in part["content"]
