@@ -167,7 +167,7 @@ async def refusal(settings: Settings) -> DevicestatError:
 async def test_an_unreachable_database_is_named(api_settings: Settings) -> None:
     port = free_port()
     url = f"postgresql://someone:secret@127.0.0.1:{port}/nowhere"
-    error = await refusal(msgspec.structs.replace(api_settings, database_url=url))
+    error = await refusal(msgspec.structs.replace(api_settings, database_url=url, start_timeout="1s"))
     assert isinstance(error, DatabaseUnreachable)
     assert f"127.0.0.1:{port}/nowhere" in str(error)
     assert "secret" not in str(error)
