@@ -6,7 +6,7 @@ LISTEN, temporary tables and advisory locks. PgBouncer keeps it with `pool_mode 
 another client's (https://www.pgbouncer.org/features.html).
 """
 
-from psycopg.errors import ProtocolViolation
+from psycopg.errors import DuplicatePreparedStatement, InvalidSqlStatementName, ProtocolViolation
 
 from shared.database import Connection, address, connect, refusals_translated
 from shared.errors import DatabaseError
@@ -14,6 +14,9 @@ from shared.errors import DatabaseError
 ROUNDS = 5
 """On a busy pooler one round may see nothing: other clients take the server connections that it asks for."""
 _SERVER = "SELECT pg_backend_pid()"
+_SIGNS = (ProtocolViolation, InvalidSqlStatementName, DuplicatePreparedStatement)
+"""Statement mode takes no BEGIN. In transaction mode, a statement that the connection prepared is missing on the next
+server connection, or another client's is there."""
 
 
 class _IsShared(Exception):
@@ -33,7 +36,7 @@ async def check_pooler(connection: Connection, url: str) -> None:
         async with await connect(url, "pooler check") as other:
             for _ in range(ROUNDS):
                 await _compare(connection, other)
-    except (_IsShared, ProtocolViolation):  # statement mode takes no BEGIN
+    except (_IsShared, *_SIGNS):
         raise DatabaseError(
             f"the connection pooler at {address(url)} gives the transactions of a client to several server "
             "connections: set pool_mode = session for this database in pgbouncer.ini, or let "

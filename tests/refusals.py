@@ -12,6 +12,7 @@ from schemathesis import Case, CheckContext, Response
 
 REASONS = [
     ("reversed-period", r"start", r"is after end"),
+    ("invalid-value", r"cursor", r"a stream has no pages"),
     ("bad-cursor", r"cursor", r"not a cursor of this list"),
     ("unknown-device", r".*device_id", r"there is no device"),
     (

@@ -22,7 +22,7 @@ NO_READINGS = {"min": None, "max": None, "sum": 0.0, "count": 0, "median": None}
 
 
 def at(seconds: float) -> str:
-    return (NOON + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    return (NOON + timedelta(seconds=seconds)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 async def store(api: httpx.AsyncClient, device: int, rows: list[tuple[float, float, float]]) -> None:
@@ -137,7 +137,7 @@ async def test_the_queued_period_is_kept_as_it_was_given(
 async def test_results_come_newest_first_and_in_pages(
     api: httpx.AsyncClient, device: int, api_settings: Settings
 ) -> None:
-    requests = [await queue(api, device, start=str(number)) for number in range(5)]
+    requests = [await queue(api, device, start=at(number)) for number in range(5)]
     async with services.worker(api_settings):
         for request in requests:
             await ended(api, request)

@@ -131,9 +131,9 @@ def test_serve_says_what_to_do_and_warns_at_every_start(database_url: str) -> No
     refused = run("serve", database_url=database_url, http_host="0.0.0.0")
     assert refused.returncode == 1
     assert "--insecure" in refused.stderr
-    # The port that cannot be had ends it, after it has warned.
+    # The database that is not there ends it, after it has warned.
     allowed = run(
-        "serve", "--insecure", http_host="0.0.0.0", http_port=0, log_format="json",
+        "serve", "--insecure", http_host="0.0.0.0", http_port=0, log_format="json", start_timeout="1s",
         database_url="postgresql://nobody@127.0.0.1:1/none",
     )  # fmt: skip
     assert allowed.returncode == 1

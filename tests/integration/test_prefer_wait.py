@@ -10,6 +10,7 @@ from query_api.analyses import prefer, waiting
 from query_api.analyses.prefer import MAX_WAIT_S
 from query_api.http.notifications import ANALYSIS_ENDED
 from query_api.pools import QUICK
+from query_api.worker.removal import remove_all
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Database
@@ -62,7 +63,7 @@ async def test_those_who_wait_hold_no_connection(api: httpx.AsyncClient, device:
     """More wait than the pool has connections; others are served, and a cancelled request ends its wait."""
     count = 4 * QUICK
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(ask(api, device, 30, start=str(n))) for n in range(count)]
+        asked = [tasks.create_task(ask(api, device, 30, start=f"2026-01-{n + 1:02}")) for n in range(count)]
         await eventually(lambda: waiting_requests(database), lambda seen: seen == count)
         listed = (await api.get("/stats/analysis/requests")).json()
         for request in listed:
@@ -72,11 +73,15 @@ async def test_those_who_wait_hold_no_connection(api: httpx.AsyncClient, device:
 
 
 async def test_the_device_is_deleted_meanwhile(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    """The worker removes the requests that wait before anything else."""
+    began = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
-        asked = tasks.create_task(ask(api, device, 30))
+        asked = tasks.create_task(ask(api, device, MAX_WAIT_S))
         await eventually(lambda: waiting_requests(database), bool)
-        await database.execute("DELETE FROM devices WHERE id = %s", (device,))
+        assert (await api.delete(f"/devices/{device}")).status_code == 204
+        await remove_all(database)
     assert asked.result().status_code == 202
+    assert time.monotonic() - began < MAX_WAIT_S
 
 
 async def test_a_client_that_goes_away_waits_no_longer(

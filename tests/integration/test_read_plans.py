@@ -128,7 +128,7 @@ async def streams(explained: Explained) -> None:
         for period, count in ((week, 7 * 24 * 60 // 50 + 1), (ALWAYS, EACH)):
             query = COPIED.match(statement)
             assert query is not None
-            parameters = {"device_id": DEVICE, "start": period.start, "end": period.end}
+            parameters = {"device_id": DEVICE, "start": period.start, "end": period.end, "limit": None}
             plan = await explained.explain(query[1], parameters, AsyncClientCursor)
             from_the_index(plan, "Index Scan")
             assert plan.rows_read == count, (media_type, order)

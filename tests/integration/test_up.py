@@ -176,7 +176,8 @@ async def test_other_commands_find_the_services_at_other_ports(directory: Path) 
 def test_a_directory_with_other_files_is_no_data_directory(directory: Path) -> None:
     directory.mkdir()
     (directory / "thesis.odt").write_text("years of work")
-    refused = run("up", "--data-dir", directory)
+    up = Up(directory)
+    refused = run(*up.arguments, **up.settings)
     assert refused.returncode == 1
     assert "thesis.odt" in refused.stderr
     assert [path.name for path in directory.iterdir()] == ["thesis.odt"]
@@ -195,7 +196,8 @@ def test_a_directory_below_another_users_is_refused_and_not_opened(directory: Pa
     private = directory.parent
     private.chmod(0o700)
     os.chown(private, NOBODY, -1)
-    refused = run("up", "--data-dir", directory)
+    up = Up(directory)
+    refused = run(*up.arguments, **up.settings)
     assert refused.returncode == 1
     assert "lets nobody pass" in refused.stderr
     assert private.stat().st_mode & 0o777 == 0o700
@@ -268,7 +270,7 @@ async def test_servers_that_settings_name_are_used_instead(directory: Path, data
 
 async def test_a_part_that_cannot_start_stops_the_rest(directory: Path, empty_database_url: str) -> None:
     broker = f"mqtt://127.0.0.1:{free_port()}"
-    up = Up(directory, mqtt_url=broker, database_url=empty_database_url, ingestor_metrics_port=0)
+    up = Up(directory, mqtt_url=broker, database_url=empty_database_url, ingestor_metrics_port=0, start_timeout="1s")
     await up.start()
     assert await up.ended() == 1
     assert any(line.startswith("ingestor") and "DEVICESTAT_MQTT_URL" in line for line in up.lines)
