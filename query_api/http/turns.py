@@ -73,14 +73,18 @@ class Turns:
         self._running = Tally[str]()
         self._waiting: list[_Waiting] = []
 
-    @asynccontextmanager
-    async def turn(self, caller: str) -> AsyncIterator[Place]:
-        """Have a place for the block, or until `Place.free`. Raises Refused."""
+    async def take(self, caller: str) -> Place:
+        """Have a place until `Place.free`, which is owed. Raises Refused."""
         if self._may_run(caller):
             self._enter(caller)
         else:
             await self._wait(caller)
-        place = Place(self, caller)
+        return Place(self, caller)
+
+    @asynccontextmanager
+    async def turn(self, caller: str) -> AsyncIterator[Place]:
+        """Have a place for the block, or until `Place.free`. Raises Refused."""
+        place = await self.take(caller)
         try:
             yield place
         finally:

@@ -7,7 +7,6 @@ so many at once, of each caller and of all (`query_api.http.turns`).
 CSV and NDJSON are sent as the database makes them; `tables.py` makes Arrow and Parquet of binary rows.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from typing import Literal, LiteralString
@@ -23,7 +22,7 @@ from query_api.http.times import Period
 from query_api.http.turns import Place, Turns
 from query_api.readings.copying import next_block
 from query_api.readings.formats import ARROW, CSV, NDJSON, PARQUET, TABLES
-from query_api.readings.pace import Pace
+from query_api.readings.pace import Pace, paced
 from query_api.readings.tables import TableEncoder
 from shared.database import Connection, connect
 from shared.extents import extent_of
@@ -97,6 +96,23 @@ class _Wanted(msgspec.Struct, frozen=True):
         return {"device_id": self.device_id, "start": start, "end": end, "limit": self.limit}
 
 
+class Export(msgspec.Struct, frozen=True):
+    """A stream that has begun, and its place."""
+
+    rows: AsyncGenerator[bytes]
+    place: Place
+
+
+@contextmanager
+def freed_if_it_fails(place: Place) -> Iterator[None]:
+    """The place is freed where the block raises."""
+    try:
+        yield
+    except BaseException:
+        place.free()
+        raise
+
+
 class Exports:
     """The streams of one database, as many at once as there are places."""
 
@@ -112,29 +128,43 @@ class Exports:
         media_type: str,
         order: Order,
         limit: int | None,
-    ) -> AsyncGenerator[bytes]:
+        *,
+        keeps_place: bool,
+    ) -> "Export":
         """The stream, once its first block is there: what fails before that is still answered as a problem.
 
-        `limit`: at most as many readings; None: all.
+        `limit`: at most as many readings; None: all. `keeps_place`: its end does not free its place, which the caller
+        then owes.
 
         The route has `close_export` as its after_response. Raises Refused where all places are taken.
         """
         encode = TableEncoder(media_type).encode if media_type in TABLES else _as_it_is
         wanted = _Wanted(COPIES[media_type, order], device_id, period, limit)
-        blocks = self._blocks(caller_of(request.scope), wanted, encode)
-        first = await anext(blocks)
-        stream = request.scope["state"][_STATE] = _chain(first, blocks)
-        return stream
+        place = await self._turns.take(caller_of(request.scope))
+        with freed_if_it_fails(place):
+            blocks = self._blocks(place, wanted, encode, keeps_place=keeps_place)
+            first = await anext(blocks)
+        export = request.scope["state"][_STATE] = Export(_chain(first, blocks), place)
+        return export
 
-    async def _blocks(self, caller: str, wanted: "_Wanted", encode: _Encode) -> AsyncGenerator[bytes]:
+    async def _blocks(
+        self, place: Place, wanted: "_Wanted", encode: _Encode, *, keeps_place: bool
+    ) -> AsyncGenerator[bytes]:
         async with AsyncExitStack() as stack:
-            place = await stack.enter_async_context(self._turns.turn(caller))
+            if not keeps_place:
+                stack.callback(place.free)
             connection = await stack.enter_async_context(await connect(self._url, "api export"))
             await connection.execute(SETTING)
             cursor = await stack.enter_async_context(connection.cursor())
             parameters = await wanted.parameters(connection)
             copy = await stack.enter_async_context(cursor.copy(wanted.statement, parameters))
             stack.push_async_callback(connection.close)  # before the COPY's own end, which would read the rest
+
+            def give_up() -> None:  # else it would keep its place, and the snapshot, from which no row can be vacuumed
+                _log.warning("a stream is ended: its reader takes too little of it")
+                connection.pgconn.finish()
+                place.free()
+
             pace = Pace()
             more = True
             while more:
@@ -145,30 +175,8 @@ class Exports:
                     block, more = await next_block(copy)
                     encoded = await encode(block, more)
                 if encoded or not more:
-                    with _patience(connection, place, pace, len(encoded)):
+                    with paced(pace, len(encoded), give_up):
                         yield encoded
-
-
-@contextmanager
-def _patience(connection: Connection, place: Place, pace: Pace, size: int) -> Iterator[None]:
-    """While a block of so many bytes is being sent: a reader that is too slow has its stream ended.
-
-    Else it would keep its place, and the COPY's snapshot, from which no row can be vacuumed, for ever.
-    """
-
-    def give_up() -> None:
-        _log.warning("a stream is ended: its reader takes too little of it")
-        connection.pgconn.finish()
-        place.free()
-
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    timer = loop.call_later(pace.left_s, give_up)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        pace.taken(size, loop.time() - began)
 
 
 async def _as_it_is(block: bytes, _: bool) -> bytes:
@@ -185,6 +193,7 @@ async def _chain(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[by
 async def close_export(request: AnyRequest) -> None:
     """After the response: ends its stream. A reader that went away leaves it in the middle, and Litestar does not
     close it: its place would be free only when the garbage collector comes by."""
-    stream: AsyncGenerator[bytes] | None = request.scope["state"].pop(_STATE, None)
-    if stream is not None:
-        await stream.aclose()
+    export: Export | None = request.scope["state"].pop(_STATE, None)
+    if export is not None:
+        export.place.free()
+        await export.rows.aclose()

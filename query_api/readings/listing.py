@@ -137,11 +137,12 @@ async def list_readings(
             page = paging.page(request, shown, last)
             return page if format_name is None else Response(page.content, headers={**page.headers, **named})
     at_most = limit if "limit" in request.query_params else None
-    rows = await exports.start(request, device_id, period, media_type, order, at_most)
-    if ranges.is_asked_for(request):
-        part = await ranges.answer(request, rows, media_type, named)
+    in_parts = ranges.is_asked_for(request)
+    export = await exports.start(request, device_id, period, media_type, order, at_most, keeps_place=in_parts)
+    if in_parts:
+        part = await ranges.answer(request, export, media_type, named)
         return cast("Response[Sequence[StoredReading]]", part)
-    stream = Stream(rows, media_type=media_type, headers=named)
+    stream = Stream(export.rows, media_type=media_type, headers=named)
     return cast("Response[Sequence[StoredReading]]", stream)  # _ListOperation documents it
 
 

@@ -1,5 +1,9 @@
 """How slowly the reader of a stream may take it."""
 
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 STANDSTILL_S = 60.0
 """A stream whose reader takes nothing for so long is ended,"""
 SLOWEST = 16 * 1024
@@ -17,3 +21,16 @@ class Pace:
     def taken(self, size: int, took_s: float) -> None:
         """So many bytes were taken in so many seconds."""
         self.left_s = min(STANDSTILL_S, self.left_s - took_s + size / SLOWEST)
+
+
+@contextmanager
+def paced(pace: Pace, size: int, give_up: Callable[[], None]) -> Iterator[None]:
+    """While a block of `size` bytes is being sent: `give_up` is called if its reader is too slow."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    timer = loop.call_later(pace.left_s, give_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        pace.taken(size, loop.time() - began)

@@ -6,19 +6,23 @@ it is made whole in memory, up to MAX_BYTES. A longer one is to be read from its
 
 import hashlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 import msgspec
-from litestar import Response
 from litestar.response import Stream
-from litestar.status_codes import HTTP_206_PARTIAL_CONTENT
+from litestar.status_codes import HTTP_200_OK, HTTP_206_PARTIAL_CONTENT
 
 from query_api.http import problems
 from query_api.http.head import is_head
 from query_api.http.problems import AnyRequest, Refused
+from query_api.http.turns import Place
+from query_api.readings.exports import Export, freed_if_it_fails
+from query_api.readings.pace import Pace, paced
 
 MAX_BYTES = 32 * 1024 * 1024
+BLOCK_BYTES = 64 * 1024
 _ONE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 
@@ -34,26 +38,50 @@ def is_asked_for(request: AnyRequest) -> bool:
     return is_head(request.scope) or "range" in request.headers
 
 
-async def answer(
-    request: AnyRequest, blocks: AsyncGenerator[bytes], media_type: str, headers: Mapping[str, str]
-) -> Response[bytes] | Stream:
-    """The range of the stream that is asked for, or all of it. Raises Refused where it is too long, or has none."""
-    content = await _whole(blocks)
-    if content is None and is_head(request.scope):
-        return Stream(_nothing(), media_type=media_type, headers={**headers, "Accept-Ranges": "none"})
-    if content is None:
-        detail = (
-            f"a stream has ranges up to {MAX_BYTES:,} bytes, and this is longer: read it without Range, or limit it"
-        )
-        raise Refused(problems.RANGE_NOT_SATISFIABLE, detail, headers={"Accept-Ranges": "none"})
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {**headers, "Accept-Ranges": "bytes", "ETag": tag}
-    part = read(_wanted(request, tag), len(content))
-    if part is None:
-        return Response(content, media_type=media_type, headers=headers)
-    headers["Content-Range"] = f"bytes {part.first}-{part.last}/{len(content)}"
-    shown = content[part.first : part.last + 1]
-    return Response(shown, media_type=media_type, headers=headers, status_code=HTTP_206_PARTIAL_CONTENT)
+async def answer(request: AnyRequest, export: Export, media_type: str, headers: Mapping[str, str]) -> Stream:
+    """The range of the stream that is asked for, or all of it. Raises Refused where it is too long, or has none.
+
+    `export`: keeps its place. The content takes memory until it is sent, and for as long it has the place.
+    """
+    with freed_if_it_fails(export.place):
+        content = await _whole(export.rows)
+        if content is None and is_head(request.scope):
+            return Stream(_sent(b"", export.place), media_type=media_type, headers={**headers, "Accept-Ranges": "none"})
+        if content is None:
+            raise _too_long()
+        tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        headers = {**headers, "Accept-Ranges": "bytes", "ETag": tag}
+        part = read(_wanted(request, tag), len(content))
+    status = HTTP_200_OK
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.first}-{part.last}/{len(content)}"
+        content, status = content[part.first : part.last + 1], HTTP_206_PARTIAL_CONTENT
+    headers["Content-Length"] = str(len(content))
+    return Stream(_sent(content, export.place), media_type=media_type, headers=headers, status_code=status)
+
+
+def _too_long() -> Refused:
+    detail = f"a stream has ranges up to {MAX_BYTES:,} bytes, and this is longer: read it without Range, or limit it"
+    return Refused(problems.RANGE_NOT_SATISFIABLE, detail, headers={"Accept-Ranges": "none"})
+
+
+async def _sent(content: bytes, place: Place) -> AsyncGenerator[bytes]:
+    """The content in blocks. A reader that is too slow loses the place, and what it has not taken."""
+    left = deque(content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES))
+    del content
+
+    def give_up() -> None:
+        left.clear()
+        place.free()
+
+    pace = Pace()
+    try:
+        while left:
+            block = left.popleft()
+            with paced(pace, len(block), give_up):
+                yield block
+    finally:
+        place.free()
 
 
 def _wanted(request: AnyRequest, tag: str) -> str:
@@ -71,11 +99,6 @@ async def _whole(blocks: AsyncGenerator[bytes]) -> bytes | None:
             if len(content) > MAX_BYTES:
                 return None
     return bytes(content)
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield
 
 
 def read(given: str, length: int) -> Part | None:

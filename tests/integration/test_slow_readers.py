@@ -39,12 +39,16 @@ async def fill(database: psycopg.AsyncConnection[Any], device: int, count: int) 
 
 
 @asynccontextmanager
-async def standing_still(api: httpx.AsyncClient, address: str, media_types: list[str]) -> AsyncIterator[None]:
+async def standing_still(
+    api: httpx.AsyncClient, address: str, media_types: list[str], **headers: str
+) -> AsyncIterator[None]:
     """Streams of which only the first block is read."""
     async with AsyncExitStack() as stack:
         for media_type in media_types:
-            stream = await stack.enter_async_context(api.stream("GET", address, headers={"accept": media_type}))
-            assert stream.status_code == 200
+            stream = await stack.enter_async_context(
+                api.stream("GET", address, headers={"accept": media_type, **headers})
+            )
+            assert stream.status_code in (200, 206)
             blocks = await stack.enter_async_context(aclosing(stream.aiter_raw(1)))
             assert await anext(blocks)
         yield
@@ -84,6 +88,24 @@ async def test_a_stream_whose_reader_takes_nothing_is_ended(
         assert cursor.rowcount == 0  # with its COPY its snapshot is gone
         one_more = await api.get(f"{address}?limit=1", headers={"accept": CSV})
         assert one_more.status_code == 200
+
+
+async def test_ranges_that_are_not_read_keep_their_places_until_their_time_is_over(
+    api: httpx.AsyncClient,
+    device: int,
+    database: psycopg.AsyncConnection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is in memory, up to 32 MiB: without places there would be no bound."""
+    await fill(database, device, 150_000)
+    address, every = f"/stats/{device}.csv", {"range": "bytes=0-"}
+    async with standing_still(api, address, [CSV] * STREAMS.each, **every):
+        one_more = await api.get(f"{address}?limit=1", headers=every)
+        assert one_more.status_code == 429
+    await eventually(lambda: api.get(f"{address}?limit=1", headers=every), lambda answer: answer.status_code == 206)
+    monkeypatch.setattr(pace, "STANDSTILL_S", 0.5)
+    async with standing_still(api, address, [CSV] * STREAMS.each, **every):
+        await eventually(lambda: api.get(f"{address}?limit=1", headers=every), lambda answer: answer.status_code == 206)
 
 
 async def test_a_stream_whose_reader_takes_too_little_is_ended(
