@@ -47,7 +47,7 @@ STOP_TIMEOUT_S = 8.0
 """After a signal the analyses in hand have so long to end; then they are put back."""
 POOL_WAIT_S = 3.0
 SPARE_CONNECTIONS = 5
-"""Besides one for each analysis: for claiming, renewing, removing, cleaning, and what comes round less often."""
+"""Besides one for each analysis: for claiming, renewing, removing, cleaning, and what is done less often."""
 
 _log = structlog.get_logger()
 
@@ -100,6 +100,7 @@ class Worker:
         self._claimed_for = 0
         self._look = asyncio.Event()
         self._stopping = False
+        self._is_away = False  # the database
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until the event is set. Raises what any part of it raises that was not expected."""
@@ -218,16 +219,18 @@ class Worker:
         except RETRYABLE as error:
             self._failed(diagnose(error))
         else:
-            if not self._health.is_ready:
+            if self._is_away:
                 _log.info("the database can be used again")
+            self._is_away = False
             self._health.ready("database")
 
     def _failed(self, fault: DatabaseError) -> None:
         if isinstance(fault, DatabaseBusy):  # the next round does it
             _log.warning("a round of the worker was put off", reason=str(fault))
             return
-        if self._health.is_ready:
+        if not self._is_away:
             _log.warning("the database cannot be used", reason=str(fault))
+        self._is_away = True
         self._health.not_ready("database", str(fault))
 
 

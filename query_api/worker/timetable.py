@@ -38,7 +38,7 @@ _log = structlog.get_logger()
 
 
 class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
-    """Fires so many seconds after the moment at which it is asked, and up to JITTER_S later."""
+    """Fires this number of seconds after the moment at which it is asked, and up to JITTER_S later."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+import pytest
+
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Broker, Database
@@ -15,7 +17,7 @@ WORDS = "schema is at version 9999"
 
 
 async def test_each_service_is_not_ready_on_a_schema_that_became_newer(
-    make_settings: Callable[..., Settings], broker: Broker, database: Database
+    make_settings: Callable[..., Settings], broker: Broker, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, '1', 'press')")
     settings = make_settings()
@@ -36,6 +38,7 @@ async def test_each_service_is_not_ready_on_a_schema_that_became_newer(
         await database.execute("DELETE FROM schema_migrations WHERE version = 9999")
         for port in ports:
             await eventually(lambda port=port: is_ready(port), bool)
+    assert "can be used again" not in "".join(capsys.readouterr())  # the database was there all the time
 
 
 async def _count(database: Database) -> int:
