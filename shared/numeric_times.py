@@ -35,7 +35,7 @@ class ImplausibleTime(ValueError):
 
 
 def from_number(seconds: float) -> Microseconds:
-    """Return the moment that is so many seconds after 1970. Raises ImplausibleTime."""
+    """Return the moment that is this number of seconds after 1970. Raises ImplausibleTime."""
     if not EARLIEST_S <= seconds < LATEST_S:  # false for NaN, too
         raise ImplausibleTime(looks_like(seconds))
     return round(seconds * SECOND)

@@ -129,7 +129,7 @@ async def _months(connection: Connection) -> list[Finding]:
 
 
 def months_and_locks(months: int, locks: int, transactions: int) -> list[Finding]:
-    """What is wrong with so many months, and `locks` for each of so many transactions at once."""
+    """What is wrong with this number of months, and `locks` for each of this number of transactions at once."""
     findings = []
     if months > MANY_MONTHS:
         advice = "lower OLDEST or set RETENTION, if devices with a wrong clock have made them"

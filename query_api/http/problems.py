@@ -119,10 +119,9 @@ INVALID_VALUE = Problem(
 )  # fmt: skip
 TOO_MANY_REQUESTS = Problem(
     "too-many-requests", 429, "Too much at once",
-    "A key, or an address where none is shown, may make so many requests a minute (the setting RATE_LIMIT), have so "
-    "many slow reads and streams at once, so many readings waiting to be stored, and so many queued analyses and "
-    "schedules. Try again after the seconds in "
-    "Retry-After.",
+    "A key, or an address where none is shown, has limits: of requests a minute (the setting RATE_LIMIT), of slow "
+    "reads and streams at once, of readings that wait to be stored and long bodies that are being read, of queued "
+    "analyses and schedules. The detail names the one that was reached. Try again after the seconds in Retry-After.",
 )  # fmt: skip
 INTERNAL_ERROR = Problem(
     "internal-error", 500, "The service has failed",

@@ -87,7 +87,7 @@ class Gathering:
             else:
                 together[0].answer(_dropping() if isinstance(error, CheckViolation) else error)
         except Exception as error:  # noqa: BLE001  # each of the requests is answered with it
-            while _is_away(error) and not self._queue.is_empty:  # who waits need not wait for the same
+            while _is_away(error) and not self._queue.is_empty:  # the others need not wait for the same
                 together = [*together, self._queue.take()]
             for one in together:
                 one.answer(error)

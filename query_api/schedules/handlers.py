@@ -74,7 +74,7 @@ async def create_schedule(
 
 
 _NOW = "SELECT now()"
-# The device is locked against whoever deletes it meanwhile.
+# The lock keeps others from deleting the device meanwhile.
 _INSERT = """
     INSERT INTO analysis_schedules (device_id, cron, timezone, period, align, figures, callback, name, next_tick,
                                     owner, callback_owner)
