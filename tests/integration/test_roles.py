@@ -48,6 +48,7 @@ FUNCTIONS = {
     "audit_log_is_append_only": "",
     "broker_outbox_filled": "",
     "close_deletion_fence": "api",
+    "complete_dead_letter": "",
     "devices_deleted_since": "ingestor",
     "drop_empty_readings_month": "worker",
     "drop_readings_month": "worker",
