@@ -1,5 +1,6 @@
 """What was refused of one message, collected element by element until it is a dead letter. Pure."""
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 
@@ -32,7 +33,7 @@ class Refusals:
     def __init__(self) -> None:
         self.reasons: Counter[Reason] = Counter()
         self._faults: list[Fault] = []
-        self._indexes: list[int] = []
+        self._indexes = array("H")  # two bytes each: a batch that waits holds millions
 
     def add(self, index: int | None, reason: Reason, detail: str) -> None:
         """Add one element. `index`: None where the message is not an array."""
@@ -44,7 +45,7 @@ class Refusals:
     def add_all(self, indexes: Iterable[int], reason: Reason, detail: str) -> None:
         """Add elements that were refused together, because of their message."""
         before = len(self._indexes)
-        self._indexes.extend(indexes)
+        self._indexes.fromlist(list(indexes))  # faster than extend
         self.reasons[reason] += len(self._indexes) - before
         self._faults.append(Fault(None, reason, detail))
 
@@ -53,7 +54,7 @@ class Refusals:
         copy = Refusals()
         copy.reasons = self.reasons.copy()
         copy._faults = self._faults.copy()
-        copy._indexes = self._indexes.copy()
+        copy._indexes = self._indexes[:]
         return copy
 
     def letter(self, message: Message, step: Microseconds) -> DeadLetter:

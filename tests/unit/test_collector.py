@@ -1,5 +1,7 @@
 """What is collected: a batch is full, and the connection paused, by what is to be written, not by what is refused."""
 
+import tracemalloc
+
 from mqtt5 import PublishPacket, QoS
 
 from ingestor.collector import HIGH_READINGS, Collector
@@ -53,3 +55,17 @@ async def test_messages_of_good_readings_fill_batches_and_pause() -> None:
         assert len(batch.packet_ids) == 1
         collector.done(batch)
         assert connection.is_paused is (left > HIGH_READINGS // 2 // 10_000)
+
+
+async def test_refused_elements_that_wait_take_little_more_memory_than_their_payloads() -> None:
+    """As while the database is away: what waits is bounded by its payloads. They took fifteen times as much."""
+    count = 3
+    await collect(BAD, 1)  # what is made once
+    tracemalloc.start()
+    try:
+        waiting = await collect(BAD, count)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert waiting[2].received == 10_000 * count
+    assert held < 6 * len(BAD) * count
