@@ -14,7 +14,7 @@ SETTLED = timedelta(days=7)
 _IS_SETTLED = "SELECT max(applied_at) < now() - %s FROM schema_migrations"
 _MONTHS = """
     SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-    WHERE inhparent = 'readings'::regclass AND NOT inhdetachpending
+    WHERE inhparent = 'readings'::regclass AND NOT inhdetachpending AND relname ~ '^readings_[0-9]{4}_[0-9]{2}$'
     ORDER BY relname
 """
 _FIND = "SELECT find_extents_of_month(%s)"
