@@ -53,7 +53,7 @@ def kill_postmaster(postgres: EmbeddedPostgres) -> None:
     assert not alive
 
 
-@pytest.mark.parametrize("crashes", [5, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("crashes", [3, pytest.param(50, marks=pytest.mark.soak)])
 async def test_the_server_crashes_again_and_again(
     crashes: int, make_settings: Make, broker: Broker, own_postgres: EmbeddedPostgres, start_ingestor: Start
 ) -> None:

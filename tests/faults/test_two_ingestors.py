@@ -16,7 +16,7 @@ Make = Callable[..., Settings]
 Start = Callable[..., IngestorProcess]
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("times", [2, pytest.param(40, marks=pytest.mark.soak)])
 async def test_a_second_one_with_the_client_id_ends_the_first_with_a_clear_line(
     times: int, make_settings: Make, broker: Broker, database: Database, start_ingestor: Start
 ) -> None:
@@ -41,7 +41,7 @@ async def test_a_second_one_with_the_client_id_ends_the_first_with_a_clear_line(
     await expect_a_good_end(older)
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.soak)])
 async def test_of_two_in_a_shared_subscription_one_is_killed_again_and_again(
     kills: int, make_settings: Make, broker: Broker, database: Database, start_ingestor: Start
 ) -> None:
