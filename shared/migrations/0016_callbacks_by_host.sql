@@ -16,7 +16,7 @@ CREATE INDEX analysis_requests_queued_by_owner ON analysis_requests (owner)
 ALTER TABLE analysis_schedules ADD COLUMN owner text, ADD COLUMN callback_owner text;
 CREATE INDEX analysis_schedules_by_owner ON analysis_schedules (owner) WHERE owner IS NOT NULL;
 
--- As in 0024; each callback says whose it is.
+-- As in 0015; each callback says whose it is.
 CREATE OR REPLACE VIEW shown_analysis_requests AS
     SELECT request.id, request.device_id, lower(request.period) AS start, upper(request.period) AS "end",
            request.figures, request.status, request.attempts, request.last_error, request.run_after AS retry_at,
