@@ -164,7 +164,7 @@ async def test_all_can_be_stopped_at_once(
     tmp_path: Path, children: ChildrenFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each stops once all are asked to."""
-    monkeypatch.setattr(supervisor_module, "STOP_TIMEOUT_S", 10.0)
+    monkeypatch.setattr(supervisor_module, "STOP_TIMEOUT_S", HANG_S)
     wait = """
     ready.with_suffix(".asked").touch()
     while len(list(ready.parent.glob("*.asked"))) < 3:
