@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from query_api.devices.readings import in_short
 from query_api.http.times import Period
-from query_api.http.turns import Bounds, Turns, TurnsMetrics
+from query_api.http.turns import Bounds, Place, Turns, TurnsMetrics
 from query_api.readings import buckets, listing, series
 from query_api.readings.exports import COPIES, Exports, _as_it_is, _Wanted
 from query_api.readings.intervals import Interval
@@ -100,10 +100,13 @@ async def test_the_removal_of_a_device_locks_its_months(many: Connection) -> Non
 
 async def test_each_export_locks_the_months_of_its_device(many: Connection, database_url: str) -> None:
     one = Bounds(at_once=1, each=1, waiting=1, waiting_each=1)
-    exports = Exports(database_url, Turns("streams", one, 1.0, TurnsMetrics(CollectorRegistry())))
+    turns = Turns("streams", one, 1.0, TurnsMetrics(CollectorRegistry()))
+    exports = Exports(database_url, turns)
     exporting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export' AND datname = %s"
     for statement in COPIES.values():
-        blocks = exports._blocks("test", _Wanted(statement, NARROW, ALWAYS, None), _as_it_is)
+        blocks = exports._blocks(
+            Place(turns, "test"), _Wanted(statement, NARROW, ALWAYS, None), _as_it_is, keeps_place=True
+        )
         assert await anext(blocks)
         ((pid,),) = await (await many.execute(exporting, (many.info.dbname,))).fetchall()
         assert [row[0] for row in await (await many.execute(_LOCKED, (pid,))).fetchall()] in (TWO, [])
