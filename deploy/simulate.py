@@ -29,7 +29,7 @@ LAST_ACKNOWLEDGEMENTS_S = 5.0
 """After a signal, what is on its way is given so long to be acknowledged."""
 HISTORY_STEP_S = 10
 _ON_THE_WAY = timedelta(hours=1)
-"""The history is so much shorter than what is taken: it does not become too old while it waits to be published."""
+"""The history is this much shorter than OLDEST allows, so that it does not become too old before it is published."""
 HISTORY_MESSAGE = 500
 
 

@@ -17,7 +17,7 @@ from shared.starting import first_connection
 from shared.telemetry import Health
 
 BUSY_ATTEMPTS = 3
-"""A deadlock, a lock timeout or a cancelled statement ends readiness when so many attempts fail one after the other."""
+"""Attempts in a row that fail by a deadlock, a lock timeout or a cancelled statement before readiness ends."""
 
 _log = structlog.get_logger()
 _Result = TypeVar("_Result")

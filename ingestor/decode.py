@@ -226,7 +226,7 @@ def _measurement(sample: Sample, now: Microseconds, oldest_age: Microseconds) ->
     return Measurement(sample.x, sample.y, sample.z, moment)
 
 
-# What a refused payload is told. Only here is speed of no concern.
+# Descriptions of refused payloads. Speed matters less here than in the code above.
 
 
 def _bad_timestamp(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> _Refused:

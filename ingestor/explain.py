@@ -12,7 +12,7 @@ from ingestor.formats import FIELDS, JSON, Format
 from shared.models import AXIS_LIMIT, Reason
 
 LONG = 1_000
-"""Bytes. No number or timestamp takes so many: a longer value is not decoded."""
+"""Bytes. Every number and timestamp is shorter: a longer value is not decoded."""
 _SHOWN_CHARACTERS = 60
 _MISSING = "Object missing required field "
 
