@@ -25,14 +25,13 @@ from mqtt5 import (
     PubAckPacket,
     PublishPacket,
     SubAckPacket,
-    SubscribePacket,
     UnsubAckPacket,
-    UnsubscribePacket,
 )
 
 from ingestor import packets
 from ingestor.packets import Delivered, RefusedPublish
 from ingestor.publish import MalformedPacket
+from ingestor.requests import Answer, Request, Requests
 
 BUFFER_BYTES = 256 * 1024
 """What one read can bring; the buffer grows beyond it only for a packet that is larger."""
@@ -49,18 +48,17 @@ _log = structlog.get_logger()
 class NetworkConnection(asyncio.BufferedProtocol):
     """An MQTT 5 client's end of a network connection, which hands each PUBLISH to `deliver`.
 
-    `connack`, `suback` and `unsuback` are set by those packets. `closed` is set when the connection has ended: to
+    `connack` is set by that packet. `closed` is set when the connection has ended: to
     None, to the broker's DISCONNECT, or to the exception that ended it; what is then still awaited is cancelled.
     """
 
     def __init__(self, deliver: Callable[[Delivered], None]) -> None:
         loop = asyncio.get_running_loop()
         self.connack: asyncio.Future[ConnAckPacket] = loop.create_future()
-        self.suback: asyncio.Future[SubAckPacket] = loop.create_future()
-        self.unsuback: asyncio.Future[UnsubAckPacket] = loop.create_future()
         self.closed: asyncio.Future[DisconnectPacket | None] = loop.create_future()
         self.closed.add_done_callback(_retrieve)
         self.heard_at = loop.time()
+        self.requests = Requests(loop)
         self._loop = loop
         self._deliver = deliver
         self._transport: asyncio.Transport | None = None
@@ -108,9 +106,17 @@ class NetworkConnection(asyncio.BufferedProtocol):
         """Whether the broker is kept waiting, so that its silence says nothing."""
         return self._held
 
-    def send(self, *packets: ConnectPacket | SubscribePacket | UnsubscribePacket | DisconnectPacket) -> None:
-        """Writes the packets at once, if the connection is still open."""
-        self._write(b"".join(packet.write() for packet in packets))
+    def send(self, packet: ConnectPacket | DisconnectPacket) -> None:
+        """Writes the packet at once, if the connection is still open."""
+        self._write(packet.write())
+
+    def ask(self, *requests: Request) -> "list[asyncio.Future[Answer]]":
+        """Writes the requests in one write; returns their answers to be, which the connection's end cancels."""
+        answers = [self.requests.add(request) for request in requests]
+        if self.closed.done():
+            self.requests.cancel()
+        self._write(b"".join(request.write() for request in requests))
+        return answers
 
     def ping(self) -> "asyncio.Future[None]":
         """Writes a PINGREQ; returns what its PINGRESP sets, and the connection's end cancels."""
@@ -193,13 +199,11 @@ class NetworkConnection(asyncio.BufferedProtocol):
             case ConnAckPacket() if not self.connack.done():
                 self.pause()
                 self.connack.set_result(packet)
-            case SubAckPacket() if not self.suback.done():
-                self.suback.set_result(packet)
             case DisconnectPacket():
                 self._farewell = packet
                 self.close()
-            case UnsubAckPacket() if not self.unsuback.done():
-                self.unsuback.set_result(packet)
+            case SubAckPacket() | UnsubAckPacket() if self.requests.answer(packet):
+                pass
             case PingRespPacket() if self._pings:
                 self._pings.popleft().set_result(None)
             case _:
@@ -219,9 +223,10 @@ class NetworkConnection(asyncio.BufferedProtocol):
             self._transport.write(data)
 
     def _end_with(self, error: BaseException | None) -> None:
-        awaited: list[asyncio.Future[Any]] = [self.connack, self.suback, self.unsuback, *self._pings]
+        awaited: list[asyncio.Future[Any]] = [self.connack, *self._pings]
         for future in awaited:
             future.cancel()
+        self.requests.cancel()
         if self.closed.done():
             return
         if error is not None and self._farewell is None:

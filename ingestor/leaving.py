@@ -7,6 +7,7 @@ in the ordinary way, and last the session and its journal are given up.
 
 import asyncio
 import socket
+from collections.abc import Set
 
 import structlog
 from mqtt5 import DisconnectPacket
@@ -66,8 +67,8 @@ async def _retire(settings: Settings, clock: Clock, stop: asyncio.Event) -> None
 class LeavingSession(Session):
     """A session that takes what waits for it, and ends."""
 
-    def _topics(self) -> tuple[list[str], list[str]]:
-        return [], [self._pattern, self._other_pattern]
+    def _topics(self, known: Set[str]) -> tuple[list[str], list[str]]:
+        return [], sorted(known or {self._pattern, self._other_pattern})
 
     async def _attend(self, connection: NetworkConnection) -> None:
         while not (connection.closed.done() or await self._is_empty(connection)):

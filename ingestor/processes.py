@@ -16,7 +16,8 @@ from shared.models import Microseconds
 from shared.settings import Settings, parse_topic_filter
 
 _SUFFIX = ".process-"
-_SHARE = "$share/"
+SHARE = "$share/"
+"""What the filter of a shared subscription begins with."""
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -48,16 +49,16 @@ def member(settings: Settings, number: int, count: int) -> Settings:
     if count == 1:
         return settings
     client_id = settings.mqtt_client_id if number == 1 else f"{settings.mqtt_client_id}{_SUFFIX}{number}"
-    topic = settings.mqtt_topic if settings.mqtt_topic.startswith(_SHARE) else other_form(settings)
+    topic = settings.mqtt_topic if settings.mqtt_topic.startswith(SHARE) else other_form(settings)
     return msgspec.structs.replace(settings, mqtt_client_id=client_id, mqtt_topic=topic)
 
 
 def other_form(settings: Settings) -> str:
     """Of a shared subscription the plain one, of a plain one that which our processes share."""
     form = parse_topic_filter(settings.mqtt_topic)
-    if settings.mqtt_topic.startswith(_SHARE):
+    if settings.mqtt_topic.startswith(SHARE):
         return form.plain
-    return f"{_SHARE}{quote(settings.mqtt_client_id, safe='')}/{form.plain}"
+    return f"{SHARE}{quote(settings.mqtt_client_id, safe='')}/{form.plain}"
 
 
 _CLIENT_IDS = """

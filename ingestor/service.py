@@ -19,6 +19,7 @@ from ingestor.metrics import IngestMetrics
 from ingestor.processes import ALONE, Share
 from ingestor.sampling import Sampler
 from ingestor.session import Session
+from ingestor.subscriptions import Subscriptions
 from ingestor.writer import Writer
 from shared.clock import Clock
 from shared.closed import telemetry_access
@@ -74,7 +75,8 @@ class Ingestor:
         self.database = DatabaseConnection(settings.database, self.health, prepare, devices.listen, interest.listen)
         self.writer = Writer(self.database, journal, devices, interest, sampler, self.metrics, topic_filter)
         self.collector = Collector(settings, devices, journal, self.metrics.counts, clock)
-        self.session = session(settings, self, self.health)
+        subscriptions = Subscriptions(self.database, settings.mqtt_client_id)
+        self.session = session(settings, self, self.health, subscriptions)
         self._access = telemetry_access(settings)
         self.deliver = self.collector.deliver
         self.drain = self.collector.drain

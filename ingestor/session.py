@@ -7,33 +7,27 @@ was not told the end of, it delivers again. The order after each CONNACK is fixe
 2. if the broker has lost a session that the receiver remembers, it is made to forget it, and all begins anew;
 3. the receiver finishes what came over earlier connections;
 4. the connection is released, and what was not acknowledged comes again;
-5. SUBSCRIBE, each time: Mosquitto forgets shared subscriptions over its own restart. With it, in one write,
-   UNSUBSCRIBE of the other form of the topic, plain or shared, if the session was once one of the other kind.
+5. SUBSCRIBE, each time: Mosquitto forgets shared subscriptions over its own restart. Where the session may be
+   subscribed to another filter, such as the other form of the topic, plain or shared, UNSUBSCRIBE (ADR 35).
 """
 
 import asyncio
+from collections.abc import Set
 from typing import TypeVar
 
 import structlog
-from mqtt5 import (
-    ConnAckPacket,
-    ConnectPacket,
-    DisconnectPacket,
-    QoS,
-    RetainHandling,
-    SubscribePacket,
-    TopicFilter,
-    UnsubscribePacket,
-)
+from mqtt5 import ConnAckPacket, ConnectPacket, DisconnectPacket
 
 from ingestor.connecting import connect
 from ingestor.connection import NetworkConnection
 from ingestor.contention import HELD_S, Contention
 from ingestor.ending import why_ended
 from ingestor.keep_alive import keep_alive, silent_s
-from ingestor.processes import other_form
-from ingestor.reasons import check_connack, check_suback, check_unsuback, ended
+from ingestor.processes import SHARE, other_form
+from ingestor.reasons import check_connack
 from ingestor.receiver import Receiver
+from ingestor.subscribing import subscribe
+from ingestor.subscriptions import Subscriptions
 from shared.backoff import backoff
 from shared.errors import (
     BrokerError,
@@ -76,7 +70,7 @@ _Answer = TypeVar("_Answer")
 class Session:
     """Keeps the session alive: connects, subscribes, and connects again with jittered backoff."""
 
-    def __init__(self, settings: Settings, receiver: Receiver, health: Health) -> None:
+    def __init__(self, settings: Settings, receiver: Receiver, health: Health, subscriptions: Subscriptions) -> None:
         self._address = settings.broker
         self._client_id = settings.mqtt_client_id
         self._pattern = settings.mqtt_topic
@@ -84,6 +78,7 @@ class Session:
         self._window = settings.mqtt_window
         self._receiver = receiver
         self._health = health
+        self._subscriptions = subscriptions
         self._connection: NetworkConnection | None = None
         self._stopping = False
         self._was_connected = False
@@ -216,32 +211,26 @@ class Session:
         connection.close()
         await asyncio.wait([connection.closed], timeout=DISCONNECT_TIMEOUT_S)
 
-    def _topics(self) -> tuple[list[str], list[str]]:
-        """What the session is to be subscribed to, and what it may be subscribed to and is not to be."""
-        return [self._pattern], [self._other_pattern]
+    def _topics(self, known: Set[str]) -> tuple[list[str], list[str]]:
+        """The filters that the session is to be subscribed to, and those that it may have and is not to have.
+
+        `known`: those that it may have; none where that is not known.
+        """
+        return [self._pattern], sorted(known - {self._pattern}) if known else [self._other_pattern]
 
     async def _subscribe(self, connection: NetworkConnection, connack: ConnAckPacket) -> None:
-        wanted, unwanted = self._topics()
-        if not (connack.session_present and connack.shared_subscription_available):
+        known = await self._subscriptions.load()
+        wanted, unwanted = self._topics(known)
+        if not connack.session_present:
             unwanted = []
-        # In one write: between the two, each message comes twice.
-        connection.send(*_subscribe_packets(wanted), *_unsubscribe_packets(unwanted))
-        if wanted:
-            suback = await self._answer(connection, connection.suback, "SUBSCRIBE")
-            try:
-                check_suback(suback, self._pattern)
-            except SubscriptionRefused:
-                await self._take_back(connection, unwanted)
-                raise
-            self._was_subscribed = True
-        if unwanted:
-            check_unsuback(await self._answer(connection, connection.unsuback, "UNSUBSCRIBE"), unwanted)
-
-    async def _take_back(self, connection: NetworkConnection, unsubscribed: list[str]) -> None:
-        """Subscribes again to what there was before: the broker is to go on queueing for us."""
-        if unsubscribed:
-            unsuback = await self._answer(connection, connection.unsuback, "UNSUBSCRIBE")
-            connection.send(*_subscribe_packets(ended(unsuback, unsubscribed)))
+        if not connack.shared_subscription_available:
+            unwanted = [pattern for pattern in unwanted if not pattern.startswith(SHARE)]
+        if not known.issuperset(wanted):
+            await self._subscriptions.add(wanted)
+        await subscribe(connection, wanted, unwanted, self._answer)
+        if not known.issubset(wanted):
+            await self._subscriptions.keep(wanted)
+        self._was_subscribed = True
 
     async def _answer(self, connection: NetworkConnection, answer: "asyncio.Future[_Answer]", to: str) -> _Answer:
         while not answer.done():
@@ -261,16 +250,3 @@ class Session:
         error = await why_ended(connection, self._address)
         if not self._stopping:
             raise error
-
-
-def _subscribe_packets(patterns: list[str]) -> list[SubscribePacket]:
-    # Retained messages are copies of what was delivered when it was published: never counted twice.
-    filters = [
-        TopicFilter(pattern, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER)
-        for pattern in patterns
-    ]
-    return [SubscribePacket(1, filters)] if filters else []
-
-
-def _unsubscribe_packets(patterns: list[str]) -> list[UnsubscribePacket]:
-    return [UnsubscribePacket(2, patterns)] if patterns else []

@@ -39,7 +39,7 @@ GRANT SELECT (id, received_at, received_until, messages, payload_bytes, readings
               payload_bytes, messages, readings, reasons, faults, refused, step),
       UPDATE (received_at, received_until, messages, payload_bytes, readings, reason, reasons)
     ON dead_letters TO devicestat_ingestor;
-GRANT SELECT, INSERT, DELETE ON ingest_journal TO devicestat_ingestor;
+GRANT SELECT, INSERT, DELETE ON ingest_journal, ingest_subscriptions TO devicestat_ingestor;
 GRANT SELECT ON deleted_devices TO devicestat_ingestor;
 GRANT SELECT, INSERT, UPDATE ON device_extents TO devicestat_ingestor, devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, pass_deletion_fence, devices_deleted_since TO devicestat_ingestor;
@@ -69,7 +69,7 @@ GRANT SELECT, DELETE ON readings, device_extents TO devicestat_worker;
 GRANT SELECT, UPDATE (removed_at), DELETE ON deleted_devices TO devicestat_worker;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, empty_readings_months,
       drop_empty_readings_month, expire_audit_entries, expire_access_keys,
-      expire_journals, find_extents_of_month TO devicestat_worker;
+      expire_journals, expire_subscriptions, find_extents_of_month TO devicestat_worker;
 GRANT SELECT, INSERT (device_id, period, figures, joinable, owner),
       UPDATE (status, attempts, joinable, run_after, lease_token, lease_until, last_error, started_at, finished_at), DELETE
     ON analysis_requests TO devicestat_worker;

@@ -5,7 +5,15 @@ from datetime import timedelta
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from query_api.worker.cleaning import access_keys, audit_log, broker_outbox, ingest_journal, requests, ticks
+from query_api.worker.cleaning import (
+    access_keys,
+    audit_log,
+    broker_outbox,
+    ingest_journal,
+    ingest_subscriptions,
+    requests,
+    ticks,
+)
 from query_api.worker.cleaning.rounds import Cleaner, clean
 from query_api.worker.cleaning.tables import RETENTION, cleaners
 from shared.database import connect
@@ -176,6 +184,18 @@ async def test_the_journal_of_a_session_that_is_long_over_is_deleted(database: D
         assert [await ingest_journal.delete_some(worker, limit=3) for _ in range(4)] == [3, 3, 1, 0]
     cursor = await database.execute("SELECT client_id, count(*) FROM ingest_journal GROUP BY 1 ORDER BY 1")
     assert await cursor.fetchall() == [("busy", 2), ("idle", 5)]
+
+
+async def test_the_filters_of_a_session_go_once_its_journal_is_gone(database: Database, database_url: str) -> None:
+    await database.execute(
+        "INSERT INTO ingest_subscriptions SELECT client, 'devices/+/stats', now() - age * interval '1 day'"
+        " FROM (VALUES ('over', 91), ('gone', 92), ('new', 89), ('busy', 91)) AS given (client, age)"
+    )
+    await database.execute("INSERT INTO ingest_journal VALUES ('busy', 1, gen_random_uuid(), '', 0, 0)")
+    async with await connect(url_as(database_url, "worker"), "worker") as worker:
+        assert [await ingest_subscriptions.delete_some(worker, limit=1) for _ in range(3)] == [1, 1, 0]
+    cursor = await database.execute("SELECT client_id FROM ingest_subscriptions ORDER BY 1")
+    assert await cursor.fetchall() == [("busy",), ("new",)]
 
 
 async def test_the_outbox_keeps_the_newest_row_of_each_device(database: Database) -> None:

@@ -221,9 +221,9 @@ async def test_a_subscription_that_is_refused_leaves_the_earlier_one_in_place(
                 return ConnAckPacket(session_present=True).write()
             case SubscribePacket():
                 asked.append([topic_filter.pattern for topic_filter in packet.topic_filters])
-                return SubAckPacket(1, [SubAckReasonCode.NOT_AUTHORIZED]).write()
+                return SubAckPacket(packet.packet_id, [SubAckReasonCode.NOT_AUTHORIZED]).write()
             case UnsubscribePacket():
-                return UnsubAckPacket(2, [UnsubAckReasonCode.SUCCESS]).write()
+                return UnsubAckPacket(packet.packet_id, [UnsubAckReasonCode.SUCCESS]).write()
         return b""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -245,4 +245,4 @@ async def test_a_subscription_that_is_refused_leaves_the_earlier_one_in_place(
         await expect_refusal(process, f"refuses the subscription to {topic}")
         async with asyncio.timeout(HANG_S):
             await over.wait()
-    assert asked == [[topic], ["devices/+/stats"]]
+    assert asked == [[topic], [topic], ["devices/+/stats"]]

@@ -7,6 +7,7 @@ from query_api.worker.cleaning import (
     dead_letters,
     deleted_devices,
     ingest_journal,
+    ingest_subscriptions,
     orphaned_ticks,
     requests,
     ticks,
@@ -29,6 +30,7 @@ RETENTION = {
     "device_tokens": "one row a device, with the device",
     "devices": "until deleted",
     "ingest_journal": "60,000 packets a session (ADR 3); 90 days after the session's last entry",
+    "ingest_subscriptions": "the topic filters of a session, while it has a journal and for 90 days at least",
     "readings": "RETENTION, by months, and with their device",
     "schema_migrations": "one row a migration",
 }
@@ -40,6 +42,7 @@ _CLEANERS = (
     audit_log.cleaner,
     access_keys.cleaner,
     ingest_journal.cleaner,
+    ingest_subscriptions.cleaner,
     broker_outbox.cleaner,
     deleted_devices.cleaner,
     dead_letters.age_cleaner,

@@ -1,0 +1,19 @@
+"""Topic filters of broker sessions whose journal has expired."""
+
+from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from shared.database import Connection
+from shared.settings import Settings
+
+_EXPIRE = "SELECT expire_subscriptions(%s)"
+
+
+def cleaner(_: Settings) -> Cleaner:
+    """Return the cleaner."""
+    return Cleaner("ingest_subscriptions", delete_some)
+
+
+async def delete_some(connection: Connection, limit: int = AT_ONCE) -> int:
+    """Delete up to `limit` rows of sessions that are long over; return how many."""
+    row = await (await connection.execute(_EXPIRE, (limit,))).fetchone()
+    assert row is not None, "the function gives one row"
+    return int(row[0])
