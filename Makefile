@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check audit bench containers soak lock
+.PHONY: help setup demo test check audit bench brokers containers soak lock
 
 INSTALLED := .venv/installed
 
@@ -32,6 +32,9 @@ bench: setup ## run the benchmarks, each against a peer in the same run
 
 containers: setup ## try deploy/compose.yaml on this machine's container engine
 	.venv/bin/pytest -n 0 -m containers
+
+brokers: setup ## run the fault tests on the brokers that DEVICESTAT_TEST_BROKERS names, or on Mosquitto
+	.venv/bin/pytest -n 0 -m brokers tests/brokers
 
 soak: setup ## run the long fault tests
 	.venv/bin/pytest -m soak

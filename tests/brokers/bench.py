@@ -1,0 +1,114 @@
+"""What a fault test works on: a broker, a database, ingestors, a stream; and what a broker is held to."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from shared.database import Connection
+from shared.settings import Settings
+from tests.brokers.lab import Lab
+from tests.brokers.plans import Plan
+from tests.brokers.report import Report
+from tests.brokers.stream import Beside, Count, Stream, beside, count
+from tests.ingestion import IngestorProcess
+from tests.services import is_ready
+from tests.waiting import eventually
+
+READY_WITHIN_S = 60.0
+FAULTS = "Readings lost / stored twice, of those that the broker has acknowledged"
+LONGEST_S = 0.5
+"""Between an ingestor's start, once it is ready, and the harm."""
+
+
+class Bench:
+    """Runs a stream while a test does its harm, and counts."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        report: Report,
+        database: Connection,
+        make_settings: Callable[..., Settings],
+        start_ingestor: Callable[..., IngestorProcess],
+    ) -> None:
+        self.lab = lab
+        self.report = report
+        self.database = database
+        self.chance = random.Random(7)
+        self._make_settings = make_settings
+        self._start = start_ingestor
+        self._settings: Settings | None = None
+        self._last: tuple[IngestorProcess, tuple[object, ...]] | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the broker listens."""
+        parts = urlsplit(self.lab.url)
+        assert parts.hostname is not None
+        return parts.hostname, parts.port or 1883
+
+    def start_ingestor(self, *arguments: object, url: str | None = None) -> IngestorProcess:
+        """Start an ingestor on the session and the ports of the one before."""
+        if self._settings is None:
+            self._settings = self._make_settings(mqtt_url=url or self.lab.url)
+        process = self._start(self._settings, *arguments)
+        self._last = process, arguments
+        return process
+
+    async def until_ready(self, process: IngestorProcess) -> None:
+        """Wait until the ingestor is ready. Raises AssertionError with what is not."""
+
+        async def ready() -> bool:
+            assert process.process.poll() is None, process.logged
+            return await is_ready(process.port)
+
+        try:
+            await eventually(ready, bool, READY_WITHIN_S)
+        except AssertionError:
+            raise AssertionError(f"never ready again: {process.logged[-1500:]}") from None
+
+    async def some_time(self) -> None:
+        """Let a random time pass: the moment of the harm, not a wait for something."""
+        await asyncio.sleep(self.chance.uniform(0, LONGEST_S))
+
+    @asynccontextmanager
+    async def stream(
+        self, scenario: str, plan: Plan, *, broker_dies: bool = False
+    ) -> AsyncIterator[tuple[Stream, Beside]]:
+        """Publish during the block, then count, record and judge."""
+        async with beside(self.lab) as other:
+            stream = Stream(self.lab, plan)
+            stream.start()
+            try:
+                yield stream, other
+            except AssertionError as exc:
+                self.record(scenario, str(exc).split(":")[0])
+                raise
+            finally:
+                await stream.halt()
+            found = await count(self.database, stream, other)
+            if found.lost and not found.lost_beside:
+                self.record(scenario, f"{found.lost:,} not delivered before the next connection")
+                await self._connect_again()
+                found = await count(self.database, stream, other)
+        self.record(scenario, found)
+        self._judge(found, broker_dies)
+
+    async def _connect_again(self) -> None:
+        """A broker may deliver only to a new connection what it still owes."""
+        assert self._last is not None
+        process, arguments = self._last
+        await process.end()
+        await self.until_ready(self.start_ingestor(*arguments))
+
+    def record(self, scenario: str, found: object) -> None:
+        """Write into the report."""
+        self.report.add(FAULTS, scenario, self.lab.entry.name, found)
+        self.report.save()
+
+    def _judge(self, found: Count, broker_dies: bool) -> None:
+        assert found.published > 0
+        assert found.lost == 0 or found.lost_beside > 0, str(found)
+        assert found.twice == 0 or broker_dies or not self.lab.entry.exact, str(found)

@@ -1,0 +1,55 @@
+"""A broker for each test, and the report at the end of the run."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from shared.database import Connection
+from shared.settings import Settings
+from tests.brokers import lab as labs
+from tests.brokers.bench import Bench
+from tests.brokers.lab import Entry, Lab
+from tests.brokers.report import Report
+from tests.brokers.stream import add_devices
+from tests.ingestion import IngestorProcess
+
+REPORT = Report()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test of a broker runs on each of them (a hook of pytest)."""
+    if "entry" in metafunc.fixturenames:
+        named = labs.entries()
+        metafunc.parametrize("entry", named, ids=[entry.name for entry in named])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables (a hook of pytest)."""
+    for line in REPORT.lines():
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def report() -> Report:
+    """What the run has found so far; it is written at once, so that a run that is broken off has its part."""
+    return REPORT
+
+
+@pytest.fixture
+async def lab(entry: Entry) -> AsyncIterator[Lab]:
+    """The broker, fresh."""
+    async with labs.running(entry) as running:
+        yield running
+
+
+@pytest.fixture
+async def bench(
+    lab: Lab,
+    report: Report,
+    database: Connection,
+    make_settings: Callable[..., Settings],
+    start_ingestor: Callable[..., IngestorProcess],
+) -> Bench:
+    """The broker, a database with the devices of the plans, and a way to start ingestors."""
+    await add_devices(database)
+    return Bench(lab, report, database, make_settings, start_ingestor)

@@ -1,0 +1,130 @@
+"""The packets of MQTT 5 that a client of QoS 1 needs, written and read without the codec that is tested."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 9, 11, 13, 14
+"""Packet types (MQTT 5.0, section 2.1.2)."""
+PINGREQ = b"\xc0\x00"
+_ONE_BYTE = frozenset({0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A})
+_TWO_BYTES = frozenset({0x13, 0x21, 0x22, 0x23})
+_FOUR_BYTES = frozenset({0x02, 0x11, 0x18, 0x27})
+SESSION_EXPIRY, RECEIVE_MAXIMUM, MAXIMUM_QOS, MAXIMUM_PACKET_SIZE, SHARED_SUBSCRIPTIONS = 0x11, 0x21, 0x24, 0x27, 0x2A
+"""Properties of CONNACK (section 3.2.2.3)."""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A PUBLISH from the broker."""
+
+    packet_id: int
+    dup: bool
+    topic: str
+    payload: bytes
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A CONNACK: its reason code, whether the session was there, and its numeric properties."""
+
+    reason: int
+    session_present: bool
+    properties: dict[int, int]
+
+
+def connect(client_id: str, *, clean: bool, receive_maximum: int, login: tuple[str, str] | None) -> bytes:
+    """CONNECT, with a session that the broker keeps for an hour and a keep-alive of a minute."""
+    flags = 0x02 * clean + (0xC0 if login else 0)
+    properties = b"\x11" + (3600).to_bytes(4) + b"\x21" + receive_maximum.to_bytes(2)
+    body = _text("MQTT") + bytes([5, flags]) + (60).to_bytes(2) + _length(len(properties)) + properties
+    return _packet(0x10, body + b"".join(map(_text, (client_id, *(login or ())))))
+
+
+def subscribe(packet_id: int, topic: str) -> bytes:
+    """SUBSCRIBE at QoS 1."""
+    return _packet(0x82, packet_id.to_bytes(2) + b"\x00" + _text(topic) + b"\x01")
+
+
+def unsubscribe(packet_id: int, topic: str) -> bytes:
+    """UNSUBSCRIBE."""
+    return _packet(0xA2, packet_id.to_bytes(2) + b"\x00" + _text(topic))
+
+
+def publish(packet_id: int, topic: str, payload: bytes) -> bytes:
+    """PUBLISH at QoS 1."""
+    return _packet(0x32, _text(topic) + packet_id.to_bytes(2) + b"\x00" + payload)
+
+
+def acknowledge(packet_id: int) -> bytes:
+    """PUBACK."""
+    return b"\x40\x02" + packet_id.to_bytes(2)
+
+
+def split(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
+    """Take the whole packets off the buffer's front: the first byte of each, and what follows its length."""
+    start = 0
+    while (found := _read_length(buffer, start + 1)) is not None:
+        size, body = found
+        if body + size > len(buffer):
+            break
+        yield buffer[start], bytes(buffer[body : body + size])
+        start = body + size
+    del buffer[:start]
+
+
+def read_publish(first: int, body: bytes) -> Delivery:
+    """A PUBLISH; its packet id is 0 at QoS 0."""
+    at = 2 + int.from_bytes(body[:2])
+    topic = body[2:at].decode()
+    packet_id = 0
+    if first & 0x06:
+        packet_id, at = int.from_bytes(body[at : at + 2]), at + 2
+    size, at = _read_length(body, at) or (0, at)
+    return Delivery(packet_id, bool(first & 0x08), topic, body[at + size :])
+
+
+def read_connack(body: bytes) -> Answer:
+    """A CONNACK."""
+    return Answer(body[1], bool(body[0] & 1), dict(_properties(body[2:])))
+
+
+def _properties(data: bytes) -> Iterator[tuple[int, int]]:
+    size, at = _read_length(data, 0) or (0, 0)
+    end = at + size
+    while at < end:
+        kind, at = data[at], at + 1
+        width = 1 if kind in _ONE_BYTE else 2 if kind in _TWO_BYTES else 4 if kind in _FOUR_BYTES else 0
+        if width:
+            yield kind, int.from_bytes(data[at : at + width])
+            at += width
+        else:  # one text or binary, and of user properties two
+            for _ in range(2 if kind == 0x26 else 1):
+                at += 2 + int.from_bytes(data[at : at + 2])
+
+
+def _packet(first: int, body: bytes) -> bytes:
+    return bytes([first]) + _length(len(body)) + body
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(2) + data
+
+
+def _length(number: int) -> bytes:
+    """A variable byte integer (section 1.5.5)."""
+    data = bytearray()
+    while True:
+        number, low = divmod(number, 128)
+        data.append(low | (0x80 if number else 0))
+        if not number:
+            return bytes(data)
+
+
+def _read_length(data: bytes | bytearray, start: int) -> tuple[int, int] | None:
+    """The number, and where it ends; None if it is not all there."""
+    number = 0
+    for place, byte in enumerate(data[start : start + 4]):
+        number |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return number, start + place + 1
+    return None
