@@ -59,6 +59,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: float | None = START_TIMEOUT_S  # None: without end
     final_exit_codes: frozenset[int] = frozenset()  # once it was ready, it is not started again after these
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits
+    stops_with_parent: bool = False  # it is one of our services, and watches the lifeline of its supervisor
     explain: Callable[[str], Explanation | None] = _nothing  # called with each line that it writes
 
     def popen_options(self) -> dict[str, Any]:

@@ -266,4 +266,4 @@ def _own_command(
 ) -> Program:
     # -P: a folder named `shared` where the command is started must not stand for our package.
     argv = (sys.executable, "-P", "-m", "deploy.cli", *arguments)
-    return Program(name=name, argv=argv, environment=environment, ready=ready)
+    return Program(name=name, argv=argv, environment=environment, ready=ready, stops_with_parent=True)

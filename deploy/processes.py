@@ -3,7 +3,7 @@
 The first starts alone, and the others once it is ready: it may have to give up the subscription of an
 ingestor that worked alone, and until then the broker deals each message out twice. One that is killed is
 started again; one that worked and ends with an error ends the command, with its reason in the log. All are
-stopped at once: with the database away, each takes its time.
+stopped at once: with the database away, each takes its time. If this command is killed, they stop by themselves.
 
 Each serves its telemetry on a port that this command keeps open for it, over all of its runs.
 """
@@ -100,6 +100,7 @@ def _programs(settings: Settings, listeners: _Listeners, config: Path | None) ->
             final_exit_codes=_ENDED_WITH_AN_ERROR,
             start_timeout_s=service_start_timeout_s(settings),
             pass_fds=(descriptor,),
+            stops_with_parent=True,
         )
 
 

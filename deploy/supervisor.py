@@ -13,17 +13,19 @@ may be away.
 import asyncio
 import contextlib
 import math
+import os
 import signal
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable
 from itertools import chain
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from deploy.children import STOP_TIMEOUT_S, Program
 from shared.backoff import backoff
 from shared.errors import LocalError
+from shared.lifeline import Lifeline
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
@@ -56,10 +58,11 @@ class Supervisor:
         self._say = say
         self._stops_at_once = stops_at_once
         self._stages: list[list[_Supervised]] = []
+        self._lifeline = Lifeline()
 
     async def start(self, *programs: Program) -> None:
         """Starts the programs at once, and returns when all are ready. Raises LocalError if one can't be."""
-        stage = [_Supervised(program, self._children, self._say) for program in programs]
+        stage = [_Supervised(program, self._children, self._say, self._lifeline) for program in programs]
         self._stages.append(stage)
         for supervised in stage:
             supervised.start()
@@ -78,13 +81,15 @@ class Supervisor:
         stages = [list(chain(*self._stages))] if self._stops_at_once else reversed(self._stages)
         for stage in stages:
             await asyncio.gather(*(supervised.stop() for supervised in stage))
+        self._lifeline.close()
 
 
 class _Supervised:
     """One program, and the task that keeps it running."""
 
-    def __init__(self, program: Program, children: Children, say: Say) -> None:
+    def __init__(self, program: Program, children: Children, say: Say, lifeline: Lifeline) -> None:
         self._program = program
+        self._lifeline = lifeline
         self._children = children
         self._say = say
         self._process: Process | None = None
@@ -159,7 +164,7 @@ class _Supervised:
         self._is_ready = False
         self._why_final = None
         self._process = await asyncio.create_subprocess_exec(
-            *program.argv, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES, **program.popen_options()
+            *program.argv, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES, **self._popen_options()
         )
         self._children.add(program, self._process.pid)
         if self._stopping.is_set():  # while it was being started
@@ -172,6 +177,14 @@ class _Supervised:
             probing.cancel()
             self._children.remove(self._process.pid)
         return code
+
+    def _popen_options(self) -> dict[str, Any]:
+        options = self._program.popen_options()
+        if self._program.stops_with_parent:
+            inherited = os.environ if self._program.environment is None else self._program.environment
+            options["env"] = {**inherited, **self._lifeline.environment()}
+            options["pass_fds"] = (*self._program.pass_fds, self._lifeline.reading)
+        return options
 
     def _ask_to_end(self) -> None:
         if self._process is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from shared.connections import Connection, allow_many_files, watch
 from shared.errors import DevicestatError, LocalError
+from shared.lifeline import stop_with_parent
 from shared.own_hosts import HostRules, OwnHosts
 from shared.security_headers import ALWAYS, SecurityHeaders
 from shared.telemetry import Health, TelemetryAccess, telemetry_routes
@@ -29,7 +31,7 @@ PROXY_IDLE_S = 150
 
 
 def run(main: Main) -> None:
-    """Runs a service on uvloop until it returns. SIGTERM and SIGINT set its event.
+    """Runs a service on uvloop until it returns. SIGTERM, SIGINT and the end of a supervisor set its event.
 
     Raises what the service raises; of a task group that failed, the first error that a person can mend.
     """
@@ -39,6 +41,7 @@ def run(main: Main) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        stop_with_parent(stop, os.environ)
         await main(stop)
 
     allow_many_files()

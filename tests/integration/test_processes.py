@@ -95,6 +95,27 @@ def children(process: IngestorProcess) -> list[psutil.Process]:
     return found
 
 
+async def test_they_end_with_the_command_that_is_killed(
+    make_settings: Make, broker: Broker, database: Database, start_ingestor: Start
+) -> None:
+    await add_devices(database)
+    settings = make_settings()
+    process = await started(start_ingestor(settings, "--processes", 2))
+    async with publishing(broker) as stream:
+        members = children(process)
+        await stream.grows(MESSAGES)
+        process.kill()
+        await eventually(lambda: still_running(members), lambda running: not running)
+        process = await started(start_ingestor(settings, "--processes", 2))
+        await stream.grows(MESSAGES)
+    await expect_each_once(database, stream)
+    await ends_well(process)
+
+
+async def still_running(processes: list[psutil.Process]) -> list[int]:
+    return [one.pid for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
 async def until_not_ready_and_ready_again(process: IngestorProcess) -> None:
     def said(times: int) -> bool:
         return process.logged.count("was ended by SIGKILL") == process.logged.count("is ready again") >= times

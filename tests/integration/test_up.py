@@ -32,7 +32,9 @@ PORT_SETTINGS = {
     "ingestor_metrics_port": "DEVICESTAT_INGESTOR_METRICS_PORT",
     "worker_metrics_port": "DEVICESTAT_WORKER_METRICS_PORT",
 }
-PARTS = ["postgres", "mosquitto", "ingestor", "api", "worker"]
+SERVICES = ["ingestor", "api", "worker"]
+"""They end with the `up` that started them."""
+PARTS = ["postgres", "mosquitto", *SERVICES]
 
 
 @pytest.fixture
@@ -66,6 +68,13 @@ def all_gone(pids: list[int]) -> bool:
     """Whether none of them runs; one that nobody has taken notice of yet has ended all the same."""
     running = (psutil.Process(pid) for pid in pids if psutil.pid_exists(pid))
     return all(process.status() == psutil.STATUS_ZOMBIE for process in running)
+
+
+async def expect_gone(pids: list[int]) -> None:
+    async def gone() -> bool:
+        return all_gone(pids)
+
+    await eventually(gone, bool)
 
 
 async def test_the_lines_to_paste_work_and_readings_survive_a_restart(directory: Path) -> None:
@@ -116,12 +125,14 @@ async def test_a_part_that_is_killed_comes_back_and_one_that_is_left_over_is_end
         left = up.children()
         up.process.kill()
         await up.ended()
+        await expect_gone([left[part] for part in SERVICES])
     following = Up(directory)
     following.http_port, following.mqtt_port = up.http_port, up.mqtt_port
     async with running_up(following):
         assert all_gone(list(left.values()))
         ended = [line.split(" was left running")[0] for line in following.lines if "was left running" in line]
-        assert ended == [f"{part} (process {pid})" for part, pid in reversed(left.items())]
+        servers = [(part, pid) for part, pid in left.items() if part not in SERVICES]
+        assert ended == [f"{part} (process {pid})" for part, pid in reversed(servers)]
         assert list(left) == PARTS
         await send(following, 10)
         await eventually(lambda: count(following), lambda seen: seen == len(PARTS) + 1)

@@ -316,3 +316,44 @@ def test_a_data_directory_has_one_up_at_a_time(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+SUPERVISES = """
+import asyncio, sys
+from deploy.children import Program
+from deploy.supervisor import Supervisor
+
+class Nobody:
+    def add(self, program, pid): print(pid, flush=True)
+    def remove(self, pid): pass
+
+SERVICE = '''
+import asyncio, pathlib, sys
+from shared.service import run
+async def main(stop):
+    await stop.wait()
+    pathlib.Path(sys.argv[1]).touch()
+run(main)
+'''
+
+async def main():
+    async with Supervisor(Nobody(), print) as supervisor:
+        argv = (sys.executable, "-c", SERVICE, sys.argv[1])
+        await supervisor.start(Program(name="service", argv=argv, ready=lambda: True, stops_with_parent=True))
+        await supervisor.watch()
+
+asyncio.run(main())
+"""
+
+
+def test_a_service_stops_in_order_when_its_supervisor_is_killed(tmp_path: Path) -> None:
+    stopped = tmp_path / "stopped"
+    with subprocess.Popen((sys.executable, "-c", SUPERVISES, stopped), stdout=subprocess.PIPE) as supervisor:
+        assert supervisor.stdout is not None
+        service = psutil.Process(int(supervisor.stdout.readline()))
+        supervisor.kill()
+    deadline = time.monotonic() + HANG_S
+    while service.is_running() and service.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert stopped.exists()
