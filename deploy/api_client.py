@@ -1,6 +1,6 @@
 """What our own commands ask of the API, as any client would."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +19,16 @@ class Device(msgspec.Struct, frozen=True):
 
     id: int
     key: str
+
+
+class RegisteredDevice(Device, frozen=True):
+    """A device that was just registered, with what it shows to the broker or the API."""
+
+    mqtt_username: str
+    token: str
+
+    def __repr__(self) -> str:
+        return f"RegisteredDevice({self.id})"
 
 
 class _Count(msgspec.Struct, frozen=True):
@@ -65,6 +75,11 @@ class ApiClient:
         """Registers a device."""
         response = self._ask("POST", "/devices", {"key": key, "name": name})
         return msgspec.json.decode(response.content, type=Device)
+
+    def register_all(self, devices: Sequence[Mapping[str, str]]) -> list[RegisteredDevice]:
+        """Register the devices, each with a key and a name; return those whose keys were not taken."""
+        response = self._ask("POST", "/devices?existing=skip", list(devices))
+        return msgspec.json.decode(response.content, type=list[RegisteredDevice])
 
     def count(self, device_id: int) -> int:
         """How many readings of the device there are."""

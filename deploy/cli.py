@@ -20,6 +20,7 @@ import click
 
 from deploy.cli_broker import broker
 from deploy.cli_dead_letters import dead_letters
+from deploy.cli_devices import devices as devices_group
 from deploy.cli_keys import keys
 from deploy.cli_systemd import systemd
 from deploy.command import ask_database, read_settings
@@ -304,6 +305,7 @@ def doctor(ctx: click.Context) -> None:
 
 main.add_command(broker)
 main.add_command(dead_letters)
+main.add_command(devices_group)
 main.add_command(keys)
 main.add_command(systemd)
 

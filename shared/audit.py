@@ -1,5 +1,6 @@
 """Who did what, when and from where: rows that are only ever added, in the transaction of what was done."""
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -38,3 +39,17 @@ _RECORD = "INSERT INTO audit_log (actor, origin, action, subject, detail) VALUES
 async def record(connection: Connection, actor: Actor, action: Action, subject: str, **detail: object) -> None:
     """Adds a row, in the transaction that the caller has open. `subject`: such as "device 7"."""
     await connection.execute(_RECORD, (actor.name, actor.origin, action, subject, Jsonb(detail)))
+
+
+_RECORD_ALL = """
+    INSERT INTO audit_log (actor, origin, action, subject, detail)
+    SELECT %s, %s, %s, subject, detail FROM unnest(%s::text[], %s::jsonb[]) AS entry (subject, detail)
+"""
+
+
+async def record_all(
+    connection: Connection, actor: Actor, action: Action, entries: Sequence[tuple[str, Mapping[str, object]]]
+) -> None:
+    """Add a row for each subject with its detail, in the transaction that the caller has open."""
+    subjects, details = [subject for subject, _ in entries], [Jsonb(detail) for _, detail in entries]
+    await connection.execute(_RECORD_ALL, (actor.name, actor.origin, action, subjects, details))

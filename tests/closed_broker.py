@@ -10,7 +10,7 @@ import pytest
 
 from deploy.mosquitto import EmbeddedMosquitto
 from shared.broker.first_file import first_file
-from shared.broker.outbox import queue
+from shared.broker.outbox import Change, queue
 from shared.broker.present import Device
 from shared.credentials import new_token
 from shared.database import Connection
@@ -79,14 +79,17 @@ _GIVE = """
 """
 
 
-async def give_token(database: Connection, number: int, *, secret: str | None = SECRET, tell: bool = True) -> str:
+async def give_token(
+    database: Connection, number: int, *, secret: str | None = SECRET, tell: bool = True,
+    change: Change = Change.REVOCATION,
+) -> str:  # fmt: skip
     """Registers the device or gives it another token, as the API does; returns the token."""
     token = new_token(number, secret)
     async with database.transaction():
         await database.execute(_ADD, (number, str(number)))
         await database.execute(_GIVE, (number, token.hash, token.nonce))
         if tell:
-            await queue(database, number)
+            await queue(database, [number], change)
     return token.text
 
 
@@ -94,4 +97,4 @@ async def remove(database: Connection, number: int) -> None:
     """Deletes the device, as the API does."""
     async with database.transaction():
         await database.execute("DELETE FROM devices WHERE id = %s", (number,))
-        await queue(database, number)
+        await queue(database, [number], Change.REVOCATION)

@@ -44,7 +44,7 @@ def run(
         cwd=cwd,
         check=False,
     )
-    shows_a_key = arguments[:1] == ("keys",) and arguments[1:2] in (("create",), ("rotate",))
+    shows_a_key = arguments[:2] in (("keys", "create"), ("keys", "rotate"), ("devices", "import"))
     (gather_shown if shows_a_key else gather)(f"devicestat {arguments}", result.stdout)
     return result
 

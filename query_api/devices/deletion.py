@@ -6,6 +6,7 @@ Without its row it is gone from every answer, and its key is free.
 from query_api.devices.tokens import Tokens
 from shared import audit, deletions
 from shared.audit import Action, Actor
+from shared.broker.outbox import Change
 from shared.database import Connection
 
 _PATIENCE = "SET LOCAL lock_timeout = '3s'"
@@ -29,7 +30,7 @@ async def remove(connection: Connection, device_id: int, tokens: Tokens, actor: 
         if deleted is None:
             return False
         await connection.execute(_NOTIFY, (device_id,))
-        await tokens.tell_broker(connection, device_id)
+        await tokens.tell_broker(connection, [device_id], Change.REVOCATION)
         await audit.record(connection, actor, Action.DEVICE_DELETED, f"device {device_id}", key=deleted[0])
         await deletions.record(connection, device_id, deleted[0])
     return True

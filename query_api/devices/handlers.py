@@ -1,14 +1,16 @@
 """Devices: registered, listed, shown, renamed, deleted."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, LiteralString
 
 import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidation
+from litestar.openapi.spec import Operation
+from litestar.params import BodyKwarg, JSONBody, PathParameter, QueryParameter, SkipValidation
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.rows import class_row
 
@@ -16,17 +18,18 @@ from query_api.access.principal import actor_of
 from query_api.access.rules import Access
 from query_api.devices.deletion import remove
 from query_api.devices.readings import InShort, in_short
-from query_api.devices.record import KEY_RULE, Device, NewDevice, NewName, RegisteredDevice
+from query_api.devices.record import Device, NewDevice, NewName, RegisteredDevice
+from query_api.devices.registration import MAX_DEVICES, Registration, Row, check, register
 from query_api.devices.tokens import Tokens
 from query_api.http import paging, problems
 from query_api.http.bodies import JsonRequest
-from query_api.http.problems import AnyRequest, Fault, Refused, documented, invalid, shown
+from query_api.http.operations import bound_array
+from query_api.http.problems import AnyRequest, Fault, Refused, documented, invalid
 from query_api.http.resource import Resource
 from query_api.http.state import Database, Slow
 from shared import audit
 from shared.audit import Action
 from shared.database import Connection
-from shared.models import DEVICES_CHANNEL, is_key
 
 MAX_ID = 2**63 - 1
 """The largest bigint: a number above it is no device's."""
@@ -35,82 +38,67 @@ DeviceId = Annotated[int, PathParameter(description="The device's number.")]
 _Tokens = NamedDependency[SkipValidation[Tokens]]
 
 
-class _Row(msgspec.Struct, frozen=True, kw_only=True):
-    id: int
-    key: str
-    name: str
-    created_at: datetime
-
-
 class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices"):
     id: Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+
+
+@dataclass
+class _RegisterOperation(Operation):
+    """Documents the array's bounds, which Litestar does not find inside of a union."""
+
+    def __post_init__(self) -> None:
+        bound_array(self, 1, MAX_DEVICES)
+
+
+class Existing(StrEnum):
+    """What becomes of a device whose key is taken."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
 
 
 @post(
     "/",
     access=Access.ADMINISTER,
-    summary="Register a device",
+    operation_class=_RegisterOperation,
+    summary="Register a device, or several",
     response_description="Registered.",
-    response_headers=[ResponseHeader("Location", value="", description="The device's path.", documentation_only=True)],
+    response_headers=[
+        ResponseHeader("Location", value="", description="The path of a single device.", documentation_only=True)
+    ],
     responses=documented(
         problems.KEY_TAKEN, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
     ),
 )
 async def create_device(
-    request: AnyRequest, data: JSONBody[NewDevice], database: Database, tokens: _Tokens
-) -> Response[RegisteredDevice]:
-    """From then on what it publishes to devices/<key>/stats is stored.
+    request: AnyRequest,
+    data: Annotated[
+        NewDevice | Annotated[list[NewDevice], msgspec.Meta(min_length=1, max_length=MAX_DEVICES)],
+        BodyKwarg(description=f"One device, or an array of 1 to {MAX_DEVICES:,}: all are registered, or none."),
+    ],
+    database: Database,
+    tokens: _Tokens,
+    existing: Annotated[
+        Existing,
+        QueryParameter(
+            description="refuse: a key that is taken is an error, and nothing is registered. skip: of an array, "
+            "devices whose keys are taken are left out of the answer, and stay as they are."
+        ),
+    ] = Existing.REFUSE,
+) -> Response[RegisteredDevice | list[RegisteredDevice]]:
+    """From then on what a device publishes to devices/<key>/stats is stored.
 
-    The token is in this answer alone. Whoever has lost it rotates it.
+    A device is answered with a device, and an array with an array, in its order. The tokens are in this answer alone.
+    A lost token is replaced by another: POST /devices/{device_id}/token.
     """
-    if data.key is not None and not is_key(data.key):
-        raise invalid(Fault("key", f"expected one level of a topic: {KEY_RULE}, got {shown(data.key)}"))
+    given = Registration(data, True) if isinstance(data, list) else Registration([data], False)
+    check(given)
+    skip = given.is_array and existing is Existing.SKIP
     async with database.connection() as connection, connection.transaction():
-        device = await insert(connection, data)
-        issued = await tokens.issue(connection, device.id)
-        await audit.record(
-            connection,
-            actor_of(request),
-            Action.DEVICE_CREATED,
-            f"device {device.id}",
-            key=device.key,
-            name=device.name,
-        )
-    registered = RegisteredDevice(
-        **msgspec.structs.asdict(device), token=issued.token, mqtt_username=issued.mqtt_username
-    )
-    return Response(registered, headers={"Location": f"/devices/{device.id}"})
-
-
-_INSERT = """
-    WITH registered AS (
-        INSERT INTO devices (id, key, name)
-        SELECT id, coalesce(%(key)s, id::text), %(name)s
-        FROM nextval(pg_get_serial_sequence('devices', 'id')) AS id
-        ON CONFLICT (key) DO NOTHING
-        RETURNING id, key, name, created_at
-    )
-    SELECT id, key, name, created_at FROM registered, pg_notify(%(channel)s, key)
-"""
-
-
-async def insert(connection: Connection, new: NewDevice) -> Device:
-    """Registers the device. Raises Refused where its key is taken.
-
-    A number that someone has taken as a key is passed over.
-    """
-    while True:
-        async with connection.cursor(row_factory=class_row(_Row)) as cursor:
-            await cursor.execute(_INSERT, {"key": new.key, "name": new.name, "channel": DEVICES_CHANNEL})
-            row = await cursor.fetchone()
-        if row is not None:
-            return _device(row, InShort())
-        if new.key is not None:
-            raise Refused(
-                problems.KEY_TAKEN,
-                f"another device has the key {new.key!r}: choose another, or leave it out to have one made",
-                [Fault("key", "is taken")],
-            )
+        registered = await register(connection, given, tokens, actor_of(request), pass_over=skip)
+    if given.is_array:
+        return Response(registered)
+    return Response(registered[0], headers={"Location": f"/devices/{registered[0].id}"})
 
 
 @get(
@@ -154,17 +142,17 @@ _SELECT = """
 
 async def select(connection: Connection, search: str | None, after: int, limit: int) -> list[Device]:
     """The devices with numbers above `after` that match, in order."""
-    async with connection.cursor(row_factory=class_row(_Row)) as cursor:
+    async with connection.cursor(row_factory=class_row(Row)) as cursor:
         await cursor.execute(_SELECT, {"search": search, "after": after, "limit": limit})
         return await _with_readings(connection, await cursor.fetchall())
 
 
-async def _with_readings(connection: Connection, rows: Sequence[_Row]) -> list[Device]:
+async def _with_readings(connection: Connection, rows: Sequence[Row]) -> list[Device]:
     short = await in_short(connection, [row.id for row in rows])
     return [_device(row, short[row.id]) for row in rows]
 
 
-def _device(row: _Row, short: InShort) -> Device:
+def _device(row: Row, short: InShort) -> Device:
     return Device(
         **msgspec.structs.asdict(row),
         readings=short.count,
@@ -197,9 +185,9 @@ async def find(connection: Connection, device_id: int) -> None:
     await _row(connection, _FIND, device_id)
 
 
-async def _row(connection: Connection, query: LiteralString, device_id: int, **values: object) -> _Row:
+async def _row(connection: Connection, query: LiteralString, device_id: int, **values: object) -> Row:
     if 0 < device_id <= MAX_ID:
-        async with connection.cursor(row_factory=class_row(_Row)) as cursor:
+        async with connection.cursor(row_factory=class_row(Row)) as cursor:
             row = await (await cursor.execute(query, {"id": device_id, **values})).fetchone()
             if row is not None:
                 return row

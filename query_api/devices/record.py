@@ -11,15 +11,15 @@ from query_api.readings.record import StoredReading
 from shared.models import KEY_PATTERN
 
 KEY_RULE = "1 to 128 characters, none of them a space, a control character, /, + or #"
-_NAME_RULE = "1 to 200 characters, none of them NUL, and not all of them spaces"
+NAME_RULE = "1 to 200 characters, none of them NUL, and not all of them spaces"
 _Name = Annotated[
     str,
     msgspec.Meta(
         min_length=1,
         max_length=200,
         pattern=r"^[^\x00]*[^\s\x00][^\x00]*$",
-        description=f"What people call the device: {_NAME_RULE}.",
-        extra={"takes": _NAME_RULE},
+        description=f"What people call the device: {NAME_RULE}.",
+        extra={"takes": NAME_RULE},
         examples=["Boiler, north"],
     ),
 ]

@@ -4,11 +4,13 @@ A token is in one answer, and nowhere else. With DEVICE_SECRET the broker is tol
 stands in the outbox (ADR 23), written in the same transaction.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 
 from shared.broker import outbox
+from shared.broker.outbox import Change
 from shared.broker.permissions import device_name
 from shared.credentials import new_token
 from shared.database import Connection
@@ -38,7 +40,9 @@ class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _KEEP = """
-    INSERT INTO device_tokens (device_id, hash, nonce) VALUES (%(device_id)s, %(hash)s, %(nonce)s)
+    INSERT INTO device_tokens (device_id, hash, nonce)
+    SELECT device_id, hash, nonce FROM unnest(%(devices)s::bigint[], %(hashes)s::bytea[], %(nonces)s::bytea[])
+                                       AS made (device_id, hash, nonce)
     ON CONFLICT (device_id) DO UPDATE SET hash = excluded.hash, nonce = excluded.nonce, created_at = now()
 """
 
@@ -54,12 +58,26 @@ class Tokens(msgspec.Struct, frozen=True):
 
     async def issue(self, connection: Connection, device_id: int) -> IssuedToken:
         """A token in place of the device's former one, in the transaction that the caller has open."""
-        token = new_token(device_id, self.secret)
-        await connection.execute(_KEEP, {"device_id": device_id, "hash": token.hash, "nonce": token.nonce})
-        await self.tell_broker(connection, device_id)
-        return IssuedToken(device_id=device_id, token=token.text, mqtt_username=device_name(device_id))
+        issued = await self._issue(connection, [device_id])
+        await self.tell_broker(connection, [device_id], Change.REVOCATION)
+        return issued[0]
 
-    async def tell_broker(self, connection: Connection, device_id: int) -> None:
-        """Has the broker told, soon after the caller's transaction, of what the device now is."""
+    async def issue_all(self, connection: Connection, device_ids: Sequence[int]) -> list[IssuedToken]:
+        """A token for each of the devices, which are new, in the transaction that the caller has open."""
+        issued = await self._issue(connection, device_ids)
+        await self.tell_broker(connection, device_ids, Change.REGISTRATION)
+        return issued
+
+    async def _issue(self, connection: Connection, device_ids: Sequence[int]) -> list[IssuedToken]:
+        made = [new_token(device_id, self.secret) for device_id in device_ids]
+        hashes, nonces = [token.hash for token in made], [token.nonce for token in made]
+        await connection.execute(_KEEP, {"devices": list(device_ids), "hashes": hashes, "nonces": nonces})
+        return [
+            IssuedToken(device_id=device_id, token=token.text, mqtt_username=device_name(device_id))
+            for device_id, token in zip(device_ids, made, strict=True)
+        ]
+
+    async def tell_broker(self, connection: Connection, device_ids: Sequence[int], change: Change) -> None:
+        """Have the broker told, soon after the caller's transaction, of what the devices now are."""
         if self.administered:
-            await outbox.queue(connection, device_id)
+            await outbox.queue(connection, device_ids, change)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 import msgspec
-from litestar import MediaType, Response, post
+from litestar import Response, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Operation, RequestBody, Schema
+from litestar.openapi.spec import Operation
 from litestar.params import BodyKwarg, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
@@ -16,6 +16,7 @@ from query_api.access.principal import Principal
 from query_api.access.rules import Access
 from query_api.http import problems
 from query_api.http.callers import caller_of
+from query_api.http.operations import bound_array
 from query_api.http.problems import AnyRequest, documented
 from query_api.http.resource import Resource
 from query_api.readings.intake import MAX_READINGS, Intake, NewReading, Submission
@@ -28,13 +29,7 @@ class _SubmitOperation(Operation):
     """Documents the array's bounds, which Litestar does not find inside of a union."""
 
     def __post_init__(self) -> None:
-        assert isinstance(self.request_body, RequestBody)
-        body = self.request_body.content[MediaType.JSON].schema
-        assert isinstance(body, Schema)
-        assert body.one_of is not None
-        array = body.one_of[1]
-        assert isinstance(array, Schema)
-        array.min_items, array.max_items = 1, MAX_READINGS
+        bound_array(self, 1, MAX_READINGS)
 
 
 @post(

@@ -6,6 +6,7 @@ one that was already carried out by someone who was killed, does nothing.
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from enum import IntEnum
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -24,6 +25,8 @@ POLL_S = 5.0
 """Without a NOTIFY it is looked so often, in case another process that had the lock is gone."""
 RETRY_CAP_S = 5.0
 """A broker that is away is tried again after no more than this."""
+MOST_REFUSED = 1_000
+"""Once the broker has refused as many devices, the others wait until these are tried again."""
 _UNKEYED = (
     "DEVICESTAT_DEVICE_SECRET is not set, and DEVICESTAT_MQTT_ADMIN_URL is: the tokens that the broker is told are "
     "made from it. Set it to at least 32 characters, such as `openssl rand -hex 32` gives"
@@ -31,12 +34,22 @@ _UNKEYED = (
 
 _log = structlog.get_logger()
 
-_QUEUE = "INSERT INTO broker_outbox (device_id) VALUES (%s)"
+
+class Change(IntEnum):
+    """Why a device is in the outbox. The smaller number is told to the broker first."""
+
+    REVOCATION = 0
+    """Its token was rotated, or it was deleted: whoever is connected with the former token is cut off."""
+    REGISTRATION = 1
+    """It is new."""
 
 
-async def queue(connection: Connection, device_id: int) -> None:
-    """The broker is to hear of the device, once the transaction that the caller has open is committed."""
-    await connection.execute(_QUEUE, (device_id,))
+_QUEUE = "INSERT INTO broker_outbox (device_id, turn) SELECT device_id, %s FROM unnest(%s::bigint[]) AS device_id"
+
+
+async def queue(connection: Connection, device_ids: Sequence[int], change: Change) -> None:
+    """Have the broker told of the devices, once the transaction that the caller has open is committed."""
+    await connection.execute(_QUEUE, (int(change), list(device_ids)))
 
 
 def required(settings: Settings) -> str:
@@ -99,14 +112,16 @@ class Outbox:
     async def _take_all(self, connection: Connection, carrier: Carrier) -> None:
         """Raises CommandRefused at the end where something was refused, which is then tried again later."""
         refused: dict[int, CommandRefused] = {}
-        last = 0
-        while rows := await (await connection.execute(_NEXT, (last, BATCH))).fetchall():
+        kept: list[int] = []
+        while rows := await (await connection.execute(_NEXT, (kept, BATCH))).fetchall():
             brought = await bring(connection, carrier, sorted({row[1] for row in rows}), self._form, self._secret)
             refused |= brought.refused
             _warn(brought.lost)
+            kept += [number for number, device in rows if device in brought.refused]
             await connection.execute(_DONE, ([number for number, device in rows if device not in brought.refused],))
             await self._count(connection)
-            last = rows[-1][0]
+            if len(kept) >= MOST_REFUSED:
+                break
         for error in refused.values():
             raise error
 
@@ -142,7 +157,7 @@ async def unless_cancelled(work: Coroutine[None, None, None]) -> None:
 
 
 _LISTEN = f"LISTEN {CHANNEL}".encode()
-_NEXT = "SELECT number, device_id FROM broker_outbox WHERE number > %s ORDER BY number LIMIT %s"
+_NEXT = "SELECT number, device_id FROM broker_outbox WHERE number <> ALL(%s) ORDER BY turn, number LIMIT %s"
 _DONE = "DELETE FROM broker_outbox WHERE number = ANY(%s)"
 _COUNT = "SELECT count(*) FROM broker_outbox"
 

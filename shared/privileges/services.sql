@@ -60,7 +60,7 @@ GRANT SELECT ON shown_analysis_requests, analysis_ticks TO devicestat_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON analysis_schedules TO devicestat_api;
 GRANT SELECT, UPDATE (last_used_at) ON access_keys TO devicestat_api;
 GRANT SELECT, INSERT, UPDATE ON device_tokens TO devicestat_api;
-GRANT SELECT, INSERT (device_id), DELETE ON broker_outbox TO devicestat_api;
+GRANT SELECT, INSERT (device_id, turn), DELETE ON broker_outbox TO devicestat_api;
 GRANT INSERT (actor, origin, action, subject, detail) ON audit_log TO devicestat_api;
 
 -- The worker. Of devices it changes nothing: it locks the device of what it finishes.
@@ -79,7 +79,7 @@ GRANT SELECT, INSERT (request_id, url, owner), UPDATE (status, attempts, due_at,
 GRANT SELECT ON shown_analysis_requests, device_tokens TO devicestat_worker;
 GRANT SELECT, UPDATE (next_tick, last_tick, last_error), DELETE ON analysis_schedules TO devicestat_worker;
 GRANT SELECT, INSERT (schedule_id, tick), UPDATE (request_id), DELETE ON analysis_ticks TO devicestat_worker;
-GRANT SELECT, INSERT (device_id), DELETE ON broker_outbox TO devicestat_worker;
+GRANT SELECT, INSERT (device_id, turn), DELETE ON broker_outbox TO devicestat_worker;
 -- Of dead letters it sees how old and how large they are; `messages` may be changed so that a row can be locked.
 GRANT SELECT (id, received_at, kept_bytes), UPDATE (messages), DELETE ON dead_letters TO devicestat_worker;
 

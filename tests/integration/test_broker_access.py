@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from deploy.doctor import State, examine
 from deploy.doctor.connection import BrokerConnection, connected, own_client_id
+from shared.broker.devices import BATCH
 from shared.broker.dynsec import administering
-from shared.broker.outbox import Outbox, queue, unless_cancelled, waiting
+from shared.broker.outbox import Change, Outbox, queue, unless_cancelled, waiting
 from shared.credentials import Role
 from shared.errors import BrokerUnreachable, ConnectionRefused, NotAdministered, SettingsError
 from shared.settings import MqttAddress, Settings, parse_mqtt_url
@@ -166,12 +167,28 @@ async def test_deletion_cuts_off(closed: ClosedBroker, settings: Settings, datab
         assert await is_refused(closed.as_device(7, token), "device-7")
 
 
+async def test_a_revocation_does_not_wait_for_new_devices(
+    closed: ClosedBroker, settings: Settings, database: Database
+) -> None:
+    async with telling(settings):
+        token = await give_token(database, 7)
+        await told(database)
+    async with connected(closed.as_device(7, token), "device-7") as device:
+        for number in range(1_000, 2_000):
+            await give_token(database, number, change=Change.REGISTRATION)
+        await remove(database, 7)
+        async with telling(settings):
+            assert await cut_off(device) < CUT_OFF_S
+            assert await waiting(database) > BATCH
+    assert await is_refused(closed.as_device(7, token), "device-7")
+
+
 async def test_a_row_too_many_cuts_nobody_off(closed: ClosedBroker, settings: Settings, database: Database) -> None:
     async with telling(settings):
         token = await give_token(database, 7)
         await told(database)
         async with connected(closed.as_device(7, token), "device-7") as device:
-            await queue(database, 7)
+            await queue(database, [7], Change.REGISTRATION)
             await told(database)
             assert (await device.publish("devices/7/stats", READING)).accepted == 1
 

@@ -1,0 +1,154 @@
+"""Devices are registered, one or many: all of them in one transaction, or none (see `handlers.create_devices`).
+
+1. `check`: every key is one level of a topic, and no two devices of the request have the same;
+2. numbers come from the sequence; rows are inserted, a taken key is found;
+3. `tokens.issue_all`: a token for each, and a row of the broker's outbox;
+4. `audit.record_all`: a row of the audit log for each.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+from psycopg.rows import class_row
+
+from query_api.devices.record import KEY_RULE, NewDevice, RegisteredDevice
+from query_api.devices.tokens import IssuedToken, Tokens
+from query_api.http import problems
+from query_api.http.problems import Fault, Refused, invalid, shown
+from shared import audit
+from shared.audit import Action, Actor
+from shared.database import Connection
+from shared.models import DEVICES_CHANNEL, is_key
+
+MAX_DEVICES = 1_000
+"""Devices of one request. They keep the process busy for about 20 ms."""
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """What a request registers. `is_array`: the devices were given as an array."""
+
+    devices: Sequence[NewDevice]
+    is_array: bool
+
+    def field(self, index: int) -> str:
+        """The path of a device's key in the body."""
+        return f"[{index}].key" if self.is_array else "key"
+
+
+def check(given: Registration) -> None:
+    """Raises Refused where a key is no level of a topic, or is repeated within the array."""
+    if faults := [*_malformed_keys(given), *_repeated_keys(given)]:
+        raise invalid(*faults)
+
+
+def _malformed_keys(given: Registration) -> list[Fault]:
+    return [
+        Fault(given.field(index), f"expected one level of a topic: {KEY_RULE}, got {shown(new.key)}")
+        for index, new in enumerate(given.devices)
+        if new.key is not None and not is_key(new.key)
+    ]
+
+
+def _repeated_keys(given: Registration) -> list[Fault]:
+    first: dict[str, int] = {}
+    return [
+        Fault(given.field(index), f"repeats the key of [{first[new.key]}]")
+        for index, new in enumerate(given.devices)
+        if new.key is not None and first.setdefault(new.key, index) != index
+    ]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of devices."""
+
+    id: int
+    key: str
+    name: str
+    created_at: datetime
+
+
+async def register(
+    connection: Connection, given: Registration, tokens: Tokens, actor: Actor, *, pass_over: bool
+) -> list[RegisteredDevice]:
+    """Register the devices in the caller's transaction; return them in the order of the request.
+
+    `pass_over`: leave out devices whose keys are taken. Otherwise raises Refused for these.
+    """
+    rows = await _insert_all(connection, given, pass_over=pass_over)
+    issued = await tokens.issue_all(connection, [row.id for row in rows])
+    entries = [(f"device {row.id}", {"key": row.key, "name": row.name}) for row in rows]
+    await audit.record_all(connection, actor, Action.DEVICE_CREATED, entries)
+    return [_registered(row, token) for row, token in zip(rows, issued, strict=True)]
+
+
+def _registered(row: Row, issued: IssuedToken) -> RegisteredDevice:
+    return RegisteredDevice(
+        id=row.id,
+        key=row.key,
+        name=row.name,
+        created_at=row.created_at,
+        readings=0,
+        readings_is_estimate=False,
+        readings_at_least=False,
+        first_reading_at=None,
+        last_reading_at=None,
+        latest_reading=None,
+        token=issued.token,
+        mqtt_username=issued.mqtt_username,
+    )
+
+
+async def _insert_all(connection: Connection, given: Registration, *, pass_over: bool) -> list[Row]:
+    """Insert the rows: first those of given keys, then those whose key is their number, if that is free."""
+    keyed = {index: new for index, new in enumerate(given.devices) if new.key is not None}
+    found = await _insert(connection, keyed)
+    taken = [index for index in keyed if index not in found]
+    if taken and not pass_over:
+        raise _taken(given, taken)
+    keyless = {index: new for index, new in enumerate(given.devices) if new.key is None}
+    while keyless:
+        inserted = await _insert(connection, keyless)
+        found |= inserted
+        keyless = {index: new for index, new in keyless.items() if index not in inserted}
+    return [found[index] for index in sorted(found)]
+
+
+# In the order of the keys, so that two requests with the same keys wait for each other and do not deadlock.
+_INSERT = """
+    WITH given AS (
+        SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[], %(names)s::text[]) AS given (id, key, name)
+    ), registered AS (
+        INSERT INTO devices (id, key, name) SELECT id, key, name FROM given ORDER BY key
+        ON CONFLICT (key) DO NOTHING
+        RETURNING id, key, name, created_at
+    )
+    SELECT id, key, name, created_at FROM registered, pg_notify(%(channel)s, key)
+"""
+_NUMBERS = "SELECT nextval(pg_get_serial_sequence('devices', 'id')) FROM generate_series(1, %s)"
+
+
+async def _insert(connection: Connection, new: dict[int, NewDevice]) -> dict[int, Row]:
+    """Insert those of the devices whose keys are free; return them by their place in the request."""
+    if not new:
+        return {}
+    numbers = [row[0] for row in await (await connection.execute(_NUMBERS, (len(new),))).fetchall()]
+    places = dict(zip(numbers, new, strict=True))
+    keys = [str(number) if one.key is None else one.key for number, one in zip(numbers, new.values(), strict=True)]
+    names = [one.name for one in new.values()]
+    async with connection.cursor(row_factory=class_row(Row)) as cursor:
+        await cursor.execute(_INSERT, {"ids": numbers, "keys": keys, "names": names, "channel": DEVICES_CHANNEL})
+        return {places[row.id]: row for row in await cursor.fetchall()}
+
+
+def _taken(given: Registration, taken: Sequence[int]) -> Refused:
+    first = given.devices[taken[0]].key
+    others = f", and {len(taken) - 1} more keys are taken" if len(taken) > 1 else ""
+    advice = "choose another, or leave it out to have one made"
+    if given.is_array:
+        advice = "nothing was registered; existing=skip leaves out devices whose keys are taken"
+    return Refused(
+        problems.KEY_TAKEN,
+        f"another device has the key {first!r}{others}: {advice}",
+        [Fault(given.field(index), "is taken") for index in taken],
+    )
