@@ -39,6 +39,10 @@ from query_api.http.turns import Bounds, SlowReads, Turns, TurnsMetrics
 from query_api.http.vary import Vary
 from query_api.live import handlers as live
 from query_api.live.feeds import CHANNELS, Live
+from query_api.mqtt import go_auth
+from query_api.mqtt import handlers as mqtt
+from query_api.mqtt.decisions import Decisions
+from query_api.mqtt.known_devices import KnownDevices
 from query_api.pools import EXPORTS, POOL_WAIT_S, SLOW, Pools, open_pools
 from query_api.probe import probe
 from query_api.readings import buckets, series
@@ -55,7 +59,7 @@ from shared.database import Connection
 from shared.models import duration
 from shared.service import listen, serve_http
 from shared.setting_values import listed
-from shared.settings import Settings, parse_ports
+from shared.settings import Settings, parse_ports, parse_topic_filter
 from shared.starting import first_connection
 from shared.telemetry import Health
 
@@ -95,11 +99,12 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             "notifications": notifications,
             "live": feeds,
             "waits": Waits(pools.quick, notifications, stop),
+            "mqtt": mqtt.Answers(_decisions(settings, pools), registry),
         }
         app = create_app(
             settings,
             given,
-            Gate(keyring if settings.auth == "on" else None, settings.metrics_token),
+            Gate(keyring if settings.auth == "on" else None, settings.metrics_token, settings.mqtt_auth_secret),
             health,
             registry,
         )
@@ -139,6 +144,13 @@ def _given(settings: Settings, pools: Pools, gathering: Gathering, registry: Col
     }
 
 
+def _decisions(settings: Settings, pools: Pools) -> Decisions:
+    clock = asyncio.get_running_loop().time
+    devices = KnownDevices(pools.credentials, clock)
+    form = parse_topic_filter(settings.mqtt_topic)
+    return Decisions(devices, form, clock)
+
+
 def _address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -155,6 +167,7 @@ def create_app(
             analysis.router, analysis_requests.router,
             analysis_results.router, schedules.router,
             problems.router,
+            *([mqtt.router, go_auth.router] if settings.mqtt_auth_secret is not None else []),
             *operation_routes(health, registry),
             docs.page, docs_page.start_script, docs.openapi_document, docs.assets(),
         ],
@@ -169,7 +182,7 @@ def create_app(
         cors_config=cross_origin(listed(settings.cors_origins)),
         request_class=JsonRequest,
         request_max_body_size=MAX_BODY_BYTES,
-        openapi_config=docs.configuration(secured=gate.is_closed),
+        openapi_config=docs.configuration(secured=gate.is_closed, brokers=settings.mqtt_auth_secret is not None),
         plugins=[StrictRecords()],
         logging_config=None,
     )  # fmt: skip

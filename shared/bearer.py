@@ -1,10 +1,13 @@
 """What a request shows as `Authorization: Bearer …` (RFC 6750): read strictly, compared in constant time."""
 
+import base64
+import binascii
 import hmac
 import re
 
 CHALLENGE = 'Bearer realm="devicestat"'
 """The WWW-Authenticate of a refusal; `, error="…"` follows where something was shown."""
+_BASIC = re.compile(r"basic +([A-Za-z0-9+/]+=*)", re.ASCII | re.IGNORECASE)
 _CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
 
 
@@ -18,6 +21,22 @@ def is_bearer(header: str | None, token: str) -> bool:
     """Whether the header shows this token."""
     shown = bearer_of(header)
     return shown is not None and hmac.compare_digest(shown.encode(), token.encode())
+
+
+def shows(header: str | None, secret: str) -> bool:
+    """Whether the header shows the secret, as a token or as the password of any user (RFC 7617).
+
+    Basic is for a client that takes nothing but a user and a password in its URL.
+    """
+    return is_bearer(header, secret) or hmac.compare_digest(_basic_password(header), secret.encode())
+
+
+def _basic_password(header: str | None) -> bytes:
+    found = _BASIC.fullmatch(header.strip(" \t")) if header is not None else None
+    try:
+        return base64.b64decode(found[1], validate=True).partition(b":")[2] if found else b""
+    except binascii.Error:
+        return b""
 
 
 def showing(token: str | None) -> dict[str, str]:

@@ -60,6 +60,10 @@ class TopicFilter(msgspec.Struct, frozen=True):
         """The filter without the share's name."""
         return f"{self.prefix}+{self.suffix}"
 
+    def topic(self, key: str) -> str:
+        """Return the topic of the device with the key."""
+        return f"{self.prefix}{key}{self.suffix}"
+
     def key(self, topic: str) -> str | None:
         """The device's key in the topic, None where the topic is not of this form."""
         if not (topic.startswith(self.prefix) and topic.endswith(self.suffix)):

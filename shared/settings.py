@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = "devicestat-ingestor"
     mqtt_topic: _Text = "devices/+/stats"
     broker_data_dir: _Text | None = None
+    mqtt_auth_secret: Annotated[str, msgspec.Meta(min_length=32)] | None = None
     # At most about half of what the journal answers for (ADR 3).
     mqtt_window: Annotated[int, msgspec.Meta(ge=1, le=32_767)] = 10_000
     batch_max_readings: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 5_000
@@ -175,6 +176,7 @@ _EXPECTED = {
     "mqtt_topic": "a topic filter with the device's key as its only wildcard, such as devices/+/stats "
     "or $share/group/devices/+/stats",
     "broker_data_dir": "the directory on this host that Mosquitto's persistence_location names",
+    "mqtt_auth_secret": "at least 32 letters and digits, such as `openssl rand -hex 32` gives",
     "mqtt_window": "a whole number from 1 to 32767",
     "batch_max_readings": "a whole number from 1 to 100000",
     "batch_linger_ms": "a whole number of milliseconds from 0 to 60000",
@@ -211,7 +213,8 @@ _EXPECTED = {
 
 
 SECRETS = (
-    "database_url", "mqtt_url", "mqtt_admin_url", "api_key", "device_secret", "metrics_token", "webhook_secret"
+    "database_url", "mqtt_url", "mqtt_admin_url", "api_key", "device_secret", "metrics_token", "webhook_secret",
+    "mqtt_auth_secret",
 )  # fmt: skip
 """The settings that are never shown; of a URL, the password in it."""
 _CHECKS = {
@@ -227,6 +230,7 @@ _CHECKS = {
     "start_timeout": parse_optional_duration,
     "api_key": check_api_key,
     "metrics_token": check_bearer,
+    "mqtt_auth_secret": check_bearer,
     "trusted_proxies": networks,
     "cors_origins": check_origins,
     "webhook_secret": webhook_key,

@@ -1,5 +1,6 @@
 """The API's application without a server or a database, for tests that look at its routes and its document."""
 
+import msgspec
 from litestar import Litestar
 from prometheus_client import CollectorRegistry
 
@@ -19,10 +20,11 @@ _GIVEN = (
     "callback_rules",
     "quotas",
     "tokens",
+    "mqtt",
 )
 
 
-def application() -> Litestar:
-    """The application as `serve` wires it; what its handlers are given is None."""
-    settings = Settings(database_url="postgresql://unused.test/none")
+def application(**given: str) -> Litestar:
+    """The application as `serve` wires it; what its handlers are given is None. `given`: settings."""
+    settings = msgspec.structs.replace(Settings(database_url="postgresql://unused.test/none"), **given)
     return create_app(settings, dict.fromkeys(_GIVEN), Gate(None, None), Health("database"), CollectorRegistry())

@@ -13,11 +13,11 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from query_api.access.keyring import Keyring
-from query_api.access.principal import ANYBODY, Principal
+from query_api.access.principal import ANYBODY, BROKER, Principal
 from query_api.access.rules import ALLOWED, DEVICE, Access, access_of
 from query_api.http import problems
 from query_api.http.problems import Refused
-from shared.bearer import CHALLENGE, bearer_of, is_bearer
+from shared.bearer import CHALLENGE, bearer_of, is_bearer, shows
 from shared.credentials import Role
 
 _HOLDERS = {
@@ -28,9 +28,10 @@ _HOLDERS = {
 class Gate(ASGIMiddleware):
     """The way in. `keyring`: None while AUTH is off, and whoever comes may do everything."""
 
-    def __init__(self, keyring: Keyring | None, metrics_token: str | None) -> None:
+    def __init__(self, keyring: Keyring | None, metrics_token: str | None, broker_secret: str | None = None) -> None:
         self._keyring = keyring
         self._metrics_token = metrics_token
+        self._broker_secret = broker_secret
 
     @property
     def is_closed(self) -> bool:
@@ -40,7 +41,9 @@ class Gate(ASGIMiddleware):
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Lets the request pass, with its principal in scope["auth"]. Raises Refused."""
         access = access_of(scope["route_handler"])
-        if access is Access.METRICS and self._metrics_token is not None:
+        if access is Access.BROKER:
+            scope["auth"] = self._for_broker(scope)
+        elif access is Access.METRICS and self._metrics_token is not None:
             scope["auth"] = await self._for_metrics(scope, self._metrics_token)
         elif self._keyring is None or access in (Access.OPEN, Access.PUBLIC):
             scope["auth"] = ANYBODY
@@ -54,6 +57,13 @@ class Gate(ASGIMiddleware):
         if self._keyring is None:
             raise _unauthenticated("this service's metrics take METRICS_TOKEN as Authorization: Bearer …")
         return await self._admitted(scope, Access.METRICS, self._keyring)
+
+    def _for_broker(self, scope: Scope) -> Principal:
+        if self._broker_secret is None or not shows(_header(scope), self._broker_secret):
+            raise _unauthenticated(
+                "this takes MQTT_AUTH_SECRET as Authorization: Bearer …, or as the password of Authorization: Basic …"
+            )
+        return BROKER
 
     async def _admitted(self, scope: Scope, access: Access, keyring: Keyring) -> Principal:
         credential = bearer_of(_header(scope))

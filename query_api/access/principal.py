@@ -33,6 +33,9 @@ class Principal(msgspec.Struct, frozen=True):
 ANYBODY = Principal("anonymous", Role.ADMIN)
 """Whoever it is, while AUTH is off."""
 
+BROKER = Principal("broker", "broker")
+"""An MQTT broker that has shown MQTT_AUTH_SECRET."""
+
 
 def device(device_id: int) -> Principal:
     """The device of the number."""

@@ -28,6 +28,8 @@ class Access(StrEnum):
     ADMINISTER = "administer"
     METRICS = "metrics"
     """As READ, or with METRICS_TOKEN."""
+    BROKER = "broker"
+    """What an MQTT broker asks about its clients: with MQTT_AUTH_SECRET alone."""
     ASK = "ask"
     """Which methods a path takes: for whoever may do anything at all."""
 

@@ -43,7 +43,8 @@ _KEEP = """
     INSERT INTO device_tokens (device_id, hash, nonce)
     SELECT device_id, hash, nonce FROM unnest(%(devices)s::bigint[], %(hashes)s::bytea[], %(nonces)s::bytea[])
                                        AS made (device_id, hash, nonce)
-    ON CONFLICT (device_id) DO UPDATE SET hash = excluded.hash, nonce = excluded.nonce, created_at = now()
+    ON CONFLICT (device_id) DO UPDATE
+        SET hash = excluded.hash, nonce = excluded.nonce, created_at = now(), connected = false
 """
 
 

@@ -9,7 +9,7 @@ from litestar import MediaType, Response, get
 from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, License, SecurityScheme, Tag
+from litestar.openapi.spec import Components, License, Reference, SecurityScheme, Tag
 from litestar.response import Redirect
 from litestar.router import Router
 from litestar.static_files import create_static_files_router
@@ -36,6 +36,12 @@ _KEY = SecurityScheme(
     description="An admin key may do everything, an analyst key read and queue analyses, a writer key `POST /stats`; a "
     "device's token `POST /stats` for that device.",
 )
+_BROKER = SecurityScheme(
+    type="http",
+    scheme="bearer",
+    description="MQTT_AUTH_SECRET, which nothing else takes; also as the password of Basic authentication.",
+)
+_BROKERS = Tag("brokers", "What MQTT brokers ask about their clients.")
 _TAGS = [
     Tag("devices", "Whatever publishes readings."),
     Tag("readings", "What devices measured, on three axes."),
@@ -51,15 +57,22 @@ def _operation_id(handler: HTTPRouteHandler, _: object, __: object) -> str:
     return str(handler.handler_name).rpartition(".")[2]
 
 
-def configuration(*, secured: bool) -> OpenAPIConfig:
-    """What Litestar makes the document and its page from. `secured`: a key is to be shown."""
+def configuration(*, secured: bool, brokers: bool) -> OpenAPIConfig:
+    """What Litestar makes the document and its page from.
+
+    `secured`: a key is to be shown. `brokers`: MQTT brokers may ask, with a secret of their own.
+    """
+    schemes: dict[str, SecurityScheme | Reference] = {
+        **({"key": _KEY} if secured else {}),
+        **({"broker": _BROKER} if brokers else {}),
+    }
     return OpenAPIConfig(
         title="Devicestat",
         version=version("devicestat"),
         description=_DESCRIPTION,
         license=License("MIT", identifier="MIT"),
-        tags=_TAGS,
-        components=Components(security_schemes={"key": _KEY} if secured else {}),
+        tags=[*_TAGS, *([_BROKERS] if brokers else [])],
+        components=Components(security_schemes=schemes),
         security=[{"key": []}] if secured else None,
         use_handler_docstrings=True,
         operation_id_creator=_operation_id,

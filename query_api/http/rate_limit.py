@@ -24,6 +24,7 @@ from query_api.http.callers import Callers
 MAX_CALLERS = 100_000
 """Counted by themselves in one minute; beyond it those who are new are counted together."""
 _OTHERS = "others"
+_UNLIMITED = (Access.OPEN, Access.BROKER)
 
 
 class Window:
@@ -44,6 +45,10 @@ class Window:
             caller = _OTHERS
         count = self._counts[caller] = self._counts.get(caller, 0) + 1
         return count
+
+    def count(self, caller: str) -> int:
+        """Return how many requests the caller has made."""
+        return 0 if self._clock() >= self._ends else self._counts.get(caller, 0)
 
     @property
     def ends_in(self) -> int:
@@ -69,13 +74,17 @@ def requests_a_minute(limit: int) -> list[DefineMiddleware]:
 
 
 class RequestLimit(RateLimitMiddleware):
-    """Stands before a route. What is open to anybody is not limited: it tells whether the process runs."""
+    """Stands before a route.
+
+    What is open to anybody is not limited: it tells whether the process runs. Neither are the questions of brokers: all
+    of a broker's devices come from its one address.
+    """
 
     config: RequestsAMinute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises TooManyRequestsException, before anything is asked of the database."""
-        if scope["route_handler"].opt.get(OPTION) is Access.OPEN:
+        if scope["route_handler"].opt.get(OPTION) in _UNLIMITED:
             await self.app(scope, receive, send)
             return
         callers, window = self.config.callers, self.config.window

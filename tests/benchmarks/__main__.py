@@ -22,6 +22,7 @@ from tests.benchmarks import (
     machine,
     memory,
     months,
+    mqtt_auth,
     peers,
     servers,
     start,
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "analysis": analysis.measure,
     "months": months.measure,
     "http": http.measure,
+    "mqtt-auth": mqtt_auth.measure,
     "start": start.measure,
 }
 _ADD_DEVICES = "INSERT INTO devices (key, name) SELECT n, n FROM generate_series(1, %s) n"

@@ -35,10 +35,10 @@ class Service(msgspec.Struct):
     process: psutil.Process
     cpu_us: dict[str, list[float]]
 
-    def asked(self, load: str) -> float:
-        """Answers a second."""
+    def asked(self, load: str, module: str = "tests.benchmarks.http_load") -> float:
+        """Answers a second. `module`: what asks."""
         before = self._cpu_s()
-        command = [sys.executable, "-m", "tests.benchmarks.http_load", str(self.port), load, str(SECONDS)]
+        command = [sys.executable, "-m", module, str(self.port), load, str(SECONDS)]
         said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         rate = float(said)
         self.cpu_us.setdefault(load, []).append((self._cpu_s() - before) / (rate * SECONDS) * 1e6)

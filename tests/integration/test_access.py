@@ -9,6 +9,7 @@ from shared.database import Connection as Database
 from shared.settings import Settings
 from tests import services
 from tests.application import application
+from tests.broker_questions import SECRET
 from tests.credentials import Keys, bearer, keys
 
 NOBODY = {"no key", "no scheme", "another scheme", "revoked", "expired", "unknown", "other secret", "unknown token"}
@@ -56,15 +57,20 @@ ALLOWED = {
     "DELETE /stats/analysis/schedules/{schedule_id:str}": READERS,
 }
 """Who may. A HEAD is as the GET, and OPTIONS are for whoever may do anything."""
+ASKED_BY_BROKERS = {
+    "POST /mqtt/authenticate", "POST /mqtt/authorize", "POST /mqtt/go-auth/user", "POST /mqtt/go-auth/superuser",
+    "POST /mqtt/go-auth/acl",
+}  # fmt: skip
+"""Routes that are there with MQTT_AUTH_SECRET, and for that secret alone."""
 NOT_THERE = "999999"
 """The number of nothing: who may ask for it is told so, and nothing is changed."""
 
 
-def routes() -> set[str]:
+def routes(**settings: str) -> set[str]:
     """Every route of the application, as method and path."""
     return {
         f"{method} {route.path}"
-        for route in application().routes
+        for route in application(**settings).routes
         for handler in handlers_of(route)
         for method in getattr(handler, "http_methods", ["GET"])
     }
@@ -76,6 +82,11 @@ def test_every_route_has_its_rule() -> None:
     with_head = {f"HEAD {name.partition(' ')[2]}" for name in ALLOWED}
     assert found - with_options - with_head == set(ALLOWED)
     assert len(found) > 30
+
+
+def test_the_routes_of_brokers_are_there_with_their_secret_alone() -> None:
+    added = routes(mqtt_auth_secret=SECRET) - routes()
+    assert {route for route in added if not route.startswith("OPTIONS ")} == ASKED_BY_BROKERS
 
 
 def test_a_route_without_a_rule_is_not_served() -> None:
@@ -164,6 +175,22 @@ async def test_each_route_lets_in_whom_it_is_for_and_nobody_else(closed: Setting
                     assert answer.status_code < 500, (route, name)
         assert wrong == []
         assert credentials.keys() == ANYBODY
+
+
+async def test_the_secret_of_brokers_opens_their_routes_and_nothing_else(closed: Settings, database: Database) -> None:
+    made = await keys(database)
+    asked = msgspec.structs.replace(closed, mqtt_auth_secret=SECRET)
+    async with services.client_of(closed.http_port) as api, services.api(asked):
+        device, credentials = await shown(api, made)
+        for route in ASKED_BY_BROKERS:
+            path = route.partition(" ")[2]
+            for name, headers in credentials.items():
+                assert (await api.post(path, headers=headers, json={})).status_code == 401, (route, name)
+            assert (await api.post(path, headers=bearer(SECRET), json={})).status_code in (200, 403), route
+        for route, allowed in ALLOWED.items():
+            method, _, template = route.partition(" ")
+            answer = await api.request(method, path_of(template), headers=bearer(SECRET), json=body_of(route, device))
+            assert (answer.status_code == 401) is (allowed != ANYBODY), route
 
 
 async def test_options_are_for_whoever_may_do_anything(closed: Settings, database: Database) -> None:

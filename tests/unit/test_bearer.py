@@ -1,10 +1,12 @@
 """The Authorization header, as RFC 6750 section 2.1 has it, and nothing beside it."""
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.bearer import bearer_of, is_bearer, showing
+from shared.bearer import bearer_of, is_bearer, showing, shows
 
 TOKEN = "dsk_aaaaaaaa_AZaz09-._~+/=="
 
@@ -36,3 +38,23 @@ def test_no_other_text_is_taken_for_the_token(text: str) -> None:
 def test_what_is_shown_is_read() -> None:
     assert is_bearer(showing(TOKEN)["Authorization"], TOKEN)
     assert showing(None) == {}
+
+
+def basic(text: str) -> str:
+    return "Basic " + base64.b64encode(text.encode()).decode()
+
+
+def test_a_secret_may_be_the_password_of_any_user() -> None:
+    for header in (f"Bearer {TOKEN}", basic(f"devicestat:{TOKEN}"), basic(f":{TOKEN}")):
+        assert shows(header, TOKEN)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None, "", "Basic", "Basic ", "Basic !", "Basic AAA", f"Basic {TOKEN}", basic(TOKEN), basic(f"{TOKEN}:"),
+        basic(f"user:{TOKEN}x"), basic(f"user:x:{TOKEN}"), basic("user:"), basic(f"user:{TOKEN}") + ", x",
+    ],
+)  # fmt: skip
+def test_nothing_else_is_the_secret(header: str | None) -> None:
+    assert not shows(header, TOKEN)

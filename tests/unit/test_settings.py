@@ -137,6 +137,8 @@ def test_every_fault_is_told_at_once_by_name() -> None:
         ("API_KEY", f"{SECRET}-and-16-characters"),
         ("METRICS_TOKEN", f"{SECRET}\nand 16 characters"),
         ("METRICS_TOKEN", SECRET),
+        ("MQTT_AUTH_SECRET", SECRET),
+        ("MQTT_AUTH_SECRET", f"{SECRET}\nand 32 characters, and more"),
         ("DEVICE_SECRET", SECRET),
         ("WEBHOOK_SECRET", f"whsec_{SECRET}-and-16-characters"),
     ],

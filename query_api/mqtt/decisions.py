@@ -1,0 +1,121 @@
+"""Decide whether a client of a broker may connect, and what it may do there (ADR 38)."""
+
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from query_api.http.rate_limit import Window
+from query_api.mqtt.known_devices import REMEMBERED_S, KnownDevice, KnownDevices
+from query_api.mqtt.rules import Action
+from shared.broker.permissions import device_name, device_number
+from shared.credentials import GivenToken, is_same, read
+from shared.database import RETRYABLE
+from shared.settings import TopicFilter
+
+MANY_FAILURES = 10
+"""Refused attempts of one user name in a minute; after them a further one does not have the database asked ..."""
+FAILING_REMEMBERED_S = 10.0
+"""... until this many seconds after it was last asked."""
+MAX_NUMBER = 2**63 - 1
+
+_log = structlog.get_logger()
+
+
+class Allowed(msgspec.Struct, frozen=True):
+    """The client may. `topic`: the only one that it may publish to."""
+
+    topic: str
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """The client may not. `undecided`: the database did not answer. `stranger`: the user name is not of a device."""
+
+    reason: str
+    undecided: bool = False
+    stranger: bool = False
+
+
+Decision = Allowed | Denied
+_STRANGER = Denied("the user name is not that of a device: device-<number>", stranger=True)
+_WRONG = Denied("the password is not the present token of this device")
+_CLIENT_ID = Denied("a device connects with its user name as its client id")
+_ROTATED = Denied("no client has connected yet with the device's present token")
+_NO_DEVICE = Denied("this device is not registered, or has no token")
+_AWAY = Denied("the database does not answer", undecided=True)
+
+
+class Decisions:
+    """The answers of this process. `form`: MQTT_TOPIC. `clock`: seconds, such as the event loop's."""
+
+    def __init__(self, devices: KnownDevices, form: TopicFilter, clock: Callable[[], float]) -> None:
+        self._devices = devices
+        self._form = form
+        self._failures = Window(60.0, clock)
+
+    async def authenticate(self, username: str, password: str, client_id: str) -> Decision:
+        """Decide whether the client may connect."""
+        number = _number_of(username)
+        if number is None:
+            return _STRANGER
+        given = read(password)
+        if not isinstance(given, GivenToken) or given.device_id != number:
+            return self._failed(username)
+        try:
+            device = await self._devices.find(number, self._max_age(username))
+            if device is None or not is_same(given.hash, device.hash):
+                return self._failed(username)
+            if client_id != username:
+                return _CLIENT_ID
+            if not device.connected:
+                await self._devices.note_connected(device)
+        except RETRYABLE:
+            return _AWAY
+        return self._allowed(device)
+
+    def _max_age(self, username: str) -> float:
+        return FAILING_REMEMBERED_S if self._failures.count(username) >= MANY_FAILURES else REMEMBERED_S
+
+    def _failed(self, username: str) -> Denied:
+        if self._failures.add(username) == MANY_FAILURES:
+            _log.warning("a device fails to authenticate at the broker", username=username, attempts=MANY_FAILURES)
+        return _WRONG
+
+    async def authorize(self, username: str, client_id: str, action: Action, topic: str) -> Decision:
+        """Decide whether the client, which the broker has let in before, may do this now."""
+        number = _number_of(username)
+        if number is None:
+            return _STRANGER
+        if client_id != username:
+            return _CLIENT_ID
+        try:
+            device = await self._with_present_token(number)
+        except RETRYABLE:
+            return _AWAY
+        if isinstance(device, Denied):
+            return device
+        allowed = self._allowed(device)
+        if action is Action.PUBLISH and topic == allowed.topic:
+            return allowed
+        return Denied(f"{device_name(number)} may publish to {allowed.topic}, and do nothing else")
+
+    async def _with_present_token(self, number: int) -> KnownDevice | Denied:
+        """The device whose client is connected with the present token.
+
+        After a rotation all connected clients show the former token. The first client that authenticates with the new
+        one takes over the session, as a device has one client id.
+        """
+        device = await self._devices.find(number)
+        if device is not None and not device.connected:
+            device = await self._devices.find(number, 0)  # another process may have let it in since
+        if device is None:
+            return _NO_DEVICE
+        return device if device.connected else _ROTATED
+
+    def _allowed(self, device: KnownDevice) -> Allowed:
+        return Allowed(self._form.topic(device.key))
+
+
+def _number_of(username: str) -> int | None:
+    number = device_number(username)
+    return number if number is not None and number <= MAX_NUMBER else None

@@ -1,0 +1,80 @@
+"""`POST /mqtt/go-auth/…`, as the HTTP backend of mosquitto-go-auth asks: the status is the answer.
+
+2xx is yes, 4xx is no; 5xx is an error, after which it may ask again.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.params import JSONBody
+
+from query_api.access.rules import Access
+from query_api.http import problems
+from query_api.http.problems import RETRY_AFTER, Refused, documented
+from query_api.http.resource import Resource
+from query_api.mqtt.decisions import Decision, Denied
+from query_api.mqtt.handlers import SECURITY, Given
+from query_api.mqtt.question import BrokerRequest, Question, Unreadable
+from query_api.mqtt.rules import Action
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """The client may."""
+
+    ok: Annotated[Literal[True], msgspec.Meta(description="True, as response mode json has it.")] = True
+
+
+def refuse_unreadable(request: Request[Any, Any, Any], error: Unreadable) -> Response[Any]:
+    """Answer a body that cannot be read with 400."""
+    return problems.answer(request, Refused(problems.MALFORMED, str(error)))
+
+
+_POST: dict[str, Any] = {
+    "access": Access.BROKER,
+    "status_code": 200,
+    "request_class": BrokerRequest,
+    "exception_handlers": {Unreadable: refuse_unreadable},
+    "security": SECURITY,
+    "responses": documented(problems.UNAUTHENTICATED, problems.FORBIDDEN, problems.MALFORMED, problems.UNAVAILABLE),
+}
+
+
+@post("/user", summary="Whether a client of Mosquitto may connect", **_POST)
+async def go_auth_user(data: JSONBody[Question], mqtt: Given) -> Granted:
+    """For `http_getuser_uri`."""
+    decision = await mqtt.decisions.authenticate(data.username or "", data.password or "", data.clientid or "")
+    mqtt.count("authenticate", decision)
+    return _granted(decision)
+
+
+@post("/superuser", summary="Whether a client of Mosquitto may do everything", sync_to_thread=False, **_POST)
+def go_auth_superuser(data: JSONBody[Question]) -> Granted:
+    """For `http_superuser_uri`. No client may."""
+    return _granted(Denied(f"{data.username or 'nobody'} may not do everything: no client may"))
+
+
+_ACTIONS = {"1": Action.RECEIVE, "2": Action.PUBLISH, "4": Action.SUBSCRIBE}
+
+
+@post("/acl", summary="Whether a client of Mosquitto may publish, subscribe or receive", **_POST)
+async def go_auth_acl(data: JSONBody[Question], mqtt: Given) -> Granted:
+    """For `http_aclcheck_uri`."""
+    action = _ACTIONS.get(str(data.acc))
+    if action is None:
+        decision: Decision = Denied("acc is neither 1 (read) nor 2 (write) nor 4 (subscribe)")
+    else:
+        decision = await mqtt.decisions.authorize(data.username or "", data.clientid or "", action, data.topic or "")
+    mqtt.count("authorize", decision)
+    return _granted(decision)
+
+
+def _granted(decision: Decision) -> Granted:
+    if not isinstance(decision, Denied):
+        return Granted()
+    if decision.undecided:
+        raise Refused(problems.UNAVAILABLE, f"{decision.reason}: ask again", headers=RETRY_AFTER)
+    raise Refused(problems.FORBIDDEN, decision.reason)
+
+
+router = Resource("/mqtt/go-auth", route_handlers=[go_auth_user, go_auth_superuser, go_auth_acl], tags=["brokers"])

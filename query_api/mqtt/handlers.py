@@ -1,0 +1,177 @@
+"""`POST /mqtt/authenticate` and `/mqtt/authorize`, in the form that EMQX and rmqtt take.
+
+The answer is 200 also for a refusal: both brokers take another status for "ask somebody else". EMQX reads
+`is_superuser`, rmqtt `superuser` and, from the answer about a publication, X-Cache: milliseconds for which it does not
+ask again.
+"""
+
+import random
+import time
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import MediaType, Request, Response, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter, SkipValidation
+from prometheus_client import CollectorRegistry, Counter
+
+from query_api.access.rules import Access
+from query_api.http import problems
+from query_api.http.problems import documented
+from query_api.http.resource import Resource
+from query_api.mqtt.decisions import Allowed, Decision, Decisions, Denied
+from query_api.mqtt.question import BrokerRequest, Question, Unreadable
+from query_api.mqtt.rules import AclRule, Action, acl_of
+
+CACHED_MS = 5000
+"""For so long rmqtt takes an answer about a publication for the next ones of the same client and topic."""
+SPREAD = 0.2
+"""By up to this part a session ends early, so that not all devices come again at once."""
+SECURITY: list[dict[str, list[str]]] = [{"broker": []}]
+
+
+_Result = Literal["allow", "deny", "ignore"]
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to a broker."""
+
+    result: Annotated[_Result, msgspec.Meta(description="What the broker is to do.")]
+    reason: Annotated[str, msgspec.Meta(description="Of a refusal: why, for whoever configures the broker.")] = ""
+
+
+class Admission(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The answer about a client that may connect."""
+
+    result: Annotated[_Result, msgspec.Meta(description="What the broker is to do.")]
+    reason: Annotated[str, msgspec.Meta(description="Of a refusal: why, for whoever configures the broker.")] = ""
+    is_superuser: Annotated[
+        bool | None, msgspec.Meta(description="Whether EMQX is to let the client do everything: never.")
+    ] = None
+    superuser: Annotated[bool | None, msgspec.Meta(description="The same, as rmqtt calls it.")] = None
+    acl: Annotated[
+        list[AclRule] | None,
+        msgspec.Meta(
+            description="What the client may do; the first rule that matches decides. Empty: /mqtt/authorize."
+        ),
+    ] = None
+    expire_at: Annotated[
+        int | None, msgspec.Meta(description="When the broker is to end the connection, in seconds since 1970.")
+    ] = None
+
+
+class Answers:
+    """What Prometheus sees of the decisions."""
+
+    def __init__(self, decisions: Decisions, registry: CollectorRegistry) -> None:
+        self.decisions = decisions
+        self._count = Counter(
+            "devicestat_mqtt_decisions", "Questions of MQTT brokers that were answered.", ("question", "result"),
+            registry=registry,
+        )  # fmt: skip
+
+    def count(self, question: str, decision: Decision) -> None:
+        """Count the decision: allow, deny, or undecided where the database did not answer."""
+        self._count.labels(question, _result(decision)).inc()
+
+
+def _result(decision: Decision) -> str:
+    if isinstance(decision, Allowed):
+        return "allow"
+    return "undecided" if decision.undecided else "deny"
+
+
+Given = NamedDependency[SkipValidation[Answers]]
+
+
+def refuse_unreadable(_: Request[Any, Any, Any], error: Unreadable) -> Response[bytes]:
+    """Answer a body that cannot be read with a refusal."""
+    return _response(Answer("deny", str(error)))
+
+
+_POST: dict[str, Any] = {
+    "access": Access.BROKER,
+    "status_code": 200,
+    "request_class": BrokerRequest,
+    "exception_handlers": {Unreadable: refuse_unreadable},
+    "security": SECURITY,
+    "responses": documented(problems.UNAUTHENTICATED, problems.INVALID_VALUE),
+}
+
+
+Others = Annotated[
+    Literal["deny", "ignore"],
+    QueryParameter(
+        description="The answer about a user name that is not of a device. `ignore`: the broker asks somebody else."
+    ),
+]
+
+
+@post("/authenticate", summary="Whether a client of a broker may connect", **_POST)
+async def authenticate(
+    data: JSONBody[Question],
+    mqtt: Given,
+    others: Others = "deny",
+    rules: Annotated[
+        Literal["answer", "ask"],
+        QueryParameter(
+            description="`answer`: the answer has what the client may do. `ask`: the broker asks /mqtt/authorize."
+        ),
+    ] = "answer",
+    session: Annotated[
+        int | None,
+        QueryParameter(ge=60, le=31_536_000, description="Seconds after which the broker is to end the connection."),
+    ] = None,
+) -> Response[Admission]:
+    """The body is JSON or a form. A device shows its token as the password, and its user name as its client id."""
+    decision = await mqtt.decisions.authenticate(data.username or "", data.password or "", data.clientid or "")
+    mqtt.count("authenticate", decision)
+    if isinstance(decision, Denied):
+        return _response(Admission(result=_no(decision, others), reason=decision.reason))
+    return _response(
+        Admission(
+            result="allow",
+            is_superuser=False,
+            superuser=False,
+            acl=acl_of(decision.topic) if rules == "answer" else [],
+            expire_at=None if session is None else _ends(session),
+        )
+    )
+
+
+def _ends(session: int) -> int:
+    early = session * SPREAD * random.random()  # noqa: S311  # no secret
+    return int(time.time() + session - early)
+
+
+@post("/authorize", summary="Whether a client of a broker may publish or subscribe", **_POST)
+async def authorize(data: JSONBody[Question], mqtt: Given, others: Others = "deny") -> Response[Answer]:
+    """The body is JSON or a form. The client is one that was let in before; its password is not needed."""
+    action = _action(data)
+    if action is None:
+        decision: Decision = Denied("action is neither publish (2) nor subscribe (1)")
+    else:
+        decision = await mqtt.decisions.authorize(data.username or "", data.clientid or "", action, data.topic or "")
+    mqtt.count("authorize", decision)
+    if isinstance(decision, Denied):
+        return _response(Answer(_no(decision, others), decision.reason))
+    return _response(Answer("allow"), {"X-Cache": str(CACHED_MS)})
+
+
+def _no(denied: Denied, others: Literal["deny", "ignore"]) -> Literal["deny", "ignore"]:
+    return others if denied.stranger else "deny"
+
+
+_ACTIONS = {"publish": Action.PUBLISH, "2": Action.PUBLISH, "subscribe": Action.SUBSCRIBE, "1": Action.SUBSCRIBE}
+
+
+def _action(question: Question) -> Action | None:
+    given = question.access if question.action is None else question.action
+    return _ACTIONS.get(str(given))
+
+
+def _response(answer: Answer | Admission, headers: dict[str, str] | None = None) -> Response[Any]:
+    return Response(msgspec.json.encode(answer), media_type=MediaType.JSON, headers=headers)
+
+
+router = Resource("/mqtt", route_handlers=[authenticate, authorize], tags=["brokers"])

@@ -1,0 +1,114 @@
+"""The devices with their tokens: looked up together, and remembered for less than a second.
+
+While the database does not answer, what was found in the last ten minutes holds on: devices go on publishing, and the
+broker keeps what they publish.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+
+import msgspec
+
+from query_api.mqtt.gathered import Gathered
+from shared.credentials import is_same
+from shared.database import RETRYABLE, Pool
+
+REMEMBERED_S = 0.9
+HOLDS_WITHOUT_DATABASE_S = 600.0
+ASK_AGAIN_S = 1.0
+"""After a failure the database is not asked for so long."""
+MAX_REMEMBERED = 100_000
+"""Devices; beyond it all are forgotten."""
+
+
+class KnownDevice(msgspec.Struct, frozen=True):
+    """A device that has a token. `connected`: a client has authenticated at the broker with this very token."""
+
+    number: int
+    key: str
+    hash: bytes
+    connected: bool
+
+
+class _Found(msgspec.Struct, frozen=True):
+    device: KnownDevice | None
+    at: float
+
+
+class KnownDevices:
+    """The devices of this process's questions."""
+
+    def __init__(self, database: Pool, clock: Callable[[], float]) -> None:
+        """`clock`: seconds, such as the event loop's."""
+        self._database = database
+        self._clock = clock
+        self._found: dict[int, _Found] = {}
+        self._failed_at: float | None = None
+        self._look_ups: Gathered[int, KnownDevice] = Gathered(self._look_up)
+        self._marks: Gathered[KnownDevice, KnownDevice] = Gathered(self._mark)
+
+    async def find(self, number: int, max_age: float = REMEMBERED_S) -> KnownDevice | None:
+        """Return the device of the number, as it was within the last `max_age` seconds; None where it has no token.
+
+        Raises what RETRYABLE names where the database does not answer and the device is not remembered.
+        """
+        found = self._found.get(number)
+        age = self._clock() - found.at if found else None
+        if found and age is not None and age < max_age:
+            return found.device
+        remembered = found is not None and age is not None and age < HOLDS_WITHOUT_DATABASE_S
+        if remembered and found and self._is_away():
+            return found.device
+        try:
+            return await self._look_ups.of(number)
+        except RETRYABLE:
+            if remembered and found:
+                return found.device
+            raise
+
+    async def note_connected(self, device: KnownDevice) -> None:
+        """Record that a client has authenticated with the device's present token. Raises what RETRYABLE names."""
+        await self._marks.of(device)
+
+    def _is_away(self) -> bool:
+        return self._failed_at is not None and self._clock() - self._failed_at < ASK_AGAIN_S
+
+    async def _look_up(self, numbers: Collection[int]) -> Mapping[int, KnownDevice]:
+        asked_at = self._clock()
+        try:
+            async with self._database.connection() as connection:
+                rows = await (await connection.execute(_DEVICES, (list(numbers),))).fetchall()
+        except RETRYABLE:
+            self._failed_at = self._clock()
+            raise
+        self._failed_at = None
+        devices = {row[0]: KnownDevice(*row) for row in rows}
+        if len(self._found) + len(numbers) > MAX_REMEMBERED:
+            self._found.clear()
+        self._found.update({number: _Found(devices.get(number), asked_at) for number in numbers})
+        return devices
+
+    async def _mark(self, devices: Collection[KnownDevice]) -> Mapping[KnownDevice, KnownDevice]:
+        shown = {"numbers": [device.number for device in devices], "hashes": [device.hash for device in devices]}
+        async with self._database.connection() as connection:
+            await connection.execute(_CONNECTED, shown)
+        for device in devices:
+            found = self._found.get(device.number)
+            if found and found.device and is_same(found.device.hash, device.hash):
+                self._found[device.number] = _Found(msgspec.structs.replace(found.device, connected=True), found.at)
+        return {}
+
+
+_DEVICES = """
+    SELECT id, key, hash, connected FROM device_tokens JOIN devices ON id = device_id WHERE device_id = ANY(%s)
+"""
+# Locked in the order of their numbers: two processes that mark the same devices do not wait for each other.
+_CONNECTED = """
+    WITH locked AS (
+        SELECT device_id FROM device_tokens
+        JOIN unnest(%(numbers)s::bigint[], %(hashes)s::bytea[]) AS shown (number, shown_hash)
+            ON device_id = number AND hash = shown_hash
+        ORDER BY device_id FOR NO KEY UPDATE OF device_tokens
+    )
+    UPDATE device_tokens SET connected = true FROM locked
+    WHERE device_tokens.device_id = locked.device_id AND NOT connected
+"""
