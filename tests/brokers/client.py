@@ -17,6 +17,11 @@ LAST_PACKET_ID = 65_535
 OWN_PACKET_ID = 65_500
 """Of SUBSCRIBE and UNSUBSCRIBE: far from those that a broker gives to its messages first."""
 UNACKNOWLEDGED = 400
+STANDS_STILL_S = 60.0
+
+
+class BrokerStandsStill(Exception):
+    """The broker acknowledges nothing to a publisher for a minute: whatever else is running, that is its own fault."""
 
 
 class RawClient(asyncio.Protocol):
@@ -110,7 +115,11 @@ class RawClient(asyncio.Protocol):
             assert not self.ended, "the broker has ended the publisher's connection"
             return len(self._pending)
 
-        await eventually(pending, lambda seen: seen < number)
+        while (before := len(self._pending)) >= number:
+            try:
+                await eventually(pending, lambda seen: seen < before, STANDS_STILL_S)
+            except AssertionError as exc:
+                raise BrokerStandsStill(f"stands still, {self.acknowledged.total():,} acknowledged") from exc
 
     async def subscribe(self, topic: str, packet_id: int = OWN_PACKET_ID) -> int:
         """Subscribe at QoS 1; return the reason code of the SUBACK."""

@@ -83,6 +83,12 @@ class Stream:
             await self._publishing
         assert self.published.total() == self._sent
 
+    async def cancel(self) -> None:
+        """Publish no more, whatever the broker has acknowledged."""
+        if self._publishing is not None:
+            self._publishing.cancel()
+            await asyncio.wait([self._publishing])
+
     async def grows(self, by: int) -> None:
         """Wait until so many more messages are published."""
         ends = self._sent + by
