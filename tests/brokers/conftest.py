@@ -21,6 +21,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "entry" in metafunc.fixturenames:
         named = labs.entries()
         metafunc.parametrize("entry", named, ids=[entry.name for entry in named])
+    if "asking" in metafunc.fixturenames:
+        named = [entry for entry in labs.entries() if entry.asks is not None]
+        metafunc.parametrize("asking", named, ids=[entry.name for entry in named])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

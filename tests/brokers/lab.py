@@ -12,6 +12,8 @@
 - `url`: where the broker listens; by default mqtt://127.0.0.1:{port}. Without `start` the broker is there already
   and is not restarted. Nobody else may publish to `devices/+/stats` on it.
 - `stop`, `kill`: commands that end it, in good order or at once; by default SIGTERM and SIGKILL to the process.
+- `asks`: a command as `start`, after which the broker asks the API at `{api}` who may do what, and shows `{secret}`
+  (docs/broker-authentication.md, with `rules=ask`).
 - `exact`: that nothing may be stored twice while the broker lives.
 """
 
@@ -47,6 +49,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop: str | None = None
     kill: str | None = None
     exact: bool = False
+    asks: str | None = None
 
 
 def entries() -> list[Entry]:
@@ -108,11 +111,15 @@ class Lab:
         ends = time.monotonic() + HANG_S
         while True:
             try:
-                async with connected(self.url, "devicestat-test-ready", clean=True):
-                    return
+                return await self._takes_a_client()
             except (OSError, AssertionError):
                 assert time.monotonic() < ends, self._log.read_text(errors="replace")[-2000:]
                 await asyncio.sleep(TRY_AGAIN_S)
+
+    async def _takes_a_client(self) -> None:
+        """Raises OSError or AssertionError where it does not answer as it should."""
+        async with connected(self.url, "devicestat-test-ready", clean=True):
+            pass
 
     def _filled(self, text: str) -> str:
         return text.format_map(self._places)
