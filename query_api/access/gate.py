@@ -5,7 +5,9 @@ that whoever it is may not do this.
 """
 
 from collections.abc import Collection
+from time import monotonic
 
+import structlog
 from litestar import Litestar
 from litestar.datastructures import Headers
 from litestar.handlers import BaseRouteHandler
@@ -17,9 +19,11 @@ from query_api.access.principal import ANYBODY, BROKER, Principal
 from query_api.access.rules import ALLOWED, DEVICE, Access, access_of
 from query_api.http import problems
 from query_api.http.problems import Refused
+from query_api.http.window import Window
 from shared.bearer import CHALLENGE, bearer_of, is_bearer, shows
 from shared.credentials import Role
 
+_log = structlog.get_logger()
 _HOLDERS = {
     Role.ADMIN: "an admin key", Role.ANALYST: "an analyst key", Role.WRITER: "a writer key", DEVICE: "a device's token",
 }  # fmt: skip
@@ -32,6 +36,7 @@ class Gate(ASGIMiddleware):
         self._keyring = keyring
         self._metrics_token = metrics_token
         self._broker_secret = broker_secret
+        self._refusals = Window(60.0, monotonic)
 
     @property
     def is_closed(self) -> bool:
@@ -60,10 +65,17 @@ class Gate(ASGIMiddleware):
 
     def _for_broker(self, scope: Scope) -> Principal:
         if self._broker_secret is None or not shows(_header(scope), self._broker_secret):
+            self._warn_of_refusal(scope["client"])
             raise _unauthenticated(
                 "this takes MQTT_AUTH_SECRET as Authorization: Bearer …, or as the password of Authorization: Basic …"
             )
         return BROKER
+
+    def _warn_of_refusal(self, client: tuple[str, int] | None) -> None:
+        """The broker that is refused does not say so itself."""
+        address = client[0] if client else "unknown"
+        if self._refusals.add(address) == 1:
+            _log.warning("a question of a broker was refused: it does not show MQTT_AUTH_SECRET", address=address)
 
     async def _admitted(self, scope: Scope, access: Access, keyring: Keyring) -> Principal:
         credential = bearer_of(_header(scope))

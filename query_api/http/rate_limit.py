@@ -7,8 +7,6 @@ is 4 us, and takes no sweeping: the next minute begins with none.
 The counts are of this process. The window is one for all callers, so that nothing outlasts it.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import cast
@@ -20,40 +18,9 @@ from litestar.types import Message, Receive, Scope, Send
 
 from query_api.access.rules import OPTION, Access
 from query_api.http.callers import Callers
+from query_api.http.window import Window
 
-MAX_CALLERS = 100_000
-"""Counted by themselves in one minute; beyond it those who are new are counted together."""
-_OTHERS = "others"
 _UNLIMITED = (Access.OPEN, Access.BROKER)
-
-
-class Window:
-    """How many requests each caller has made in the window that runs."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self._counts: dict[str, int] = {}
-        self._ends = clock() + seconds
-
-    def add(self, caller: str) -> int:
-        """Counts a request: how many it makes."""
-        if self._clock() >= self._ends:
-            self._counts = {}
-            self._ends = self._clock() + self._seconds
-        if caller not in self._counts and len(self._counts) >= MAX_CALLERS:
-            caller = _OTHERS
-        count = self._counts[caller] = self._counts.get(caller, 0) + 1
-        return count
-
-    def count(self, caller: str) -> int:
-        """Return how many requests the caller has made."""
-        return 0 if self._clock() >= self._ends else self._counts.get(caller, 0)
-
-    @property
-    def ends_in(self) -> int:
-        """Whole seconds, until it does."""
-        return max(1, math.ceil(self._ends - self._clock()))
 
 
 @dataclass

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from query_api.http.rate_limit import Window
+from query_api.http.window import Window
 from query_api.mqtt.known_devices import REMEMBERED_S, KnownDevice, KnownDevices
 from query_api.mqtt.rules import Action
 from shared.broker.permissions import device_name, device_number

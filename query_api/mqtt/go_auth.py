@@ -15,7 +15,7 @@ from query_api.http.problems import RETRY_AFTER, Refused, documented
 from query_api.http.resource import Resource
 from query_api.mqtt.decisions import Decision, Denied
 from query_api.mqtt.handlers import SECURITY, Given
-from query_api.mqtt.question import BrokerRequest, Question, Unreadable
+from query_api.mqtt.question import BrokerRequest, Question, Unreadable, note
 from query_api.mqtt.rules import Action
 
 
@@ -27,6 +27,7 @@ class Granted(msgspec.Struct, frozen=True):
 
 def refuse_unreadable(request: Request[Any, Any, Any], error: Unreadable) -> Response[Any]:
     """Answer a body that cannot be read with 400."""
+    note(error)
     return problems.answer(request, Refused(problems.MALFORMED, str(error)))
 
 

@@ -20,7 +20,7 @@ from query_api.http import problems
 from query_api.http.problems import documented
 from query_api.http.resource import Resource
 from query_api.mqtt.decisions import Allowed, Decision, Decisions, Denied
-from query_api.mqtt.question import BrokerRequest, Question, Unreadable
+from query_api.mqtt.question import BrokerRequest, Question, Unreadable, note
 from query_api.mqtt.rules import AclRule, Action, acl_of
 
 CACHED_MS = 5000
@@ -86,6 +86,7 @@ Given = NamedDependency[SkipValidation[Answers]]
 
 def refuse_unreadable(_: Request[Any, Any, Any], error: Unreadable) -> Response[bytes]:
     """Answer a body that cannot be read with a refusal."""
+    note(error)
     return _response(Answer("deny", str(error)))
 
 

@@ -11,13 +11,14 @@ import msgspec
 from query_api.mqtt.gathered import Gathered
 from shared.credentials import is_same
 from shared.database import RETRYABLE, Pool
+from shared.errors import DatabaseUnreachable
 
 REMEMBERED_S = 0.9
 HOLDS_WITHOUT_DATABASE_S = 600.0
 ASK_AGAIN_S = 1.0
 """After a failure the database is not asked for so long."""
 MAX_REMEMBERED = 100_000
-"""Devices; beyond it all are forgotten."""
+"""Devices, and as many numbers of none; beyond it all are forgotten."""
 
 
 class KnownDevice(msgspec.Struct, frozen=True):
@@ -41,7 +42,8 @@ class KnownDevices:
         """`clock`: seconds, such as the event loop's."""
         self._database = database
         self._clock = clock
-        self._found: dict[int, _Found] = {}
+        self._devices: dict[int, _Found] = {}
+        self._absent: dict[int, _Found] = {}  # apart: what was made up must not push out what is there
         self._failed_at: float | None = None
         self._look_ups: Gathered[int, KnownDevice] = Gathered(self._look_up)
         self._marks: Gathered[KnownDevice, KnownDevice] = Gathered(self._mark)
@@ -51,26 +53,27 @@ class KnownDevices:
 
         Raises what RETRYABLE names where the database does not answer and the device is not remembered.
         """
-        found = self._found.get(number)
-        age = self._clock() - found.at if found else None
-        if found and age is not None and age < max_age:
-            return found.device
-        remembered = found is not None and age is not None and age < HOLDS_WITHOUT_DATABASE_S
-        if remembered and found and self._is_away():
+        found = self._devices.get(number) or self._absent.get(number)
+        if found and self._age(found) < max_age:
             return found.device
         try:
-            return await self._look_ups.of(number)
+            return await self._ask(number)
         except RETRYABLE:
-            if remembered and found:
-                return found.device
-            raise
+            if found is None or self._age(found) >= HOLDS_WITHOUT_DATABASE_S:
+                raise
+            return found.device
+
+    def _age(self, found: _Found) -> float:
+        return self._clock() - found.at
+
+    async def _ask(self, number: int) -> KnownDevice | None:
+        if self._failed_at is not None and self._clock() - self._failed_at < ASK_AGAIN_S:
+            raise DatabaseUnreachable("the database did not answer a moment ago")
+        return await self._look_ups.of(number)
 
     async def note_connected(self, device: KnownDevice) -> None:
         """Record that a client has authenticated with the device's present token. Raises what RETRYABLE names."""
         await self._marks.of(device)
-
-    def _is_away(self) -> bool:
-        return self._failed_at is not None and self._clock() - self._failed_at < ASK_AGAIN_S
 
     async def _look_up(self, numbers: Collection[int]) -> Mapping[int, KnownDevice]:
         asked_at = self._clock()
@@ -82,19 +85,25 @@ class KnownDevices:
             raise
         self._failed_at = None
         devices = {row[0]: KnownDevice(*row) for row in rows}
-        if len(self._found) + len(numbers) > MAX_REMEMBERED:
-            self._found.clear()
-        self._found.update({number: _Found(devices.get(number), asked_at) for number in numbers})
+        for number in numbers:
+            self._remember(number, _Found(devices.get(number), asked_at))
         return devices
+
+    def _remember(self, number: int, found: _Found) -> None:
+        kept, other = (self._absent, self._devices) if found.device is None else (self._devices, self._absent)
+        other.pop(number, None)
+        if len(kept) >= MAX_REMEMBERED:
+            kept.clear()
+        kept[number] = found
 
     async def _mark(self, devices: Collection[KnownDevice]) -> Mapping[KnownDevice, KnownDevice]:
         shown = {"numbers": [device.number for device in devices], "hashes": [device.hash for device in devices]}
         async with self._database.connection() as connection:
             await connection.execute(_CONNECTED, shown)
         for device in devices:
-            found = self._found.get(device.number)
+            found = self._devices.get(device.number)
             if found and found.device and is_same(found.device.hash, device.hash):
-                self._found[device.number] = _Found(msgspec.structs.replace(found.device, connected=True), found.at)
+                self._devices[device.number] = _Found(msgspec.structs.replace(found.device, connected=True), found.at)
         return {}
 
 

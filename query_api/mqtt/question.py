@@ -4,12 +4,16 @@ A client of the broker chooses the text of most fields, and a broker takes an er
 body that cannot be read is no error of the request: it raises Unreadable, which is answered as a refusal.
 """
 
+from time import monotonic
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 import msgspec
+import structlog
 
 from query_api.http.bodies import JsonRequest
+from query_api.http.problems import MAX_SHOWN, shown
+from query_api.http.window import Window
 
 MAX_BODY_BYTES = 64 * 1024
 """User name, password, client id and topic of our devices take far less."""
@@ -83,6 +87,14 @@ def read_question(body: bytes, media_type: str) -> Question:
     raise Unreadable(f"the body is {media_type or 'of no type'}: send {JSON} or {FORM}")
 
 
+def note(error: Unreadable) -> None:
+    """Log the error, once a minute: the broker does not say what its configuration has wrong."""
+    if _noted.add(str(error)[:MAX_SHOWN]) == 1:
+        _log.warning("a question of a broker cannot be read", reason=str(error))
+
+
+_log = structlog.get_logger()
+_noted = Window(60.0, monotonic)
 _decoder = msgspec.json.Decoder(Question)
 _KNOWN = frozenset(Question.__struct_fields__)
 
@@ -95,7 +107,7 @@ def _of_form(body: bytes) -> Question:
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:
-            raise Unreadable(f"the form has the field {name!r} twice")
+            raise Unreadable(f"the form has the field {shown(name)} twice")
         if name in _KNOWN:
             fields[name] = value
     return Question(**fields)

@@ -283,3 +283,13 @@ async def test_a_key_that_a_broker_would_change_gets_no_rule(asker: Asker, asked
     answer = (await asker.rmqtt_authenticate(user, device["token"], user)).json()
     assert answer["acl"] == [DENY_THE_REST]
     assert (await asker.rmqtt_authorize(user, user, "2", "devices/${clientid}/stats")).json()["result"] == "allow"
+
+
+async def test_what_a_broker_does_not_say_is_logged_once(
+    asker: Asker, asked: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        await Asker(asked, f"{SECRET}x").emqx_authenticate("device-1", "x", "device-1")
+    logged = capsys.readouterr().out
+    assert logged.count("it does not show MQTT_AUTH_SECRET") == 1
+    assert SECRET not in logged

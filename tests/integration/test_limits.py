@@ -11,9 +11,9 @@ from query_api.access import keyring
 from query_api.access.principal import Principal
 from query_api.analyses import requests
 from query_api.app import serve
-from query_api.http import rate_limit
+from query_api.http import window as windows
 from query_api.http.callers import Callers, network_of
-from query_api.http.rate_limit import Window
+from query_api.http.window import Window
 from query_api.live import feeds
 from shared.credentials import GivenKey
 from shared.database import Connection as Database
@@ -143,7 +143,7 @@ def test_a_window_counts_until_it_ends() -> None:
 
 
 def test_a_window_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limit, "MAX_CALLERS", 3)
+    monkeypatch.setattr(windows, "MAX_CALLERS", 3)
     window = Window(60, lambda: 0.0)
     assert [window.add(caller) for caller in "abc"] == [1, 1, 1]
     assert [window.add(caller) for caller in "defa"] == [1, 2, 3, 2]  # those who are new are one

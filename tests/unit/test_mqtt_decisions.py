@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from query_api.mqtt import known_devices
 from query_api.mqtt.decisions import MANY_FAILURES, Allowed, Decision, Decisions, Denied
 from query_api.mqtt.known_devices import HOLDS_WITHOUT_DATABASE_S, KnownDevices
 from query_api.mqtt.rules import Action
@@ -17,6 +18,7 @@ from shared.errors import DatabaseUnreachable
 from shared.settings import parse_topic_filter
 from tests.waiting import eventually
 
+AWAY = "the database does not answer"
 TOKEN, OTHER = new_token(7, None).text, new_token(7, None).text
 FORM = parse_topic_filter("$share/g/plant/+/stats")
 
@@ -164,9 +166,21 @@ async def test_while_the_database_is_away_what_was_known_holds(
     assert isinstance(await publish(decisions), Allowed)
     assert isinstance(await connect(decisions, OTHER), Denied)
     unknown = await connect(decisions, new_token(8, None).text, 8)
-    assert unknown == Denied("the database does not answer", undecided=True)
+    assert unknown == Denied(AWAY, undecided=True)
     clock.now += 2
-    assert await publish(decisions) == Denied("the database does not answer", undecided=True)
+    assert await publish(decisions) == Denied(AWAY, undecided=True)
+
+
+async def test_numbers_of_no_device_push_out_no_device(
+    decisions: Decisions, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_devices, "MAX_REMEMBERED", 5)
+    await connect(decisions)
+    for number in range(100, 130):
+        await connect(decisions, new_token(number, None).text, number)
+    asked = len(database.asked)
+    assert isinstance(await connect(decisions), Allowed)
+    assert len(database.asked) == asked
 
 
 async def test_a_database_that_failed_is_not_asked_again_for_a_second(
@@ -178,6 +192,7 @@ async def test_a_database_that_failed_is_not_asked_again_for_a_second(
     await connect(decisions)
     database.away = False
     await connect(decisions)
+    assert await connect(decisions, new_token(8, None).text, 8) == Denied(AWAY, undecided=True)
     assert len(database.asked) == 1
     clock.now += 1.1
     await connect(decisions)
