@@ -8,9 +8,9 @@ The way of one reading:
    what the session is subscribed to.
    `ending` says how a connection ended, `contention` whether another client takes our session.
    `reasons` says in words what a broker's refusal means, `receiver` what the session asks of who takes its messages.
-3. `collector` takes the message: `decode` turns its payload into measurements or refusals, `devices` knows
-   the number of the topic's device, `journal` whether the packet is stored already. It fills a `batch`, which collects
-   what is refused of each message in `refusals`.
+3. `collector` takes the message: `decode` turns its payload into `measurements` or refusals, with `columns` for long
+   arrays; `devices` knows the number of the topic's device, `journal` whether the packet is stored already. It fills
+   a `batch`, which collects what is refused of each message in `refusals`.
 4. `writer` has the batch stored, over a `database_connection` that waits for as long as the database is away.
    `store` does so in one transaction: rows through `shared.readings`, refusals through `shared.dead_letters`, as
    far as `sampling` keeps them, the packet ids in the `journal`. What only the database refuses, `isolate` finds.

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 
 import msgspec
 
-from ingestor.decode import Measurement, Refusal
 from ingestor.isolate import RefusedRow
+from ingestor.measurements import Measurement, Measurements, Refusal
 from ingestor.refusals import Message, Refusals
 from shared.models import DeadLetter, Microseconds, Reading, Reason, is_key
+from shared.rows import ROW_BYTES, Rows, pack_row
 from shared.settings import TopicFilter
 
 Results = Sequence[Measurement | Refusal | None]
@@ -35,7 +36,7 @@ class Batch:
         self._step = step
         self.opened_at = time.monotonic()  # seconds
         self.looked_up_at = self.opened_at  # seconds; its devices are those that were known then, or later
-        self.readings: list[Reading] = []
+        self.readings = Rows()
         self.unresolved: list[Unresolved] = []
         self.rejected: Counter[Reason] = Counter()
         self.packets = bytearray()  # what the journal is to know, packed
@@ -56,9 +57,7 @@ class Batch:
         """
         self.received += message.elements
         if device_id is not None:
-            before = len(self.readings)
-            self._take(message, results, device_id)
-            rows = len(self.readings) - before or 1
+            rows = self._take(message, results, device_id) or 1
         else:
             rows = self._add_unknown(message, results, topic_filter)
         self.rows += rows
@@ -73,20 +72,24 @@ class Batch:
         self._refuse(message, results, Reason.BAD_TOPIC, detail)
         return 1
 
-    def _take(self, message: Message, results: Results, device_id: int) -> None:
-        readings, step, at = self.readings, self._step, message.received_at
+    def _take(self, message: Message, results: Results, device_id: int) -> int:
+        """Takes in what a device's message holds, and returns how many readings that are."""
+        buffer, step, at, taken = self.readings.buffer, self._step, message.received_at, 0
         self._messages.append(message)
-        self._firsts.append(len(readings))
-        is_whole = True
+        self._firsts.append(len(buffer) // ROW_BYTES)
+        if type(results) is Measurements:
+            received_at = range(at, at + step * len(results), step)
+            self.readings.extend_columns(device_id, results.recorded_at, received_at, results.axes)
+            return len(results)
         for result in results:
             if type(result) is Measurement:
                 recorded_at = at if result.recorded_at is None else result.recorded_at
-                readings.append(Reading(device_id, recorded_at, at, result.x, result.y, result.z))
-            else:
-                is_whole = False
+                buffer += pack_row(device_id, recorded_at, at, result.x, result.y, result.z)
+                taken += 1
             at += step
-        if not is_whole:
+        if taken < len(results):
             self._refuse_elements(results)
+        return taken
 
     def _refuse_elements(self, results: Results) -> None:
         """Refuses those of the last message that are refusals."""
@@ -134,18 +137,18 @@ class Batch:
         `numbers`: the device of each topic that has one.
         """
         messages = list(self._readings_of_each())
-        self.readings = []
+        self.readings = Rows()
         self.looked_up_at = time.monotonic()
         for number, (message, own) in enumerate(messages):
             self._firsts[number] = len(self.readings)
             if not own or own[0].device_id not in deleted:
                 self.readings += own
             elif (device_id := numbers.get(message.topic)) is not None:
-                self.readings += [msgspec.structs.replace(reading, device_id=device_id) for reading in own]
+                self.readings += own.moved_to(device_id)
             else:
                 self._refuse_deleted(number, message, own)
 
-    def _readings_of_each(self) -> Iterator[tuple[Message, list[Reading]]]:
+    def _readings_of_each(self) -> Iterator[tuple[Message, Rows]]:
         """Each message with its readings, which are all of one device."""
         ends = [*self._firsts, len(self.readings)][1:]
         for message, first, end in zip(self._messages, self._firsts, ends, strict=True):

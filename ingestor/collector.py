@@ -13,9 +13,10 @@ from contextlib import suppress
 
 from ingestor.batch import Batch
 from ingestor.connection import NetworkConnection
-from ingestor.decode import Measurement, Refusal, decode
+from ingestor.decode import decode
 from ingestor.devices import Devices
 from ingestor.journal import Journal, pack
+from ingestor.measurements import Refusal, Results
 from ingestor.metrics import Counts
 from ingestor.packets import Delivered, RefusedPublish
 from ingestor.refusals import Message
@@ -95,7 +96,7 @@ class Collector:
         now = self._clock.read()
         topic, content_type, payload = packet.topic, packet.content_type, packet.payload
         if isinstance(packet, RefusedPublish):
-            results: list[Measurement | Refusal] = [Refusal(packet.reason, packet.detail)]
+            results: Results = [Refusal(packet.reason, packet.detail)]
         else:
             results = decode(payload, content_type, now, self._oldest_age)
         if not results:

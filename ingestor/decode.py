@@ -8,8 +8,10 @@ from datetime import datetime
 
 import msgspec
 
+from ingestor.columns import FEWEST, in_columns
 from ingestor.explain import explain, reason_of
 from ingestor.formats import JSON, MAX_READINGS, MESSAGE_PACK, UNREADABLE, Format, Sample, holds_too_many
+from ingestor.measurements import Measurement, Refusal, Results
 from ingestor.payload import MSGPACK, named, plain
 from shared.encodings import BYTE_ORDER_MARKS
 from shared.models import Microseconds, Reason
@@ -23,22 +25,6 @@ SMALLEST_READINGS_BYTES = MAX_READINGS * len('{"x":0,"y":0,"z":0},')
 """An array of more readings than MAX_READINGS is longer."""
 
 
-class Measurement(msgspec.Struct, frozen=True, gc=False):
-    """What a device measured. `recorded_at` is None where the device did not say when."""
-
-    x: float
-    y: float
-    z: float
-    recorded_at: Microseconds | None
-
-
-class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """Why the payload, or one element of its array, is not taken."""
-
-    reason: Reason
-    detail: str
-
-
 class _Refused(Exception):
     """Carries the reason and detail of a refusal to where its payload is known."""
 
@@ -48,9 +34,7 @@ class _Refused(Exception):
         super().__init__(detail)
 
 
-def decode(
-    payload: bytes, content_type: str | None, now: Microseconds, oldest_age: Microseconds
-) -> list[Measurement | Refusal]:
+def decode(payload: bytes, content_type: str | None, now: Microseconds, oldest_age: Microseconds) -> Results:
     """The measurements of a payload, in its order, with a Refusal for each element that is not one.
 
     A payload that cannot be read as a whole is one Refusal. An empty one holds nothing, not even a refusal: that is how
@@ -116,9 +100,7 @@ def _decode_one(payload: bytes, form: Format, now: Microseconds, oldest_age: Mic
     return _measurement(sample, now, oldest_age)
 
 
-def _decode_array(
-    payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds
-) -> list[Measurement | Refusal]:
+def _decode_array(payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Results:
     if form is MESSAGE_PACK:
         _check_length(_msgpack_length(payload))  # before four million small elements are made
     elif len(payload) > SMALLEST_READINGS_BYTES and payload.count(b"{") > MAX_READINGS:
@@ -130,6 +112,8 @@ def _decode_array(
     except UNREADABLE as error:
         raise _malformed(form, error) from error
     _check_length(len(samples))
+    if len(samples) >= FEWEST and (columns := in_columns(samples, now, oldest_age)) is not None:
+        return columns
     try:
         return [_measurement(sample, now, oldest_age) for sample in samples]
     except _Refused:

@@ -15,9 +15,10 @@ import msgspec
 from psycopg.rows import class_row
 
 from ingestor.batch import Batch, Results
-from ingestor.decode import Measurement, Refusal, decode
+from ingestor.decode import decode
 from ingestor.devices import Devices
 from ingestor.isolate import store_isolating
+from ingestor.measurements import Measurement, Refusal
 from ingestor.refusals import Message
 from shared import bitmap, dead_letters
 from shared.database import Connection

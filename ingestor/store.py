@@ -23,9 +23,10 @@ from shared import dead_letters, readings
 from shared.database import Connection
 from shared.deletions import MarksMissed
 from shared.live import Interest, announce
-from shared.models import DeadLetter, Reading
+from shared.models import DeadLetter
 from shared.partitions import Partitions, is_month_missing
 from shared.readings import Stored
+from shared.rows import Rows
 
 STAGED_BATCHES = 100
 """So many batches are not tried the first way after one that failed it: a device that sends again seldom sends
@@ -33,7 +34,7 @@ again one batch only, and what was copied in vain is left to be vacuumed."""
 
 _log = structlog.get_logger()
 _Add = Callable[[Connection, list[DeadLetter]], Awaitable[None]]
-_Way = Callable[[Connection, list[Reading]], Awaitable[tuple[Stored, list[RefusedRow]]]]
+_Way = Callable[[Connection, Rows], Awaitable[tuple[Stored, list[RefusedRow]]]]
 
 
 class DevicesDeleted(Exception):
@@ -108,8 +109,8 @@ class Store:
         except MarksMissed:
             self._missed_at, deleted = time.monotonic(), frozenset()
         if batch.looked_up_at <= self._missed_at:  # also a batch that was waiting, and another attempt of one
-            deleted = {reading.device_id for reading in batch.readings}
-        if deleted and any(reading.device_id in deleted for reading in batch.readings):
+            deleted = batch.readings.devices()
+        if deleted and not batch.readings.devices().isdisjoint(deleted):
             raise DevicesDeleted(deleted)
 
 
@@ -119,9 +120,9 @@ async def _keep(connection: Connection, sample: Sample, add: _Add) -> dict[int, 
     return {key: await dead_letters.count(connection, omitted) for key, omitted in sample.omitted.items()}
 
 
-async def _straight(connection: Connection, batch: list[Reading]) -> tuple[Stored, list[RefusedRow]]:
+async def _straight(connection: Connection, batch: Rows) -> tuple[Stored, list[RefusedRow]]:
     return await readings.store_new(connection, batch), []
 
 
-async def _staged(connection: Connection, batch: list[Reading]) -> tuple[Stored, list[RefusedRow]]:
+async def _staged(connection: Connection, batch: Rows) -> tuple[Stored, list[RefusedRow]]:
     return await readings.store(connection, batch), []

@@ -7,7 +7,7 @@
 - `session_settings` sets what each connection depends on; `pooler` finds a connection pooler that does not keep it.
 - `starting` waits for a database that is not there yet, and checks what it finds.
 - `migrate` brings the schema up to date from `migrations/*.sql`, and holds it against this version.
-- `readings` is the one place that stores a reading.
+- `readings` is the one place that stores a reading; `rows` holds many of them.
 - `analysis` is the one place that analyses readings.
 - `telemetry` is logging, metrics and health.
 """

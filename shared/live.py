@@ -9,17 +9,17 @@ Who has only begun to hear does not know yet what is wanted, and says of everyth
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from heapq import nlargest
 from itertools import pairwise
-from operator import attrgetter
 from typing import Annotated
 
 import msgspec
+import numpy as np
 import structlog
 from psycopg import Notify
 
 from shared.database import Connection
 from shared.models import SECOND, Microseconds, Reading
+from shared.rows import Rows
 
 WANTED_CHANNEL = "devicestat_live_wanted"
 """NOTIFY on it says that someone listens to these devices: a JSON array of their numbers."""
@@ -76,14 +76,17 @@ def parse_wanted(payload: str) -> list[int]:
 
 def spans(device_id: int, readings: Iterable[Reading]) -> Iterator[Span]:
     """Where the readings are: few spans, cut where the readings are far apart, at the widest gaps."""
-    ordered = sorted(readings, key=attrgetter("recorded_at"))
-    gaps = ((later.recorded_at - earlier.recorded_at, at) for at, (earlier, later) in enumerate(pairwise(ordered), 1))
-    cuts = sorted(at for gap, at in nlargest(MAX_SPANS - 1, gaps) if gap >= APART)
-    for begin, end in pairwise([0, *cuts, len(ordered)]):
-        part = ordered[begin:end]
-        received = [reading.received_at for reading in part]
-        if part:
-            yield Span(device_id, part[0].recorded_at, part[-1].recorded_at, min(received), max(received))
+    columns = Rows.of(readings).columns()
+    columns = columns[np.argsort(columns["recorded_at"])]
+    recorded, received = columns["recorded_at"], columns["received_at"]
+    gaps = np.diff(recorded)
+    widest = np.argsort(gaps, kind="stable")[1 - MAX_SPANS :]
+    cuts = np.sort(widest[gaps[widest] >= APART]) + 1
+    for begin, end in pairwise([0, *cuts.tolist(), len(columns)]):
+        if begin < end:
+            within = received[begin:end]
+            first, last = recorded[begin], recorded[end - 1]
+            yield Span(device_id, int(first), int(last), int(within.min()), int(within.max()))
 
 
 class Interest:
@@ -123,14 +126,11 @@ class Interest:
             return list(spans(ANY_DEVICE, readings))
         self._knows_at = None
         wanted = self._wanted = {device_id: until for device_id, until in self._wanted.items() if until > now}
-        return _by_device(reading for reading in readings if reading.device_id in wanted)
+        return _by_device(Rows.of(readings).of_devices(wanted))
 
 
-def _by_device(readings: Iterable[Reading]) -> list[Span]:
-    found: dict[int, list[Reading]] = {}
-    for reading in readings:
-        found.setdefault(reading.device_id, []).append(reading)
-    return [span for device_id, own in found.items() for span in spans(device_id, own)]
+def _by_device(readings: Rows) -> list[Span]:
+    return [span for device_id, own in readings.by_device() for span in spans(device_id, own)]
 
 
 _LISTEN = f"LISTEN {WANTED_CHANNEL}"
@@ -148,7 +148,7 @@ async def announce(connection: Connection, interest: Interest, readings: Sequenc
 
 async def announce_all(connection: Connection, readings: Iterable[Reading]) -> None:
     """Says where the readings are, whoever may listen."""
-    await _say(connection, _by_device(readings))
+    await _say(connection, _by_device(Rows.of(readings)))
 
 
 async def _say(connection: Connection, found: Sequence[Span]) -> None:

@@ -13,6 +13,7 @@ from psycopg.errors import CheckViolation
 from shared.database import Connection
 from shared.extents import Month, month_of, start_of, widen
 from shared.models import DAY, Reading, to_datetime, to_microseconds
+from shared.rows import Rows
 
 AT_ONCE = 12
 """Months that one statement makes. The lock that it holds keeps others from making months meanwhile: for 30 ms."""
@@ -39,16 +40,25 @@ class Partitions:
         if connection not in self._connections:
             self.forget()
             self._connections.add(connection)
-        known = self._known
-        missing = {
-            (r.device_id, r.recorded_at // DAY) for r in readings if r.recorded_at not in known.get(r.device_id, _NONE)
-        }
+        missing = self._missing(readings)
         if missing:
             months = {(device_id, _month_of_day(day)) for device_id, day in missing}
             await self._make(connection, {month for _, month in months} - self._made)
             await self._widen(connection, _spans(months))
             self._remember(months)
         return {device_id for device_id, _ in missing if device_id not in self._extents}
+
+    def _missing(self, readings: Iterable[Reading]) -> set[tuple[int, int]]:
+        """The devices and days for which something is missing."""
+        known = self._known
+        if isinstance(readings, Rows) and all(
+            first in (moments := known.get(device_id, _NONE)) and last in moments
+            for device_id, first, last in readings.runs()
+        ):
+            return set()
+        return {
+            (r.device_id, r.recorded_at // DAY) for r in readings if r.recorded_at not in known.get(r.device_id, _NONE)
+        }
 
     async def _make(self, connection: Connection, months: set[Month]) -> None:
         ordered = sorted(months)

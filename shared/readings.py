@@ -7,14 +7,15 @@ table, then INSERT … ON CONFLICT DO NOTHING.
 All want `shared.partitions.Partitions.ensure` first.
 """
 
-import struct
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
+import numpy as np
 
 from shared.database import Connection
 from shared.models import EPOCH, Reading, to_datetime, to_microseconds
+from shared.rows import FIELDS, VALUE_BYTES, Rows
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -45,7 +46,10 @@ _CLEAR = "TRUNCATE staging"
 # extension; each row the count of its fields, each field its length and value; the end a count of -1.
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
-_pack_row = struct.Struct(">h iq iq iq id id id").pack
+_LENGTH = "length of "
+_COPY_ROW = np.dtype([("count", ">i2"), *(
+    part for name, kind in FIELDS.items() for part in ((_LENGTH + name, ">i4"), (name, f">{kind}"))
+)])  # fmt: skip
 _POSTGRES_EPOCH = to_microseconds(datetime(2000, 1, 1, tzinfo=EPOCH.tzinfo))
 
 
@@ -85,14 +89,15 @@ async def clear(connection: Connection) -> None:
 
 def pack(readings: Iterable[Reading]) -> bytes:
     """The readings as binary COPY data."""
-    rows = [
-        _pack_row(
-            6, 8, r.device_id, 8, r.recorded_at - _POSTGRES_EPOCH, 8, r.received_at - _POSTGRES_EPOCH,
-            8, r.x, 8, r.y, 8, r.z,
-        )
-        for r in readings
-    ]  # fmt: skip
-    return b"".join((_HEADER, *rows, _TRAILER))
+    columns = Rows.of(readings).columns()
+    rows = np.empty(len(columns), _COPY_ROW)
+    rows["count"] = len(FIELDS)
+    for name in FIELDS:
+        rows[_LENGTH + name] = VALUE_BYTES
+        rows[name] = columns[name]
+    for name in ("recorded_at", "received_at"):
+        rows[name] -= _POSTGRES_EPOCH
+    return b"".join((_HEADER, rows.data, _TRAILER))
 
 
 class Kept(msgspec.Struct, frozen=True):

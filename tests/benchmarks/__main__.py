@@ -15,6 +15,7 @@ from shared.migrate import migrate
 from shared.roles import set_up
 from tests.benchmarks import (
     analysis,
+    decoding,
     delay,
     fairness,
     http,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "delay": delay.measure,
     "fairness": fairness.measure,
     "memory": memory.measure,
+    "decoding": decoding.measure,
     "store": store.measure,
     "analysis": analysis.measure,
     "months": months.measure,
