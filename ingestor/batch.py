@@ -39,7 +39,11 @@ class Batch:
         self.readings = Rows()
         self.unresolved: list[Unresolved] = []
         self.rejected: Counter[Reason] = Counter()
-        self.packets = bytearray()  # what the journal is to know, packed
+        self.packets = bytearray()  # what the journal records, packed
+        self.known = bytearray()  # packets to acknowledge that it has recorded before, packed
+        self.held = 0  # packets that stay unacknowledged once it is committed
+        self.disordered = 0  # packets up to the last one whose place in the order of sending is not known
+        self.is_release = False  # of acknowledgements that were held back
         self.packet_ids: list[int] = []  # what to acknowledge, in the order of receipt
         self.received = 0  # readings, of every fate
         self.rows = 0  # that they may become: a batch is full by these, and not by what is refused
@@ -47,6 +51,16 @@ class Batch:
         self._messages: list[Message] = []  # without those that are unresolved
         self._firsts: list[int] = []  # of each of them: where its readings begin
         self._refusals: dict[int, Refusals] = {}  # by the place of the message among them
+
+    def add_redelivered(self, packet_id: int, packed: bytes, is_recorded: bool, is_in_order: bool) -> None:
+        """Adds a packet that came with DUP set, to be acknowledged; `is_recorded`: the journal records it."""
+        self.packet_ids.append(packet_id)
+        if is_recorded:
+            self.packets += packed
+        else:
+            self.known += packed
+        if not is_in_order:
+            self.disordered = len(self.packet_ids)
 
     def add(self, message: Message, results: Results, device_id: int | None, topic_filter: TopicFilter) -> int:
         """Adds what a message holds, and returns how many rows that may become.

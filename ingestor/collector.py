@@ -1,19 +1,23 @@
 """Messages become batches.
 
-Each message is decoded as it arrives, its device found, and the open batch filled. A batch is handed to the
-writer when it holds BATCH_MAX_READINGS, or BATCH_LINGER_MS after its first message; while the writer is
-busy, it goes on growing up to the former. What is collected and not yet written is bounded, in readings, in
-bytes and in packets: above a high watermark the connection is paused, and the broker keeps the rest.
+Each message is decoded as it arrives, its device found, and the open batch filled. The writer takes the batch as soon
+as it is free, so a batch grows while the one before it is committed. BATCH_LINGER_MS is the least time between two
+batches; BATCH_MAX_READINGS is the size at which a batch is full. What is collected and not yet written is bounded, in
+readings, in bytes and in packets: above a high watermark the connection is paused, and the broker keeps the rest.
+
+What the broker delivers again is held against the journal (`redelivery`). It may have to wait for a verdict.
 """
 
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 
 from ingestor.batch import Batch
 from ingestor.connection import NetworkConnection
 from ingestor.decode import decode
+from ingestor.deliveries import Deliveries, Redelivered, Step
 from ingestor.devices import Devices
 from ingestor.journal import Journal, pack
 from ingestor.measurements import Refusal, Results
@@ -34,6 +38,11 @@ LOW_READINGS = HIGH_READINGS // 2
 LOW_BYTES = HIGH_BYTES // 2
 LOW_PACKETS = HIGH_PACKETS // 2
 """Low watermarks: below all of them it goes on."""
+BUSY_ROWS, BUSY_S = 100, 0.03
+"""After a batch of this size the next one may grow for this time, in seconds: a commit costs as much CPU as a hundred
+messages."""
+IDLE_S = 0.25
+"""Without a message for this time, acknowledgements that were held back are sent."""
 
 
 class Collector:
@@ -42,17 +51,19 @@ class Collector:
     def __init__(self, settings: Settings, devices: Devices, journal: Journal, counts: Counts, clock: Clock) -> None:
         self._max_readings = settings.batch_max_readings
         self._linger_s = settings.batch_linger_ms / 1000
+        self._window = settings.mqtt_window
         self._filter = parse_topic_filter(settings.mqtt_topic)
         self._oldest_age = duration(settings.oldest_age)
         self._devices = devices
         self._journal = journal
         self._counts = counts
         self._clock = clock
-        self._connection: NetworkConnection | None = None
+        self._deliveries: Deliveries | None = None
         self._paused = False
         self._stopped = False
         self._open: Batch | None = None
         self._full: deque[Batch] = deque()
+        self._due_at = float("-inf")  # monotonic, in seconds; when the next batch may be taken, if it is not full
         self._unwritten = 0
         self._waiting_bytes = 0
         self._waiting_rows = 0
@@ -66,21 +77,25 @@ class Collector:
     def attach(self, connection: NetworkConnection) -> None:
         """What is delivered from here on came over this connection, and is acknowledged on it."""
         assert self._unwritten == 0, "a batch never spans two connections"
-        self._connection = connection
+        starved = self._deliveries.acknowledgements.starved if self._deliveries else 0
+        self._deliveries = Deliveries(connection, self._journal, self._counts, self._window, starved)
         self._paused = False
 
     def deliver(self, packet: Delivered) -> None:
         """Takes a message into the open batch."""
-        batch = self._open or self._open_batch()
-        packet_id = packet.packet_id
-        if packet_id is not None:
-            batch.packet_ids.append(packet_id)
-            self._waiting_packets += 1
-        if not (packet.duplicate and self._is_stored(packet)):
-            batch.packets += pack(packet)
-            self._decode(packet, batch)
-        if batch.rows >= self._max_readings or len(batch.packet_ids) >= self._max_readings:
-            self._close_batch()
+        deliveries, packet_id = self._deliveries, packet.packet_id
+        assert deliveries is not None
+        if deliveries.step is not Step.NONE:
+            deliveries.wake()
+        if packet.duplicate and packet_id is not None:
+            self._counts.redelivered += 1
+            self._take_redelivered(deliveries.again(packet, packet_id))
+        else:
+            if deliveries.has_undecided:
+                self._take_redelivered(deliveries.end())
+            if packet_id is not None:
+                deliveries.note(packet_id)
+            self._take(packet)
         if (
             self._waiting_rows > HIGH_READINGS
             or self._waiting_bytes > HIGH_BYTES
@@ -88,9 +103,28 @@ class Collector:
         ):
             self._pause()
 
-    def _is_stored(self, packet: Delivered) -> bool:
-        self._counts.redelivered += 1
-        return self._journal.is_stored(packet)
+    def _take(self, packet: Delivered) -> None:
+        batch = self._open or self._open_batch()
+        if packet.packet_id is not None:
+            batch.packet_ids.append(packet.packet_id)
+            batch.packets += pack(packet)
+            self._waiting_packets += 1
+        self._decode(packet, batch)
+        self._close_if_full(batch)
+
+    def _take_redelivered(self, redelivered: Iterable[Redelivered]) -> None:
+        for one in redelivered:
+            batch = self._open or self._open_batch()
+            if not one.is_acknowledged and one.packet.packet_id is not None:
+                self._waiting_packets += 1
+                batch.add_redelivered(one.packet.packet_id, pack(one.packet), one.is_recorded, one.is_in_order)
+            if not one.is_stored:
+                self._decode(one.packet, batch)
+            self._close_if_full(batch)
+
+    def _close_if_full(self, batch: Batch) -> None:
+        if batch.rows >= self._max_readings or len(batch.packet_ids) >= self._max_readings:
+            self._close_batch()
 
     def _decode(self, packet: Delivered, batch: Batch) -> None:
         now = self._clock.read()
@@ -118,6 +152,8 @@ class Collector:
 
     def _open_batch(self) -> Batch:
         batch = self._open = Batch(self._clock.step)
+        if self._deliveries is not None:
+            self._deliveries.acknowledgements.receive(batch)
         if self._unwritten == 0:
             self._counts.oldest_at = batch.opened_at
         self._unwritten += 1
@@ -132,35 +168,51 @@ class Collector:
         self._changed.set()
 
     def _pause(self) -> None:
-        if self._connection is not None and not self._paused:
+        if self._deliveries is not None and not self._paused:
             self._paused = True
-            self._connection.pause()
+            self._deliveries.connection.pause()
 
     def _resume(self) -> None:
-        if self._connection is not None and self._paused and not self._stopped:
+        if self._deliveries is not None and self._paused and not self._stopped:
             self._paused = False
-            self._connection.release()
+            self._deliveries.connection.release()
 
     # The writer's side
 
     async def next(self) -> Batch:
-        """The next batch, when it is full or has lingered. `done` is owed for it."""
-        while not self._full:
+        """The next batch, once there is one, at least BATCH_LINGER_MS after the last. `done` is owed for it."""
+        while True:
             self._changed.clear()
+            remaining_s = self._due_at - time.monotonic()
+            if (self._full or remaining_s <= 0) and (batch := self.take()) is not None:
+                self._due_at = time.monotonic() + max(self._linger_s, BUSY_S if batch.rows >= BUSY_ROWS else 0)
+                return batch
+            if self._open is not None:
+                await self._has_changed(remaining_s)
+            elif not await self._has_changed(IDLE_S if self.is_restless else None):
+                self.rest()
+
+    def take(self) -> Batch | None:
+        """The next batch, if there is one, full or not."""
+        if not self._full:
             if self._open is None:
+                return None
+            self._close_batch()
+        batch = self._full.popleft()
+        if self._deliveries is not None:
+            self._deliveries.plan(batch)
+        return batch
+
+    async def _has_changed(self, timeout_s: float | None) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
-            elif (remaining := self._open.opened_at + self._linger_s - time.monotonic()) > 0:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(remaining):
-                        await self._changed.wait()
-            else:
-                self._close_batch()
-        return self._full.popleft()
+        return self._changed.is_set()
 
     def done(self, batch: Batch) -> None:
         """The batch is committed: acknowledges it, and makes room."""
-        if self._connection is not None:
-            self._connection.acknowledge(batch.packet_ids)
+        if self._deliveries is not None:
+            self._deliveries.commit(batch)
         self._unwritten -= 1
         self._waiting_bytes -= batch.size_bytes
         self._waiting_rows -= batch.rows
@@ -180,15 +232,49 @@ class Collector:
         oldest = self._full[0] if self._full else self._open
         return None if oldest is None else oldest.opened_at
 
+    # While nothing arrives
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether `rest` is due once nothing has arrived for a moment."""
+        return self._deliveries is not None and self._deliveries.is_restless
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether acknowledgements are held back that can be sent."""
+        deliveries = self._deliveries
+        return deliveries is not None and deliveries.acknowledgements.held > 0 and deliveries.connection.is_open
+
+    def rest(self) -> None:
+        """Nothing has arrived for a moment: finishes what waited for more to arrive."""
+        if self._deliveries is None or not self._deliveries.rest():
+            return
+        if self._deliveries.has_undecided:
+            self._take_redelivered(self._deliveries.end())
+        elif self.holds_back and self._deliveries.step is Step.ASKED:
+            self.release()
+
+    def release(self) -> None:
+        """Sends the acknowledgements that are held back, after an entry of the journal that says so."""
+        self._open_batch().is_release = True
+        self._close_batch()
+
     async def drain(self) -> None:
         """Returns when all that was delivered is committed."""
         if self._open is not None:
             self._close_batch()
         await self._idle.wait()
 
-    async def stop(self) -> None:
-        """Takes no more from the broker, and drains."""
-        if self._connection is not None:
-            self._connection.pause()
-        self._stopped = True
+    async def settle(self) -> None:
+        """Returns when all that was delivered is committed and acknowledged."""
         await self.drain()
+        if self.holds_back:
+            self.release()
+            await self._idle.wait()
+
+    async def stop(self) -> None:
+        """Takes no more from the broker, and settles."""
+        if self._deliveries is not None:
+            self._deliveries.connection.pause()
+        self._stopped = True
+        await self.settle()

@@ -26,6 +26,7 @@ class Counts:
         self.rejected: Counter[Reason] = Counter()
         self.in_flight = 0
         self.redelivered = 0  # messages, not readings
+        self.ambiguous = 0  # messages
         self.empty = 0  # messages
         self.oldest_at: float | None = None  # monotonic: when the oldest message not yet committed was received
         self.committed_at = 0.0  # of the last batch, in seconds since 1970
@@ -48,6 +49,11 @@ class _CountsCollector(Collector):
         yield GaugeMetricFamily(f"{readings}in_flight", "Readings not yet committed", counts.in_flight)
         yield CounterMetricFamily(
             "devicestat_ingest_messages_redelivered", "Messages that came with DUP set", counts.redelivered
+        )
+        yield CounterMetricFamily(
+            "devicestat_ingest_messages_ambiguous",
+            "Redelivered messages that may be stored already, and were stored again",
+            counts.ambiguous,
         )
         yield CounterMetricFamily(
             "devicestat_ingest_messages_empty", "Messages without a payload, which hold no reading", counts.empty

@@ -79,7 +79,7 @@ class Ingestor:
         self.session = session(settings, self, self.health, subscriptions)
         self._access = telemetry_access(settings)
         self.deliver = self.collector.deliver
-        self.drain = self.collector.drain
+        self.drain = self.collector.settle
         self.prepare = self.writer.prepare_session
         self.is_replaced = self.writer.is_replaced
 

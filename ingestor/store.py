@@ -17,7 +17,7 @@ from ingestor import journal as journals
 from ingestor.batch import Batch
 from ingestor.devices import Devices
 from ingestor.isolate import ROW_FAULTS, RefusedRow, keep_isolating, store_isolating
-from ingestor.journal import Journal, NumberTaken
+from ingestor.journal import Entry, Journal, NumberTaken
 from ingestor.sampling import Sample, Sampler
 from shared import dead_letters, readings
 from shared.database import Connection
@@ -57,10 +57,10 @@ class Store:
         self._staged_batches = 0
         self._missed_at = float("-inf")  # seconds; when marks of deletions were last found to be gone unseen
 
-    async def store(self, connection: Connection, batch: Batch, packets: bytes) -> Stored:
+    async def store(self, connection: Connection, batch: Batch, entry: Entry) -> Stored:
         """Stores the batch, or finds that an earlier attempt did so.
 
-        `packets`: what the journal is to know. Raises psycopg.Error where the database is at fault,
+        `entry`: what the journal records with it. Raises psycopg.Error where the database is at fault,
         DevicesDeleted, and SessionTakenOver.
         """
         await self._partitions.ensure(connection, batch.readings)
@@ -68,31 +68,31 @@ class Store:
             self._staged_batches -= 1
         else:
             try:
-                return await self._commit(connection, batch, packets, _straight)
+                return await self._commit(connection, batch, entry, _straight)
             except (*ROW_FAULTS, DeadlockDetected) as error:
                 if is_month_missing(error):
                     await self._make_months_again(connection, batch)
                 else:
                     self._staged_batches = STAGED_BATCHES
         try:
-            return await self._commit(connection, batch, packets, _staged)
+            return await self._commit(connection, batch, entry, _staged)
         except ROW_FAULTS:
             await self._make_months_again(connection, batch)
-            return await self._commit(connection, batch, packets, store_isolating)
+            return await self._commit(connection, batch, entry, store_isolating)
 
     async def _make_months_again(self, connection: Connection, batch: Batch) -> None:
         """One that is known may have been dropped since: it was empty, or is older than RETENTION by now."""
         self._partitions.forget()
         await self._partitions.ensure(connection, batch.readings)
 
-    async def _commit(self, connection: Connection, batch: Batch, packets: bytes, way: _Way) -> Stored:
+    async def _commit(self, connection: Connection, batch: Batch, entry: Entry, way: _Way) -> Stored:
         try:
             async with connection.transaction():
                 await self._pass_fence(connection, batch)
                 stored, refused = await way(connection, batch.readings)
                 sample = self._sampler.take(batch.letters(refused), batch.opened_at)
                 rows = await _keep(connection, sample, keep_isolating if way is store_isolating else dead_letters.add)
-                await journals.record(connection, self._journal, packets, stored)
+                await journals.record(connection, self._journal, entry, stored)
                 await announce(connection, self._interest, batch.readings)
         except (NumberTaken, UniqueViolation, DevicesDeleted):
             found = await journals.find(connection, self._journal)

@@ -51,10 +51,10 @@ class Writer:
         began = time.monotonic()
         if batch.unresolved:
             await self._database.persevere(partial(self._resolve, batch))
-        packets = bytes(batch.packets)
+        entry = self._journal.next(bytes(batch.packets), batch.held)
         while True:
             try:
-                stored = await self._persist(batch, packets)
+                stored = await self._persist(batch, entry)
             except DevicesDeleted as error:
                 await self._database.persevere(partial(self._look_up_again, batch, error.numbers))
             else:
@@ -110,15 +110,14 @@ class Writer:
                 self._owns_journal = True
 
     async def _mark_journal(self) -> None:
-        await self._persist(Batch(), b"")
-        self._journal.expect_redelivery()
+        await self._persist(Batch(), self._journal.next(b"", self._journal.held))
 
-    async def _persist(self, batch: Batch, packets: bytes) -> Stored:
+    async def _persist(self, batch: Batch, entry: Entry) -> Stored:
         def attempt(connection: Connection) -> Awaitable[Stored]:
-            return self._store.store(connection, batch, packets)
+            return self._store.store(connection, batch, entry)
 
         stored = await self._database.persevere(attempt)
-        self._journal.append(Entry(self._journal.next_no, packets))
+        self._journal.append(entry)
         return stored
 
     async def _load_journal(self, connection: Connection) -> None:

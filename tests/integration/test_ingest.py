@@ -276,11 +276,13 @@ async def test_sigterm_stores_what_is_in_hand_and_exits_0(
     database: Database,
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
-    settings = make_settings(batch_linger_ms=60_000)  # only the stop can write it
+    settings = make_settings(batch_linger_ms=60_000)  # after the first batch, only the stop can write one
     process = start_ingestor(settings)
     await process.until_ready()
-    await publish(broker.host, broker.port, *[Message(GOOD)] * 10)
-    received = "devicestat_ingest_readings_received_total"
+    await publish(broker.host, broker.port, Message(GOOD))
+    stored, received = (f"devicestat_ingest_readings_{fate}_total" for fate in ("stored", "received"))
+    await eventually(lambda: metrics(settings.ingestor_metrics_port), lambda figures: figures[stored] == 1)
+    await publish(broker.host, broker.port, *[Message(GOOD)] * 9)
     await eventually(lambda: metrics(settings.ingestor_metrics_port), lambda figures: figures[received] == 10)
     code, logged = await process.end()
     assert code == 0, logged

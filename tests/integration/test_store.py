@@ -9,7 +9,7 @@ from ingestor import journal as journals
 from ingestor import store
 from ingestor.batch import Batch
 from ingestor.devices import Devices
-from ingestor.journal import Entry, Journal
+from ingestor.journal import Journal
 from ingestor.sampling import Sampler
 from ingestor.store import STAGED_BATCHES, Store
 from shared import readings
@@ -42,8 +42,9 @@ class Stores:
         batch = Batch()
         batch.readings += map(reading, numbers)
         packets = bytes(6 * len(numbers))
-        stored = await self._store.store(self._connection, batch, packets)
-        self.journal.append(Entry(self.journal.next_no, packets))
+        entry = self.journal.next(packets, held=0)
+        stored = await self._store.store(self._connection, batch, entry)
+        self.journal.append(entry)
         return stored
 
 

@@ -96,7 +96,7 @@ async def store_all(database: Connection, mark: float) -> None:
         await devices.pass_fence(database)
         await readings.store_new(database, new(GIVEN, mark))
         await keep_dead_letters(database)
-        await journal.record(database, own, b"", Stored(GIVEN, 0))
+        await journal.record(database, own, own.next(b"", held=0), Stored(GIVEN, 0))
     async with database.transaction():
         assert await readings.store(database, known(GIVEN)) == Stored(0, GIVEN)
         await readings.clear(database)

@@ -1,0 +1,410 @@
+"""Redelivery against models of brokers: whatever a broker does, no message is lost; where it can be known, none is
+stored twice (ADR 34).
+
+The collector and the journal are real. The broker, the connection and the database are models. A message is one whose
+payload is refused, so that its dead letter shows which message it was, by its content type.
+"""
+
+import random
+from collections import deque
+from typing import Any, cast
+
+import msgspec
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from mqtt5 import PublishPacket, QoS
+
+from ingestor.batch import Batch
+from ingestor.collector import Collector
+from ingestor.connection import NetworkConnection
+from ingestor.devices import Devices
+from ingestor.journal import Entry, Journal, unpack
+from ingestor.metrics import Counts
+from ingestor.processes import ALONE
+from ingestor.redelivery import InSequence
+from shared.settings import Settings
+
+EXAMPLES = 50
+IDS = 40
+SPAN = 36
+"""Small, so that packet ids come round within a history; like the real ones, the span is below the ids."""
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a broker behaves.
+
+    `order` of redelivery: kept, reversed, random.
+    `marks`: the packets with DUP set: those that were sent before, all that a new connection begins with, or none.
+    `same_ids`: whether a redelivered packet has its id. `repeats`: whether it redelivers on a live connection.
+    `hands_over`: whether it gives messages of a broken connection to another member.
+    """
+
+    in_sequence: bool = True
+    order: str = "kept"
+    marks: str = "sent"
+    same_ids: bool = True
+    repeats: bool = False
+    hands_over: bool = False
+    window: int = 1_000
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the ingestor can know each redelivered message."""
+        orderly = self.order == "kept" or self.window < IDS // 2
+        return (
+            self.in_sequence
+            and orderly
+            and self.marks == "sent"
+            and self.same_ids
+            and not self.hands_over
+            and not self.repeats
+        )
+
+
+MOSQUITTO = Kind()
+HIVEMQ = Kind(in_sequence=False, window=16)
+ARTEMIS = Kind(marks="none", same_ids=False, hands_over=True)
+MOCHI = Kind(order="random", marks="all", window=16)
+RMQTT = Kind(order="reversed", repeats=True, window=16)
+
+
+class Answer:
+    """What a PINGREQ returns."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+
+    def done(self) -> bool:
+        return self.is_done
+
+    def cancelled(self) -> bool:
+        return False
+
+
+class Connection:
+    """The ingestor's end: what it has written and the broker has not read."""
+
+    is_open = True
+
+    def __init__(self) -> None:
+        self.written: deque[int | Answer] = deque()
+
+    def acknowledge(self, packet_ids: list[int]) -> None:
+        self.written.extend(packet_ids)
+
+    def ping(self) -> Answer:
+        answer = Answer()
+        self.written.append(answer)
+        return answer
+
+    def pause(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class Broker:
+    """A session: what waits, what is sent and not acknowledged, and what is on the wire."""
+
+    def __init__(self, kind: Kind, seed: int) -> None:
+        self.kind = kind
+        self.random = random.Random(seed)
+        self.last_id = 0
+        self.waiting: deque[int] = deque()
+        self.in_flight: list[tuple[int, int]] = []  # packet id, message
+        self.wire: deque[tuple[int, int, bool] | Answer] = deque()  # packet id, message, DUP
+        self.handed_over: set[int] = set()
+
+    def _allocate(self) -> int:
+        if self.kind.in_sequence:
+            self.last_id = self.last_id % IDS + 1
+            return self.last_id
+        used = {packet_id for packet_id, _ in self.in_flight}
+        return next(number for number in range(1, IDS + 1) if number not in used)
+
+    def send(self, duplicate: bool = False) -> None:
+        while self.waiting and len(self.in_flight) < self.kind.window:
+            message, packet_id = self.waiting.popleft(), self._allocate()
+            self.in_flight.append((packet_id, message))
+            self.wire.append((packet_id, message, duplicate))
+
+    def read(self, written: int | Answer) -> None:
+        if isinstance(written, Answer):
+            self.wire.append(written)
+            return
+        found = [one for one in self.in_flight if one[0] == written]
+        if found:
+            self.in_flight.remove(found[0])
+
+    def connect(self) -> None:
+        """The connection is broken, and there is a new one."""
+        self.wire.clear()
+        if self.kind.hands_over and self.in_flight and self.random.random() < 0.3:
+            self.handed_over.add(self.in_flight.pop(self.random.randrange(len(self.in_flight)))[1])
+        if not self.kind.same_ids:
+            self.waiting.extendleft(message for _, message in reversed(self.in_flight))
+            self.in_flight = []
+        self._redeliver()
+        self.send(duplicate=self.kind.marks == "all")
+
+    def _redeliver(self) -> None:
+        packets = list(self.in_flight)
+        if self.kind.order == "reversed":
+            packets.reverse()
+        elif self.kind.order == "random":
+            self.random.shuffle(packets)
+        self.wire.extend((packet_id, message, self.kind.marks != "none") for packet_id, message in packets)
+
+    def repeat(self) -> None:
+        """Redelivers on the live connection."""
+        self._redeliver()
+
+
+class History(RuleBasedStateMachine):
+    """Messages are numbered; most share a payload, which says nothing of which one it is."""
+
+    kind: Kind
+
+    @initialize(seed=st.integers(0, 1_000_000))
+    def begin(self, seed: int) -> None:
+        self.seed = seed
+        self.payloads: list[bytes] = []
+        self.stored: list[int] = []
+        self.lost: set[int] = set()
+        self.excused: set[int] = set()
+        self.entries: list[Entry] = []
+        self.counts = Counts()
+        self.counts.ambiguous = 1  # it is logged once
+        self.broker = Broker(self.kind, seed)
+        self._start()
+
+    # The ingestor
+
+    def _start(self) -> None:
+        """A new process."""
+        self.journal = Journal("client", SPAN, IDS)
+        self.journal.replace(self.entries)
+        self.collector = Collector(Settings(batch_linger_ms=0), _NoDevices(), self.journal, self.counts, ALONE.clock())
+        self._connect()
+
+    def _connect(self) -> None:
+        self._write(self.journal.next(b"", self.journal.held))
+        self.connection = Connection()
+        self.taken: set[int] = set()  # packet ids that the ingestor has and the broker has no acknowledgement of
+        self.collector.attach(cast("NetworkConnection", self.connection))
+
+    def _write(self, entry: Entry) -> None:
+        self.journal.append(entry)
+        self.entries = [e for e in [*self.entries, entry] if e.batch_no >= self.journal.oldest_no]
+
+    def _commit(self) -> bool:
+        batch = self.collector.take()
+        if batch is None:
+            return False
+        if batch.is_release and self.journal.packet_ids.in_sequence is None:
+            self._excuse_held()
+        self.stored += [int(letter.content_type or "") for letter in _letters(batch)]
+        self._write(self.journal.next(bytes(batch.packets), batch.held))
+        self.collector.done(batch)
+        return True
+
+    def _commit_all(self) -> None:
+        while self._commit():
+            pass
+
+    def _excuse_held(self) -> None:
+        """Before anything is known of the broker, the last messages are acknowledged after a moment of silence. If the
+        process ends before the broker has the acknowledgement, nobody can know whether it has."""
+        self.excused |= {message for _, message in self.broker.in_flight}
+
+    # What happens
+
+    @rule(payload=st.sampled_from([b"a", b"a", b"a", b"b"]), count=st.integers(1, 12))
+    def devices_publish(self, payload: bytes, count: int) -> None:
+        for _ in range(count):
+            self.broker.waiting.append(len(self.payloads))
+            self.payloads.append(payload)
+        self.broker.send()
+
+    @rule(count=st.integers(1, 12))
+    def packets_arrive(self, count: int) -> None:
+        for _ in range(count):
+            if not self.broker.wire or not self._has_room():
+                return
+            one = self.broker.wire.popleft()
+            if isinstance(one, Answer):
+                one.is_done = True
+                continue
+            packet_id, message, duplicate = one
+            self.taken.add(packet_id)
+            self.collector.deliver(
+                PublishPacket(
+                    "devices/1/stats",
+                    self.payloads[message],
+                    qos=QoS.AT_LEAST_ONCE,
+                    packet_id=packet_id,
+                    duplicate=duplicate,
+                    content_type=str(message),
+                )
+            )
+
+    def _has_room(self) -> bool:
+        """What the ingestor has taken and the broker does not know of stays within the span: the watermarks and the
+        kernel's buffer are bounded (ADR 3)."""
+        return len(self.taken) < SPAN // 2
+
+    @rule()
+    def a_batch_is_committed(self) -> None:
+        self._commit()
+
+    @rule()
+    def nothing_arrives_for_a_moment(self) -> None:
+        self._commit_all()
+        if self.collector.is_restless:
+            self.collector.rest()
+            self._commit_all()
+
+    @rule(count=st.integers(1, 12))
+    def the_broker_reads(self, count: int) -> None:
+        for _ in range(min(count, len(self.connection.written))):
+            one = self.connection.written.popleft()
+            self.broker.read(one)
+            if isinstance(one, int):
+                self.taken.discard(one)
+        self.broker.send()
+
+    @precondition(lambda self: self.kind.repeats)
+    @rule()
+    def the_broker_repeats(self) -> None:
+        self.broker.repeat()
+
+    @rule(count=st.integers(0, 12), crash=st.booleans())
+    def the_connection_breaks(self, count: int, crash: bool) -> None:
+        self.the_broker_reads(count)
+        if not crash:
+            self._commit_all()  # to a connection that is closed
+        self.broker.connect()
+        if crash:
+            self._start()
+        else:
+            self._connect()
+
+    @rule()
+    def the_ingestor_is_restarted(self) -> None:
+        """It commits and acknowledges all it has taken, and the broker reads that."""
+        self._commit_all()
+        if self.collector.holds_back:
+            self.collector.release()
+            self._commit()
+        while self.connection.written:
+            self.broker.read(self.connection.written.popleft())
+        self.broker.connect()
+        self._start()
+
+    @rule()
+    def the_broker_loses_the_session(self) -> None:
+        self._commit_all()
+        self.lost |= {message for _, message in self.broker.in_flight} | set(self.broker.waiting)
+        handed_over = self.broker.handed_over
+        self.broker = Broker(self.kind, self.seed)
+        self.broker.handed_over = handed_over
+        self.journal.void()
+        self.entries = []
+        self._connect()
+
+    @invariant()
+    def nothing_is_stored_twice(self) -> None:
+        if self.kind.is_exact:
+            twice = {message for message in self.stored if self.stored.count(message) > 1}
+            assert twice <= self.excused, f"stored twice: {sorted(twice)}"
+
+    def teardown(self) -> None:
+        if not hasattr(self, "collector"):
+            return
+        for _ in range(10 * len(self.payloads) + 20):
+            self.packets_arrive(100)
+            self.nothing_arrives_for_a_moment()
+            self.the_broker_reads(100)
+        kept = set(self.stored) | self.lost | self.broker.handed_over
+        assert set(range(len(self.payloads))) <= kept, "nothing is lost"
+        assert not self.broker.waiting, "the broker does not wait for acknowledgements"
+
+
+class _NoDevices(Devices):
+    def __init__(self) -> None:
+        super().__init__(register=False)
+
+    def known(self, topic: str) -> int | None:
+        return 1
+
+
+def _letters(batch: Batch) -> list[Any]:
+    return batch.letters()
+
+
+def _history(kind: Kind) -> Any:
+    case = type("Case", (History,), {"kind": kind}).TestCase  # type: ignore[attr-defined]
+    case.settings = settings(max_examples=EXAMPLES, stateful_step_count=60)
+    return case
+
+
+TestMosquitto = _history(MOSQUITTO)
+TestHiveMQ = _history(HIVEMQ)
+TestArtemis = _history(ARTEMIS)
+TestMochi = _history(MOCHI)
+TestRmqtt = _history(RMQTT)
+TestReversedLowestIds = _history(Kind(in_sequence=False, order="reversed", window=16))
+TestRandomLowestIds = _history(Kind(in_sequence=False, order="random", marks="all", window=16))
+TestRepeatedLowestIds = _history(Kind(in_sequence=False, repeats=True, window=16))
+TestSmallWindow = _history(Kind(in_sequence=False, window=1))
+TestHandedOver = _history(Kind(in_sequence=False, hands_over=True, window=16))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_stream_is_exact_where_ids_are_reused_in_order(seed: int) -> None:
+    """The rule for ids in sequence lost readings on such a broker: 468 of 17,189 equal ones over ten kills."""
+    history = type("Stream", (History,), {"kind": HIVEMQ})()
+    history.begin(seed)
+    chance = random.Random(seed)
+    for _ in range(30):
+        for _ in range(chance.randrange(3, 12)):
+            history.devices_publish(b"a", chance.randrange(1, 12))
+            history.packets_arrive(100)
+            history.a_batch_is_committed()
+            history.the_broker_reads(100)
+        history.devices_publish(b"a", 12)
+        history.packets_arrive(chance.randrange(12))
+        if chance.random() < 0.7:
+            history.a_batch_is_committed()
+        history.the_connection_breaks(chance.randrange(12), crash=chance.random() < 0.7)
+    history.teardown()
+    assert sorted(history.stored) == list(range(len(history.payloads)))
+
+
+class _Broken(History):
+    """An ingestor that takes any packet of the journal for a stored one."""
+
+    kind = HIVEMQ
+
+    def _start(self) -> None:
+        super()._start()
+        assert self.collector._deliveries is not None
+        self.collector._deliveries._redelivery = InSequence(
+            list(unpack(b"".join(e.packets for e in self.entries))), IDS
+        )
+
+
+def test_the_rule_for_ids_in_sequence_loses_messages_where_ids_are_reused() -> None:
+    """The test can fail: with that rule, the histories above find a loss."""
+    with pytest.raises(AssertionError, match="nothing is lost"):
+        run_state_machine_as_test(
+            _Broken, settings=settings(max_examples=500, stateful_step_count=60, phases=[Phase.generate])
+        )
