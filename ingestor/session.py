@@ -23,6 +23,7 @@ from ingestor.connection import NetworkConnection
 from ingestor.contention import HELD_S, Contention
 from ingestor.ending import why_ended
 from ingestor.keep_alive import keep_alive, silent_s
+from ingestor.limits import SESSION_EXPIRY_S, LimitsLog
 from ingestor.processes import SHARE, other_form
 from ingestor.reasons import check_connack
 from ingestor.receiver import Receiver
@@ -57,8 +58,6 @@ LOOKS = 5
 """How often the journal is looked at, every POLL_S, for an ingestor that has taken over the session."""
 STEADY_S = 10
 """A connection that held so long was a good one: the next attempt after it comes soon."""
-SESSION_EXPIRY_S = 7 * 24 * 3600
-"""How long the broker keeps the session, and queues for it, while the ingestor is away."""
 MAX_PACKET_BYTES = 16 * 1024 * 1024
 """A broker drops what is larger, and does not say so (MQTT-3.1.2-25). Twice what mosquitto.conf lets a device send:
 what that broker has taken from a device, the ingestor sees, if only to refuse it as too large."""
@@ -76,6 +75,7 @@ class Session:
         self._pattern = settings.mqtt_topic
         self._other_pattern = other_form(settings)
         self._window = settings.mqtt_window
+        self._limits = LimitsLog(settings)
         self._receiver = receiver
         self._health = health
         self._subscriptions = subscriptions
@@ -191,6 +191,7 @@ class Session:
         )
         connack = await self._answer(connection, connection.connack, "CONNECT")
         check_connack(connack, self._address)
+        self._limits.note(connack)
         seconds = connack.server_keep_alive or KEEP_ALIVE_S  # MQTT-3.2.2-21: the broker's, where it has one
         keep_alive(connection, seconds)
         if not connack.session_present and self._receiver.remembers:

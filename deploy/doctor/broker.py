@@ -8,10 +8,11 @@ from deploy.doctor.connection import BrokerConnection, connected, own_client_id
 from deploy.doctor.findings import Finding, State
 from deploy.doctor.limits import examine_largest, examine_limits, unshared
 from deploy.doctor.queue import RIGHT_BYTES, RIGHT_MESSAGES, examine_queue
+from deploy.doctor.redelivery import examine_redelivery
 from deploy.doctor.refused import why_refused
 from deploy.terminal import counted, printable
+from ingestor.limits import SESSION_EXPIRY_S
 from ingestor.reasons import check_suback
-from ingestor.session import SESSION_EXPIRY_S
 from shared.errors import BrokerError, ConnectionRefused, SubscriptionRefused
 from shared.settings import MqttAddress, Settings
 
@@ -33,15 +34,24 @@ async def examine_broker(settings: Settings) -> list[Finding]:
         offer = await _offer(address)
         async with connected(address, own_client_id()) as connection:
             figures = await _own_figures(connection)
-            limits = examine_limits(offer, settings) or [await examine_largest(address)]
-            queue = await examine_queue(address) if offer.max_qos != QoS.AT_MOST_ONCE else []
+            is_mosquitto = figures.get(_VERSION, "").startswith("mosquitto")
+            limits = examine_limits(offer, settings, is_mosquitto=is_mosquitto)
+            if not any(limit.state is State.WRONG for limit in limits):
+                limits.append(await examine_largest(address, is_mosquitto=is_mosquitto))
+            kept = await _kept(address, is_mosquitto=is_mosquitto) if offer.max_qos != QoS.AT_MOST_ONCE else []
             subscription = await _subscription(connection, settings)
     except ConnectionRefused as error:
         return [Finding(State.WRONG, "broker", await why_refused(settings, error))]
     except BrokerError as error:
         return [Finding(State.WRONG, "broker", str(error))]
     found = Finding(State.OK, "broker", f"{printable(figures.get(_VERSION, 'MQTT 5'))} at {address}")
-    return [found, subscription, *limits, *queue, *_waiting(figures, settings), *_dropped(figures)]
+    waiting = _waiting(figures, settings, is_mosquitto=is_mosquitto)
+    return [found, subscription, *limits, *kept, *waiting, *_dropped(figures, is_mosquitto=is_mosquitto)]
+
+
+async def _kept(address: MqttAddress, *, is_mosquitto: bool) -> list[Finding]:
+    """What the broker keeps for a session that is away, and how it delivers again."""
+    return [*await examine_redelivery(address), *await examine_queue(address, is_mosquitto=is_mosquitto)]
 
 
 async def _offer(address: MqttAddress) -> ConnAckPacket:
@@ -69,7 +79,7 @@ async def _subscription(connection: BrokerConnection, settings: Settings) -> Fin
     return Finding(State.OK, "subscription", f"{topic} at QoS 1")
 
 
-def _waiting(figures: Mapping[str, str], settings: Settings) -> list[Finding]:
+def _waiting(figures: Mapping[str, str], settings: Settings, *, is_mosquitto: bool) -> list[Finding]:
     """For all of the broker's clients: it does not tell for whom."""
     try:
         waiting = max(0, int(figures[_STORED]) - int(figures[_RETAINED]))
@@ -79,17 +89,21 @@ def _waiting(figures: Mapping[str, str], settings: Settings) -> list[Finding]:
     text = f"about {counted(waiting, 'message')}{size} in the broker, for all of its clients"
     if waiting <= settings.mqtt_window:
         return [Finding(State.OK, "waiting", text)]
-    bound = f"Beyond {RIGHT_MESSAGES} messages or {RIGHT_BYTES} bytes (mosquitto.conf) it drops those of every device"
-    return [Finding(State.WARNING, "waiting", f"{text}: is the ingestor running, and does it keep up? {bound}")]
+    text = f"{text}: is the ingestor running, and does it keep up?"
+    if is_mosquitto:
+        bound = f"{RIGHT_MESSAGES} messages or {RIGHT_BYTES} bytes (mosquitto.conf)"
+        text = f"{text} Beyond {bound} it drops those of every device"
+    return [Finding(State.WARNING, "waiting", text)]
 
 
-def _dropped(figures: Mapping[str, str]) -> list[Finding]:
+def _dropped(figures: Mapping[str, str], *, is_mosquitto: bool) -> list[Finding]:
     count = figures.get(_DROPPED, "0")
     if count == "0":
         return []
     rate = figures.get(_DROPPED_A_MINUTE, "0")
+    limits = "max_queued_messages and max_queued_bytes, as in mosquitto.conf" if is_mosquitto else "its queues' limits"
     advice = (
-        "raise max_queued_messages and max_queued_bytes, as in mosquitto.conf. If they are that large, a device "
+        f"raise {limits}. If they are that large, a device "
         "publishes faster than its messages are stored: POST /devices/{id}/token rotates its token, and cuts it off"
     )
     text = (

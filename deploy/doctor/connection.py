@@ -145,7 +145,7 @@ class BrokerConnection:
         """SUBSCRIBE at QoS 1."""
         handling = RetainHandling.SEND_ALWAYS if retained else RetainHandling.SEND_NEVER
         filters = [TopicFilter(p, max_qos=QoS.AT_LEAST_ONCE, retain_handling=handling) for p in patterns]
-        self._write(SubscribePacket(1, filters))
+        self._write(SubscribePacket(_PACKET_IDS, filters))
         return await self._answer(SubAckPacket)
 
     async def publish(
@@ -171,16 +171,24 @@ class BrokerConnection:
             published.add(await self._answer(PubAckPacket))
         return published
 
-    async def message(self, within_s: float) -> PublishPacket | None:
-        """The next message, acknowledged; None if none comes in time."""
+    async def message(self, within_s: float, *, acknowledge: bool = True) -> PublishPacket | None:
+        """The next message, acknowledged unless `acknowledge` is false; None if none comes in time."""
         try:
             async with asyncio.timeout(within_s):
                 packet = self._messages.popleft() if self._messages else await self._next(PublishPacket)
         except TimeoutError:
             return None
-        if packet.packet_id is not None:
-            self._write(PubAckPacket(packet.packet_id))
+        if acknowledge and packet.packet_id is not None:
+            self.acknowledge(packet.packet_id)
         return packet
+
+    def acknowledge(self, packet_id: int) -> None:
+        """PUBACK."""
+        self._write(PubAckPacket(packet_id))
+
+    def drop(self) -> None:
+        """End the network connection at once, without DISCONNECT, as a crash or a dead network does."""
+        self._writer.transport.abort()
 
     def _write(self, packet: ConnectPacket | SubscribePacket | PublishPacket | PubAckPacket) -> None:
         self._writer.write(packet.write())

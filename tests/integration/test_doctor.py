@@ -29,7 +29,7 @@ from tests.waiting import eventually
 
 Make = Callable[..., Settings]
 DATABASE = ("database", "schema", "partitions", "last commit", "dead letters")
-BROKER = ("broker", "subscription", "limits", "queue")
+BROKER = ("broker", "subscription", "limits", "redelivery", "queue")
 ALL = ("settings", *DATABASE, *BROKER, "ingestor")
 ALONE = {"ingestor_metrics_port": 0}
 """No ingestor is asked."""

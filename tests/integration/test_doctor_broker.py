@@ -10,15 +10,14 @@ from pathlib import Path
 import aiomqtt
 import pytest
 import trustme
-from mqtt5 import ConnAckPacket
 
 from deploy.doctor import Finding, State
 from deploy.doctor.broker import examine_broker
 from deploy.doctor.connection import connected, own_client_id
-from deploy.doctor.limits import RIGHT_PACKET_SIZE, examine_limits, largest_packet
 from deploy.doctor.queue import MESSAGES, examine_queue
+from deploy.doctor.redelivery import examine_redelivery
 from deploy.mosquitto import EmbeddedMosquitto
-from ingestor.session import SESSION_EXPIRY_S
+from ingestor.limits import RIGHT_PACKET_SIZE
 from shared.broker.permissions import DOCTOR_TOPICS
 from shared.settings import Settings, parse_mqtt_url
 from tests.command import run
@@ -60,7 +59,7 @@ def wrong(findings: dict[str, Finding]) -> list[str]:
 async def test_our_configuration_is_large_enough(broker: Broker) -> None:
     findings = await found(broker)
     assert {what: finding.state for what, finding in findings.items()} == dict.fromkeys(
-        ("broker", "subscription", "limits", "queue"), State.OK
+        ("broker", "subscription", "limits", "redelivery", "queue"), State.OK
     )
     assert findings["queue"].text == "at least 10,000 messages are kept for an ingestor that is away"
     assert findings["limits"].text.startswith("a payload of 2,097,152 bytes, ")
@@ -69,7 +68,7 @@ async def test_our_configuration_is_large_enough(broker: Broker) -> None:
 @pytest.mark.parametrize(
     ("options", "what", "text"),
     [
-        ({"max_packet_size": "1000000"}, "limits", "max_packet_size of the broker is 1000000, "),
+        ({"max_packet_size": "1000000"}, "limits", "the broker takes packets of up to 1000000 bytes, "),
         ({"message_size_limit": "1000000"}, "limits", "If message_size_limit is in the broker's configuration"),
         ({"max_queued_messages": "1000"}, "queue", "max_queued_messages of the broker is too small: of 10,000 "),
         ({"max_queued_bytes": "500000"}, "queue", "max_queued_bytes of the broker is too small: of 10,000 "),
@@ -84,9 +83,37 @@ async def test_a_setting_that_is_too_small_is_named(options: dict[str, str], wha
     assert named <= options.keys()
 
 
+async def test_mosquitto_delivers_again_exactly(broker: Broker) -> None:
+    (finding,) = await examine_redelivery(parse_mqtt_url(broker.url))
+    assert finding == Finding(
+        State.OK,
+        "redelivery",
+        "exactly once: the broker delivers again under the same packet ids, in the order sent, with DUP set; it gives "
+        "out packet ids in sequence",
+    )
+
+
+async def test_a_small_window_is_told() -> None:
+    with mosquitto({"max_inflight_messages": "5"}) as narrow:
+        (finding,) = await examine_redelivery(parse_mqtt_url(narrow.url))
+    assert finding.state is State.OK
+    assert "it sends 5 messages before it waits for an acknowledgement" in finding.text
+
+
+async def test_the_options_of_mosquitto_are_not_named_to_another_broker() -> None:
+    with mosquitto({"max_queued_messages": "1000"}) as small:
+        findings = await examine_queue(parse_mqtt_url(small.url), is_mosquitto=False)
+    (finding,) = findings
+    assert finding.state is State.WRONG
+    assert finding.text == (
+        "of 10,000 messages for a client that was away the broker kept 1,000 and dropped the others: raise its limit "
+        "on what it queues for one client"
+    )
+
+
 async def test_what_was_kept_is_counted() -> None:
     with mosquitto({"max_queued_messages": "1000"}) as small:  # Mosquitto's default
-        (finding,) = await examine_queue(parse_mqtt_url(small.url))
+        (finding,) = await examine_queue(parse_mqtt_url(small.url), is_mosquitto=True)
     assert finding.text == (
         "max_queued_messages of the broker is too small: of 10,000 messages for a client that was away it kept 1,000 "
         "and dropped the others. Set max_queued_messages 10000000, as mosquitto.conf has it"
@@ -95,7 +122,7 @@ async def test_what_was_kept_is_counted() -> None:
 
 async def test_both_limits_of_the_queue_are_told_apart() -> None:
     with mosquitto({"max_queued_messages": "2000", "max_queued_bytes": "100000"}) as small:
-        findings = await examine_queue(parse_mqtt_url(small.url))
+        findings = await examine_queue(parse_mqtt_url(small.url), is_mosquitto=True)
     messages, size = (finding.text for finding in findings)
     assert messages.startswith("max_queued_messages")
     assert "kept 2,000 " in messages
@@ -114,7 +141,8 @@ async def test_a_broker_without_qos_1() -> None:
     with mosquitto({"max_qos": "0"}) as careless:
         findings = await found(careless)
     assert wrong(findings) == ["subscription", "limits"]
-    assert "max_qos of the broker is 0" in findings["limits"].text
+    assert "the broker has QoS 0 only" in findings["limits"].text
+    assert "take max_qos out" in findings["limits"].text
     assert "grants only QoS 0 on devices/+/stats" in findings["subscription"].text
     assert "queue" not in findings
 
@@ -122,27 +150,9 @@ async def test_a_broker_without_qos_1() -> None:
 async def test_a_broker_on_a_slow_way_is_not_blamed(monkeypatch: pytest.MonkeyPatch, broker: Broker) -> None:
     """Where the messages cannot be published in time, that is what is said."""
     monkeypatch.setattr("deploy.doctor.queue.PUBLISH_S", 0.02)
-    (finding,) = await examine_queue(parse_mqtt_url(broker.url))
+    (finding,) = await examine_queue(parse_mqtt_url(broker.url), is_mosquitto=True)
     assert finding.state is State.WARNING
     assert "more than that could not be published in 0.02 s" in finding.text
-
-
-def test_what_the_connack_tells() -> None:
-    """No Mosquitto tells these; other brokers do."""
-    shared = Settings(mqtt_topic="$share/group/devices/+/stats")
-    assert examine_limits(ConnAckPacket(), shared) == []
-    hour = ConnAckPacket(session_expiry_interval=3600)
-    assert "for 3600 s only" in examine_limits(hour, shared)[0].text
-    assert "persistent_client_expiration" in examine_limits(hour, shared)[0].text
-    assert examine_limits(ConnAckPacket(session_expiry_interval=SESSION_EXPIRY_S), shared) == []
-    alone = ConnAckPacket(shared_subscription_available=False)
-    assert "take $share/group/ off DEVICESTAT_MQTT_TOPIC" in examine_limits(alone, shared)[0].text
-    assert examine_limits(alone, Settings()) == []
-    plain = ConnAckPacket(wildcard_subscription_available=False)
-    assert "which devices/+/stats needs" in examine_limits(plain, shared)[0].text
-    needed = largest_packet(Settings())
-    assert examine_limits(ConnAckPacket(max_packet_size=needed), Settings()) == []
-    assert len(examine_limits(ConnAckPacket(max_packet_size=needed - 1), Settings())) == 1
 
 
 def test_the_advice_is_what_our_configuration_has() -> None:
@@ -156,14 +166,15 @@ def test_the_advice_is_what_our_configuration_has() -> None:
 
 @pytest.fixture
 def client_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The client ids that the probe of the queue uses."""
+    """The client ids that the trials use."""
     used: list[str] = []
 
     def recorded() -> str:
         used.append(own_client_id())
         return used[-1]
 
-    monkeypatch.setattr("deploy.doctor.queue.own_client_id", recorded)
+    for module in ("queue", "redelivery"):
+        monkeypatch.setattr(f"deploy.doctor.{module}.own_client_id", recorded)
     return used
 
 
@@ -177,7 +188,7 @@ async def left_behind(broker: Broker, client_ids: list[str]) -> list[str]:
 
 
 async def test_the_probe_leaves_nothing_in_the_broker(broker: Broker, client_ids: list[str]) -> None:
-    await examine_queue(parse_mqtt_url(broker.url))
+    await examine_queue(parse_mqtt_url(broker.url), is_mosquitto=True)
     assert len(client_ids) == 2
     assert await left_behind(broker, client_ids) == []
     async with connected(parse_mqtt_url(broker.url), own_client_id()) as connection:
@@ -185,10 +196,16 @@ async def test_the_probe_leaves_nothing_in_the_broker(broker: Broker, client_ids
         assert await connection.message(0.2) is None
 
 
+async def test_the_trial_of_redelivery_leaves_nothing_either(broker: Broker, client_ids: list[str]) -> None:
+    await examine_redelivery(parse_mqtt_url(broker.url))
+    assert len(client_ids) == 2
+    assert await left_behind(broker, client_ids) == []
+
+
 async def test_a_probe_that_is_interrupted_leaves_nothing_either(broker: Broker, client_ids: list[str]) -> None:
     async with connected(parse_mqtt_url(broker.url), own_client_id()) as watching:
         await watching.subscribe(DOCTOR_TOPICS)
-        probing = asyncio.create_task(examine_queue(parse_mqtt_url(broker.url)), name="probe")
+        probing = asyncio.create_task(examine_queue(parse_mqtt_url(broker.url), is_mosquitto=True), name="probe")
         for _ in range(MESSAGES // 10):
             assert await watching.message(5) is not None
         probing.cancel()
@@ -292,6 +309,9 @@ async def test_a_probe_that_access_control_forbids_cannot_tell(rules: str, why: 
     said = findings["queue"].text
     assert said.startswith("it cannot be told how many messages the broker keeps: ")
     assert all(part in said for part in why.split(".*"))
+    redelivery = findings["redelivery"]
+    assert redelivery.state is State.WARNING
+    assert redelivery.text.startswith("it cannot be told how the broker delivers again what was not acknowledged: ")
     assert "allow devicestat/doctor/#" in said
 
 

@@ -1,0 +1,117 @@
+"""What a broker's way to deliver again means for the promise: exactly once, or at least once (ADR 35).
+
+The journal finds a message that is stored by its packet id, its content and its place (ADR 3). So a reading is stored
+once where the broker redelivers under the same packet ids with DUP set, and either gives out its packet ids in sequence
+or redelivers in the order sent. Elsewhere what the journal cannot prove is stored again: never less, maybe twice.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+
+from deploy.doctor.findings import Finding, State
+from deploy.terminal import counted
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One PUBLISH: the number in its payload, its packet id, and DUP."""
+
+    number: int
+    packet_id: int
+    duplicate: bool
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """What was delivered, in order: and acknowledged; on a connection that was then lost; on the next one.
+
+    `left` is how many messages the broker had to deliver on the lost connection.
+    """
+
+    acknowledged: Sequence[Delivery]
+    unacknowledged: Sequence[Delivery]
+    again: Sequence[Delivery]
+    left: int
+
+    @property
+    def sent(self) -> list[Delivery]:
+        """The first delivery of each message that was not acknowledged."""
+        return _first_of_each(self.unacknowledged)
+
+    @property
+    def redelivered(self) -> list[Delivery]:
+        """Of each of these the first delivery on the next connection."""
+        numbers = {one.number for one in self.sent}
+        return [one for one in _first_of_each(self.again) if one.number in numbers]
+
+    @property
+    def lost(self) -> int:
+        """How many of these did not come again."""
+        return len(self.sent) - len(self.redelivered)
+
+    @property
+    def has_same_ids(self) -> bool:
+        return {(one.number, one.packet_id) for one in self.redelivered} <= {
+            (one.number, one.packet_id) for one in self.sent
+        }
+
+    @property
+    def has_duplicate_set(self) -> bool:
+        return all(one.duplicate for one in self.redelivered)
+
+    @property
+    def keeps_order(self) -> bool:
+        numbers = {one.number for one in self.redelivered}
+        return [one.number for one in self.redelivered] == [one.number for one in self.sent if one.number in numbers]
+
+    @property
+    def is_in_sequence(self) -> bool:
+        ids = [one.packet_id for one in (*self.acknowledged, *self.sent)]
+        return all(earlier < later for earlier, later in pairwise(ids))
+
+    @property
+    def retransmits(self) -> bool:
+        """Whether a message came twice on the connection that was then lost."""
+        return len(self.unacknowledged) > len(self.sent)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether each reading is stored exactly once, also one without a timestamp."""
+        return self.has_same_ids and self.has_duplicate_set and (self.is_in_sequence or self.keeps_order)
+
+
+def _first_of_each(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    first: dict[int, Delivery] = {}
+    for one in deliveries:
+        first.setdefault(one.number, one)
+    return list(first.values())
+
+
+def explain(observed: Observed) -> list[Finding]:
+    """Return what it means."""
+    if observed.lost:
+        text = (
+            f"of {counted(len(observed.sent), 'message')} that a lost connection left unacknowledged, the broker did "
+            f"not deliver {observed.lost} again: readings are lost with the ingestor's connection. {_how(observed)}"
+        )
+        return [Finding(State.WRONG, "redelivery", text)]
+    if observed.is_exact:
+        return [Finding(State.OK, "redelivery", f"exactly once: {_how(observed)}")]
+    text = (
+        f"at least once, never less: {_how(observed)}. After a lost connection a reading without a timestamp may be "
+        "stored twice; with a timestamp in the payload it is stored exactly once"
+    )
+    return [Finding(State.WARNING, "redelivery", text)]
+
+
+def _how(observed: Observed) -> str:
+    ids = "the same packet ids" if observed.has_same_ids else "new packet ids"
+    order = "in the order sent" if observed.keeps_order else "in another order"
+    duplicate = "with DUP set" if observed.has_duplicate_set else "without DUP"
+    given = "in sequence" if observed.is_in_sequence else "again as soon as they are free"
+    parts = [f"the broker delivers again under {ids}, {order}, {duplicate}", f"it gives out packet ids {given}"]
+    if observed.retransmits:
+        parts.append("it also sends again on a live connection")
+    if len(observed.sent) < observed.left:
+        parts.append(f"it sends {counted(len(observed.sent), 'message')} before it waits for an acknowledgement")
+    return "; ".join(parts)

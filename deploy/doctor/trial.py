@@ -1,0 +1,50 @@
+"""What the doctor's trials share: a session and a topic of its own, of which nothing is left behind."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mqtt5 import SubAckPacket
+
+from deploy.doctor.connection import BrokerConnection, connected
+from ingestor.reasons import check_suback
+from shared.broker.permissions import DOCTOR_TOPICS
+from shared.errors import SubscriptionRefused
+from shared.settings import MqttAddress
+
+PAYLOAD = bytes(100)
+QUIET_S = 1.0
+"""When no more has come for so long, nothing more comes."""
+LIFETIME_S = 60
+"""Of the session and its messages, if the doctor is killed."""
+
+
+class Untold(Exception):
+    """The broker does not let it be tried; the message says what it forbids."""
+
+
+@asynccontextmanager
+async def forgotten(address: MqttAddress, client_id: str) -> AsyncIterator[None]:
+    """Whatever happens in between, the broker has no session of the client id afterwards."""
+    try:
+        yield
+    finally:
+        async with connected(address, client_id):
+            pass
+
+
+def check_granted(suback: SubAckPacket, topic: str) -> None:
+    """Raises Untold unless the broker has granted QoS 1."""
+    try:
+        check_suback(suback, topic)
+    except SubscriptionRefused as error:
+        raise Untold(str(error)) from error
+
+
+async def check_delivered(publisher: BrokerConnection, session: BrokerConnection, topic: str) -> None:
+    """Raises Untold unless a message that is published to the topic is delivered."""
+    advice = f"allow {DOCTOR_TOPICS} to DEVICESTAT_MQTT_URL's user"
+    published = await publisher.publish(topic, PAYLOAD, lifetime_s=LIFETIME_S)
+    if published.refused:
+        raise Untold(f"it refuses a message to {topic} ({published.words}): {advice}")
+    if await session.message(QUIET_S) is None:
+        raise Untold(f"it takes a message to {topic} but does not deliver it: {advice}")
