@@ -5,7 +5,8 @@ The way of one reading:
 1. `connection` reads the bytes of the network connection and finds the PUBLISH in them.
 2. `session` keeps that connection: `connecting`, CONNECT, SUBSCRIBE, `keep_alive`, and all of it again when it breaks.
    `subscribing` is the exchange of SUBSCRIBE and UNSUBSCRIBE, `requests` its packet ids, `subscriptions` the memory of
-   what the session is subscribed to.
+   what the session is subscribed to. `subscription_check` tries it in silence, with a `probe`. `limits` says what
+   the broker's CONNACK limits.
    `ending` says how a connection ended, `contention` whether another client takes our session.
    `reasons` says in words what a broker's refusal means, `receiver` what the session asks of who takes its messages.
 3. `collector` takes the message: `decode` turns its payload into `measurements` or refusals, with `columns` for long

@@ -70,6 +70,9 @@ class LeavingSession(Session):
     def _topics(self, known: Set[str]) -> tuple[list[str], list[str]]:
         return [], sorted(known or {self._pattern, self._other_pattern})
 
+    async def _settle(self, _: NetworkConnection) -> None:
+        """Nothing is to come any more: it has no subscription to check."""
+
     async def _attend(self, connection: NetworkConnection) -> None:
         while not (connection.closed.done() or await self._is_empty(connection)):
             pass

@@ -37,3 +37,7 @@ class Receiver(Protocol):
     @property
     def delivered(self) -> int:
         """Grows with each message."""
+
+    @property
+    def empty(self) -> int:
+        """Grows with each message without a payload."""

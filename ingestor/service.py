@@ -105,6 +105,11 @@ class Ingestor:
         counts = self.metrics.counts
         return counts.received + counts.redelivered + counts.empty
 
+    @property
+    def empty(self) -> int:
+        """Grows with each message without a payload (session.Receiver)."""
+        return self.metrics.counts.empty
+
     async def run(self, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
         """Until `stop`, or the end of the session; raises what any of the parts raises.
 

@@ -28,6 +28,7 @@ from ingestor.processes import SHARE, other_form
 from ingestor.reasons import check_connack
 from ingestor.receiver import Receiver
 from ingestor.subscribing import subscribe
+from ingestor.subscription_check import SubscriptionCheck
 from ingestor.subscriptions import Subscriptions
 from shared.backoff import backoff
 from shared.errors import (
@@ -79,6 +80,7 @@ class Session:
         self._receiver = receiver
         self._health = health
         self._subscriptions = subscriptions
+        self._check = SubscriptionCheck(settings, receiver, health, self._subscribe_again)
         self._connection: NetworkConnection | None = None
         self._stopping = False
         self._was_connected = False
@@ -118,13 +120,16 @@ class Session:
                 await asyncio.sleep(delay)
 
     async def _settle(self, connection: NetworkConnection) -> None:
-        """Reports ready; while another client is suspected of taking the session over, once the connection has held."""
+        """Reports ready, and begins to check the subscription; while another client is suspected of taking the session
+        over, once the connection has held."""
         if self._contention.is_suspected:
             await asyncio.wait([connection.closed], timeout=HELD_S)
             if connection.closed.done():
                 return
             self._contention.forget()
-        self._health.ready("broker")
+        if not self._check.is_deaf:
+            self._health.ready("broker")
+        self._check.attend(connection)
 
     async def _judge(self, error: BrokerError, held_s: float) -> BrokerError:
         """Return SessionTakenOver where an ingestor of ours took over, ClientIdContended where another client did."""
@@ -232,6 +237,9 @@ class Session:
         if not known.issubset(wanted):
             await self._subscriptions.keep(wanted)
         self._was_subscribed = True
+
+    async def _subscribe_again(self, connection: NetworkConnection) -> None:
+        await subscribe(connection, [self._pattern], [], self._answer)
 
     async def _answer(self, connection: NetworkConnection, answer: "asyncio.Future[_Answer]", to: str) -> _Answer:
         while not answer.done():

@@ -17,6 +17,7 @@ from shared.settings import MqttAddress
 from shared.tls import client_context
 
 TIMEOUT_S = 10.0
+_NO_MATCHING_SUBSCRIBERS = 0x10
 _ANY_PORT = 1
 """A Unix socket has none, but paho refuses 0 all the same."""
 
@@ -26,6 +27,8 @@ class Client(aiomqtt.Client):
 
     refused: ReasonCode | None = None
     """Why a message that was published over it was refused; aiomqtt takes every PUBACK for a success."""
+    unmatched = False
+    """Whether a broker that says so had no subscriber for a message (PUBACK 0x10, no matching subscribers)."""
 
     async def __aenter__(self) -> Self:
         # The thread that connects goes on, and must be waited for.
@@ -43,6 +46,7 @@ class Client(aiomqtt.Client):
     ) -> None:
         if reason_code.is_failure:
             self.refused = reason_code
+        self.unmatched |= reason_code.value == _NO_MATCHING_SUBSCRIBERS
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
 

@@ -11,6 +11,8 @@ from shared.settings import TopicFilter
 
 DOCTOR_TOPICS = "devicestat/doctor/#"
 """What `devicestat doctor` publishes to, to try the broker: no device's topic, unless somebody wants it to be."""
+PROBE_KEY = "devicestat-probe"
+"""In place of a device's key: what the ingestor publishes to, without a payload, to try its subscription (ADR 35)."""
 INGESTOR_ROLE = "devicestat-ingestor"
 ADMIN_ROLE = "admin"
 """As `mosquitto_ctrl dynsec init` calls it."""
@@ -47,6 +49,11 @@ def device_role(number: int, key: str, form: TopicFilter) -> Role:
     return Role(device_name(number), (Acl("publishClientSend", topic, allow=True),))
 
 
+def probe_topic(form: TopicFilter) -> str:
+    """Return the topic that an ingestor publishes to in silence; it matches the ingestor's subscription."""
+    return f"{form.prefix}{PROBE_KEY}{form.suffix}"
+
+
 def ingestor_role(form: TopicFilter) -> Role:
     """For the user of MQTT_URL: the ingestor, however many processes of it, and the doctor.
 
@@ -60,7 +67,7 @@ def ingestor_role(form: TopicFilter) -> Role:
             *(_allow("subscribePattern", pattern) for pattern in subscribed),
             *(_allow("unsubscribePattern", pattern) for pattern in subscribed),
             *(_allow("publishClientReceive", topic) for topic in (plain, DOCTOR_TOPICS, "$SYS/broker/#")),
-            _allow("publishClientSend", DOCTOR_TOPICS),
+            *(_allow("publishClientSend", topic) for topic in (DOCTOR_TOPICS, probe_topic(form))),
         ),
     )
 
