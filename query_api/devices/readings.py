@@ -113,12 +113,14 @@ def _short(row: _Row, estimate: _Estimate | None) -> InShort:
 
 
 # As the planner does it, month by month: a common device by its frequency, any other as one among those that are left;
-# and a month by the rows that a page had, for as many pages as it has now.
+# and a month by the rows that a page had, for as many pages as it has now. The arrays of a month are unnested once, and
+# not for each device.
 _ESTIMATE = """
-    WITH months AS (
-        SELECT reltuples * pages / greatest(relpages, 1) AS tuples, n_distinct IS NULL OR reltuples <= 0 AS is_missed,
-               most_common_vals::text::bigint[] AS common, most_common_freqs AS frequencies,
-               CASE WHEN n_distinct < 0 THEN -n_distinct * reltuples ELSE n_distinct END AS devices
+    WITH months AS MATERIALIZED (
+        SELECT pg_class.oid AS month, n_distinct IS NULL OR reltuples <= 0 AS is_missed,
+               reltuples * pages / greatest(relpages, 1) AS tuples,
+               CASE WHEN n_distinct < 0 THEN -n_distinct * reltuples ELSE n_distinct END AS devices,
+               most_common_vals::text::bigint[] AS common, most_common_freqs AS frequencies
         FROM pg_inherits
              JOIN pg_class ON pg_class.oid = inhrelid
              CROSS JOIN LATERAL (
@@ -127,13 +129,20 @@ _ESTIMATE = """
              LEFT JOIN pg_stats ON schemaname = relnamespace::regnamespace::text AND tablename = relname
                                 AND attname = 'device_id'
         WHERE inhparent = 'readings'::regclass AND pages > 0
+    ), common AS MATERIALIZED (
+        SELECT month, id, frequency FROM months CROSS JOIN LATERAL unnest(common, frequencies) AS one (id, frequency)
+    ), others AS MATERIALIZED (
+        SELECT month, is_missed, tuples,
+               (1 - coalesce((SELECT sum(frequency) FROM unnest(frequencies) AS one (frequency)), 0))
+                   / greatest(devices - coalesce(cardinality(common), 0), 1) AS frequency
+        FROM months
     )
-    SELECT device.id, coalesce(sum(tuples * coalesce(
-        (SELECT frequency FROM unnest(common, frequencies) AS one (id, frequency) WHERE one.id = device.id),
-        (1 - coalesce((SELECT sum(frequency) FROM unnest(frequencies) AS one (frequency)), 0))
-            / greatest(devices - coalesce(cardinality(common), 0), 1)
-    )) FILTER (WHERE NOT is_missed), 0), coalesce(bool_or(is_missed), false)
-    FROM unnest(%(ids)s::bigint[]) AS device (id) LEFT JOIN months ON true
+    SELECT device.id,
+           coalesce(sum(tuples * coalesce(common.frequency, others.frequency)) FILTER (WHERE NOT is_missed), 0),
+           coalesce(bool_or(is_missed), false)
+    FROM unnest(%(ids)s::bigint[]) AS device (id)
+         LEFT JOIN others ON true
+         LEFT JOIN common ON common.month = others.month AND common.id = device.id
     GROUP BY device.id
 """
 
