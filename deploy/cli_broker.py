@@ -26,13 +26,16 @@ def broker() -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what differs; then exit with 1 if anything does.")
 @click.pass_context
 def sync(ctx: click.Context, *, dry_run: bool) -> None:
-    """Compare the broker's dynamic security with the database, and mend it.
+    """Compare the broker's dynamic security, or its password file, with the database, and mend it.
 
     Devices, their roles, the ingestor's user and role, and what is allowed where no role says anything; other users of
     the broker are left alone. Whoever is connected and was right stays connected.
     """
-    settings = read_settings(ctx, "database_url", *_SETTINGS)
-    if not ask_database(settings, lambda connection: _sync(connection, settings, dry_run=dry_run)):
+    settings = read_settings(ctx, "database_url")
+    if settings.broker_passwords is None:
+        settings = read_settings(ctx, "database_url", *_SETTINGS)
+    ask = _sync if settings.broker_passwords is None else _sync_file
+    if not ask_database(settings, lambda connection: ask(connection, settings, dry_run=dry_run)):
         ctx.exit(1)
 
 
@@ -56,6 +59,26 @@ async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool
             click.echo(f"{outcome.what}: {'; '.join(outcome.differences)}: {outcome.fault or 'mended'}")
             right &= outcome.fault is None
         return right
+
+
+async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
+    """`_sync` of the file of BROKER_PASSWORDS."""
+    from shared.broker.by_file import ByFile
+    from shared.broker.devices import locked
+    from shared.broker.outbox import required
+
+    by_file = ByFile(Path(settings.broker_passwords or ""), settings.broker, required(settings))
+    numbers = await by_file.differing(connection)
+    lost: set[int] = set()
+    for start in range(0, 0 if dry_run else len(numbers), by_file.batch):
+        async with locked(connection, wait=True):
+            lost.update((await by_file.bring(connection, numbers[start : start + by_file.batch])).lost)
+    for number in numbers:
+        what = f"POST /devices/{number}/token gives it a new one" if number in lost else "mended"
+        click.echo(f"device {number}: another line in the password file{'' if dry_run else f': {what}'}")
+    if not numbers:
+        click.echo("the broker's password file has what the database does")
+    return not (lost or (dry_run and numbers))
 
 
 @broker.command()

@@ -140,7 +140,11 @@ def _given(settings: Settings, pools: Pools, gathering: Gathering, registry: Col
             settings.webhook_secret is not None, settings.webhook_allow_private, parse_ports(settings.webhook_ports)
         ),
         "quotas": Quotas(settings.schedules_per_key, settings.queued_per_key),
-        "tokens": Tokens(settings.device_secret, administered=settings.mqtt_admin_url is not None),
+        "tokens": Tokens(
+            settings.device_secret,
+            administered=settings.tells_broker,
+            by_key=settings.broker_passwords is not None,
+        ),
     }
 
 

@@ -43,7 +43,7 @@ async def record(connection: Connection, actor: Actor, action: Action, subject: 
 
 _RECORD_ALL = """
     INSERT INTO audit_log (actor, origin, action, subject, detail)
-    SELECT %s, %s, %s, subject, detail FROM unnest(%s::text[], %s::jsonb[]) AS entry (subject, detail)
+    SELECT %s, %s, %s, subject, detail::jsonb FROM unnest(%s::text[], %s::text[]) AS entry (subject, detail)
 """
 
 
@@ -51,5 +51,6 @@ async def record_all(
     connection: Connection, actor: Actor, action: Action, entries: Sequence[tuple[str, Mapping[str, object]]]
 ) -> None:
     """Add a row for each subject with its detail, in the transaction that the caller has open."""
-    subjects, details = [subject for subject, _ in entries], [Jsonb(detail) for _, detail in entries]
+    subjects = [subject for subject, _ in entries]
+    details = [msgspec.json.encode(detail).decode() for _, detail in entries]
     await connection.execute(_RECORD_ALL, (actor.name, actor.origin, action, subjects, details))

@@ -62,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_topic: _Text = "devices/+/stats"
     broker_data_dir: _Text | None = None
     mqtt_auth_secret: Annotated[str, msgspec.Meta(min_length=32)] | None = None
+    broker_passwords: _Text | None = None
     # At most about half of what the journal answers for (ADR 3).
     mqtt_window: Annotated[int, msgspec.Meta(ge=1, le=32_767)] = 10_000
     batch_max_readings: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 5_000
@@ -150,6 +151,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return parse_optional_duration(self.results_keep)
 
     @property
+    def tells_broker(self) -> bool:
+        """Whether the broker is told of devices, one way or the other."""
+        return self.mqtt_admin_url is not None or self.broker_passwords is not None
+
+    @property
     def audit_age(self) -> timedelta | None:
         """Age at which an entry of the audit log is deleted; None: never."""
         return parse_optional_duration(self.audit_keep)
@@ -177,6 +183,7 @@ _EXPECTED = {
     "or $share/group/devices/+/stats",
     "broker_data_dir": "the directory on this host that Mosquitto's persistence_location names",
     "mqtt_auth_secret": "at least 32 letters and digits, such as `openssl rand -hex 32` gives",
+    "broker_passwords": "the path on this host of the file that Mosquitto's password_file names",
     "mqtt_window": "a whole number from 1 to 32767",
     "batch_max_readings": "a whole number from 1 to 100000",
     "batch_linger_ms": "a whole number of milliseconds from 0 to 60000",
@@ -236,7 +243,12 @@ _CHECKS = {
     "webhook_secret": webhook_key,
     "webhook_ports": parse_ports,
 }
-_NEEDS = {"mqtt_tls_cert": "mqtt_tls_key", "mqtt_tls_key": "mqtt_tls_cert", "mqtt_admin_url": "device_secret"}
+_NEEDS = {
+    "mqtt_tls_cert": ("mqtt_tls_key",),
+    "mqtt_tls_key": ("mqtt_tls_cert",),
+    "mqtt_admin_url": ("device_secret",),
+    "broker_passwords": ("device_secret", "mqtt_url"),
+}
 _FIELDS: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Settings)}
 
 
@@ -273,9 +285,14 @@ def _missing(given: Mapping[str, Given], require: Iterable[str]) -> Iterator[str
     for name in require:
         if name not in given:
             yield f"{variable(name)} is not set: it takes {_EXPECTED[name]}"
-    for name, other in _NEEDS.items():
+    for name, other in ((name, other) for name, others in _NEEDS.items() for other in others):
         if name in given and other not in given:
             yield f"{variable(name)} needs {variable(other)}, which is not set: it takes {_EXPECTED[other]}"
+    if "mqtt_admin_url" in given and "broker_passwords" in given:
+        yield (
+            f"{variable('mqtt_admin_url')} and {variable('broker_passwords')} are both set: the broker is told of "
+            "devices one way or the other"
+        )
 
 
 def _unencrypted(values: Mapping[str, Any]) -> Iterator[str]:

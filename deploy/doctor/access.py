@@ -1,6 +1,7 @@
 """Whether API and broker let in whom they should, where the settings say that they are closed."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 from psycopg import Error as PostgresError
@@ -11,7 +12,9 @@ from deploy.doctor.findings import Finding, State, ago, not_allowed
 from deploy.doctor.refused import why_refused
 from deploy.terminal import counted
 from query_api.access.keyring import has_administrator
+from shared.broker.by_file import ByFile
 from shared.broker.dynsec import administering
+from shared.broker.outbox import required
 from shared.broker.sync import compare
 from shared.database import Connection, connect
 from shared.database_errors import diagnose
@@ -25,7 +28,7 @@ LATE = timedelta(seconds=10)
 
 async def examine_access(settings: Settings) -> list[Finding]:
     """Whether there is an admin key; what the broker's dynamic security has otherwise, and what it is to be told."""
-    if settings.mqtt_admin_url is None and settings.auth == "off":
+    if not settings.tells_broker and settings.auth == "off":
         return []
     try:
         async with await connect(settings.database, "doctor") as connection:
@@ -49,7 +52,7 @@ async def _keys(connection: Connection, settings: Settings) -> list[Finding]:
 
 
 async def _broker(connection: Connection, settings: Settings) -> list[Finding]:
-    if settings.mqtt_admin_url is None:
+    if not settings.tells_broker:
         return []
     return [
         *await _differences(connection, settings),
@@ -59,6 +62,8 @@ async def _broker(connection: Connection, settings: Settings) -> list[Finding]:
 
 
 async def _differences(connection: Connection, settings: Settings) -> list[Finding]:
+    if settings.broker_passwords is not None:
+        return [await _of_password_file(connection, settings, settings.broker_passwords)]
     async with administering(settings.broker_admin) as dynsec:
         comparison = await compare(connection, dynsec, settings)
     if comparison.count == 0:
@@ -70,6 +75,17 @@ async def _differences(connection: Connection, settings: Settings) -> list[Findi
         "`devicestat broker sync` mends them"
     )
     return [Finding(State.WRONG, "access", text)]
+
+
+async def _of_password_file(connection: Connection, settings: Settings, path: str) -> Finding:
+    numbers = await ByFile(Path(path), settings.broker, required(settings)).differing(connection)
+    if not numbers:
+        return Finding(State.OK, "access", f"the broker's password file {path} has what the database does")
+    text = (
+        f"the broker's password file {path} differs from the database in {counted(len(numbers), 'device')}: "
+        "`devicestat broker sync --dry-run` shows them, `devicestat broker sync` mends them"
+    )
+    return Finding(State.WRONG, "access", text)
 
 
 _OLDEST = "SELECT count(*), now() - min(queued_at) FROM broker_outbox"
@@ -84,7 +100,7 @@ async def _waiting(connection: Connection) -> list[Finding]:
     text = f"{counted(count, 'change')} of devices that the broker is not told yet, the oldest {ago(age)}"
     if age < LATE:
         return [Finding(State.OK, "outbox", text)]
-    advice = "run `devicestat serve` or `devicestat work` with DEVICESTAT_MQTT_ADMIN_URL set"
+    advice = "run `devicestat serve` or `devicestat work` with the same settings"
     return [Finding(State.WARNING, "outbox", f"{text}: {advice}")]
 
 

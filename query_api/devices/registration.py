@@ -76,7 +76,7 @@ async def register(
     `pass_over`: leave out devices whose keys are taken. Otherwise raises Refused for these.
     """
     rows = await _insert_all(connection, given, pass_over=pass_over)
-    issued = await tokens.issue_all(connection, [row.id for row in rows])
+    issued = await tokens.issue_all(connection, {row.id: row.key for row in rows})
     entries = [(f"device {row.id}", {"key": row.key, "name": row.name}) for row in rows]
     await audit.record_all(connection, actor, Action.DEVICE_CREATED, entries)
     return [_registered(row, token) for row, token in zip(rows, issued, strict=True)]

@@ -34,19 +34,23 @@ async def rotate_token(
     A device that has no token yet, since an ingestor has registered it, gets its first one.
     """
     async with database.connection() as connection, connection.transaction():
-        await _lock(connection, device_id)
-        issued = await tokens.issue(connection, device_id)
+        key = await _lock(connection, device_id)
+        issued = await tokens.issue(connection, device_id, key)
         await audit.record(connection, actor_of(request), Action.DEVICE_TOKEN_ROTATED, f"device {device_id}")
     return issued
 
 
 # Against whoever deletes the device meanwhile.
-_LOCK = "SELECT FROM devices WHERE id = %s FOR KEY SHARE"
+_LOCK = "SELECT key FROM devices WHERE id = %s FOR KEY SHARE"
 
 
-async def _lock(connection: Connection, device_id: int) -> None:
-    if not 0 < device_id <= MAX_ID or not (await connection.execute(_LOCK, (device_id,))).rowcount:
-        raise no_such_device(device_id)
+async def _lock(connection: Connection, device_id: int) -> str:
+    if 0 < device_id <= MAX_ID:
+        row = await (await connection.execute(_LOCK, (device_id,))).fetchone()
+        if row is not None:
+            key: str = row[0]
+            return key
+    raise no_such_device(device_id)
 
 
 router = Resource("/devices", route_handlers=[rotate_token], tags=["devices"])

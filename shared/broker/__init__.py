@@ -8,6 +8,9 @@ A device that was registered, whose token was rotated or that was deleted:
    difference (`differences`, pure) carried out;
 4. `dynsec`: commands and answers over `$CONTROL/dynamic-security/v1`, whose words are in `records`.
 
+Where BROKER_PASSWORDS is set, step 3 is `by_file.ByFile.bring`: it changes lines of the file (`password_file`,
+pure), and waits until the broker has read it (ADR 37).
+
 `permissions` says what each client may: a device, the ingestor, and whoever is neither. `sync` holds all of the broker
 against all of the database, and `first_file` writes what a new broker begins with.
 `data_directory` is another matter: the disk on which the broker saves.

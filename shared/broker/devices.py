@@ -5,16 +5,15 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-import msgspec
-
 from shared.broker import present
-from shared.broker.differences import Difference, Known, differences
-from shared.broker.dynsec import Dynsec
+from shared.broker.brought import Bring, Brought
+from shared.broker.differences import Known, differences
+from shared.broker.dynsec import Dynsec, administering
 from shared.broker.permissions import device_name, device_number
 from shared.broker.records import Command
 from shared.database import Connection
 from shared.errors import CommandRefused
-from shared.settings import TopicFilter
+from shared.settings import MqttAddress, TopicFilter
 
 BATCH = 100
 """Devices at a time."""
@@ -62,16 +61,26 @@ class Carrier:
             self._at_once = min(max(2 * commands, self._at_once), _MOST_COMMANDS)
 
 
-class Brought(msgspec.Struct, frozen=True):
-    """What differed, by device, and what dynamic security would not do about it."""
+class ByCommands:
+    """Tells the broker of devices by commands of dynamic security (MQTT_ADMIN_URL)."""
 
-    found: dict[int, list[Difference]]
-    refused: dict[int, CommandRefused]
+    batch = BATCH
 
-    @property
-    def lost(self) -> list[int]:
-        """The devices that need another token: the broker does not have theirs, and it cannot be made again."""
-        return [number for number, every in self.found.items() if any(one.lost for one in every)]
+    def __init__(self, address: MqttAddress, form: TopicFilter, secret: str) -> None:
+        self._address = address
+        self._form = form
+        self._secret = secret
+
+    @asynccontextmanager
+    async def telling(self) -> AsyncIterator[Bring]:
+        """Gives what brings devices to the broker, over one connection. Raises BrokerError."""
+        async with administering(self._address) as dynsec:
+            carrier = Carrier(dynsec)
+
+            async def tell(connection: Connection, numbers: Sequence[int]) -> Brought:
+                return await bring(connection, carrier, numbers, self._form, self._secret)
+
+            yield tell
 
 
 async def bring(

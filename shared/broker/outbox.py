@@ -7,13 +7,15 @@ one that was already carried out by someone who was killed, does nothing.
 import asyncio
 from collections.abc import Coroutine, Sequence
 from enum import IntEnum
+from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from shared.backoff import backoff
-from shared.broker.devices import BATCH, Carrier, bring, locked
-from shared.broker.dynsec import administering
+from shared.broker.brought import Bring, Target
+from shared.broker.by_file import ByFile
+from shared.broker.devices import ByCommands, locked
 from shared.database import RETRYABLE, Connection, connect
 from shared.database_errors import diagnose
 from shared.errors import BrokerError, CommandRefused, SettingsError
@@ -28,7 +30,7 @@ RETRY_CAP_S = 5.0
 MOST_REFUSED = 1_000
 """Once the broker has refused as many devices, the others wait until these are tried again."""
 _UNKEYED = (
-    "DEVICESTAT_DEVICE_SECRET is not set, and DEVICESTAT_MQTT_ADMIN_URL is: the tokens that the broker is told are "
+    "DEVICESTAT_DEVICE_SECRET is not set: the tokens that the broker is told are "
     "made from it. Set it to at least 32 characters, such as `openssl rand -hex 32` gives"
 )
 
@@ -59,14 +61,20 @@ def required(settings: Settings) -> str:
     return settings.device_secret
 
 
+def target(settings: Settings) -> Target:
+    """How the settings have the broker told. Raises SettingsError."""
+    secret = required(settings)
+    if settings.broker_passwords is not None:
+        return ByFile(Path(settings.broker_passwords), settings.broker, secret)
+    return ByCommands(settings.broker_admin, parse_topic_filter(settings.mqtt_topic), secret)
+
+
 class Outbox:
     """Tells the broker what waits. Any number of processes have one; they take turns."""
 
     def __init__(self, settings: Settings, registry: CollectorRegistry) -> None:
         self._url = settings.database
-        self._broker = settings.broker_admin
-        self._form = parse_topic_filter(settings.mqtt_topic)
-        self._secret = required(settings)
+        self._target = target(settings)
         self._waiting = Gauge(
             "devicestat_broker_outbox_waiting", "Changes of devices that the broker is not told yet", registry=registry
         )
@@ -105,16 +113,16 @@ class Outbox:
         """Returns when nothing waits, or another process is at it. Raises BrokerError."""
         async with locked(connection, wait=False) as ours:
             if await self._count(connection) and ours:
-                async with administering(self._broker) as dynsec:
-                    await self._take_all(connection, Carrier(dynsec))
+                async with self._target.telling() as bring:
+                    await self._take_all(connection, bring)
                 self._succeeded()
 
-    async def _take_all(self, connection: Connection, carrier: Carrier) -> None:
+    async def _take_all(self, connection: Connection, bring: Bring) -> None:
         """Raises CommandRefused at the end where something was refused, which is then tried again later."""
         refused: dict[int, CommandRefused] = {}
         kept: list[int] = []
-        while rows := await (await connection.execute(_NEXT, (kept, BATCH))).fetchall():
-            brought = await bring(connection, carrier, sorted({row[1] for row in rows}), self._form, self._secret)
+        while rows := await (await connection.execute(_NEXT, (kept, self._target.batch))).fetchall():
+            brought = await bring(connection, sorted({row[1] for row in rows}))
             refused |= brought.refused
             _warn(brought.lost)
             kept += [number for number, device in rows if device in brought.refused]
@@ -182,5 +190,5 @@ def _warn(devices: Sequence[int]) -> None:
 
 async def tell_broker(settings: Settings, registry: CollectorRegistry) -> None:
     """Keeps the broker told, for ever, if the settings say who administers it. Raises SettingsError."""
-    if settings.mqtt_admin_url is not None:
+    if settings.tells_broker:
         await Outbox(settings, registry).run()

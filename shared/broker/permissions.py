@@ -1,6 +1,6 @@
 """What each client of the broker may do; all else is forbidden.
 
-`%u` in a rule, which would do for all devices with one role, needs Mosquitto 2.1: so each device has a role of its own.
+`%u` in a rule, which would do for all devices with one role, needs Mosquitto 2.1: each device has a role (ADR 37).
 Its name is its number and not its key, because a number is never used again.
 """
 

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     analysis,
     decoding,
     delay,
+    devices,
     fairness,
     http,
     ingestion,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "http": http.measure,
     "mqtt-auth": mqtt_auth.measure,
     "start": start.measure,
+    "devices": devices.measure,
 }
 _ADD_DEVICES = "INSERT INTO devices (key, name) SELECT n, n FROM generate_series(1, %s) n"
 

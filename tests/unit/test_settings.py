@@ -12,7 +12,7 @@ from shared.errors import SettingsError
 from shared.settings import SECRETS, Settings, load, parse_mqtt_url, parse_topic_filter
 
 SECRET = "hunter2"
-SHOWN = {"http_port", "mqtt_tls_key", "schedules_per_key", "queued_per_key"}
+SHOWN = {"broker_passwords", "http_port", "mqtt_tls_key", "schedules_per_key", "queued_per_key"}
 """Their names look like those of secrets: a path, what has 'port' in it, and bounds for each key."""
 
 

@@ -1,0 +1,157 @@
+"""Tells the broker of devices by its password file (BROKER_PASSWORDS), which Mosquitto reads anew at a SIGHUP.
+
+Whoever watches the file sends that signal: systemd, or the container's own script. That the broker has read the file is
+known from the witness, a user whose password changes with each change of the file.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiomqtt
+import msgspec
+import structlog
+from aiomqtt.exceptions import MqttConnectError
+
+from shared.broker import present
+from shared.broker.brought import Bring, Brought
+from shared.broker.differences import Difference
+from shared.broker.password_file import (
+    WITNESS,
+    Change,
+    PasswordFile,
+    change,
+    differing,
+    parse,
+    render,
+    witness_password,
+)
+from shared.database import Connection
+from shared.errors import BrokerError, BrokerUnreachable
+from shared.mqtt_client import mqtt_client
+from shared.settings import MqttAddress
+
+RELOAD_S = 20.0
+"""The broker has read the file after this long, or somebody is told that it has not."""
+_POLL_S = 0.1
+_log = structlog.get_logger()
+
+
+class NotReloaded(BrokerError):
+    """The broker has not read its password file anew."""
+
+
+class ByFile:
+    """Writes the password file, and waits until the broker has read it."""
+
+    batch = 10_000
+    """Devices at a time: the file is written, and read by the broker, once for all of them."""
+
+    def __init__(self, path: Path, address: MqttAddress, secret: str) -> None:
+        self._path = path
+        self._address = address
+        self._secret = secret
+        self._is_unread = False
+        """The broker has not read the file's last change: whoever sends the signal may have missed it."""
+
+    @asynccontextmanager
+    async def telling(self) -> AsyncIterator[Bring]:
+        """Gives what brings devices to the broker. By whoever has the lock."""
+        yield self.bring
+
+    async def bring(self, connection: Connection, numbers: Sequence[int]) -> Brought:
+        """Mend the lines of the devices, and wait until the broker knows. Raises BrokerError."""
+        devices = await present.of(connection, numbers, self._secret)
+        done = await asyncio.to_thread(self._change, numbers, devices)
+        await self._witnessed(done.file)
+        for number in done.unfit:
+            _log.warning(
+                "the device's key cannot be a user name in the broker's password file: it has a colon, or another user "
+                "has the name. The device cannot connect",
+                device=number,
+            )
+        found = {number: [Difference("another line in the password file")] for number in done.changed}
+        return Brought(found | {number: [Difference("no token", lost=True)] for number in done.lost}, {})
+
+    async def differing(self, connection: Connection) -> list[int]:
+        """The devices whose lines are not as they should be; nothing is written. Raises BrokerError."""
+        file = await asyncio.to_thread(self.read)
+        devices = {device.id: device async for device in present.every(connection, self._secret)}
+        return await asyncio.to_thread(differing, file, devices)
+
+    def read(self) -> PasswordFile:
+        """Return what the file holds. Raises BrokerUnreachable."""
+        try:
+            return parse(self._path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._unusable("read", error) from error
+
+    def _change(self, numbers: Sequence[int], devices: dict[int, present.Device]) -> Change:
+        done = change(self.read(), numbers, devices)
+        if done.changed or self._is_unread:
+            try:
+                _replace(self._path, render(done.file, self._secret).encode())
+            except OSError as error:
+                raise self._unusable("written", error) from error
+        return done
+
+    def _unusable(self, what: str, error: OSError | UnicodeDecodeError) -> BrokerUnreachable:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        return BrokerUnreachable(
+            f"DEVICESTAT_BROKER_PASSWORDS is {str(self._path)!r}, which cannot be {what} ({why}): it is the "
+            "password_file of Mosquitto on this host, and is there before devices are, also if it is empty"
+        )
+
+    async def _witnessed(self, file: PasswordFile) -> None:
+        """Wait until the broker lets the witness of this file in. Raises BrokerError."""
+        if not file.devices and not await asyncio.to_thread(self._has_witness):
+            return  # nothing was ever written
+        address = msgspec.structs.replace(
+            self._address, username=WITNESS, password=witness_password(file, self._secret)
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RELOAD_S):
+                while True:
+                    if await _lets_in(address):
+                        self._is_unread = False
+                        return
+                    await asyncio.sleep(_POLL_S)
+        self._is_unread = True
+        raise NotReloaded(
+            f"the broker at {self._address} has not read {self._path} within {RELOAD_S:g} s of its change: send "
+            "Mosquitto SIGHUP at each change of the file, as docs/deployment.md says"
+        )
+
+    def _has_witness(self) -> bool:
+        return f"\n{WITNESS}:" in "\n" + self._path.read_text(encoding="utf-8")
+
+
+async def _lets_in(address: MqttAddress) -> bool:
+    try:
+        async with mqtt_client(address, "witness"):
+            return True
+    except MqttConnectError:
+        return False
+    except aiomqtt.MqttError as error:
+        raise BrokerUnreachable(f"no connection to the MQTT broker at {address}: {error}") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace the file, whose mode and group stay; after a crash there is the former file or the new one."""
+    former = path.stat()
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            with suppress(PermissionError):
+                os.fchown(descriptor, former.st_uid if os.geteuid() == 0 else -1, former.st_gid)
+            os.fchmod(descriptor, former.st_mode & 0o777)
+            stream.write(content)
+            stream.flush()
+            os.fsync(descriptor)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
