@@ -34,12 +34,14 @@ class Acknowledgements:
     `window`: the number of packets that may be unacknowledged.
     `starved`: how often the broker was found to wait for acknowledgements that were held back.
     `lowest`: the lowest packet id that was acknowledged.
+    `most`: the most packets that were unacknowledged at one time.
     `states`: what `state` has found out; to be None once a packet has come that was not noted.
     """
 
     def __init__(self, window: int, starved: int = 0) -> None:
         self.starved = starved
         self.lowest: int | None = None
+        self.most = 0
         self._limit = min(ENOUGH, window // SHARE_HELD)
         self.states: dict[int, tuple[int, State]] | None = None
         self._held: list[int] = []
@@ -60,6 +62,7 @@ class Acknowledgements:
     def plan(self, batch: Batch, in_sequence: bool | None) -> int:
         """Return how many packets are to be unacknowledged once the batch is committed."""
         count = len(batch.packet_ids)
+        self.most = max(self.most, len(self._held) + sum(len(one.packet_ids) for one in self._received))
         self._in_order = count - batch.disordered if batch.disordered else self._in_order + count
         if in_sequence or batch.known or batch.is_release:
             return 0

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum, auto
+from functools import partial
 
 import msgspec
 import structlog
@@ -25,6 +26,10 @@ from ingestor.packets import Delivered
 from ingestor.redelivery import InOrder, Verdict
 
 _log = structlog.get_logger()
+
+
+MARGIN = 100
+"""More packets than a broker may have allocated and not sent yet, besides twice those in flight."""
 
 
 class Redelivered(msgspec.Struct, frozen=True):
@@ -70,6 +75,7 @@ class Deliveries:
         self._redelivery = journal.redelivery()
         self._undecided: deque[tuple[Delivered, bool]] = deque()  # with whether the id followed the last one
         self._answer: asyncio.Future[None] | None = None
+        self._first_answer: asyncio.Future[None] | None = None
 
     # Packets
 
@@ -129,15 +135,26 @@ class Deliveries:
 
     def plan(self, batch: Batch) -> None:
         """The batch is about to be written: decide how many acknowledgements are held back after it."""
-        self._journal.packet_ids.note_window(self._window)
-        batch.held = self.acknowledgements.plan(batch, self._journal.packet_ids.in_sequence)
+        ids = self._journal.packet_ids
+        if ids.in_sequence is None:
+            ids.note_window(self._window)
+            ids.look_back(MARGIN + 2 * self.acknowledgements.most)
+        batch.held = self.acknowledgements.plan(batch, ids.in_sequence)
 
     def commit(self, batch: Batch) -> None:
         """The batch is committed: acknowledge what is not held back."""
         self.connection.acknowledge(self.acknowledgements.commit(batch))
         self.wake()
+        lowest = self.acknowledgements.lowest
+        if self._first_answer is None and lowest is not None:
+            self._first_answer = self.connection.ping()
+            self._first_answer.add_done_callback(partial(self._note_first_answer, lowest))
         if batch.is_release:
             self._ask(Step.RELEASED)
+
+    def _note_first_answer(self, packet_id: int, answer: "asyncio.Future[None]") -> None:
+        if not answer.cancelled():
+            self._journal.packet_ids.note_acknowledged(packet_id)
 
     # Silence
 

@@ -21,6 +21,7 @@ class PacketIds:
         self._count = count
         self._half = count // 2
         self._free: int | None = None
+        self._passed_from: tuple[int, int] | None = None  # an id that is free, and the last one when that was known
 
     def note(self, packet_id: int) -> None:
         """Take note of a packet that came without DUP."""
@@ -47,6 +48,21 @@ class PacketIds:
     def note_free(self, packet_id: int | None) -> None:
         """The id is free and the broker knows it, and it has nothing to send: the next id is yet to be allocated."""
         self._free = packet_id
+
+    def note_acknowledged(self, packet_id: int) -> None:
+        """The id is free and the broker knows it, while it goes on sending."""
+        if self._last is not None:
+            self._passed_from = (packet_id, self._last)
+
+    def look_back(self, in_flight: int) -> None:
+        """Look whether an id was passed over since `note_acknowledged`, by packets that were allocated after that.
+
+        `in_flight`: no more packets were allocated before.
+        """
+        if self.in_sequence is None and self._passed_from is not None and self._last is not None:
+            free, began = self._passed_from
+            if self._last > free and (self._last - began) % self._count > in_flight:
+                self.in_sequence = True
 
     def note_window(self, window: int) -> None:
         """No more packets than the window can be in flight."""

@@ -30,6 +30,7 @@ from tests.benchmarks import (
     start,
     store,
     table,
+    windows,
 )
 from tests.benchmarks.generator import DEVICES
 from tests.benchmarks.pairs import Finding
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "messages": ingestion.messages,
     "arrays": ingestion.arrays,
     "delay": delay.measure,
+    "windows": windows.measure,
     "fairness": fairness.measure,
     "memory": memory.measure,
     "decoding": decoding.measure,

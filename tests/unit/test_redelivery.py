@@ -89,6 +89,9 @@ class Answer:
     def cancelled(self) -> bool:
         return False
 
+    def add_done_callback(self, _callback: Any) -> None:
+        """What follows from it takes longer than the histories here; test_packet_ids.py has it."""
+
 
 class Connection:
     """The ingestor's end: what it has written and the broker has not read."""
