@@ -39,7 +39,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     `one_form`: as rmqtt does, it keeps the plain and the shared subscription of a topic as one.
     `one_table_of_ids`: as mochi does, it refuses a SUBSCRIBE with the packet id of a delivered message.
     `refuses`: with this reason code it refuses what is published; `swallows`: it accepts and drops that.
-    `restores`: a SUBSCRIBE restores a subscription that `forget` has ended.
+    `restores`: a SUBSCRIBE after `forget` has an effect; else it is granted all the same.
     """
 
     connack: Mapping[str, Any] = msgspec.field(default_factory=dict)
@@ -72,6 +72,7 @@ class QuirkyBroker:
         self.asked: list[str] = []
         self.published: list[str] = []
         self.sessions: dict[str, Session] = {}
+        self._has_forgotten = False
 
     @property
     def url(self) -> str:
@@ -80,6 +81,7 @@ class QuirkyBroker:
 
     def forget(self) -> None:
         """End every subscription, without a word to anybody."""
+        self._has_forgotten = True
         for session in self.sessions.values():
             session.patterns.clear()
 
@@ -150,7 +152,7 @@ class QuirkyBroker:
         self.asked.append(f"SUBSCRIBE {' '.join(patterns)}")
         if self.quirks.one_table_of_ids and packet.packet_id in session.in_flight:
             return SubAckPacket(packet.packet_id, [SubAckReasonCode.PACKET_ID_IN_USE for _ in patterns])
-        if self.quirks.restores or not any(session.patterns for session in self.sessions.values()):
+        if self.quirks.restores or not self._has_forgotten:
             for pattern in patterns:
                 self._end(session, pattern)
                 session.patterns.add(pattern)
