@@ -33,15 +33,12 @@ class Acknowledgements:
 
     `window`: the number of packets that may be unacknowledged.
     `starved`: how often the broker was found to wait for acknowledgements that were held back.
-    `lowest`: the lowest packet id that was acknowledged.
-    `most`: the most packets that were unacknowledged at one time.
     `states`: what `state` has found out; to be None once a packet has come that was not noted.
     """
 
     def __init__(self, window: int, starved: int = 0) -> None:
         self.starved = starved
-        self.lowest: int | None = None
-        self.most = 0
+        self._room = 0  # the most acknowledgements that were held back when the broker sent another packet
         self._limit = min(ENOUGH, window // SHARE_HELD)
         self.states: dict[int, tuple[int, State]] | None = None
         self._held: list[int] = []
@@ -55,6 +52,11 @@ class Acknowledgements:
         """The number of committed packets that are not acknowledged."""
         return len(self._held)
 
+    @property
+    def may_starve(self) -> bool:
+        """Whether the broker may be waiting for acknowledgements that are held back."""
+        return len(self._held) > self._room
+
     def receive(self, batch: Batch) -> None:
         """The batch has begun to fill."""
         self._received.append(batch)
@@ -62,7 +64,8 @@ class Acknowledgements:
     def plan(self, batch: Batch, in_sequence: bool | None) -> int:
         """Return how many packets are to be unacknowledged once the batch is committed."""
         count = len(batch.packet_ids)
-        self.most = max(self.most, len(self._held) + sum(len(one.packet_ids) for one in self._received))
+        if count:
+            self._room = max(self._room, len(self._held))
         self._in_order = count - batch.disordered if batch.disordered else self._in_order + count
         if in_sequence or batch.known or batch.is_release:
             return 0
@@ -75,8 +78,6 @@ class Acknowledgements:
         ids = self._held + batch.packet_ids
         cut = len(ids) - batch.held
         self._held = ids[cut:]
-        if cut:
-            self.lowest = min(self.lowest or ids[0], *ids[:cut])
         return ids[:cut]
 
     def _remember(self, batch: Batch) -> None:

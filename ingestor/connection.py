@@ -60,7 +60,9 @@ class NetworkConnection(asyncio.BufferedProtocol):
         self.heard_at = loop.time()
         self.requests = Requests(loop)
         self._loop = loop
-        self._deliver = deliver
+        self._early: deque[Delivered] = deque()  # delivered before the CONNACK, as some brokers do
+        self._deliver: Callable[[Delivered], None] = self._early.append
+        self._deliver_released = deliver
         self._transport: asyncio.Transport | None = None
         self._farewell: DisconnectPacket | None = None
         self._pings: deque[asyncio.Future[None]] = deque()
@@ -142,6 +144,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         """Goes on after `pause`, or after the CONNACK."""
         self._held = False
         self.heard_at = self._loop.time()  # the silence was ours
+        self._deliver = self._deliver_released
         self._parse()
         if self.is_open and not self._held:
             self._transport.resume_reading()  # type: ignore[union-attr]
@@ -162,6 +165,8 @@ class NetworkConnection(asyncio.BufferedProtocol):
     def _parse(self) -> None:
         view, start, end = self._view, self._start, self._end
         try:
+            while self._early and self._deliver is self._deliver_released and not self._held:
+                self._deliver(self._early.popleft())
             while start < end and not self._held:
                 packet: packets.Packet
                 try:

@@ -4,15 +4,14 @@ A packet with DUP set is repeated, if it came earlier on this connection, or els
 whether it is stored. Such a packet may have to wait until more have arrived.
 
 While nothing arrives, three things are due, a step at a time. A PINGREQ shows that the broker has all acknowledgements,
-and that nothing more is redelivered for now. Then acknowledgements that are held back are sent. Last, another PINGREQ
-shows that the broker has those as well.
+and that nothing more is redelivered for now. Then acknowledgements that are held back are sent, if the broker may be
+waiting for them. Last, another PINGREQ shows whether it was.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum, auto
-from functools import partial
 
 import msgspec
 import structlog
@@ -26,10 +25,6 @@ from ingestor.packets import Delivered
 from ingestor.redelivery import InOrder, Verdict
 
 _log = structlog.get_logger()
-
-
-MARGIN = 100
-"""More packets than a broker may have allocated and not sent yet, besides twice those in flight."""
 
 
 class Redelivered(msgspec.Struct, frozen=True):
@@ -71,11 +66,10 @@ class Deliveries:
         self.step = Step.NONE
         self._journal = journal
         self._counts = counts
-        self._window = window
         self._redelivery = journal.redelivery()
         self._undecided: deque[tuple[Delivered, bool]] = deque()  # with whether the id followed the last one
         self._answer: asyncio.Future[None] | None = None
-        self._first_answer: asyncio.Future[None] | None = None
+        journal.packet_ids.begin()
 
     # Packets
 
@@ -118,6 +112,8 @@ class Deliveries:
                 continue
             if verdict is Verdict.AMBIGUOUS:
                 self._note_ambiguous(packet)
+            if not is_next:
+                self._journal.packet_ids.note_unordered()
             follows = is_next and self._journal.packet_ids.in_sequence is not False
             yield Redelivered(packet, is_in_order=self._redelivery.keeps_order or follows)
 
@@ -135,26 +131,14 @@ class Deliveries:
 
     def plan(self, batch: Batch) -> None:
         """The batch is about to be written: decide how many acknowledgements are held back after it."""
-        ids = self._journal.packet_ids
-        if ids.in_sequence is None:
-            ids.note_window(self._window)
-            ids.look_back(MARGIN + 2 * self.acknowledgements.most)
-        batch.held = self.acknowledgements.plan(batch, ids.in_sequence)
+        batch.held = self.acknowledgements.plan(batch, self._journal.packet_ids.in_sequence)
 
     def commit(self, batch: Batch) -> None:
         """The batch is committed: acknowledge what is not held back."""
         self.connection.acknowledge(self.acknowledgements.commit(batch))
         self.wake()
-        lowest = self.acknowledgements.lowest
-        if self._first_answer is None and lowest is not None:
-            self._first_answer = self.connection.ping()
-            self._first_answer.add_done_callback(partial(self._note_first_answer, lowest))
         if batch.is_release:
             self._ask(Step.RELEASED)
-
-    def _note_first_answer(self, packet_id: int, answer: "asyncio.Future[None]") -> None:
-        if not answer.cancelled():
-            self._journal.packet_ids.note_acknowledged(packet_id)
 
     # Silence
 
@@ -163,7 +147,7 @@ class Deliveries:
         """Whether `rest` is due once nothing has arrived for a moment."""
         if self.step is Step.DONE or not self.connection.is_open or self._journal.is_empty:
             return False
-        return self.has_undecided or self.acknowledgements.held > 0 or self._journal.packet_ids.in_sequence is None
+        return self.has_undecided or self.acknowledgements.may_starve
 
     def rest(self) -> bool:
         """Nothing has arrived for a moment: return whether the broker has answered since."""
@@ -171,7 +155,6 @@ class Deliveries:
             self._ask(Step.ASKED)
         if self._answer is None or not self._answer.done() or self._answer.cancelled():
             return False
-        self._journal.packet_ids.note_free(self.acknowledgements.lowest)
         if self.step is Step.RELEASED or not self.acknowledgements.held:
             self.step = Step.DONE
         return True

@@ -1,9 +1,9 @@
 """How the broker allocates packet ids: the rule for redelivered packets depends on it (ADR 34). Pure.
 
-MQTT 5 lets a broker use any id that is free (section 2.2.1). Two allocations are known. Mosquitto, mochi, rmqtt and
-Artemis count up to 65,535 and begin again. HiveMQ CE takes the lowest free id, so that an id can return with the next
-message. Two observations tell them apart: an id is passed over that the broker must know to be free, or an id exceeds
-the number of packets that may be in flight.
+MQTT 5 lets a broker use any id that is free (section 2.2.1). Mosquitto and Artemis count up to 65,535 and begin again,
+also over connections. mochi and rmqtt count, and begin again at 1 with each connection. HiveMQ CE takes the lowest free
+id. Only in the first case is an id rare enough to tell a message, and it shows at a new connection: the first packet
+without DUP has the id that follows the last one of the connection before, although a lower id is free.
 """
 
 PACKET_IDS = 65_535
@@ -12,7 +12,8 @@ PACKET_IDS = 65_535
 class PacketIds:
     """What the packets of a session have shown.
 
-    `in_sequence`: whether ids are allocated in sequence; None while that is not known. `count`: how many ids there are.
+    `in_sequence`: whether ids are allocated in sequence over connections; None while that is not known.
+    `count`: how many ids there are.
     """
 
     def __init__(self, in_sequence: bool | None = None, last: int | None = None, count: int = PACKET_IDS) -> None:
@@ -20,54 +21,36 @@ class PacketIds:
         self._last = last
         self._count = count
         self._half = count // 2
-        self._free: int | None = None
-        self._passed_from: tuple[int, int] | None = None  # an id that is free, and the last one when that was known
+        self._redelivered: set[int] | None = None  # on this connection, until the first packet without DUP
+
+    def begin(self) -> None:
+        """A connection begins, and the broker has the session."""
+        self._redelivered = set()
 
     def note(self, packet_id: int) -> None:
         """Take note of a packet that came without DUP."""
         last, self._last = self._last, packet_id
         if last is None:
+            self._redelivered = None
             return
         step = (packet_id - last) % self._count
-        if step == 1:
-            if self._free is not None:
-                self._look_at_free(self._free)
-        elif step == 0 or step > self._half:
+        if step == 0 or step > self._half:
             self.in_sequence = False
-
-    def _look_at_free(self, free: int) -> None:
-        if self.in_sequence is None and self._last is not None and self._last > free:
-            self.in_sequence = True
-        self._free = None
+        elif self._redelivered is not None and step == 1 and self.in_sequence is None:
+            # All ids below are in use if they were all redelivered; else one is free, and was passed over.
+            self.in_sequence = True if len(self._redelivered) < last < packet_id else None
+        self._redelivered = None
 
     def note_redelivered(self, packet_id: int) -> None:
         """Take note of a packet that came with DUP: redelivery may be in any order."""
+        if self._redelivered is not None:
+            self._redelivered.add(packet_id)
         if self._last is None or self.is_ahead(packet_id):
             self._last = packet_id
 
-    def note_free(self, packet_id: int | None) -> None:
-        """The id is free and the broker knows it, and it has nothing to send: the next id is yet to be allocated."""
-        self._free = packet_id
-
-    def note_acknowledged(self, packet_id: int) -> None:
-        """The id is free and the broker knows it, while it goes on sending."""
-        if self._last is not None:
-            self._passed_from = (packet_id, self._last)
-
-    def look_back(self, in_flight: int) -> None:
-        """Look whether an id was passed over since `note_acknowledged`, by packets that were allocated after that.
-
-        `in_flight`: no more packets were allocated before.
-        """
-        if self.in_sequence is None and self._passed_from is not None and self._last is not None:
-            free, began = self._passed_from
-            if self._last > free and (self._last - began) % self._count > in_flight:
-                self.in_sequence = True
-
-    def note_window(self, window: int) -> None:
-        """No more packets than the window can be in flight."""
-        if self.in_sequence is None and self._last is not None and self._last > window:
-            self.in_sequence = True
+    def note_unordered(self) -> None:
+        """A packet that is not known to be stored came with DUP, and its id does not follow the last one."""
+        self.in_sequence = False
 
     def is_next(self, packet_id: int) -> bool:
         """Whether the id follows the last one directly; true of the first one."""

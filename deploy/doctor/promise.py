@@ -1,8 +1,8 @@
 """What a broker's way to deliver again means for the promise: exactly once, or at least once (ADR 35).
 
-The journal finds a message that is stored by its packet id, its content and its place (ADR 3). So a reading is stored
-once where the broker redelivers under the same packet ids with DUP set, and either gives out its packet ids in sequence
-or redelivers in the order sent. Elsewhere what the journal cannot prove is stored again: never less, maybe twice.
+A reading is stored once where the broker redelivers under the same packet ids, in the order sent, with DUP set, and
+gives out packet ids in sequence (ADR 34). Elsewhere what cannot be proven to be stored is stored again: never less,
+maybe twice.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_exact(self) -> bool:
         """Whether each reading is stored exactly once, also one without a timestamp."""
-        return self.has_same_ids and self.has_duplicate_set and (self.is_in_sequence or self.keeps_order)
+        return self.has_same_ids and self.has_duplicate_set and self.is_in_sequence and self.keeps_order
 
 
 def _first_of_each(deliveries: Sequence[Delivery]) -> list[Delivery]:

@@ -45,6 +45,7 @@ class Transport(asyncio.Transport):
 def connected(deliver: Callable[[PublishPacket], None]) -> tuple[NetworkConnection, Transport]:
     connection, transport = NetworkConnection(deliver), Transport()
     connection.connection_made(transport)
+    connection.release()
     return connection, transport
 
 
@@ -155,3 +156,16 @@ async def test_a_connection_that_is_lost_before_the_answer_wakes_who_waits_for_i
     connection.connection_lost(None)
     assert connection.connack.cancelled()
     assert await connection.closed is None
+
+
+async def test_what_comes_before_the_connack_waits_until_the_connection_is_released() -> None:
+    """Artemis delivers to a session that it has as soon as it has read the CONNECT."""
+    delivered: list[PublishPacket] = []
+    connection = NetworkConnection(delivered.append)
+    connection.connection_made(Transport())
+    first, second, third = publishes([b"1", b"2", b"3"])
+    feed(connection, first.write() + second.write() + ConnAckPacket(session_present=True).write() + third.write())
+    assert connection.connack.done()
+    assert delivered == []
+    connection.release()
+    assert delivered == [first, second, third]

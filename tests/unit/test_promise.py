@@ -15,20 +15,14 @@ def said(again: tuple[Delivery, ...], before: tuple[Delivery, ...] = (), sent: t
     return finding
 
 
-@pytest.mark.parametrize(
-    ("again", "before", "words"),
-    [
-        (SAME, (), "under the same packet ids, in the order sent, with DUP set; it gives out packet ids in sequence"),
-        (SAME[::-1], (), "under the same packet ids, in another order, with DUP set"),
-        (SAME, LOWEST_FREE, "in the order sent, with DUP set; it gives out packet ids again as soon as they are free"),
-    ],
-    ids=["Mosquitto", "rmqtt and mochi", "HiveMQ"],
-)
-def test_exactly_once(again: tuple[Delivery, ...], before: tuple[Delivery, ...], words: str) -> None:
-    finding = said(again, before)
+def test_exactly_once() -> None:
+    finding = said(SAME)
     assert finding.state is State.OK
     assert finding.text.startswith("exactly once: ")
-    assert words in finding.text
+    assert (
+        "under the same packet ids, in the order sent, with DUP set; it gives out packet ids in sequence"
+        in finding.text
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,9 +34,11 @@ def test_exactly_once(again: tuple[Delivery, ...], before: tuple[Delivery, ...],
             "new packet ids, in the order sent, without DUP",
         ),
         (SENT, (), "under the same packet ids, in the order sent, without DUP"),
+        (SAME[::-1], (), "under the same packet ids, in another order, with DUP set"),
+        (SAME, LOWEST_FREE, "in the order sent, with DUP set; it gives out packet ids again as soon as they are free"),
         (SAME[::-1], LOWEST_FREE, "in another order, with DUP set; it gives out packet ids again as soon as they"),
     ],
-    ids=["Artemis", "no DUP", "ids that recur, out of order"],
+    ids=["Artemis", "no DUP", "rmqtt and mochi", "HiveMQ", "ids that recur, out of order"],
 )
 def test_at_least_once(again: tuple[Delivery, ...], before: tuple[Delivery, ...], words: str) -> None:
     finding = said(again, before)

@@ -45,12 +45,14 @@ class Kind(msgspec.Struct, frozen=True):
     `order` of redelivery: kept, reversed, random.
     `marks`: the packets with DUP set: those that were sent before, all that a new connection begins with, or none.
     `same_ids`: whether a redelivered packet has its id. `repeats`: whether it redelivers on a live connection.
+    `restarts`: whether ids begin at 1 with each connection.
     `hands_over`: whether it gives messages of a broken connection to another member.
     """
 
     in_sequence: bool = True
     order: str = "kept"
     marks: str = "sent"
+    restarts: bool = False
     same_ids: bool = True
     repeats: bool = False
     hands_over: bool = False
@@ -73,8 +75,8 @@ class Kind(msgspec.Struct, frozen=True):
 MOSQUITTO = Kind()
 HIVEMQ = Kind(in_sequence=False, window=16)
 ARTEMIS = Kind(marks="none", same_ids=False, hands_over=True)
-MOCHI = Kind(order="random", marks="all", window=16)
-RMQTT = Kind(order="reversed", repeats=True, window=16)
+MOCHI = Kind(order="random", marks="all", restarts=True, window=16)
+RMQTT = Kind(order="reversed", repeats=True, restarts=True, window=16)
 
 
 class Answer:
@@ -88,9 +90,6 @@ class Answer:
 
     def cancelled(self) -> bool:
         return False
-
-    def add_done_callback(self, _callback: Any) -> None:
-        """What follows from it takes longer than the histories here; test_packet_ids.py has it."""
 
 
 class Connection:
@@ -127,10 +126,12 @@ class Broker:
         self.handed_over: set[int] = set()
 
     def _allocate(self) -> int:
+        used = {packet_id for packet_id, _ in self.in_flight}
         if self.kind.in_sequence:
             self.last_id = self.last_id % IDS + 1
+            while self.kind.restarts and self.last_id in used:
+                self.last_id = self.last_id % IDS + 1
             return self.last_id
-        used = {packet_id for packet_id, _ in self.in_flight}
         return next(number for number in range(1, IDS + 1) if number not in used)
 
     def send(self, duplicate: bool = False) -> None:
@@ -150,6 +151,8 @@ class Broker:
     def connect(self) -> None:
         """The connection is broken, and there is a new one."""
         self.wire.clear()
+        if self.kind.restarts:
+            self.last_id = 0
         if self.kind.hands_over and self.in_flight and self.random.random() < 0.3:
             self.handed_over.add(self.in_flight.pop(self.random.randrange(len(self.in_flight)))[1])
         if not self.kind.same_ids:
@@ -367,6 +370,7 @@ TestRmqtt = _history(RMQTT)
 TestReversedLowestIds = _history(Kind(in_sequence=False, order="reversed", window=16))
 TestRandomLowestIds = _history(Kind(in_sequence=False, order="random", marks="all", window=16))
 TestRepeatedLowestIds = _history(Kind(in_sequence=False, repeats=True, window=16))
+TestRestartedIds = _history(Kind(restarts=True, marks="all", window=16))
 TestSmallWindow = _history(Kind(in_sequence=False, window=1))
 TestHandedOver = _history(Kind(in_sequence=False, hands_over=True, window=16))
 
