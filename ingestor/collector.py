@@ -42,7 +42,7 @@ BUSY_ROWS, BUSY_S = 100, 0.03
 """After a batch of this size the next one may grow for this time, in seconds: a commit costs as much CPU as a hundred
 messages."""
 IDLE_S = 0.25
-"""Without a message for this time, acknowledgements that were held back are sent."""
+"""Without a message at QoS 1 for this time, acknowledgements that were held back are sent."""
 
 
 class Collector:
@@ -64,6 +64,7 @@ class Collector:
         self._open: Batch | None = None
         self._full: deque[Batch] = deque()
         self._due_at = float("-inf")  # monotonic, in seconds; when the next batch may be taken, if it is not full
+        self._woken_at = float("-inf")  # monotonic, in seconds; of the last packet with an id, commit of one, or `rest`
         self._unwritten = 0
         self._waiting_bytes = 0
         self._waiting_rows = 0
@@ -85,8 +86,10 @@ class Collector:
         """Takes a message into the open batch."""
         deliveries, packet_id = self._deliveries, packet.packet_id
         assert deliveries is not None
-        if deliveries.step is not Step.NONE:
-            deliveries.wake()
+        if packet_id is not None:
+            self._woken_at = time.monotonic()
+            if deliveries.step is not Step.NONE:
+                deliveries.wake()
         if packet.duplicate and packet_id is not None:
             self._counts.redelivered += 1
             self._take_redelivered(deliveries.again(packet, packet_id))
@@ -182,6 +185,10 @@ class Collector:
     async def next(self) -> Batch:
         """The next batch, once there is one, at least BATCH_LINGER_MS after the last. `done` is owed for it."""
         while True:
+            idle_s = self._woken_at + IDLE_S - time.monotonic() if self.is_restless else None
+            if idle_s is not None and idle_s <= 0:
+                self.rest()
+                idle_s = IDLE_S
             self._changed.clear()
             remaining_s = self._due_at - time.monotonic()
             if (self._full or remaining_s <= 0) and (batch := self.take()) is not None:
@@ -189,8 +196,8 @@ class Collector:
                 return batch
             if self._open is not None:
                 await self._has_changed(remaining_s)
-            elif not await self._has_changed(IDLE_S if self.is_restless else None):
-                self.rest()
+            else:
+                await self._has_changed(idle_s)
 
     def take(self) -> Batch | None:
         """The next batch, if there is one, full or not."""
@@ -213,6 +220,8 @@ class Collector:
         """The batch is committed: acknowledges it, and makes room."""
         if self._deliveries is not None:
             self._deliveries.commit(batch)
+            if batch.packet_ids:
+                self._woken_at = time.monotonic()
         self._unwritten -= 1
         self._waiting_bytes -= batch.size_bytes
         self._waiting_rows -= batch.rows
@@ -246,7 +255,8 @@ class Collector:
         return deliveries is not None and deliveries.acknowledgements.held > 0 and deliveries.connection.is_open
 
     def rest(self) -> None:
-        """Nothing has arrived for a moment: finishes what waited for more to arrive."""
+        """No packet with an id has arrived for a moment: finishes what waited for more to arrive."""
+        self._woken_at = time.monotonic()
         if self._deliveries is None or not self._deliveries.rest():
             return
         if self._deliveries.has_undecided:
@@ -256,7 +266,8 @@ class Collector:
 
     def release(self) -> None:
         """Sends the acknowledgements that are held back, after an entry of the journal that says so."""
-        self._open_batch().is_release = True
+        batch = self._open or self._open_batch()
+        batch.is_release = True
         self._close_batch()
 
     async def drain(self) -> None:

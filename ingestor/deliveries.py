@@ -136,7 +136,8 @@ class Deliveries:
     def commit(self, batch: Batch) -> None:
         """The batch is committed: acknowledge what is not held back."""
         self.connection.acknowledge(self.acknowledgements.commit(batch))
-        self.wake()
+        if batch.packet_ids:
+            self.wake()
         if batch.is_release:
             self._ask(Step.RELEASED)
 

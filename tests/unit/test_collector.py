@@ -1,9 +1,13 @@
 """What is collected: a batch is full, and the connection paused, by what is to be written, not by what is refused."""
 
+import asyncio
 import tracemalloc
+from collections.abc import Iterable
 
+import pytest
 from mqtt5 import PublishPacket, QoS
 
+from ingestor import collector as collectors
 from ingestor.collector import HIGH_READINGS, Collector
 from ingestor.connection import NetworkConnection
 from ingestor.devices import Devices
@@ -69,3 +73,61 @@ async def test_refused_elements_that_wait_take_little_more_memory_than_their_pay
         tracemalloc.stop()
     assert waiting[2].received == 10_000 * count
     assert held < 6 * len(BAD) * count
+
+
+class Acknowledged(NetworkConnection):
+    """A connection to a broker that answers each PINGREQ at once."""
+
+    is_open = True
+
+    def __init__(self, collector: Collector) -> None:
+        super().__init__(collector.deliver)
+        self.acknowledged: list[int] = []
+
+    def acknowledge(self, packet_ids: Iterable[int]) -> None:
+        self.acknowledged += packet_ids
+
+    def ping(self) -> "asyncio.Future[None]":
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result(None)
+        return answer
+
+
+READING = b'{"x":1,"y":2,"z":3}'
+
+
+async def holding(count: int) -> tuple[Collector, Acknowledged]:
+    """A collector that holds back the acknowledgements of so many packets."""
+    journal = Journal("test")
+    collector = Collector(Settings(batch_linger_ms=0), Device1(register=False), journal, Counts(), ALONE.clock())
+    connection = Acknowledged(collector)
+    collector.attach(connection)
+    for number in range(count):
+        collector.deliver(PublishPacket("devices/1/stats", READING, qos=QoS.AT_LEAST_ONCE, packet_id=number + 1))
+    batch = await collector.next()
+    journal.append(journal.next(bytes(batch.packets), batch.held))
+    collector.done(batch)
+    assert (connection.acknowledged, collector.holds_back) == ([], True)
+    return collector, connection
+
+
+async def test_messages_without_an_id_do_not_hold_acknowledgements_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that waits for them goes on sending at QoS 0: no message at QoS 1 came any more."""
+    monkeypatch.setattr(collectors, "IDLE_S", 0.0)
+    collector, connection = await holding(5)
+    for _ in range(20):
+        collector.deliver(PublishPacket("devices/1/stats", READING, qos=QoS.AT_MOST_ONCE))
+        collector.done(await collector.next())
+    assert connection.acknowledged == [1, 2, 3, 4, 5]
+
+
+async def test_a_message_that_arrives_before_a_release_is_taken_with_it() -> None:
+    """The release took the place of the open batch, which was never written."""
+    collector, connection = await holding(5)
+    collector.deliver(PublishPacket("devices/1/stats", READING, qos=QoS.AT_LEAST_ONCE, packet_id=6))
+    collector.release()
+    batch = collector.take()
+    assert batch is not None
+    assert (batch.packet_ids, batch.held) == ([6], 0)
+    collector.done(batch)
+    assert connection.acknowledged == [1, 2, 3, 4, 5, 6]

@@ -396,6 +396,29 @@ def test_a_stream_is_exact_where_ids_are_reused_in_order(seed: int) -> None:
     assert sorted(history.stored) == list(range(len(history.payloads)))
 
 
+def test_ids_that_were_free_before_the_connection_broke_prove_no_sequence() -> None:
+    """Id 4 came after 1, 2 and 3 were used again, and was taken for the next one of a sequence: a message was lost."""
+    history = type("Free", (History,), {"kind": HIVEMQ})()
+    history.begin(0)
+    history.devices_publish(b"a", 3)
+    history.packets_arrive(3)
+    for _ in range(6):  # until the broker knows that 1, 2 and 3 are free
+        history.nothing_arrives_for_a_moment()
+        history.the_broker_reads(10)
+        history.packets_arrive(10)
+    history.devices_publish(b"a", 3)
+    history.the_connection_breaks(0, crash=False)
+    history.packets_arrive(3)
+    history.devices_publish(b"a", 1)
+    history.packets_arrive(1)
+    history.nothing_arrives_for_a_moment()
+    assert not history.journal.packet_ids.in_sequence
+    history.the_broker_reads(20)
+    history.devices_publish(b"a", 1)
+    history.the_connection_breaks(0, crash=True)
+    history.teardown()
+
+
 class _Broken(History):
     """An ingestor that takes any packet of the journal for a stored one."""
 
