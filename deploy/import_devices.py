@@ -6,10 +6,11 @@
 """
 
 import csv
+import io
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -17,7 +18,7 @@ from typing import Protocol, TextIO
 import click
 import msgspec
 
-from deploy.api_client import ApiClient, RegisteredDevice
+from deploy.api_client import ApiClient
 from deploy.terminal import counted, printable
 from query_api.devices.record import KEY_RULE, NAME_RULE, NewName
 from query_api.devices.registration import MAX_DEVICES
@@ -44,7 +45,9 @@ class Line(msgspec.Struct, frozen=True):
 def read_file(path: Path) -> list[Line]:
     """Return the devices of the file, or of standard input for "-". Raises LocalError, which names each wrong line."""
     if str(path) == "-":
-        return read_lines(sys.stdin, "standard input")
+        # Strictly, whatever the locale: Python reads standard input with surrogates in the locale C.
+        with open(sys.stdin.fileno(), encoding="utf-8-sig", newline="", closefd=False) as stream:
+            return read_lines(stream, "standard input")
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return read_lines(stream, str(path))
@@ -119,14 +122,14 @@ def _fault(row: list[str], seen: dict[str, int]) -> str | None:
 def import_devices(client: ApiClient, lines: Sequence[Line], tokens: Path | None) -> None:
     """Register the devices, and write their tokens to the file, or to standard output. Raises LocalError."""
     registered = 0
-    with _output(tokens) as stream:
+    with _output(tokens) as write:
         for start in range(0, len(lines), MAX_DEVICES):
             sent = lines[start : start + MAX_DEVICES]
             try:
                 made = client.register_all([{"key": line.key, "name": line.name} for line in sent])
+                write(_rows([device.key, device.id, device.mqtt_username, device.token] for device in made))
             except LocalError as error:
                 raise LocalError(f"{error}\n{_remark(sent)}") from error
-            _write(stream, made)
             registered += len(made)
             done = start + len(sent)
             if done % _REPORT_EVERY == 0 and done < len(lines):
@@ -143,31 +146,55 @@ def _remark(sent: Sequence[Line]) -> str:
     )
 
 
-def _write(stream: TextIO, made: Iterable[RegisteredDevice]) -> None:
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([device.key, device.id, device.mqtt_username, device.token] for device in made)
-    stream.flush()
-    if stream is not sys.stdout:
-        os.fsync(stream.fileno())
+def _rows(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+_Write = Callable[[str], None]
 
 
 @contextmanager
-def _output(path: Path | None) -> Iterator[TextIO]:
-    """Where the tokens go, with the header written."""
+def _output(path: Path | None) -> Iterator[_Write]:
+    """Give what writes the tokens, and raises LocalError; the header is written."""
     if path is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerow(_COLUMNS)
-        yield sys.stdout
+        _print(_rows([_COLUMNS]))
+        yield _print
         return
-    with _private(path) as stream:
-        if os.fstat(stream.fileno()).st_size == 0:
-            csv.writer(stream, lineterminator="\n").writerow(_COLUMNS)
-        try:
-            yield stream
-        except OSError as error:
-            raise LocalError(f"{path} cannot be written: {error.strerror}") from error
+    descriptor = _private(path)
+    try:
+        if os.fstat(descriptor).st_size == 0:
+            _append(descriptor, path, _rows([_COLUMNS]))
+        yield lambda text: _append(descriptor, path, text)
+    finally:
+        os.close(descriptor)
 
 
-def _private(path: Path) -> TextIO:
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        raise LocalError(f"standard output cannot be written: {error.strerror}") from error
+
+
+def _append(descriptor: int, path: Path, text: str) -> None:
+    """Append the text and force it to disk. Raises LocalError; of the text nothing is left in the file then."""
+    before = os.fstat(descriptor).st_size
+    data = text.encode()
+    done = 0
+    try:
+        while done < len(data):
+            done += os.write(descriptor, data[done:])
+        os.fsync(descriptor)
+    except OSError as error:
+        if os.fstat(descriptor).st_size == before + done:  # nobody else appends to it
+            os.ftruncate(descriptor, before)
+        raise LocalError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _private(path: Path) -> int:
     """The file, to be appended to. Raises LocalError where others can read it."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -177,4 +204,4 @@ def _private(path: Path) -> TextIO:
     if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
         os.close(descriptor)
         raise LocalError(f"{path} is not a file that only its owner can read: `chmod 600` it, or name another")
-    return os.fdopen(descriptor, "a", encoding="utf-8")
+    return descriptor

@@ -7,9 +7,10 @@ known from the witness, a user whose password changes with each change of the fi
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import aiomqtt
 import msgspec
@@ -38,6 +39,8 @@ RELOAD_S = 20.0
 """The broker has read the file after this long, or somebody is told that it has not."""
 _POLL_S = 0.1
 _log = structlog.get_logger()
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class NotReloaded(BrokerError):
@@ -65,7 +68,7 @@ class ByFile:
     async def bring(self, connection: Connection, numbers: Sequence[int]) -> Brought:
         """Mend the lines of the devices, and wait until the broker knows. Raises BrokerError."""
         devices = await present.of(connection, numbers, self._secret)
-        done = await asyncio.to_thread(self._change, numbers, devices)
+        done = await _in_thread(self._change, numbers, devices)
         await self._witnessed(done.file)
         for number in done.unfit:
             _log.warning(
@@ -109,9 +112,8 @@ class ByFile:
         """Wait until the broker lets the witness of this file in. Raises BrokerError."""
         if not file.devices and not await asyncio.to_thread(self._has_witness):
             return  # nothing was ever written
-        address = msgspec.structs.replace(
-            self._address, username=WITNESS, password=witness_password(file, self._secret)
-        )
+        password = await asyncio.to_thread(witness_password, file, self._secret)
+        address = msgspec.structs.replace(self._address, username=WITNESS, password=password)
         with suppress(TimeoutError):
             async with asyncio.timeout(RELOAD_S):
                 while True:
@@ -127,6 +129,19 @@ class ByFile:
 
     def _has_witness(self) -> bool:
         return f"\n{WITNESS}:" in "\n" + self._path.read_text(encoding="utf-8")
+
+
+async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run the function in a thread; return, also when cancelled, no sooner than it has ended.
+
+    A thread cannot be cancelled. Until it ends the lock is held, so that no other process changes the file meanwhile.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 async def _lets_in(address: MqttAddress) -> bool:

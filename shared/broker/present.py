@@ -1,5 +1,6 @@
 """How the devices are now: which of them may connect to the broker, and with what token."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 
@@ -38,6 +39,10 @@ _OF = """
 async def of(connection: Connection, numbers: Sequence[int], secret: str) -> dict[int, Device]:
     """Those of the devices that are there and have a token."""
     rows = await (await connection.execute(_OF, (list(numbers),))).fetchall()
+    return await asyncio.to_thread(_by_number, rows, secret)
+
+
+def _by_number(rows: Sequence[TupleRow], secret: str) -> dict[int, Device]:
     return {row[0]: _device(row, secret) for row in rows}
 
 
