@@ -134,6 +134,7 @@ class RawClient(asyncio.Protocol):
         self.send(packet)
 
         async def answer() -> tuple[int, bytes] | None:
+            assert not self.ended, "the broker has ended the connection"
             return self.answers.get(packet_id)
 
         _, body = await eventually(answer, bool) or (0, b"")

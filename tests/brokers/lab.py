@@ -14,6 +14,7 @@
 - `stop`, `kill`: commands that end it, in good order or at once; by default SIGTERM and SIGKILL to the process.
 - `asks`: a command as `start`, after which the broker asks the API at `{api}` who may do what, and shows `{secret}`
   (docs/broker-authentication.md, with `rules=ask`).
+- `rate`: the messages a second that the tests publish, 2,000 by default; fewer for a broker that delivers less.
 - `exact`: that nothing may be stored twice while the broker lives.
 """
 
@@ -48,6 +49,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "mqtt://127.0.0.1:{port}"
     stop: str | None = None
     kill: str | None = None
+    rate: float = 2_000.0
     exact: bool = False
     asks: str | None = None
 

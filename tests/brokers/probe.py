@@ -71,12 +71,15 @@ def allocation(ids: Sequence[int]) -> str:
 
 async def window(url: str) -> Words:
     """How many unacknowledged messages a broker sends to a client that allows 1,000."""
-    topic = _name()
-    async with connected(url, _name(), receive_maximum=WINDOW, holding=True) as client, publisher(url) as source:
+    topic, session = _name(), _name()
+    async with connected(url, session, receive_maximum=WINDOW, holding=True) as client, publisher(url) as source:
         await client.subscribe(topic)
         await publish(source, topic, range(WINDOW + OVER))
         await quiet(client, QUIET_S)
         live = len(client.deliveries)
+    async with connected(url, session, receive_maximum=WINDOW, holding=True) as client:
+        await quiet(client, QUIET_S)
+        backlog = len(client.deliveries)
         assert client.answer is not None
         limits = {
             name: client.answer.properties.get(kind)
@@ -88,7 +91,7 @@ async def window(url: str) -> Words:
             )
         }
     return {
-        "window to us, of 1,000": f"{live:,}",
+        "window to us, of 1,000": f"{live:,}" if live == backlog else f"{live:,}, with a backlog {backlog:,}",
         "CONNACK limits": ", ".join(f"{name} {value:,}" for name, value in limits.items() if value is not None)
         or "none",
     }

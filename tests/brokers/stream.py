@@ -8,8 +8,8 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 import msgspec
@@ -17,23 +17,28 @@ import msgspec
 from shared.database import Connection
 from tests.brokers.client import RawClient, connected
 from tests.brokers.lab import Lab
+from tests.brokers.packets import Delivery, acknowledge
 from tests.brokers.plans import DEVICES, Plan, Value
 from tests.waiting import eventually
 
 TOPIC = "devices/+/stats"
-RATE = 2_000.0
 CATCH_UP_S = 0.5
+RESTLESS_S = 1.0
+"""How long a restless client stays."""
 QUIET_S = 3.0
 """After this long without a change all is there, if nothing is missing."""
 LONG_QUIET_S = 30.0
 """… and if something is: brokers deliver again after 20 seconds."""
 LOOK_EVERY_S = 0.5
+SHOWN = 5
 
 _ADD_DEVICES = "INSERT INTO devices (id, key, name) SELECT n, n::text, 'press' FROM generate_series(1, %s) n"
 _STORED = """
     SELECT device_id, x, CASE WHEN %s THEN round(extract(epoch FROM recorded_at) * 1000)::bigint END, count(*)
     FROM readings GROUP BY 1, 2, 3
 """
+
+_REFUSED = "SELECT reason, sum(readings), min(faults::text) FROM dead_letters GROUP BY reason"
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -44,11 +49,21 @@ class Count(msgspec.Struct, frozen=True):
     twice: int
     lost_beside: int
     twice_beside: int
+    lost_restless: int = 0
+    missing: tuple[Value, ...] = ()  # the first of the lost
+
+    @property
+    def is_lost_by_broker(self) -> bool:
+        """Whether a client that shares no code with Devicestat lost messages, too."""
+        return self.lost_beside > 0 or self.lost_restless > 0
 
     def __str__(self) -> str:
-        beside = (
-            f" (beside: {self.lost_beside:,} / {self.twice_beside:,})" if self.lost_beside or self.twice_beside else ""
-        )
+        seen = []
+        if self.lost_beside or self.twice_beside:
+            seen.append(f"a client beside: {self.lost_beside:,} / {self.twice_beside:,}")
+        if self.lost_restless:
+            seen.append(f"a restless client: {self.lost_restless:,} lost")
+        beside = f" ({'; '.join(seen)})" if seen else ""
         return f"{self.lost:,} / {self.twice:,} of {self.published:,}{beside}"
 
 
@@ -58,11 +73,11 @@ class Stream:
     `published`: the values that the broker has acknowledged.
     """
 
-    def __init__(self, lab: Lab, plan: Plan, rate: float = RATE) -> None:
+    def __init__(self, lab: Lab, plan: Plan) -> None:
         self.published: Counter[Value] = Counter()
         self._lab = lab
         self._plan = plan
-        self._rate = rate
+        self._rate = lab.entry.rate
         self._sent = 0
         self._halting = asyncio.Event()
         self._publishing: asyncio.Task[None] | None = None
@@ -152,6 +167,75 @@ class Beside:
                 self.received.update((each.topic, each.payload) for each in new)
 
 
+class Restless:
+    """A session whose client drops its connection again and again, with half of what it received unacknowledged.
+
+    `received`: what it has acknowledged. What is missing there at the end, the broker has lost by itself.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self.received: Counter[tuple[str, bytes]] = Counter()
+        self._lab = lab
+        self._name = f"devicestat-restless-{uuid.uuid4().hex[:8]}"
+        self._settling = asyncio.Event()
+        self._client: RawClient | None = None
+        self._seen = 0
+
+    async def run(self) -> None:
+        """Connect and drop the connection until `settle`; then stay, and acknowledge everything."""
+        while not self._settling.is_set():
+            with suppress(OSError, AssertionError):  # the broker is away
+                async with self._connected(holding=True) as client:
+                    await self._stay()
+                    self._acknowledge(client, client.deliveries[: len(client.deliveries) // 2])
+            await asyncio.sleep(LOOK_EVERY_S)
+        async with self._connected(holding=False) as self._client:
+            await self._client.gone.wait()
+
+    async def _stay(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._settling.wait(), RESTLESS_S)
+
+    async def subscribe(self) -> None:
+        """Make the session."""
+        async with self._connected(holding=True):
+            pass
+
+    def settle(self) -> None:
+        """Have the last connection stay."""
+        self._settling.set()
+
+    def take(self) -> None:
+        """Count what has come over the last connection."""
+        if self._client is not None:
+            new = self._client.deliveries[self._seen :]
+            self._seen += len(new)
+            self.received.update((each.topic, each.payload) for each in new)
+
+    def _acknowledge(self, client: RawClient, deliveries: Sequence[Delivery]) -> None:
+        client.send(b"".join(acknowledge(each.packet_id) for each in deliveries))
+        self.received.update((each.topic, each.payload) for each in deliveries)
+
+    @asynccontextmanager
+    async def _connected(self, *, holding: bool) -> AsyncIterator[RawClient]:
+        async with connected(self._lab.url, self._name, holding=holding) as client:
+            await client.subscribe(TOPIC)
+            yield client
+
+
+@asynccontextmanager
+async def restless(lab: Lab) -> AsyncIterator[Restless]:
+    """A restless client, until the end of the block."""
+    client = Restless(lab)
+    await client.subscribe()
+    task = asyncio.create_task(client.run(), name="restless")
+    try:
+        yield client
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 @asynccontextmanager
 async def beside(lab: Lab) -> AsyncIterator[Beside]:
     """A client beside the ingestor, connected."""
@@ -166,33 +250,43 @@ async def add_devices(database: Connection) -> None:
     await database.execute(_ADD_DEVICES, (DEVICES,))
 
 
-async def count(database: Connection, stream: Stream, other: Beside) -> Count:
+async def count(database: Connection, stream: Stream, other: Beside, third: Restless) -> Count:
     """Count once nothing more comes."""
     loop = asyncio.get_running_loop()
     last, since = None, loop.time()
     while True:
-        seen = await _count(database, stream, other)
+        seen = await _count(database, stream, other, third)
         if seen != last:
             last, since = seen, loop.time()
-        enough = LONG_QUIET_S if seen[0].lost or seen[0].lost_beside else QUIET_S
+        enough = LONG_QUIET_S if seen[0].lost or seen[0].is_lost_by_broker else QUIET_S
         if loop.time() - since > enough:
             return seen[0]
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def _count(database: Connection, stream: Stream, other: Beside) -> tuple[Count, int]:
+def _place(value: Value) -> tuple[int, float, int]:
+    return value.device, value.x, value.time_ms or 0
+
+
+async def _count(database: Connection, stream: Stream, other: Beside, third: Restless) -> tuple[Count, int]:
     expected = stream.published
     timed = next(iter(expected)).time_ms is not None
     rows = await (await database.execute(_STORED, (timed,))).fetchall()
     stored = Counter({Value(int(device), float(x), time_ms): int(many) for device, x, time_ms, many in rows})
     assert not stored.keys() - expected.keys(), "what nobody published"
+    refused = await (await database.execute(_REFUSED)).fetchall()
+    assert not refused, refused
     other.take()
+    third.take()
     heard = Counter({value: other.received[value.topic, value.payload] for value in expected})
+    lost = expected - stored
     found = Count(
         published=expected.total(),
-        lost=(expected - stored).total(),
+        lost=lost.total(),
         twice=(stored - expected).total(),
         lost_beside=(expected - heard).total(),
         twice_beside=(heard - expected).total(),
+        lost_restless=len({(each.topic, each.payload) for each in expected} - third.received.keys()),
+        missing=tuple(sorted(lost, key=_place)[:SHOWN]),
     )
-    return found, stored.total() + heard.total()
+    return found, stored.total() + heard.total() + third.received.total()
