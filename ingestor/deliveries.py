@@ -27,6 +27,10 @@ from ingestor.redelivery import InOrder, Verdict
 _log = structlog.get_logger()
 
 
+PATIENCE = 8
+"""Moments without a message until acknowledgements are sent that the broker does not wait for."""
+
+
 class Redelivered(msgspec.Struct, frozen=True):
     """A packet that came with DUP set, with what is known of it.
 
@@ -64,6 +68,7 @@ class Deliveries:
         self.connection = connection
         self.acknowledgements = Acknowledgements(window, starved)
         self.step = Step.NONE
+        self._moments = 0  # in which nothing has arrived
         self._journal = journal
         self._counts = counts
         self._redelivery = journal.redelivery()
@@ -148,11 +153,14 @@ class Deliveries:
         """Whether `rest` is due once nothing has arrived for a moment."""
         if self.step is Step.DONE or not self.connection.is_open or self._journal.is_empty:
             return False
-        return self.has_undecided or self.acknowledgements.may_starve
+        return self.has_undecided or self.acknowledgements.held > 0
 
     def rest(self) -> bool:
         """Nothing has arrived for a moment: return whether the broker has answered since."""
         if self.step is Step.NONE:
+            self._moments += 1
+            if not (self.has_undecided or self.acknowledgements.may_starve or self._moments >= PATIENCE):
+                return False
             self._ask(Step.ASKED)
         if self._answer is None or not self._answer.done() or self._answer.cancelled():
             return False
@@ -164,7 +172,7 @@ class Deliveries:
         """The silence is over."""
         if self.step is Step.RELEASED and self._answer is not None and not self._answer.done():
             self.acknowledgements.starved += 1  # the broker was waiting for them
-        self.step, self._answer = Step.NONE, None
+        self.step, self._answer, self._moments = Step.NONE, None, 0
 
     def _ask(self, step: Step) -> None:
         self.step, self._answer = step, self.connection.ping()
