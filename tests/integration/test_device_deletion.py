@@ -13,7 +13,7 @@ from psycopg import OperationalError
 from ingestor.batch import Batch
 from ingestor.decode import Measurement
 from ingestor.devices import Devices
-from ingestor.journal import Entry, Journal
+from ingestor.journal import Journal
 from ingestor.refusals import Message
 from ingestor.sampling import Sampler
 from ingestor.store import DevicesDeleted, Store
@@ -210,7 +210,7 @@ async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(datab
     await prepare(database)
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'a', 'n'), (2, 'b', 'n')")
     devices = Devices(register=False)
-    store, _ = store_of(devices)
+    store, journal = store_of(devices)
     await devices.listen(database)
     topics = {"devices/a/stats": "a", "devices/b/stats": "b"}
     assert await devices.resolve(database, topics) == {"devices/a/stats": 1, "devices/b/stats": 2}
@@ -219,10 +219,10 @@ async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(datab
     await database.execute("DELETE FROM deleted_devices WHERE device_id = 1")
     batch = batch_of({"devices/a/stats": 1, "devices/b/stats": 2})
     with pytest.raises(DevicesDeleted) as raised:
-        await store.store(database, batch, b"")
+        await store.store(database, batch, journal.next(b"", held=0))
     assert raised.value.numbers == {1, 2}
     batch.reassign(raised.value.numbers, await devices.resolve(database, topics))
-    await store.store(database, batch, b"")
+    await store.store(database, batch, journal.next(b"", held=0))
     assert await readings_of(database, 1) == 0
     assert await readings_of(database, 2) == 1
     assert await count(database, "SELECT count(*) FROM dead_letters WHERE reason = 'unknown_device'") == 1
@@ -244,10 +244,10 @@ async def test_batches_that_waited_are_looked_up_again_too(database: Database) -
     await database.execute("INSERT INTO devices (id, key, name) VALUES (2, 'a', 'n')")
     for batch in waiting:
         with pytest.raises(DevicesDeleted) as raised:
-            await store.store(database, batch, b"")
+            await store.store(database, batch, journal.next(b"", held=0))
         batch.reassign(raised.value.numbers, await devices.resolve(database, topics))
-        await store.store(database, batch, b"")
-        journal.append(Entry(journal.next_no, b""))
+        await store.store(database, batch, journal.next(b"", held=0))
+        journal.append(journal.next(b"", held=0))
     assert (await readings_of(database, 1), await readings_of(database, 2)) == (0, 3)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ingestor.batch import Batch
 from ingestor.devices import Devices
-from ingestor.journal import Entry, Journal
+from ingestor.journal import Journal
 from ingestor.sampling import Sampler
 from ingestor.store import Store
 from query_api.worker.maintenance import EMPTY_AT_ONCE, drop_empty_partitions, make_partitions
@@ -51,10 +51,10 @@ class Ingestor:
         self._store = Store(self._journal, Devices(register=False), Interest(), Sampler(60, "+"))
 
     async def __call__(self, x: int) -> None:
-        batch, packets = Batch(), bytes(6)
+        batch, entry = Batch(), self._journal.next(bytes(6), held=0)
         batch.readings.append(Reading(1, to_microseconds(MAY), to_microseconds(MAY), x, 0, 0))
-        await self._store.store(self._connection, batch, packets)
-        self._journal.append(Entry(self._journal.next_no, packets))
+        await self._store.store(self._connection, batch, entry)
+        self._journal.append(entry)
 
 
 @pytest.fixture
