@@ -16,6 +16,8 @@ from mqtt5 import (
     SubscribePacket,
 )
 
+from ingestor.publish import DUPLICATE
+
 ACKNOWLEDGED_WITHIN_S = 30
 
 
@@ -60,7 +62,7 @@ class ScriptedBroker:
                 return ConnAckPacket(session_present=len(self.connects) > 1).write()
             case SubscribePacket():
                 granted = SubAckPacket(packet.packet_id, [SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE])
-                return granted.write() + b"".join(self._unacknowledged.values())
+                return granted.write() + b"".join(map(self._as_sent, self._unacknowledged.values()))
             case PubAckPacket():
                 assert packet.packet_id == next(iter(self._unacknowledged)), "in the order of delivery (MQTT-4.6.0-2)"
                 del self._unacknowledged[packet.packet_id]
@@ -69,6 +71,10 @@ class ScriptedBroker:
             case PingReqPacket():
                 return PingRespPacket().write()
         return b""
+
+    def _as_sent(self, packet: bytes) -> bytes:
+        """With DUP set, if it was sent on an earlier connection."""
+        return bytes([packet[0] | DUPLICATE]) + packet[1:] if len(self.connects) > 1 else packet
 
 
 @asynccontextmanager
