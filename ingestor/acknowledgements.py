@@ -15,7 +15,7 @@ from ingestor.journal import unpack
 from ingestor.redelivery import ENOUGH, Packet
 
 SHARE_HELD = 4
-"""At most one in so many of the packets that may be unacknowledged is held back."""
+"""At most one in four of the packets that may be unacknowledged is held back."""
 REMEMBERED = 20_000
 """The number of acknowledged packets that are recognized if the broker repeats them."""
 
