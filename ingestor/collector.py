@@ -38,6 +38,9 @@ LOW_READINGS = HIGH_READINGS // 2
 LOW_BYTES = HIGH_BYTES // 2
 LOW_PACKETS = HIGH_PACKETS // 2
 """Low watermarks: below all of them it goes on."""
+FULL_PACKETS = 5_000
+"""Packets with which a batch is full, whatever they hold: half of the default window, so that the broker goes on
+sending while they are committed."""
 BUSY_ROWS, BUSY_S = 100, 0.03
 """After a batch of this size the next one may grow for this time, in seconds: a commit costs as much CPU as a hundred
 messages."""
@@ -50,6 +53,7 @@ class Collector:
 
     def __init__(self, settings: Settings, devices: Devices, journal: Journal, counts: Counts, clock: Clock) -> None:
         self._max_readings = settings.batch_max_readings
+        self._max_packets = min(settings.batch_max_readings, FULL_PACKETS)
         self._linger_s = settings.batch_linger_ms / 1000
         self._window = settings.mqtt_window
         self._filter = parse_topic_filter(settings.mqtt_topic)
@@ -126,7 +130,7 @@ class Collector:
             self._close_if_full(batch)
 
     def _close_if_full(self, batch: Batch) -> None:
-        if batch.rows >= self._max_readings or len(batch.packet_ids) >= self._max_readings:
+        if batch.rows >= self._max_readings or len(batch.packet_ids) >= self._max_packets:
             self._close_batch()
 
     def _decode(self, packet: Delivered, batch: Batch) -> None:

@@ -65,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     broker_passwords: _Text | None = None
     # At most about half of what the journal answers for (ADR 3).
     mqtt_window: Annotated[int, msgspec.Meta(ge=1, le=32_767)] = 10_000
-    batch_max_readings: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 5_000
+    batch_max_readings: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 20_000
     batch_linger_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
     unknown_devices: Literal["reject", "register"] = "reject"
     http_host: _Text = "127.0.0.1"

@@ -26,7 +26,7 @@ def test_the_defaults_are_the_contract() -> None:
     settings = load({})
     assert settings == Settings()
     assert (settings.mqtt_client_id, settings.mqtt_topic) == ("devicestat-ingestor", "devices/+/stats")
-    assert (settings.mqtt_window, settings.batch_max_readings, settings.batch_linger_ms) == (10_000, 5000, 0)
+    assert (settings.mqtt_window, settings.batch_max_readings, settings.batch_linger_ms) == (10_000, 20_000, 0)
     assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8000)
     assert (settings.ingestor_metrics_port, settings.worker_metrics_port) == (9101, 9102)
     assert (settings.unknown_devices, settings.worker_concurrency, settings.retention) == ("reject", 2, None)
