@@ -32,12 +32,14 @@ class Acknowledgements:
     """What came over one connection.
 
     `window`: the number of packets that may be unacknowledged.
+    `before`: the number of packets of earlier connections that were never acknowledged.
     `starved`: how often the broker was found to wait for acknowledgements that were held back.
     `states`: what `state` has found out; to be None once a packet has come that was not noted.
     """
 
-    def __init__(self, window: int, starved: int = 0) -> None:
+    def __init__(self, window: int, before: int = 0, starved: int = 0) -> None:
         self.starved = starved
+        self._before = before
         self._room = 0  # the most acknowledgements that were held back when the broker sent another packet
         self._limit = min(ENOUGH, window // SHARE_HELD)
         self.states: dict[int, tuple[int, State]] | None = None
@@ -65,7 +67,10 @@ class Acknowledgements:
         """Return how many packets are to be unacknowledged once the batch is committed."""
         count = len(batch.packet_ids)
         if count:
+            self._before = 0  # they come back in their order, and are counted as this connection's
             self._room = max(self._room, len(self._held))
+        if self._before:
+            return self._before
         self._in_order = count - batch.disordered if batch.disordered else self._in_order + count
         if in_sequence or batch.known or batch.is_release:
             return 0

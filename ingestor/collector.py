@@ -98,10 +98,8 @@ class Collector:
             self._counts.redelivered += 1
             self._take_redelivered(deliveries.again(packet, packet_id))
         else:
-            if deliveries.has_undecided:
-                self._take_redelivered(deliveries.end())
             if packet_id is not None:
-                deliveries.note(packet_id)
+                self._take_redelivered(deliveries.note(packet_id))
             self._take(packet)
         if (
             self._waiting_rows > HIGH_READINGS

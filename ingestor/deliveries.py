@@ -29,6 +29,8 @@ _log = structlog.get_logger()
 
 PATIENCE = 8
 """Moments without a message until acknowledgements are sent that the broker does not wait for."""
+UNDECIDED_BYTES = 64 * 1024 * 1024
+"""Payloads that may wait for a verdict. If there are more, their order proves nothing, and they are stored."""
 
 
 class Redelivered(msgspec.Struct, frozen=True):
@@ -66,13 +68,14 @@ class Deliveries:
         self, connection: NetworkConnection, journal: Journal, counts: Counts, window: int, starved: int = 0
     ) -> None:
         self.connection = connection
-        self.acknowledgements = Acknowledgements(window, starved)
+        self.acknowledgements = Acknowledgements(window, journal.held, starved)
         self.step = Step.NONE
         self._moments = 0  # in which nothing has arrived
         self._journal = journal
         self._counts = counts
         self._redelivery = journal.redelivery()
         self._undecided: deque[tuple[Delivered, bool]] = deque()  # with whether the id followed the last one
+        self._undecided_bytes = 0
         self._answer: asyncio.Future[None] | None = None
         journal.packet_ids.begin()
 
@@ -83,8 +86,9 @@ class Deliveries:
         """Whether packets wait for a verdict."""
         return bool(self._undecided)
 
-    def note(self, packet_id: int) -> None:
-        """A packet without DUP has come."""
+    def note(self, packet_id: int) -> Iterator[Redelivered]:
+        """A packet without DUP has come, so the redelivery is over: return all that waited."""
+        yield from self.end()
         self._journal.packet_ids.note(packet_id)
         self.acknowledgements.states = None
 
@@ -95,9 +99,12 @@ class Deliveries:
         state = State.UNKNOWN if ids.is_next(packet_id) else self.acknowledgements.state(known)
         if state is State.UNKNOWN:
             self._undecided.append((packet, ids.is_next(packet_id)))
+            self._undecided_bytes += len(packet.payload)
             ids.note_redelivered(packet_id)
             self.acknowledgements.note(known)
             yield from self._decide(self._redelivery.judge(known))
+            if self._undecided_bytes > UNDECIDED_BYTES:
+                yield from self.end()
         elif state is State.ACKNOWLEDGED and not ids.in_sequence:
             # Perhaps a new message under the same id. It is not acknowledged again: if it is the old one, that
             # acknowledgement might meet another message, which has the id by then and is not stored.
@@ -111,6 +118,7 @@ class Deliveries:
     def _decide(self, verdicts: list[Verdict]) -> Iterator[Redelivered]:
         for verdict in verdicts:
             packet, is_next = self._undecided.popleft()
+            self._undecided_bytes -= len(packet.payload)
             if verdict is Verdict.STORED:
                 # By order, the journal is to end with what is not acknowledged.
                 yield Redelivered(packet, is_stored=True, is_recorded=isinstance(self._redelivery, InOrder))

@@ -42,8 +42,13 @@ class PacketIds:
         self._redelivered = None
 
     def note_redelivered(self, packet_id: int) -> None:
-        """Take note of a packet that came with DUP: redelivery may be in any order."""
-        if self._redelivered is not None:
+        """Take note of a packet that came with DUP, and not earlier on this connection: they may be in any order.
+
+        After a packet without DUP it shows that `note` took ids for free that were in use.
+        """
+        if self._redelivered is None:
+            self.in_sequence = False
+        else:
             self._redelivered.add(packet_id)
         if self._last is None or self.is_ahead(packet_id):
             self._last = packet_id

@@ -8,6 +8,7 @@ import pytest
 from mqtt5 import PublishPacket, QoS
 
 from ingestor import collector as collectors
+from ingestor import deliveries
 from ingestor.collector import HIGH_READINGS, Collector
 from ingestor.connection import NetworkConnection
 from ingestor.devices import Devices
@@ -54,9 +55,9 @@ async def test_messages_of_refused_elements_share_a_batch_and_pause_nothing() ->
 async def test_messages_of_good_readings_fill_batches_and_pause() -> None:
     collector, connection, _ = await collect(GOOD, HIGH_READINGS // 10_000 + 1)
     assert connection.is_paused
-    for left in reversed(range(HIGH_READINGS // 10_000 + 1)):
+    for left in (4, 2, 0):
         batch = await collector.next()
-        assert len(batch.packet_ids) == 1
+        assert len(batch.packet_ids) == 2
         collector.done(batch)
         assert connection.is_paused is (left > HIGH_READINGS // 2 // 10_000)
 
@@ -131,3 +132,35 @@ async def test_a_message_that_arrives_before_a_release_is_taken_with_it() -> Non
     assert (batch.packet_ids, batch.held) == ([6], 0)
     collector.done(batch)
     assert connection.acknowledged == [1, 2, 3, 4, 5, 6]
+
+
+def redelivered(packet_id: int) -> PublishPacket:
+    return PublishPacket("devices/1/stats", READING, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id, duplicate=True)
+
+
+@pytest.mark.parametrize(("fit", "stored"), [(3, 5), (4, 0)])
+async def test_what_waits_for_a_verdict_is_bounded(fit: int, stored: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that had swallowed acknowledgements brought back a window of ten thousand messages of any size: all of
+    them waited in memory until their order was known, and nothing paused the connection."""
+    monkeypatch.setattr(deliveries, "UNDECIDED_BYTES", fit * len(READING))
+    collector, connection = await holding(5)
+    collector.attach(connection)
+    for packet_id in range(1, 6):
+        collector.deliver(redelivered(packet_id))
+    batch = collector.take()
+    assert batch is not None
+    assert batch.packet_ids == [1, 2, 3, 4, 5]
+    assert len(batch.readings) == stored, "without their order they are stored again"
+
+
+async def test_a_message_without_an_id_does_not_end_a_redelivery() -> None:
+    """Where it came in the middle of one, what came after it was stored again."""
+    collector, connection = await holding(5)
+    collector.attach(connection)
+    for packet_id in range(1, 6):
+        collector.deliver(redelivered(packet_id))
+        if packet_id == 3:
+            collector.deliver(PublishPacket("devices/1/stats", READING, qos=QoS.AT_MOST_ONCE))
+    batch = collector.take()
+    assert batch is not None
+    assert (batch.packet_ids, len(batch.readings)) == ([1, 2, 3, 4, 5], 1)

@@ -59,6 +59,13 @@ def test_messages_that_were_never_sent_before_may_have_dup_set() -> None:
     assert connected(shown(*range(1, 96)), [*range(88, 96), *range(1, 88)], 96) is None
 
 
+def test_a_redelivery_after_a_new_message_shows_that_the_ids_below_were_in_use() -> None:
+    ids = shown(1, 2, 3)
+    assert connected(ids, [], 4) is True
+    ids.note_redelivered(1)
+    assert ids.in_sequence is False
+
+
 def test_a_redelivery_in_reverse_order_shows_nothing() -> None:
     ids = shown(1, 2, 3)
     ids.begin()

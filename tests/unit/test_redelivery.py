@@ -33,7 +33,7 @@ from ingestor.processes import ALONE
 from ingestor.redelivery import InSequence
 from shared.settings import Settings
 
-EXAMPLES = 50
+EXAMPLES = 150
 IDS = 40
 SPAN = 36
 """Small, so that packet ids come round within a history; like the real ones, the span is below the ids."""
@@ -46,7 +46,8 @@ class Kind(msgspec.Struct, frozen=True):
     `marks`: the packets with DUP set: those that were sent before, all that a new connection begins with, or none.
     `same_ids`: whether a redelivered packet has its id. `repeats`: whether it redelivers on a live connection.
     `restarts`: whether ids begin at 1 with each connection.
-    `hands_over`: whether it gives messages of a broken connection to another member.
+    `hands_over`: whether it gives messages of a broken connection to another member, or drops them as expired.
+    `new_first`: whether a new connection begins with what was never sent.
     """
 
     in_sequence: bool = True
@@ -56,6 +57,7 @@ class Kind(msgspec.Struct, frozen=True):
     same_ids: bool = True
     repeats: bool = False
     hands_over: bool = False
+    new_first: bool = False
     window: int = 1_000
 
     @property
@@ -69,6 +71,7 @@ class Kind(msgspec.Struct, frozen=True):
             and self.same_ids
             and not self.hands_over
             and not self.repeats
+            and not self.new_first
         )
 
 
@@ -158,11 +161,13 @@ class Broker:
         if not self.kind.same_ids:
             self.waiting.extendleft(message for _, message in reversed(self.in_flight))
             self.in_flight = []
-        self._redeliver()
+        old = list(self.in_flight)
+        if self.kind.new_first:
+            self.send()
+        self._redeliver(old)
         self.send(duplicate=self.kind.marks == "all")
 
-    def _redeliver(self) -> None:
-        packets = list(self.in_flight)
+    def _redeliver(self, packets: list[tuple[int, int]]) -> None:
         if self.kind.order == "reversed":
             packets.reverse()
         elif self.kind.order == "random":
@@ -171,7 +176,7 @@ class Broker:
 
     def repeat(self) -> None:
         """Redelivers on the live connection."""
-        self._redeliver()
+        self._redeliver(list(self.in_flight))
 
 
 class History(RuleBasedStateMachine):
@@ -250,7 +255,8 @@ class History(RuleBasedStateMachine):
                 one.is_done = True
                 continue
             packet_id, message, duplicate = one
-            self.taken.add(packet_id)
+            if any(packet_id == used for used, _ in self.broker.in_flight):
+                self.taken.add(packet_id)
             self.collector.deliver(
                 PublishPacket(
                     "devices/1/stats",
@@ -261,6 +267,13 @@ class History(RuleBasedStateMachine):
                     content_type=str(message),
                 )
             )
+
+    @rule(payload=st.sampled_from([b"a", b"b"]))
+    def a_message_at_qos_0_arrives(self, payload: bytes) -> None:
+        """It is lost if the ingestor ends before its batch is committed."""
+        self.lost.add(len(self.payloads))
+        self.collector.deliver(PublishPacket("devices/1/stats", payload, content_type=str(len(self.payloads))))
+        self.payloads.append(payload)
 
     def _has_room(self) -> bool:
         """What the ingestor has taken and the broker does not know of stays within the span: the watermarks and the
@@ -371,6 +384,9 @@ TestReversedLowestIds = _history(Kind(in_sequence=False, order="reversed", windo
 TestRandomLowestIds = _history(Kind(in_sequence=False, order="random", marks="all", window=16))
 TestRepeatedLowestIds = _history(Kind(in_sequence=False, repeats=True, window=16))
 TestRestartedIds = _history(Kind(restarts=True, marks="all", window=16))
+TestNewFirst = _history(Kind(new_first=True))
+TestNewFirstLowestIds = _history(Kind(in_sequence=False, new_first=True, window=16))
+TestNewFirstAndHandedOver = _history(Kind(in_sequence=False, new_first=True, hands_over=True, window=16))
 TestSmallWindow = _history(Kind(in_sequence=False, window=1))
 TestHandedOver = _history(Kind(in_sequence=False, hands_over=True, window=16))
 
