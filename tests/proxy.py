@@ -105,7 +105,12 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        link = Link((reader, writer), await self._open_server())
+        try:
+            server = await self._open_server()
+        except OSError:  # it is away
+            writer.transport.abort()
+            return
+        link = Link((reader, writer), server)
         link.dead = self._silent
         self._links.add(link)
         try:

@@ -28,18 +28,20 @@ class RawClient(asyncio.Protocol):
     """A connection to a broker.
 
     `deliveries`: each PUBLISH that came, in order. `holding`: nothing is acknowledged while it is set.
-    `acknowledged`: how often the broker has acknowledged each topic and payload that this client published.
+    `acknowledged`: how often the broker has acknowledged each topic and payload that this client published; `numbers`:
+    of those that had one.
     """
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
         self.acknowledged: Counter[tuple[str, bytes]] = Counter()
+        self.numbers: set[int] = set()
         self.holding = False
         self.answer: Answer | None = None
         self.gone = asyncio.Event()
         self.answers: dict[int, tuple[int, bytes]] = {}  # SUBACK and UNSUBACK, by packet id
         self._unread = bytearray()
-        self._pending: dict[int, tuple[str, bytes]] = {}
+        self._pending: dict[int, tuple[str, bytes, int | None]] = {}
         self._next = 1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -58,13 +60,18 @@ class RawClient(asyncio.Protocol):
             case packets.PUBLISH:
                 self._delivered(packets.read_publish(first, body))
             case packets.PUBACK:
-                self.acknowledged[self._pending.pop(int.from_bytes(body[:2]))] += 1
+                self._acknowledged(*self._pending.pop(int.from_bytes(body[:2])))
             case packets.CONNACK:
                 self.answer = packets.read_connack(body)
             case packets.SUBACK | packets.UNSUBACK:
                 self.answers[int.from_bytes(body[:2])] = first >> 4, body[2:]
             case packets.DISCONNECT:
                 self._transport.close()
+
+    def _acknowledged(self, topic: str, payload: bytes, number: int | None) -> None:
+        self.acknowledged[topic, payload] += 1
+        if number is not None:
+            self.numbers.add(number)
 
     def _delivered(self, delivery: Delivery) -> None:
         self.deliveries.append(delivery)
@@ -94,7 +101,7 @@ class RawClient(asyncio.Protocol):
         """Messages that the broker has not acknowledged."""
         return len(self._pending)
 
-    async def publish(self, topic: str, payload: bytes) -> None:
+    async def publish(self, topic: str, payload: bytes, number: int | None = None) -> None:
         """Publish at QoS 1; wait first while the broker owes too many acknowledgements."""
         assert self.answer is not None
         most = min(UNACKNOWLEDGED, self.answer.properties.get(packets.RECEIVE_MAXIMUM, UNACKNOWLEDGED))
@@ -102,8 +109,8 @@ class RawClient(asyncio.Protocol):
             await self._pending_below(most)
         while self._next in self._pending:
             self._next = self._next % LAST_PACKET_ID + 1
-        self._pending[self._next] = topic, payload
-        self.send(packets.publish(self._next, topic, payload))
+        self._pending[self._next] = topic, payload, number
+        self.send(packets.publish(self._next, topic, payload, number))
         self._next = self._next % LAST_PACKET_ID + 1
 
     async def all_acknowledged(self) -> None:

@@ -11,6 +11,7 @@ from tests.brokers.bench import Bench
 from tests.brokers.lab import Entry, Lab
 from tests.brokers.report import Report
 from tests.brokers.stream import add_devices
+from tests.brokers.tap import tapped
 from tests.ingestion import IngestorProcess
 
 REPORT = Report()
@@ -52,7 +53,8 @@ async def bench(
     database: Connection,
     make_settings: Callable[..., Settings],
     start_ingestor: Callable[..., IngestorProcess],
-) -> Bench:
+) -> AsyncIterator[Bench]:
     """The broker, a database with the devices of the plans, and a way to start ingestors."""
     await add_devices(database)
-    return Bench(lab, report, database, make_settings, start_ingestor)
+    async with tapped(*lab.address) as tap:
+        yield Bench(lab, tap, report, database, make_settings, start_ingestor)

@@ -29,6 +29,7 @@ import tomllib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -76,6 +77,19 @@ class Lab:
         self.url = self._filled(entry.url)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = directory.with_suffix(".log")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the broker listens."""
+        parts = urlsplit(self.url)
+        assert parts.hostname is not None
+        return parts.hostname, parts.port or 1883
+
+    def url_at(self, port: int) -> str:
+        """The URL, by way of a port of 127.0.0.1."""
+        parts = urlsplit(self.url)
+        login, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}"))
 
     @property
     def restarts(self) -> bool:

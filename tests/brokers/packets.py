@@ -13,14 +13,19 @@ _FOUR_BYTES = frozenset({0x02, 0x11, 0x18, 0x27})
 SESSION_EXPIRY, RECEIVE_MAXIMUM, MAXIMUM_QOS, MAXIMUM_PACKET_SIZE, SHARED_SUBSCRIPTIONS = 0x11, 0x21, 0x24, 0x27, 0x2A
 """Properties of CONNACK (section 3.2.2.3)."""
 
+_NUMBER_BYTES = 4
+_NUMBER = b"\x26\x00\x06number" + (2 * _NUMBER_BYTES).to_bytes(2)
+"""A user property (section 3.3.2.3.7) before its value, which is hexadecimal."""
+
 
 class Delivery(msgspec.Struct, frozen=True):
-    """A PUBLISH from the broker."""
+    """A PUBLISH from the broker. `number`: the one that `publish` was given."""
 
     packet_id: int
     dup: bool
     topic: str
     payload: bytes
+    number: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -49,9 +54,10 @@ def unsubscribe(packet_id: int, topic: str) -> bytes:
     return _packet(0xA2, packet_id.to_bytes(2) + b"\x00" + _text(topic))
 
 
-def publish(packet_id: int, topic: str, payload: bytes) -> bytes:
-    """PUBLISH at QoS 1."""
-    return _packet(0x32, _text(topic) + packet_id.to_bytes(2) + b"\x00" + payload)
+def publish(packet_id: int, topic: str, payload: bytes, number: int | None = None) -> bytes:
+    """PUBLISH at QoS 1. `number` tells messages of equal payloads apart: a user property, which brokers pass on."""
+    properties = b"" if number is None else _NUMBER + number.to_bytes(_NUMBER_BYTES).hex().encode()
+    return _packet(0x32, _text(topic) + packet_id.to_bytes(2) + _length(len(properties)) + properties + payload)
 
 
 def acknowledge(packet_id: int) -> bytes:
@@ -79,7 +85,12 @@ def read_publish(first: int, body: bytes) -> Delivery:
     if first & 0x06:
         packet_id, at = int.from_bytes(body[at : at + 2]), at + 2
     size, at = _read_length(body, at) or (0, at)
-    return Delivery(packet_id, bool(first & 0x08), topic, body[at + size :])
+    return Delivery(packet_id, bool(first & 0x08), topic, body[at + size :], _number(body[at : at + size]))
+
+
+def _number(properties: bytes) -> int | None:
+    at = properties.find(_NUMBER)
+    return int(properties[at + len(_NUMBER) :][: 2 * _NUMBER_BYTES], 16) if at >= 0 else None
 
 
 def read_connack(body: bytes) -> Answer:

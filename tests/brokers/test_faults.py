@@ -10,7 +10,6 @@ from tests.brokers.client import connected
 from tests.brokers.packets import SHARED_SUBSCRIPTIONS
 from tests.brokers.plans import PLANS, equal
 from tests.ingestion import IngestorProcess
-from tests.proxy import running_proxy
 
 pytestmark = pytest.mark.brokers
 
@@ -42,19 +41,17 @@ async def test_the_ingestor_is_killed(plan: str, bench: Bench) -> None:
 @pytest.mark.parametrize("plan", ["equal readings", "equal, with timestamps"])
 async def test_the_network_is_cut(plan: str, bench: Bench) -> None:
     """Half of the time the acknowledgements of the last moments are lost with the connection."""
-    host, port = bench.address
-    async with running_proxy(lambda: asyncio.open_connection(host, port)) as proxy:
-        process = bench.start_ingestor(url=bench.lab.url.replace(f"{host}:{port}", f"127.0.0.1:{proxy.port}"))
-        await bench.until_ready(process)
-        async with bench.stream(f"{CUTS} cuts of the network, {plan}", PLANS[plan]) as (stream, _):
-            for _ in range(CUTS):
+    process = bench.start_ingestor()
+    await bench.until_ready(process)
+    async with bench.stream(f"{CUTS} cuts of the network, {plan}", PLANS[plan]) as (stream, _):
+        for _ in range(CUTS):
+            await stream.grows(GROWS)
+            await bench.some_time()
+            if bench.chance.random() < 0.5:
+                bench.tap.mute()
                 await stream.grows(GROWS)
-                await bench.some_time()
-                if bench.chance.random() < 0.5:
-                    proxy.mute()
-                    await stream.grows(GROWS)
-                await proxy.cut_and_await_the_next()
-                await bench.until_ready(process)
+            await bench.tap.cut_and_await_the_next()
+            await bench.until_ready(process)
 
 
 @pytest.mark.parametrize("end", ["stopped", "killed"])
