@@ -92,7 +92,7 @@ class _Main(click.Group):
 )
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:
-    """Device telemetry on MQTT and PostgreSQL: every reading stored exactly once.
+    """Device telemetry on MQTT and PostgreSQL: readings stored, with exact figures over any period.
 
     Settings come from DEVICESTAT_* environment variables, or from the file given by --config.
     """
