@@ -6,9 +6,9 @@ and a message costs no lock.
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -90,3 +90,12 @@ class IngestMetrics:
             buckets=(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 5, 30),
             registry=self.registry,
         )
+
+    def show_probe(self, is_forbidden: Callable[[], bool]) -> None:
+        """Show whether the broker refuses the probe of the subscription (ADR 35)."""
+        gauge = Gauge(
+            "devicestat_ingest_probe_refused",
+            "1 where the broker refuses the message by which the ingestor tries its subscription",
+            registry=self.registry,
+        )
+        gauge.set_function(is_forbidden)

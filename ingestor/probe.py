@@ -29,8 +29,12 @@ class CannotTell(Exception):
     """The probe was not taken; the message says why."""
 
 
+class Forbidden(CannotTell):
+    """The broker refuses the probe."""
+
+
 async def send_probe(address: MqttAddress, topic: str) -> Sent:
-    """Publish an empty message at QoS 1. Raises CannotTell where the broker does not take it."""
+    """Publish an empty message at QoS 1. Raises CannotTell, or Forbidden, where the broker does not take it."""
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     properties.MessageExpiryInterval = LIFETIME_S
     try:
@@ -40,5 +44,7 @@ async def send_probe(address: MqttAddress, topic: str) -> Sent:
     except (aiomqtt.MqttError, SettingsError) as error:
         raise CannotTell(f"a message to {topic} could not be published ({error})") from error
     if refused is not None:
-        raise CannotTell(f"the broker refuses a message to {topic} ({refused})")
+        raise Forbidden(
+            f"the broker refuses a message to {topic} ({refused}): allow it to the user of DEVICESTAT_MQTT_URL"
+        )
     return Sent.UNMATCHED if unmatched else Sent.TAKEN

@@ -77,6 +77,7 @@ class Ingestor:
         self.collector = Collector(settings, devices, journal, self.metrics.counts, clock)
         subscriptions = Subscriptions(self.database, settings.mqtt_client_id)
         self.session = session(settings, self, self.health, subscriptions)
+        self.metrics.show_probe(lambda: self.session.probe_is_forbidden)
         self._access = telemetry_access(settings)
         self.deliver = self.collector.deliver
         self.drain = self.collector.settle

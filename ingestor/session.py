@@ -89,6 +89,11 @@ class Session:
         self._contention = Contention(self._address, self._client_id)
         self._limit = settings.start_patience
 
+    @property
+    def probe_is_forbidden(self) -> bool:
+        """Whether the broker refuses the message by which the subscription is tried."""
+        return self._check.is_forbidden
+
     async def run(self) -> None:
         """Until `disconnect`.
 

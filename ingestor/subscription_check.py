@@ -15,7 +15,7 @@ from contextlib import suppress
 import structlog
 
 from ingestor.connection import NetworkConnection
-from ingestor.probe import CannotTell, Sent, send_probe
+from ingestor.probe import CannotTell, Forbidden, Sent, send_probe
 from ingestor.processes import SHARE
 from ingestor.receiver import Receiver
 from shared.broker.permissions import probe_topic
@@ -58,8 +58,9 @@ class SubscriptionCheck:
         self._was_delivered = False  # a probe, at least once
         self._is_swallowed = False  # the broker takes probes and delivers other messages only
         self._is_refused = False  # the latest SUBSCRIBE
-        self._untold: str | None = None
+        self._untold: set[str] = set()
         self.is_deaf = False
+        self.is_forbidden = False  # the latest probe
 
     def attend(self, connection: NetworkConnection) -> None:
         """Check as long as the connection holds; should that fail, the connection ends with its error."""
@@ -106,7 +107,7 @@ class SubscriptionCheck:
         try:
             is_delivered = await self._probe()
         except CannotTell as reason:
-            self._note_untold(str(reason))
+            self._note_untold(reason)
             was_refused = self._is_refused
             if await self._subscribed_again(connection) and was_refused:
                 self._works()
@@ -119,6 +120,7 @@ class SubscriptionCheck:
             raise CannotTell(f"the broker takes messages to {self._topic} and does not deliver them")
         delivered, empty = self._receiver.delivered, self._receiver.empty
         sent = await send_probe(self._address, self._topic)
+        self.is_forbidden = False
         with suppress(TimeoutError):
             async with asyncio.timeout(DELIVERED_WITHIN_S):
                 while self._receiver.empty == empty:  # noqa: ASYNC110  # an event would cost each message
@@ -171,9 +173,12 @@ class SubscriptionCheck:
         self._health.not_ready("broker", why)
         _log.warning("not subscribed any more", reason=why)
 
-    def _note_untold(self, reason: str) -> None:
-        if reason != self._untold:
-            self._untold = reason
-            _log.info(
-                "it cannot be told in silence whether the subscription works: it is renewed instead", reason=reason
+    def _note_untold(self, reason: CannotTell) -> None:
+        """Log each reason once: a broker that forbids the probe does so at each silence."""
+        self.is_forbidden = isinstance(reason, Forbidden)
+        if str(reason) not in self._untold:
+            self._untold.add(str(reason))
+            log = _log.warning if self.is_forbidden else _log.info
+            log(
+                "it cannot be told in silence whether the subscription works: it is renewed instead", reason=str(reason)
             )

@@ -24,6 +24,7 @@ RULES = """user ingestor
 topic read devices/+/stats
 topic read $SYS/broker/#
 topic readwrite devicestat/doctor/#
+topic write devices/devicestat-probe/stats
 
 pattern write devices/%u/stats
 """
@@ -33,9 +34,10 @@ _LOOK_S = 0.02
 class PasswordFileBroker(EmbeddedMosquitto):
     """Devices come to `device_port`, where the user name is the client id; the ingestor to `port`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, rules: str = RULES) -> None:
         self.file = directory / "data" / "devices.passwd"
         self._rules = directory / "data" / "devices.acl"
+        self._rules_text = rules
         self.device_port = free_port()
         options = {
             "allow_anonymous": "false", "password_file": str(self.file), "acl_file": str(self._rules),
@@ -49,7 +51,7 @@ class PasswordFileBroker(EmbeddedMosquitto):
             stream.write(f"listener {self.device_port} {self.host}\nuse_username_as_clientid true\n")
         if self.file.exists():
             return
-        self._rules.write_text(RULES)
+        self._rules.write_text(self._rules_text)
         self.file.write_text(_users())
         for file in (self._rules, self.file):
             file.chmod(0o600)

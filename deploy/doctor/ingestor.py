@@ -12,15 +12,17 @@ from deploy.api_client import base_url
 from deploy.doctor.findings import Finding, State
 from deploy.terminal import counted, printable
 from shared.bearer import showing
+from shared.broker.permissions import probe_topic
 from shared.database import connect
 from shared.errors import DevicestatError
-from shared.settings import Settings
+from shared.settings import Settings, parse_topic_filter
 
 TIMEOUT_S = 3.0
 TOLERATED_LAG_S = 5.0
 """Beyond the time that a batch lingers by its setting."""
 _LAG = "devicestat_ingest_lag_seconds"
 _IN_FLIGHT = "devicestat_ingest_readings_in_flight"
+_PROBE_REFUSED = "devicestat_ingest_probe_refused"
 
 
 class _Health(msgspec.Struct):
@@ -41,7 +43,9 @@ async def examine_ingestor(settings: Settings) -> list[Finding]:
             metrics = await client.get("/metrics")
     except httpx.HTTPError:
         return [await _elsewhere(settings, url)]
-    return [_readiness(url, health), _lag(url, metrics, settings.batch_linger_ms / 1000)]
+    figures = _figures(metrics)
+    linger_s = settings.batch_linger_ms / 1000
+    return [_readiness(url, health), _lag(url, metrics, figures, linger_s), *_probe(settings, figures)]
 
 
 # The address is there for a superuser and for members of pg_monitor; else, and for a Unix socket, it is null.
@@ -78,11 +82,10 @@ def _readiness(url: str, response: httpx.Response) -> Finding:
     return Finding(State.WRONG, "ingestor", printable(f"the one at {url} is not ready: {faults}"))
 
 
-def _lag(url: str, response: httpx.Response, linger_s: float) -> Finding:
+def _lag(url: str, response: httpx.Response, figures: Mapping[str, list[float]], linger_s: float) -> Finding:
     if response.status_code == httpx.codes.UNAUTHORIZED:
         advice = "set DEVICESTAT_METRICS_TOKEN to the one that it was started with"
         return Finding(State.WARNING, "lag", f"the ingestor at {url} takes another token for its metrics: {advice}")
-    figures = _figures(response)
     if not {_LAG, _IN_FLIGHT} <= figures.keys():
         return Finding(State.WARNING, "lag", f"not to be seen at {url}: is that an ingestor of this version?")
     lag_s, in_flight = max(figures[_LAG]), counted(int(sum(figures[_IN_FLIGHT])), "reading")
@@ -90,6 +93,19 @@ def _lag(url: str, response: httpx.Response, linger_s: float) -> Finding:
         return Finding(State.OK, "lag", f"{lag_s:.1f} s, with {in_flight} in hand")
     text = f"what was received {lag_s:.0f} s ago is not committed yet ({in_flight} in hand)"
     return Finding(State.WARNING, "lag", f"{text}: is the database slow, or away?")
+
+
+def _probe(settings: Settings, figures: Mapping[str, list[float]]) -> list[Finding]:
+    """Whether the broker takes the ingestor's probe. Nothing is published here: a queue that is full drops another."""
+    if not any(figures.get(_PROBE_REFUSED, ())):
+        return []
+    topic = probe_topic(parse_topic_filter(settings.mqtt_topic))
+    text = (
+        f"the broker refuses a message to {topic}, by which the ingestor tries its subscription in silence: allow it "
+        "to the user of DEVICESTAT_MQTT_URL. Until then the ingestor subscribes again in silence, and readiness does "
+        "not show a subscription that the broker has ended"
+    )
+    return [Finding(State.WARNING, "probe", text)]
 
 
 def _figures(response: httpx.Response) -> Mapping[str, list[float]]:
