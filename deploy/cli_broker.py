@@ -63,16 +63,19 @@ async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool
 
 async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
     """`_sync` of the file of BROKER_PASSWORDS."""
-    from shared.broker.by_file import ByFile
+    from deploy.terminal import printable
     from shared.broker.devices import locked
-    from shared.broker.outbox import required
+    from shared.broker.outbox import by_file
 
-    by_file = ByFile(Path(settings.broker_passwords or ""), settings.broker, required(settings))
-    numbers = await by_file.differing(connection)
+    file = by_file(settings)
+    comparison = await file.compare(connection)
+    numbers = comparison.differing
+    for unfit in comparison.unfit:
+        click.echo(f"device {unfit.number} cannot connect: {printable(str(unfit))}")
     lost: set[int] = set()
-    for start in range(0, 0 if dry_run else len(numbers), by_file.batch):
+    for start in range(0, 0 if dry_run else len(numbers), file.batch):
         async with locked(connection, wait=True):
-            lost.update((await by_file.bring(connection, numbers[start : start + by_file.batch])).lost)
+            lost.update((await file.bring(connection, numbers[start : start + file.batch])).lost)
     for number in numbers:
         what = f"POST /devices/{number}/token gives it a new one" if number in lost else "mended"
         click.echo(f"device {number}: another line in the password file{'' if dry_run else f': {what}'}")

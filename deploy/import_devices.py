@@ -23,6 +23,7 @@ from deploy.terminal import counted, printable
 from query_api.devices.record import KEY_RULE, NAME_RULE, NewName
 from query_api.devices.registration import MAX_DEVICES
 from query_api.http.problems import shown
+from shared.broker.keys import KeyRules
 from shared.errors import LocalError
 from shared.models import is_key
 
@@ -110,6 +111,8 @@ def _fault(row: list[str], seen: dict[str, int]) -> str | None:
     key, name = row
     if not is_key(key):
         return f"key {shown(key)}: expected {KEY_RULE}"
+    if reserved := KeyRules().fault(key):
+        return f"key {shown(key)} {reserved}"
     if key in seen:
         return f"key {shown(key)} is that of line {seen[key]}"
     try:

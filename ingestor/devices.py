@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Set
 from psycopg import Notify
 
 from ingestor.isolate import ROW_FAULTS
+from shared.broker.permissions import PROBE_KEY
 from shared.database import Connection
 from shared.deletions import Fence, MarksMissed
 from shared.models import DEVICES_CHANNEL
@@ -97,7 +98,7 @@ class Devices:
         keys = list(set(asked.values()))
         self._heard.clear()
         if self._register:
-            await _register(connection, keys)
+            await _register(connection, [key for key in keys if key != PROBE_KEY])
         cursor = await connection.execute(_FIND, (keys,))
         numbers: dict[str, int] = dict(await cursor.fetchall())
         found = {topic: numbers[key] for topic, key in asked.items() if key in numbers}

@@ -10,12 +10,12 @@ from urllib.parse import quote
 import msgspec
 
 from ingestor.journal import LEFT
+from shared.broker.keys import PROCESS_SUFFIX
 from shared.clock import Clock
 from shared.database import Connection
 from shared.models import Microseconds
 from shared.settings import Settings, parse_topic_filter
 
-_SUFFIX = ".process-"
 SHARE = "$share/"
 """What the filter of a shared subscription begins with."""
 
@@ -48,7 +48,7 @@ def member(settings: Settings, number: int, count: int) -> Settings:
     """The settings of one process of so many; numbers begin with 1."""
     if count == 1:
         return settings
-    client_id = settings.mqtt_client_id if number == 1 else f"{settings.mqtt_client_id}{_SUFFIX}{number}"
+    client_id = settings.mqtt_client_id if number == 1 else f"{settings.mqtt_client_id}{PROCESS_SUFFIX}{number}"
     topic = settings.mqtt_topic if settings.mqtt_topic.startswith(SHARE) else other_form(settings)
     return msgspec.structs.replace(settings, mqtt_client_id=client_id, mqtt_topic=topic)
 
@@ -73,7 +73,7 @@ _CLIENT_IDS = """
 async def departed(connection: Connection, settings: Settings, count: int) -> list[int]:
     """The numbers of processes that have run, are not among so many, and have not left: what the broker holds for
     them waits."""
-    prefix = f"{settings.mqtt_client_id}{_SUFFIX}"
+    prefix = f"{settings.mqtt_client_id}{PROCESS_SUFFIX}"
     cursor = await connection.execute(_CLIENT_IDS, (prefix, LEFT))
     numbers = [client_id.removeprefix(prefix) for (client_id,) in await cursor.fetchall()]
     return sorted(int(number) for number in numbers if number.isdecimal() and int(number) > count)

@@ -20,6 +20,7 @@ from query_api.analyses.requests import CallbackRules
 from query_api.analyses.waiting import Waits
 from query_api.devices import handlers as devices
 from query_api.devices import rotation
+from query_api.devices.keys import keys_of
 from query_api.devices.tokens import Tokens
 from query_api.http import docs, docs_page, problems
 from query_api.http.bodies import MAX_BODY_BYTES, JsonRequest
@@ -145,6 +146,7 @@ def _given(settings: Settings, pools: Pools, gathering: Gathering, registry: Col
             administered=settings.tells_broker,
             by_key=settings.broker_passwords is not None,
         ),
+        "device_keys": keys_of(settings),
     }
 
 

@@ -20,6 +20,7 @@ _GIVEN = (
     "callback_rules",
     "quotas",
     "tokens",
+    "device_keys",
     "mqtt",
 )
 

@@ -1,7 +1,7 @@
 """Whether API and broker let in whom they should, where the settings say that they are closed."""
 
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
 import msgspec
 from psycopg import Error as PostgresError
@@ -10,11 +10,11 @@ from psycopg.errors import InsufficientPrivilege
 from deploy.doctor.connection import connected, own_client_id
 from deploy.doctor.findings import Finding, State, ago, not_allowed
 from deploy.doctor.refused import why_refused
-from deploy.terminal import counted
+from deploy.terminal import counted, printable
 from query_api.access.keyring import has_administrator
-from shared.broker.by_file import ByFile
 from shared.broker.dynsec import administering
-from shared.broker.outbox import required
+from shared.broker.outbox import by_file
+from shared.broker.password_file import Unfit
 from shared.broker.sync import compare
 from shared.database import Connection, connect
 from shared.database_errors import diagnose
@@ -63,7 +63,7 @@ async def _broker(connection: Connection, settings: Settings) -> list[Finding]:
 
 async def _differences(connection: Connection, settings: Settings) -> list[Finding]:
     if settings.broker_passwords is not None:
-        return [await _of_password_file(connection, settings, settings.broker_passwords)]
+        return await _of_password_file(connection, settings, settings.broker_passwords)
     async with administering(settings.broker_admin) as dynsec:
         comparison = await compare(connection, dynsec, settings)
     if comparison.count == 0:
@@ -77,15 +77,25 @@ async def _differences(connection: Connection, settings: Settings) -> list[Findi
     return [Finding(State.WRONG, "access", text)]
 
 
-async def _of_password_file(connection: Connection, settings: Settings, path: str) -> Finding:
-    numbers = await ByFile(Path(path), settings.broker, required(settings)).differing(connection)
-    if not numbers:
-        return Finding(State.OK, "access", f"the broker's password file {path} has what the database does")
+async def _of_password_file(connection: Connection, settings: Settings, path: str) -> list[Finding]:
+    found = await by_file(settings).compare(connection)
+    unfit = _unfit(found.unfit)
+    if not found.differing:
+        return [Finding(State.OK, "access", f"the broker's password file {path} has what the database does"), *unfit]
     text = (
-        f"the broker's password file {path} differs from the database in {counted(len(numbers), 'device')}: "
+        f"the broker's password file {path} differs from the database in {counted(len(found.differing), 'device')}: "
         "`devicestat broker sync --dry-run` shows them, `devicestat broker sync` mends them"
     )
-    return Finding(State.WRONG, "access", text)
+    return [Finding(State.WRONG, "access", text), *unfit]
+
+
+def _unfit(unfit: Sequence[Unfit]) -> list[Finding]:
+    if not unfit:
+        return []
+    others = f", and {len(unfit) - 1:,} more" if len(unfit) > 1 else ""
+    advice = "register these devices with other keys; `devicestat broker sync --dry-run` lists them"
+    text = f"{counted(len(unfit), 'device')} cannot connect: {printable(str(unfit[0]))}{others}: {advice}"
+    return [Finding(State.WARNING, "keys of devices", text)]
 
 
 _OLDEST = "SELECT count(*), now() - min(queued_at) FROM broker_outbox"

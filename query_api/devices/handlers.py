@@ -17,6 +17,7 @@ from psycopg.rows import class_row
 from query_api.access.principal import actor_of
 from query_api.access.rules import Access
 from query_api.devices.deletion import remove
+from query_api.devices.keys import Keys
 from query_api.devices.readings import InShort, in_short
 from query_api.devices.record import Device, NewDevice, NewName, RegisteredDevice
 from query_api.devices.registration import MAX_DEVICES, Registration, Row, check, register
@@ -36,6 +37,7 @@ MAX_ID = 2**63 - 1
 
 DeviceId = Annotated[int, PathParameter(description="The device's number.")]
 _Tokens = NamedDependency[SkipValidation[Tokens]]
+_Keys = NamedDependency[SkipValidation[Keys]]
 
 
 class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices"):
@@ -78,6 +80,7 @@ async def create_device(
     ],
     database: Database,
     tokens: _Tokens,
+    device_keys: _Keys,
     existing: Annotated[
         Existing,
         QueryParameter(
@@ -92,7 +95,7 @@ async def create_device(
     A lost token is replaced by another: POST /devices/{device_id}/token.
     """
     given = Registration(data, True) if isinstance(data, list) else Registration([data], False)
-    check(given)
+    await check(given, device_keys)
     skip = given.is_array and existing is Existing.SKIP
     async with database.connection() as connection, connection.transaction():
         registered = await register(connection, given, tokens, actor_of(request), pass_over=skip)

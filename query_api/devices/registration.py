@@ -1,6 +1,7 @@
 """Devices are registered, one or many: all of them in one transaction, or none (see `handlers.create_devices`).
 
-1. `check`: every key is one level of a topic, and no two devices of the request have the same;
+1. `check`: every key is one level of a topic, no two devices of the request have the same, and the broker knows none as
+   something else (`keys`);
 2. numbers come from the sequence; rows are inserted, a taken key is found;
 3. `tokens.issue_all`: a token for each, and a row of the broker's outbox;
 4. `audit.record_all`: a row of the audit log for each.
@@ -12,6 +13,7 @@ from datetime import datetime
 import msgspec
 from psycopg.rows import class_row
 
+from query_api.devices.keys import Keys
 from query_api.devices.record import KEY_RULE, NewDevice, RegisteredDevice
 from query_api.devices.tokens import IssuedToken, Tokens
 from query_api.http import problems
@@ -36,10 +38,20 @@ class Registration(msgspec.Struct, frozen=True):
         return f"[{index}].key" if self.is_array else "key"
 
 
-def check(given: Registration) -> None:
-    """Raises Refused where a key is no level of a topic, or is repeated within the array."""
-    if faults := [*_malformed_keys(given), *_repeated_keys(given)]:
+async def check(given: Registration, keys: Keys) -> None:
+    """Raises Refused where a key is no level of a topic, is repeated within the array, or no device may have it."""
+    faults = [*_malformed_keys(given), *_repeated_keys(given)]
+    if faults := faults or await _reserved_keys(given, keys):
         raise invalid(*faults)
+
+
+async def _reserved_keys(given: Registration, keys: Keys) -> list[Fault]:
+    found = await keys.faults({new.key for new in given.devices if new.key is not None})
+    return [
+        Fault(given.field(index), f"{shown(new.key)} {found[new.key]}: choose another")
+        for index, new in enumerate(given.devices)
+        if new.key is not None and new.key in found
+    ]
 
 
 def _malformed_keys(given: Registration) -> list[Fault]:

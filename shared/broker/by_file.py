@@ -20,12 +20,14 @@ from aiomqtt.exceptions import MqttConnectError
 from shared.broker import present
 from shared.broker.brought import Bring, Brought
 from shared.broker.differences import Difference
+from shared.broker.keys import KeyRules
 from shared.broker.password_file import (
     WITNESS,
     Change,
+    Comparison,
     PasswordFile,
     change,
-    differing,
+    compare,
     parse,
     render,
     witness_password,
@@ -53,10 +55,11 @@ class ByFile:
     batch = 10_000
     """Devices at a time: the file is written, and read by the broker, once for all of them."""
 
-    def __init__(self, path: Path, address: MqttAddress, secret: str) -> None:
+    def __init__(self, path: Path, address: MqttAddress, secret: str, rules: KeyRules) -> None:
         self._path = path
         self._address = address
         self._secret = secret
+        self._rules = rules
         self._is_unread = False
         """The broker has not read the file's last change: whoever sends the signal may have missed it."""
 
@@ -70,20 +73,21 @@ class ByFile:
         devices = await present.of(connection, numbers, self._secret)
         done = await _in_thread(self._change, numbers, devices)
         await self._witnessed(done.file)
-        for number in done.unfit:
+        for unfit in done.unfit:
             _log.warning(
-                "the device's key cannot be a user name in the broker's password file: it has a colon, or another user "
-                "has the name. The device cannot connect",
-                device=number,
+                "a device cannot connect to the broker: its key cannot be a user name there",
+                device=unfit.number,
+                key=unfit.key,
+                reason=f"the key {unfit.reason}",
             )
         found = {number: [Difference("another line in the password file")] for number in done.changed}
         return Brought(found | {number: [Difference("no token", lost=True)] for number in done.lost}, {})
 
-    async def differing(self, connection: Connection) -> list[int]:
-        """The devices whose lines are not as they should be; nothing is written. Raises BrokerError."""
+    async def compare(self, connection: Connection) -> Comparison:
+        """Hold the file against the devices; nothing is written. Raises BrokerError."""
         file = await asyncio.to_thread(self.read)
         devices = {device.id: device async for device in present.every(connection, self._secret)}
-        return await asyncio.to_thread(differing, file, devices)
+        return await asyncio.to_thread(compare, file, devices, self._rules)
 
     def read(self) -> PasswordFile:
         """Return what the file holds. Raises BrokerUnreachable."""
@@ -93,7 +97,7 @@ class ByFile:
             raise self._unusable("read", error) from error
 
     def _change(self, numbers: Sequence[int], devices: dict[int, present.Device]) -> Change:
-        done = change(self.read(), numbers, devices)
+        done = change(self.read(), numbers, devices, self._rules)
         if done.changed or self._is_unread:
             try:
                 _replace(self._path, render(done.file, self._secret).encode())

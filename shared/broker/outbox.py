@@ -16,6 +16,7 @@ from shared.backoff import backoff
 from shared.broker.brought import Bring, Target
 from shared.broker.by_file import ByFile
 from shared.broker.devices import ByCommands, locked
+from shared.broker.keys import rules_of
 from shared.database import RETRYABLE, Connection, connect
 from shared.database_errors import diagnose
 from shared.errors import BrokerError, CommandRefused, SettingsError
@@ -63,10 +64,15 @@ def required(settings: Settings) -> str:
 
 def target(settings: Settings) -> Target:
     """How the settings have the broker told. Raises SettingsError."""
-    secret = required(settings)
     if settings.broker_passwords is not None:
-        return ByFile(Path(settings.broker_passwords), settings.broker, secret)
-    return ByCommands(settings.broker_admin, parse_topic_filter(settings.mqtt_topic), secret)
+        return by_file(settings)
+    return ByCommands(settings.broker_admin, parse_topic_filter(settings.mqtt_topic), required(settings))
+
+
+def by_file(settings: Settings) -> ByFile:
+    """The password file of BROKER_PASSWORDS, which is set. Raises SettingsError."""
+    assert settings.broker_passwords is not None
+    return ByFile(Path(settings.broker_passwords), settings.broker, required(settings), rules_of(settings))
 
 
 class Outbox:

@@ -11,16 +11,18 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
+from shared.broker.keys import KeyRules
 from shared.broker.present import Device
 
 ITERATIONS = 101
 """As in `first_file`: a token is 256 random bits, which no number of iterations adds to."""
 WITNESS = "devicestat-witness"
 """A user of the file that may log in, and whose password changes with each change of the file."""
+TAKEN = "is a user in the broker's password file who is not a device"
 _ID_BYTES, _CHECK_BYTES, _TOKEN_BYTES = 5, 3, 4
 """Of a salt, whose 12 bytes Mosquitto 2.0 insists on: the device's number, what tells our lines from others, and what
 tells one token from another."""
@@ -36,7 +38,7 @@ class PasswordFile(msgspec.Struct, frozen=True):
     @property
     def users(self) -> set[str]:
         """The names of the other users."""
-        return {line.partition(":")[0] for line in self.others}
+        return {_user_of(line) for line in self.others}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -48,7 +50,25 @@ class Change(msgspec.Struct, frozen=True):
     file: PasswordFile
     changed: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
-    unfit: tuple[int, ...] = ()
+    unfit: tuple["Unfit", ...] = ()
+
+
+class Unfit(msgspec.Struct, frozen=True):
+    """A device that has no line in the file. `reason`: what its key is or has, such as "has a colon"."""
+
+    number: int
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the key {self.key!r} of device {self.number} {self.reason}"
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """A file held against the devices. `differing`: those whose lines are not as they should be."""
+
+    differing: tuple[int, ...]
+    unfit: tuple[Unfit, ...]
 
 
 def parse(text: str) -> PasswordFile:
@@ -80,17 +100,17 @@ def witness_password(file: PasswordFile, secret: str) -> str:
     return digest.hexdigest()
 
 
-def change(file: PasswordFile, numbers: Iterable[int], devices: Mapping[int, Device]) -> Change:
+def change(file: PasswordFile, numbers: Iterable[int], devices: Mapping[int, Device], rules: KeyRules) -> Change:
     """Bring the lines of these devices to where the devices are; `devices` has those that may connect."""
-    lines, users = dict(file.devices), {*file.users, WITNESS}
+    lines, users = dict(file.devices), file.users
     changed, lost, unfit = [], [], []
     for number in numbers:
         device, former = devices.get(number), lines.pop(number, None)
         line = None
         if device is None:
             pass
-        elif not _fits(device, users):
-            unfit.append(number)
+        elif reason := _fault(device, users, rules):
+            unfit.append(Unfit(number, device.key, reason))
         elif former is not None and former.startswith(_beginning(device)):
             line = former
         elif device.token is None:
@@ -104,24 +124,42 @@ def change(file: PasswordFile, numbers: Iterable[int], devices: Mapping[int, Dev
     return Change(PasswordFile(lines, file.others), tuple(changed), tuple(lost), tuple(unfit))
 
 
-def differing(file: PasswordFile, devices: Mapping[int, Device]) -> list[int]:
-    """Return the devices whose lines differ from what `change` would make of them. `devices`: all that may connect."""
-    users = {*file.users, WITNESS}
-    return [
+def compare(file: PasswordFile, devices: Mapping[int, Device], rules: KeyRules) -> Comparison:
+    """Return which lines differ from what `change` would make of them. `devices`: all that may connect."""
+    users = file.users
+    faults = {number: fault for number, device in devices.items() if (fault := _fault(device, users, rules))}
+    differing = [
         number
         for number in sorted({*file.devices, *devices})
-        if not _is_right(file.devices.get(number), devices.get(number), users)
+        if not _is_right(file.devices.get(number), None if number in faults else devices.get(number))
     ]
+    unfit = [Unfit(number, devices[number].key, faults[number]) for number in sorted(faults)]
+    return Comparison(tuple(differing), tuple(unfit))
 
 
-def _is_right(line: str | None, device: Device | None, users: set[str]) -> bool:
-    if device is None or not _fits(device, users):
+def users_among(text: str, names: Collection[str]) -> set[str]:
+    """Return which of the names are users in the text of a password file and not devices."""
+    return {name for line in text.split("\n") if (name := _user_of(line)) in names and _device_of(line) is None}
+
+
+def _user_of(line: str) -> str:
+    """The user of a line, as Mosquitto reads it."""
+    return line.partition(":")[0].strip()
+
+
+def _is_right(line: str | None, device: Device | None) -> bool:
+    if device is None:
         return line is None
     return line is not None and line.startswith(_beginning(device))
 
 
-def _fits(device: Device, users: set[str]) -> bool:
-    return ":" not in device.key and device.key not in users and device.id < 1 << 8 * _ID_BYTES
+def _fault(device: Device, users: Collection[str], rules: KeyRules) -> str | None:
+    """Return why the device has no line; None where it has one."""
+    if fault := rules.fault(device.key):
+        return fault
+    if device.key in users:
+        return TAKEN
+    return None if device.id < 1 << 8 * _ID_BYTES else "is of a device whose number is too large for the file"
 
 
 def _device_of(line: str) -> int | None:

@@ -43,7 +43,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def ingestor_user(settings: Settings) -> tuple[str, str]:
-    """User and password of MQTT_URL. Raises SettingsError where they are not such as a closed broker needs."""
+    """User and password of MQTT_URL. Raises SettingsError where they, or MQTT_CLIENT_ID, cannot be the ingestor's."""
     address = settings.broker
     if address.username is None or address.password is None:
         raise SettingsError([f"DEVICESTAT_MQTT_URL has no user and password: {_USER}"])
@@ -52,6 +52,8 @@ def ingestor_user(settings: Settings) -> tuple[str, str]:
     for name in (address.username, settings.broker_admin.username):
         if device_number(name or "") is not None:
             raise SettingsError([f"{name!r} in DEVICESTAT_MQTT_URL or DEVICESTAT_MQTT_ADMIN_URL is a device's name"])
+    if device_number(settings.mqtt_client_id) is not None:
+        raise SettingsError([f"DEVICESTAT_MQTT_CLIENT_ID is {settings.mqtt_client_id!r}, a device's client id"])
     return address.username, address.password
 
 

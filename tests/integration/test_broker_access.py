@@ -2,9 +2,7 @@
 
 import asyncio
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiomqtt
@@ -14,14 +12,16 @@ from mqtt5 import SubAckReasonCode
 from prometheus_client import CollectorRegistry
 
 from deploy.doctor import State, examine
-from deploy.doctor.connection import BrokerConnection, connected, own_client_id
+from deploy.doctor.connection import connected, own_client_id
 from shared.broker.devices import BATCH
 from shared.broker.dynsec import administering
 from shared.broker.outbox import Change, Outbox, queue, unless_cancelled, waiting
+from shared.broker.sync import ingestor_user
 from shared.credentials import Role
-from shared.errors import BrokerUnreachable, ConnectionRefused, NotAdministered, SettingsError
+from shared.errors import ConnectionRefused, NotAdministered, SettingsError
 from shared.settings import MqttAddress, Settings, parse_mqtt_url
 from tests import command, services
+from tests.broker_outbox import cut_off, telling, told
 from tests.closed_broker import ClosedBroker, give_token, remove
 from tests.conftest import Broker, Database
 from tests.credentials import key
@@ -29,6 +29,7 @@ from tests.ingestion import IngestorProcess, metrics
 from tests.waiting import eventually
 
 CUT_OFF_S = 1.0
+BY_ADMINISTRATOR = "administrative action"
 READING = b'{"x":1,"y":2,"z":3}'
 Start = Callable[..., IngestorProcess]
 
@@ -43,28 +44,6 @@ def closed() -> Iterator[ClosedBroker]:
 @pytest.fixture
 def settings(closed: ClosedBroker, make_settings: Callable[..., Settings]) -> Settings:
     return closed.settings(make_settings(http_host="127.0.0.1"))
-
-
-@asynccontextmanager
-async def telling(settings: Settings) -> AsyncIterator[None]:
-    """The outbox is applied until the end of the block."""
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(Outbox(settings, CollectorRegistry()).run(), name="outbox under test")
-        yield
-        task.cancel()
-
-
-async def told(database: Database) -> None:
-    """Waits until the broker knows."""
-    await eventually(lambda: waiting(database), lambda count: count == 0)
-
-
-async def cut_off(connection: BrokerConnection) -> float:
-    """Waits until the broker ends the connection; the seconds that it took."""
-    began = time.monotonic()
-    with pytest.raises(BrokerUnreachable, match="administrative action"):
-        await connection.message(10)
-    return time.monotonic() - began
 
 
 async def is_refused(address: MqttAddress, client_id: str) -> bool:
@@ -152,7 +131,7 @@ async def test_rotation_cuts_the_old_token_off(closed: ClosedBroker, settings: S
         await told(database)
         async with connected(closed.as_device(7, old), "device-7") as device:
             new = await give_token(database, 7)
-            assert await cut_off(device) < CUT_OFF_S
+            assert await cut_off(device, BY_ADMINISTRATOR) < CUT_OFF_S
         assert await is_refused(closed.as_device(7, old), "device-7")
         assert not await is_refused(closed.as_device(7, new), "device-7")
 
@@ -163,7 +142,7 @@ async def test_deletion_cuts_off(closed: ClosedBroker, settings: Settings, datab
         await told(database)
         async with connected(closed.as_device(7, token), "device-7") as device:
             await remove(database, 7)
-            assert await cut_off(device) < CUT_OFF_S
+            assert await cut_off(device, BY_ADMINISTRATOR) < CUT_OFF_S
         assert await is_refused(closed.as_device(7, token), "device-7")
 
 
@@ -178,7 +157,7 @@ async def test_a_revocation_does_not_wait_for_new_devices(
             await give_token(database, number, change=Change.REGISTRATION)
         await remove(database, 7)
         async with telling(settings):
-            assert await cut_off(device) < CUT_OFF_S
+            assert await cut_off(device, BY_ADMINISTRATOR) < CUT_OFF_S
             assert await waiting(database) > BATCH
     assert await is_refused(closed.as_device(7, token), "device-7")
 
@@ -201,7 +180,7 @@ async def test_a_token_that_cannot_be_made_again_is_told_and_the_old_one_revoked
         await told(database)
         async with connected(closed.as_device(7, old), "device-7") as device:
             await give_token(database, 7, secret=None)
-            assert await cut_off(device) < CUT_OFF_S
+            assert await cut_off(device, BY_ADMINISTRATOR) < CUT_OFF_S
         await told(database)
     assert "POST /devices/7/token" in capsys.readouterr().out
     assert await is_refused(closed.as_device(7, old), "device-7")
@@ -394,6 +373,12 @@ def test_the_outbox_needs_the_secret(database_url: str) -> None:
     settings = Settings(database_url=database_url, mqtt_admin_url="mqtt://a:b@localhost")
     with pytest.raises(SettingsError, match="DEVICESTAT_DEVICE_SECRET is not set"):
         Outbox(settings, CollectorRegistry())
+
+
+def test_the_ingestor_takes_no_client_id_of_a_device(settings: Settings) -> None:
+    ingestor_user(settings)
+    with pytest.raises(SettingsError, match="DEVICESTAT_MQTT_CLIENT_ID is 'device-7', a device's client id"):
+        ingestor_user(msgspec.structs.replace(settings, mqtt_client_id="device-7"))
 
 
 async def test_init_writes_a_file_for_a_new_broker_with_the_devices(

@@ -1,29 +1,29 @@
 """Devices in the broker's password file: a real Mosquitto that reads the file anew when it changes."""
 
-import asyncio
+import re
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from prometheus_client import CollectorRegistry
 
-from deploy.doctor import examine
-from deploy.doctor.connection import BrokerConnection, connected, own_client_id
+from deploy.doctor import State, examine
+from deploy.doctor.connection import connected, own_client_id
+from ingestor import subscription_check
 from shared.broker import by_file
-from shared.broker.outbox import Change, Outbox, queue, waiting
-from shared.errors import BrokerUnreachable, ConnectionRefused
+from shared.broker.outbox import Change, queue, waiting
+from shared.errors import ConnectionRefused
 from shared.settings import MqttAddress, Settings
-from tests import command
+from tests import command, services
+from tests.broker_outbox import cut_off, telling, told
 from tests.closed_broker import give_token, remove
 from tests.conftest import Database
-from tests.ingestion import running_ingestor
-from tests.password_file_broker import INGESTOR, PasswordFileBroker
+from tests.ingestion import health, metrics, running_ingestor
+from tests.password_file_broker import INGESTOR, RULES, PasswordFileBroker
 from tests.waiting import eventually
 
+EMPTY = "devicestat_ingest_messages_empty_total"
 READING = b'{"x":1,"y":2,"z":3}'
 
 
@@ -39,20 +39,6 @@ def settings(closed: PasswordFileBroker, make_settings: Callable[..., Settings])
     return closed.settings(make_settings(http_host="127.0.0.1"))
 
 
-@asynccontextmanager
-async def telling(settings: Settings) -> AsyncIterator[None]:
-    """The outbox is applied until the end of the block."""
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(Outbox(settings, CollectorRegistry()).run(), name="outbox under test")
-        yield
-        task.cancel()
-
-
-async def told(database: Database) -> None:
-    """Waits until the broker knows."""
-    await eventually(lambda: waiting(database), lambda count: count == 0)
-
-
 async def is_refused(address: MqttAddress, client_id: str = "any") -> bool:
     try:
         async with connected(address, client_id):
@@ -61,16 +47,8 @@ async def is_refused(address: MqttAddress, client_id: str = "any") -> bool:
         return True
 
 
-async def cut_off(connection: BrokerConnection) -> float:
-    """Waits until the broker ends the connection; the seconds that it took."""
-    began = time.monotonic()
-    with pytest.raises(BrokerUnreachable):
-        await connection.message(10)
-    return time.monotonic() - began
-
-
 def given_of(settings: Settings) -> dict[str, object]:
-    names = ("database_url", "mqtt_url", "broker_passwords", "device_secret")
+    names = ("database_url", "mqtt_url", "mqtt_client_id", "broker_passwords", "device_secret")
     return {name: getattr(settings, name) for name in names}
 
 
@@ -153,19 +131,144 @@ async def test_a_broker_that_does_not_read_the_file_is_named_and_nothing_is_forg
     assert not await is_refused(closed.as_device("7", token))
 
 
+async def add(database: Database, number: int, key: str) -> str:
+    """Register a device with the key as an API of before did, which took every key; return its token."""
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (%s, %s, 'press')", (number, key))
+    return await give_token(database, number)
+
+
 async def test_keys_that_cannot_be_user_names_are_said_and_others_users_stay(
     closed: PasswordFileBroker, settings: Settings, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    unfit = {7: "ingestor", 8: "a:b", 9: "devicestat-witness", 10: settings.mqtt_client_id, 11: "devicestat-probe"}
     async with closed.watched(), telling(settings):
-        for number, key in ((7, "ingestor"), (8, "a:b"), (9, "devicestat-witness"), (10, "fine")):
-            await database.execute("INSERT INTO devices (id, key, name) VALUES (%s, %s, 'press')", (number, key))
-            await give_token(database, number)
+        for number, key in {**unfit, 12: "fine"}.items():
+            await add(database, number, key)
         await told(database)
     said = capsys.readouterr().out
-    assert all(f"device={number}" in said for number in (7, 8, 9))
+    assert all(f"device={number}" in said and f"key={key}" in said for number, key in unfit.items())
     assert not await is_refused(settings.broker)
     users = {line.partition(":")[0] for line in closed.file.read_text().splitlines()}
     assert users == {INGESTOR.partition(":")[0], "fine", "devicestat-witness"}
+    found = {finding.text for finding in await examine(settings) if finding.what == "keys of devices"}
+    assert [text.partition(":")[0] for text in found] == ["5 devices cannot connect"]
+    listed = await command.arun("broker", "sync", "--dry-run", **given_of(settings))
+    assert (listed.returncode, listed.stdout.count("cannot connect")) == (0, 5)
+    assert "the key 'a:b' of device 8 has a colon" in listed.stdout
+
+
+async def test_a_device_with_the_ingestors_client_id_as_its_key_does_not_end_the_ingestors_session(
+    closed: PasswordFileBroker, settings: Settings, database: Database
+) -> None:
+    key = settings.mqtt_client_id
+    async with closed.watched(), telling(settings):
+        token = await add(database, 7, key)
+        await told(database)
+    async with connected(settings.broker, key, expiry_s=60, forget=False):
+        assert await is_refused(closed.as_device(key, token))
+    async with connected(settings.broker, key, clean_start=False) as ingestor:
+        assert ingestor.connack.session_present
+
+
+async def test_a_device_with_the_ingestors_user_name_is_not_the_ingestor_where_the_file_lacks_it(
+    closed: PasswordFileBroker, settings: Settings, database: Database
+) -> None:
+    closed.file.write_text("")
+    async with closed.watched(), telling(settings):
+        token = await add(database, 7, "ingestor")
+        fine = await add(database, 8, "fine")
+        await told(database)
+    assert not await is_refused(closed.as_device("fine", fine))
+    assert await is_refused(closed.as_device("ingestor", token))
+
+
+UNFIT = ["ingestor", "grafana", "a:b", "devicestat-witness", "devicestat-probe", "CLIENT_ID", "CLIENT_ID.process-2"]
+
+
+@pytest.mark.parametrize("key", UNFIT)
+async def test_an_unfit_key_is_refused_at_registration(
+    key: str, closed: PasswordFileBroker, settings: Settings, database: Database
+) -> None:
+    with closed.file.open("a") as file:
+        file.write("grafana:$7$101$c2FsdHNhbHQ=$aGFzaA==\n")
+    key = key.replace("CLIENT_ID", settings.mqtt_client_id)
+    new = {"key": key, "name": "press"}
+    async with services.api(settings) as api:
+        single = await api.post("/devices", json=new)
+        assert (single.status_code, single.json()["errors"][0]["field"]) == (422, "key")
+        assert repr(key) in single.json()["detail"]
+        for existing in ("refuse", "skip"):
+            several = await api.post(f"/devices?existing={existing}", json=[{"name": "one"}, new])
+            assert (several.status_code, several.json()["errors"][0]["field"]) == (422, "[1].key")
+        assert (await api.get("/devices")).json() == []
+
+
+async def test_keys_that_look_alike_are_two_users(
+    closed: PasswordFileBroker, settings: Settings, database: Database
+) -> None:
+    """Composed and decomposed: two keys to PostgreSQL, two topics to MQTT, and two lines."""
+    keys = ["caf\u00e9", "cafe\u0301", "%u", "k" * 128]
+    async with closed.watched(), services.api(settings) as api:
+        made = (await api.post("/devices", json=[{"key": key, "name": "press"} for key in keys])).json()
+        await told(database)
+        for device, other in zip(made, [*made[1:], made[0]], strict=True):
+            async with connected(closed.as_device(device["mqtt_username"], device["token"]), "any") as connection:
+                own = await connection.publish(f"devices/{device['key']}/stats", READING)
+                others = await connection.publish(f"devices/{other['key']}/stats", READING)
+                assert (own.accepted, others.refused) == (1, 1)
+            assert await is_refused(closed.as_device(other["mqtt_username"], device["token"]))
+
+
+async def test_a_broker_that_forbids_the_probe_is_said_once_and_the_ingestor_stays_ready(
+    make_settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name in ("FIRST_SILENCE_S", "SILENCE_S", "LONGEST_SILENCE_S"):
+        monkeypatch.setattr(subscription_check, name, 0.1)
+    tried = 0
+    send_probe = subscription_check.send_probe
+
+    async def counted(address: MqttAddress, topic: str) -> object:
+        nonlocal tried
+        tried += 1
+        return await send_probe(address, topic)
+
+    async def attempts() -> int:
+        return tried
+
+    monkeypatch.setattr(subscription_check, "send_probe", counted)
+    rules = RULES.replace("topic write devices/devicestat-probe/stats\n", "")
+    with tempfile.TemporaryDirectory(prefix="ds") as directory, PasswordFileBroker(Path(directory), rules) as broker:
+        settings = broker.settings(make_settings())
+        async with running_ingestor(settings):
+            await eventually(attempts, lambda count: count >= 3)
+            assert (await health(settings.ingestor_metrics_port))["status"] == "ready"
+            (warned,) = (finding for finding in await examine(settings) if finding.what == "probe")
+        said = capsys.readouterr().out
+    assert said.count("it cannot be told in silence") == 1
+    for text in (said, warned.text):
+        assert "refuses a message to devices/devicestat-probe/stats" in text
+        assert "allow it to the user of DEVICESTAT_MQTT_URL" in text
+    assert warned.state is State.WARNING
+
+
+@pytest.mark.parametrize("document", ["deployment", "broker-authentication"])
+async def test_with_the_documented_rules_the_probe_is_taken(
+    document: str, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription_check, "FIRST_SILENCE_S", 0.1)
+    rules = documented(document)
+    with tempfile.TemporaryDirectory(prefix="ds") as directory, PasswordFileBroker(Path(directory), rules) as broker:
+        settings = broker.settings(make_settings(http_host="127.0.0.1"))
+        async with running_ingestor(settings):
+            await eventually(lambda: metrics(settings.ingestor_metrics_port), lambda seen: seen[EMPTY] >= 1)
+            assert [finding for finding in await examine(settings) if finding.what == "probe"] == []
+
+
+def documented(document: str) -> str:
+    """The rules of the document in the form of Mosquitto's acl_file."""
+    text = (Path(__file__).parents[2] / "docs" / f"{document}.md").read_text()
+    (rules,) = re.findall(r"```\n(user devicestat-ingestor\n.*?)```", text, re.DOTALL)
+    return rules.replace("user devicestat-ingestor", f"user {INGESTOR.partition(':')[0]}")
 
 
 async def test_the_file_is_compared_and_mended(

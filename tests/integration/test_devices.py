@@ -69,6 +69,13 @@ async def test_other_keys_are_refused(api: httpx.AsyncClient) -> None:
         assert (answer.status_code, fields(answer)) == (422, ["key"]), ascii(key)
 
 
+async def test_the_key_of_the_ingestors_probe_is_refused(api: httpx.AsyncClient) -> None:
+    answer = await create(api, name="Boiler", key="devicestat-probe")
+    assert (answer.status_code, fields(answer)) == (422, ["key"])
+    assert "'devicestat-probe' is reserved" in answer.json()["detail"]
+    assert (await create(api, name="Boiler", key="devicestat-ingestor")).status_code == 201
+
+
 async def test_names(api: httpx.AsyncClient) -> None:
     for name in GOOD_NAMES:
         answer = await create(api, name=name)

@@ -90,6 +90,7 @@ async def test_standard_input_and_output(api: httpx.AsyncClient, api_settings: S
         ("key,name\na,One\nb c,Two\n,Three\nd,\na,Five\ne\n", ["line 3: key 'b c'", "line 4: key ''", "line 5: name ''",
                                                                    "line 6: key 'a' is that of line 2",
                                                                    "line 7: it has 1 value"]),
+        ("key,name\na,One\ndevicestat-probe,Two\n", ["line 3: key 'devicestat-probe' is reserved"]),
         ("key;name\na;One\n", ["line 1: 'key;name': the first line is key,name"]),
         ("", ["line 1"]),
         ('key,name\na,"One\n', ["line 3: unexpected end of data"]),

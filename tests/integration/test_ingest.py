@@ -211,6 +211,19 @@ async def test_unknown_devices_are_registered_where_the_settings_say_so(
     assert await rows(database, "SELECT topic, reason FROM dead_letters") == [("devices/with space/stats", "bad_topic")]
 
 
+async def test_nothing_is_registered_or_stored_under_the_key_of_the_probe(
+    make_settings: Callable[..., Settings], broker: Broker, database: Database
+) -> None:
+    settings = make_settings(unknown_devices="register")
+    async with running_ingestor(settings):
+        for key in ("devicestat-probe", "lathe-7"):
+            await publish(broker.host, broker.port, Message(GOOD, topic=f"devices/{key}/stats"))
+        await until_settled(settings, 2)
+    assert await rows(database, "SELECT key FROM devices") == [("lathe-7",)]
+    refused = await rows(database, "SELECT topic, reason FROM dead_letters")
+    assert refused == [("devices/devicestat-probe/stats", "unknown_device")]
+
+
 async def test_what_was_published_while_the_ingestor_was_away_is_stored_when_it_is_back(
     device: int, make_settings: Callable[..., Settings], broker: Broker, database: Database
 ) -> None:

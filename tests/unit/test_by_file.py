@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shared.broker import by_file
+from shared.broker.keys import KeyRules
 from shared.broker.present import Device
 from shared.credentials import digest
 from shared.settings import MqttAddress
@@ -35,7 +36,7 @@ async def test_a_cancelled_change_ends_before_the_lock_is_given_up(
 
     monkeypatch.setattr(by_file, "render", slow_render)
     monkeypatch.setattr(by_file.present, "of", devices)
-    target: Any = by_file.ByFile(file, MqttAddress(host="127.0.0.1", port=1), SECRET)
+    target: Any = by_file.ByFile(file, MqttAddress(host="127.0.0.1", port=1), SECRET, KeyRules(True))
     numbers: Sequence[int] = [1]
     bringing = asyncio.create_task(target.bring(None, numbers))
     try:

@@ -1,0 +1,38 @@
+"""What tests of a broker that is told of devices do: apply the outbox, wait for it, and see who is cut off."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from deploy.doctor.connection import BrokerConnection
+from shared.broker.outbox import Outbox, waiting
+from shared.database import Connection
+from shared.errors import BrokerUnreachable
+from shared.settings import Settings
+from tests.waiting import eventually
+
+
+@asynccontextmanager
+async def telling(settings: Settings) -> AsyncIterator[None]:
+    """Apply the outbox until the end of the block."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(Outbox(settings, CollectorRegistry()).run(), name="outbox under test")
+        yield
+        task.cancel()
+
+
+async def told(database: Connection) -> None:
+    """Wait until the outbox is empty."""
+    await eventually(lambda: waiting(database), lambda count: count == 0)
+
+
+async def cut_off(connection: BrokerConnection, reason: str | None = None) -> float:
+    """Wait until the broker ends the connection; return the seconds that it took. `reason`: what the broker says."""
+    began = time.monotonic()
+    with pytest.raises(BrokerUnreachable, match=reason):
+        await connection.message(10)
+    return time.monotonic() - began
