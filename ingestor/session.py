@@ -236,7 +236,7 @@ class Session:
             unwanted = []
         if not connack.shared_subscription_available:
             unwanted = [pattern for pattern in unwanted if not pattern.startswith(SHARE)]
-        if not known.issuperset(wanted):
+        if wanted and known != set(wanted):
             await self._subscriptions.add(wanted)
         await subscribe(connection, wanted, unwanted, self._answer)
         if not known.issubset(wanted):

@@ -2,20 +2,31 @@
 
 An UNSUBSCRIBE is sent only for such a filter. Nothing is sent for a filter that the session never had: rmqtt keeps a
 plain subscription and the shared one of the same topic as one, and ends it at an UNSUBSCRIBE of either.
+
+A row of the table is never updated: `add` replaces it by a row with another `subscribed_at`, and `keep` deletes only
+rows that `load` returned. So the DELETE of an ingestor that lost its connection, which the server may run after another
+ingestor has taken the session, cannot delete a filter that the other has added.
 """
 
 from collections.abc import Collection
-from functools import partial
+from datetime import datetime
 from typing import LiteralString
 
 from ingestor.database_connection import DatabaseConnection
 from shared.database import Connection
 
-_LOAD = "SELECT topic_filter FROM ingest_subscriptions WHERE client_id = %s"
-_ADD = """
-    INSERT INTO ingest_subscriptions (client_id, topic_filter) SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING
+_LOAD = "SELECT topic_filter, subscribed_at FROM ingest_subscriptions WHERE client_id = %s"
+_REPLACE: tuple[LiteralString, ...] = (
+    "DELETE FROM ingest_subscriptions WHERE client_id = %s AND topic_filter = ANY (%s::text[])",
+    """
+    INSERT INTO ingest_subscriptions (client_id, topic_filter, subscribed_at)
+    SELECT %s, unnest(%s::text[]), clock_timestamp() ON CONFLICT DO NOTHING
+    """,
+)
+_REMOVE = """
+    DELETE FROM ingest_subscriptions WHERE client_id = %s
+    AND (topic_filter, subscribed_at) IN (SELECT * FROM unnest(%s::text[], %s::timestamptz[]))
 """
-_KEEP = "DELETE FROM ingest_subscriptions WHERE client_id = %s AND topic_filter <> ALL (%s::text[])"
 
 
 class Subscriptions:
@@ -24,22 +35,31 @@ class Subscriptions:
     def __init__(self, database: DatabaseConnection, client_id: str) -> None:
         self._database = database
         self._client_id = client_id
+        self._loaded: dict[str, datetime] = {}
 
     async def load(self) -> frozenset[str]:
         """Return the filters; none where the session is older than the table, or was never subscribed."""
-        return await self._database.persevere(self._load)
+        self._loaded = await self._database.persevere(self._load)
+        return frozenset(self._loaded)
 
     async def add(self, patterns: Collection[str]) -> None:
-        """Add filters, before their SUBSCRIBE."""
-        await self._database.persevere(partial(self._execute, _ADD, list(patterns)))
+        """Add filters, before their SUBSCRIBE; replace those that are there."""
+
+        async def replace(connection: Connection) -> None:
+            async with connection.transaction():
+                for statement in _REPLACE:
+                    await connection.execute(statement, (self._client_id, list(patterns)))
+
+        await self._database.persevere(replace)
 
     async def keep(self, patterns: Collection[str]) -> None:
-        """Remove all other filters, after their UNSUBACK."""
-        await self._database.persevere(partial(self._execute, _KEEP, list(patterns)))
+        """Remove the other filters that were loaded, after their UNSUBACK."""
+        unwanted = {pattern: since for pattern, since in self._loaded.items() if pattern not in patterns}
 
-    async def _load(self, connection: Connection) -> frozenset[str]:
-        cursor = await connection.execute(_LOAD, (self._client_id,))
-        return frozenset(pattern for (pattern,) in await cursor.fetchall())
+        async def remove(connection: Connection) -> None:
+            await connection.execute(_REMOVE, (self._client_id, list(unwanted), list(unwanted.values())))
 
-    async def _execute(self, statement: LiteralString, patterns: list[str], connection: Connection) -> None:
-        await connection.execute(statement, (self._client_id, patterns))
+        await self._database.persevere(remove)
+
+    async def _load(self, connection: Connection) -> dict[str, datetime]:
+        return dict(await (await connection.execute(_LOAD, (self._client_id,))).fetchall())

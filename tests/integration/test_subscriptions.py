@@ -1,15 +1,19 @@
 """What the session subscribes to, on brokers that differ: it never ends a subscription that it did not have."""
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 
+import msgspec
 import pytest
 
 from ingestor.requests import HIGHEST_ID
 from shared.settings import Settings
 from tests.conftest import Database
 from tests.ingestion import running_ingestor
+from tests.proxy import Link, Proxy, open_postgres, running, through
 from tests.quirky_broker import Quirks, QuirkyBroker, Session, quirky
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 PLAIN = "devices/+/stats"
 SHARED = "$share/plant/devices/+/stats"
@@ -129,3 +133,50 @@ async def test_a_broker_with_one_table_of_packet_ids_takes_the_subscription(
         async with running_ingestor(make(broker)):
             assert broker.sessions[CLIENT_ID].patterns == {PLAIN}
             await expect_stored(broker, database)
+
+
+class LateProxy(Proxy):
+    """Between the ingestor and PostgreSQL: the first DELETE of a filter reaches the server when it is released.
+
+    Its client finds its connection broken meanwhile, as where the network between them fails for a moment.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(partial(open_postgres, url))
+        self.held: Link | None = None
+        self.released, self.carried_out = asyncio.Event(), asyncio.Event()
+
+    async def client_sends(self, link: Link, data: bytes) -> None:
+        if self.held is None and b"DELETE FROM ingest_subscriptions" in data:
+            self.held = link
+            link.to_client.transport.abort()
+            await self.released.wait()
+            link.to_server.write(data)
+            await self.carried_out.wait()
+        else:
+            await super().client_sends(link, data)
+
+    async def server_sends(self, link: Link, data: bytes) -> None:
+        if link is self.held:
+            self.carried_out.set()
+        else:
+            await super().server_sends(link, data)
+
+
+async def test_a_late_delete_of_an_earlier_ingestor_leaves_the_filter_of_now(
+    make: Callable[..., Settings], database: Database, database_url: str
+) -> None:
+    other = "plant/+/stats"
+    async with quirky() as broker:
+        async with running(LateProxy(database_url)) as proxy:
+            for topic in (SHARED, PLAIN):
+                settings = msgspec.structs.replace(make(broker, topic), database_url=through(proxy, database_url))
+                async with running_ingestor(settings):
+                    assert await stored_filters(database) == [topic]
+            assert proxy.held is not None
+            async with running_ingestor(make(broker, SHARED)):
+                proxy.released.set()
+                await asyncio.wait_for(proxy.carried_out.wait(), HANG_S)
+                assert await stored_filters(database) == [SHARED]
+        async with running_ingestor(make(broker, other)):
+            assert broker.sessions[CLIENT_ID].patterns == {other}
