@@ -3,17 +3,28 @@
 Each file runs in a transaction of its own, which also writes its row of `schema_migrations`. An advisory
 lock makes any number of `devicestat migrate` at once do the work of one. A file that has been applied is
 never edited; its SHA-256 is held against the row.
+
+Services may run meanwhile. A file that waits for a table which a long transaction reads (a pg_dump, a report) makes
+all later statements on the table wait, too. So it gives up after LOCK_TIMEOUT, and is tried again after a pause.
 """
 
+import asyncio
 import hashlib
 from importlib import resources
 
 import msgspec
-from psycopg.errors import UndefinedTable
+import structlog
+from psycopg.errors import DeadlockDetected, LockNotAvailable, UndefinedTable
 
 from shared.database import Connection, refusals_translated
 from shared.errors import DatabaseError, SchemaTooNew, SchemaTooOld
 from shared.roles import keep
+
+LOCK_TIMEOUT = "1s"
+LOCK_PAUSE_S = 2.0
+"""Between two attempts to apply a file; services write to its tables in the pause."""
+
+_log = structlog.get_logger()
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -37,6 +48,7 @@ _TABLE = """
     )
 """
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('devicestat'), hashtext('schema_migrations'))"
+_PATIENCE = "SELECT set_config('lock_timeout', %s, true)"
 _APPLIED = "SELECT version, checksum FROM schema_migrations ORDER BY version"
 _RECORD = "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)"
 _CURRENT_AND_COMING_MONTH = """
@@ -59,11 +71,23 @@ async def migrate(connection: Connection) -> list[Migration]:
     await check_search_path(connection)
     known = migrations()
     done: list[Migration] = []
-    while (step := await _apply_next(connection, known)) is not None:
+    while (step := await _apply_next_patiently(connection, known)) is not None:
         done.append(step)
     await keep(connection)
     await connection.execute(_CURRENT_AND_COMING_MONTH)
     return done
+
+
+async def _apply_next_patiently(connection: Connection, known: list[Migration]) -> Migration | None:
+    is_known = False
+    while True:
+        try:
+            return await _apply_next(connection, known)
+        except (LockNotAvailable, DeadlockDetected) as error:
+            if not is_known:
+                _log.warning("a migration waits for the end of another transaction", reason=error.diag.message_primary)
+            is_known = True
+            await asyncio.sleep(LOCK_PAUSE_S)
 
 
 async def _apply_next(connection: Connection, known: list[Migration]) -> Migration | None:
@@ -76,6 +100,7 @@ async def _apply_next(connection: Connection, known: list[Migration]) -> Migrati
         if not missing:
             return None
         step = missing[0]
+        await connection.execute(_PATIENCE, (LOCK_TIMEOUT,))
         await connection.execute(step.text.encode())  # a file of ours, without parameters
         await connection.execute(_RECORD, (step.version, step.name, step.checksum))
         return step
