@@ -14,6 +14,10 @@ PAGE = 1000
 _NOT_LET_IN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
+class NotCarriedOut(LocalError):
+    """A request that the API has not received, or has refused: it changed nothing."""
+
+
 class Device(msgspec.Struct, frozen=True):
     """A registered device: its number, and its level in the topic."""
 
@@ -90,18 +94,18 @@ class ApiClient:
         try:
             response = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise LocalError(
+            kind = NotCarriedOut if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else LocalError
+            raise kind(
                 f"the API at {self.base} does not answer ({error}): is `devicestat serve` running there?"
             ) from error
         if response.status_code in _NOT_LET_IN:
-            raise LocalError(
+            raise NotCarriedOut(
                 f"the API at {self.base} does not let {method} {path} in: set DEVICESTAT_API_KEY to an admin key, "
                 "such as `devicestat keys create --role admin` makes"
             )
         if not response.is_success:
-            raise LocalError(
-                f"the API at {self.base} refused {method} {path} ({response.status_code}): {response.text}"
-            )
+            kind = NotCarriedOut if response.is_client_error else LocalError
+            raise kind(f"the API at {self.base} refused {method} {path} ({response.status_code}): {response.text}")
         return response
 
     def close(self) -> None:

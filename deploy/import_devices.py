@@ -18,7 +18,7 @@ from typing import Protocol, TextIO
 import click
 import msgspec
 
-from deploy.api_client import ApiClient
+from deploy.api_client import ApiClient, NotCarriedOut
 from deploy.terminal import counted, printable
 from query_api.devices.record import KEY_RULE, NAME_RULE, NewName
 from query_api.devices.registration import MAX_DEVICES
@@ -31,7 +31,12 @@ IMPORT_TIMEOUT_S = 60.0
 MAX_FAULTS = 20
 """Faults of a file that are listed."""
 _HEADER = ["key", "name"]
+_ADVICE = "expected the column names key,name before the devices, separated by a comma"
 _COLUMNS = ("key", "id", "mqtt_username", "token")
+_QUOTING = (
+    'A value with a comma or a quotation mark is put in quotation marks, as in "press 1, ""east""", and this line, or '
+    "one before it, has a quotation mark without its counterpart"
+)
 _REPORT_EVERY = 10_000
 
 
@@ -64,7 +69,7 @@ def read_lines(stream: TextIO, where: str) -> list[Line]:
     except UnicodeDecodeError as error:
         raise LocalError(f"{where} is not UTF-8: save it as CSV in UTF-8") from error
     except csv.Error as error:
-        raise LocalError(f"{where}, line {rows.line_num}: {error}") from error
+        raise LocalError(f"{where}, line {rows.line_num}: {error}. {_QUOTING}") from error
 
 
 class _Rows(Protocol):
@@ -78,10 +83,12 @@ class _Rows(Protocol):
 
 
 def _checked(rows: _Rows, where: str) -> list[Line]:
-    header = [cell.strip().lower().removeprefix("\ufeff") for cell in next(rows, [])]
+    first = next(filter(None, rows), None)
+    if first is None:
+        raise LocalError(f"{where} is empty: {_ADVICE}")
+    header = [cell.strip().lower().removeprefix("\ufeff") for cell in first]
     if header != _HEADER:
-        advice = "the first line is key,name, separated by a comma"
-        raise LocalError(f"{where}, line 1: {shown(','.join(header))}: {advice}")
+        raise LocalError(f"{where}, line {rows.line_num}: {shown(','.join(header))}: {_ADVICE}")
     lines: list[Line] = []
     faults: list[str] = []
     seen: dict[str, int] = {}
@@ -107,7 +114,8 @@ def _listed(where: str, faults: Sequence[str]) -> Iterator[str]:
 
 def _fault(row: list[str], seen: dict[str, int]) -> str | None:
     if len(row) != len(_HEADER):
-        return f"it has {counted(len(row), 'value')}, expected a key and a name"
+        quoting = " (a name with a comma is put in quotation marks)" if len(row) > len(_HEADER) else ""
+        return f"it has {counted(len(row), 'value')}, expected a key and a name{quoting}"
     key, name = row
     if not is_key(key):
         return f"key {shown(key)}: expected {KEY_RULE}"
@@ -131,6 +139,8 @@ def import_devices(client: ApiClient, lines: Sequence[Line], tokens: Path | None
             try:
                 made = client.register_all([{"key": line.key, "name": line.name} for line in sent])
                 write(_rows([device.key, device.id, device.mqtt_username, device.token] for device in made))
+            except NotCarriedOut as error:
+                raise LocalError(f"{error}{_so_far(registered, sent)}") from error
             except LocalError as error:
                 raise LocalError(f"{error}\n{_remark(sent)}") from error
             registered += len(made)
@@ -140,6 +150,12 @@ def import_devices(client: ApiClient, lines: Sequence[Line], tokens: Path | None
     skipped = len(lines) - registered
     also = f"; {counted(skipped, 'device')} skipped, which the API has already" if skipped else ""
     click.echo(f"registered {counted(registered, 'device')}{also}", err=True)
+
+
+def _so_far(registered: int, sent: Sequence[Line]) -> str:
+    if not registered:
+        return ""
+    return f"\n{counted(registered, 'device')} registered; none from line {sent[0].number} on: run the command again"
 
 
 def _remark(sent: Sequence[Line]) -> str:

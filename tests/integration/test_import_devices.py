@@ -91,9 +91,13 @@ async def test_standard_input_and_output(api: httpx.AsyncClient, api_settings: S
                                                                    "line 6: key 'a' is that of line 2",
                                                                    "line 7: it has 1 value"]),
         ("key,name\na,One\ndevicestat-probe,Two\n", ["line 3: key 'devicestat-probe' is reserved"]),
-        ("key;name\na;One\n", ["line 1: 'key;name': the first line is key,name"]),
-        ("", ["line 1"]),
-        ('key,name\na,"One\n', ["line 3: unexpected end of data"]),
+        ("key;name\na;One\n", ["line 1: 'key;name': expected the column names key,name before the devices"]),
+        ("a,One\n", ["line 1: 'a,one': expected the column names key,name"]),
+        ("", ["devices.csv is empty: expected the column names key,name"]),
+        ("\ufeff", ["devices.csv is empty"]),
+        ("key,name\na,Boiler, north\n", ["line 2: it has 3 values", "a name with a comma is put in quotation marks"]),
+        ('key,name\na,"One\n', ["line 3: unexpected end of data", "a quotation mark without its counterpart"]),
+        ('key,name\na,"One\nb,"Two"\n', ["line 3: ',' expected", "this line, or one before it, has a quotation mark"]),
         ("key,name\n" + "a b,One\n" * 30, ["30 wrong lines", "line 21", "and 10 more"]),
     ],
 )  # fmt: skip
@@ -129,4 +133,16 @@ async def test_an_api_that_does_not_answer_is_named(api_settings: Settings, give
     result = await imported(api_settings, given)
     assert result.returncode == 1
     assert "does not answer" in result.stderr
+    assert "may be registered" not in result.stderr
+
+
+async def test_an_answer_that_does_not_come_leaves_open_what_is_registered(api_settings: Settings, given: Path) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    write(given, "key,name", "a,One")
+    async with await asyncio.start_server(hang_up, "127.0.0.1", api_settings.http_port):
+        result = await imported(api_settings, given)
+    assert result.returncode == 1
     assert "lines 2 to 2 may be registered or not" in result.stderr

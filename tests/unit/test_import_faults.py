@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deploy import import_devices
-from deploy.api_client import RegisteredDevice
+from deploy.api_client import NotCarriedOut, RegisteredDevice
 from deploy.import_devices import Line
 from shared.errors import LocalError
 
@@ -51,3 +51,23 @@ def test_standard_input_that_is_not_utf_8_is_said_to_be_so() -> None:
         [sys.executable, "-c", command], input=b"key,name\nb,\xff\n", env=environment, capture_output=True
     )
     assert b"standard input is not UTF-8: save it as CSV in UTF-8" in result.stderr
+
+
+def test_what_is_registered_before_the_api_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(Api):
+        def register_all(self, devices: Sequence[Mapping[str, str]]) -> list[RegisteredDevice]:
+            if devices[0]["key"] == "b":
+                raise NotCarriedOut("the API does not answer")
+            return super().register_all(devices)
+
+    monkeypatch.setattr(import_devices, "MAX_DEVICES", 1)
+    api: Any = Refusing()
+    lines = [Line(2, "a", "A"), Line(4, "b", "B")]
+    with pytest.raises(LocalError) as caught:
+        import_devices.import_devices(api, lines, tmp_path / "tokens.csv")
+    assert str(caught.value) == (
+        "the API does not answer\n1 device registered; none from line 4 on: run the command again"
+    )
+    with pytest.raises(LocalError) as caught:
+        import_devices.import_devices(api, lines[1:], tmp_path / "tokens.csv")
+    assert str(caught.value) == "the API does not answer"
