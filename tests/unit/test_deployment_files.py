@@ -90,6 +90,29 @@ def test_every_unit_is_hardened(unit: Path) -> None:
         assert line in lines
 
 
+def documented_units() -> dict[str, str]:
+    """The units of docs/deployment.md that have Mosquitto read its password file, by name."""
+    text = (DEPLOY.parent / "docs" / "deployment.md").read_text(encoding="utf-8")
+    found = re.findall(r"`/etc/systemd/system/(mosquitto-devices\.\w+)`:\n\n```\n(.*?)```", text, re.DOTALL)
+    return dict(found)
+
+
+def test_the_units_of_the_password_file_reload_mosquitto_and_send_no_signal_to_one_that_starts() -> None:
+    """Mosquitto ends at a SIGHUP before it has started, and systemd takes that for a clean end."""
+    units = documented_units()
+    assert units.keys() == {"mosquitto-devices.path", "mosquitto-devices.service"}
+    assert "ExecStart=systemctl reload mosquitto\n" in units["mosquitto-devices.service"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_takes_the_units_of_the_password_file(tmp_path: Path) -> None:
+    for name, text in documented_units().items():
+        (tmp_path / name).write_text(text)
+    files = sorted(map(str, tmp_path.iterdir()))
+    result = subprocess.run(["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 class TestFirstStart:
     def test_what_is_made_once_stays(self, tmp_path: Path) -> None:
