@@ -33,7 +33,7 @@ from shared.broker.password_file import (
     witness_password,
 )
 from shared.database import Connection
-from shared.errors import BrokerError, BrokerUnreachable
+from shared.errors import BrokerError, BrokerUnreachable, SettingsError
 from shared.mqtt_client import mqtt_client
 from shared.settings import MqttAddress
 
@@ -91,8 +91,11 @@ class ByFile:
 
     def read(self) -> PasswordFile:
         """Return what the file holds. Raises BrokerUnreachable."""
+        return parse(self._text())
+
+    def _text(self) -> str:
         try:
-            return parse(self._path.read_text(encoding="utf-8"))
+            return self._path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise self._unusable("read", error) from error
 
@@ -132,7 +135,7 @@ class ByFile:
         )
 
     def _has_witness(self) -> bool:
-        return f"\n{WITNESS}:" in "\n" + self._path.read_text(encoding="utf-8")
+        return f"\n{WITNESS}:" in "\n" + self._text()
 
 
 async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -154,6 +157,8 @@ async def _lets_in(address: MqttAddress) -> bool:
             return True
     except MqttConnectError:
         return False
+    except SettingsError as error:  # of a certificate that is being renewed
+        raise BrokerUnreachable(str(error)) from error
     except aiomqtt.MqttError as error:
         raise BrokerUnreachable(f"no connection to the MQTT broker at {address}: {error}") from error
 

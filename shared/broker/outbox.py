@@ -85,6 +85,8 @@ class Outbox:
             "devicestat_broker_outbox_waiting", "Changes of devices that the broker is not told yet", registry=registry
         )
         self._fault: str | None = None
+        self._telling: list[int] = []
+        """The devices that the broker is being told of."""
 
     async def run(self) -> None:
         """For ever: while the database or the broker is away it waits for it."""
@@ -93,6 +95,7 @@ class Outbox:
             try:
                 async with await connect(self._url, "broker outbox") as connection:
                     await connection.execute(_LISTEN)
+                    await self._tell_again(connection)
                     waits, is_known = backoff(), False
                     await self._attend(connection)
             except RETRYABLE as error:
@@ -100,6 +103,15 @@ class Outbox:
                     _log.warning("the broker's outbox cannot be read: it is tried again", reason=str(diagnose(error)))
                 is_known = True
                 await asyncio.sleep(next(waits))
+
+    async def _tell_again(self, connection: Connection) -> None:
+        """Have the broker told of the devices of which it was being told when the last connection was lost.
+
+        The lock was lost with it. Another process may have told the broker of a later state, and then we of ours.
+        """
+        if self._telling:
+            await queue(connection, self._telling, Change.REVOCATION)
+            self._telling = []
 
     async def _attend(self, connection: Connection) -> None:
         waits = backoff(cap=RETRY_CAP_S)
@@ -128,11 +140,13 @@ class Outbox:
         refused: dict[int, CommandRefused] = {}
         kept: list[int] = []
         while rows := await (await connection.execute(_NEXT, (kept, self._target.batch))).fetchall():
-            brought = await bring(connection, sorted({row[1] for row in rows}))
+            self._telling = sorted({row[1] for row in rows})
+            brought = await bring(connection, self._telling)
             refused |= brought.refused
             _warn(brought.lost)
             kept += [number for number, device in rows if device in brought.refused]
             await connection.execute(_DONE, ([number for number, device in rows if device not in brought.refused],))
+            self._telling = []
             await self._count(connection)
             if len(kept) >= MOST_REFUSED:
                 break

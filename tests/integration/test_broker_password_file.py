@@ -4,6 +4,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -315,5 +316,27 @@ async def test_a_file_that_is_not_there_is_named(
         return "cannot be read (No such file or directory)" in capsys.readouterr().out
 
     async with telling(missing):
+        await eventually(warned, bool)
+    assert await waiting(database) == 1
+
+
+async def test_a_file_that_goes_while_it_is_used_ends_no_process(
+    settings: Settings, closed: PasswordFileBroker, database: Database, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    change = by_file.change
+
+    def removing(*given: Any) -> Any:
+        done = change(*given)
+        closed.file.unlink(missing_ok=True)
+        return done
+
+    monkeypatch.setattr(by_file, "change", removing)
+    await queue(database, [99], Change.REVOCATION)
+
+    async def warned() -> bool:
+        return "cannot be read (No such file or directory)" in capsys.readouterr().out
+
+    async with telling(settings):
         await eventually(warned, bool)
     assert await waiting(database) == 1
