@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 
 import msgspec
 
-from ingestor.isolate import RefusedRow
-from ingestor.measurements import Measurement, Measurements, Refusal
-from ingestor.refusals import Message, Refusals
-from shared.models import DeadLetter, Microseconds, Reading, Reason, is_key
-from shared.rows import ROW_BYTES, Rows, pack_row
+from ingestor.payload.measurements import Measurement, Measurements, Refusal
+from ingestor.storing.isolate import RefusedRow
+from ingestor.storing.refusals import Message, Refusals
+from shared.readings.model import DeadLetter, Microseconds, Reading, Reason, is_key
+from shared.readings.rows import ROW_BYTES, Rows, pack_row
 from shared.settings import TopicFilter
 
 Results = Sequence[Measurement | Refusal | None]

@@ -15,17 +15,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from ingestor.batch import Batch
-from ingestor.connection import NetworkConnection
-from ingestor.decode import decode
-from ingestor.deliveries import Deliveries, Redelivered, Step
+from ingestor.delivery.deliveries import Deliveries, Redelivered, Step
+from ingestor.delivery.journal import Journal, pack
 from ingestor.devices import Devices
-from ingestor.journal import Journal, pack
-from ingestor.measurements import Refusal, Results
 from ingestor.metrics import Counts
-from ingestor.packets import Delivered, RefusedPublish
-from ingestor.refusals import Message
-from shared.clock import Clock
-from shared.models import duration
+from ingestor.mqtt.connection import NetworkConnection
+from ingestor.mqtt.packets import Delivered, RefusedPublish
+from ingestor.payload.decode import decode
+from ingestor.payload.measurements import Refusal, Results
+from ingestor.storing.refusals import Message
+from shared.readings.clock import Clock
+from shared.readings.model import duration
 from shared.settings import Settings, parse_topic_filter
 
 HIGH_READINGS = 50_000

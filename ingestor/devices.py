@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Set
 
 from psycopg import Notify
 
-from ingestor.isolate import ROW_FAULTS
+from ingestor.storing.isolate import ROW_FAULTS
 from shared.broker.permissions import PROBE_KEY
-from shared.database import Connection
-from shared.deletions import Fence, MarksMissed
-from shared.models import DEVICES_CHANNEL
+from shared.postgres.connections import Connection
+from shared.readings.deletions import Fence, MarksMissed
+from shared.readings.model import DEVICES_CHANNEL
 
 MAX_KNOWN = 1_000_000
 """Topics; when it is full it starts anew."""

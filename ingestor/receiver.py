@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from ingestor.connection import NetworkConnection
-from ingestor.packets import Delivered
+from ingestor.mqtt.connection import NetworkConnection
+from ingestor.mqtt.packets import Delivered
 
 
 class Receiver(Protocol):

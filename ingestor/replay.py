@@ -15,19 +15,19 @@ import msgspec
 from psycopg.rows import class_row
 
 from ingestor.batch import Batch, Results
-from ingestor.decode import decode
 from ingestor.devices import Devices
-from ingestor.isolate import store_isolating
-from ingestor.measurements import Measurement, Refusal
-from ingestor.refusals import Message
-from shared import bitmap, dead_letters
-from shared.database import Connection
-from shared.deletions import MarksMissed
-from shared.live import announce_all
-from shared.models import Reason, duration, to_microseconds
-from shared.partitions import Partitions
-from shared.reading_times import too_old
-from shared.readings import Stored
+from ingestor.payload.decode import decode
+from ingestor.payload.measurements import Measurement, Refusal
+from ingestor.storing.isolate import store_isolating
+from ingestor.storing.refusals import Message
+from shared.postgres.connections import Connection
+from shared.readings import bitmap, dead_letters
+from shared.readings.announce import announce_all
+from shared.readings.deletions import MarksMissed
+from shared.readings.model import Reason, duration, to_microseconds
+from shared.readings.partitions import Partitions
+from shared.readings.rules import too_old
+from shared.readings.store import Stored
 from shared.settings import Settings, parse_topic_filter
 
 
@@ -75,7 +75,7 @@ _REMOVE = "DELETE FROM dead_letters WHERE id = %s"
 
 
 class Replay:
-    """Replays dead letters by their numbers, on a connection that `shared.readings.prepare` has prepared."""
+    """Replays dead letters by their numbers, on a connection that `shared.readings.store.prepare` has prepared."""
 
     def __init__(self, settings: Settings, connection: Connection) -> None:
         self._connection = connection

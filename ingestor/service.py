@@ -11,23 +11,23 @@ import structlog
 
 from ingestor.broker_disk import BrokerDisk
 from ingestor.collector import Collector
-from ingestor.connection import NetworkConnection
-from ingestor.database_connection import DatabaseConnection
+from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
-from ingestor.journal import Journal
 from ingestor.metrics import IngestMetrics
-from ingestor.processes import ALONE, Share
-from ingestor.sampling import Sampler
-from ingestor.session import Session
-from ingestor.subscriptions import Subscriptions
-from ingestor.writer import Writer
-from shared.clock import Clock
-from shared.closed import telemetry_access
-from shared.live import Interest
-from shared.readings import prepare
-from shared.service import listen, serve_telemetry
+from ingestor.mqtt.connection import NetworkConnection
+from ingestor.mqtt.session import Session
+from ingestor.mqtt.subscriptions import Subscriptions
+from ingestor.scaling.processes import ALONE, Share
+from ingestor.storing.database_connection import DatabaseConnection
+from ingestor.storing.sampling import Sampler
+from ingestor.storing.writer import Writer
+from shared.readings.announce import Interest
+from shared.readings.clock import Clock
+from shared.readings.store import prepare
+from shared.serving.closed import telemetry_access
+from shared.serving.service import listen, serve_telemetry
+from shared.serving.telemetry import Health
 from shared.settings import Settings, parse_topic_filter
-from shared.telemetry import Health
 
 PROBE_S = 5.0
 """While nothing arrives, the database is asked so often whether it is there."""

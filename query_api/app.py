@@ -9,35 +9,16 @@ from litestar import Litestar
 from litestar.di import Provide
 from prometheus_client import CollectorRegistry
 
-from query_api.access.gate import Gate, require_rules
 from query_api.access.keyring import Keyring, has_administrator
-from query_api.analyses import at_once as analysis
+from query_api.analyses import immediate as analysis
 from query_api.analyses import requests as analysis_requests
 from query_api.analyses import results as analysis_results
-from query_api.analyses.figures import provide_wanted
-from query_api.analyses.quotas import Quotas
 from query_api.analyses.requests import CallbackRules
-from query_api.analyses.waiting import Waits
+from query_api.analyses.wanted import provide_wanted
 from query_api.devices import handlers as devices
 from query_api.devices import rotation
 from query_api.devices.keys import keys_of
 from query_api.devices.tokens import Tokens
-from query_api.http import docs, docs_page, problems
-from query_api.http.bodies import MAX_BODY_BYTES, JsonRequest
-from query_api.http.cross_origin import cross_origin
-from query_api.http.failures import HANDLERS
-from query_api.http.head import HeadRequests
-from query_api.http.json_times import encode_times
-from query_api.http.known_parameters import KnownParameters
-from query_api.http.metrics import MeasuredRequests
-from query_api.http.notifications import ANALYSIS_ENDED, Notifications
-from query_api.http.operation import operation_routes
-from query_api.http.rate_limit import requests_a_minute
-from query_api.http.strict_records import StrictRecords
-from query_api.http.suffixes import FormatSuffixes
-from query_api.http.times import provide_period
-from query_api.http.turns import Bounds, SlowReads, Turns, TurnsMetrics
-from query_api.http.vary import Vary
 from query_api.live import handlers as live
 from query_api.live.feeds import CHANNELS, Live
 from query_api.mqtt import go_auth
@@ -46,23 +27,44 @@ from query_api.mqtt.decisions import Decisions
 from query_api.mqtt.known_devices import KnownDevices
 from query_api.pools import EXPORTS, POOL_WAIT_S, SLOW, Pools, open_pools
 from query_api.probe import probe
+from query_api.queue.quotas import Quotas
+from query_api.queue.waiting import Waits
 from query_api.readings import buckets, series
 from query_api.readings import listing as readings
 from query_api.readings import submit as stats
-from query_api.readings.exports import Exports
+from query_api.readings.formats.exports import Exports
 from query_api.readings.gathering import Gathering
 from query_api.readings.intake import Intake
 from query_api.readings.waiting import FairQueue
 from query_api.schedules import handlers as schedules
+from query_api.web.answers import problems
+from query_api.web.answers.failures import HANDLERS
+from query_api.web.answers.head import HeadRequests
+from query_api.web.answers.json_times import encode_times
+from query_api.web.answers.vary import Vary
+from query_api.web.cross_origin import cross_origin
+from query_api.web.docs import document as docs
+from query_api.web.docs import page as docs_page
+from query_api.web.gate import Gate, require_rules
+from query_api.web.known_parameters import KnownParameters
+from query_api.web.limits.rate_limit import requests_a_minute
+from query_api.web.limits.turns import Bounds, SlowReads, Turns, TurnsMetrics
+from query_api.web.metrics import MeasuredRequests
+from query_api.web.notifications import ANALYSIS_ENDED, Notifications
+from query_api.web.operation import operation_routes
+from query_api.web.requests.bodies import MAX_BODY_BYTES, JsonRequest
+from query_api.web.requests.strict_records import StrictRecords
+from query_api.web.requests.times import provide_period
+from query_api.web.suffixes import FormatSuffixes
 from shared.broker.outbox import tell_broker
-from shared.closed import hosts_of_api, require_closed
-from shared.database import Connection
-from shared.models import duration
-from shared.service import listen, serve_http
-from shared.setting_values import listed
+from shared.postgres.connections import Connection
+from shared.postgres.starting import first_connection
+from shared.readings.model import duration
+from shared.serving.closed import hosts_of_api, require_closed
+from shared.serving.service import listen, serve_http
+from shared.serving.telemetry import Health
 from shared.settings import Settings, parse_ports, parse_topic_filter
-from shared.starting import first_connection
-from shared.telemetry import Health
+from shared.settings.values import listed
 
 SLOW_READS = Bounds(at_once=SLOW, each=4, waiting=96, waiting_each=24)
 STREAMS = Bounds(at_once=EXPORTS, each=6, waiting=24, waiting_each=6)

@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import msgspec
 
 from query_api.readings.gathering import WRITERS
-from shared.database import Pool, open_pool
+from shared.postgres.connections import Pool, open_pool
 from shared.settings import Settings
 
 CREDENTIALS = 2

@@ -4,11 +4,11 @@ import asyncio
 
 import psycopg
 
-from shared.database import Pool
-from shared.database_errors import diagnose
 from shared.errors import DatabaseBusy, DatabaseError
-from shared.schema_health import note_schema
-from shared.telemetry import Health
+from shared.postgres.connections import Pool
+from shared.postgres.errors import diagnose
+from shared.postgres.schema_health import note_schema
+from shared.serving.telemetry import Health
 
 INTERVAL_S = 2.0
 ANSWER_S = 6.0

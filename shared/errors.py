@@ -2,7 +2,7 @@
 
     DevicestatError
     ├── SettingsError          one or more settings are wrong: all of them, each by name
-    ├── DatabaseError          shared.database_errors turns a driver's error into one of these
+    ├── DatabaseError          shared.postgres.errors turns a driver's error into one of these
     │   ├── DatabaseUnreachable  no connection can be made, or it was lost
     │   │   ├── DatabaseNotReady   PostgreSQL starts up, recovers or shuts down
     │   │   ├── TooManyConnections

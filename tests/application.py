@@ -4,10 +4,10 @@ import msgspec
 from litestar import Litestar
 from prometheus_client import CollectorRegistry
 
-from query_api.access.gate import Gate
 from query_api.app import create_app
+from query_api.web.gate import Gate
+from shared.serving.telemetry import Health
 from shared.settings import Settings
-from shared.telemetry import Health
 
 _GIVEN = (
     "database",

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from deploy.doctor.connection import BrokerConnection
 from shared.broker.outbox import Outbox, waiting
-from shared.database import Connection
 from shared.errors import BrokerUnreachable
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 from tests.waiting import eventually
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deploy.mosquitto import EmbeddedMosquitto
-from shared.broker.first_file import first_file
+from deploy.broker.first_file import first_file
+from deploy.local.mosquitto import EmbeddedMosquitto
+from shared.access.credentials import new_token
 from shared.broker.outbox import Change, queue
 from shared.broker.present import Device
-from shared.credentials import new_token
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, Settings
 from tests.ports import free_port
 

@@ -20,7 +20,7 @@ from tests.waiting import HANG_S, eventually
 
 def argv(*arguments: object) -> list[str]:
     """The command line of a devicestat command."""
-    return [sys.executable, "-P", "-m", "deploy.cli", *map(str, arguments)]
+    return [sys.executable, "-P", "-m", "deploy.cli.main", *map(str, arguments)]
 
 
 def environment(**settings: object) -> dict[str, str]:

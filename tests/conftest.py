@@ -28,12 +28,12 @@ import pytest
 import uvloop
 from psycopg import sql
 
-from deploy.mosquitto import EmbeddedMosquitto, derive
-from deploy.postgres import EmbeddedPostgres
-from shared.database import Connection as Database
-from shared.database import connect
-from shared.migrate import migrate
-from shared.roles import set_up
+from deploy.local.mosquitto import EmbeddedMosquitto, derive
+from deploy.local.postgres import EmbeddedPostgres
+from shared.postgres.connections import Connection as Database
+from shared.postgres.connections import connect
+from shared.postgres.migrate import migrate
+from shared.postgres.roles import set_up
 from shared.settings import Settings
 from tests.disclosure import Disclosure
 from tests.ingestion import IngestorProcess

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from shared import access_keys
-from shared.audit import Actor
-from shared.credentials import Role, new_key
-from shared.database import Connection
+from shared.access import keys as access_keys
+from shared.access.audit import Actor
+from shared.access.credentials import Role, new_key
+from shared.postgres.connections import Connection
 
 TESTER = Actor("test", "test")
 _LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

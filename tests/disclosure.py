@@ -24,9 +24,9 @@ import pytest
 import structlog
 from structlog.dev import ConsoleRenderer, plain_traceback
 
-from deploy.children import EmbeddedServer
-from shared import credentials
-from shared.redaction import Redactor, secrets_in, written
+from deploy.local.children import EmbeddedServer
+from shared.access import credentials
+from shared.serving.redaction import Redactor, secrets_in, written
 from shared.settings import SECRETS, Settings
 
 SHORTEST = 12

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from psycopg import AsyncClientCursor, AsyncCopy, AsyncCursor
 
-from shared.database import Connection
+from shared.postgres.connections import Connection
 
 COPIED = re.compile(r"^\s*COPY \((.*)\) TO STDOUT", re.DOTALL)
 

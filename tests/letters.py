@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from shared import dead_letters
-from shared.database import connect
-from shared.models import DeadLetter, Fault, Reason, to_microseconds
+from shared.postgres.connections import connect
+from shared.readings import dead_letters
+from shared.readings.model import DeadLetter, Fault, Reason, to_microseconds
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

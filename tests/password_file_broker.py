@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.mosquitto import EmbeddedMosquitto
+from deploy.local.mosquitto import EmbeddedMosquitto
 from shared.broker.password_file import ITERATIONS
 from shared.settings import MqttAddress, Settings
 from tests.closed_broker import SECRET

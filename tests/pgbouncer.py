@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from deploy.postgres import SYSTEM_USER
-from shared.roles import SERVICES
+from deploy.local.postgres import SYSTEM_USER
+from shared.postgres.roles import SERVICES
 from tests.ports import free_port
 from tests.roles import url_as
 from tests.waiting import eventually

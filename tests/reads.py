@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from psycopg import AsyncCopy, AsyncCursor
 
-from shared.database import Connection
+from shared.postgres.connections import Connection
 
 
 class Reads(msgspec.Struct, frozen=True):

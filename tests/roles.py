@@ -7,8 +7,8 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 import psycopg
 
-from shared import roles
-from shared.database import connect
+from shared.postgres import roles
+from shared.postgres.connections import connect
 from shared.settings import Settings
 
 _SERVER = os.environ.get("DEVICESTAT_TEST_DATABASE_URL", "")

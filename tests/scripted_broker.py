@@ -16,7 +16,7 @@ from mqtt5 import (
     SubscribePacket,
 )
 
-from ingestor.publish import DUPLICATE
+from ingestor.mqtt.publish import DUPLICATE
 
 ACKNOWLEDGED_WITHIN_S = 30
 

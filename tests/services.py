@@ -10,7 +10,7 @@ from psycopg import sql
 
 from query_api.app import serve
 from query_api.worker.service import work
-from shared.database import connect
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.disclosure import gather_answer
 from tests.roles import as_role

@@ -7,18 +7,18 @@ import msgspec
 from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
+from deploy.cli.terminal import counted, printable
 from deploy.doctor.connection import connected, own_client_id
 from deploy.doctor.findings import Finding, State, ago, not_allowed
 from deploy.doctor.refused import why_refused
-from deploy.terminal import counted, printable
 from query_api.access.keyring import has_administrator
 from shared.broker.dynsec import administering
 from shared.broker.outbox import by_file
 from shared.broker.password_file import Unfit
 from shared.broker.sync import compare
-from shared.database import Connection, connect
-from shared.database_errors import diagnose
 from shared.errors import BrokerError, ConnectionRefused, DatabaseUnreachable, DevicestatError
+from shared.postgres.connections import Connection, connect
+from shared.postgres.errors import diagnose
 from shared.settings import MqttAddress, Settings
 
 _NO_KEY = "AUTH is on, and nobody has an admin key: `devicestat keys create --role admin` makes one"

@@ -27,11 +27,11 @@ from mqtt5 import (
     TopicFilter,
 )
 
-from ingestor.reasons import check_connack, describe
+from ingestor.mqtt.reasons import check_connack, describe
 from shared.broker.permissions import DOCTOR_TOPICS
+from shared.broker.tls import client_context, why
 from shared.errors import BrokerUnreachable, SettingsError
 from shared.settings import MqttAddress
-from shared.tls import client_context, why
 
 ANSWER_S = 10.0
 """How long the broker may take to answer."""

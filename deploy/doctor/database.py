@@ -6,15 +6,15 @@ from functools import partial
 from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
+from deploy.cli.terminal import counted, printable
 from deploy.doctor.findings import Finding, State, ago, not_allowed
-from deploy.terminal import counted, printable
-from ingestor.journal import LEFT
-from ingestor.processes import member
-from shared.database import Connection, address, connect, refusals_translated
-from shared.database_errors import diagnose
+from ingestor.delivery.journal import LEFT
+from ingestor.scaling.processes import member
 from shared.errors import DevicestatError
-from shared.migrate import check_schema, migrations
-from shared.pooler import check_pooler, is_pooled
+from shared.postgres.connections import Connection, address, connect, refusals_translated
+from shared.postgres.errors import diagnose
+from shared.postgres.migrate import check_schema, migrations
+from shared.postgres.pooler import check_pooler, is_pooled
 from shared.settings import Settings
 
 OLDEST_POSTGRES = 150_000

@@ -8,13 +8,13 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import Error as PostgresError
 
-from deploy.api_client import base_url
+from deploy.cli.terminal import counted, printable
+from deploy.devices.api_client import base_url
 from deploy.doctor.findings import Finding, State
-from deploy.terminal import counted, printable
-from shared.bearer import showing
+from shared.access.bearer import showing
 from shared.broker.permissions import probe_topic
-from shared.database import connect
 from shared.errors import DevicestatError
+from shared.postgres.connections import connect
 from shared.settings import Settings, parse_topic_filter
 
 TIMEOUT_S = 3.0

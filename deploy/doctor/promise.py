@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import msgspec
 
+from deploy.cli.terminal import counted
 from deploy.doctor.findings import Finding, State
-from deploy.terminal import counted
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from mqtt5 import SubAckPacket
 
 from deploy.doctor.connection import BrokerConnection, connected
-from ingestor.reasons import check_suback
+from ingestor.mqtt.reasons import check_suback
 from shared.broker.permissions import DOCTOR_TOPICS
 from shared.errors import SubscriptionRefused
 from shared.settings import MqttAddress

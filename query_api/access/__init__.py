@@ -1,7 +1,5 @@
-"""Who may do what over HTTP.
+"""Roles and principals: who may do what over HTTP.
 
-`rules.py` says which roles each kind of route is for; each route names its kind (`access=…`), and the application does
-not start with one that doesn't. `gate.py` stands before every route: it takes the `Authorization` header, has
-`keyring.py` find whose it is, and lets pass or refuses. What it found is a `principal.py`, which handlers find as
-`request.auth`, and which the audit names.
+`rules.py` names the roles for each kind of route. `keyring.py` finds the owner of a key or token (`holding.py` has the
+statement); the owner is a `principal.py`. `web/gate.py` applies them to each request.
 """

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
-from shared.credentials import GivenKey, GivenToken, is_same, read
-from shared.database import Connection
+from shared.access.credentials import GivenKey, GivenToken, is_same, read
+from shared.postgres.connections import Connection
 
 _HOLDING = """
     SELECT prefix, NULL::bigint, hash FROM access_keys

@@ -11,9 +11,9 @@ import msgspec
 import structlog
 
 from query_api.access.principal import Principal, device
-from shared.credentials import GivenKey, GivenToken, is_same, read
-from shared.database import RETRYABLE, Connection, Pool
-from shared.database_errors import diagnose
+from shared.access.credentials import GivenKey, GivenToken, is_same, read
+from shared.postgres.connections import RETRYABLE, Connection, Pool
+from shared.postgres.errors import diagnose
 
 REMEMBERED_S = 0.9
 MAX_REMEMBERED = 10_000

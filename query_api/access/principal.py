@@ -6,8 +6,8 @@ import msgspec
 from litestar.connection import ASGIConnection
 
 from query_api.access.rules import DEVICE
-from shared.audit import Actor
-from shared.credentials import Role
+from shared.access.audit import Actor
+from shared.access.credentials import Role
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 

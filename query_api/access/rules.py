@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from litestar.handlers import BaseRouteHandler
 
-from shared.credentials import Role
+from shared.access.credentials import Role
 
 OPTION = "access"
 """The option of a route that says of which kind it is."""

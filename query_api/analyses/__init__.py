@@ -1,6 +1,5 @@
-"""Analyses: `at_once.py` answers with one, `requests.py` queues it, `results.py` shows what came of it.
+"""Analyses of readings.
 
-`figures.py` reads what is asked for besides the five; `records.py` is a request and its result as they are shown;
-`prefer.py` and `waiting.py` let a client wait for it; `addresses.py` says where a callback may go. The worker's part is
-`query_api/worker`.
+`immediate.py` answers with an analysis; `requests.py` queues one, and `prefer.py` lets the client wait for it;
+`results.py` shows results. `analysis.py` computes, `figures.py` names the figures, `wanted.py` reads which are wanted.
 """

@@ -15,24 +15,25 @@ from psycopg.rows import dict_row
 from query_api.access.principal import ANYBODY, Principal, actor_of
 from query_api.access.rules import Access
 from query_api.analyses import prefer
-from query_api.analyses.addresses import CallbackUrl, Ports, check_url
+from query_api.analyses.figures import FIVE, FigureNames
 from query_api.analyses.prefer import PreferHeader
-from query_api.analyses.quotas import Quotas
-from query_api.analyses.records import ENDED, AnalysisRequest, Status, find_shown, shown_to
-from query_api.analyses.waiting import Waits
 from query_api.devices.handlers import MAX_ID, DeviceId, no_such_device
-from query_api.http import paging, problems
-from query_api.http.bodies import JsonRequest
-from query_api.http.disconnect import cancelled_when_gone
-from query_api.http.problems import AnyRequest, Fault, Refused, documented, invalid
-from query_api.http.resource import Resource
-from query_api.http.state import Database, Slow
-from query_api.http.times import Period
-from query_api.http.vary import depends_on
-from shared import audit
-from shared.audit import Action
-from shared.database import Connection
-from shared.figures import FIVE, FigureNames
+from query_api.queue.addresses import CallbackUrl, Ports, check_url
+from query_api.queue.quotas import Quotas
+from query_api.queue.records import ENDED, AnalysisRequest, Status, find_shown, shown_to
+from query_api.queue.waiting import Waits
+from query_api.web.answers import problems
+from query_api.web.answers.problems import AnyRequest, Fault, Refused, documented, invalid
+from query_api.web.answers.vary import depends_on
+from query_api.web.disconnect import cancelled_when_gone
+from query_api.web.requests import paging
+from query_api.web.requests.bodies import JsonRequest
+from query_api.web.requests.times import Period
+from query_api.web.resource import Resource
+from query_api.web.state import Database, Slow
+from shared.access import audit
+from shared.access.audit import Action
+from shared.postgres.connections import Connection
 
 MAX_CALLBACKS = 20
 """Of one request: whoever joins one that waits may add one."""

@@ -10,16 +10,17 @@ from psycopg.rows import dict_row
 
 from query_api.access.principal import actor_of
 from query_api.access.rules import Access
-from query_api.analyses.records import AnalysisResult
 from query_api.devices.handlers import MAX_ID, DeviceId, find
-from query_api.http import paging, problems
-from query_api.http.bodies import JsonRequest
-from query_api.http.problems import AnyRequest, Refused, documented
-from query_api.http.resource import Resource
-from query_api.http.state import Database, Slow
-from shared import audit
-from shared.audit import Action
-from shared.database import Connection
+from query_api.queue.records import AnalysisResult
+from query_api.web.answers import problems
+from query_api.web.answers.problems import AnyRequest, Refused, documented
+from query_api.web.requests import paging
+from query_api.web.requests.bodies import JsonRequest
+from query_api.web.resource import Resource
+from query_api.web.state import Database, Slow
+from shared.access import audit
+from shared.access.audit import Action
+from shared.postgres.connections import Connection
 
 ResultId = Annotated[int, PathParameter(description="The result's number.")]
 

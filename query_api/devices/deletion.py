@@ -4,10 +4,11 @@ Without its row it is gone from every answer, and its key is free.
 """
 
 from query_api.devices.tokens import Tokens
-from shared import audit, deletions
-from shared.audit import Action, Actor
+from shared.access import audit
+from shared.access.audit import Action, Actor
 from shared.broker.outbox import Change
-from shared.database import Connection
+from shared.postgres.connections import Connection
+from shared.readings import deletions
 
 _PATIENCE = "SET LOCAL lock_timeout = '3s'"
 _DELETE = "DELETE FROM devices WHERE id = %s RETURNING key"

@@ -22,15 +22,16 @@ from query_api.devices.readings import InShort, in_short
 from query_api.devices.record import Device, NewDevice, NewName, RegisteredDevice
 from query_api.devices.registration import MAX_DEVICES, Registration, Row, check, register
 from query_api.devices.tokens import Tokens
-from query_api.http import paging, problems
-from query_api.http.bodies import JsonRequest
-from query_api.http.operations import bound_array
-from query_api.http.problems import AnyRequest, Fault, Refused, documented, invalid
-from query_api.http.resource import Resource
-from query_api.http.state import Database, Slow
-from shared import audit
-from shared.audit import Action
-from shared.database import Connection
+from query_api.web.answers import problems
+from query_api.web.answers.operations import bound_array
+from query_api.web.answers.problems import AnyRequest, Fault, Refused, documented, invalid
+from query_api.web.requests import paging
+from query_api.web.requests.bodies import JsonRequest
+from query_api.web.resource import Resource
+from query_api.web.state import Database, Slow
+from shared.access import audit
+from shared.access.audit import Action
+from shared.postgres.connections import Connection
 
 MAX_ID = 2**63 - 1
 """The largest bigint: a number above it is no device's."""

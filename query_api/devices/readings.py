@@ -12,8 +12,8 @@ import msgspec
 from psycopg.rows import class_row
 
 from query_api.readings.record import StoredReading
-from shared.database import Connection
-from shared.extents import extent_of
+from shared.postgres.connections import Connection
+from shared.readings.extents import extent_of
 
 COUNTED = 1_000
 """Readings of each device that are counted, however many devices are asked for."""

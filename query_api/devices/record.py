@@ -8,7 +8,7 @@ import msgspec
 from query_api.devices.readings import COUNTED, COUNTED_IN_ALL
 from query_api.devices.tokens import ShownToken, ShownUsername
 from query_api.readings.record import StoredReading
-from shared.models import KEY_PATTERN
+from shared.readings.model import KEY_PATTERN
 
 KEY_RULE = "1 to 128 characters, none of them a space, a control character, /, + or #"
 NAME_RULE = "1 to 200 characters, none of them NUL, and not all of them spaces"

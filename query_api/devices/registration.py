@@ -16,12 +16,12 @@ from psycopg.rows import class_row
 from query_api.devices.keys import Keys
 from query_api.devices.record import KEY_RULE, NewDevice, RegisteredDevice
 from query_api.devices.tokens import IssuedToken, Tokens
-from query_api.http import problems
-from query_api.http.problems import Fault, Refused, invalid, shown
-from shared import audit
-from shared.audit import Action, Actor
-from shared.database import Connection
-from shared.models import DEVICES_CHANNEL, is_key
+from query_api.web.answers import problems
+from query_api.web.answers.problems import Fault, Refused, invalid, shown
+from shared.access import audit
+from shared.access.audit import Action, Actor
+from shared.postgres.connections import Connection
+from shared.readings.model import DEVICES_CHANNEL, is_key
 
 MAX_DEVICES = 1_000
 """Devices of one request. They keep the process busy for about 20 ms."""

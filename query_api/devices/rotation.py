@@ -9,13 +9,13 @@ from query_api.access.principal import actor_of
 from query_api.access.rules import Access
 from query_api.devices.handlers import MAX_ID, DeviceId, no_such_device
 from query_api.devices.tokens import IssuedToken, Tokens
-from query_api.http import problems
-from query_api.http.problems import AnyRequest, documented
-from query_api.http.resource import Resource
-from query_api.http.state import Database
-from shared import audit
-from shared.audit import Action
-from shared.database import Connection
+from query_api.web.answers import problems
+from query_api.web.answers.problems import AnyRequest, documented
+from query_api.web.resource import Resource
+from query_api.web.state import Database
+from shared.access import audit
+from shared.access.audit import Action
+from shared.postgres.connections import Connection
 
 
 @post(

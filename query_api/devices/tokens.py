@@ -9,11 +9,11 @@ from typing import Annotated
 
 import msgspec
 
+from shared.access.credentials import new_token
 from shared.broker import outbox
 from shared.broker.outbox import Change
 from shared.broker.permissions import device_name
-from shared.credentials import new_token
-from shared.database import Connection
+from shared.postgres.connections import Connection
 
 ShownToken = Annotated[
     str,

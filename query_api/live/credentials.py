@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from query_api.access.holding import holding
 from query_api.live.listeners import End, Interrupted, Listener
 from shared.backoff import backoff
-from shared.database import RETRYABLE, Connection, connect
-from shared.database_errors import diagnose
+from shared.postgres.connections import RETRYABLE, Connection, connect
+from shared.postgres.errors import diagnose
 
 CHECK_S = 0.4
 """Between two statements."""

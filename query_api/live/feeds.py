@@ -1,7 +1,7 @@
 """All who listen in this process, device by device, and what they are shown.
 
 1. `Live.join`: one more listens to a device. What is wanted is said at once and again every few seconds, over the
-   connection of `LiveReader`, to all who store readings (`shared.live`).
+   connection of `LiveReader`, to all who store readings (`shared.readings.announce`).
 2. Whoever stores readings of the device says where they are, and `Notifications` hears it.
 3. `LiveReader` reads them by index, once for all.
 4. Each `Listener` sends them on, as fast as its client takes them.
@@ -16,18 +16,18 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from prometheus_client import CollectorRegistry
 
-from query_api.http import problems
-from query_api.http.notifications import LOOK_AGAIN, Notifications
-from query_api.http.problems import Refused
 from query_api.live.credentials import Credentials
 from query_api.live.feed import Feed
 from query_api.live.listeners import End, Gap, Listener
 from query_api.live.reader import LiveReader
 from query_api.readings.record import StoredReading
+from query_api.web.answers import problems
+from query_api.web.answers.problems import Refused
+from query_api.web.notifications import LOOK_AGAIN, Notifications
 from shared.backoff import backoff
-from shared.database import RETRYABLE
-from shared.database_errors import diagnose
-from shared.live import (
+from shared.postgres.connections import RETRYABLE
+from shared.postgres.errors import diagnose
+from shared.readings.announce import (
     ANY_DEVICE,
     EXPIRES_S,
     REPEAT_S,
@@ -38,7 +38,7 @@ from shared.live import (
     parse_span,
     parse_wanted,
 )
-from shared.models import to_datetime
+from shared.readings.model import to_datetime
 
 MAX_LISTENERS = 1000
 MAX_LISTENERS_EACH = 200

@@ -13,14 +13,14 @@ from litestar.response import Stream
 from query_api.access.principal import ANYBODY
 from query_api.access.rules import Access
 from query_api.devices.handlers import DeviceId, find
-from query_api.http import problems
-from query_api.http.callers import caller_of
-from query_api.http.problems import AnyRequest, documented
-from query_api.http.resource import Resource
-from query_api.http.state import Database
 from query_api.live.feeds import Live
 from query_api.live.listeners import Gap
-from shared.bearer import bearer_of
+from query_api.web.answers import problems
+from query_api.web.answers.problems import AnyRequest, documented
+from query_api.web.limits.callers import caller_of
+from query_api.web.resource import Resource
+from query_api.web.state import Database
+from shared.access.bearer import bearer_of
 
 MEDIA_TYPE = "text/event-stream"
 _STATE = "listener"

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from query_api.readings.record import StoredReading
-from shared.database import RETRYABLE, Connection, connect
-from shared.live import Span, want
-from shared.models import to_datetime
+from shared.postgres.connections import RETRYABLE, Connection, connect
+from shared.readings.announce import Span, want
+from shared.readings.model import to_datetime
 
 MAX_READINGS = 20_000
 """Of one span. What one batch brings of a device seldom comes to that."""
@@ -36,7 +36,7 @@ class Seen:
         return True
 
 
-# Whoever stores readings passes the fence of shared.deletions, and holds its lock until the end.
+# Whoever stores readings passes the fence of shared.readings.deletions, and holds its lock until the end.
 _BATCHES = """
     SELECT virtualtransaction FROM pg_locks
     WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock' AND granted

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from query_api.http.window import Window
 from query_api.mqtt.known_devices import REMEMBERED_S, KnownDevice, KnownDevices
 from query_api.mqtt.rules import Action
+from query_api.web.limits.window import Window
+from shared.access.credentials import GivenToken, is_same, read
 from shared.broker.permissions import device_name, device_number
-from shared.credentials import GivenToken, is_same, read
-from shared.database import RETRYABLE
+from shared.postgres.connections import RETRYABLE
 from shared.settings import TopicFilter
 
 MANY_FAILURES = 10

@@ -10,13 +10,13 @@ from litestar import Request, Response, post
 from litestar.params import JSONBody
 
 from query_api.access.rules import Access
-from query_api.http import problems
-from query_api.http.problems import RETRY_AFTER, Refused, documented
-from query_api.http.resource import Resource
 from query_api.mqtt.decisions import Decision, Denied
 from query_api.mqtt.handlers import SECURITY, Given
 from query_api.mqtt.question import BrokerRequest, Question, Unreadable, note
 from query_api.mqtt.rules import Action
+from query_api.web.answers import problems
+from query_api.web.answers.problems import RETRY_AFTER, Refused, documented
+from query_api.web.resource import Resource
 
 
 class Granted(msgspec.Struct, frozen=True):

@@ -16,12 +16,12 @@ from litestar.params import JSONBody, QueryParameter, SkipValidation
 from prometheus_client import CollectorRegistry, Counter
 
 from query_api.access.rules import Access
-from query_api.http import problems
-from query_api.http.problems import documented
-from query_api.http.resource import Resource
 from query_api.mqtt.decisions import Allowed, Decision, Decisions, Denied
 from query_api.mqtt.question import BrokerRequest, Question, Unreadable, note
 from query_api.mqtt.rules import AclRule, Action, acl_of
+from query_api.web.answers import problems
+from query_api.web.answers.problems import documented
+from query_api.web.resource import Resource
 
 CACHED_MS = 5000
 """For so long rmqtt takes an answer about a publication for the next ones of the same client and topic."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from query_api.mqtt.gathered import Gathered
-from shared.credentials import is_same
-from shared.database import RETRYABLE, Pool
+from shared.access.credentials import is_same
 from shared.errors import DatabaseUnreachable
+from shared.postgres.connections import RETRYABLE, Pool
 
 REMEMBERED_S = 0.9
 HOLDS_WITHOUT_DATABASE_S = 600.0

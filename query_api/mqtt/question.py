@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 import msgspec
 import structlog
 
-from query_api.http.bodies import JsonRequest
-from query_api.http.problems import MAX_SHOWN, shown
-from query_api.http.window import Window
+from query_api.web.answers.problems import MAX_SHOWN, shown
+from query_api.web.limits.window import Window
+from query_api.web.requests.bodies import JsonRequest
 
 MAX_BODY_BYTES = 64 * 1024
 """User name, password, client id and topic of our devices take far less."""

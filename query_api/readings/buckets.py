@@ -11,20 +11,21 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from query_api.access.rules import Access
+from query_api.analyses.figures import Figures
+from query_api.calendar.intervals import PATTERN, Interval, edges, in_zone
+from query_api.calendar.zones import read_zone
 from query_api.devices.handlers import MAX_ID, DeviceId, find
-from query_api.http import paging, problems
-from query_api.http.bodies import JsonRequest
-from query_api.http.disconnect import cancelled_when_gone
-from query_api.http.problems import Fault, documented, invalid, shown
-from query_api.http.resource import Resource
-from query_api.http.state import Slow
-from query_api.http.times import Period, Timezone
-from query_api.http.zones import read_zone
-from query_api.readings.intervals import PATTERN, Interval, edges, in_zone
 from query_api.readings.listing import bounds
-from shared.database import Connection
-from shared.figures import Figures
-from shared.models import Microseconds, to_datetime, to_microseconds
+from query_api.web.answers import problems
+from query_api.web.answers.problems import Fault, documented, invalid, shown
+from query_api.web.disconnect import cancelled_when_gone
+from query_api.web.requests import paging
+from query_api.web.requests.bodies import JsonRequest
+from query_api.web.requests.times import Period, Timezone
+from query_api.web.resource import Resource
+from query_api.web.state import Slow
+from shared.postgres.connections import Connection
+from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
 MIN_UNITS = 400
 """So many of the calendar's intervals are gone through at a time, where a page is shorter than that."""
@@ -140,7 +141,7 @@ async def _bounds(connection: Connection, device_id: int, period: Period) -> tup
 
 
 # The recursion goes from each bucket to the first reading behind it, and so passes over empty ones. The figures are
-# those of shared/analysis.py, which says why.
+# those of query_api/analyses/analysis.py, which says why.
 BUCKETS = """
     WITH RECURSIVE calendar AS (SELECT %(edges)s::timestamptz[] AS edges),
     bucket (number, starts, ends) AS (

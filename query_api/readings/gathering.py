@@ -12,15 +12,15 @@ import psycopg
 import structlog
 from psycopg.errors import CheckViolation, DeadlockDetected
 
-from query_api.http.problems import Refused
 from query_api.readings.waiting import FairQueue, Waiting, unavailable
-from shared.database import RETRYABLE, Connection, Pool
-from shared.database_errors import diagnose
+from query_api.web.answers.problems import Refused
 from shared.errors import DatabaseBusy, DatabaseError
-from shared.live import Interest, announce
-from shared.models import Reading
-from shared.partitions import Partitions
-from shared.readings import Kept, store_requests
+from shared.postgres.connections import RETRYABLE, Connection, Pool
+from shared.postgres.errors import diagnose
+from shared.readings.announce import Interest, announce
+from shared.readings.model import Reading
+from shared.readings.partitions import Partitions
+from shared.readings.store import Kept, store_requests
 
 WRITERS = 2
 """While one waits for its commit, what comes gathers for the other."""

@@ -7,16 +7,16 @@ from typing import Annotated
 import msgspec
 
 from query_api.devices.handlers import MAX_ID
-from query_api.http import problems
-from query_api.http.problems import Fault, Refused, invalid
-from query_api.http.times import in_utc
 from query_api.readings.gathering import Gathering
 from query_api.readings.record import X, Y, Z
-from shared.clock import Clock
-from shared.database import Connection, Pool
-from shared.models import Microseconds, Reading
-from shared.reading_times import recorded_at
-from shared.readings import Kept
+from query_api.web.answers import problems
+from query_api.web.answers.problems import Fault, Refused, invalid
+from query_api.web.requests.times import in_utc
+from shared.postgres.connections import Connection, Pool
+from shared.readings.clock import Clock
+from shared.readings.model import Microseconds, Reading
+from shared.readings.rules import recorded_at
+from shared.readings.store import Kept
 
 MAX_READINGS = 10_000
 """In one request."""
@@ -60,7 +60,7 @@ class Submission(msgspec.Struct, frozen=True):
 
 
 def receipt_clock() -> Clock:
-    """Gives out times of receipt that no ingestor does (shared.clock)."""
+    """Gives out times of receipt that no ingestor does (shared.readings.clock)."""
     return Clock(step=4, offset=1)
 
 

@@ -16,18 +16,20 @@ from psycopg.rows import class_row
 
 from query_api.access.rules import Access
 from query_api.devices.handlers import MAX_ID, DeviceId, find
-from query_api.http import paging, problems
-from query_api.http.bodies import JsonRequest
-from query_api.http.problems import Fault, Refused, documented, invalid
-from query_api.http.resource import Resource
-from query_api.http.state import Database, Slow
-from query_api.http.times import Period
-from query_api.readings import formats, ranges
-from query_api.readings.exports import Exports, Order, close_export
+from query_api.readings.formats import negotiation as formats
+from query_api.readings.formats import ranges
+from query_api.readings.formats.exports import Exports, Order, close_export
 from query_api.readings.record import StoredReading
-from shared.database import Connection
-from shared.extents import extent_of
-from shared.models import Microseconds, to_datetime, to_microseconds
+from query_api.web.answers import problems
+from query_api.web.answers.problems import Fault, Refused, documented, invalid
+from query_api.web.requests import paging
+from query_api.web.requests.bodies import JsonRequest
+from query_api.web.requests.times import Period
+from query_api.web.resource import Resource
+from query_api.web.state import Database, Slow
+from shared.postgres.connections import Connection
+from shared.readings.extents import extent_of
+from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
 
 class _ReadingsAfter(msgspec.Struct, frozen=True, array_like=True, tag="readings"):

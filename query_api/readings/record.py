@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from shared.models import AXIS_LIMIT
+from shared.readings.model import AXIS_LIMIT
 
 AXIS_RULE = f"a number from -{AXIS_LIMIT:g} to {AXIS_LIMIT:g}"
 

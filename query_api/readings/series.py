@@ -12,19 +12,19 @@ from litestar.params import QueryParameter
 
 from query_api.access.rules import Access
 from query_api.devices.handlers import DeviceId, find
-from query_api.http import problems
-from query_api.http.bodies import JsonRequest
-from query_api.http.disconnect import cancelled_when_gone
-from query_api.http.fields import DeviceNumber, PeriodEnd, PeriodStart
-from query_api.http.problems import documented
-from query_api.http.resource import Resource
-from query_api.http.state import Slow
-from query_api.http.times import Period
-from query_api.readings.copying import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds, next_block
 from query_api.readings.downsampling import MAX_POINTS, MIN_POINTS, Downsampler, Times
+from query_api.readings.formats.copying import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds, next_block
 from query_api.readings.listing import bounds
-from shared.database import Connection
-from shared.models import to_microseconds
+from query_api.web.answers import problems
+from query_api.web.answers.problems import documented
+from query_api.web.disconnect import cancelled_when_gone
+from query_api.web.requests.bodies import JsonRequest
+from query_api.web.requests.fields import DeviceNumber, PeriodEnd, PeriodStart
+from query_api.web.requests.times import Period
+from query_api.web.resource import Resource
+from query_api.web.state import Slow
+from shared.postgres.connections import Connection
+from shared.readings.model import to_microseconds
 
 COLUMNS = {"timestamp": TIMESTAMPTZ, "x": FLOAT8, "y": FLOAT8, "z": FLOAT8}
 AXES = ("x", "y", "z")

@@ -11,17 +11,17 @@ from litestar.openapi.spec import Operation
 from litestar.params import BodyKwarg, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
-from query_api.access.gate import forbidden
 from query_api.access.principal import Principal
 from query_api.access.rules import Access
-from query_api.http import problems
-from query_api.http.callers import caller_of
-from query_api.http.operations import bound_array
-from query_api.http.problems import AnyRequest, documented
-from query_api.http.resource import Resource
 from query_api.readings.intake import MAX_READINGS, Intake, NewReading, Submission
 from query_api.readings.record import StoredReading
-from shared.models import to_datetime
+from query_api.web.answers import problems
+from query_api.web.answers.operations import bound_array
+from query_api.web.answers.problems import AnyRequest, documented
+from query_api.web.gate import forbidden
+from query_api.web.limits.callers import caller_of
+from query_api.web.resource import Resource
+from shared.readings.model import to_datetime
 
 
 @dataclass

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from query_api.http import problems
-from query_api.http.problems import Refused
-from shared.models import Reading
-from shared.readings import Kept
+from query_api.web.answers import problems
+from query_api.web.answers.problems import Refused
+from shared.readings.model import Reading
+from shared.readings.store import Kept
 
 MAX_WAITING = 100_000
 """Readings that wait, of all callers; then only a caller of whom nothing waits is let in."""

@@ -1,5 +1,3 @@
-"""Recurring analyses: `handlers.py` keeps them, as `fields.py` has them.
-
-`timing.py` reads a schedule's words: `cron.py` says when it ticks, `sliding.py` over what period. The ticks themselves
-are the worker's: `query_api/worker/ticks.py`.
+"""Recurring analyses: `handlers.py` manages schedules, with the fields of `fields.py`. `timing.py` reads when a
+schedule is due (`query_api/calendar`). `query_api/worker/ticks.py` queues what is due.
 """

@@ -7,10 +7,10 @@ import msgspec
 from litestar.openapi.spec import OpenAPIType, Schema
 from msgspec import UNSET, UnsetType
 
-from query_api.analyses.addresses import MAX_URL_LENGTH, URL_PATTERN
-from query_api.analyses.figures import MAX_NAMES, NAME_PATTERN, RULE
-from query_api.http.fields import DeviceNumber, Id
-from query_api.schedules import cron, sliding
+from query_api.analyses.wanted import MAX_NAMES, NAME_PATTERN, RULE
+from query_api.calendar import cron, sliding
+from query_api.queue.addresses import MAX_URL_LENGTH, URL_PATTERN
+from query_api.web.requests.fields import DeviceNumber, Id
 
 _CRON_RULE = "a cron expression of five fields, in at most 200 characters"
 _CRON = msgspec.Meta(

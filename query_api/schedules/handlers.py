@@ -16,19 +16,20 @@ from psycopg.rows import dict_row
 
 from query_api.access.principal import ANYBODY, Principal, actor_of
 from query_api.access.rules import Access
-from query_api.analyses.quotas import Quotas
 from query_api.analyses.requests import CallbackRules
 from query_api.devices.handlers import MAX_ID
-from query_api.http import paging, problems
-from query_api.http.bodies import JsonRequest
-from query_api.http.problems import AnyRequest, Fault, Refused, documented
-from query_api.http.resource import Resource
-from query_api.http.state import Database, Slow
+from query_api.queue.quotas import Quotas
 from query_api.schedules.fields import NewSchedule, Schedule, ScheduleChanges
 from query_api.schedules.timing import read_timing
-from shared import audit
-from shared.audit import Action
-from shared.database import Connection
+from query_api.web.answers import problems
+from query_api.web.answers.problems import AnyRequest, Fault, Refused, documented
+from query_api.web.requests import paging
+from query_api.web.requests.bodies import JsonRequest
+from query_api.web.resource import Resource
+from query_api.web.state import Database, Slow
+from shared.access import audit
+from shared.access.audit import Action
+from shared.postgres.connections import Connection
 
 _Rules = NamedDependency[SkipValidation[CallbackRules]]
 ScheduleId = Annotated[int, PathParameter(description="The schedule's number.")]

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import structlog
 
-from query_api.worker import queue
+from query_api.analyses.analysis import Analysis, analyse
+from query_api.analyses.figures import FigureNames
+from query_api.queue import claims as queue
+from query_api.queue.claims import Claim
 from query_api.worker.metrics import WorkerMetrics
-from query_api.worker.queue import Claim
-from shared.analysis import Analysis, analyse
-from shared.database import RETRYABLE, Connection, Pool
-from shared.database_errors import diagnose
-from shared.figures import FigureNames
+from shared.postgres.connections import RETRYABLE, Connection, Pool
+from shared.postgres.errors import diagnose
 
 MAX_ERROR_LENGTH = 2000
 

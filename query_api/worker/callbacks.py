@@ -19,12 +19,12 @@ import structlog
 from psycopg.rows import class_row
 
 from query_api.access.principal import ANYBODY
-from query_api.analyses.records import QueuedAnalysis, find_shown
-from query_api.http.json_times import encode
+from query_api.queue.records import QueuedAnalysis, find_shown
+from query_api.web.answers.json_times import encode
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.webhook import Undelivered, Webhook
-from shared.database import RETRYABLE, Connection, Pool
-from shared.database_errors import diagnose
+from shared.postgres.connections import RETRYABLE, Connection, Pool
+from shared.postgres.errors import diagnose
 
 CHANNEL = "analysis_callbacks"
 """NOTIFY on it says, by a trigger, that callbacks are due."""

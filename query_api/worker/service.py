@@ -11,29 +11,31 @@ from contextlib import ExitStack
 
 import structlog
 
-from query_api.worker import callbacks, moved_clock, queue, timetable
+from query_api.queue import claims as queue
+from query_api.worker import callbacks, timetable
 from query_api.worker.attempts import Attempts
 from query_api.worker.callbacks import Callbacks
 from query_api.worker.cleaning.rounds import clean
 from query_api.worker.cleaning.tables import cleaners
-from query_api.worker.late_extents import widen_late
-from query_api.worker.maintenance import drop_empty_partitions, drop_partitions, make_partitions
+from query_api.worker.maintenance import moved_clock
+from query_api.worker.maintenance.late_extents import widen_late
+from query_api.worker.maintenance.partitions import drop_empty_partitions, drop_partitions, make_partitions
+from query_api.worker.maintenance.removal import remove_all
 from query_api.worker.metrics import WorkerMetrics
-from query_api.worker.removal import remove_all
 from query_api.worker.ticks import run_due_ticks
 from query_api.worker.timetable import Round, Timetable
 from query_api.worker.webhook import Webhook
 from shared.backoff import backoff
 from shared.broker.outbox import tell_broker
-from shared.closed import telemetry_access
-from shared.database import RETRYABLE, Connection, Pool, connect, open_pool
-from shared.database_errors import diagnose
 from shared.errors import DatabaseBusy, DatabaseError
-from shared.schema_health import note_schema
-from shared.service import listen, serve_telemetry
+from shared.postgres.connections import RETRYABLE, Connection, Pool, connect, open_pool
+from shared.postgres.errors import diagnose
+from shared.postgres.schema_health import note_schema
+from shared.postgres.starting import first_connection
+from shared.serving.closed import telemetry_access
+from shared.serving.service import listen, serve_telemetry
+from shared.serving.telemetry import Health
 from shared.settings import Settings, parse_ports
-from shared.starting import first_connection
-from shared.telemetry import Health
 
 POLL_S = 2.0
 RENEW_S = queue.LEASE.total_seconds() / 5

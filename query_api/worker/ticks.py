@@ -13,9 +13,9 @@ import structlog
 from psycopg.rows import class_row
 
 from query_api.analyses.requests import Callback, enqueue
-from query_api.http.problems import Refused
 from query_api.schedules.timing import read_timing
-from shared.database import Connection
+from query_api.web.answers.problems import Refused
+from shared.postgres.connections import Connection
 
 _log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from shared.telemetry import Health
+from shared.serving.telemetry import Health
 
 JITTER_S = 0.5
 """Workers that were started at one moment do not ask at one moment."""

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpcore
 from httpcore import AsyncNetworkBackend, AsyncNetworkStream
 
-from query_api.analyses.addresses import ONLY_PUBLIC, Ports, check_port, is_public, without_addresses
+from query_api.queue.addresses import ONLY_PUBLIC, Ports, check_port, is_public, without_addresses
 from shared.settings import webhook_key
 
 STEP_TIMEOUT_S = 5.0

@@ -7,8 +7,8 @@ from typing import Protocol
 import msgspec
 
 from shared.broker.differences import Difference
-from shared.database import Connection
 from shared.errors import CommandRefused
+from shared.postgres.connections import Connection
 
 
 class Brought(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from aiomqtt.exceptions import MqttConnectError
 
 from shared.broker import present
 from shared.broker.brought import Bring, Brought
+from shared.broker.client import mqtt_client
 from shared.broker.differences import Difference
 from shared.broker.keys import KeyRules
 from shared.broker.password_file import (
@@ -32,9 +33,8 @@ from shared.broker.password_file import (
     render,
     witness_password,
 )
-from shared.database import Connection
 from shared.errors import BrokerError, BrokerUnreachable, SettingsError
-from shared.mqtt_client import mqtt_client
+from shared.postgres.connections import Connection
 from shared.settings import MqttAddress
 
 RELOAD_S = 20.0

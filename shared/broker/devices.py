@@ -11,8 +11,8 @@ from shared.broker.differences import Known, differences
 from shared.broker.dynsec import Dynsec, administering
 from shared.broker.permissions import device_name, device_number
 from shared.broker.records import Command
-from shared.database import Connection
 from shared.errors import CommandRefused
+from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, TopicFilter
 
 BATCH = 100

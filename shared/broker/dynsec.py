@@ -16,11 +16,11 @@ import aiomqtt
 import msgspec
 from aiomqtt.exceptions import MqttConnectError
 
+from shared.broker.client import mqtt_client
 from shared.broker.records import Answer, Answers, Client, Command, Role
+from shared.broker.tls import why
 from shared.errors import BrokerUnreachable, CommandRefused, ConnectionRefused, NotAdministered, SettingsError
-from shared.mqtt_client import mqtt_client
 from shared.settings import MqttAddress
-from shared.tls import why
 
 TOPIC = "$CONTROL/dynamic-security/v1"
 RESPONSES = f"{TOPIC}/response"

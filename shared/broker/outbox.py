@@ -17,9 +17,9 @@ from shared.broker.brought import Bring, Target
 from shared.broker.by_file import ByFile
 from shared.broker.devices import ByCommands, locked
 from shared.broker.keys import rules_of
-from shared.database import RETRYABLE, Connection, connect
-from shared.database_errors import diagnose
 from shared.errors import BrokerError, CommandRefused, SettingsError
+from shared.postgres.connections import RETRYABLE, Connection, connect
+from shared.postgres.errors import diagnose
 from shared.settings import Settings, parse_topic_filter
 
 CHANNEL = "broker_outbox"

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 from psycopg.rows import TupleRow
 
-from shared.credentials import derived_token, digest, is_same
-from shared.database import Connection
+from shared.access.credentials import derived_token, digest, is_same
+from shared.postgres.connections import Connection
 
 PAGE = 1000
 

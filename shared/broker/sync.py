@@ -10,15 +10,15 @@ import msgspec
 from aiomqtt.exceptions import MqttConnectError
 
 from shared.broker import present
+from shared.broker.client import mqtt_client
 from shared.broker.devices import BATCH, Carrier, bring, locked
 from shared.broker.differences import Difference, Known, change_role, create_role, differences
 from shared.broker.dynsec import Dynsec
 from shared.broker.outbox import required
 from shared.broker.permissions import DEFAULT_ACCESS, INGESTOR_ROLE, device_number, ingestor_role
 from shared.broker.records import Client, Command, Role
-from shared.database import Connection
 from shared.errors import CommandRefused, SettingsError
-from shared.mqtt_client import mqtt_client
+from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, Settings, parse_topic_filter
 
 

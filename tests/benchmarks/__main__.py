@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 import psycopg
 import structlog
 
-from deploy.postgres import EmbeddedPostgres
-from shared.database import connect
-from shared.migrate import migrate
-from shared.roles import set_up
+from deploy.local.postgres import EmbeddedPostgres
+from shared.postgres.connections import connect
+from shared.postgres.migrate import migrate
+from shared.postgres.roles import set_up
 from tests.benchmarks import (
     analysis,
     decoding,

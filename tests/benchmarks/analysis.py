@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import httpx
 import psycopg
 
-from deploy.postgres import EmbeddedPostgres
-from shared import analysis
-from shared.database import connect
+from deploy.local.postgres import EmbeddedPostgres
+from query_api.analyses import analysis
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.benchmarks.pairs import Ratio, warmed
 from tests.ports import free_port

@@ -9,12 +9,12 @@ from unittest import mock
 
 import msgspec
 
-from deploy.postgres import EmbeddedPostgres
-from ingestor import decode
+from deploy.local.postgres import EmbeddedPostgres
 from ingestor.batch import Batch
-from ingestor.refusals import Message
-from shared.models import DAY, SECOND, Microseconds, to_microseconds
-from shared.readings import pack
+from ingestor.payload import decode
+from ingestor.storing.refusals import Message
+from shared.readings.model import DAY, SECOND, Microseconds, to_microseconds
+from shared.readings.store import pack
 from shared.settings import parse_topic_filter
 from tests.benchmarks.pairs import Ratio, warmed
 

@@ -18,11 +18,11 @@ import psutil
 import psycopg
 
 from deploy.doctor.connection import connected
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.postgres import EmbeddedPostgres
 from shared.broker.devices import ByCommands
 from shared.broker.present import every
-from shared.database import Connection, connect
 from shared.errors import BrokerError
+from shared.postgres.connections import Connection, connect
 from shared.settings import MqttAddress, Settings, parse_topic_filter
 from tests.benchmarks.http import serving
 from tests.benchmarks.many_readings import publish_of_each

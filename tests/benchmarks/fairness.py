@@ -17,7 +17,7 @@ from typing import LiteralString
 import msgspec
 import psycopg
 
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.postgres import EmbeddedPostgres
 from tests.benchmarks.delay import LOOK_EVERY_S, Run
 from tests.benchmarks.paced import Publisher, publisher
 from tests.benchmarks.pairs import Finding, Ratio, alternate, rounded

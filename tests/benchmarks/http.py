@@ -17,7 +17,7 @@ import msgspec
 import psutil
 import psycopg
 
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.postgres import EmbeddedPostgres
 from tests.benchmarks import http_data
 from tests.benchmarks.pairs import Ratio, rounded, warmed
 from tests.command import argv, environment

@@ -14,7 +14,7 @@ import msgspec
 import psutil
 import psycopg
 
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.postgres import EmbeddedPostgres
 from tests.benchmarks import peers
 from tests.benchmarks.generator import ARRAY, generating
 from tests.benchmarks.pairs import Finding, Ratio, target, warmed

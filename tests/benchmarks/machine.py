@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from deploy.mosquitto import executable
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.mosquitto import executable
+from deploy.local.postgres import EmbeddedPostgres
 from tests.benchmarks.servers import file_system
 
 _GIB = 1024**3

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psycopg
 
-from deploy.mosquitto import EmbeddedMosquitto
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.mosquitto import EmbeddedMosquitto
+from deploy.local.postgres import EmbeddedPostgres
 from tests.benchmarks.generator import generating
 from tests.benchmarks.pairs import PAIRS, Finding, Ratio, target
 from tests.benchmarks.servers import broker, clear, settings

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.postgres import EmbeddedPostgres
+from query_api.analyses.analysis import analyse
 from query_api.devices.readings import in_short
-from shared.analysis import analyse
-from shared.database import Connection, connect
-from shared.extents import month_of, start_of, widen
-from shared.migrate import migrate
-from shared.models import Reading, to_microseconds
-from shared.partitions import Partitions
+from shared.postgres.connections import Connection, connect
+from shared.postgres.migrate import migrate
+from shared.readings.extents import month_of, start_of, widen
+from shared.readings.model import Reading, to_microseconds
+from shared.readings.partitions import Partitions
 from tests.benchmarks.pairs import Finding, Ratio, warmed
 
 DATABASE = "bench_months"

@@ -9,8 +9,8 @@ from statistics import median
 
 import psycopg
 
-from deploy.postgres import EmbeddedPostgres
-from shared.credentials import digest
+from deploy.local.postgres import EmbeddedPostgres
+from shared.access.credentials import digest
 from tests.benchmarks import mqtt_load
 from tests.benchmarks.http import serving
 from tests.benchmarks.mqtt_load import BROKER_SECRET, DEVICES, NONCE

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 import uvloop
 
-from shared.credentials import derived_token
+from shared.access.credentials import derived_token
 from tests.benchmarks.http_load import Load, ask
 
 DEVICES = range(1, 10_001)

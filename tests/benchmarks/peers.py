@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psycopg
 
-from deploy.mosquitto import EmbeddedMosquitto
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.mosquitto import EmbeddedMosquitto
+from deploy.local.postgres import EmbeddedPostgres
 
 _CREATE = "CREATE TABLE peer (LIKE readings INCLUDING ALL)"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from deploy.mosquitto import EmbeddedMosquitto
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.mosquitto import EmbeddedMosquitto
+from deploy.local.postgres import EmbeddedPostgres
 from shared.settings import Settings
 from tests.ports import free_port
 

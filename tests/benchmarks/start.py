@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.postgres import EmbeddedPostgres
 from tests.benchmarks.http import serving
 from tests.benchmarks.pairs import PAIRS, Ratio, target
 from tests.command import argv

@@ -5,12 +5,12 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from deploy.postgres import EmbeddedPostgres
-from shared import readings
-from shared.database import Connection, connect
-from shared.models import Reading
-from shared.partitions import Partitions
-from shared.readings import Stored
+from deploy.local.postgres import EmbeddedPostgres
+from shared.postgres.connections import Connection, connect
+from shared.readings import store as readings
+from shared.readings.model import Reading
+from shared.readings.partitions import Partitions
+from shared.readings.store import Stored
 from tests.benchmarks.generator import DEVICES
 from tests.benchmarks.pairs import Ratio, warmed
 

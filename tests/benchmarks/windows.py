@@ -26,7 +26,7 @@ from mqtt5 import (
     SubscribePacket,
 )
 
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.postgres import EmbeddedPostgres
 from shared.settings import Settings
 from tests.benchmarks.pairs import Finding, Ratio, alternate
 from tests.benchmarks.servers import clear

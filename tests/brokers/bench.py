@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 from tests.brokers.client import BrokerStandsStill
 from tests.brokers.lab import Lab

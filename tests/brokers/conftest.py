@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 from tests.brokers import lab as labs
 from tests.brokers.bench import Bench

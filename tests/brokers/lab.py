@@ -33,7 +33,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from deploy.mosquitto import EmbeddedMosquitto, executable
+from deploy.local.mosquitto import EmbeddedMosquitto, executable
 from tests.brokers.client import connected
 from tests.ports import free_port
 from tests.waiting import HANG_S

@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from tests.brokers.client import RawClient, connected
 from tests.brokers.lab import Lab
 from tests.brokers.plans import DEVICES, Plan, Value

@@ -22,7 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from deploy.authority import PASSWORDS
+from deploy.containers.authority import PASSWORDS
 from tests.ports import free_port
 from tests.waiting import eventually
 

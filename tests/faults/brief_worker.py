@@ -5,8 +5,9 @@ Run as `python -m tests.faults.brief_worker work`; all else is as it is.
 
 from datetime import timedelta
 
-from deploy.cli import main
-from query_api.worker import queue, service, timetable
+from deploy.cli.main import main
+from query_api.queue import claims as queue
+from query_api.worker import service, timetable
 
 LEASE = timedelta(seconds=1.5)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.mosquitto import EmbeddedMosquitto
-from deploy.postgres import EmbeddedPostgres
-from shared.database import connect
-from shared.migrate import migrate
-from shared.roles import set_up
+from deploy.local.mosquitto import EmbeddedMosquitto
+from deploy.local.postgres import EmbeddedPostgres
+from shared.postgres.connections import connect
+from shared.postgres.migrate import migrate
+from shared.postgres.roles import set_up
 from tests.faults.stream import add_devices
 from tests.ports import free_port
 

@@ -16,7 +16,7 @@ from functools import partial
 
 from paho.mqtt.client import Client
 
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from tests.conftest import Broker
 from tests.ingestion import IngestorProcess, metrics
 from tests.publisher import Message, connected, publish

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from deploy.mosquitto import EmbeddedMosquitto
-from shared.database import connect
+from deploy.local.mosquitto import EmbeddedMosquitto
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.faults.mqtt_proxy import MqttProxy

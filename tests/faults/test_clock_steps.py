@@ -11,14 +11,16 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from deploy.postgres import EmbeddedPostgres
-from query_api.worker import callbacks, moved_clock, queue
+from deploy.local.postgres import EmbeddedPostgres
+from query_api.queue import claims as queue
+from query_api.worker import callbacks
+from query_api.worker.maintenance import moved_clock
 from query_api.worker.ticks import run_due_ticks
-from shared import access_keys
-from shared.audit import Actor
-from shared.credentials import Role
-from shared.database import connect
-from shared.migrate import migrate
+from shared.access import keys as access_keys
+from shared.access.audit import Actor
+from shared.access.credentials import Role
+from shared.postgres.connections import connect
+from shared.postgres.migrate import migrate
 from shared.settings import Settings
 from tests import services
 from tests.command import argv, environment

@@ -9,8 +9,8 @@ import pytest
 
 from deploy.doctor.broker import examine_broker
 from deploy.doctor.findings import Finding, State
-from deploy.mosquitto import EmbeddedMosquitto
-from deploy.mosquitto_log import explain
+from deploy.local.mosquitto import EmbeddedMosquitto
+from deploy.local.mosquitto_log import explain
 from shared.settings import Settings
 from tests.conftest import Database
 from tests.faults.stream import add_devices

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from deploy.mosquitto import EmbeddedMosquitto
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.mosquitto import EmbeddedMosquitto
+from deploy.local.postgres import EmbeddedPostgres
 from ingestor.collector import HIGH_READINGS
-from shared.database import connect
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.faults.memory import BOUND, watched

@@ -9,7 +9,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from ingestor.collector import HIGH_BYTES
-from shared.database import connect
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.conftest import Broker
 from tests.faults.memory import MIB, watched

@@ -15,15 +15,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from deploy.children import let_through
-from deploy.mosquitto import EmbeddedMosquitto
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.children import let_through
+from deploy.local.mosquitto import EmbeddedMosquitto
+from deploy.local.postgres import EmbeddedPostgres
 from ingestor.service import ingest
 from query_api.app import serve
 from query_api.worker.service import work
 from shared.errors import LoginRefused
+from shared.postgres.starting import Patience, connect_patiently
 from shared.settings import Settings
-from shared.starting import Patience, connect_patiently
 from tests import command
 from tests.conftest import Broker
 from tests.faults.test_postgresql_faults import kill_postmaster

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import mqtt5
 import pytest
 
-from ingestor.processes import ALONE
+from ingestor.mqtt.session import Session
+from ingestor.scaling.processes import ALONE
 from ingestor.service import Ingestor
-from ingestor.session import Session
-from shared.database import connect
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.faults.stream import IN_FLIGHT, add_devices, expect_a_good_end, expect_each_once, publishing

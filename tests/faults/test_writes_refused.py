@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from deploy.children import make_directory
-from deploy.postgres import EmbeddedPostgres
-from shared.database import Connection, connect
-from shared.migrate import migrate
-from shared.roles import set_up
+from deploy.local.children import make_directory
+from deploy.local.postgres import EmbeddedPostgres
+from shared.postgres.connections import Connection, connect
+from shared.postgres.migrate import migrate
+from shared.postgres.roles import set_up
 from shared.settings import Settings
 from tests.conftest import Broker
 from tests.faults.mqtt_proxy import MqttProxy

@@ -4,8 +4,8 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.access.gate import handlers_of
-from shared.database import Connection as Database
+from query_api.web.gate import handlers_of
+from shared.postgres.connections import Connection as Database
 from shared.settings import Settings
 from tests import services
 from tests.application import application
@@ -92,7 +92,7 @@ def test_the_routes_of_brokers_are_there_with_their_secret_alone() -> None:
 def test_a_route_without_a_rule_is_not_served() -> None:
     from litestar import Litestar, get
 
-    from query_api.access.gate import require_rules
+    from query_api.web.gate import require_rules
 
     @get("/forgotten", sync_to_thread=False)
     def forgotten() -> str:

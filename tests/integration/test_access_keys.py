@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared import access_keys
-from shared.access_keys import State, all_keys, create, revoke, rotate
-from shared.credentials import NewKey, Role, digest, new_key
-from shared.database import connect
+from shared.access import keys as access_keys
+from shared.access.credentials import NewKey, Role, digest, new_key
+from shared.access.keys import State, all_keys, create, revoke, rotate
 from shared.errors import LocalError
+from shared.postgres.connections import connect
 from tests.conftest import Database
 from tests.credentials import TESTER
 

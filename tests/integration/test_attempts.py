@@ -4,10 +4,10 @@ import asyncio
 
 import httpx
 
-from query_api.worker import queue
+from query_api.queue import claims as queue
 from query_api.worker.attempts import Attempts
 from query_api.worker.metrics import WorkerMetrics
-from shared.database import open_pool
+from shared.postgres.connections import open_pool
 from tests.conftest import Database
 from tests.waiting import eventually
 

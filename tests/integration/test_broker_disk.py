@@ -13,8 +13,8 @@ import pytest
 
 from deploy.doctor.broker_disk import SMALL_BYTES, examine_broker_disk
 from deploy.doctor.findings import Finding, State
-from deploy.mosquitto import EmbeddedMosquitto
-from deploy.mosquitto_log import explain
+from deploy.local.mosquitto import EmbeddedMosquitto
+from deploy.local.mosquitto_log import explain
 from shared.broker.data_directory import SAVED
 from shared.settings import Settings
 from tests.command import run

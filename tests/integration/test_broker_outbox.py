@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from shared.broker import present
 from shared.broker.brought import Bring, Brought
 from shared.broker.outbox import Outbox, waiting
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 from tests.closed_broker import SECRET, give_token
 from tests.conftest import Database

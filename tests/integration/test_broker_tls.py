@@ -10,11 +10,11 @@ import pytest
 import trustme
 
 from deploy.doctor.connection import connected, own_client_id
-from deploy.mosquitto import EmbeddedMosquitto
+from deploy.local.mosquitto import EmbeddedMosquitto
+from shared.broker.client import mqtt_client
+from shared.broker.tls import client_context
 from shared.errors import BrokerUnreachable, SettingsError
-from shared.mqtt_client import mqtt_client
 from shared.settings import Settings, TlsFiles
-from shared.tls import client_context
 from tests.ingestion import IngestorProcess
 from tests.ports import free_port
 

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from shared.database import Connection as Database
+from shared.postgres.connections import Connection as Database
 from shared.settings import Settings
 from tests import chromium, services
 

@@ -9,14 +9,14 @@ import pytest
 from litestar import Litestar, get
 from litestar.testing import AsyncTestClient
 
-from ingestor.database_connection import BUSY_ATTEMPTS, DatabaseConnection
+from ingestor.storing.database_connection import BUSY_ATTEMPTS, DatabaseConnection
 from query_api.access.rules import Access
-from query_api.http.failures import HANDLERS
 from query_api.pools import QUICK
+from query_api.web.answers.failures import HANDLERS
 from shared import errors
-from shared.database import Connection, connect
+from shared.postgres.connections import Connection, connect
+from shared.serving.telemetry import Health
 from shared.settings import Settings
-from shared.telemetry import Health
 from tests import services
 from tests.conftest import Database
 from tests.integration.test_problems import assert_problem

@@ -15,7 +15,8 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.worker import callbacks, queue, service, timetable, webhook
+from query_api.queue import claims as queue
+from query_api.worker import callbacks, service, timetable, webhook
 from query_api.worker.webhook import CheckedNetwork, Undelivered, Webhook
 from shared.settings import Settings
 from tests import services

@@ -16,7 +16,7 @@ from query_api.worker.cleaning import (
 )
 from query_api.worker.cleaning.rounds import Cleaner, clean
 from query_api.worker.cleaning.tables import RETENTION, cleaners
-from shared.database import connect
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.conftest import Database
 from tests.roles import url_as

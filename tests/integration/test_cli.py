@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from shared.migrate import migrations
+from shared.postgres.migrate import migrations
 from tests.command import run
 from tests.conftest import Broker
 from tests.ports import free_port
@@ -43,19 +43,19 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_the_version_is_the_distributions() -> None:
     assert re.fullmatch(
-        r"devicestat \d+\.\d+\.\d+\n", run("--version").stdout.replace("python -m deploy.cli", "devicestat")
+        r"devicestat \d+\.\d+\.\d+\n", run("--version").stdout.replace("python -m deploy.cli.main", "devicestat")
     )
 
 
 def test_help_does_not_load_what_it_does_not_need() -> None:
     """So that it is there at once."""
     heavy = ("litestar", "psycopg", "aiomqtt", "httpx", "rich")
-    code = f"import sys, deploy.cli; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, deploy.cli.main; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_up_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['psutil'] = None; from deploy.cli import main; main(['up'])"
+    code = "import sys; sys.modules['psutil'] = None; from deploy.cli.main import main; main(['up'])"
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert_explained(result, "pip install 'devicestat[local]'")

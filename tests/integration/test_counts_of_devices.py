@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.database import Connection as Database
+from shared.postgres.connections import Connection as Database
 
 MANY = 150_000
 _MONTH = "SELECT ensure_readings_partition(timestamptz '2026-05-01 UTC')"

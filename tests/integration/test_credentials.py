@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from query_api.access.keyring import REMEMBERED_S, Keyring
-from shared import access_keys
-from shared.audit import Action
-from shared.credentials import Role, new_key, new_token, read
-from shared.database import Connection as Database
-from shared.database import open_pool
+from shared.access import keys as access_keys
+from shared.access.audit import Action
+from shared.access.credentials import Role, new_key, new_token, read
+from shared.postgres.connections import Connection as Database
+from shared.postgres.connections import open_pool
 from shared.settings import Settings
 from tests import services
 from tests.credentials import TESTER, bearer, key

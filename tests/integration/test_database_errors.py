@@ -11,9 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deploy.postgres import EmbeddedPostgres
-from shared.database import Connection, Pool, connect, open_pool
-from shared.database_errors import diagnose
+from deploy.local.postgres import EmbeddedPostgres
 from shared.errors import (
     DatabaseError,
     DatabaseNotReady,
@@ -30,6 +28,8 @@ from shared.errors import (
     StatementRefused,
     TooManyConnections,
 )
+from shared.postgres.connections import Connection, Pool, connect, open_pool
+from shared.postgres.errors import diagnose
 from tests.waiting import eventually
 
 _SMALL = {"max_connections": "20", "max_locks_per_transaction": "10", "fsync": "off", "max_wal_senders": "0"}

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from deploy.terminal import counted
-from shared import bitmap
-from shared.dead_letters import Omitted, count
-from shared.models import Fault, Reason
+from deploy.cli.terminal import counted
+from shared.readings import bitmap
+from shared.readings.dead_letters import Omitted, count
+from shared.readings.model import Fault, Reason
 from tests.command import run
 from tests.conftest import Database
 from tests.letters import FOUR, keep, left

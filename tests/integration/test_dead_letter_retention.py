@@ -6,7 +6,7 @@ from query_api.worker.cleaning import dead_letters
 from query_api.worker.cleaning.dead_letters import BySize, newest_that_goes
 from query_api.worker.cleaning.rounds import clean
 from query_api.worker.cleaning.tables import cleaners
-from shared.database import connect
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.conftest import Database
 from tests.letters import keep, left, letter

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from ingestor.decode import MAX_READINGS
-from ingestor.sampling import TOPICS
-from shared import dead_letters
-from shared.models import Reason
+from ingestor.payload.decode import MAX_READINGS
+from ingestor.storing.sampling import TOPICS
+from shared.readings import dead_letters
+from shared.readings.model import Reason
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.ingestion import metrics, running_ingestor

@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared import migrate as migrations
-from shared.database import connect
-from shared.migrate import migrate
+from shared.postgres import migrate as migrations
+from shared.postgres.connections import connect
+from shared.postgres.migrate import migrate
 from tests.command import run
 from tests.letters import left
 

@@ -11,19 +11,20 @@ import pytest
 from psycopg import OperationalError
 
 from ingestor.batch import Batch
-from ingestor.decode import Measurement
+from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
-from ingestor.journal import Journal
-from ingestor.refusals import Message
-from ingestor.sampling import Sampler
-from ingestor.store import DevicesDeleted, Store
-from query_api.worker import queue, removal
+from ingestor.payload.decode import Measurement
+from ingestor.storing.refusals import Message
+from ingestor.storing.sampling import Sampler
+from ingestor.storing.store import DevicesDeleted, Store
+from query_api.analyses.analysis import analyse
+from query_api.queue import claims as queue
 from query_api.worker.cleaning import deleted_devices, orphaned_ticks
-from shared.analysis import analyse
-from shared.database import connect
-from shared.deletions import Fence, MarksMissed
-from shared.live import Interest
-from shared.readings import prepare
+from query_api.worker.maintenance import removal
+from shared.postgres.connections import connect
+from shared.readings.announce import Interest
+from shared.readings.deletions import Fence, MarksMissed
+from shared.readings.store import prepare
 from shared.settings import Settings, parse_topic_filter
 from tests import ingestion, services
 from tests.conftest import Broker, Database

@@ -17,7 +17,7 @@ def pytest_configure(config):
 _LEAKS = """
 import logging, subprocess, sys, time
 import httpx, structlog
-from shared.credentials import new_key, new_token
+from shared.access.credentials import new_key, new_token
 from shared.settings import Settings
 from tests.command import environment
 from tests.disclosure import gather, gather_answer
@@ -49,7 +49,7 @@ async def test_a_token_is_in_the_figures_of_a_service():
         await client.get("/metrics")
 """
 _NO_LEAK = """
-from shared.credentials import new_key
+from shared.access.credentials import new_key
 from tests.disclosure import gather_shown
 
 def test_a_prefix_is_printed_and_a_key_shown_to_who_asked_for_it():

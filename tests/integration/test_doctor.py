@@ -15,8 +15,8 @@ from deploy.doctor import Finding, State
 from deploy.doctor.database import months_and_locks
 from deploy.doctor.findings import ago
 from deploy.doctor.ingestor import examine_ingestor
-from deploy.mosquitto import EmbeddedMosquitto
-from shared.models import Reason
+from deploy.local.mosquitto import EmbeddedMosquitto
+from shared.readings.model import Reason
 from shared.settings import Settings
 from tests import services
 from tests.command import arun, run

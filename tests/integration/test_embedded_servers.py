@@ -12,9 +12,9 @@ import aiomqtt
 import psycopg
 import pytest
 
-from deploy import mosquitto
-from deploy.mosquitto import EmbeddedMosquitto
-from deploy.postgres import EmbeddedPostgres, socket_directory
+from deploy.local import mosquitto
+from deploy.local.mosquitto import EmbeddedMosquitto
+from deploy.local.postgres import EmbeddedPostgres, socket_directory
 from shared.errors import LocalError
 from shared.settings import parse_mqtt_url
 from tests.ports import free_port

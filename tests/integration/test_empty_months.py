@@ -8,15 +8,15 @@ import httpx
 import pytest
 
 from ingestor.batch import Batch
+from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
-from ingestor.journal import Journal
-from ingestor.sampling import Sampler
-from ingestor.store import Store
-from query_api.worker.maintenance import EMPTY_AT_ONCE, drop_empty_partitions, make_partitions
-from shared.database import Connection, connect
-from shared.live import Interest
-from shared.models import Reading, to_microseconds
-from shared.readings import prepare
+from ingestor.storing.sampling import Sampler
+from ingestor.storing.store import Store
+from query_api.worker.maintenance.partitions import EMPTY_AT_ONCE, drop_empty_partitions, make_partitions
+from shared.postgres.connections import Connection, connect
+from shared.readings.announce import Interest
+from shared.readings.model import Reading, to_microseconds
+from shared.readings.store import prepare
 from tests.conftest import Database
 from tests.roles import url_as
 from tests.waiting import eventually

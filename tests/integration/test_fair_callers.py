@@ -14,10 +14,10 @@ import msgspec
 import pytest
 
 from query_api.app import SLOW_READS, STREAMS
-from query_api.http.bodies import MAX_BODY_BYTES, ROOM_BYTES, ROOM_EACH_BYTES
 from query_api.readings.gathering import WRITERS
 from query_api.readings.waiting import MAX_WAITING_EACH
-from shared.credentials import Role
+from query_api.web.requests.bodies import MAX_BODY_BYTES, ROOM_BYTES, ROOM_EACH_BYTES
+from shared.access.credentials import Role
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Database

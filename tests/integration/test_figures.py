@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from shared.analysis import UnknownDevices, analyse, analyse_each
-from shared.figures import FIVE, FigureNames, Figures
-from shared.models import AXIS_LIMIT, Reading
-from shared.partitions import Partitions
-from shared.readings import prepare, store
+from query_api.analyses.analysis import UnknownDevices, analyse, analyse_each
+from query_api.analyses.figures import FIVE, FigureNames, Figures
+from shared.readings.model import AXIS_LIMIT, Reading
+from shared.readings.partitions import Partitions
+from shared.readings.store import prepare, store
 
 NOON = 1_769_860_800_000_000
 START = datetime(2026, 1, 1, tzinfo=UTC)

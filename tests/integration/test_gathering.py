@@ -11,10 +11,10 @@ from psycopg.errors import DeadlockDetected
 from query_api.app import SLOW_READS
 from query_api.pools import SLOW
 from query_api.readings import gathering
-from shared.database import Connection
-from shared.models import Reading
-from shared.partitions import Partitions
-from shared.readings import store_requests
+from shared.postgres.connections import Connection
+from shared.readings.model import Reading
+from shared.readings.partitions import Partitions
+from shared.readings.store import store_requests
 from tests import services
 from tests.conftest import Database
 from tests.waiting import eventually

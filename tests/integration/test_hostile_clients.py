@@ -13,9 +13,9 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api.http import bodies
 from query_api.pools import QUICK, SLOW
-from shared import connections
+from query_api.web.requests import bodies
+from shared.serving import limits as connections
 from tests.waiting import HANG_S, eventually
 
 SOON_S = 0.4

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from shared.database import connect, open_pool
-from shared.roles import SERVICES
-from shared.session_settings import PINNED
+from shared.postgres.connections import connect, open_pool
+from shared.postgres.roles import SERVICES
+from shared.postgres.session_settings import PINNED
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Broker

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from ingestor.formats import MAX_READINGS
-from ingestor.payload import MSGPACK
-from ingestor.refusals import PREFIX_BYTES
-from shared.models import Reason
+from ingestor.payload.formats import MAX_READINGS
+from ingestor.payload.undecodable import MSGPACK
+from ingestor.storing.refusals import PREFIX_BYTES
+from shared.readings.model import Reason
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.ingestion import IngestorProcess, metrics, running_ingestor

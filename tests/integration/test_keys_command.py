@@ -9,9 +9,9 @@ import msgspec
 import psycopg
 import pytest
 
-from shared.closed import require_closed
-from shared.credentials import read
+from shared.access.credentials import read
 from shared.errors import LocalError
+from shared.serving.closed import require_closed
 from shared.settings import Settings
 from tests.command import run
 from tests.credentials import bearer

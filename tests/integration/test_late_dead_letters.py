@@ -1,6 +1,6 @@
 """An ingestor of the version before writes dead letters after the migration: it must not stand still for them."""
 
-from shared.database import connect
+from shared.postgres.connections import connect
 from tests.command import run
 from tests.conftest import Database
 from tests.letters import left

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 import pytest
 from psycopg.errors import InvalidParameterValue
 
-from query_api.worker.late_extents import widen_late
-from shared import readings
-from shared.analysis import analyse
-from shared.database import Connection, connect
-from shared.models import Reading, to_microseconds
-from shared.partitions import Partitions
+from query_api.analyses.analysis import analyse
+from query_api.worker.maintenance.late_extents import widen_late
+from shared.postgres.connections import Connection, connect
+from shared.readings import store as readings
+from shared.readings.model import Reading, to_microseconds
+from shared.readings.partitions import Partitions
 from tests.conftest import Database
 from tests.roles import url_as
 

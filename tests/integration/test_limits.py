@@ -11,12 +11,12 @@ from query_api.access import keyring
 from query_api.access.principal import Principal
 from query_api.analyses import requests
 from query_api.app import serve
-from query_api.http import window as windows
-from query_api.http.callers import Callers, network_of
-from query_api.http.window import Window
 from query_api.live import feeds
-from shared.credentials import GivenKey
-from shared.database import Connection as Database
+from query_api.web.limits import window as windows
+from query_api.web.limits.callers import Callers, network_of
+from query_api.web.limits.window import Window
+from shared.access.credentials import GivenKey
+from shared.postgres.connections import Connection as Database
 from shared.settings import Settings
 from tests import services
 from tests.credentials import Keys, bearer, keys

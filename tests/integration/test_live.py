@@ -16,10 +16,12 @@ from ingestor.replay import Replay, Replayed
 from query_api.live import feeds as live_feeds
 from query_api.live import listeners
 from query_api.live import reader as live_reader
-from shared import access_keys, dead_letters, live
-from shared.credentials import Role
-from shared.models import SECOND, to_datetime, to_microseconds
-from shared.readings import prepare
+from shared.access import keys as access_keys
+from shared.access.credentials import Role
+from shared.readings import announce as live
+from shared.readings import dead_letters
+from shared.readings.model import SECOND, to_datetime, to_microseconds
+from shared.readings.store import prepare
 from shared.settings import Settings
 from tests import command, services
 from tests.conftest import Broker, Database

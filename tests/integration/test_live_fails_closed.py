@@ -15,10 +15,10 @@ import pytest
 from query_api.app import SLOW_READS
 from query_api.live import credentials
 from query_api.pools import QUICK
-from shared import access_keys
-from shared.access_keys import NewKey
-from shared.credentials import Role
-from shared.database import connect
+from shared.access import keys as access_keys
+from shared.access.credentials import Role
+from shared.access.keys import NewKey
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Database

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from query_api.pools import SLOW
-from shared.database import connect, open_pool
+from shared.postgres.connections import connect, open_pool
 from shared.settings import Settings
 from tests import services
 from tests.integration.test_analysis import AXES, NO_READINGS

@@ -7,20 +7,20 @@ from zoneinfo import ZoneInfo
 import pytest
 from prometheus_client import CollectorRegistry
 
+from query_api.analyses.analysis import analyse, analyse_each
+from query_api.calendar.intervals import Interval
 from query_api.devices.readings import in_short
-from query_api.http.times import Period
-from query_api.http.turns import Bounds, Place, Turns, TurnsMetrics
 from query_api.readings import buckets, listing, series
-from query_api.readings.exports import COPIES, Exports, _as_it_is, _Wanted
-from query_api.readings.intervals import Interval
-from query_api.worker.removal import remove_some
-from shared import readings
-from shared.analysis import analyse, analyse_each
-from shared.database import Connection, connect
-from shared.extents import extent_of, month_of, start_of, widen
-from shared.migrate import migrations
-from shared.models import Reading, to_microseconds
-from shared.partitions import Partitions
+from query_api.readings.formats.exports import COPIES, Exports, _as_it_is, _Wanted
+from query_api.web.limits.turns import Bounds, Place, Turns, TurnsMetrics
+from query_api.web.requests.times import Period
+from query_api.worker.maintenance.removal import remove_some
+from shared.postgres.connections import Connection, connect
+from shared.postgres.migrate import migrations
+from shared.readings import store as readings
+from shared.readings.extents import extent_of, month_of, start_of, widen
+from shared.readings.model import Reading, to_microseconds
+from shared.readings.partitions import Partitions
 from tests.conftest import Database
 
 MONTHS = 700

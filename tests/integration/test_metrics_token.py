@@ -10,7 +10,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_401_UNAUTHORIZED
 
 from deploy.doctor.findings import State
 from deploy.doctor.ingestor import examine_ingestor
-from shared.closed import require_closed_telemetry
+from shared.serving.closed import require_closed_telemetry
 from shared.settings import Settings
 from tests import services
 from tests.command import run

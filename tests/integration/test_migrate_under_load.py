@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from shared import migrate as migrations
-from shared.database import connect
-from shared.migrate import migrate
+from shared.postgres import migrate as migrations
+from shared.postgres.connections import connect
+from shared.postgres.migrate import migrate
 from tests.conftest import Database
 from tests.waiting import HANG_S, eventually
 

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.doctor.connection import connected, own_client_id
 from deploy.doctor.queue import keep_while_away
-from deploy.mosquitto import EmbeddedMosquitto
+from deploy.local.mosquitto import EmbeddedMosquitto
 from shared.settings import parse_mqtt_url
 from tests.ports import free_port
 from tests.waiting import eventually

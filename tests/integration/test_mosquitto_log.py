@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.doctor.connection import connected, own_client_id
-from deploy.mosquitto import EmbeddedMosquitto
+from deploy.local.mosquitto import EmbeddedMosquitto
 from shared.errors import LocalError
 from shared.settings import parse_mqtt_url
 from tests.ports import free_port

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deploy.postgres import EmbeddedPostgres
+from deploy.local.postgres import EmbeddedPostgres
 from tests.command import argv, environment, run
 from tests.conftest import Broker
 from tests.faults.test_writes_refused import database_on, filled, small_disk

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from query_api.app import serve
-from query_api.readings import formats
+from query_api.readings.formats import negotiation as formats
 from shared.errors import DatabaseUnreachable, DevicestatError, LocalError, SchemaTooOld
 from shared.settings import Settings
 from tests import services

@@ -5,9 +5,9 @@ from typing import Any
 
 from psycopg import AsyncCursor
 
-from shared.database import Connection, connect
-from shared.models import DAY, SECOND, Reading
-from shared.partitions import AT_ONCE, Partitions
+from shared.postgres.connections import Connection, connect
+from shared.readings.model import DAY, SECOND, Reading
+from shared.readings.partitions import AT_ONCE, Partitions
 from tests.conftest import Database
 
 ENSURE = """

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 import psycopg
 import pytest
 
-from shared.database import connect
 from shared.errors import DatabaseError
-from shared.pooler import check_pooler, is_pooled
+from shared.postgres.connections import connect
+from shared.postgres.pooler import check_pooler, is_pooled
 from shared.settings import Settings
 from tests import services
 from tests.command import arun

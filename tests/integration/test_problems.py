@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from query_api.http.problems import PROBLEMS
-from shared.database import connect
+from query_api.web.answers.problems import PROBLEMS
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import services
 from tests.waiting import HANG_S, eventually

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from ingestor.processes import departed, member, other_form
+from ingestor.scaling.processes import departed, member, other_form
 from ingestor.service import STOP_TIMEOUT_S
-from shared.database import connect
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.command import run
 from tests.conftest import Broker, Database

@@ -9,7 +9,7 @@ import msgspec
 import psutil
 import pytest
 
-from shared.redaction import secrets_in
+from shared.serving.redaction import secrets_in
 from shared.settings import Settings
 from tests.command import Up, running_up
 from tests.conftest import Broker

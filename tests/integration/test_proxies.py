@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from query_api.app import serve
-from shared.connections import plain_address
+from shared.serving.limits import plain_address
 from shared.settings import Settings
 from tests import services
 from tests.waiting import eventually

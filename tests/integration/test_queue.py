@@ -12,10 +12,11 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api.worker import callbacks, queue, service, timetable
-from query_api.worker.queue import Claim
-from shared.analysis import Analysis, analyse
-from shared.database import connect
+from query_api.analyses.analysis import Analysis, analyse
+from query_api.queue import claims as queue
+from query_api.queue.claims import Claim
+from query_api.worker import callbacks, service, timetable
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import services
 from tests.ports import free_port

@@ -12,9 +12,10 @@ import pytest
 from query_api.analyses import requests as analysis_requests
 from query_api.analyses.requests import _RequestsBefore
 from query_api.devices.handlers import MAX_ID
-from query_api.worker import queue, service
-from query_api.worker.queue import Claim
-from shared.database import connect
+from query_api.queue import claims as queue
+from query_api.queue.claims import Claim
+from query_api.worker import service
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Database

@@ -7,8 +7,8 @@ import httpx
 import msgspec
 import pytest
 
-from shared import access_keys
-from shared.credentials import Role
+from shared.access import keys as access_keys
+from shared.access.credentials import Role
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Database

@@ -5,15 +5,15 @@ from zoneinfo import ZoneInfo
 
 from psycopg import AsyncClientCursor
 
-from query_api.http.times import Period
+from query_api.analyses.analysis import analyse
+from query_api.calendar.intervals import Interval
 from query_api.readings import buckets, series
 from query_api.readings import listing as readings
-from query_api.readings.exports import COPIES, SETTING
-from query_api.readings.intervals import Interval
+from query_api.readings.formats.exports import COPIES, SETTING
 from query_api.readings.listing import _ReadingsAfter
-from shared.analysis import analyse
-from shared.database import Connection
-from shared.models import to_microseconds
+from query_api.web.requests.times import Period
+from shared.postgres.connections import Connection
+from shared.readings.model import to_microseconds
 from tests.explained import COPIED, Explained, Plan
 
 DEVICES = 100

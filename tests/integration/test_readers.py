@@ -16,7 +16,7 @@ from pyarrow import csv as arrow_csv
 from pyarrow import ipc, parquet
 from pyarrow import json as arrow_json
 
-from query_api.readings import ranges
+from query_api.readings.formats import ranges
 from shared.settings import Settings
 from tests import services
 

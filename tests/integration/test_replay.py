@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from ingestor.replay import Incomplete, Replay, Replayed
-from shared.dead_letters import Omitted, count
-from shared.models import Reason
-from shared.readings import prepare
+from shared.readings.dead_letters import Omitted, count
+from shared.readings.model import Reason
+from shared.readings.store import prepare
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.ingestion import running_ingestor

@@ -13,10 +13,10 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from deploy.dead_letters import Selection
-from deploy.replay import replay
-from deploy.terminal import Terminal
-from shared.database import Connection, connect
+from deploy.cli.terminal import Terminal
+from deploy.dead_letters.replay import replay
+from deploy.dead_letters.selection import Selection
+from shared.postgres.connections import Connection, connect
 from shared.settings import Settings
 from tests.command import argv, environment, run
 from tests.conftest import Database

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ingestor.replay import Replay
-from query_api.worker.maintenance import drop_partitions
-from shared.database import connect
-from shared.models import Reason
-from shared.readings import prepare
+from query_api.worker.maintenance.partitions import drop_partitions
+from shared.postgres.connections import connect
+from shared.readings.model import Reason
+from shared.readings.store import prepare
 from shared.settings import Settings
 from tests import services
 from tests.conftest import Broker, Database

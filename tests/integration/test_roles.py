@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege, InvalidParameterValue, ObjectInUse
 
-from deploy.postgres import EmbeddedPostgres
-from shared.database import connect
+from deploy.local.postgres import EmbeddedPostgres
 from shared.errors import DatabaseError
-from shared.migrate import migrate
-from shared.roles import SERVICES, set_up
+from shared.postgres.connections import connect
+from shared.postgres.migrate import migrate
+from shared.postgres.roles import SERVICES, set_up
 from tests.command import run
 from tests.conftest import Broker, Database
 from tests.roles import url_as

@@ -7,7 +7,7 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.schedules.cron import MAX_LENGTH
+from query_api.calendar.cron import MAX_LENGTH
 from query_api.worker.ticks import run_due_ticks
 from shared.settings import Settings
 from tests.conftest import Database

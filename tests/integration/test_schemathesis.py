@@ -13,8 +13,8 @@ import httpx
 import msgspec
 import pytest
 
-from shared.credentials import Role
-from shared.database import Connection
+from shared.access.credentials import Role
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 from tests import services
 from tests.credentials import bearer, key

@@ -6,8 +6,8 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.http.docs_page import POLICY
-from shared.database import Connection as Database
+from query_api.web.docs.page import POLICY
+from shared.postgres.connections import Connection as Database
 from shared.settings import Settings
 from tests import services
 from tests.credentials import Keys, bearer, keys

@@ -22,8 +22,8 @@ from mqtt5 import (
     UnsubscribePacket,
 )
 
-from deploy.mosquitto import EmbeddedMosquitto
-from ingestor.session import CUT_OFF
+from deploy.local.mosquitto import EmbeddedMosquitto
+from ingestor.mqtt.session import CUT_OFF
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.ingestion import IngestorProcess

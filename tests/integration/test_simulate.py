@@ -10,7 +10,7 @@ import aiomqtt
 import psycopg
 import pytest
 
-from deploy.mosquitto import EmbeddedMosquitto
+from deploy.local.mosquitto import EmbeddedMosquitto
 from shared.settings import Settings
 from tests import services
 from tests.closed_broker import ClosedBroker

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from query_api.app import STREAMS
-from query_api.readings import pace
-from query_api.readings.formats import ARROW, CSV, NDJSON, PARQUET
+from query_api.readings.formats import pace
+from query_api.readings.formats.negotiation import ARROW, CSV, NDJSON, PARQUET
 from shared.settings import Settings
 from tests.command import argv, environment
 from tests.ports import free_port

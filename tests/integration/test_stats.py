@@ -13,12 +13,12 @@ import httpx
 import psycopg
 import pytest
 
-from query_api.http.times import Period
-from query_api.http.turns import Bounds
 from query_api.readings.listing import PAGES, _ReadingsAfter, page_parameters
-from shared.models import Reading, to_microseconds
-from shared.partitions import Partitions
-from shared.readings import prepare, store
+from query_api.web.limits.turns import Bounds
+from query_api.web.requests.times import Period
+from shared.readings.model import Reading, to_microseconds
+from shared.readings.partitions import Partitions
+from shared.readings.store import prepare, store
 from shared.settings import Settings
 from tests import services
 from tests.waiting import eventually

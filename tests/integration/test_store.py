@@ -5,20 +5,20 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingestor import journal as journals
-from ingestor import store
 from ingestor.batch import Batch
+from ingestor.delivery import journal as journals
+from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
-from ingestor.journal import Journal
-from ingestor.sampling import Sampler
-from ingestor.store import STAGED_BATCHES, Store
-from shared import readings
-from shared.database import Connection, connect
+from ingestor.storing import store
+from ingestor.storing.sampling import Sampler
+from ingestor.storing.store import STAGED_BATCHES, Store
 from shared.errors import SessionTakenOver
-from shared.live import Interest
-from shared.models import SECOND, Reading
-from shared.partitions import Partitions
-from shared.readings import Stored, prepare
+from shared.postgres.connections import Connection, connect
+from shared.readings import store as readings
+from shared.readings.announce import Interest
+from shared.readings.model import SECOND, Reading
+from shared.readings.partitions import Partitions
+from shared.readings.store import Stored, prepare
 from tests.conftest import Database
 from tests.waiting import eventually
 

@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 import pytest
 
-from ingestor.requests import HIGHEST_ID
+from ingestor.mqtt.requests import HIGHEST_ID
 from shared.settings import Settings
 from tests.conftest import Database
 from tests.ingestion import running_ingestor

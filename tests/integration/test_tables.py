@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import ipc, parquet
 
-from query_api.readings import tables
-from query_api.readings.formats import ALL, ARROW, PARQUET
+from query_api.readings.formats import tables
+from query_api.readings.formats.negotiation import ALL, ARROW, PARQUET
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

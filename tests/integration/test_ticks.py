@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from query_api.worker.ticks import run_due_ticks
-from shared.database import connect
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import services
 from tests.command import argv, environment

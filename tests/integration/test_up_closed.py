@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from shared.credentials import new_key, read
+from shared.access.credentials import new_key, read
 from tests.command import Up, arun, run, running_up
 from tests.credentials import bearer
 

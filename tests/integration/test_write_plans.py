@@ -12,17 +12,18 @@ from types import ModuleType
 import pytest
 
 from ingestor import devices as ingestor_devices
-from ingestor import journal
+from ingestor.delivery import journal
+from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
-from ingestor.journal import Journal
 from query_api.readings import intake
 from query_api.readings.intake import NewReading, Submission
-from shared import dead_letters, deletions, extents, partitions, readings
-from shared.database import Connection
-from shared.deletions import Fence
-from shared.models import Reading, to_microseconds
-from shared.partitions import Partitions
-from shared.readings import Stored
+from shared.postgres.connections import Connection
+from shared.readings import dead_letters, deletions, extents, partitions
+from shared.readings import store as readings
+from shared.readings.deletions import Fence
+from shared.readings.model import Reading, to_microseconds
+from shared.readings.partitions import Partitions
+from shared.readings.store import Stored
 from tests.letters import letter
 from tests.reads import Watched
 

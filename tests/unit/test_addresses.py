@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from query_api.analyses.addresses import check_url, is_public, without_addresses
+from query_api.queue.addresses import check_url, is_public, without_addresses
 
 PRIVATE = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.255.255.254", "169.254.169.254",

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestor.batch import Batch, Results
-from ingestor.decode import FAULTS_DESCRIBED, Measurement, Refusal
-from ingestor.isolate import RefusedRow
-from ingestor.refusals import PREFIX_BYTES, Message
-from shared import bitmap
-from shared.models import DeadLetter, Fault, Reading, Reason
+from ingestor.payload.decode import FAULTS_DESCRIBED, Measurement, Refusal
+from ingestor.storing.isolate import RefusedRow
+from ingestor.storing.refusals import PREFIX_BYTES, Message
+from shared.readings import bitmap
+from shared.readings.model import DeadLetter, Fault, Reading, Reason
 from shared.settings import parse_topic_filter
 
 NOON = 1_769_860_800_000_000

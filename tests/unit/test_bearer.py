@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.bearer import bearer_of, is_bearer, showing, shows
+from shared.access.bearer import bearer_of, is_bearer, showing, shows
 
 TOKEN = "dsk_aaaaaaaa_AZaz09-._~+/=="
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from query_api.devices.handlers import NewDevice
-from query_api.http.bodies import decode
-from query_api.http.problems import INVALID_VALUE, MALFORMED, MAX_FAULTS, Refused
 from query_api.readings.intake import NewReading
+from query_api.web.answers.problems import INVALID_VALUE, MALFORMED, MAX_FAULTS, Refused
+from query_api.web.requests.bodies import decode
 
 READINGS = NewReading | list[NewReading]
 number = st.one_of(st.integers(), st.floats(), st.just(10**400))

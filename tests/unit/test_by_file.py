@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from shared.access.credentials import digest
 from shared.broker import by_file
 from shared.broker.keys import KeyRules
 from shared.broker.present import Device
-from shared.credentials import digest
 from shared.settings import MqttAddress
 from tests.waiting import HANG_S
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.certificate_names import EXPECTED, alternatives
+from deploy.containers.certificate_names import EXPECTED, alternatives
 from shared.errors import SettingsError
 
 
@@ -57,7 +57,7 @@ def test_every_fault_is_named_at_once() -> None:
 
 def test_the_first_start_says_so_in_one_line_and_makes_nothing(tmp_path: Path) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "deploy.first_start", tmp_path / "secrets"],
+        [sys.executable, "-m", "deploy.containers.first_start", tmp_path / "secrets"],
         env={**os.environ, "NAMES": "10.0.0.300"},
         capture_output=True,
         text=True,

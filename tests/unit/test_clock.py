@@ -6,9 +6,9 @@ from math import gcd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestor.processes import Share, leaving_clock
+from ingestor.scaling.processes import Share, leaving_clock
 from query_api.readings.intake import receipt_clock
-from shared.clock import SMOOTHED, Clock
+from shared.readings.clock import SMOOTHED, Clock
 
 YEAR_US = 365 * 86_400 * 1_000_000
 

@@ -8,13 +8,13 @@ import pytest
 from mqtt5 import PublishPacket, QoS
 
 from ingestor import collector as collectors
-from ingestor import deliveries
 from ingestor.collector import HIGH_READINGS, Collector
-from ingestor.connection import NetworkConnection
+from ingestor.delivery import deliveries
+from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
-from ingestor.journal import Journal
 from ingestor.metrics import Counts
-from ingestor.processes import ALONE
+from ingestor.mqtt.connection import NetworkConnection
+from ingestor.scaling.processes import ALONE
 from shared.settings import Settings
 
 BAD = b"[" + b",".join([b"0"] * 10_000) + b"]"

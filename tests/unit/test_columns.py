@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestor.columns import FEWEST, in_columns
-from ingestor.decode import Measurement, decode
-from ingestor.formats import Sample
-from ingestor.measurements import Measurements
-from shared.models import DAY, SECOND, to_datetime, to_microseconds
-from shared.numeric_times import EARLIEST_S, LATEST_S
-from shared.reading_times import accepted_at
+from ingestor.payload.columns import FEWEST, in_columns
+from ingestor.payload.decode import Measurement, decode
+from ingestor.payload.formats import Sample
+from ingestor.payload.measurements import Measurements
+from shared.readings.model import DAY, SECOND, to_datetime, to_microseconds
+from shared.readings.numeric_times import EARLIEST_S, LATEST_S
+from shared.readings.rules import accepted_at
 
 NOW = to_microseconds(datetime(2026, 6, 15, 12, tzinfo=UTC))
 TEN_YEARS = 3653 * DAY

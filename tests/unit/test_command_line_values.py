@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from deploy.cli_dead_letters import moment, topic_filter
-from deploy.dead_letters import topic_pattern
+from deploy.cli.dead_letters import moment, topic_filter
+from deploy.dead_letters.selection import topic_pattern
 
 
 @pytest.mark.parametrize(

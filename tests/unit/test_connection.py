@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mqtt5 import ConnAckPacket, DisconnectPacket, DisconnectReasonCode, PubAckPacket, PublishPacket, QoS
 
-from ingestor.connection import BUFFER_BYTES, NetworkConnection
-from ingestor.publish import MalformedPacket
+from ingestor.mqtt.connection import BUFFER_BYTES, NetworkConnection
+from ingestor.mqtt.publish import MalformedPacket
 
 
 class Transport(asyncio.Transport):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from query_api.schedules.cron import MAX_LENGTH, Cron, first_shown
+from query_api.calendar.cron import MAX_LENGTH, Cron, first_shown
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MINUTE = timedelta(minutes=1)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestor.decode import FAULTS_DESCRIBED, MAX_PAYLOAD_BYTES, Measurement, Refusal, decode
-from ingestor.formats import MAX_READINGS
-from ingestor.payload import MSGPACK
-from shared.models import DAY, SECOND, Reason, to_microseconds
+from ingestor.payload.decode import FAULTS_DESCRIBED, MAX_PAYLOAD_BYTES, Measurement, Refusal, decode
+from ingestor.payload.formats import MAX_READINGS
+from ingestor.payload.undecodable import MSGPACK
+from shared.readings.model import DAY, SECOND, Reason, to_microseconds
 
 NOW = to_microseconds(datetime(2026, 6, 15, 12, tzinfo=UTC))
 

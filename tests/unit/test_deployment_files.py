@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import first_start, healthcheck
+from deploy.containers import first_start, healthcheck
 from deploy.doctor.database import months_and_locks
-from deploy.postgres import SETTINGS
+from deploy.local.postgres import SETTINGS
 from shared.settings import Settings
 
-DEPLOY = Path(first_start.__file__).parent
+DEPLOY = Path(first_start.__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from query_api.http.problems import Refused
 from query_api.readings.waiting import FairQueue, Waiting
-from shared.models import Reading
+from query_api.web.answers.problems import Refused
+from shared.readings.model import Reading
 
 
 def request(count: int) -> Waiting:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.readings.formats import ALL, ARROW, CSV, JSON, NDJSON, PARQUET, best
+from query_api.readings.formats.negotiation import ALL, ARROW, CSV, JSON, NDJSON, PARQUET, best
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 CASES = [

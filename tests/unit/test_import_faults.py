@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from deploy import import_devices
-from deploy.api_client import NotCarriedOut, RegisteredDevice
-from deploy.import_devices import Line
+from deploy.devices import imports as import_devices
+from deploy.devices.api_client import NotCarriedOut, RegisteredDevice
+from deploy.devices.imports import Line
 from shared.errors import LocalError
 
 
@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_no_part_of_a_line_and_says_which_devices_have_lost_t
 
 
 def test_standard_input_that_is_not_utf_8_is_said_to_be_so() -> None:
-    command = "from pathlib import Path\nfrom deploy.import_devices import read_file\nread_file(Path('-'))"
+    command = "from pathlib import Path\nfrom deploy.devices.imports import read_file\nread_file(Path('-'))"
     environment = {**os.environ, "LC_ALL": "C"}
     result = subprocess.run(
         [sys.executable, "-c", command], input=b"key,name\nb,\xff\n", env=environment, capture_output=True

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from query_api.readings.intervals import PATTERN, Interval, edges, in_zone
+from query_api.calendar.intervals import PATTERN, Interval, edges, in_zone
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = [

@@ -2,8 +2,8 @@
 
 from mqtt5 import PublishPacket, QoS
 
-from ingestor.journal import MAX_ENTRIES, SPAN, Entry, Journal, pack, unpack
-from ingestor.redelivery import Verdict
+from ingestor.delivery.journal import MAX_ENTRIES, SPAN, Entry, Journal, pack, unpack
+from ingestor.delivery.redelivery import Verdict
 
 
 def _publish(packet_id: int, payload: bytes) -> PublishPacket:

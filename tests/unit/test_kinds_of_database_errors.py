@@ -3,7 +3,6 @@
 import psycopg
 import pytest
 
-from shared.database_errors import diagnose, diagnose_connecting, kind_of
 from shared.errors import (
     DatabaseBusy,
     DatabaseError,
@@ -22,6 +21,7 @@ from shared.errors import (
     StatementRefused,
     TooManyConnections,
 )
+from shared.postgres.errors import diagnose, diagnose_connecting, kind_of
 
 SQLSTATES: dict[str, type[DatabaseError]] = {
     "08000": DatabaseUnreachable,

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from query_api.live import listeners
 from query_api.live.listeners import Gap, Listener
 from query_api.live.reader import Seen
-from shared import live
-from shared.live import ANY_DEVICE, Interest, Span, parse_span, parse_wanted, spans
-from shared.models import Reading
+from shared.readings import announce as live
+from shared.readings.announce import ANY_DEVICE, Interest, Span, parse_span, parse_wanted, spans
+from shared.readings.model import Reading
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

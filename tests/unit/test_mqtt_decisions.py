@@ -12,9 +12,9 @@ from query_api.mqtt import known_devices
 from query_api.mqtt.decisions import MANY_FAILURES, Allowed, Decision, Decisions, Denied
 from query_api.mqtt.known_devices import HOLDS_WITHOUT_DATABASE_S, KnownDevices
 from query_api.mqtt.rules import Action
-from shared.credentials import digest, new_token
-from shared.database import Pool
+from shared.access.credentials import digest, new_token
 from shared.errors import DatabaseUnreachable
+from shared.postgres.connections import Pool
 from shared.settings import parse_topic_filter
 from tests.waiting import eventually
 

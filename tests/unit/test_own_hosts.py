@@ -5,7 +5,7 @@ import socket
 import msgspec
 import pytest
 
-from shared.own_hosts import OwnHosts, own_hosts
+from shared.serving.own_hosts import OwnHosts, own_hosts
 from shared.settings import Settings
 
 PAGES = "https://plots.example.com"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingestor.packet_ids import PACKET_IDS, PacketIds
+from ingestor.delivery.packet_ids import PACKET_IDS, PacketIds
 
 
 def shown(*packet_ids: int, known: bool | None = None) -> PacketIds:

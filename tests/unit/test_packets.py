@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mqtt5 import PublishPacket, QoS
 
-from ingestor.packets import Packet, RefusedPublish, read_checked, refused
-from ingestor.publish import MalformedPacket, split
-from shared.models import Reason
-from shared.storable import original
+from ingestor.mqtt.packets import Packet, RefusedPublish, read_checked, refused
+from ingestor.mqtt.publish import MalformedPacket, split
+from shared.postgres.storable import original
+from shared.readings.model import Reason
 from tests.malformed import field, publish, user_property
 
 reported_by_the_codec = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.http import paging
-from query_api.http.problems import BAD_CURSOR, Refused
 from query_api.readings.listing import _ReadingsAfter
+from query_api.web.answers.problems import BAD_CURSOR, Refused
+from query_api.web.requests import paging
 
 URL_SAFE = set(string.ascii_letters + string.digits + "-_")
 axis = st.floats(-1000, 1000)

@@ -3,7 +3,7 @@
 import pytest
 from mqtt5 import ConnAckPacket, ConnAckReasonCode, SubAckPacket, SubAckReasonCode
 
-from ingestor.reasons import check_connack, check_suback
+from ingestor.mqtt.reasons import check_connack, check_suback
 from shared.errors import ConnectionRefused, SubscriptionRefused
 from shared.settings import parse_mqtt_url
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from shared.credentials import new_key, new_token
-from shared.redaction import MASK, Redactor, secrets_in
+from shared.access.credentials import new_key, new_token
+from shared.serving.redaction import MASK, Redactor, secrets_in
 from shared.settings import SECRETS, Settings
 from tests.command import environment
 
@@ -74,9 +74,9 @@ def test_every_secret_setting_is_hidden() -> None:
 _FAILS = """
 import logging, sys
 import structlog
-from shared.redaction import redact_tracebacks
+from shared.serving.redaction import redact_tracebacks
 from shared.settings import Settings
-from shared.telemetry import configure_logging
+from shared.serving.telemetry import configure_logging
 
 url = f"postgresql://u:{sys.argv[1]}-2@h/d"
 settings = Settings(device_secret=sys.argv[1], database_url=url, log_format=sys.argv[2])
@@ -114,7 +114,7 @@ _SHOWS_NO_VARIABLES = """
 import sys
 import structlog
 from shared.settings import Settings
-from shared.telemetry import configure_logging
+from shared.serving.telemetry import configure_logging
 
 configure_logging(Settings(log_format="console"))
 

@@ -25,12 +25,12 @@ from mqtt5 import PublishPacket, QoS
 
 from ingestor.batch import Batch
 from ingestor.collector import Collector
-from ingestor.connection import NetworkConnection
+from ingestor.delivery.journal import Entry, Journal, unpack
+from ingestor.delivery.redelivery import InSequence
 from ingestor.devices import Devices
-from ingestor.journal import Entry, Journal, unpack
 from ingestor.metrics import Counts
-from ingestor.processes import ALONE
-from ingestor.redelivery import InSequence
+from ingestor.mqtt.connection import NetworkConnection
+from ingestor.scaling.processes import ALONE
 from shared.settings import Settings
 
 EXAMPLES = 150

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.models import Reading, to_microseconds
-from shared.readings import pack
-from shared.rows import ROW_BYTES, Rows
+from shared.readings.model import Reading, to_microseconds
+from shared.readings.rows import ROW_BYTES, Rows
+from shared.readings.store import pack
 
 POSTGRES_EPOCH = to_microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestor.sampling import TOPICS, UNIT_BYTES, WINDOW_S, Sampler
-from shared.models import DeadLetter
+from ingestor.storing.sampling import TOPICS, UNIT_BYTES, WINDOW_S, Sampler
+from shared.readings.model import DeadLetter
 from tests.letters import letter
 
 PART = 3

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared.credentials import new_key
+from shared.access.credentials import new_key
 from shared.errors import SettingsError
 from shared.settings import SECRETS, Settings, load, parse_mqtt_url, parse_topic_filter
 

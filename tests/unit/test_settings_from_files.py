@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from shared.errors import SettingsError
-from shared.setting_sources import MAX_FILE_BYTES
 from shared.settings import Settings, load, overridden
+from shared.settings.sources import MAX_FILE_BYTES
 
 SECRET = "a secret that nobody is to see: 0f8e"
 VALUES: dict[str, tuple[str, object]] = {

@@ -6,12 +6,12 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
-from deploy.simulate import HISTORY_MESSAGE, HISTORY_STEP_S, Plan, history, live, within
-from ingestor.decode import Measurement, decode
-from shared.models import SECOND
+from deploy.simulate.devices import HISTORY_MESSAGE, HISTORY_STEP_S, Plan, history, live, within
+from ingestor.payload.decode import Measurement, decode
+from shared.readings.model import SECOND
 
 if TYPE_CHECKING:
-    from deploy.terminal import Terminal
+    from deploy.cli.terminal import Terminal
 
 NOW = 1_767_268_801.5
 TOPICS = ["devices/sim-1/stats", "devices/sim-2/stats"]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.storable import ascii_only, original, storable, storable_bytes
+from shared.postgres.storable import ascii_only, original, storable, storable_bytes
 
 _some = st.binary(max_size=12) | st.text(max_size=6).map(str.encode)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy import supervisor as supervisor_module
-from deploy.children import Explanation, Program
-from deploy.leftovers import ChildrenFile, locked
-from deploy.supervisor import Supervisor
+from deploy.local import supervisor as supervisor_module
+from deploy.local.children import Explanation, Program
+from deploy.local.leftovers import ChildrenFile, locked
+from deploy.local.supervisor import Supervisor
 from shared.errors import LocalError
 from tests.waiting import HANG_S
 
@@ -320,8 +320,8 @@ def test_a_data_directory_has_one_up_at_a_time(tmp_path: Path) -> None:
 
 SUPERVISES = """
 import asyncio, sys
-from deploy.children import Program
-from deploy.supervisor import Supervisor
+from deploy.local.children import Program
+from deploy.local.supervisor import Supervisor
 
 class Nobody:
     def add(self, program, pid): print(pid, flush=True)
@@ -329,7 +329,7 @@ class Nobody:
 
 SERVICE = '''
 import asyncio, pathlib, sys
-from shared.service import run
+from shared.serving.service import run
 async def main(stop):
     await stop.wait()
     pathlib.Path(sys.argv[1]).touch()

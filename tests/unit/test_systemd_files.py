@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy.cli import main
-from deploy.systemd_files import Host, install, look
+from deploy.cli.main import main
+from deploy.systemd.files import Host, install, look
 from shared.errors import LocalError, SettingsError
-from shared.roles import SERVICES
+from shared.postgres.roles import SERVICES
 from shared.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]

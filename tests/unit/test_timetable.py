@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from query_api.worker import timetable
 from query_api.worker.timetable import Every, Round, Timetable
-from shared.telemetry import Health
+from shared.serving.telemetry import Health
 
 
 class Clocks:

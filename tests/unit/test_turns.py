@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 import pytest
 from prometheus_client import CollectorRegistry
 
-from query_api.http.problems import Refused
-from query_api.http.turns import Bounds, Turns, TurnsMetrics
+from query_api.web.answers.problems import Refused
+from query_api.web.limits.turns import Bounds, Turns, TurnsMetrics
 from tests.waiting import eventually
 
 BOUNDS = Bounds(at_once=3, each=2, waiting=3, waiting_each=2)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.api_client import Device, base_url
-from deploy.mosquitto import derive
-from deploy.panel import panel_lines
-from deploy.postgres import SOCKET_PATH_BYTES, socket_directory
+from deploy.devices.api_client import Device, base_url
+from deploy.local.mosquitto import derive
+from deploy.local.panel import panel_lines
+from deploy.local.postgres import SOCKET_PATH_BYTES, socket_directory
 from shared.settings import parse_mqtt_url, parse_topic_filter
 
 API = "http://127.0.0.1:8000"

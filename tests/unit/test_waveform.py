@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.waveform import DAY_S, GRAVITY, sample
-from shared.models import AXIS_LIMIT
+from deploy.simulate.waveform import DAY_S, GRAVITY, sample
+from shared.readings.model import AXIS_LIMIT
 
 NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 

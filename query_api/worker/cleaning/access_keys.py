@@ -1,7 +1,7 @@
 """Access keys: deleted 400 days after they were revoked or expired."""
 
 from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 
 _EXPIRE = "SELECT expire_access_keys(%s)"

@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 
 from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 
 _EXPIRE = "SELECT expire_audit_entries(%(age)s, %(limit)s)"

@@ -4,7 +4,7 @@ A row is never deleted for its age: a token that was revoked while the broker wa
 """
 
 from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 
 _DELETE = """

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from query_api.worker.cleaning.rounds import Cleaner
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 
 AT_ONCE = 250

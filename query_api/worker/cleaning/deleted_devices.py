@@ -1,6 +1,6 @@
 """Deletion marks: deleted 30 days after the last row of their device was removed, the oldest first.
 
-A writer tells by the mark that it saw last whether marks were deleted that it has not seen (`shared/deletions.py`).
+A writer tells by the last mark it saw whether unseen marks were deleted (`shared/readings/deletions.py`).
 That takes two rules: marks go in the order of their numbers, and the newest stays. So another worker's step is waited
 for, and not passed over.
 """
@@ -8,7 +8,7 @@ for, and not passed over.
 from datetime import timedelta
 
 from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 
 KEPT = timedelta(days=30)

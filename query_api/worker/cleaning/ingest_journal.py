@@ -4,7 +4,7 @@ The journal of a session that is in use bounds itself (ADR 3).
 """
 
 from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 
 _EXPIRE = "SELECT expire_journals(%s)"

@@ -1,7 +1,7 @@
 """Topic filters of broker sessions whose journal has expired."""
 
 from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 
 _EXPIRE = "SELECT expire_subscriptions(%s)"

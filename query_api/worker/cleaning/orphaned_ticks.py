@@ -1,7 +1,7 @@
 """Ticks of schedules that were deleted: a minutely one has half a million of a year, too many for one DELETE."""
 
 from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 
 # One step in the index a schedule, however many ticks it has.

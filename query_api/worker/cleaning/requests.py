@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
-from shared.database import Connection
+from shared.postgres.connections import Connection
 from shared.settings import Settings
 
 # The results and callbacks go by their foreign keys; a tick stays, without its request.

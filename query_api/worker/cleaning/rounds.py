@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from shared.database import Connection
+from shared.postgres.connections import Connection
 
 AT_ONCE = 1000
 """Rows that one step deletes at most, where its cleaner does not say otherwise."""

@@ -1,0 +1,122 @@
+"""The commands `devicestat broker sync|init`; what they do is in `shared/broker`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deploy.cli.command import ask_database, read_settings
+from shared.errors import LocalError
+
+if TYPE_CHECKING:
+    from shared.broker.present import Device
+    from shared.postgres.connections import Connection
+    from shared.settings import Settings
+
+_SETTINGS = ("mqtt_url", "mqtt_admin_url", "device_secret")
+
+
+@click.group()
+def broker() -> None:
+    """Keep who may do what on the broker as the database has it."""
+
+
+@broker.command()
+@click.option("--dry-run", is_flag=True, help="Only say what differs; then exit with 1 if anything does.")
+@click.pass_context
+def sync(ctx: click.Context, *, dry_run: bool) -> None:
+    """Compare the broker's dynamic security, or its password file, with the database, and mend it.
+
+    Devices, their roles, the ingestor's user and role, and what is allowed where no role says anything; other users of
+    the broker are left alone. Whoever is connected and was right stays connected.
+    """
+    settings = read_settings(ctx, "database_url")
+    if settings.broker_passwords is None:
+        settings = read_settings(ctx, "database_url", *_SETTINGS)
+    ask = _sync if settings.broker_passwords is None else _sync_file
+    if not ask_database(settings, lambda connection: ask(connection, settings, dry_run=dry_run)):
+        ctx.exit(1)
+
+
+async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
+    """Whether all is as it should be in the end."""
+    from shared.broker.dynsec import administering
+    from shared.broker.sync import compare, mend
+
+    async with administering(settings.broker_admin) as dynsec:
+        comparison = await compare(connection, dynsec, settings)
+        if comparison.count == 0:
+            click.echo("the broker knows what the database does")
+            return True
+        if dry_run:
+            found = comparison.others | {f"device {number}": each for number, each in comparison.devices.items()}
+            for what, differences in found.items():
+                click.echo(f"{what}: {'; '.join(one.what for one in differences)}")
+            return False
+        right = True
+        async for outcome in mend(connection, dynsec, settings, comparison):
+            click.echo(f"{outcome.what}: {'; '.join(outcome.differences)}: {outcome.fault or 'mended'}")
+            right &= outcome.fault is None
+        return right
+
+
+async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
+    """`_sync` of the file of BROKER_PASSWORDS."""
+    from deploy.cli.terminal import printable
+    from shared.broker.devices import locked
+    from shared.broker.outbox import by_file
+
+    file = by_file(settings)
+    comparison = await file.compare(connection)
+    numbers = comparison.differing
+    for unfit in comparison.unfit:
+        click.echo(f"device {unfit.number} cannot connect: {printable(str(unfit))}")
+    lost: set[int] = set()
+    for start in range(0, 0 if dry_run else len(numbers), file.batch):
+        async with locked(connection, wait=True):
+            lost.update((await file.bring(connection, numbers[start : start + file.batch])).lost)
+    for number in numbers:
+        what = f"POST /devices/{number}/token gives it a new one" if number in lost else "mended"
+        click.echo(f"device {number}: another line in the password file{'' if dry_run else f': {what}'}")
+    if not numbers:
+        click.echo("the broker's password file has what the database does")
+    return not (lost or (dry_run and numbers))
+
+
+@broker.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--devices", is_flag=True, help="With all devices of the database, for a broker that has lost them.")
+@click.pass_context
+def init(ctx: click.Context, *, file: Path, devices: bool) -> None:
+    """Write FILE, with which dynamic security of a new broker begins.
+
+    It holds the user of DEVICESTAT_MQTT_ADMIN_URL as administrator and that of DEVICESTAT_MQTT_URL as ingestor; all
+    else is forbidden. Name it in mosquitto.conf as plugin_opt_config_file, in a directory that Mosquitto may write to.
+    """
+    settings = read_settings(ctx, *_SETTINGS, *(("database_url",) if devices else ()))
+    from deploy.broker.first_file import first_file
+
+    if file.exists() and file.stat().st_size > 0:
+        raise LocalError(f"{file} is there already, and is not overwritten: move it away, or choose another name")
+    known = ask_database(settings, lambda connection: _every(connection, settings)) if devices else []
+    _write(file, first_file(settings, known))
+    click.echo(f"wrote {file}: let it and its directory belong to the user that Mosquitto runs as")
+    for device in (device for device in known if device.token is None):
+        click.echo(f"device {device.id} is left out, its token cannot be made again: POST /devices/{device.id}/token")
+
+
+async def _every(connection: "Connection", settings: "Settings") -> "list[Device]":
+    from shared.broker.outbox import required
+    from shared.broker.present import every
+
+    return [device async for device in every(connection, required(settings))]
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        file.unlink(missing_ok=True)  # an empty one, from which dynamic security would know no clients
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(content)
+    except OSError as error:
+        raise LocalError(f"{file} cannot be written: {error.strerror}") from error

@@ -1,0 +1,152 @@
+"""The commands `devicestat dead-letters list|show|replay|purge`; what they do is in `dead_letters` and `replay`."""
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from deploy.cli.command import ask_database, read_settings
+from shared.errors import LocalError
+from shared.readings.model import Reason
+
+if TYPE_CHECKING:
+    from deploy.dead_letters.selection import Selection
+    from shared.postgres.connections import Connection
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_Answer = TypeVar("_Answer")
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Look at what was refused, put it back in, or throw it away."""
+
+
+def moment(value: str) -> datetime:
+    """A time as the options take it: ISO 8601, in UTC unless it has an offset, or 2h for so long ago."""
+    try:
+        if ago := re.fullmatch(r"(\d{1,6})([mhd])", value):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        given = datetime.fromisoformat(value)
+    except (ValueError, OverflowError):
+        message = f"{value!r} is no time: it takes 2026-01-31T12:00, or 90m, 2h or 7d for so long ago"
+        raise click.BadParameter(message) from None
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
+
+
+def topic_filter(value: str) -> str:
+    """A topic filter that MQTT allows: + and # are whole levels, # the last one (MQTT-4.7.1-1, -2)."""
+    levels = value.split("/")
+    if levels[-1] == "#":
+        levels.pop()
+    if not value or any(level != "+" and set("+#\0") & set(level) for level in levels):
+        message = f"{value!r} is no topic filter: it takes devices/1/stats, devices/+/stats or devices/#"
+        raise click.BadParameter(message)
+    return value
+
+
+_SELECTING = (
+    click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="Refused for this reason."),
+    click.option(
+        "--since",
+        type=moment,
+        metavar="TIME",
+        help="Received at 2026-01-31T12:00 (UTC), or 2h ago, or later.",
+    ),
+    click.option("--until", type=moment, metavar="TIME", help="Received at that time or earlier."),
+    click.option("--topic", type=topic_filter, metavar="FILTER", help="Published to this topic; + and # as in MQTT."),
+)
+
+
+def _selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that select dead letters."""
+    for option in reversed(_SELECTING):
+        command = option(command)
+    return command
+
+
+def _selection(options: dict[str, Any]) -> "Selection":
+    from deploy.dead_letters.selection import Selection
+
+    return Selection(**options)
+
+
+@dead_letters.command("list")
+@_selecting
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many.")
+@click.pass_context
+def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
+    """List the newest first."""
+    from deploy.cli.terminal import Terminal
+    from deploy.dead_letters.selection import count, newest, table
+
+    selection = _selection(options)
+    letters = _ask(ctx, lambda connection: newest(connection, selection, limit))
+    total = _ask(ctx, lambda connection: count(connection, selection))
+    terminal = Terminal()
+    if letters:
+        terminal.table(table(letters))
+    terminal.say(f"{len(letters):,} of {total}" if letters else "no dead letters")
+
+
+@dead_letters.command()
+@click.argument("letter_id", metavar="ID", type=int)
+@click.pass_context
+def show(ctx: click.Context, letter_id: int) -> None:
+    """Show one of them whole; a payload that is no text as a hexdump."""
+    from deploy.dead_letters.selection import one, whole
+
+    letter = _ask(ctx, lambda connection: one(connection, letter_id))
+    if letter is None:
+        raise LocalError(f"there is no dead letter {letter_id}: `devicestat dead-letters list` shows those there are")
+    click.echo(whole(letter))
+
+
+@dead_letters.command()
+@_selecting
+@click.pass_context
+def replay(ctx: click.Context, /, **options: Any) -> None:
+    """Replay them as if they had just arrived.
+
+    What became of each is a line on standard output. What is refused again stays. Safe to interrupt, and to repeat.
+    """
+    from deploy.cli.terminal import Terminal
+    from deploy.dead_letters.replay import replay
+
+    settings = read_settings(ctx, "database_url")
+    if not _ask(ctx, lambda connection: replay(connection, settings, _selection(options), Terminal())):
+        raise click.Abort
+
+
+@dead_letters.command()
+@_selecting
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.pass_context
+def purge(ctx: click.Context, /, *, yes: bool, **options: Any) -> None:
+    """Delete them for good."""
+    from deploy.cli.terminal import counted
+    from deploy.dead_letters.selection import count, purge
+
+    selection = _selection(options)
+    total = _ask(ctx, lambda connection: count(connection, selection))
+    newest_id = total.newest_id
+    if newest_id is None:
+        click.echo("no dead letters")
+        return
+    if not yes:
+        click.confirm(f"Delete {total} for good?", abort=True)
+    deleted = _ask(ctx, lambda connection: purge(connection, selection, newest_id))
+    click.echo(f"deleted {counted(deleted, 'dead letter')}")
+
+
+def _ask(ctx: click.Context, ask: Callable[["Connection"], Awaitable[_Answer]]) -> _Answer:
+    settings = read_settings(ctx, "database_url")
+    from shared.postgres.migrate import check_schema
+
+    async def asking(connection: "Connection") -> _Answer:
+        await check_schema(connection)
+        return await ask(connection)
+
+    return ask_database(settings, asking)

@@ -1,0 +1,5 @@
+"""Containers.
+
+`first_start.py` makes secrets and certificates at the first start (`authority.py`, for the names of
+`certificate_names.py`); `healthcheck.py` is the image's HEALTHCHECK.
+"""

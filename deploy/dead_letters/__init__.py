@@ -1,0 +1,1 @@
+"""`devicestat dead-letters`: `selection.py` selects, shows and deletes; `replay.py` stores again."""

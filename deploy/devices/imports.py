@@ -1,0 +1,226 @@
+"""`devicestat devices import`: the lines of a CSV file become devices, over the API; their tokens are written down.
+
+1. `read_file`: all lines are checked before anything is registered;
+2. `import_devices`: arrays of devices go to POST /devices, which passes over keys that are taken;
+3. the tokens of each array are written, and forced to disk, before the next array is sent.
+"""
+
+import csv
+import io
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TextIO
+
+import click
+import msgspec
+
+from deploy.cli.terminal import counted, printable
+from deploy.devices.api_client import ApiClient, NotCarriedOut
+from query_api.devices.record import KEY_RULE, NAME_RULE, NewName
+from query_api.devices.registration import MAX_DEVICES
+from query_api.web.answers.problems import shown
+from shared.broker.keys import KeyRules
+from shared.errors import LocalError
+from shared.readings.model import is_key
+
+IMPORT_TIMEOUT_S = 60.0
+MAX_FAULTS = 20
+"""Faults of a file that are listed."""
+_HEADER = ["key", "name"]
+_ADVICE = "expected the column names key,name before the devices, separated by a comma"
+_COLUMNS = ("key", "id", "mqtt_username", "token")
+_QUOTING = (
+    'A value with a comma or a quotation mark is put in quotation marks, as in "press 1, ""east""", and this line, or '
+    "one before it, has a quotation mark without its counterpart"
+)
+_REPORT_EVERY = 10_000
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A device of the file. `number`: its line, from 1."""
+
+    number: int
+    key: str
+    name: str
+
+
+def read_file(path: Path) -> list[Line]:
+    """Return the devices of the file, or of standard input for "-". Raises LocalError, which names each wrong line."""
+    if str(path) == "-":
+        # Strictly, whatever the locale: Python reads standard input with surrogates in the locale C.
+        with open(sys.stdin.fileno(), encoding="utf-8-sig", newline="", closefd=False) as stream:
+            return read_lines(stream, "standard input")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return read_lines(stream, str(path))
+    except OSError as error:
+        raise LocalError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_lines(stream: TextIO, where: str) -> list[Line]:
+    """Return the devices of a CSV file. Raises LocalError, which names each wrong line."""
+    rows = csv.reader(stream, strict=True)
+    try:
+        return _checked(rows, where)
+    except UnicodeDecodeError as error:
+        raise LocalError(f"{where} is not UTF-8: save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise LocalError(f"{where}, line {rows.line_num}: {error}. {_QUOTING}") from error
+
+
+class _Rows(Protocol):
+    """What csv.reader returns."""
+
+    line_num: int
+
+    def __iter__(self) -> Iterator[list[str]]: ...
+
+    def __next__(self) -> list[str]: ...
+
+
+def _checked(rows: _Rows, where: str) -> list[Line]:
+    first = next(filter(None, rows), None)
+    if first is None:
+        raise LocalError(f"{where} is empty: {_ADVICE}")
+    header = [cell.strip().lower().removeprefix("\ufeff") for cell in first]
+    if header != _HEADER:
+        raise LocalError(f"{where}, line {rows.line_num}: {shown(','.join(header))}: {_ADVICE}")
+    lines: list[Line] = []
+    faults: list[str] = []
+    seen: dict[str, int] = {}
+    for row in filter(None, rows):
+        fault = _fault(row, seen)
+        if fault is None:
+            line = Line(rows.line_num, *row)
+            seen[line.key] = line.number
+            lines.append(line)
+        else:
+            faults.append(f"line {rows.line_num}: {fault}")
+    if faults:
+        raise LocalError("\n".join(_listed(where, faults)))
+    return lines
+
+
+def _listed(where: str, faults: Sequence[str]) -> Iterator[str]:
+    yield f"{where} has {counted(len(faults), 'wrong line')}, and nothing was registered:"
+    yield from map(printable, faults[:MAX_FAULTS])
+    if len(faults) > MAX_FAULTS:
+        yield f"and {len(faults) - MAX_FAULTS:,} more"
+
+
+def _fault(row: list[str], seen: dict[str, int]) -> str | None:
+    if len(row) != len(_HEADER):
+        quoting = " (a name with a comma is put in quotation marks)" if len(row) > len(_HEADER) else ""
+        return f"it has {counted(len(row), 'value')}, expected a key and a name{quoting}"
+    key, name = row
+    if not is_key(key):
+        return f"key {shown(key)}: expected {KEY_RULE}"
+    if reserved := KeyRules().fault(key):
+        return f"key {shown(key)} {reserved}"
+    if key in seen:
+        return f"key {shown(key)} is that of line {seen[key]}"
+    try:
+        msgspec.convert({"name": name}, NewName)
+    except msgspec.ValidationError:
+        return f"name {shown(name)}: expected {NAME_RULE}"
+    return None
+
+
+def import_devices(client: ApiClient, lines: Sequence[Line], tokens: Path | None) -> None:
+    """Register the devices, and write their tokens to the file, or to standard output. Raises LocalError."""
+    registered = 0
+    with _output(tokens) as write:
+        for start in range(0, len(lines), MAX_DEVICES):
+            sent = lines[start : start + MAX_DEVICES]
+            try:
+                made = client.register_all([{"key": line.key, "name": line.name} for line in sent])
+                write(_rows([device.key, device.id, device.mqtt_username, device.token] for device in made))
+            except NotCarriedOut as error:
+                raise LocalError(f"{error}{_so_far(registered, sent)}") from error
+            except LocalError as error:
+                raise LocalError(f"{error}\n{_remark(sent)}") from error
+            registered += len(made)
+            done = start + len(sent)
+            if done % _REPORT_EVERY == 0 and done < len(lines):
+                click.echo(f"{done:,} of {counted(len(lines), 'device')}", err=True)
+    skipped = len(lines) - registered
+    also = f"; {counted(skipped, 'device')} skipped, which the API has already" if skipped else ""
+    click.echo(f"registered {counted(registered, 'device')}{also}", err=True)
+
+
+def _so_far(registered: int, sent: Sequence[Line]) -> str:
+    if not registered:
+        return ""
+    return f"\n{counted(registered, 'device')} registered; none from line {sent[0].number} on: run the command again"
+
+
+def _remark(sent: Sequence[Line]) -> str:
+    return (
+        f"lines {sent[0].number} to {sent[-1].number} may be registered or not: run the command again. A device "
+        "of these that is skipped then needs a new token: POST /devices/{device_id}/token"
+    )
+
+
+def _rows(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+_Write = Callable[[str], None]
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[_Write]:
+    """Give what writes the tokens, and raises LocalError; the header is written."""
+    if path is None:
+        _print(_rows([_COLUMNS]))
+        yield _print
+        return
+    descriptor = _private(path)
+    try:
+        if os.fstat(descriptor).st_size == 0:
+            _append(descriptor, path, _rows([_COLUMNS]))
+        yield lambda text: _append(descriptor, path, text)
+    finally:
+        os.close(descriptor)
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        raise LocalError(f"standard output cannot be written: {error.strerror}") from error
+
+
+def _append(descriptor: int, path: Path, text: str) -> None:
+    """Append the text and force it to disk. Raises LocalError; of the text nothing is left in the file then."""
+    before = os.fstat(descriptor).st_size
+    data = text.encode()
+    done = 0
+    try:
+        while done < len(data):
+            done += os.write(descriptor, data[done:])
+        os.fsync(descriptor)
+    except OSError as error:
+        if os.fstat(descriptor).st_size == before + done:  # nobody else appends to it
+            os.ftruncate(descriptor, before)
+        raise LocalError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _private(path: Path) -> int:
+    """The file, to be appended to. Raises LocalError where others can read it."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise LocalError(f"{path} cannot be written: {error.strerror}") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
+        os.close(descriptor)
+        raise LocalError(f"{path} is not a file that only its owner can read: `chmod 600` it, or name another")
+    return descriptor

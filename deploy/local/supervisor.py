@@ -1,0 +1,232 @@
+"""Keeps programs running: each that ends by itself is started again, and named; all stop in reverse order.
+
+Three ends are another matter: the supervisor fails, and with it the command that runs it.
+
+- A program that ends before it was ever ready cannot work as it is set up, and has just said why.
+- One that was ready and then ends with one of its final exit codes would do so again.
+- So would one that has written a line whose explanation is final.
+
+A signal says neither. Nor does an exit code of one that was ready once and is not ready yet again: what it needs
+may be away.
+"""
+
+import asyncio
+import contextlib
+import math
+import os
+import signal
+import time
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Callable
+from itertools import chain
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from deploy.local.children import STOP_TIMEOUT_S, Program
+from shared.backoff import backoff
+from shared.errors import LocalError
+from shared.serving.lifeline import Lifeline
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+STEADY_S = 60.0
+"""After a program has run for so long, the pauses before it is started again begin anew."""
+PROBE_EVERY_S = 0.1
+EXPLAINED_EVERY_S = 60.0
+"""A line that a program writes again and again is explained once in this time."""
+LINE_BYTES = 1024 * 1024
+
+Say = Callable[[str, str], None]
+"""Shows a line: whose it is, and the line."""
+
+
+class Children(Protocol):
+    """Who is told of the processes that run."""
+
+    def add(self, program: Program, pid: int) -> None:
+        """The program runs."""
+
+    def remove(self, pid: int) -> None:
+        """It has ended."""
+
+
+class Supervisor:
+    """As a context: what was started in it is stopped at its end, the last first; or all at once."""
+
+    def __init__(self, children: Children, say: Say, *, stops_at_once: bool = False) -> None:
+        self._children = children
+        self._say = say
+        self._stops_at_once = stops_at_once
+        self._stages: list[list[_Supervised]] = []
+        self._lifeline = Lifeline()
+
+    async def start(self, *programs: Program) -> None:
+        """Starts the programs at once, and returns when all are ready. Raises LocalError if one can't be."""
+        stage = [_Supervised(program, self._children, self._say, self._lifeline) for program in programs]
+        self._stages.append(stage)
+        for supervised in stage:
+            supervised.start()
+        await asyncio.gather(*(supervised.until_ready() for supervised in stage))
+
+    async def watch(self) -> None:
+        """Runs for as long as everything does; raises what keeps a program from being kept."""
+        await asyncio.gather(*(supervised.ended() for stage in self._stages for supervised in stage))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stages = [list(chain(*self._stages))] if self._stops_at_once else reversed(self._stages)
+        for stage in stages:
+            await asyncio.gather(*(supervised.stop() for supervised in stage))
+        self._lifeline.close()
+
+
+class _Supervised:
+    """One program, and the task that keeps it running."""
+
+    def __init__(self, program: Program, children: Children, say: Say, lifeline: Lifeline) -> None:
+        self._program = program
+        self._lifeline = lifeline
+        self._children = children
+        self._say = say
+        self._process: Process | None = None
+        self._stopping = asyncio.Event()
+        self._was_ready = asyncio.Event()  # in this run of it, or in an earlier one
+        self._is_ready = False
+        self._why_final: str | None = None  # what the program's own line said of its end
+        self._explained_at: dict[str, float] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep_running(), name=f"keep {self._program.name} running")
+
+    async def ended(self) -> None:
+        """Raises what ended the task."""
+        assert self._task is not None
+        await asyncio.shield(self._task)
+
+    async def until_ready(self) -> None:
+        """Returns when the program is ready; raises LocalError when it ended, or took too long."""
+        assert self._task is not None
+        ready = asyncio.create_task(self._was_ready.wait(), name=f"{self._program.name} is ready")
+        limit = self._program.start_timeout_s
+        try:
+            await asyncio.wait({ready, self._task}, timeout=limit, return_when="FIRST_COMPLETED")
+        finally:
+            ready.cancel()
+        if self._task.done():
+            self._task.result()
+        if not self._was_ready.is_set() and limit is not None:
+            raise LocalError(f"{self._program.name} was not ready after {limit:g} s")
+
+    async def stop(self) -> None:
+        """Asks the program to end, and ends it by force when it doesn't."""
+        assert self._task is not None
+        self._stopping.set()
+        self._ask_to_end()
+        done, _ = await asyncio.wait({self._task}, timeout=STOP_TIMEOUT_S)
+        if not done and self._process is not None:
+            self._say(self._program.name, f"does not stop within {STOP_TIMEOUT_S:g} s: killed")
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await asyncio.wait({self._task})
+
+    async def _keep_running(self) -> None:
+        pauses = backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        while True:
+            began = time.monotonic()
+            code = await self._run_once()
+            if self._stopping.is_set():
+                return
+            how = _how_it_ended(code) if self._is_ready else f"{_how_it_ended(code)} before it was ready"
+            if self._why_final is not None:
+                raise LocalError(self._why_final)
+            if self._is_final(code):
+                raise LocalError(f"{self._program.name} {how}: its last lines say why")
+            if time.monotonic() - began > STEADY_S:
+                pauses = backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+            pause = next(pauses)
+            self._say(self._program.name, f"{how}: it is started again in {pause:.1f} s")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+                return
+
+    def _is_final(self, code: int) -> bool:
+        if code < 0:  # a signal
+            return False
+        return not self._was_ready.is_set() or (self._is_ready and code in self._program.final_exit_codes)
+
+    async def _run_once(self) -> int:
+        program = self._program
+        self._is_ready = False
+        self._why_final = None
+        self._process = await asyncio.create_subprocess_exec(
+            *program.argv, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES, **self._popen_options()
+        )
+        self._children.add(program, self._process.pid)
+        if self._stopping.is_set():  # while it was being started
+            self._ask_to_end()
+        probing = asyncio.create_task(self._probe(), name=f"probe {program.name}")
+        try:
+            await self._show_lines(self._process)
+            code = await self._process.wait()
+        finally:
+            probing.cancel()
+            self._children.remove(self._process.pid)
+        return code
+
+    def _popen_options(self) -> dict[str, Any]:
+        options = self._program.popen_options()
+        if self._program.stops_with_parent:
+            inherited = os.environ if self._program.environment is None else self._program.environment
+            options["env"] = {**inherited, **self._lifeline.environment()}
+            options["pass_fds"] = (*self._program.pass_fds, self._lifeline.reading)
+        return options
+
+    def _ask_to_end(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(self._program.stop_signal)
+
+    async def _probe(self) -> None:
+        again = self._was_ready.is_set()
+        while not await asyncio.to_thread(self._program.ready):  # noqa: ASYNC110  # another process has no event
+            await asyncio.sleep(PROBE_EVERY_S)
+        self._is_ready = True
+        self._was_ready.set()
+        if again:
+            self._say(self._program.name, "is ready again")
+
+    async def _show_lines(self, process: Process) -> None:
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # longer than LINE_BYTES; the reader has thrown that much away
+                continue
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip("\n")
+            self._say(self._program.name, text)
+            self._explain(text)
+
+    def _explain(self, line: str) -> None:
+        explanation = self._program.explain(line)
+        if explanation is None:
+            return
+        if explanation.final:
+            self._why_final = explanation.text
+            return
+        now = time.monotonic()
+        if now - self._explained_at.get(explanation.text, -math.inf) >= EXPLAINED_EVERY_S:
+            self._explained_at[explanation.text] = now
+            self._say(self._program.name, explanation.text)
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was ended by {signal.Signals(-code).name}"

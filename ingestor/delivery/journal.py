@@ -1,0 +1,224 @@
+"""The journal: which packets of the broker session are stored, so that none is stored twice (ADR 3, ADR 34).
+
+The transaction that stores a batch also writes the packet ids that are acknowledged after it, each with a CRC of topic
+and payload. If an acknowledgement is lost, the broker delivers the packet again, with DUP set. `redelivery` decides
+which of those packets the journal proves to be stored. They are acknowledged and not stored again.
+
+An entry also says how many packets, at the end of all that the journal has, are not acknowledged before the next entry
+is written, and whether the broker allocates packet ids in sequence.
+
+`batch_no` makes the rows of a client id a sequence that only grows, in which each number is written once. So a
+retry of a batch whose COMMIT was not answered finds its own row, and an ingestor that another one has replaced
+finds a row that is not its own, and stops. Each connection begins with an entry without packets, so that it
+finds out at once: Mosquitto 2.0.11 closes the connection of a session that was taken over without a word.
+"""
+
+import struct
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import cast
+from zlib import crc32
+
+import msgspec
+from psycopg.errors import UniqueViolation
+
+from ingestor.delivery.packet_ids import PACKET_IDS, PacketIds
+from ingestor.delivery.redelivery import InOrder, InSequence, Packet, Redelivery
+from ingestor.mqtt.packets import Delivered
+from shared.errors import SessionTakenOver
+from shared.postgres.connections import Connection
+from shared.readings.store import Stored
+
+SPAN = 60_000
+"""The packets that the journal keeps: nearly as many as there are packet ids (65,535), so that it covers what can be
+unacknowledged."""
+MAX_ENTRIES = 60_000
+"""Batches of QoS 0 alone have entries without packets, which would else pile up. So many take an hour at least."""
+
+_packet = struct.Struct(">HI")
+_pack = _packet.pack
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One batch: its number and its packets, six bytes each.
+
+    `held`: the number of packets, at the end of this entry and those before it, that are not acknowledged before the
+    next entry is written. `in_sequence`: whether the broker allocates packet ids in sequence; None: not known yet.
+    """
+
+    batch_no: int
+    packets: bytes
+    held: int = 0
+    in_sequence: bool | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.packets) // _packet.size
+
+
+def pack(packet: Delivered) -> bytes:
+    """Return the packet as the journal keeps it: its packet id, and a CRC-32 of topic and payload.
+
+    Return nothing for a packet without an id (QoS 0): it is not redelivered.
+    """
+    packet_id = packet.packet_id
+    return b"" if packet_id is None else _pack(packet_id, crc32(packet.payload, crc32(packet.topic.encode())))
+
+
+def unpack(packets: bytes | bytearray) -> Iterator[Packet]:
+    """Return the packets that `pack` has packed."""
+    return cast("Iterator[Packet]", _packet.iter_unpack(packets))
+
+
+class Journal:
+    """The entries of one client id, as the database has them. Pure: `writer` runs its SQL."""
+
+    def __init__(self, client_id: str, span: int = SPAN, ids: int = PACKET_IDS) -> None:
+        self.client_id = client_id
+        self.writer = uuid.uuid4()
+        self._span = span
+        self._entries: deque[Entry] = deque()
+        self._count = 0
+        self._next_no = 1
+        self.held = 0  # of the last entry
+        self._ids = ids
+        self.packet_ids = PacketIds(count=ids)
+
+    @property
+    def next_no(self) -> int:
+        """The number of the next batch."""
+        return self._next_no
+
+    @property
+    def oldest_no(self) -> int:
+        """Entries below this number are not needed any more."""
+        return self._entries[0].batch_no if self._entries else self._next_no
+
+    def replace(self, entries: Iterable[Entry]) -> None:
+        """The journal as it was read from the database, in the order of batch_no."""
+        self._entries.clear()
+        self._count = self.held = 0
+        for entry in entries:
+            self.append(entry)
+        packets = next((entry.packets for entry in reversed(self._entries) if entry.packets), None)
+        last_id = _packet.unpack(packets[-_packet.size :])[0] if packets else None
+        self.packet_ids = PacketIds(self._entries[-1].in_sequence if self._entries else None, last_id, self._ids)
+
+    def next(self, packets: bytes, held: int) -> Entry:
+        """The entry of the next batch."""
+        return Entry(self._next_no, packets, held, self.packet_ids.in_sequence)
+
+    def append(self, entry: Entry) -> None:
+        """A batch that is committed."""
+        self._entries.append(entry)
+        self._next_no = entry.batch_no + 1
+        self.held = entry.held
+        self._count += entry.count
+        while len(self._entries) > MAX_ENTRIES or self._count - self._entries[0].count >= self._span:
+            self._count -= self._entries.popleft().count
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it knows of no packet."""
+        return self._count == 0
+
+    def void(self) -> None:
+        """The broker has no session of ours: its packet ids begin anew, and say nothing of the old ones."""
+        self.replace([])
+
+    def redelivery(self) -> Redelivery:
+        """A connection begins: return what decides on the packets that the broker now delivers again."""
+        packets = b"".join(entry.packets for entry in self._entries)
+        known = list(unpack(packets))[-self._span :]
+        if self.packet_ids.in_sequence:
+            return InSequence(self._one_cycle(known), self._ids)
+        return InOrder(known, min(self.held, len(known)))
+
+    def _one_cycle(self, known: list[Packet]) -> list[Packet]:
+        """Return the last packets, less than a cycle of ids: a broker that drops messages skips their ids."""
+        passed = 0
+        for at in range(len(known) - 1, 0, -1):
+            passed += (known[at][0] - known[at - 1][0]) % self._ids
+            if passed >= self._span:
+                return known[at:]
+        return known
+
+
+LEFT = uuid.UUID(int=0)
+"""The writer of the last entry of a client id that was given up."""
+
+_LOAD = "SELECT batch_no, packets, held, in_sequence FROM ingest_journal WHERE client_id = %s ORDER BY batch_no"
+# A number below the newest is not free either, whether or not its entry is still there.
+_RECORD = """
+    INSERT INTO ingest_journal (client_id, batch_no, writer, packets, held, in_sequence, stored, duplicates)
+    SELECT %(client_id)s, %(batch_no)s, %(writer)s, %(packets)s, %(held)s, %(in_sequence)s, %(stored)s, %(duplicates)s
+    WHERE NOT EXISTS (SELECT FROM ingest_journal WHERE client_id = %(client_id)s AND batch_no >= %(batch_no)s)
+"""
+_PRUNE = "DELETE FROM ingest_journal WHERE client_id = %s AND batch_no < %s"
+_FIND = """
+    SELECT batch_no, writer, stored, duplicates FROM ingest_journal
+    WHERE client_id = %s AND batch_no >= %s ORDER BY batch_no LIMIT 1
+"""
+_GIVE_UP = """
+    WITH last AS (
+        INSERT INTO ingest_journal (client_id, batch_no, writer, packets, stored, duplicates)
+        SELECT %(client_id)s, max(batch_no) + 1, %(left)s, '', 0, 0 FROM ingest_journal WHERE client_id = %(client_id)s
+        RETURNING batch_no
+    )
+    DELETE FROM ingest_journal USING last WHERE client_id = %(client_id)s AND ingest_journal.batch_no < last.batch_no
+"""
+
+
+class NumberTaken(Exception):
+    """An entry with the number, or a later one, is there already: `find` tells whose."""
+
+
+async def load(connection: Connection, journal: Journal) -> None:
+    """Reads the journal from the database."""
+    cursor = await connection.execute(_LOAD, (journal.client_id,))
+    journal.replace(Entry(*row) for row in await cursor.fetchall())
+
+
+async def record(connection: Connection, journal: Journal, entry: Entry, stored: Stored) -> None:
+    """Writes the entry, which is the next one, and drops those that are not needed, in the transaction of its batch.
+
+    Raises NumberTaken.
+    """
+    row = {
+        "client_id": journal.client_id,
+        "batch_no": entry.batch_no,
+        "writer": journal.writer,
+        "packets": entry.packets,
+        "held": entry.held,
+        "in_sequence": entry.in_sequence,
+        "stored": stored.stored,
+        "duplicates": stored.duplicates,
+    }
+    try:
+        cursor = await connection.execute(_RECORD, row)
+    except UniqueViolation as error:  # by a transaction that was under way
+        raise NumberTaken from error
+    if cursor.rowcount == 0:
+        raise NumberTaken
+    await connection.execute(_PRUNE, (journal.client_id, journal.oldest_no))
+
+
+async def find(connection: Connection, journal: Journal) -> Stored | None:
+    """What the next entry says of its batch, if it is committed after all; None if it is not there.
+
+    Raises SessionTakenOver where another ingestor has written it, or a later one.
+    """
+    cursor = await connection.execute(_FIND, (journal.client_id, journal.next_no))
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    batch_no, writer, stored, duplicates = row
+    if (batch_no, writer) != (journal.next_no, journal.writer):
+        raise SessionTakenOver(journal.client_id)
+    return Stored(stored, duplicates)
+
+
+async def give_up(connection: Connection, client_id: str) -> None:
+    """The client id's session is ended. One entry remains: who still believes to have it finds its number taken."""
+    await connection.execute(_GIVE_UP, {"client_id": client_id, "left": LEFT})

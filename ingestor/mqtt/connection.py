@@ -1,0 +1,245 @@
+"""One network connection to the broker: bytes to packets and back.
+
+The codec is `mqtt5`; this is what stands between it and the event loop. Bytes are read into one buffer
+(asyncio.BufferedProtocol), packets are parsed where they lie, and a PUBLISH is handed on at once, without
+a task or a queue of its own.
+
+A connection is born *held*: what follows the CONNACK stays in the buffer, and then in the broker, until
+`release`. `pause` and `resume` hold it back again while the writer is behind (ADR 2).
+"""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import mqtt5
+import structlog
+from mqtt5 import (
+    ConnAckPacket,
+    ConnectPacket,
+    DisconnectPacket,
+    PingReqPacket,
+    PingRespPacket,
+    PubAckPacket,
+    PublishPacket,
+    SubAckPacket,
+    UnsubAckPacket,
+)
+
+from ingestor.mqtt import packets
+from ingestor.mqtt.packets import Delivered, RefusedPublish
+from ingestor.mqtt.publish import MalformedPacket
+from ingestor.mqtt.requests import Answer, Request, Requests
+
+BUFFER_BYTES = 256 * 1024
+"""What one read can bring; the buffer grows beyond it only for a packet that is larger."""
+
+KERNEL_BUFFER_BYTES = 128 * 1024
+"""What the kernel may take in for us before we read it (Linux takes twice as much). Not what it would choose, which
+is megabytes: when the network falls silent, all of it is still stored, and the acknowledgements of it are lost. So
+much the journal must answer for (ADR 3)."""
+
+_PINGREQ = PingReqPacket().write()
+_log = structlog.get_logger()
+
+
+class NetworkConnection(asyncio.BufferedProtocol):
+    """An MQTT 5 client's end of a network connection, which hands each PUBLISH to `deliver`.
+
+    `connack` is set by that packet. `closed` is set when the connection has ended: to
+    None, to the broker's DISCONNECT, or to the exception that ended it; what is then still awaited is cancelled.
+    """
+
+    def __init__(self, deliver: Callable[[Delivered], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.connack: asyncio.Future[ConnAckPacket] = loop.create_future()
+        self.closed: asyncio.Future[DisconnectPacket | None] = loop.create_future()
+        self.closed.add_done_callback(_retrieve)
+        self.heard_at = loop.time()
+        self.requests = Requests(loop)
+        self._loop = loop
+        self._early: deque[Delivered] = deque()  # delivered before the CONNACK, as some brokers do
+        self._deliver: Callable[[Delivered], None] = self._early.append
+        self._deliver_released = deliver
+        self._transport: asyncio.Transport | None = None
+        self._farewell: DisconnectPacket | None = None
+        self._pings: deque[asyncio.Future[None]] = deque()
+        self._held = False
+        self._read: Callable[[memoryview], tuple[packets.Packet, int]] = mqtt5.read
+        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._start = 0
+        self._end = 0
+
+    # asyncio.BufferedProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of its class
+        connected = transport.get_extra_info("socket")
+        if connected is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER_BYTES)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._end == len(self._view):
+            self._make_room()
+        return self._view[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._end += nbytes
+        self.heard_at = self._loop.time()
+        self._parse()
+
+    def eof_received(self) -> None:
+        """The default: the transport closes itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._end_with(exc)
+
+    # What the session does with it
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the broker is kept waiting, so that its silence says nothing."""
+        return self._held
+
+    def send(self, packet: ConnectPacket | DisconnectPacket) -> None:
+        """Writes the packet at once, if the connection is still open."""
+        self._write(packet.write())
+
+    def ask(self, *requests: Request) -> "list[asyncio.Future[Answer]]":
+        """Writes the requests in one write; returns their answers to be, which the connection's end cancels."""
+        answers = [self.requests.add(request) for request in requests]
+        if self.closed.done():
+            self.requests.cancel()
+        self._write(b"".join(request.write() for request in requests))
+        return answers
+
+    def ping(self) -> "asyncio.Future[None]":
+        """Writes a PINGREQ; returns what its PINGRESP sets, and the connection's end cancels."""
+        answered = self._loop.create_future()
+        if self.closed.done():
+            answered.cancel()
+        else:
+            self._pings.append(answered)
+            self._write(_PINGREQ)
+        return answered
+
+    def acknowledge(self, packet_ids: Iterable[int]) -> None:
+        """Writes a PUBACK for each packet id, in the order given, in one write (MQTT-4.6.0-2)."""
+        self._write(b"".join([PubAckPacket(packet_id).write() for packet_id in packet_ids]))
+
+    def pause(self) -> None:
+        """Stops reading, and parsing what has been read."""
+        self._held = True
+        if self.is_open:
+            self._transport.pause_reading()  # type: ignore[union-attr]
+
+    def release(self) -> None:
+        """Goes on after `pause`, or after the CONNACK."""
+        self._held = False
+        self.heard_at = self._loop.time()  # the silence was ours
+        self._deliver = self._deliver_released
+        self._parse()
+        if self.is_open and not self._held:
+            self._transport.resume_reading()  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """Sends what is written and closes."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self, error: BaseException) -> None:
+        """Closes at once; `closed` then holds the error."""
+        self._end_with(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Bytes to packets
+
+    def _parse(self) -> None:
+        view, start, end = self._view, self._start, self._end
+        try:
+            while self._early and self._deliver is self._deliver_released and not self._held:
+                self._deliver(self._early.popleft())
+            while start < end and not self._held:
+                packet: packets.Packet
+                try:
+                    packet, size = self._read(view[start:end])
+                except IndexError:  # the rest of the packet has not arrived
+                    break
+                except BaseException as error:  # noqa: BLE001  # a panic is no Exception; raised again if it is not one
+                    packet, size = packets.refused(view[start:end], error)
+                start += size
+                if type(packet) is PublishPacket:
+                    self._deliver(packet)
+                elif isinstance(packet, RefusedPublish):
+                    self._refuse(packet)
+                else:
+                    self._control(packet)
+        except Exception as error:  # noqa: BLE001  # handed to whoever awaits `closed`, which raises it
+            self.abort(error)
+        finally:
+            self._start = start
+            if start == self._end:
+                self._start = self._end = 0
+
+    def _refuse(self, packet: RefusedPublish) -> None:
+        if self._read is mqtt5.read:
+            self._read = packets.read_checked  # what the broker lets through once it lets through again
+            _log.warning(
+                "the broker delivered a malformed message: it becomes a dead letter, as will others of its kind",
+                topic=packet.topic,
+                fault=packet.detail,
+            )
+        self._deliver(packet)
+
+    def _control(self, packet: mqtt5.Packet) -> None:
+        match packet:
+            case ConnAckPacket() if not self.connack.done():
+                self.pause()
+                self.connack.set_result(packet)
+            case DisconnectPacket():
+                self._farewell = packet
+                self.close()
+            case SubAckPacket() | UnsubAckPacket() if self.requests.answer(packet):
+                pass
+            case PingRespPacket() if self._pings:
+                self._pings.popleft().set_result(None)
+            case _:
+                raise MalformedPacket(f"a {type(packet).__name__} out of place")
+
+    def _make_room(self) -> None:
+        rest = self._view[self._start : self._end]
+        fits = len(rest) <= BUFFER_BYTES // 2
+        room = memoryview(bytearray(BUFFER_BYTES if fits else 2 * len(self._view)))
+        room[: len(rest)] = rest
+        self._view, self._start, self._end = room, 0, len(rest)
+
+    # The end
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and self.is_open:
+            self._transport.write(data)
+
+    def _end_with(self, error: BaseException | None) -> None:
+        awaited: list[asyncio.Future[Any]] = [self.connack, *self._pings]
+        for future in awaited:
+            future.cancel()
+        self.requests.cancel()
+        if self.closed.done():
+            return
+        if error is not None and self._farewell is None:
+            self.closed.set_exception(error)
+        else:
+            self.closed.set_result(self._farewell)
+
+
+def _retrieve(closed: "asyncio.Future[DisconnectPacket | None]") -> None:
+    """Marks the exception as seen: a connection may end while nobody waits for its end."""
+    closed.exception()

@@ -1,0 +1,266 @@
+"""The ingestor's session with the broker, over as many network connections as it takes.
+
+A session outlives its connections (Clean Start 0, expiry in days): what the broker could not deliver, or
+was not told the end of, it delivers again. The order after each CONNACK is fixed (ADR 2, ADR 3):
+
+1. the connection is held, so that nothing is delivered yet;
+2. if the broker has lost a session that the receiver remembers, it is made to forget it, and all begins anew;
+3. the receiver finishes what came over earlier connections;
+4. the connection is released, and what was not acknowledged comes again;
+5. SUBSCRIBE, each time: Mosquitto forgets shared subscriptions over its own restart. Where the session may be
+   subscribed to another filter, such as the other form of the topic, plain or shared, UNSUBSCRIBE (ADR 35).
+"""
+
+import asyncio
+from collections.abc import Set
+from typing import TypeVar
+
+import structlog
+from mqtt5 import ConnAckPacket, ConnectPacket, DisconnectPacket
+
+from ingestor.mqtt.connecting import connect
+from ingestor.mqtt.connection import NetworkConnection
+from ingestor.mqtt.contention import HELD_S, Contention
+from ingestor.mqtt.ending import why_ended
+from ingestor.mqtt.keep_alive import keep_alive, silent_s
+from ingestor.mqtt.limits import SESSION_EXPIRY_S, LimitsLog
+from ingestor.mqtt.reasons import check_connack
+from ingestor.mqtt.subscribing import subscribe
+from ingestor.mqtt.subscription_check import SubscriptionCheck
+from ingestor.mqtt.subscriptions import Subscriptions
+from ingestor.receiver import Receiver
+from ingestor.scaling.processes import SHARE, other_form
+from shared.backoff import backoff
+from shared.errors import (
+    BrokerError,
+    BrokerNotThere,
+    BrokerUnreachable,
+    ClientIdContended,
+    ConnectionClosed,
+    ConnectionRefused,
+    SessionTakenOver,
+    StaleConnection,
+    SubscriptionRefused,
+)
+from shared.postgres.starting import Patience
+from shared.serving.telemetry import Health
+from shared.settings import Settings
+
+KEEP_ALIVE_S = 30
+HANDSHAKE_TIMEOUT_S = 10
+"""The broker may be silent for so long while it owes an answer."""
+POLL_S = 1.0
+DISCONNECT_TIMEOUT_S = 2
+"""So long the end of a connection is waited for: what was written before it has gone out."""
+CUT_OFF = 3
+"""So many first connections may end before the broker has answered: an ingestor that we take over from comes back
+once, before it finds out."""
+LOOKS = 5
+"""How often the journal is looked at, every POLL_S, for an ingestor that has taken over the session."""
+STEADY_S = 10
+"""A connection that held so long was a good one: the next attempt after it comes soon."""
+MAX_PACKET_BYTES = 16 * 1024 * 1024
+"""A broker drops what is larger, and does not say so (MQTT-3.1.2-25). Twice what mosquitto.conf lets a device send:
+what that broker has taken from a device, the ingestor sees, if only to refuse it as too large."""
+
+_log = structlog.get_logger()
+_Answer = TypeVar("_Answer")
+
+
+class Session:
+    """Keeps the session alive: connects, subscribes, and connects again with jittered backoff."""
+
+    def __init__(self, settings: Settings, receiver: Receiver, health: Health, subscriptions: Subscriptions) -> None:
+        self._address = settings.broker
+        self._client_id = settings.mqtt_client_id
+        self._pattern = settings.mqtt_topic
+        self._other_pattern = other_form(settings)
+        self._window = settings.mqtt_window
+        self._limits = LimitsLog(settings)
+        self._receiver = receiver
+        self._health = health
+        self._subscriptions = subscriptions
+        self._check = SubscriptionCheck(settings, receiver, health, self._subscribe_again)
+        self._connection: NetworkConnection | None = None
+        self._stopping = False
+        self._was_connected = False
+        self._cut_offs = 0
+        self._was_subscribed = False
+        self._contention = Contention(self._address, self._client_id)
+        self._limit = settings.start_patience
+
+    @property
+    def probe_is_forbidden(self) -> bool:
+        """Whether the broker refuses the message by which the subscription is tried."""
+        return self._check.is_forbidden
+
+    async def run(self) -> None:
+        """Until `disconnect`.
+
+        Raises BrokerError where the first connection or the first subscription fails, and SessionTakenOver at
+        any time. Later failures are logged and tried again; so is, up to START_TIMEOUT, the first connection to a
+        broker that is not there yet, or too busy.
+        """
+        waits, now = backoff(), asyncio.get_running_loop().time
+        self._patience = Patience(self._limit)
+        while not self._stopping:
+            began = now()
+            try:
+                connection = await self._open()
+                _log.info("subscribed", broker=str(self._address), topic=self._pattern)
+                await self._settle(connection)
+                await self._attend(connection)
+            except BrokerError as fault:
+                if self._stopping:
+                    return
+                error = await self._judge(fault, now() - began)
+                if self._is_fatal(error):
+                    raise error from fault.__cause__
+                if now() - began > STEADY_S:
+                    waits = backoff()
+                self._health.not_ready("broker", str(error))
+                delay = max(next(waits), self._contention.pause_s)
+                event = "broker lost" if self._was_connected else "waiting for the broker"
+                _log.warning(event, error=str(error), retry_in_s=round(delay, 2))
+                await asyncio.sleep(delay)
+
+    async def _settle(self, connection: NetworkConnection) -> None:
+        """Reports ready, and begins to check the subscription; while another client is suspected of taking the session
+        over, once the connection has held."""
+        if self._contention.is_suspected:
+            await asyncio.wait([connection.closed], timeout=HELD_S)
+            if connection.closed.done():
+                return
+            self._contention.forget()
+        if not self._check.is_deaf:
+            self._health.ready("broker")
+        self._check.attend(connection)
+
+    async def _judge(self, error: BrokerError, held_s: float) -> BrokerError:
+        """Return SessionTakenOver where an ingestor of ours took over, ClientIdContended where another client did."""
+        if isinstance(error, ConnectionClosed) and error.taken_over and await self._is_replaced():
+            return SessionTakenOver(self._client_id)
+        return self._contention.judge(error, held_s)
+
+    async def _is_replaced(self) -> bool:
+        for _ in range(LOOKS):
+            if await self._receiver.is_replaced():
+                return True
+            await asyncio.sleep(POLL_S)
+        return False
+
+    def _is_fatal(self, error: BrokerError) -> bool:
+        match error:
+            case SessionTakenOver():
+                return True
+            case StaleConnection() | ClientIdContended():
+                return False
+            case SubscriptionRefused():
+                return not self._was_subscribed
+            case BrokerNotThere() | ConnectionRefused(reason="server unavailable" | "server busy"):
+                return not self._was_connected and self._patience.is_over
+        return not (self._was_connected or self._may_come_again(error))
+
+    def _may_come_again(self, error: BrokerError) -> bool:
+        """At the start a failure is a fault of the settings more often than of the network. Not if the connection was
+        ended from the other side: an ingestor that we take over from may have been back for a moment."""
+        cut_off = self._connection is not None and self._connection.closed.done()
+        self._cut_offs += cut_off
+        return cut_off and isinstance(error, BrokerUnreachable) and self._cut_offs <= CUT_OFF
+
+    async def disconnect(self) -> None:
+        """Ends the connection in good order, and `run`. The broker keeps the session."""
+        self._stopping = True
+        connection = self._connection
+        if connection is not None and connection.is_open:
+            await self._end(connection, DisconnectPacket())
+
+    async def _open(self) -> NetworkConnection:
+        await self._receiver.prepare()
+        self._connection = None
+        connection = self._connection = await connect(self._address, self._receiver.deliver, HANDSHAKE_TIMEOUT_S)
+        try:
+            await self._handshake(connection)
+        except BrokerError:
+            connection.close()
+            raise
+        return connection
+
+    async def _handshake(self, connection: NetworkConnection) -> None:
+        connection.send(
+            ConnectPacket(
+                self._client_id,
+                username=self._address.username,
+                password=self._address.password.encode() if self._address.password is not None else None,
+                clean_start=False,
+                keep_alive=KEEP_ALIVE_S,
+                session_expiry_interval=SESSION_EXPIRY_S,
+                receive_max=self._window,
+                max_packet_size=MAX_PACKET_BYTES,
+            )
+        )
+        connack = await self._answer(connection, connection.connack, "CONNECT")
+        check_connack(connack, self._address)
+        self._limits.note(connack)
+        seconds = connack.server_keep_alive or KEEP_ALIVE_S  # MQTT-3.2.2-21: the broker's, where it has one
+        keep_alive(connection, seconds)
+        if not connack.session_present and self._receiver.remembers:
+            await self._begin_anew(connection)
+        await self._receiver.begin(connection)
+        self._was_connected = True
+        connection.release()
+        await self._subscribe(connection, connack)
+
+    async def _begin_anew(self, connection: NetworkConnection) -> None:
+        # The new session must not outlive the memory of the old one: who finds it would take its packets for the old's.
+        await self._end(connection, DisconnectPacket(session_expiry_interval=0))
+        await self._receiver.forget()
+        raise StaleConnection(f"the MQTT broker at {self._address} has lost the session of {self._client_id!r}")
+
+    async def _end(self, connection: NetworkConnection, farewell: DisconnectPacket) -> None:
+        connection.send(farewell)
+        connection.close()
+        await asyncio.wait([connection.closed], timeout=DISCONNECT_TIMEOUT_S)
+
+    def _topics(self, known: Set[str]) -> tuple[list[str], list[str]]:
+        """The filters that the session is to be subscribed to, and those that it may have and is not to have.
+
+        `known`: those that it may have; none where that is not known.
+        """
+        return [self._pattern], sorted(known - {self._pattern}) if known else [self._other_pattern]
+
+    async def _subscribe(self, connection: NetworkConnection, connack: ConnAckPacket) -> None:
+        known = await self._subscriptions.load()
+        wanted, unwanted = self._topics(known)
+        if not connack.session_present:
+            unwanted = []
+        if not connack.shared_subscription_available:
+            unwanted = [pattern for pattern in unwanted if not pattern.startswith(SHARE)]
+        if wanted and known != set(wanted):
+            await self._subscriptions.add(wanted)
+        await subscribe(connection, wanted, unwanted, self._answer)
+        if not known.issubset(wanted):
+            await self._subscriptions.keep(wanted)
+        self._was_subscribed = True
+
+    async def _subscribe_again(self, connection: NetworkConnection) -> None:
+        await subscribe(connection, [self._pattern], [], self._answer)
+
+    async def _answer(self, connection: NetworkConnection, answer: "asyncio.Future[_Answer]", to: str) -> _Answer:
+        while not answer.done():
+            await asyncio.wait([answer], timeout=POLL_S)
+            if not connection.is_paused and silent_s(connection) > HANDSHAKE_TIMEOUT_S:
+                raise BrokerUnreachable(
+                    f"the MQTT broker at {self._address} did not answer {to} within {HANDSHAKE_TIMEOUT_S} s: "
+                    "does it speak MQTT 5?"
+                )
+        if answer.cancelled():
+            await self._attend(connection)
+            raise BrokerUnreachable(f"the connection to the MQTT broker at {self._address} was closed")
+        return answer.result()
+
+    async def _attend(self, connection: NetworkConnection) -> None:
+        """Waits for the connection's end, and raises what ended it, unless it was us."""
+        error = await why_ended(connection, self._address)
+        if not self._stopping:
+            raise error

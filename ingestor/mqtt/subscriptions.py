@@ -1,0 +1,65 @@
+"""The topic filters that the broker session may be subscribed to, in the database (ADR 35).
+
+An UNSUBSCRIBE is sent only for such a filter. Nothing is sent for a filter that the session never had: rmqtt keeps a
+plain subscription and the shared one of the same topic as one, and ends it at an UNSUBSCRIBE of either.
+
+A row of the table is never updated: `add` replaces it by a row with another `subscribed_at`, and `keep` deletes only
+rows that `load` returned. So the DELETE of an ingestor that lost its connection, which the server may run after another
+ingestor has taken the session, cannot delete a filter that the other has added.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import LiteralString
+
+from ingestor.storing.database_connection import DatabaseConnection
+from shared.postgres.connections import Connection
+
+_LOAD = "SELECT topic_filter, subscribed_at FROM ingest_subscriptions WHERE client_id = %s"
+_REPLACE: tuple[LiteralString, ...] = (
+    "DELETE FROM ingest_subscriptions WHERE client_id = %s AND topic_filter = ANY (%s::text[])",
+    """
+    INSERT INTO ingest_subscriptions (client_id, topic_filter, subscribed_at)
+    SELECT %s, unnest(%s::text[]), clock_timestamp() ON CONFLICT DO NOTHING
+    """,
+)
+_REMOVE = """
+    DELETE FROM ingest_subscriptions WHERE client_id = %s
+    AND (topic_filter, subscribed_at) IN (SELECT * FROM unnest(%s::text[], %s::timestamptz[]))
+"""
+
+
+class Subscriptions:
+    """The filters of one client id. Each method waits for the database as long as it is away."""
+
+    def __init__(self, database: DatabaseConnection, client_id: str) -> None:
+        self._database = database
+        self._client_id = client_id
+        self._loaded: dict[str, datetime] = {}
+
+    async def load(self) -> frozenset[str]:
+        """Return the filters; none where the session is older than the table, or was never subscribed."""
+        self._loaded = await self._database.persevere(self._load)
+        return frozenset(self._loaded)
+
+    async def add(self, patterns: Collection[str]) -> None:
+        """Add filters, before their SUBSCRIBE; replace those that are there."""
+
+        async def replace(connection: Connection) -> None:
+            async with connection.transaction():
+                for statement in _REPLACE:
+                    await connection.execute(statement, (self._client_id, list(patterns)))
+
+        await self._database.persevere(replace)
+
+    async def keep(self, patterns: Collection[str]) -> None:
+        """Remove the other filters that were loaded, after their UNSUBACK."""
+        unwanted = {pattern: since for pattern, since in self._loaded.items() if pattern not in patterns}
+
+        async def remove(connection: Connection) -> None:
+            await connection.execute(_REMOVE, (self._client_id, list(unwanted), list(unwanted.values())))
+
+        await self._database.persevere(remove)
+
+    async def _load(self, connection: Connection) -> dict[str, datetime]:
+        return dict(await (await connection.execute(_LOAD, (self._client_id,))).fetchall())

@@ -1,0 +1,233 @@
+"""A message's payload becomes measurements, or refusals that say why. Pure: no clock, no database.
+
+The good case is one call of a typed msgspec decoder, which also holds the range of the axes. Only what it
+refuses is looked at again, to tell the person who reads the dead letter what is wrong with it.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from ingestor.payload.columns import FEWEST, in_columns
+from ingestor.payload.explain import explain, reason_of
+from ingestor.payload.formats import JSON, MAX_READINGS, MESSAGE_PACK, UNREADABLE, Format, Sample, holds_too_many
+from ingestor.payload.measurements import Measurement, Refusal, Results
+from ingestor.payload.undecodable import MSGPACK, named, plain
+from shared.readings.encodings import BYTE_ORDER_MARKS
+from shared.readings.model import Microseconds, Reason
+from shared.readings.rules import accepted_at, recorded_at
+
+MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
+"""Ten thousand readings with all their digits, offsets and spaces take 1.3 MB."""
+FAULTS_DESCRIBED = 10
+"""Of the elements of one message. Besides them, the first fault of each reason is described."""
+SMALLEST_READINGS_BYTES = MAX_READINGS * len('{"x":0,"y":0,"z":0},')
+"""An array of more readings than MAX_READINGS is longer."""
+
+
+class _Refused(Exception):
+    """Carries the reason and detail of a refusal to where its payload is known."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(detail)
+
+
+def decode(payload: bytes, content_type: str | None, now: Microseconds, oldest_age: Microseconds) -> Results:
+    """The measurements of a payload, in its order, with a Refusal for each element that is not one.
+
+    A payload that cannot be read as a whole is one Refusal. An empty one holds nothing, not even a refusal: that is how
+    a retained message is cleared (MQTT-3.3.1-6). Any bytes give one of these, never an error.
+    `now`: the time of receipt; `oldest_age`: how far before it a timestamp may lie.
+    """
+    if not payload:
+        return []
+    try:
+        _check_size(payload)
+        form = _format(payload, content_type)
+        if _is_array(payload, form):
+            return _decode_array(payload, form, now, oldest_age)
+        return [_decode_one(payload, form, now, oldest_age)]
+    except _Refused as refused:
+        if refused.reason is not Reason.MALFORMED:
+            return [Refusal(refused.reason, refused.detail)]
+        document = plain(payload, content_type)
+        if document != payload:
+            return decode(document, content_type, now, oldest_age)
+        return [Refusal(refused.reason, named(payload, content_type) or refused.detail)]
+    except Exception as error:  # noqa: BLE001  # a fault of ours must not come again with each redelivery, for ever
+        return [Refusal(Reason.MALFORMED, f"it could not be decoded: {type(error).__name__}: {error}")]
+
+
+def _check_size(payload: bytes) -> None:
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise _Refused(Reason.TOO_LARGE, f"{len(payload)} bytes: a message holds at most {MAX_PAYLOAD_BYTES}")
+
+
+def _format(payload: bytes, content_type: str | None) -> Format:
+    if content_type == MSGPACK or (payload[:1] >= b"\x80" and not payload.startswith(BYTE_ORDER_MARKS)):
+        return MESSAGE_PACK
+    if not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise _Refused(Reason.MALFORMED, f"not UTF-8: {error.reason} at byte {error.start}") from error
+    return JSON
+
+
+def _is_array(payload: bytes, form: Format) -> bool:
+    if form is JSON:
+        return payload.lstrip(b" \t\r\n")[:1] == b"["
+    first = payload[:1]  # fixarray, array 16, array 32
+    return b"\x90" <= first <= b"\x9f" or first in (b"\xdc", b"\xdd")
+
+
+def _msgpack_length(payload: bytes) -> int:
+    first = payload[0]
+    if first < 0xA0:
+        return first & 0x0F
+    return int.from_bytes(payload[1:3] if first == 0xDC else payload[1:5], "big")
+
+
+def _decode_one(payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Measurement:
+    try:
+        sample = form.one.decode(payload)
+    except msgspec.ValidationError as error:
+        raise _explained(payload, form, error) from error
+    except UNREADABLE as error:
+        raise _malformed(form, error) from error
+    return _measurement(sample, now, oldest_age)
+
+
+def _decode_array(payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Results:
+    if form is MESSAGE_PACK:
+        _check_length(_msgpack_length(payload))  # before four million small elements are made
+    elif len(payload) > SMALLEST_READINGS_BYTES and payload.count(b"{") > MAX_READINGS:
+        _check_json_length(payload)
+    try:
+        samples = form.many.decode(payload)
+    except (msgspec.ValidationError, RecursionError):  # perhaps of one element only
+        return _decode_elements(payload, form, now, oldest_age)
+    except UNREADABLE as error:
+        raise _malformed(form, error) from error
+    _check_length(len(samples))
+    if len(samples) >= FEWEST and (columns := in_columns(samples, now, oldest_age)) is not None:
+        return columns
+    try:
+        return [_measurement(sample, now, oldest_age) for sample in samples]
+    except _Refused:
+        return _decode_elements(payload, form, now, oldest_age)
+
+
+def _decode_elements(
+    payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds
+) -> list[Measurement | Refusal]:
+    """Each element by itself: the good ones of an array are taken, whatever the others are."""
+    if form is JSON and payload.count(b",") >= MAX_READINGS:
+        _check_json_length(payload)
+    try:
+        elements = form.elements.decode(payload)
+    except UNREADABLE as error:
+        raise _malformed(form, error) from error
+    _check_length(len(elements))
+    one = _Elements(form, now, oldest_age)
+    return [one.decode(element) for element in elements]
+
+
+class _Elements:
+    """Decodes the elements of one array, each by itself.
+
+    Describing a fault takes longer than finding it. So the first few are described, and the first one of each reason;
+    all others of a reason share one refusal.
+    """
+
+    def __init__(self, form: Format, now: Microseconds, oldest_age: Microseconds) -> None:
+        self._form = form
+        self._now = now
+        self._oldest_age = oldest_age
+        self._described = 0
+        self._others: dict[Reason, Refusal] = {}
+
+    def decode(self, element: msgspec.Raw) -> Measurement | Refusal:
+        try:
+            sample = self._form.one.decode(element)
+        except msgspec.ValidationError as error:
+            reason = reason_of(str(error), self._form.name)
+        except UNREADABLE:
+            reason = Reason.MALFORMED
+        else:
+            if sample.timestamp is None:
+                return Measurement(sample.x, sample.y, sample.z, None)
+            moment = accepted_at(sample.timestamp, self._now, self._oldest_age)
+            if moment is not None:
+                return Measurement(sample.x, sample.y, sample.z, moment)
+            reason = Reason.BAD_TIMESTAMP
+        return self._other(reason) or self._describe(element)
+
+    def _other(self, reason: Reason | None) -> Refusal | None:
+        """The refusal without a description, if there were enough of those."""
+        return self._others.get(reason) if reason and self._described >= FAULTS_DESCRIBED else None
+
+    def _describe(self, element: msgspec.Raw) -> Refusal:
+        refused = _refused(bytes(element), self._form, self._now, self._oldest_age)
+        self._described += 1
+        self._others.setdefault(refused.reason, Refusal(refused.reason, ""))
+        return refused
+
+
+def _refused(element: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Refusal:
+    try:
+        _decode_one(element, form, now, oldest_age)
+    except _Refused as refused:
+        return Refusal(refused.reason, refused.detail)
+    raise AssertionError("what the decoder refuses once it refuses twice")
+
+
+def _check_length(count: int) -> None:
+    if count == 0:
+        raise _Refused(Reason.INVALID_READING, "an empty array holds no reading")
+    if count > MAX_READINGS:
+        raise _Refused(Reason.TOO_LARGE, f"an array of {count}: it holds at most {MAX_READINGS} readings")
+
+
+def _check_json_length(array: bytes) -> None:
+    """For an array that has enough of some sign: elements may hold arrays, objects and texts with any signs."""
+    if holds_too_many(array):
+        raise _Refused(
+            Reason.TOO_LARGE,
+            f"an array of more than {MAX_READINGS} elements, which is the most that a message may hold",
+        )
+
+
+def _measurement(sample: Sample, now: Microseconds, oldest_age: Microseconds) -> Measurement:
+    timestamp = sample.timestamp
+    if timestamp is None:
+        return Measurement(sample.x, sample.y, sample.z, None)
+    moment = accepted_at(timestamp, now, oldest_age)
+    if moment is None:
+        raise _bad_timestamp(timestamp, now, oldest_age)
+    return Measurement(sample.x, sample.y, sample.z, moment)
+
+
+# Descriptions of refused payloads. Speed matters less here than in the code above.
+
+
+def _bad_timestamp(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> _Refused:
+    try:
+        recorded_at(timestamp, now, oldest_age)
+    except ValueError as error:
+        return _Refused(Reason.BAD_TIMESTAMP, f"timestamp: {error}")
+    raise AssertionError("what is not accepted has a reason")
+
+
+def _malformed(form: Format, error: Exception) -> _Refused:
+    detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return _Refused(Reason.MALFORMED, f"not {form.name}: {detail}")
+
+
+def _explained(payload: bytes, form: Format, error: msgspec.ValidationError) -> _Refused:
+    try:
+        return _Refused(*explain(payload, form, error))
+    except UNREADABLE as worse:
+        return _malformed(form, worse)

@@ -1,0 +1,106 @@
+"""Why a well-formed payload is no reading: for the person who reads the dead letter. Pure.
+
+What the payload holds beside a reading's fields may be of any size, and is not decoded.
+"""
+
+import math
+from functools import lru_cache
+
+import msgspec
+
+from ingestor.payload.formats import FIELDS, JSON, Format
+from shared.readings.model import AXIS_LIMIT, Reason
+
+LONG = 1_000
+"""Bytes. Every number and timestamp is shorter: a longer value is not decoded."""
+_SHOWN_CHARACTERS = 60
+_MISSING = "Object missing required field "
+
+Fault = tuple[Reason, str]
+
+_KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number",
+          float: "a number", type(None): "null", bytes: "bytes"}  # fmt: skip
+
+
+class _Long:
+    """In the place of a value that is too long to be looked at."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
+def explain(payload: bytes | msgspec.Raw, form: Format, error: msgspec.ValidationError) -> Fault:
+    """Return the reason and the detail of the fault that the decoder of readings met first, which `error` says.
+
+    Raises what `formats.UNREADABLE` names.
+    """
+    words = str(error)
+    field = _field(words)
+    if field is None:
+        if words.startswith(_MISSING):
+            return Reason.INVALID_READING, f"{words[len(_MISSING) :].strip('`')} is missing"
+        kind = _kind(_value(payload, form))
+        if kind == "an object":  # of which a key is no text
+            return Reason.INVALID_READING, words
+        return Reason.INVALID_READING, f"expected an object with x, y and z, got {kind}"
+    value = _value(getattr(form.fields.decode(payload), field), form)
+    if field != "timestamp":
+        return _axis_fault(field, value)
+    return Reason.BAD_TIMESTAMP, (
+        f"timestamp: {_shown(value)} is neither RFC 3339 with an offset, such as "
+        '"2026-01-31T12:00:00.25Z", nor a number of seconds since 1970'
+    )
+
+
+@lru_cache(maxsize=256)
+def reason_of(words: str, form_name: str) -> Reason | None:
+    """Return the reason that `explain` gives, by the words of the error alone; None where those do not tell.
+
+    There are few such words: they name a field, and the types that are expected and found, and hold no value.
+    """
+    field = _field(words)
+    if field == "timestamp":
+        return Reason.BAD_TIMESTAMP
+    if field is None or "got" in words:
+        return Reason.INVALID_READING
+    return Reason.OUT_OF_RANGE if form_name == JSON.name else None  # in MessagePack it may be NaN
+
+
+def _field(words: str) -> str | None:
+    """The field at fault, in words such as "Expected `float`, got `str` - at `$.x`"."""
+    path = words.rpartition(" - at `$.")[2].rstrip("`")
+    return path if path in FIELDS else None
+
+
+def _axis_fault(axis: str, number: object) -> Fault:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return Reason.INVALID_READING, f"{axis}: expected a number, got {_kind(number)}"
+    if isinstance(number, float) and math.isnan(number):
+        return Reason.INVALID_READING, f"{axis} is not a number (NaN)"
+    limit = int(AXIS_LIMIT)
+    return Reason.OUT_OF_RANGE, f"{axis}: {_shown(number)} is not within -{limit} and {limit}"
+
+
+def _value(raw: bytes | msgspec.Raw, form: Format) -> object:
+    """The value, unless it is long."""
+    if len(bytes(raw)) <= LONG:
+        return form.anything.decode(raw)
+    for decoder, kind in ((form.array, "an array"), (form.object, "an object")):
+        try:
+            decoder.decode(raw)
+        except msgspec.ValidationError:
+            continue
+        return _Long(kind)
+    return _Long("a long value")
+
+
+def _kind(value: object) -> str:
+    return value.kind if isinstance(value, _Long) else _KINDS.get(type(value), type(value).__name__)
+
+
+def _shown(value: object) -> str:
+    try:
+        text = _kind(value) if isinstance(value, _Long) else repr(value)
+    except RecursionError:
+        return _kind(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

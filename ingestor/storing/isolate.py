@@ -1,0 +1,78 @@
+"""One bad row never sinks its batch, be it a reading or a dead letter (ADR 5).
+
+Values are checked before they get here; what the database still refuses is found by halving: a half that
+fails is undone to its savepoint and halved again, so a bad row among n costs O(log n) round trips.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import psycopg
+from msgspec.structs import replace
+
+from shared.postgres.connections import Connection
+from shared.postgres.storable import ascii_only
+from shared.readings import dead_letters
+from shared.readings.model import DeadLetter, Fault, Reading
+from shared.readings.store import Stored, clear, store
+
+ROW_FAULTS = (psycopg.DataError, psycopg.IntegrityError)
+"""What PostgreSQL raises for a row's own fault; all else is the server's."""
+
+
+class RefusedRow(msgspec.Struct, frozen=True):
+    """A row's place in its batch, and the database's words."""
+
+    index: int
+    detail: str
+
+
+async def store_isolating(
+    connection: Connection, readings: Sequence[Reading], offset: int = 0
+) -> tuple[Stored, list[RefusedRow]]:
+    """Stores all but what the database refuses, in the transaction that the caller has open."""
+    if not readings:
+        return Stored(0, 0), []
+    try:
+        async with connection.transaction():
+            stored = await store(connection, readings)
+            await clear(connection)
+            return stored, []
+    except ROW_FAULTS as error:
+        if len(readings) == 1:
+            return Stored(0, 0), [RefusedRow(offset, str(error).strip())]
+    middle = len(readings) // 2
+    first, refused = await store_isolating(connection, readings[:middle], offset)
+    second, more = await store_isolating(connection, readings[middle:], offset + middle)
+    return Stored(first.stored + second.stored, first.duplicates + second.duplicates), refused + more
+
+
+async def keep_isolating(connection: Connection, letters: Sequence[DeadLetter]) -> None:
+    """Keep the dead letters, in the transaction that the caller has open.
+
+    Of one that the database refuses as it is, what can be kept is kept: with its texts in ASCII, else without its
+    payload as well. Raises what the database says if it refuses even that.
+    """
+    try:
+        async with connection.transaction():
+            await dead_letters.add(connection, letters)
+    except ROW_FAULTS as error:
+        if len(letters) == 1:
+            await _keep_reduced(connection, letters[0], str(error).strip())
+        else:
+            middle = len(letters) // 2
+            await keep_isolating(connection, letters[:middle])
+            await keep_isolating(connection, letters[middle:])
+
+
+async def _keep_reduced(connection: Connection, letter: DeadLetter, refusal: str) -> None:
+    detail = ascii_only(f"{letter.detail} (the database refused the dead letter: {refusal})")
+    content_type = None if letter.content_type is None else ascii_only(letter.content_type)
+    faults = [Fault(None, letter.reason, detail)]
+    plain = replace(letter, topic=ascii_only(letter.topic), content_type=content_type, faults=faults)
+    try:
+        async with connection.transaction():
+            await dead_letters.add(connection, [plain])
+    except ROW_FAULTS:
+        without = Fault(None, letter.reason, f"{detail} (without its payload of {len(letter.payload)} bytes)")
+        await dead_letters.add(connection, [replace(plain, payload=b"", faults=[without])])

@@ -1,0 +1,74 @@
+"""What was refused of one message, collected element by element until it is a dead letter. Pure."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from ingestor.payload.decode import FAULTS_DESCRIBED, MAX_PAYLOAD_BYTES
+from shared.readings import bitmap
+from shared.readings.model import DeadLetter, Fault, Microseconds, Reason
+
+PREFIX_BYTES = 4096
+"""Bytes that are kept of a payload that is too large."""
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of a PUBLISH. Not the packet itself: its other properties may be of any size.
+
+    `elements`: how many readings it holds, of every fate.
+    """
+
+    topic: str
+    content_type: str | None
+    payload: bytes
+    received_at: Microseconds
+    elements: int
+
+
+class Refusals:
+    """The refused elements of one message."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[Reason] = Counter()
+        self._faults: list[Fault] = []
+        self._indexes = array("H")  # two bytes each: a batch that waits holds millions
+
+    def add(self, index: int | None, reason: Reason, detail: str) -> None:
+        """Add one element. `index`: None where the message is not an array."""
+        self._indexes.append(index or 0)
+        if len(self._faults) < FAULTS_DESCRIBED or reason not in self.reasons:
+            self._faults.append(Fault(index, reason, detail))
+        self.reasons[reason] += 1
+
+    def add_all(self, indexes: Iterable[int], reason: Reason, detail: str) -> None:
+        """Add elements that were refused together, because of their message."""
+        before = len(self._indexes)
+        self._indexes.fromlist(list(indexes))  # faster than extend
+        self.reasons[reason] += len(self._indexes) - before
+        self._faults.append(Fault(None, reason, detail))
+
+    def copy(self) -> "Refusals":
+        """Return a copy, which can grow apart from this."""
+        copy = Refusals()
+        copy.reasons = self.reasons.copy()
+        copy._faults = self._faults.copy()
+        copy._indexes = self._indexes[:]
+        return copy
+
+    def letter(self, message: Message, step: Microseconds) -> DeadLetter:
+        """Return the dead letter of the message; `step` is that of the batch."""
+        payload, is_all = message.payload, len(self._indexes) == message.elements
+        is_too_large = Reason.TOO_LARGE in self.reasons or len(payload) > MAX_PAYLOAD_BYTES
+        return DeadLetter(
+            received_at=message.received_at,
+            step=step,
+            topic=message.topic,
+            content_type=message.content_type,
+            payload=payload[:PREFIX_BYTES] if is_too_large else payload,
+            payload_bytes=len(payload),
+            reasons=self.reasons,
+            faults=self._faults,
+            refused=None if is_all else bitmap.of(self._indexes),
+        )

@@ -1,0 +1,139 @@
+"""Analyses, at once: of one device, or of several."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
+from litestar.params import QueryParameter
+
+from query_api.access.rules import Access
+from query_api.analyses.analysis import Analysis, UnknownDevices, analyse, analyse_each
+from query_api.analyses.figures import FigureNames, Figures
+from query_api.devices.handlers import MAX_ID, DeviceId
+from query_api.web.answers import problems
+from query_api.web.answers.problems import Fault, documented, invalid, shown
+from query_api.web.disconnect import cancelled_when_gone
+from query_api.web.requests.bodies import JsonRequest
+from query_api.web.requests.fields import DeviceNumber
+from query_api.web.requests.times import Period
+from query_api.web.resource import Resource
+from query_api.web.state import Slow
+
+MAX_DEVICES = 100
+"""In one request."""
+_DEVICES_RULE = f"1 to {MAX_DEVICES} devices' numbers, a parameter each, such as device_id=1&device_id=2"
+_PROBLEMS = documented(
+    problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE, problems.TOOK_TOO_LONG
+)  # fmt: skip
+
+Wanted = NamedDependency[FigureNames]
+
+
+class DeviceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of one of several devices."""
+
+    device_id: DeviceNumber
+    x: Figures
+    y: Figures
+    z: Figures
+
+
+@get("/{device_id:str}", access=Access.READ, summary="Analyse a device's readings, at once", responses=_PROBLEMS)
+async def analyse_now(
+    request: JsonRequest, device_id: DeviceId, period: NamedDependency[Period], wanted: Wanted, slow_reads: Slow
+) -> Analysis:
+    """Of each axis over the period, or all time: min, max, sum, count, median, and what `figures` names.
+
+    No readings: count 0, sum 0, the others null. The median of an even count is the mean of the two middle
+    values.
+    """
+    _require_possible([device_id])
+    async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
+        return await analyse(connection, device_id, period.start, period.end, wanted)
+
+
+@dataclass
+class _SeveralOperation(Operation):
+    """Documents as required what the handler looks for itself, so that it can say what would be right."""
+
+    def __post_init__(self) -> None:
+        for parameter in self.parameters or ():
+            if isinstance(parameter, Parameter) and parameter.name == "device_id":
+                parameter.required = True
+
+
+_DEVICE_IDS = QueryParameter(
+    description=f"Whose readings: {_DEVICES_RULE}.",
+    schema_extra={
+        "one_of": None,
+        "type": OpenAPIType.ARRAY,
+        "min_items": 1,
+        "max_items": MAX_DEVICES,
+        "items": Schema(type=OpenAPIType.INTEGER, examples=[1]),
+    },
+)
+_GROUP_BY = QueryParameter(
+    description="device: the figures of each device by itself. Left out, of all together.",
+    schema_extra={"type": OpenAPIType.STRING, "enum": ["device"]},
+)
+
+
+@get(
+    "/",
+    access=Access.READ,
+    summary="Analyse several devices' readings, at once",
+    operation_class=_SeveralOperation,
+    responses=_PROBLEMS,
+)
+async def analyse_several(
+    request: JsonRequest,
+    period: NamedDependency[Period],
+    wanted: Wanted,
+    slow_reads: Slow,
+    device_id: Annotated[list[str] | None, _DEVICE_IDS] = None,
+    group_by: Annotated[str | None, _GROUP_BY] = None,  # as a Literal or None it would take "null", too
+) -> Analysis | list[DeviceAnalysis]:
+    """The figures over the readings of all the devices together; or of each, in the order asked for.
+
+    They are those of one device's analysis: the median is that of all the readings, not a median of medians.
+    """
+    if group_by not in (None, "device"):
+        raise invalid(Fault("group_by", f"expected device, got {shown(group_by)}"))
+    devices = _numbers(device_id or [])
+    _require_possible(devices)
+    async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
+        if group_by is None:
+            return await analyse(connection, devices, period.start, period.end, wanted)
+        each = await analyse_each(connection, devices, period.start, period.end, wanted)
+    return [DeviceAnalysis(device_id=device, x=of.x, y=of.y, z=of.z) for device, of in each.items()]
+
+
+def _numbers(given: Sequence[str]) -> list[int]:
+    """The devices' numbers, each once. Raises Refused for what is none, for none at all, and for too many."""
+    if not given:
+        raise invalid(Fault("device_id", f"is missing: expected {_DEVICES_RULE}"))
+    if len(given) > MAX_DEVICES:
+        raise invalid(Fault("device_id", f"expected {_DEVICES_RULE}, got {len(given)}"))
+    numbers: dict[int, None] = {}
+    faults: list[Fault] = []
+    for text in given:
+        try:
+            numbers[msgspec.convert(text, int, strict=False)] = None
+        except msgspec.ValidationError:
+            faults.append(Fault("device_id", f"expected a whole number, got {shown(text)}"))
+    if faults:
+        raise invalid(*faults)
+    return list(numbers)
+
+
+def _require_possible(devices: Sequence[int]) -> None:
+    """Raises UnknownDevices for numbers that no device can have."""
+    if impossible := [device for device in devices if not 0 < device <= MAX_ID]:
+        raise UnknownDevices(impossible)
+
+
+router = Resource("/stats/analysis", route_handlers=[analyse_now, analyse_several], tags=["analysis"])

@@ -1,0 +1,49 @@
+"""`figures` of a request: what is wanted besides min, max, sum, count and median, which are always there."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from litestar.openapi.spec import OpenAPIType, Schema
+from litestar.params import QueryParameter
+
+from query_api.analyses.figures import PERCENTILE_PATTERN, FigureNames, UnknownFigure
+from query_api.web.answers.problems import Fault, invalid, shown
+
+MAX_NAMES = 20
+"""In one request."""
+RULE = "mean, stddev or a percentile from p0 to p100 with up to 6 decimals, such as p95 or p99.9"
+NAME_PATTERN = f"^(mean|stddev|{PERCENTILE_PATTERN})$"
+_ALWAYS = "; min, max, sum, count and median are always there"
+
+_FIGURES = QueryParameter(
+    description=f"What is wanted besides min, max, sum, count and median: each {RULE}. Several stand behind commas, "
+    f"or in a parameter each; at most {MAX_NAMES}.",
+    schema_extra={
+        "one_of": None,
+        "type": OpenAPIType.ARRAY,
+        "max_items": MAX_NAMES,
+        "items": Schema(type=OpenAPIType.STRING, pattern=NAME_PATTERN, examples=["mean", "p99.9"]),
+    },
+)
+
+
+def provide_wanted(figures: Annotated[list[str] | None, _FIGURES] = None) -> FigureNames:
+    """The figures that the query names. Raises Refused for what is none."""
+    return parse([name.strip() for given in figures or () for name in given.split(",")])
+
+
+def parse(names: Sequence[str], field: str = "figures") -> FigureNames:
+    """The figures of these names. Raises Refused with each name that is none; `field` is what has them."""
+    if len(names) > MAX_NAMES:
+        raise invalid(Fault(field, f"expected at most {MAX_NAMES} names, got {len(names)}"))
+    if faults := list(_faults(names, field)):
+        raise invalid(*faults)
+    return FigureNames.of(names)
+
+
+def _faults(names: Iterable[str], field: str) -> Iterable[Fault]:
+    for name in names:
+        try:
+            FigureNames.of([name])
+        except UnknownFigure:
+            yield Fault(field, f"expected {RULE}, got {shown(name)}{_ALWAYS}")

@@ -1,0 +1,242 @@
+"""The queue of analyses, as a worker uses it: each statement is a transaction of its own.
+
+queued ──claim──▶ running ──finish──▶ done
+  ▲                  │ fail: attempts left, later; or the last one ──▶ failed
+  └── give_back, fail, reap: its lease ran out
+
+A worker that has claimed an analysis holds a lease on it, under a token. Whatever it does to it names the
+token, and does nothing if another worker has taken over, or someone has cancelled it.
+
+Workers go from device to device (ADR 18), each in a circle of its own: a device's backlog of any length delays
+another's request by one analysis, and what a claim costs does not depend on it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+from psycopg.rows import class_row
+
+from query_api.analyses.analysis import Analysis
+from query_api.analyses.figures import Figures
+from shared.postgres.connections import Connection
+
+CHANNEL = "analysis_requests"
+"""NOTIFY on it says that something was queued."""
+ENDED_CHANNEL = "analysis_ended"
+"""NOTIFY on it says, by a trigger, that the request with the number in its payload has ended, or is gone."""
+LEASE = timedelta(seconds=30)
+MAX_ATTEMPTS = 5
+RETRY_BASE = timedelta(seconds=2)
+RETRY_CAP = timedelta(minutes=5)
+"""The wait after a failure doubles from RETRY_BASE, and is between half of that and all of it: with five
+attempts the last is at most half a minute of waiting after the first."""
+CANDIDATES = 16
+"""Devices that a claim looks at: so many workers can claim at one moment, and none goes away with nothing."""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """An analysis that this worker holds."""
+
+    id: int
+    device_id: int
+    start: datetime | None
+    end: datetime | None
+    figures: list[str]
+    attempts: int
+    token: UUID
+
+
+_WAKE = """
+    UPDATE analysis_requests SET run_after = NULL
+    WHERE id IN (SELECT id FROM analysis_requests
+                 WHERE status = 'queued' AND run_after IS NOT NULL AND run_after <= now()
+                 ORDER BY run_after LIMIT 1000 FOR UPDATE SKIP LOCKED)
+"""
+
+
+async def wake(connection: Connection) -> None:
+    """Lets those that were put off until now be claimed."""
+    await connection.execute(_WAKE)
+
+
+# circle: the devices that wait, from the one after `after` on and round to it; each is one step in the index, however
+# much it has waiting. A device with less running goes before one with more, so that none has more than its share
+# while another waits; among equals it is their turn in the circle. Several candidates, as others claim meanwhile.
+# A device that was deleted has no turn: it is looked up for each candidate by itself, and not by a join with all.
+_CLAIM = """
+    WITH RECURSIVE running AS MATERIALIZED (
+        SELECT device_id, count(*) AS held FROM analysis_requests WHERE status = 'running' GROUP BY device_id
+    ), circle (device_id, lap) AS (
+        SELECT %(after)s::bigint, 0
+        UNION ALL
+        SELECT following.device_id, following.lap
+        FROM circle CROSS JOIN LATERAL (
+            (SELECT device_id, circle.lap FROM analysis_requests
+             WHERE status = 'queued' AND run_after IS NULL AND device_id > circle.device_id
+             ORDER BY device_id LIMIT 1)
+            UNION ALL
+            (SELECT device_id, 1 FROM analysis_requests
+             WHERE circle.lap = 0 AND status = 'queued' AND run_after IS NULL
+             ORDER BY device_id LIMIT 1)
+            LIMIT 1
+        ) AS following (device_id, lap)
+        WHERE following.lap = 0 OR following.device_id <= %(after)s
+    ), candidate AS (
+        (SELECT device_id, 0 AS held FROM circle
+         WHERE device_id NOT IN (SELECT device_id FROM running)
+           AND (SELECT true FROM devices WHERE devices.id = circle.device_id)
+         LIMIT %(candidates)s)
+        UNION ALL
+        SELECT device_id, held FROM running
+        WHERE (SELECT true FROM devices WHERE devices.id = running.device_id)
+    ), next AS MATERIALIZED (
+        SELECT request.id
+        FROM (SELECT device_id FROM candidate ORDER BY held, device_id <= %(after)s, device_id) AS device
+        CROSS JOIN LATERAL (
+            SELECT id FROM analysis_requests
+            WHERE device_id = device.device_id AND status = 'queued' AND run_after IS NULL
+            ORDER BY id LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS request
+        LIMIT 1
+    )
+    UPDATE analysis_requests AS request
+    SET status = 'running', joinable = false, attempts = attempts + 1, started_at = now(),
+        lease_token = gen_random_uuid(), lease_until = now() + %(lease)s
+    FROM next WHERE request.id = next.id
+    RETURNING request.id, device_id, lower(period) AS start, upper(period) AS end, figures, attempts,
+              lease_token AS token
+"""
+
+
+async def claim(connection: Connection, after: int = 0) -> Claim | None:
+    """Takes one of those that wait, fairly over devices; of one device the oldest.
+
+    `after`: the device that this worker has claimed for last; the others have their turn before it.
+    """
+    async with connection.cursor(row_factory=class_row(Claim)) as cursor:
+        await cursor.execute(_CLAIM, {"after": after, "lease": LEASE, "candidates": CANDIDATES})
+        return await cursor.fetchone()
+
+
+# SKIP LOCKED, as where several are put back: whoever deletes a device locks its requests in an order of its own, and
+# what someone else is ending needs no lease.
+_RENEW = """
+    UPDATE analysis_requests SET lease_until = now() + %(lease)s
+    WHERE id IN (SELECT id FROM analysis_requests WHERE status = 'running' AND lease_token = ANY(%(tokens)s)
+                 FOR UPDATE SKIP LOCKED)
+    RETURNING lease_token
+"""
+
+
+async def renew(connection: Connection, tokens: Sequence[UUID]) -> set[UUID]:
+    """Prolongs the leases; returns those that are still held."""
+    cursor = await connection.execute(_RENEW, {"lease": LEASE, "tokens": list(tokens)})
+    return {row[0] for row in await cursor.fetchall()}
+
+
+# The device first, as whoever deletes it does: neither can wait for the other.
+_FINISH = """
+    WITH device AS MATERIALIZED (
+        SELECT id FROM devices WHERE id = %(device_id)s FOR KEY SHARE
+    ), done AS (
+        UPDATE analysis_requests AS request
+        SET status = 'done', finished_at = now(), lease_token = NULL, lease_until = NULL
+        FROM device
+        WHERE request.id = %(id)s AND device_id = device.id AND status = 'running' AND lease_token = %(token)s
+        RETURNING request.id, device_id, lower(period) AS start, upper(period) AS "end"
+    )
+    INSERT INTO analysis_results (request_id, device_id, "start", "end", x, y, z)
+    SELECT id, device_id, start, "end", %(x)s::jsonb, %(y)s::jsonb, %(z)s::jsonb FROM done
+"""
+
+
+async def finish(connection: Connection, held: Claim, found: Analysis) -> bool:
+    """Writes the result and ends the request; False, and nothing written, if it is no longer held."""
+    parameters = {
+        "id": held.id, "device_id": held.device_id, "token": held.token,
+        "x": _json(found.x), "y": _json(found.y), "z": _json(found.z),
+    }  # fmt: skip
+    return (await connection.execute(_FINISH, parameters)).rowcount == 1
+
+
+def _json(figures: Figures) -> str:
+    return msgspec.json.encode(figures).decode()
+
+
+_FAIL = """
+    UPDATE analysis_requests
+    SET status = CASE WHEN attempts < %(most)s THEN 'queued' ELSE 'failed' END,
+        finished_at = CASE WHEN attempts < %(most)s THEN NULL ELSE now() END,
+        run_after = CASE WHEN attempts < %(most)s
+                         THEN now() + (0.5 + random() / 2) * least(%(cap)s, %(base)s * 2 ^ (attempts - 1)) END,
+        last_error = %(error)s, lease_token = NULL, lease_until = NULL
+    WHERE id = %(id)s AND status = 'running' AND lease_token = %(token)s
+    RETURNING status
+"""
+
+
+async def fail(connection: Connection, held: Claim, error: str) -> str | None:
+    """Puts it back for later, or ends it after the last attempt: "queued" or "failed"; None if not held."""
+    parameters = {
+        "id": held.id, "token": held.token, "error": error,
+        "most": MAX_ATTEMPTS, "base": RETRY_BASE, "cap": RETRY_CAP,
+    }  # fmt: skip
+    row = await (await connection.execute(_FAIL, parameters)).fetchone()
+    return None if row is None else str(row[0])
+
+
+_GIVE_BACK = """
+    UPDATE analysis_requests
+    SET status = 'queued', attempts = attempts - 1, lease_token = NULL, lease_until = NULL
+    WHERE id IN (SELECT id FROM analysis_requests WHERE status = 'running' AND lease_token = ANY(%(tokens)s)
+                 FOR UPDATE SKIP LOCKED)
+"""
+
+
+async def give_back(connection: Connection, tokens: Sequence[UUID]) -> None:
+    """Puts back what a worker that stops has not finished, as if it had not been claimed."""
+    await connection.execute(_GIVE_BACK, {"tokens": list(tokens)})
+
+
+# An analysis that brings its worker down must end too: a lost lease counts as an attempt.
+_REAP = """
+    UPDATE analysis_requests
+    SET status = CASE WHEN attempts < %(most)s THEN 'queued' ELSE 'failed' END,
+        finished_at = CASE WHEN attempts < %(most)s THEN NULL ELSE now() END,
+        last_error = 'its worker was not heard of until the lease ran out',
+        lease_token = NULL, lease_until = NULL
+    WHERE id IN (SELECT id FROM analysis_requests WHERE status = 'running' AND lease_until < now()
+                 FOR UPDATE SKIP LOCKED)
+    RETURNING id, status
+"""
+
+
+async def reap(connection: Connection) -> dict[int, str]:
+    """Takes those whose lease has run out from their workers: their ids, with "queued" or "failed"."""
+    cursor = await connection.execute(_REAP, {"most": MAX_ATTEMPTS})
+    return dict(await cursor.fetchall())
+
+
+_LENGTH = "SELECT count(*) FROM analysis_requests WHERE status = 'queued'"
+
+
+async def length(connection: Connection) -> int:
+    """How many wait."""
+    row = await (await connection.execute(_LENGTH)).fetchone()
+    assert row is not None, "an aggregate has one row"
+    return int(row[0])
+
+
+_WAS_CANCELLED = """
+    SELECT status = 'cancelled' OR NOT EXISTS (SELECT FROM devices WHERE devices.id = device_id)
+    FROM analysis_requests WHERE id = %s
+"""
+
+
+async def was_cancelled(connection: Connection, request_id: int) -> bool:
+    """Whether someone has cancelled it or deleted its device, as opposed to another worker having taken over."""
+    row = await (await connection.execute(_WAS_CANCELLED, (request_id,))).fetchone()
+    return row is None or bool(row[0])

@@ -1,0 +1,48 @@
+"""Waiting for a queued analysis to end, without a connection of one's own."""
+
+import asyncio
+
+from query_api.access.principal import Principal
+from query_api.queue.records import ENDED, AnalysisRequest, find_shown
+from query_api.web.notifications import ANALYSIS_ENDED, Notifications
+from shared.postgres.connections import Pool
+
+
+class Waits:
+    """All who wait in this process. They wait no longer once `stop` is set."""
+
+    def __init__(self, database: Pool, notifications: Notifications, stop: asyncio.Event) -> None:
+        self._database = database
+        self._notifications = notifications
+        self._stop = stop
+
+    async def until_ended(self, queued: AnalysisRequest, seconds: float, principal: Principal) -> AnalysisRequest:
+        """The request once it has ended, or is gone, or as it is after so many seconds."""
+        stopping = asyncio.create_task(self._stop.wait(), name="wait for the stop")
+        try:
+            with self._notifications.heard(ANALYSIS_ENDED, str(queued.id)) as ended:
+                deadline = asyncio.get_running_loop().time() + seconds
+                seen = await self._look(queued, principal)  # it may have ended before anyone listened
+                while seen is not None and seen.status not in ENDED:
+                    queued = seen
+                    if not await _next(ended, stopping, deadline):
+                        return queued
+                    seen = await self._look(queued, principal)
+                return seen or queued
+        finally:
+            stopping.cancel()
+
+    async def _look(self, queued: AnalysisRequest, principal: Principal) -> AnalysisRequest | None:
+        async with self._database.connection() as connection:
+            return await find_shown(connection, queued.id, principal)
+
+
+async def _next(ended: asyncio.Queue[str], stopping: asyncio.Task[bool], deadline: float) -> bool:
+    """Waits until something is heard; False where the deadline, or the stop, comes first."""
+    hearing = asyncio.create_task(ended.get(), name="hear of an analysis")
+    try:
+        left = deadline - asyncio.get_running_loop().time()
+        await asyncio.wait({hearing, stopping}, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
+        return hearing.done()
+    finally:
+        hearing.cancel()

@@ -1,0 +1,70 @@
+"""Reading what COPY sends: in blocks, and binary rows as numpy arrays."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import AsyncCopy
+
+from shared.readings.model import to_microseconds
+
+BLOCK_BYTES = 64 * 1024
+"""COPY brings a row at a time; they are handed on in blocks of this size."""
+POSTGRES_EPOCH = to_microseconds(datetime(2000, 1, 1, tzinfo=UTC))
+"""What a binary timestamptz counts from, in microseconds since 1970."""
+BIGINT, FLOAT8, TIMESTAMPTZ = ">i8", ">f8", ">i8"
+_HEADER_BYTES = 19  # signature, flags, length of the extension, which is 0
+
+Rows = NDArray[np.void]
+"""Binary rows: a field for each column, in the byte order of the network."""
+
+
+async def next_block(copy: AsyncCopy, size: int = BLOCK_BYTES) -> tuple[bytes, bool]:
+    """The rows up to a block's size, and whether more may follow."""
+    block = bytearray()
+    while len(block) < size:
+        row = await copy.read()
+        if not row:
+            return bytes(block), False
+        block += row
+    return bytes(block), True
+
+
+class BinaryRows:
+    """Cuts what a binary COPY sends into its rows, which are all of one size: no column is null.
+
+    The format is that of https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a header; each
+    row the count of its fields, each field its length and value; the end a count of -1.
+    """
+
+    def __init__(self, columns: Mapping[str, str]) -> None:
+        fields: list[Any] = [("fields", ">i2")]
+        for name, kind in columns.items():
+            fields += [(f"length of {name}", ">i4"), (name, kind)]
+        self._type = np.dtype(fields)
+        self._skip = _HEADER_BYTES
+        self._rest = b""
+
+    @property
+    def row_bytes(self) -> int:
+        """How long a row is."""
+        return self._type.itemsize
+
+    def cut(self, block: bytes) -> Rows:
+        """The rows that are whole with this block."""
+        data = self._rest + block
+        if len(data) < self._skip:
+            self._rest = data
+            return np.empty(0, self._type)
+        start, self._skip = self._skip, 0
+        count = (len(data) - start) // self._type.itemsize
+        end = start + count * self._type.itemsize
+        self._rest = data[end:]
+        return np.frombuffer(data[start:end], self._type)
+
+
+def microseconds(moments: NDArray[Any]) -> NDArray[np.int64]:
+    """A column of timestamptz as microseconds since 1970."""
+    return moments.astype(np.int64) + POSTGRES_EPOCH

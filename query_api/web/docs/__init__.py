@@ -1,0 +1,1 @@
+"""The OpenAPI document (`document.py`) and its page (`page.py`)."""

@@ -1,0 +1,122 @@
+"""Stands before every route: finds out who a request is from, and refuses what they may not do.
+
+RFC 6750: a request shows its key as `Authorization: Bearer …`. 401 says that none was shown, or none that holds; 403
+that whoever it is may not do this.
+"""
+
+from collections.abc import Collection
+from time import monotonic
+
+import structlog
+from litestar import Litestar
+from litestar.datastructures import Headers
+from litestar.handlers import BaseRouteHandler
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from query_api.access.keyring import Keyring
+from query_api.access.principal import ANYBODY, BROKER, Principal
+from query_api.access.rules import ALLOWED, DEVICE, Access, access_of
+from query_api.web.answers import problems
+from query_api.web.answers.problems import Refused
+from query_api.web.limits.window import Window
+from shared.access.bearer import CHALLENGE, bearer_of, is_bearer, shows
+from shared.access.credentials import Role
+
+_log = structlog.get_logger()
+_HOLDERS = {
+    Role.ADMIN: "an admin key", Role.ANALYST: "an analyst key", Role.WRITER: "a writer key", DEVICE: "a device's token",
+}  # fmt: skip
+
+
+class Gate(ASGIMiddleware):
+    """The way in. `keyring`: None while AUTH is off, and whoever comes may do everything."""
+
+    def __init__(self, keyring: Keyring | None, metrics_token: str | None, broker_secret: str | None = None) -> None:
+        self._keyring = keyring
+        self._metrics_token = metrics_token
+        self._broker_secret = broker_secret
+        self._refusals = Window(60.0, monotonic)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a key is to be shown."""
+        return self._keyring is not None
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Lets the request pass, with its principal in scope["auth"]. Raises Refused."""
+        access = access_of(scope["route_handler"])
+        if access is Access.BROKER:
+            scope["auth"] = self._for_broker(scope)
+        elif access is Access.METRICS and self._metrics_token is not None:
+            scope["auth"] = await self._for_metrics(scope, self._metrics_token)
+        elif self._keyring is None or access in (Access.OPEN, Access.PUBLIC):
+            scope["auth"] = ANYBODY
+        else:
+            scope["auth"] = await self._admitted(scope, access, self._keyring)
+        await next_app(scope, receive, send)
+
+    async def _for_metrics(self, scope: Scope, token: str) -> Principal:
+        if is_bearer(_header(scope), token):
+            return ANYBODY
+        if self._keyring is None:
+            raise _unauthenticated("this service's metrics take METRICS_TOKEN as Authorization: Bearer …")
+        return await self._admitted(scope, Access.METRICS, self._keyring)
+
+    def _for_broker(self, scope: Scope) -> Principal:
+        if self._broker_secret is None or not shows(_header(scope), self._broker_secret):
+            self._warn_of_refusal(scope["client"])
+            raise _unauthenticated(
+                "this takes MQTT_AUTH_SECRET as Authorization: Bearer …, or as the password of Authorization: Basic …"
+            )
+        return BROKER
+
+    def _warn_of_refusal(self, client: tuple[str, int] | None) -> None:
+        """The broker that is refused does not say so itself."""
+        address = client[0] if client else "unknown"
+        if self._refusals.add(address) == 1:
+            _log.warning("a question of a broker was refused: it does not show MQTT_AUTH_SECRET", address=address)
+
+    async def _admitted(self, scope: Scope, access: Access, keyring: Keyring) -> Principal:
+        credential = bearer_of(_header(scope))
+        if credential is None:
+            raise _unauthenticated("no key was shown: send it as Authorization: Bearer …")
+        principal = await keyring.find(credential)
+        if principal is None:
+            raise _unauthenticated("the key does not hold: it is unknown, has expired, or was revoked", "invalid_token")
+        if principal.role not in ALLOWED[access]:
+            raise _forbidden(principal, ALLOWED[access])
+        return principal
+
+
+def _header(scope: Scope) -> str | None:
+    return Headers.from_scope(scope).get("authorization")
+
+
+def _unauthenticated(detail: str, error: str | None = None) -> Refused:
+    challenge = f'{CHALLENGE}, error="{error}"' if error else CHALLENGE
+    return Refused(problems.UNAUTHENTICATED, detail, headers={"WWW-Authenticate": challenge})
+
+
+def _forbidden(principal: Principal, allowed: Collection[str]) -> Refused:
+    wanted = " or ".join(words for role, words in _HOLDERS.items() if role in allowed)
+    return forbidden(f"this takes {wanted}, not {_HOLDERS[principal.role]}")
+
+
+def forbidden(detail: str) -> Refused:
+    """The refusal of what whoever it is may not do."""
+    challenge = f'{CHALLENGE}, error="insufficient_scope"'
+    return Refused(problems.FORBIDDEN, detail, headers={"WWW-Authenticate": challenge})
+
+
+def require_rules(app: Litestar) -> None:
+    """Raises LookupError where a route does not say who may use it."""
+    for route in app.routes:
+        for handler in handlers_of(route):
+            access_of(handler)
+
+
+def handlers_of(route: object) -> list[BaseRouteHandler]:
+    """The handlers of a route, of whatever kind it is."""
+    several: list[BaseRouteHandler] | None = getattr(route, "route_handlers", None)
+    return several if several is not None else [route.route_handler]  # type: ignore[attr-defined]

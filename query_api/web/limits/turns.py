@@ -1,0 +1,175 @@
+"""Places for slow work: a bound for each caller, a bound for all, and turns between callers that wait.
+
+A request runs at once while its caller has fewer than `each` requests running and all callers fewer than `at_once`.
+Otherwise it waits for up to `patience` seconds. When a place becomes free, the waiting caller that runs the least gets
+it. What exceeds the bounds of waiting is refused at once: 429 for the caller's own bound, 503 for that of all.
+"""
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from query_api.web.answers import problems
+from query_api.web.answers.problems import AnyRequest, Refused
+from query_api.web.limits.callers import caller_of
+from shared.postgres.connections import Connection, Pool
+
+RETRY_AFTER_S = 2
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """How much of one kind of work there is at a time, in requests."""
+
+    at_once: int
+    each: int
+    waiting: int
+    waiting_each: int
+
+
+class TurnsMetrics:
+    """What Prometheus sees of all kinds of slow work."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.running = Gauge("devicestat_http_slow_running", "Slow requests that run.", ["work"], registry=registry)
+        self.waiting = Gauge("devicestat_http_slow_waiting", "Slow requests that wait.", ["work"], registry=registry)
+        self.refused = Counter(
+            "devicestat_http_slow_refused", "Slow requests refused, by the bound: caller or all.", ["work", "bound"],
+            registry=registry,
+        )  # fmt: skip
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    caller: str
+    granted: "asyncio.Future[None]"
+
+
+class Place:
+    """A request's right to run."""
+
+    def __init__(self, turns: "Turns", caller: str) -> None:
+        self._turns: Turns | None = turns
+        self._caller = caller
+
+    def free(self) -> None:
+        """Give the place to the next request. It may be called twice."""
+        if self._turns is not None:
+            turns, self._turns = self._turns, None
+            turns.leave(self._caller)
+
+
+class Turns:
+    """The places for one kind of work."""
+
+    def __init__(self, work: str, bounds: Bounds, patience: float, metrics: TurnsMetrics) -> None:
+        """`work`: what it is called in answers and metrics. `patience`: seconds that a request waits."""
+        self._work = work
+        self._bounds = bounds
+        self._patience = patience
+        self._metrics = metrics
+        self._running = Tally[str]()
+        self._waiting: list[_Waiting] = []
+
+    async def take(self, caller: str) -> Place:
+        """Have a place until `Place.free`, which is owed. Raises Refused."""
+        if self._may_run(caller):
+            self._enter(caller)
+        else:
+            await self._wait(caller)
+        return Place(self, caller)
+
+    @asynccontextmanager
+    async def turn(self, caller: str) -> AsyncIterator[Place]:
+        """Have a place for the block, or until `Place.free`. Raises Refused."""
+        place = await self.take(caller)
+        try:
+            yield place
+        finally:
+            place.free()
+
+    def leave(self, caller: str) -> None:
+        """Give one of the caller's places back."""
+        self._running[caller] -= 1
+        if not self._running[caller]:
+            del self._running[caller]
+        self._let_next_in()
+        self._show()
+
+    def _may_run(self, caller: str) -> bool:
+        return self._running.total() < self._bounds.at_once and self._running[caller] < self._bounds.each
+
+    def _enter(self, caller: str) -> None:
+        self._running[caller] += 1
+        self._show()
+
+    async def _wait(self, caller: str) -> None:
+        self._require_room(caller)
+        waiting = _Waiting(caller, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._show()
+        try:
+            async with asyncio.timeout(self._patience):
+                await waiting.granted
+        except BaseException as error:
+            self._give_up(waiting)
+            if isinstance(error, TimeoutError):
+                raise self._refused(caller, "caller" if self._running[caller] >= self._bounds.each else "all") from None
+            raise
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        if waiting.granted.done() and not waiting.granted.cancelled():
+            self.leave(waiting.caller)  # the place came as the request went away
+        else:
+            self._waiting.remove(waiting)
+            self._show()
+
+    def _let_next_in(self) -> None:
+        # A wait that was cancelled stays in the list until its own task runs; its future is done.
+        ready = [one for one in self._waiting if not one.granted.done() and self._may_run(one.caller)]
+        if ready:
+            first = min(ready, key=lambda one: self._running[one.caller])  # of equals the one that came first
+            self._waiting.remove(first)
+            self._enter(first.caller)
+            first.granted.set_result(None)
+
+    def _require_room(self, caller: str) -> None:
+        if sum(one.caller == caller for one in self._waiting) >= self._bounds.waiting_each:
+            raise self._refused(caller, "caller")
+        if len(self._waiting) >= self._bounds.waiting:
+            raise self._refused(caller, "all")
+
+    def _refused(self, caller: str, bound: str) -> Refused:
+        self._metrics.refused.labels(self._work, bound).inc()
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
+        again = f"try again in {RETRY_AFTER_S} seconds"
+        if bound == "caller":
+            waiting = sum(one.caller == caller for one in self._waiting)
+            detail = (
+                f"{self._running[caller]} {self._work} of this key or address run, of at most {self._bounds.each} at "
+                f"once, and {waiting} wait: {again}"
+            )
+            return Refused(problems.TOO_MANY_REQUESTS, detail, headers=headers)
+        detail = f"{self._running.total()} {self._work} run, and there are no more than {self._bounds.at_once} at once"
+        return Refused(problems.BUSY, f"{detail}: {again}", headers=headers)
+
+    def _show(self) -> None:
+        self._metrics.running.labels(self._work).set(self._running.total())
+        self._metrics.waiting.labels(self._work).set(len(self._waiting))
+
+
+class SlowReads:
+    """The connections for reads that may take long."""
+
+    def __init__(self, database: Pool, turns: Turns) -> None:
+        """`database`: a pool of their own, with a connection for each place."""
+        self._database = database
+        self._turns = turns
+
+    @asynccontextmanager
+    async def connection(self, request: AnyRequest) -> AsyncIterator[Connection]:
+        """Lend a connection for the block, when it is the caller's turn. Raises Refused and DatabaseError."""
+        async with self._turns.turn(caller_of(request.scope)), self._database.connection() as connection:
+            yield connection

@@ -1,0 +1,5 @@
+"""Reads requests.
+
+`bodies.py` decodes a body into a record; `strict_records.py` says so in the OpenAPI document; `nearest.py` suggests the
+name that was meant. `parameters.py`, `times.py` and `paging.py` read parameters; `fields.py` has shared fields.
+"""

@@ -1,0 +1,84 @@
+"""Pages of a list, by keyset: a page starts after the key at which the one before it ended.
+
+A cursor holds that key, and what it is a key of. It stays good while rows come and go, and a page at the end
+costs what a page at the start does.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from litestar import Response
+from litestar.datastructures import ResponseHeader
+from litestar.params import QueryParameter
+
+from query_api.web.answers import problems
+from query_api.web.answers.problems import Fault, Refused
+from query_api.web.requests.bodies import JsonRequest
+
+MAX_LIMIT = 10_000
+
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many on one page.")]
+Cursor = Annotated[
+    str | None,
+    QueryParameter(
+        schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},  # documented here, held by decode
+        description="Where the page starts: X-Next-Cursor of the page before. Left out, at the start.",
+    ),
+]
+
+HEADERS = [
+    ResponseHeader(
+        "X-Next-Cursor",
+        value="",
+        description="The cursor of the next page; missing on the last.",
+        documentation_only=True,
+    ),
+    ResponseHeader(
+        "Link",
+        value="",
+        description='The next page\'s address, with rel="next"; missing on the last.',
+        documentation_only=True,
+    ),
+]
+
+Row = TypeVar("Row")
+Key = TypeVar("Key", bound=msgspec.Struct)
+
+
+def encode(key: msgspec.Struct) -> str:
+    """The key as a cursor: opaque, and safe in a URL."""
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(key)).rstrip(b"=").decode()
+
+
+def decode(cursor: str | None, kind: type[Key]) -> Key | None:
+    """The key in the cursor. Raises Refused where it is not one of this kind."""
+    if cursor is None:
+        return None
+    try:
+        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
+        return msgspec.msgpack.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=kind)
+    except (msgspec.DecodeError, binascii.Error, RecursionError, ValueError) as error:
+        raise foreign() from error
+
+
+def foreign() -> Refused:
+    """The refusal of a cursor that was made for another list, or made up."""
+    fault = Fault(
+        "cursor",
+        "not a cursor of this list: pass on what X-Next-Cursor or Link gave, with the same path and order",
+    )
+    return Refused(problems.BAD_CURSOR, f"{fault.field}: {fault.detail}", [fault])
+
+
+def page(request: JsonRequest, rows: Sequence[Row], last: msgspec.Struct | None) -> Response[Sequence[Row]]:
+    """The rows, with the way to the next page where there is one: after `last`, its final row's key."""
+    if last is None:
+        return Response(rows)
+    cursor = encode(last)
+    query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    address = f"{quote(request.scope['path'])}?{urlencode([*query, ('cursor', cursor)])}"
+    return Response(rows, headers={"X-Next-Cursor": cursor, "Link": f'<{address}>; rel="next"'})

@@ -1,0 +1,28 @@
+"""A path's or a query's parameter that Litestar could not convert: what it takes, and what it got."""
+
+from typing import Literal, get_args, get_origin
+
+from litestar.params import ParameterKwarg
+
+from query_api.web.answers.problems import AnyRequest, Fault, shown
+
+
+def parameter_fault(request: AnyRequest, name: str, otherwise: str) -> Fault:
+    """The fault of the parameter. `otherwise`: what is said of one whose type has no words here."""
+    field = request.route_handler.parsed_fn_signature.parameters.get(name)
+    given = request.path_params.get(name, request.query_params.get(name))
+    if field is None or given is None:
+        return Fault(name, otherwise)
+    takes = _takes(field.annotation, field.kwarg_definition)
+    return Fault(name, f"expected {takes}, got {shown(given)}" if takes else otherwise)
+
+
+def _takes(annotation: object, declared: object) -> str | None:
+    if get_origin(annotation) is Literal:
+        return " or ".join(map(str, get_args(annotation)))
+    bounds = declared if isinstance(declared, ParameterKwarg) else ParameterKwarg()
+    if annotation is int:
+        return "a whole number" if bounds.ge is None else f"a whole number from {bounds.ge:g} to {bounds.le:g}"
+    if bounds.max_length is not None:
+        return f"at most {bounds.max_length} characters"
+    return None

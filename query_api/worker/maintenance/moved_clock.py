@@ -1,0 +1,79 @@
+"""Mends what was put off by a clock of the database that has been put back since.
+
+A lease, a retry or a tick that was set by a clock two hours ahead would keep everybody waiting for two hours. Each has
+a longest wait: what lies further ahead than twice that was set by another clock, and waits once more from now.
+"""
+
+import structlog
+
+from query_api.calendar.cron import Cron
+from query_api.calendar.zones import read_zone
+from query_api.queue import claims as queue
+from query_api.worker import callbacks
+from shared.postgres.connections import Connection
+
+_log = structlog.get_logger()
+
+AT_ONCE = 1000
+"""Schedules of one look."""
+
+_LEASES = """
+    UPDATE analysis_requests SET lease_until = now() + %(lease)s
+    WHERE id IN (SELECT id FROM analysis_requests WHERE status = 'running' AND lease_until > now() + 2 * %(lease)s
+                 FOR UPDATE SKIP LOCKED)
+"""
+_RETRIES = """
+    UPDATE analysis_requests SET run_after = now() + %(cap)s
+    WHERE id IN (SELECT id FROM analysis_requests
+                 WHERE status = 'queued' AND run_after IS NOT NULL AND run_after > now() + 2 * %(cap)s
+                 FOR UPDATE SKIP LOCKED)
+"""
+# attempts: of one that is being sent, or was put off; the wait grows with them.
+_CALLBACKS = """
+    UPDATE analysis_callbacks AS callback SET due_at = now() + longest
+    FROM (SELECT id, least(%(cap)s, greatest(%(lease)s, %(base)s * %(factor)s ^ greatest(attempts - 1, 0))) AS longest
+          FROM analysis_callbacks WHERE status = 'waiting' AND due_at > now() + 2 * %(lease)s
+          FOR UPDATE SKIP LOCKED) AS waiting
+    WHERE callback.id = waiting.id AND due_at > now() + 2 * longest
+"""
+
+
+async def mend(connection: Connection) -> None:
+    """Shorten the waits that are longer than any can be."""
+    mended = {
+        "leases": (await connection.execute(_LEASES, {"lease": queue.LEASE})).rowcount,
+        "retries": (await connection.execute(_RETRIES, {"cap": queue.RETRY_CAP})).rowcount,
+        "callbacks": (await connection.execute(_CALLBACKS, _CALLBACK_WAITS)).rowcount,
+        "schedules": await _mend_schedules(connection),
+    }
+    if any(mended.values()):
+        _log.warning("the database's clock was put back: what waited for it waits from now", **mended)
+
+
+_CALLBACK_WAITS = {
+    "cap": callbacks.RETRY_CAP, "lease": callbacks.LEASE,
+    "base": callbacks.RETRY_BASE, "factor": callbacks.RETRY_FACTOR,
+}  # fmt: skip
+
+# A tick that lies ahead can only have been made by another clock.
+_AHEAD = """
+    SELECT id, cron, timezone, now() FROM analysis_schedules
+    WHERE last_tick > now() AND next_tick IS NOT NULL
+    ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+# The ticks that were made stay, and none is made again.
+_NEXT = """
+    UPDATE analysis_schedules
+    SET next_tick = %(following)s,
+        last_tick = (SELECT max(tick) FROM analysis_ticks WHERE schedule_id = %(id)s AND tick <= %(now)s)
+    WHERE id = %(id)s
+"""
+
+
+async def _mend_schedules(connection: Connection) -> int:
+    async with connection.transaction():
+        ahead = await (await connection.execute(_AHEAD, (AT_ONCE,))).fetchall()
+        for number, cron, timezone, now in ahead:
+            following = Cron(cron, read_zone(timezone)).after(now)
+            await connection.execute(_NEXT, {"id": number, "following": following, "now": now})
+    return len(ahead)

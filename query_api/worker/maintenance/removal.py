@@ -1,0 +1,103 @@
+"""Removes what belonged to deleted devices, some rows at a time (ADR 16, ADR 31).
+
+Each step is a short transaction under the lock of the deletion's mark: a worker that is killed leaves the mark, and
+another one continues. Requests that wait or run go first, so that nobody waits for them. Ticks go before their
+requests: each request's deletion would update them.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from shared.postgres.connections import Connection
+from shared.readings.extents import extent_of
+
+AT_ONCE = 10_000
+"""Readings of one step, besides those of the same moment as the last of them."""
+ROWS_AT_ONCE = 1_000
+"""Requests, with their results and callbacks, or ticks or schedules, of one step."""
+STEPS = 100
+"""Of one round; the next round continues."""
+
+
+async def remove_all(connection: Connection, steps: int = STEPS) -> None:
+    """Take steps until nothing is left that no other worker is at, or as many as given."""
+    for _ in range(steps):
+        if await remove_some(connection) is None:
+            return
+
+
+_TAKE = """
+    SELECT number, device_id FROM deleted_devices WHERE removed_at IS NULL
+    ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+_DONE = "UPDATE deleted_devices SET removed_at = now() WHERE number = %s"
+_FORGET = "DELETE FROM device_extents WHERE device_id = %s"
+
+
+async def remove_some(connection: Connection) -> int | None:
+    """Take a step: remove some rows of a deleted device, and return how many; None when there is nothing to remove."""
+    async with connection.transaction():
+        taken = await (await connection.execute(_TAKE)).fetchone()
+        if taken is None:
+            return None
+        number, device_id = taken
+        for remove in (_remove_active, _remove_ticks, _remove_schedules, _remove_requests):
+            if removed := await remove(connection, device_id):
+                return removed
+        removed = await _remove_readings(connection, device_id)
+        if removed < AT_ONCE:
+            await connection.execute(_DONE, (number,))
+            await connection.execute(_FORGET, (device_id,))
+    return removed
+
+
+def _rows(statement: bytes) -> Callable[[Connection, int], Awaitable[int]]:
+    async def remove(connection: Connection, device_id: int) -> int:
+        return (await connection.execute(statement, {"device_id": device_id, "limit": ROWS_AT_ONCE})).rowcount
+
+    return remove
+
+
+# SKIP LOCKED: a worker that still computes one is about to find that it has lost it.
+_remove_active = _rows(b"""
+    DELETE FROM analysis_requests WHERE id IN (
+        SELECT id FROM analysis_requests
+        WHERE device_id = %(device_id)s AND status IN ('queued', 'running')
+        ORDER BY status, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+""")
+_remove_ticks = _rows(b"""
+    DELETE FROM analysis_ticks WHERE (schedule_id, tick) IN (
+        SELECT schedule_id, tick
+        FROM analysis_schedules AS schedule CROSS JOIN LATERAL (
+            SELECT schedule_id, tick FROM analysis_ticks WHERE schedule_id = schedule.id ORDER BY tick LIMIT %(limit)s
+        ) AS tick
+        WHERE device_id = %(device_id)s
+        LIMIT %(limit)s)
+""")
+_remove_schedules = _rows(b"""
+    DELETE FROM analysis_schedules WHERE id IN (
+        SELECT id FROM analysis_schedules WHERE device_id = %(device_id)s ORDER BY id LIMIT %(limit)s)
+""")
+_remove_requests = _rows(b"""
+    DELETE FROM analysis_requests WHERE id IN (
+        SELECT id FROM analysis_requests WHERE device_id = %(device_id)s ORDER BY id LIMIT %(limit)s)
+""")
+
+# By the index, up to the moment of the last of so many. Of the months of the device alone (ADR 28).
+_REMOVE = """
+    DELETE FROM readings
+    WHERE device_id = %(device_id)s
+      AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
+      AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
+      AND recorded_at <= coalesce(
+          (SELECT recorded_at FROM readings
+           WHERE device_id = %(device_id)s
+             AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
+             AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
+           ORDER BY recorded_at OFFSET %(others)s LIMIT 1), 'infinity')
+"""
+
+
+async def _remove_readings(connection: Connection, device_id: int) -> int:
+    extent = await extent_of(connection, [device_id])
+    parameters = {"device_id": device_id, "others": AT_ONCE - 1, "first": extent.first, "last": extent.last}
+    return (await connection.execute(_REMOVE, parameters, prepare=False)).rowcount

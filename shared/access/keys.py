@@ -1,0 +1,140 @@
+"""Keys of people and tools: made, listed, revoked, and replaced by new ones (ADR 22).
+
+What is done is written to the audit in the same transaction. `query_api/access/keyring.py` is where keys are asked for.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+from psycopg.rows import kwargs_row
+
+from shared.access.audit import Action, Actor, record
+from shared.access.credentials import NewKey, Role, new_key
+from shared.errors import LocalError
+from shared.postgres.connections import Connection
+
+
+class State(StrEnum):
+    """Whether a key opens anything."""
+
+    VALID = "valid"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be known of a key: all but the key."""
+
+    prefix: str
+    role: Role
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    state: State
+
+
+async def create(connection: Connection, actor: Actor, role: Role, name: str, expires_at: datetime | None) -> NewKey:
+    """Makes a key. The one time that its text is there."""
+    async with connection.transaction():
+        key = await _insert(connection, role, name, expires_at)
+        detail = {"role": role, "name": name, "expires_at": _text(expires_at)}
+        await record(connection, actor, Action.KEY_CREATED, _subject(key.prefix), **detail)
+    return key
+
+
+async def revoke(connection: Connection, actor: Actor, prefix: str) -> AccessKey:
+    """Ends a key, and returns what it was before: if that is revoked, nothing was done. Raises LocalError."""
+    async with connection.transaction():
+        key = await _locked(connection, prefix)
+        if key.state is not State.REVOKED:
+            await connection.execute(_REVOKE, (prefix,))
+            await record(connection, actor, Action.KEY_REVOKED, _subject(prefix), role=key.role, name=key.name)
+    return key
+
+
+async def rotate(
+    connection: Connection,
+    actor: Actor,
+    prefix: str,
+    *,
+    expires_at: datetime | None = None,
+    grace: timedelta | None = None,
+) -> NewKey:
+    """Makes a key in place of another: of its role and name and, unless another is given, its expiry.
+
+    The old one is revoked, or with `grace` expires so much later, if it doesn't sooner. Raises LocalError.
+    """
+    async with connection.transaction():
+        old = await _locked(connection, prefix)
+        if old.state is not State.VALID:
+            advice = f"`devicestat keys create --role {old.role}` makes a new one"
+            raise LocalError(f"the key {prefix} is {old.state}, and cannot be rotated: {advice}")
+        new = await create(connection, actor, old.role, old.name, expires_at or old.expires_at)
+        if grace is None:
+            await connection.execute(_REVOKE, (prefix,))
+        else:
+            await connection.execute(_EXPIRE, (grace, prefix))
+        detail = {"new_key": new.prefix, "grace_s": grace and grace.total_seconds()}
+        await record(connection, actor, Action.KEY_ROTATED, _subject(prefix), **detail)
+    return new
+
+
+_SELECT = """
+    SELECT prefix, role, name, created_at, expires_at, revoked_at, last_used_at,
+           CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'valid' END
+               AS state
+    FROM access_keys
+"""
+_ALL = _SELECT + "ORDER BY created_at, id"
+
+
+async def all_keys(connection: Connection) -> list[AccessKey]:
+    """All keys, the oldest first; without those that ended more than 400 days ago."""
+    async with connection.cursor(row_factory=kwargs_row(_read)) as cursor:
+        await cursor.execute(_ALL)
+        return await cursor.fetchall()
+
+
+_LOCKED = _SELECT + "WHERE prefix = %s FOR UPDATE"
+
+
+async def _locked(connection: Connection, prefix: str) -> AccessKey:
+    async with connection.cursor(row_factory=kwargs_row(_read)) as cursor:
+        await cursor.execute(_LOCKED, (prefix,))
+        key = await cursor.fetchone()
+    if key is None:
+        raise LocalError(f"there is no key {prefix}: `devicestat keys list --all` shows those there are")
+    return key
+
+
+_INSERT = """
+    INSERT INTO access_keys (prefix, hash, role, name, expires_at) VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT (prefix) DO NOTHING
+"""
+
+
+async def _insert(connection: Connection, role: Role, name: str, expires_at: datetime | None) -> NewKey:
+    while True:
+        key = new_key()
+        cursor = await connection.execute(_INSERT, (key.prefix, key.hash, role, name, expires_at))
+        if cursor.rowcount == 1:  # else another key has this prefix
+            return key
+
+
+_REVOKE = "UPDATE access_keys SET revoked_at = now() WHERE prefix = %s"
+_EXPIRE = "UPDATE access_keys SET expires_at = least(expires_at, now() + %s) WHERE prefix = %s"
+
+
+def _read(**columns: object) -> AccessKey:
+    return msgspec.convert(columns, AccessKey)
+
+
+def _subject(prefix: str) -> str:
+    return f"key {prefix}"
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

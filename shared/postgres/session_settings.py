@@ -1,0 +1,115 @@
+"""PostgreSQL settings that every connection sets for itself.
+
+The server, the database, the role, PG* variables of the environment and the URL may each set a default. Some of these
+change what is sent (`datestyle`), what a value means (`extra_float_digits`), how a statement is planned or when it is
+cut off. The code depends on the values below. A SET after the connection is made is the only way that wins over all
+of those defaults, and the only way that PgBouncer passes on.
+
+Settings of the operator's own stay: `search_path`, `role`, `default_transaction_read_only`, tablespaces, memory, costs.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from psycopg.errors import QueryCanceled
+
+from shared.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from shared.postgres.connections import Connection
+
+ENCODING = "UTF8"
+_TEXT_FORM: Mapping[str, str] = {
+    "client_encoding": ENCODING,
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "extra_float_digits": "1",  # the shortest text that is exact
+    "bytea_output": "hex",
+    "lc_numeric": "C",
+    "lc_time": "C",
+    "lc_monetary": "C",
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "client_min_messages": "notice",
+}
+# default_transaction_isolation: a statement that waited for another transaction must see what that has committed.
+_TRANSACTIONS: Mapping[str, str] = {
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "row_security": "on",
+    "exit_on_error": "off",
+}
+_TIME_LIMITS: Mapping[str, str] = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+}
+# jit compiles a statement for each month that a read may touch, which takes longer than most reads.
+_PLANNER: Mapping[str, str] = {
+    "jit": "off",
+    "plan_cache_mode": "auto",
+    "constraint_exclusion": "partition",
+    "from_collapse_limit": "8",
+    "join_collapse_limit": "8",
+    "cursor_tuple_fraction": "0.1",
+    "geqo": "on",
+    "force_parallel_mode": "off",
+    "debug_parallel_query": "off",
+    **{
+        f"enable_{node}": "on"
+        for node in (
+            "bitmapscan", "gathermerge", "hashagg", "hashjoin", "incremental_sort", "indexonlyscan", "indexscan",
+            "material", "memoize", "mergejoin", "nestloop", "parallel_append", "parallel_hash", "partition_pruning",
+            "seqscan", "sort", "tidscan",
+        )
+    },
+    "enable_partitionwise_aggregate": "off",
+    "enable_partitionwise_join": "off",
+}  # fmt: skip
+TRIES = 3
+"""Until it has ended, the statement that turns the database's own statement_timeout off is subject to it."""
+PINNED: Mapping[str, str] = {**_TEXT_FORM, **_TRANSACTIONS, **_TIME_LIMITS, **_PLANNER}
+"""Settings of every connection, by name. One that the server's version does not have is passed over."""
+
+# synchronous_commit: what is acknowledged must survive a crash. Every value but off promises that.
+_PIN = """
+    SELECT count(pg_catalog.set_config(name, value, false))
+    FROM (
+        SELECT name, value FROM unnest(%s::text[], %s::text[]) AS pinned (name, value)
+        UNION ALL
+        SELECT 'synchronous_commit', 'on' WHERE pg_catalog.current_setting('synchronous_commit') = 'off'
+    ) AS pinned
+    WHERE pg_catalog.current_setting(name, true) IS DISTINCT FROM value
+      AND pg_catalog.current_setting(name, true) IS NOT NULL
+"""
+
+
+async def pin(connection: "Connection", statement_timeout_s: int = 0) -> None:
+    """Set PINNED on the connection. Raises psycopg.Error.
+
+    `statement_timeout_s`: the server cancels a statement that takes longer (QueryCanceled); 0: none.
+    """
+    values = {**PINNED, "statement_timeout": f"{statement_timeout_s}s" if statement_timeout_s else "0"}
+    for left in reversed(range(TRIES)):
+        try:
+            await connection.execute(_PIN, (list(values), list(values.values())))
+        except QueryCanceled:
+            if not left:
+                raise
+        else:
+            return
+
+
+def check_encoding(connection: "Connection", address: str) -> None:
+    """Raises DatabaseError unless the database holds any text."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != ENCODING:
+        raise DatabaseError(
+            f"the database {address} is encoded in {encoding}, which cannot hold every topic and name: "
+            f"create it with ENCODING '{ENCODING}' TEMPLATE template0"
+        )

@@ -1,0 +1,90 @@
+"""Deleted devices, and the fence that keeps out what still comes for them (ADR 16).
+
+A writer passes the fence first in its transaction, and hears what was deleted since it did so last; who deletes a
+device closes it for the end of the transaction. So a reading is committed before its device is deleted, and removed
+with it, or its writer knows.
+
+Old marks are deleted, in the order of their numbers and never the newest (`worker/cleaning/deleted_devices.py`). So the
+mark that a writer saw last is still there unless later ones may be missing: a writer that does not find it forgets all
+devices that it knows.
+"""
+
+import asyncio
+from collections.abc import Set
+
+from psycopg.errors import LockNotAvailable
+
+from shared.postgres.connections import Connection
+
+_LATEST = "SELECT coalesce(max(number), 0) FROM deleted_devices"
+_ENTER = "SELECT number, device_id FROM devices_deleted_since(%s)"
+
+
+class MarksMissed(Exception):
+    """Marks were deleted that this writer has not seen: any device that it knows may be among them."""
+
+
+class Fence:
+    """One writer's look at what was deleted."""
+
+    def __init__(self) -> None:
+        self._seen: int | None = None
+        self._deleted: set[int] = set()
+
+    @property
+    def deleted(self) -> Set[int]:
+        """The numbers of the devices that were deleted since `begin`, as far as it was heard."""
+        return self._deleted
+
+    async def begin(self, connection: Connection) -> None:
+        """From here on it hears: due before the writer looks for its first device. Later it does nothing."""
+        if self._seen is None:
+            row = await (await connection.execute(_LATEST)).fetchone()
+            assert row is not None, "an aggregate has one row"
+            self._seen = row[0]
+
+    async def enter(self, connection: Connection) -> Set[int]:
+        """Passes the fence, for the transaction that the caller has open: the devices that were deleted since.
+
+        Raises MarksMissed, once; the next transaction continues from the newest mark.
+        """
+        await self.begin(connection)
+        assert self._seen is not None, "begin has set it"
+        marks = await (await connection.execute(_ENTER, (self._seen - 1,))).fetchall()  # with the last one seen
+        before, self._seen = self._seen, marks[-1][0] if marks else self._seen
+        numbers = {device_id for number, device_id in marks if number > before}
+        self._deleted |= numbers
+        if marks and marks[0][0] != max(before, 1):
+            raise MarksMissed
+        return numbers
+
+
+TRIES = 4
+PAUSE_S = 0.25
+"""Between two of them; those who store readings wait behind a try, and go on in the pause."""
+_PATIENCE = "SET LOCAL lock_timeout = '250ms'"
+_CLOSE = "SELECT close_deletion_fence()"
+_RECORD = "INSERT INTO deleted_devices (device_id, key) VALUES (%s, %s)"
+
+
+async def record(connection: Connection, device_id: int, key: str) -> None:
+    """Writes down that the device is deleted, as the last act of the caller's transaction.
+
+    It waits for the batches that are being written. Raises LockNotAvailable where one of them does not end.
+    """
+    await _close(connection)
+    await connection.execute(_RECORD, (device_id, key))
+
+
+async def _close(connection: Connection) -> None:
+    for left in reversed(range(TRIES)):
+        try:
+            async with connection.transaction():
+                await connection.execute(_PATIENCE)
+                await connection.execute(_CLOSE)
+        except LockNotAvailable:
+            if not left:
+                raise
+            await asyncio.sleep(PAUSE_S)
+        else:
+            return

@@ -1,0 +1,91 @@
+"""The extent of a device: the months (UTC) between which all of its readings lie (ADR 28).
+
+A read without a period is bounded by it. So it plans, locks and looks into the months of its device, however many
+months others have. An extent that is too wide costs a little; one that is too narrow hides readings. So it is widened
+before the readings are committed (`partitions.py`), and never narrowed. A device without one is not bounded.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from psycopg.rows import class_row
+
+from shared.postgres.connections import Connection
+
+Month = int
+"""Months since January of the year 0."""
+
+
+def month_of(moment: datetime) -> Month:
+    """Return the month (UTC) that holds the moment, which has an offset."""
+    in_utc = moment.astimezone(UTC)
+    return in_utc.year * 12 + in_utc.month - 1
+
+
+def start_of(month: Month) -> datetime:
+    """Return the first moment of the month."""
+    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
+
+
+# One that is wide enough already is not locked. The order is that of each writer: none waits for one that waits for it.
+_WIDEN = """
+    WITH asked AS (
+        SELECT asked.* FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[]) AS asked (id, starts_at, ends_at)
+        WHERE EXISTS (SELECT FROM devices WHERE devices.id = asked.id)
+    ), widened AS (
+        INSERT INTO device_extents (device_id, starts_at, ends_at)
+        SELECT * FROM asked
+        WHERE NOT EXISTS (SELECT FROM device_extents AS had WHERE had.device_id = asked.id
+                          AND had.starts_at <= asked.starts_at AND had.ends_at >= asked.ends_at)
+        ORDER BY id
+        ON CONFLICT (device_id) DO UPDATE
+        SET starts_at = least(device_extents.starts_at, excluded.starts_at),
+            ends_at = greatest(device_extents.ends_at, excluded.ends_at)
+    )
+    SELECT id FROM asked
+"""
+
+
+async def widen(connection: Connection, months: Mapping[int, tuple[Month, Month]]) -> set[int]:
+    """Widen each device's extent by its months, of which the first and the last are given.
+
+    Return the devices for which that holds now: those that exist.
+    """
+    columns = (
+        list(months),
+        [start_of(first) for first, _ in months.values()],
+        [start_of(last + 1) for _, last in months.values()],
+    )
+    return {row[0] for row in await (await connection.execute(_WIDEN, columns)).fetchall()}
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """From its first moment to its last, both included; None leaves that side open."""
+
+    first: datetime | None
+    last: datetime | None
+
+    def within(self, start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
+        """Return the part of the period from `start` to `end` that lies in the extent. Both are included.
+
+        It may end before it starts: then it holds no reading.
+        """
+        starts = [moment for moment in (start, self.first) if moment is not None]
+        ends = [moment for moment in (end, self.last) if moment is not None]
+        return max(starts, default=None), min(ends, default=None)
+
+
+_EXTENTS = """
+    SELECT CASE WHEN count(device_id) = count(*) THEN min(starts_at) END AS first,
+           CASE WHEN count(device_id) = count(*) THEN max(ends_at) - interval '1 microsecond' END AS last
+    FROM unnest(%s::bigint[]) AS asked (id) LEFT JOIN device_extents ON device_id = asked.id
+"""
+
+
+async def extent_of(connection: Connection, devices: Sequence[int]) -> Extent:
+    """Return the extent of the devices together."""
+    async with connection.cursor(row_factory=class_row(Extent)) as cursor:
+        extent = await (await cursor.execute(_EXTENTS, (list(devices),))).fetchone()
+    assert extent is not None, "an aggregate has one row"
+    return extent

@@ -1,0 +1,122 @@
+"""The records that cross between the parts.
+
+A moment inside the program is a whole number of microseconds since 1970-01-01 UTC, PostgreSQL's own
+resolution: `Microseconds`. It becomes a datetime only where a person or the driver sees it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+Microseconds = int
+
+SECOND: Microseconds = 1_000_000
+DAY: Microseconds = 86_400 * SECOND
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+AXIS_LIMIT = 1000.0
+"""x, y and z lie within -AXIS_LIMIT and AXIS_LIMIT, both included."""
+
+KEY_PATTERN = r"^[^/+#\s\x00-\x1f\x7f-\x9f]{1,128}\Z"
+"""A device's key: one level of a topic, 1 to 128 characters, no space, no wildcard, no control character."""
+DEVICES_CHANNEL = "devicestat_devices"
+"""NOTIFY on it says that the device with the key in its payload was registered."""
+_is_key = re.compile(KEY_PATTERN).match
+
+
+def is_key(text: str) -> bool:
+    """Whether the text can be a device's key."""
+    return _is_key(text) is not None
+
+
+def to_microseconds(moment: datetime) -> Microseconds:
+    """The moment, which has an offset, as microseconds since 1970."""
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def to_datetime(moment: Microseconds) -> datetime:
+    """The moment as a datetime in UTC."""
+    return EPOCH + timedelta(microseconds=moment)
+
+
+def duration(length: timedelta) -> Microseconds:
+    """Return the length of time in microseconds."""
+    return length // _MICROSECOND
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """One reading of one device, as it is stored."""
+
+    device_id: int
+    recorded_at: Microseconds
+    received_at: Microseconds
+    x: float
+    y: float
+    z: float
+
+
+class Reason(StrEnum):
+    """Why something was refused: the `reason` of a dead letter, and a label of the rejected count."""
+
+    BAD_TOPIC = "bad_topic"
+    MALFORMED = "malformed"
+    INVALID_READING = "invalid_reading"
+    OUT_OF_RANGE = "out_of_range"
+    BAD_TIMESTAMP = "bad_timestamp"
+    TOO_LARGE = "too_large"
+    UNKNOWN_DEVICE = "unknown_device"
+    DATABASE_REFUSED = "database_refused"
+
+
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """Why one element of a message was refused. `index`: its place in the array, from 0; None: the whole message."""
+
+    index: int | None
+    reason: Reason
+    detail: str
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A message of which readings were refused, with all that it takes to replay them.
+
+    `step`: microseconds between the times of receipt of one element and the next, from `received_at` on.
+    `payload`: the message's payload or, of one that is too large, its beginning.
+    `payload_bytes`: the length of the message's whole payload.
+    `reasons`: the number of refused readings by reason, in the order in which the reasons occurred.
+    `faults`: the first few faults, and the first one of each reason.
+    `refused`: which elements were refused, as a bitmap (`shared.readings.bitmap`); None: all of them.
+    """
+
+    received_at: Microseconds
+    step: Microseconds
+    topic: str
+    content_type: str | None
+    payload: bytes
+    payload_bytes: int
+    reasons: Mapping[Reason, int]
+    faults: Sequence[Fault]
+    refused: bytes | None = None
+
+    @property
+    def readings(self) -> int:
+        """The number of refused readings."""
+        return sum(self.reasons.values())
+
+    @property
+    def reason(self) -> Reason:
+        """The reason of the most readings; of equally many, the one that occurred first."""
+        return most_frequent(self.reasons)
+
+    @property
+    def detail(self) -> str:
+        """The detail of the first fault with that reason."""
+        return next((fault.detail for fault in self.faults if fault.reason == self.reason), "")
+
+
+def most_frequent(reasons: Mapping[Reason, int]) -> Reason:
+    """The reason of the most readings; of equally many, the one that occurred first."""
+    return max(reasons, key=lambda reason: reasons[reason])

@@ -1,0 +1,122 @@
+"""What a reading needs before it is stored: a partition for its month, and its device's extent to hold the month.
+
+Both are made when they are first needed, and remembered, so that a batch of known devices in known months asks nothing
+of the database.
+"""
+
+from collections.abc import Iterable, Set
+from functools import lru_cache
+from weakref import WeakSet
+
+from psycopg.errors import CheckViolation
+
+from shared.postgres.connections import Connection
+from shared.readings.extents import Month, month_of, start_of, widen
+from shared.readings.model import DAY, Reading, to_datetime, to_microseconds
+from shared.readings.rows import Rows
+
+AT_ONCE = 12
+"""Months that one statement makes. The lock that it holds keeps others from making months meanwhile: for 30 ms."""
+_NONE = range(0)
+
+
+class Partitions:
+    """Makes the months that readings need, and widens their devices' extents."""
+
+    def __init__(self) -> None:
+        self._connections = WeakSet[Connection]()
+        self._known: dict[int, range] = {}  # by the device: moments for which all is there
+        self._extents: dict[int, tuple[Month, Month]] = {}
+        self._made: set[Month] = set()
+        self._runs: dict[tuple[Month, Month], range] = {}
+
+    async def ensure(self, connection: Connection, readings: Iterable[Reading]) -> Set[int]:
+        """Make what the readings need and is not known to be there; return those of their devices that do not exist.
+
+        Before their transaction, or in it. Those devices have no extent: a reading of one that was registered since
+        must not be stored. A connection that is new to this object may lead to another state of the database, as after
+        a failover: what was known is then found out again.
+        """
+        if connection not in self._connections:
+            self.forget()
+            self._connections.add(connection)
+        missing = self._missing(readings)
+        if missing:
+            months = {(device_id, _month_of_day(day)) for device_id, day in missing}
+            await self._make(connection, {month for _, month in months} - self._made)
+            await self._widen(connection, _spans(months))
+            self._remember(months)
+        return {device_id for device_id, _ in missing if device_id not in self._extents}
+
+    def _missing(self, readings: Iterable[Reading]) -> set[tuple[int, int]]:
+        """The devices and days for which something is missing."""
+        known = self._known
+        if isinstance(readings, Rows) and all(
+            first in (moments := known.get(device_id, _NONE)) and last in moments
+            for device_id, first, last in readings.runs()
+        ):
+            return set()
+        return {
+            (r.device_id, r.recorded_at // DAY) for r in readings if r.recorded_at not in known.get(r.device_id, _NONE)
+        }
+
+    async def _make(self, connection: Connection, months: set[Month]) -> None:
+        ordered = sorted(months)
+        for some in (ordered[at : at + AT_ONCE] for at in range(0, len(ordered), AT_ONCE)):
+            await connection.execute(_MAKE, ([start_of(month) for month in some],))
+            self._made.update(some)
+
+    async def _widen(self, connection: Connection, asked: dict[int, tuple[Month, Month]]) -> None:
+        wanting = {}
+        for device_id, (first, last) in asked.items():
+            had = self._extents.get(device_id, (first, last))
+            both = min(first, had[0]), max(last, had[1])
+            if self._extents.get(device_id) != both:
+                wanting[device_id] = both
+        if wanting:
+            there = await widen(connection, wanting)
+            self._extents.update((device_id, months) for device_id, months in wanting.items() if device_id in there)
+
+    def _remember(self, months: Iterable[tuple[int, Month]]) -> None:
+        for device_id, month in months:
+            extent = self._extents.get(device_id)
+            if extent is not None:
+                self._known[device_id] = self._run(month, *extent)
+
+    def _run(self, month: Month, first: Month, last: Month) -> range:
+        """The moments of the longest run of months around this one that are made and lie in the extent."""
+        begin = end = month
+        while begin > first and begin - 1 in self._made:
+            begin -= 1
+        while end < last and end + 1 in self._made:
+            end += 1
+        run = range(to_microseconds(start_of(begin)), to_microseconds(start_of(end + 1)))
+        return self._runs.setdefault((begin, end), run)  # devices share it
+
+    def forget(self) -> None:
+        """After the database missed a partition, as one that was dropped: nothing is known to be there any more."""
+        self._known.clear()
+        self._extents.clear()
+        self._made.clear()
+
+
+def is_month_missing(error: Exception) -> bool:
+    """Return whether PostgreSQL has found no partition for a reading. It reports that as a check without a name."""
+    return isinstance(error, CheckViolation) and error.diag.constraint_name is None
+
+
+_MAKE = "SELECT ensure_readings_partition(month) FROM unnest(%s::timestamptz[]) AS month"
+
+
+@lru_cache(maxsize=10_000)
+def _month_of_day(day: int) -> Month:
+    return month_of(to_datetime(day * DAY))
+
+
+def _spans(months: Iterable[tuple[int, Month]]) -> dict[int, tuple[Month, Month]]:
+    """Of each device the first and the last month."""
+    spans: dict[int, tuple[Month, Month]] = {}
+    for device_id, month in months:
+        first, last = spans.get(device_id, (month, month))
+        spans[device_id] = min(first, month), max(last, month)
+    return spans

@@ -1,0 +1,131 @@
+"""Readings as packed rows: what a batch holds.
+
+A row takes 48 bytes, where a `Reading` takes 200 with its numbers. One reading is appended by `struct`, an array of
+readings of one device by numpy, column by column. What looks at all rows of a batch, as COPY does, does so by columns.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.readings.model import Microseconds, Reading
+
+FIELDS = {"device_id": "i8", "recorded_at": "i8", "received_at": "i8", "x": "f8", "y": "f8", "z": "f8"}
+"""The fields of a Reading, in their order, and numpy's names of their types."""
+VALUE_BYTES = 8
+"""Of each field."""
+ROW_BYTES = VALUE_BYTES * len(FIELDS)
+_ROW = struct.Struct("=qqqddd")
+pack_row = _ROW.pack
+"""Makes a row of the fields of one Reading, in their order."""
+_DTYPE = np.dtype(list(FIELDS.items()))
+
+Column = NDArray[Any]
+Run = tuple[int, Microseconds, Microseconds]
+
+
+class Rows(Sequence[Reading]):
+    """A sequence of readings. `buffer`: its rows, one behind the other, as `pack_row` makes them."""
+
+    def __init__(self, buffer: bytes | bytearray = b"") -> None:
+        self.buffer = bytearray(buffer)
+
+    @classmethod
+    def of(cls, readings: Iterable[Reading]) -> "Rows":
+        """Return the readings as rows: themselves, if that is what they are."""
+        if isinstance(readings, Rows):
+            return readings
+        rows = cls()
+        rows.extend(readings)
+        return rows
+
+    def append(self, reading: Reading) -> None:
+        """Add one reading."""
+        self.extend((reading,))
+
+    def extend(self, readings: Iterable[Reading]) -> None:
+        """Add the readings."""
+        if isinstance(readings, Rows):
+            self.buffer += readings.buffer
+        else:
+            for r in readings:
+                self.buffer += pack_row(r.device_id, r.recorded_at, r.received_at, r.x, r.y, r.z)
+
+    def __iadd__(self, readings: Iterable[Reading]) -> Self:
+        self.extend(readings)
+        return self
+
+    def extend_columns(
+        self, device_id: int, recorded_at: Column | None, received_at: range, axes: Sequence[Column]
+    ) -> None:
+        """Add readings of one device, by their columns. `recorded_at`: None where the times of receipt stand for it."""
+        rows = np.empty(len(received_at), _DTYPE)
+        rows["device_id"] = device_id
+        rows["received_at"] = received = np.arange(received_at.start, received_at.stop, received_at.step)
+        rows["recorded_at"] = received if recorded_at is None else recorded_at
+        rows["x"], rows["y"], rows["z"] = axes
+        self.buffer += rows.data
+
+    def __len__(self) -> int:
+        return len(self.buffer) // ROW_BYTES
+
+    @overload
+    def __getitem__(self, index: int) -> Reading: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Rows": ...
+
+    def __getitem__(self, index: int | slice) -> "Reading | Rows":
+        place = range(len(self))[index]
+        if isinstance(place, int):
+            return Reading(*_ROW.unpack_from(self.buffer, place * ROW_BYTES))
+        assert place.step == 1, "rows are next to each other"
+        return Rows(self.buffer[place.start * ROW_BYTES : place.stop * ROW_BYTES])
+
+    def __iter__(self) -> Iterator[Reading]:
+        return (Reading(*fields) for fields in _ROW.iter_unpack(bytes(self.buffer)))
+
+    def columns(self) -> Column:
+        """Return the rows as an array with a field for each of a Reading's."""
+        return np.frombuffer(bytes(self.buffer), _DTYPE)  # of a copy: a buffer that an array looks at cannot grow
+
+    def devices(self) -> set[int]:
+        """Return the devices that the readings are of."""
+        return set(np.unique(self.columns()["device_id"]).tolist())
+
+    def of_devices(self, devices: Iterable[int]) -> "Rows":
+        """Return the readings of these devices."""
+        columns = self.columns()
+        return Rows(columns[np.isin(columns["device_id"], list(devices))].tobytes())
+
+    def by_device(self) -> Iterator[tuple[int, "Rows"]]:
+        """Yield each device with its readings, in their order."""
+        columns = self.columns()
+        columns = columns[np.argsort(columns["device_id"], kind="stable")]
+        starts = _starts(columns["device_id"])
+        for begin, end in pairwise([*starts.tolist(), len(columns)]):
+            yield int(columns["device_id"][begin]), Rows(columns[begin:end].tobytes())
+
+    def moved_to(self, device_id: int) -> "Rows":
+        """Return the readings as the device's."""
+        columns = self.columns().copy()
+        columns["device_id"] = device_id
+        return Rows(columns.tobytes())
+
+    def runs(self) -> Iterator[Run]:
+        """Yield each run of readings of one device: the device, its first moment and its last."""
+        columns = self.columns()
+        devices, recorded = columns["device_id"], columns["recorded_at"]
+        starts = _starts(devices)
+        if len(starts):
+            first, last = np.minimum.reduceat(recorded, starts), np.maximum.reduceat(recorded, starts)
+            yield from zip(devices[starts].tolist(), first.tolist(), last.tolist(), strict=True)
+
+
+def _starts(devices: Column) -> Column:
+    """The places where a run of one device begins."""
+    return np.flatnonzero(np.diff(devices, prepend=devices[:1] - 1))

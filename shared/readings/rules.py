@@ -1,0 +1,53 @@
+"""When a reading was measured: as its device says, if that is neither too long ago nor ahead of the clock.
+
+MQTT and HTTP share it, and so does the replay of dead letters. Pure: the clock is passed in.
+"""
+
+from datetime import datetime
+
+from shared.readings.model import DAY, SECOND, Microseconds, to_datetime, to_microseconds
+from shared.readings.numeric_times import EARLIEST_S, LATEST_S, from_number
+
+MAX_AHEAD: Microseconds = DAY
+"""A device's clock may be ahead of ours by so much."""
+
+
+def recorded_at(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> Microseconds:
+    """Return the moment of a reading's timestamp, which is a datetime with an offset or seconds since 1970.
+
+    `oldest_age`: how far before `now`, its time of receipt, it may lie (`Settings.oldest_age`). Raises ValueError,
+    which says what is wrong.
+    """
+    accepted = accepted_at(timestamp, now, oldest_age)
+    if accepted is not None:
+        return accepted
+    moment = to_microseconds(timestamp) if isinstance(timestamp, datetime) else from_number(timestamp)
+    shown = _shown(timestamp, moment)
+    if moment > now:
+        raise ValueError(f"{shown} is more than a day ahead of the clock, which is {to_datetime(now).isoformat()}")
+    raise too_old(shown, oldest_age)
+
+
+def accepted_at(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> Microseconds | None:
+    """Return the same as `recorded_at`, None where that raises. It is faster where the words are not needed."""
+    if isinstance(timestamp, datetime):
+        moment = to_microseconds(timestamp)
+    elif EARLIEST_S <= timestamp < LATEST_S:  # false for NaN, too
+        moment = round(timestamp * SECOND)
+    else:
+        return None
+    return moment if now - oldest_age <= moment <= now + MAX_AHEAD else None
+
+
+def too_old(shown: str, oldest_age: Microseconds) -> ValueError:
+    """The refusal of a moment, as it is shown, that lies too far before its time of receipt."""
+    return ValueError(
+        f"{shown} is more than {oldest_age / DAY:g} days old: the settings OLDEST and RETENTION set this limit. "
+        "A device that does not know the time leaves the timestamp out"
+    )
+
+
+def _shown(timestamp: datetime | float, moment: Microseconds) -> str:
+    if isinstance(timestamp, datetime):
+        return timestamp.isoformat()
+    return f"{timestamp:.15g} ({to_datetime(moment).isoformat()})"

@@ -1,0 +1,82 @@
+"""Closed by default: what asks for no key listens only where nothing but this machine reaches it (ADR 22, 33)."""
+
+import ipaddress
+
+import structlog
+
+from shared.errors import LocalError
+from shared.serving.own_hosts import OwnHosts, own_hosts
+from shared.serving.service import look_up
+from shared.serving.telemetry import TelemetryAccess
+from shared.settings import Settings
+
+_log = structlog.get_logger()
+
+
+def require_closed(settings: Settings, *, insecure: bool) -> None:
+    """Raises LocalError where others reach an API that asks nobody for a key; if it is to be so, warns.
+
+    Also where HTTP_HOST is a name that is not known.
+    """
+    if settings.auth == "on" or is_loopback(settings.http_host):
+        return
+    if not insecure:
+        raise LocalError(
+            f"DEVICESTAT_HTTP_HOST is {settings.http_host!r}, which others may reach, while DEVICESTAT_AUTH is off: "
+            "whoever reaches it could read, write and register. Set DEVICESTAT_AUTH=on and make keys with "
+            "`devicestat keys create`; or give --insecure if something else keeps strangers away"
+        )
+    _log.warning(
+        "authentication is off: whoever reaches this address may read, write and register",
+        host=settings.http_host,
+        advice="set DEVICESTAT_AUTH=on and make keys with `devicestat keys create`",
+    )
+
+
+def require_closed_telemetry(settings: Settings, port: int, *, insecure: bool) -> None:
+    """Raises LocalError where others could read the metrics of a service on this port; if it is to be so, warns."""
+    if port == 0 or guards_telemetry(settings) or is_loopback(settings.http_host):
+        return
+    if not insecure:
+        raise LocalError(
+            f"DEVICESTAT_HTTP_HOST is {settings.http_host!r}, which others may reach, and the metrics on port {port} "
+            "are for anybody. Set DEVICESTAT_METRICS_TOKEN or DEVICESTAT_AUTH=on, or the port to 0; or give "
+            "--insecure if something else keeps strangers away"
+        )
+    _log.warning(
+        "the metrics are open: anybody who reaches this address may read them",
+        host=settings.http_host,
+        port=port,
+        advice="set DEVICESTAT_METRICS_TOKEN",
+    )
+
+
+def guards_telemetry(settings: Settings) -> bool:
+    """Whether the ingestor and the worker show their metrics to METRICS_TOKEN alone."""
+    return settings.auth == "on" or settings.metrics_token is not None
+
+
+def hosts_of_api(settings: Settings) -> OwnHosts | None:
+    """The hosts that the API answers to; None where it asks for a key."""
+    return None if settings.auth == "on" else _hosts(settings)
+
+
+def telemetry_access(settings: Settings) -> TelemetryAccess:
+    """Access to the health and the metrics of the ingestor and the worker."""
+    guarded = guards_telemetry(settings)
+    return TelemetryAccess(guarded, settings.metrics_token, None if guarded else _hosts(settings))
+
+
+def _hosts(settings: Settings) -> OwnHosts:
+    return own_hosts(settings, on_loopback=is_loopback(settings.http_host))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether all addresses that the name stands for are of this machine alone."""
+    addresses = (ipaddress.ip_address(address[0]) for *_, address in look_up(host, 0))
+    return all(_inner(address).is_loopback for address in addresses)
+
+
+def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address in one of the form ::ffff:127.0.0.1."""
+    return getattr(address, "ipv4_mapped", None) or address

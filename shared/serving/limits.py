@@ -1,0 +1,196 @@
+"""The connections of an HTTP server: none is held open by a client that does not send, or does not read.
+
+uvicorn bounds the time between two requests, and with httptools nothing else. Here a request's head and body have a
+time and a size, what is sent must be taken, and there are only so many connections. Whoever does not keep to it
+is answered with a problem (RFC 9457), and disconnected.
+
+A timer for each request would cost more than the parsing of one: `watch` looks at all connections once a second.
+"""
+
+import asyncio
+import ipaddress
+import math
+import resource
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any, cast
+
+import httptools
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from shared.serving.security_headers import POLICY
+
+HEAD_WITHIN_S = 10.0
+"""From the connection, or from the first byte of a later request, until its headers are there."""
+BODY_WITHIN_S = 30.0
+"""From its first byte until all of a request is there."""
+STANDSTILL_S = 60.0
+"""What is sent moves on within this time."""
+MAX_HEAD_BYTES = 64 * 1024
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
+"""With the headers, and what chunks add. How long the body itself may be is the application's to say."""
+MAX_PIPELINED = 8
+"""Requests that wait for the answer of an earlier one on their connection."""
+MAX_CONNECTIONS = 4096
+RESERVED_FILES = 128
+"""File descriptors that connections leave for the database, the log and files."""
+LOOK_EVERY_S = 1.0
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol for one connection, with bounds."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._at_most = connections_at_most()
+        self._in_head = True  # the headers of the request are not all there
+        self._whole = False  # all of the request is there
+        self._received = 0  # bytes of the request so far, about
+        self._waits_since: float | None = self.loop.time()  # for the client to send
+        self._moved_at = self._waits_since
+        self._left: float = 0  # to be sent, when it was last looked at
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.client is not None:
+            self.client = (plain_address(self.client[0]), self.client[1])
+        if len(self.connections) > self._at_most:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{self._at_most} connections are open: try again later")
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        super().data_received(data)
+        if not self._waits_for_client():
+            self._waits_since = None
+        elif self._received > (MAX_HEAD_BYTES if self._in_head else MAX_REQUEST_BYTES):
+            self._refuse_size()
+        elif self._waits_since is None:
+            self._waits_since = self.loop.time()
+
+    def _waits_for_client(self) -> bool:
+        """Whether the rest of a request, or a next one that uvicorn has no timer for, is awaited."""
+        if not self._whole:
+            return True
+        return self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete)
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise httptools.HttpParserError("too many requests at once")
+        super().on_message_begin()
+        self._in_head, self._whole, self._received = True, False, 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._whole = True
+        super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Another protocol is not taken, which the client sees by the answer (RFC 9110, 7.8). uvicorn would have each
+        such request advise in our log to install a library for WebSockets."""
+
+    # What is refused.
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn calls it where the parser gives up."""
+        self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1, or of a form that is not taken")
+
+    def _refuse_size(self) -> None:
+        if self._in_head:
+            detail = f"the request's headers and address are longer than {MAX_HEAD_BYTES:,} bytes"
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        else:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the request is over {MAX_REQUEST_BYTES:,} bytes")
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answers with a problem and closes the connection; where another answer is due first, closes it after that."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or self._awaits_body():
+            self.transport.write(_answer(status, detail, self.server_state.default_headers))
+            self.transport.close()
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()  # whoever waits for the body
+        else:
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+
+    def _awaits_body(self) -> bool:
+        """Whether it is the request in hand that is not whole, and nothing has been answered."""
+        return not (self._in_head or self._whole or self.pipeline or self.cycle.response_started)
+
+    # What `watch` calls.
+
+    def look(self, now: float) -> None:
+        """Ends the connection if its client has taken too long."""
+        if self.transport.is_closing() or self.flow.write_paused:
+            self._require_reading(now)
+            return
+        self._moved_at = now
+        if self._waits_since is None:
+            return
+        within = HEAD_WITHIN_S if self._in_head else BODY_WITHIN_S
+        if now - self._waits_since > within:
+            what = "headers" if self._in_head else "body"
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request's {what} did not come within {within:g} seconds")
+
+    def _require_reading(self, now: float) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left < self._left:
+            self._moved_at = now
+        self._left = left
+        if now - self._moved_at > STANDSTILL_S:
+            self.transport.abort()
+
+    def resume_writing(self) -> None:
+        self._left = math.inf  # it has moved, however much there is when it is looked at again
+        super().resume_writing()
+
+
+async def watch(connections: Iterable[object]) -> None:
+    """Ends those of the connections whose clients have taken too long, for ever."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        for connection in list(connections):
+            cast("Connection", connection).look(loop.time())
+
+
+def _answer(status: HTTPStatus, detail: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    body = msgspec.json.encode(problem)
+    lines = [
+        b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode()),
+        *(b"%b: %b" % header for header in (*headers, POLICY)),
+        b"content-type: application/problem+json",
+        b"content-length: %d" % len(body),
+        b"connection: close",
+    ]
+    return b"\r\n".join([*lines, b"", body])
+
+
+def plain_address(host: str) -> str:
+    """An IPv4 address as itself, also where a socket for both kinds has it as an IPv6 address (::ffff:192.0.2.1)."""
+    if not host.startswith("::ffff:"):
+        return host
+    mapped = ipaddress.IPv6Address(host).ipv4_mapped
+    return host if mapped is None else str(mapped)
+
+
+def connections_at_most() -> int:
+    """How many connections there may be at once: what the process may open bounds them, too."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if files < 0 else max(1, min(MAX_CONNECTIONS, files - RESERVED_FILES))
+
+
+def allow_many_files() -> None:
+    """Lets the process open what MAX_CONNECTIONS take, as far as the system has it."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + RESERVED_FILES
+    if 0 <= files < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if most < 0 else min(wanted, most), most))

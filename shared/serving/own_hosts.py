@@ -1,0 +1,165 @@
+"""The Host names that a server answers to, and the pages that may change something there (ADR 33).
+
+A service that asks for no key trusts whoever reaches it. A browser on the same machine reaches it for any page that it
+shows: one of another origin can send requests (https://fetch.spec.whatwg.org/#http-cors-protocol lets some of them pass
+without a question), and one whose name was made to lead to 127.0.0.1 (DNS rebinding) is of the service's own origin.
+So while AUTH is off
+
+- Host must be a name that nobody else can have: of loopback, of HTTP_HOST, or of an origin in CORS_ORIGINS;
+- a request that may change something must not come from a page of another origin, by Sec-Fetch-Site or Origin.
+
+Whatever the settings: HTTP/1.1 takes one Host header, and no more (RFC 9112 section 3.2).
+"""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+
+from shared.settings import Settings
+from shared.settings.values import listed
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+;=%-]+)(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
+"""RFC 9110 section 7.2: uri-host, and perhaps a port."""
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_OWN_PAGES = frozenset({"same-origin", "none"})
+"""Of https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header: our own pages, and what the user typed."""
+_MAX_SHOWN = 100
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a request is not served: the status, and what to do."""
+
+    status: HTTPStatus
+    detail: str
+
+
+class OwnHosts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an open server answers to. `any_address`: to any IP address, which no name can be made to stand for."""
+
+    names: frozenset[str]
+    any_address: bool
+    origins: frozenset[str]
+
+    def takes(self, host: str) -> bool:
+        """Whether the value of a Host header, in lower case, names this server."""
+        name = _name_of(host)
+        return name in self.names or _is_loopback_name(name) or _is_address(name, loopback=not self.any_address)
+
+    def takes_page(self, site: str | None, origin: str | None, host: str) -> bool:
+        """Whether a page may change something: by Sec-Fetch-Site and Origin; without both it is no browser's."""
+        if origin is not None and not self.origins.isdisjoint((origin, "*")):
+            return True
+        if site is not None:
+            return site in _OWN_PAGES
+        return origin is None or origin.partition("://")[2] == host
+
+
+def own_hosts(settings: Settings, *, on_loopback: bool) -> OwnHosts:
+    """The hosts of a server that listens on HTTP_HOST and asks for no key.
+
+    Off loopback (`--insecure`) that is any address, and the name of the machine.
+    """
+    origins = listed(settings.cors_origins)
+    sites = [urlsplit(origin).netloc for origin in origins]
+    names = {_name_of(host.lower()) for host in (settings.http_host, *sites)}
+    if not on_loopback:
+        names.add(socket.gethostname().lower())
+    return OwnHosts(names=frozenset(names), any_address=not on_loopback, origins=frozenset(origins))
+
+
+def _name_of(host: str) -> str:
+    """The host without its port, brackets, and the dot that ends a full name."""
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]").removesuffix(".") if found else host
+
+
+def _is_loopback_name(name: str) -> bool:
+    """RFC 6761 section 6.3: no resolver may ask anybody else for these."""
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _is_address(name: str, *, loopback: bool) -> bool:
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or not loopback
+
+
+class HostRules:
+    """The application, which sees the requests that are meant for it alone. `hosts`: None where a key is asked for."""
+
+    def __init__(self, app: ASGIApp, hosts: OwnHosts | None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] == ScopeType.HTTP else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await _answer(refusal, scope["path"], send)
+
+    def _refusal(self, scope: HTTPScope) -> Refusal | None:
+        given = _values(scope, b"host")
+        if not given and scope["http_version"] == "1.0":  # no browser's
+            return None
+        if len(given) != 1 or not _HOST.fullmatch(given[0]):
+            detail = f"a request has one Host header with a name or an address, and this has {_shown(given)}"
+            return Refusal(HTTPStatus.BAD_REQUEST, detail)
+        return self._foreign(scope, given[0].lower()) if self._hosts is not None else None
+
+    def _foreign(self, scope: HTTPScope, host: str) -> Refusal | None:
+        assert self._hosts is not None, "it is called where no key is asked for"
+        if not self._hosts.takes(host):
+            return _misdirected(host)
+        if scope["method"] in _SAFE_METHODS:
+            return None
+        site, origin = (next(iter(_values(scope, name)), None) for name in (b"sec-fetch-site", b"origin"))
+        return None if self._hosts.takes_page(site, origin, host) else _foreign_page(origin)
+
+
+def _values(scope: HTTPScope, name: bytes) -> Sequence[str]:
+    return [value.decode("latin-1").strip() for given, value in scope["headers"] if given == name]
+
+
+def _shown(hosts: Sequence[str]) -> str:
+    return "none" if not hosts else " and ".join(repr(host[:_MAX_SHOWN]) for host in hosts[:2])
+
+
+def _misdirected(host: str) -> Refusal:
+    return Refusal(
+        HTTPStatus.MISDIRECTED_REQUEST,
+        f"the Host {host[:_MAX_SHOWN]!r} is not taken: while DEVICESTAT_AUTH is off, only names of loopback such as "
+        "localhost and 127.0.0.1, and DEVICESTAT_HTTP_HOST, are. Behind a proxy, have it send one of these, or name "
+        "the origin of its pages in DEVICESTAT_CORS_ORIGINS; or set DEVICESTAT_AUTH=on",
+    )
+
+
+def _foreign_page(origin: str | None) -> Refusal:
+    page = "another site" if origin is None else repr(origin[:_MAX_SHOWN])
+    return Refusal(
+        HTTPStatus.FORBIDDEN,
+        f"a page of {page} may change nothing here: while DEVICESTAT_AUTH is off, only pages of this service and of "
+        "the origins in DEVICESTAT_CORS_ORIGINS may",
+    )
+
+
+async def _answer(refusal: Refusal, path: str, send: Send) -> None:
+    """A problem of no type of its own (RFC 9457 section 4.2.1)."""
+    status = refusal.status
+    problem = {
+        "type": "about:blank", "title": status.phrase, "status": status.value, "detail": refusal.detail,
+        "instance": path,
+    }  # fmt: skip
+    body = msgspec.json.encode(problem)
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

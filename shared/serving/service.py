@@ -1,0 +1,140 @@
+"""What every long-running command does alike: the event loop, the signals, the HTTP port."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import uvicorn
+import uvloop
+from litestar import Litestar
+from litestar.types import ASGIApp
+from prometheus_client import CollectorRegistry
+
+from shared.errors import DevicestatError, LocalError
+from shared.serving.lifeline import stop_with_parent
+from shared.serving.limits import Connection, allow_many_files, watch
+from shared.serving.own_hosts import HostRules, OwnHosts
+from shared.serving.security_headers import ALWAYS, SecurityHeaders
+from shared.serving.telemetry import Health, TelemetryAccess, telemetry_routes
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+"""A service: it runs until the event is set, then finishes what it has in hand and returns."""
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+IDLE_S = 5
+"""A connection stays open so long for a next request."""
+PROXY_IDLE_S = 150
+"""A proxy's. It must be the proxy that closes, or it may send a request as we do: Caddy keeps connections for 120 s."""
+
+
+def run(main: Main) -> None:
+    """Runs a service on uvloop until it returns. SIGTERM, SIGINT and the end of a supervisor set its event.
+
+    Raises what the service raises; of a task group that failed, the first error that a person can mend.
+    """
+
+    async def with_signals() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        stop_with_parent(stop, os.environ)
+        await main(stop)
+
+    allow_many_files()
+    try:
+        uvloop.run(with_signals())
+    except BaseExceptionGroup as group:
+        raise _first_mendable(group) from group
+
+
+def _first_mendable(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    ours = group.subgroup(DevicestatError)
+    error: BaseException = ours or group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its own hold on the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def look_up(host: str, port: int) -> Sequence[AddressInfo]:
+    """The addresses of HTTP_HOST, as getaddrinfo has them. Raises LocalError."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:  # ValueError: a label that is too long for any name
+        why = getattr(error, "strerror", None) or error
+        raise LocalError(f"DEVICESTAT_HTTP_HOST is {host!r}, which is no address here: {why}") from error
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket. Raises LocalError, naming the setting that chose the port."""
+    family, kind, protocol, _, address = look_up(host, port)[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise LocalError(
+            f"port {port} on {host} cannot be had ({error.strerror}): stop what uses it, or set {setting} to another"
+        ) from error
+    return listener
+
+
+async def serve_http(
+    app: ASGIApp,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    *,
+    lifespan: Literal["on", "off"] = "on",
+    hosts: OwnHosts | None = None,
+    trusted_proxies: Sequence[str] = (),
+) -> None:
+    """Serves the application on the socket until the event is set, then finishes the requests in hand.
+
+    `hosts`: what a server that asks for no key answers to. `trusted_proxies`: addresses and networks of proxies, whose
+    X-Forwarded-For and X-Forwarded-Proto are believed.
+    """
+    config = uvicorn.Config(
+        SecurityHeaders(HostRules(app, hosts)), loop="none", http=Connection, ws="none", lifespan=lifespan,
+        log_config=None, access_log=False, server_header=False, headers=ALWAYS,
+        proxy_headers=bool(trusted_proxies), forwarded_allow_ips=list(trusted_proxies),
+        timeout_keep_alive=PROXY_IDLE_S if trusted_proxies else IDLE_S,
+        timeout_graceful_shutdown=10,
+    )  # fmt: skip
+    server = _Server(config)
+
+    async def stop_server() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    async with asyncio.TaskGroup() as tasks:
+        others = [
+            tasks.create_task(stop_server(), name="http stop"),
+            tasks.create_task(watch(server.server_state.connections), name="http connections"),
+        ]
+        await server.serve(sockets=[listener])
+        for other in others:
+            other.cancel()
+
+
+async def serve_telemetry(
+    health: Health,
+    registry: CollectorRegistry,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    access: TelemetryAccess,
+) -> None:
+    """Serves health and metrics of a daemon on its own port, to those that have access."""
+    app = Litestar(telemetry_routes(health, registry, access), openapi_config=None, logging_config=None)
+    await serve_http(app, listener, stop, lifespan="off", hosts=access.hosts)

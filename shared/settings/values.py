@@ -1,0 +1,261 @@
+"""What the text of a setting stands for: addresses, topic filters, networks, keys.
+
+Each parser raises ValueError with what is wrong and, where the text may hold a password, with no part of it.
+"""
+
+import base64
+import binascii
+import ipaddress
+import re
+from datetime import timedelta
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import msgspec
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from shared.access.credentials import GivenKey
+from shared.access.credentials import read as read_credential
+
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
+"""What a header can carry as a bearer token (RFC 6750, section 2.1)."""
+_UNQUOTED = "in a user or a password, / ? # @ [ ] are written %2F %3F %23 %40 %5B %5D"
+
+
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """PEM files: whom to trust instead of the system's authorities, and who we are."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+class MqttAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a broker listens: a host and port, or the path of a Unix socket."""
+
+    host: str
+    port: int
+    tls: bool = False
+    files: TlsFiles = TlsFiles()
+    username: str | None = None
+    password: str | None = None
+    unix_socket: str | None = None
+
+    def __str__(self) -> str:
+        """The address without user and password."""
+        return f"unix socket {self.unix_socket}" if self.unix_socket else f"{self.host}:{self.port}"
+
+    __repr__ = __str__
+
+
+class TopicFilter(msgspec.Struct, frozen=True):
+    """The subscription: what stands before and after the one level that is the device's key."""
+
+    pattern: str
+    prefix: str
+    suffix: str
+
+    @property
+    def plain(self) -> str:
+        """The filter without the share's name."""
+        return f"{self.prefix}+{self.suffix}"
+
+    def topic(self, key: str) -> str:
+        """Return the topic of the device with the key."""
+        return f"{self.prefix}{key}{self.suffix}"
+
+    def key(self, topic: str) -> str | None:
+        """The device's key in the topic, None where the topic is not of this form."""
+        if not (topic.startswith(self.prefix) and topic.endswith(self.suffix)):
+            return None
+        return topic[len(self.prefix) : len(topic) - len(self.suffix)]
+
+
+def parse_mqtt_url(url: str) -> MqttAddress:
+    """The broker's address in a URL. Raises ValueError."""
+    parts, port = _split(url)
+    if parts.scheme == "mqtt+unix":
+        if parts.netloc or not parts.path.startswith("/"):
+            raise ValueError("mqtt+unix takes three slashes and an absolute path")
+        return MqttAddress(host="localhost", port=0, unix_socket=unquote(parts.path))
+    if parts.scheme not in ("mqtt", "mqtts"):
+        raise ValueError("no mqtt:// or mqtts:// in front")
+    if not parts.hostname:
+        raise ValueError("no host")
+    if not _is_host(parts.hostname):
+        raise ValueError("no such host name can be")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"something after the port; {_UNQUOTED}")
+    tls = parts.scheme == "mqtts"
+    return MqttAddress(
+        host=parts.hostname,
+        port=port or (8883 if tls else 1883),
+        tls=tls,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password is not None else None,
+    )
+
+
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # which shows the part that it cannot read: half a password, if that has a / in it
+        raise ValueError(f"host or port cannot be read; {_UNQUOTED}") from None
+    return parts, port
+
+
+def _is_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
+def parse_topic_filter(pattern: str) -> TopicFilter:
+    """The parts of a subscription with exactly one `+` level. Raises ValueError for another form."""
+    levels = pattern.split("/")
+    if levels[0] == "$share":
+        if len(levels) < 3 or not levels[1] or set("+#") & set(levels[1]):  # MQTT-4.8.2-1, -2
+            raise ValueError("$share takes a group's name and a topic filter")
+        levels = levels[2:]
+    if levels.count("+") != 1 or any(set("+#\0") & set(level) for level in levels if level != "+"):
+        raise ValueError("not exactly one + level")
+    at = levels.index("+")
+    prefix = "".join(f"{level}/" for level in levels[:at])
+    suffix = "".join(f"/{level}" for level in levels[at + 1 :])
+    return TopicFilter(pattern=pattern, prefix=prefix, suffix=suffix)
+
+
+def check_database_url(url: str) -> None:
+    """Raises ValueError unless libpq would read the URL as it is meant."""
+    scheme = re.match(r"postgres(ql)?://", url)
+    if not scheme:
+        raise ValueError("no postgresql:// in front")
+    try:
+        given = conninfo_to_dict(url)
+    except ProgrammingError:
+        raise ValueError("libpq cannot read it") from None
+    # libpq takes what follows a / or an @ of a password for a port, a database or a host, and names it in its errors.
+    path = url[scheme.end() :].partition("?")[0].partition("/")[2]
+    ports = str(given.get("port") or "").replace(",", "")
+    if "@" in str(given.get("host") or "")[1:] or "@" in path or not (ports.isdecimal() or not ports):
+        raise ValueError(f"host or port cannot be read; {_UNQUOTED}")
+
+
+def check_admin_url(url: str) -> None:
+    """Raises ValueError unless it is the URL of a broker, with a user and a password."""
+    address = parse_mqtt_url(url)
+    if address.username is None or address.password is None:
+        raise ValueError("no user and password")
+
+
+def check_api_key(text: str) -> None:
+    """Raises ValueError unless it has the form of a key."""
+    if not isinstance(read_credential(text), GivenKey):
+        raise ValueError("not of the form of a key")  # noqa: TRY004  # the text is wrong, not its type
+
+
+def check_bearer(text: str) -> None:
+    """Raises ValueError unless a header can carry it as a bearer token."""
+    if not _BEARER.fullmatch(text):
+        raise ValueError("more than letters, digits and . _ ~ + / -, with = at the end")
+
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smhdy])")
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "y": timedelta(days=365.25),
+}
+LONGEST = 200 * _UNITS["y"]
+"""The longest duration that a setting takes: it can be subtracted from any current date."""
+_SIZE = re.compile(r"([1-9][0-9]{0,14})\s*(B|kB|MB|GB|TB)?")
+_MULTIPLES = {None: 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+NONE = "none"
+"""Text of a setting that turns a limit off."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the duration in a text such as 60s, 5m, 12h, 90d or 10y (a year has 365.25 days). Raises ValueError."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("not a whole number followed by s, m, h, d or y")
+    duration = int(match[1]) * _UNITS[match[2]]
+    if duration > LONGEST:
+        raise ValueError("longer than 200y")
+    return duration
+
+
+def parse_optional_duration(text: str) -> timedelta | None:
+    """Return the duration in the text, None for `none`. Raises ValueError."""
+    return None if text == NONE else parse_duration(text)
+
+
+LEAST_AUDIT_AGE = timedelta(days=30)
+"""The database's function refuses to delete younger entries of the audit log."""
+
+
+def check_audit_age(text: str) -> None:
+    """Raise ValueError for what is no age of entries of the audit log, or is less than 30 days."""
+    age = parse_optional_duration(text)
+    if age is not None and age < LEAST_AUDIT_AGE:
+        raise ValueError("less than 30d")
+
+
+def parse_optional_size(text: str) -> int | None:
+    """Return the bytes in a text such as 1GB or 500MB (powers of ten), None for `none`. Raises ValueError."""
+    if text == NONE:
+        return None
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError("not a number of bytes, kB, MB, GB or TB")
+    return int(match[1]) * _MULTIPLES[match[2]]
+
+
+def parse_ports(text: str) -> frozenset[int] | None:
+    """Return the ports in a text such as 80,443, None for `all`. Raises ValueError."""
+    if text == "all":
+        return None
+    ports = frozenset(int(part) for part in listed(text))
+    if not ports or not all(0 < port < 65_536 for port in ports):
+        raise ValueError("not ports from 1 to 65535")
+    return ports
+
+
+def listed(value: str) -> list[str]:
+    """The parts of a setting that has commas between them."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def networks(value: str) -> "list[ipaddress.IPv4Network | ipaddress.IPv6Network]":
+    """The networks of a setting. Raises ValueError, naming the part that is none."""
+    return [ipaddress.ip_network(part) for part in listed(value)]
+
+
+def check_origins(value: str) -> None:
+    """Raises ValueError, naming the part that is no origin (RFC 6454) and not `*`."""
+    for origin in listed(value):
+        parts = urlsplit(origin)
+        if origin != "*" and (parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"):
+            raise ValueError(f"{origin!r} is no origin")
+
+
+def webhook_key(secret: str) -> bytes:
+    """The key that callbacks are signed with: the text in UTF-8 or, after whsec_, what its base64 stands for.
+
+    Raises ValueError for one that is too short.
+    """
+    encoded = secret.removeprefix("whsec_")
+    if encoded == secret:
+        return secret.encode()
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("no base64 after whsec_") from None
+    if len(key) < 16:
+        raise ValueError("too short")
+    return key
