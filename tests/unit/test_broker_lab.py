@@ -1,5 +1,6 @@
 """What the tests of brokers are made of: their own client's packets, their judgement, their tables."""
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from tests.brokers import lab, packets, plans
 from tests.brokers.packets import Delivery
 from tests.brokers.probe import allocation, compare, order
 from tests.brokers.report import Report
+from tests.brokers.stream import Count
+from tests.brokers.tap import tapped
 
 
 def test_its_packets_are_what_the_codec_reads() -> None:
@@ -34,6 +37,42 @@ def test_it_reads_what_the_codec_writes() -> None:
     )
     assert packets.read_publish(first, delivery) == Delivery(9, False, "a/b", b"y" * 200)
     assert whole == publish[:5]
+
+
+def test_a_message_has_a_number_where_its_payload_is_no_name() -> None:
+    (first, body) = next(packets.split(bytearray(packets.publish(9, "a/b", b"y", 70_000))))
+    assert packets.read_publish(first, body) == Delivery(9, False, "a/b", b"y", 70_000)
+    read, _ = mqtt5.read(packets.publish(9, "a/b", b"y", 70_000))
+    assert isinstance(read, mqtt5.PublishPacket)
+    assert read.user_properties == [("number", "00011170")]
+
+
+async def test_the_tap_tells_what_was_delivered_from_what_was_acknowledged() -> None:
+    """Id 1 is used again: its second acknowledgement is of the second message."""
+    sent = b"".join(
+        packets.publish(packet_id, "a/b", b"y", number) for packet_id, number in ((1, 10), (2, 20), (1, 30))
+    )
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(broker, "127.0.0.1")
+    async with server, tapped(*server.sockets[0].getsockname()) as tap:
+        reader, writer = await asyncio.open_connection("127.0.0.1", tap.port)
+        await reader.readexactly(len(sent))
+        writer.write(packets.acknowledge(1))
+        writer.close()
+        assert await reader.read() == b""
+    assert (tap.delivered, tap.acknowledged) == ({10, 20, 30}, {30})
+
+
+def test_a_count_says_whose_loss_it_is() -> None:
+    assert str(Count(100, 0, 3, 0, 0, 0, 0, 0)) == "0 / 3 of 100"
+    lost = Count(published=100, lost=5, twice=0, broken=1, owed=4, undelivered=3, lost_beside=0, twice_beside=0)
+    whose = "the broker did not deliver 4: 3 never, 1 not again; acknowledged by Devicestat and not stored: 1"
+    assert str(lost) == f"5 / 0 of 100 ({whose})"
 
 
 def test_what_a_redelivery_shows() -> None:
