@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from psycopg import Notify, sql
+from psycopg import Notify
 
-from shared.backoff import backoff
-from shared.postgres.connections import RETRYABLE, connect
+from shared.postgres.connections import Connection
+from shared.postgres.listening import listen
 
 ANALYSIS_ENDED = "analysis_ended"
 """A queued analysis has ended, in whatever way; the payload is its request's number."""
@@ -30,24 +30,17 @@ class Notifications:
 
     def __init__(self, url: str, channels: Sequence[str]) -> None:
         self._url = url
-        listens = (sql.SQL("LISTEN {}").format(sql.Identifier(channel)) for channel in channels)
-        self._listen = sql.SQL("; ").join(listens)
         self._hearers: dict[str, list[Hearer]] = {channel: [] for channel in channels}
         self._queues: dict[tuple[str, str], _Queues] = {}
 
     async def run(self) -> None:
-        """Listens for ever, and connects again for as long as it takes."""
-        waits = backoff()
-        while True:
-            try:
-                async with await connect(self._url, "api notifications") as connection:
-                    await connection.execute(self._listen)
-                    waits = backoff()
-                    self._look_again()
-                    async for notify in connection.notifies():
-                        self._pass_on(notify)
-            except RETRYABLE:
-                await asyncio.sleep(next(waits))
+        """Listen until cancelled. The connection is opened again each time it is lost."""
+        await listen(self._url, "api notifications", list(self._hearers), self._attend)
+
+    async def _attend(self, connection: Connection) -> None:
+        self._look_again()
+        async for notify in connection.notifies():
+            self._pass_on(notify)
 
     @contextmanager
     def heard(self, channel: str, key: str) -> Iterator[asyncio.Queue[str]]:

@@ -25,11 +25,11 @@ from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.ticks import run_due_ticks
 from query_api.worker.timetable import Round, Timetable
 from query_api.worker.webhook import Webhook
-from shared.backoff import backoff
 from shared.broker.outbox import tell_broker
 from shared.errors import DatabaseBusy, DatabaseError
-from shared.postgres.connections import RETRYABLE, Connection, Pool, connect, open_pool
+from shared.postgres.connections import RETRYABLE, Connection, Pool, open_pool
 from shared.postgres.errors import diagnose
+from shared.postgres.listening import listen as database_listen
 from shared.postgres.schema_health import note_schema
 from shared.postgres.starting import first_connection
 from shared.serving.closed import telemetry_access
@@ -50,6 +50,9 @@ STOP_TIMEOUT_S = 8.0
 POOL_WAIT_S = 3.0
 SPARE_CONNECTIONS = 5
 """Besides one for each analysis: for claiming, renewing, removing, cleaning, and what is done less often."""
+
+CHANNELS = (queue.CHANNEL, queue.ENDED_CHANNEL, callbacks.CHANNEL)
+"""The worker listens on these."""
 
 _log = structlog.get_logger()
 
@@ -111,7 +114,8 @@ class Worker:
             self._attempts = Attempts(self._database, tasks, self._metrics, self._look.set)
             self._callbacks = Callbacks(self._database, self._webhook, tasks, self._metrics, self._look.set)
             claiming = tasks.create_task(self._claim_for_ever(), name="claiming")
-            listening = tasks.create_task(self._listen(), name="listening")
+            listens = database_listen(self._url, "worker listen", CHANNELS, self._attend)
+            listening = tasks.create_task(listens, name="listening")
             rounds = self._timetable()
             rounds.start()
             watching = tasks.create_task(rounds.watch(), name="watching the rounds")
@@ -195,23 +199,17 @@ class Worker:
             self._claimed_for = held.device_id
         await self._callbacks.begin(connection)
 
-    async def _listen(self) -> None:
-        """A NOTIFY makes the look come at once, and ends what was cancelled; without this connection the look comes
-        with the next poll, and the end with the next renewal."""
-        waits = backoff()
-        while True:
-            try:
-                async with await connect(self._url, "worker listen") as connection:
-                    await connection.execute(_LISTEN)
-                    self._look.set()
-                    waits = backoff()
-                    async for notify in connection.notifies():
-                        if notify.channel == queue.ENDED_CHANNEL:
-                            self._attempts.ended_elsewhere(notify.payload)
-                        else:
-                            self._look.set()
-            except RETRYABLE:
-                await asyncio.sleep(next(waits))
+    async def _attend(self, connection: Connection) -> None:
+        """Look at the queue at each NOTIFY, and stop attempts that another process has ended.
+
+        Without this connection the worker looks at its next poll, and stops such an attempt at its next renewal.
+        """
+        self._look.set()
+        async for notify in connection.notifies():
+            if notify.channel == queue.ENDED_CHANNEL:
+                self._attempts.ended_elsewhere(notify.payload)
+            else:
+                self._look.set()
 
     async def _with_database(self, action: Callable[[Connection], Awaitable[None]]) -> None:
         """Does the action if the database is there; if not, it comes round again."""
@@ -234,9 +232,6 @@ class Worker:
             _log.warning("the database cannot be used", reason=str(fault))
         self._is_away = True
         self._health.not_ready("database", str(fault))
-
-
-_LISTEN = f"LISTEN {queue.CHANNEL}; LISTEN {queue.ENDED_CHANNEL}; LISTEN {callbacks.CHANNEL}"
 
 
 async def _raise(error: Exception) -> None:

@@ -18,8 +18,8 @@ from shared.broker.by_file import ByFile
 from shared.broker.devices import ByCommands, locked
 from shared.broker.keys import rules_of
 from shared.errors import BrokerError, CommandRefused, SettingsError
-from shared.postgres.connections import RETRYABLE, Connection, connect
-from shared.postgres.errors import diagnose
+from shared.postgres.connections import Connection
+from shared.postgres.listening import listen
 from shared.settings import Settings, parse_topic_filter
 
 CHANNEL = "broker_outbox"
@@ -89,20 +89,15 @@ class Outbox:
         """The devices that the broker is being told of."""
 
     async def run(self) -> None:
-        """For ever: while the database or the broker is away it waits for it."""
-        waits, is_known = backoff(), False
-        while True:
-            try:
-                async with await connect(self._url, "broker outbox") as connection:
-                    await connection.execute(_LISTEN)
-                    await self._tell_again(connection)
-                    waits, is_known = backoff(), False
-                    await self._attend(connection)
-            except RETRYABLE as error:
-                if not is_known:
-                    _log.warning("the broker's outbox cannot be read: it is tried again", reason=str(diagnose(error)))
-                is_known = True
-                await asyncio.sleep(next(waits))
+        """Run until cancelled: an unreachable database or broker is tried again."""
+        await listen(
+            self._url,
+            "broker outbox",
+            [CHANNEL],
+            self._attend,
+            prepare=self._tell_again,
+            failure_event="the broker's outbox cannot be read: it is tried again",
+        )
 
     async def _tell_again(self, connection: Connection) -> None:
         """Have the broker told of the devices of which it was being told when the last connection was lost.
@@ -184,7 +179,6 @@ async def unless_cancelled(work: Coroutine[None, None, None]) -> None:
         raise
 
 
-_LISTEN = f"LISTEN {CHANNEL}".encode()
 _NEXT = "SELECT number, device_id FROM broker_outbox WHERE number <> ALL(%s) ORDER BY turn, number LIMIT %s"
 _DONE = "DELETE FROM broker_outbox WHERE number = ANY(%s)"
 _COUNT = "SELECT count(*) FROM broker_outbox"
