@@ -15,6 +15,7 @@ from query_api.analyses import requests as analysis_requests
 from query_api.analyses import results as analysis_results
 from query_api.analyses.requests import CallbackRules
 from query_api.analyses.wanted import provide_wanted
+from query_api.calendar.json_times import encode_times
 from query_api.devices import handlers as devices
 from query_api.devices import rotation
 from query_api.devices.keys import keys_of
@@ -25,6 +26,7 @@ from query_api.mqtt import go_auth
 from query_api.mqtt import handlers as mqtt
 from query_api.mqtt.decisions import Decisions
 from query_api.mqtt.known_devices import KnownDevices
+from query_api.notifications import ANALYSIS_ENDED, Notifications
 from query_api.pools import EXPORTS, POOL_WAIT_S, SLOW, Pools, open_pools
 from query_api.probe import probe
 from query_api.queue.quotas import Quotas
@@ -33,6 +35,7 @@ from query_api.readings import buckets, series
 from query_api.readings import listing as readings
 from query_api.readings import submit as stats
 from query_api.readings.formats.exports import Exports
+from query_api.readings.formats.suffixes import FormatSuffixes
 from query_api.readings.gathering import Gathering
 from query_api.readings.intake import Intake
 from query_api.readings.waiting import FairQueue
@@ -40,7 +43,6 @@ from query_api.schedules import handlers as schedules
 from query_api.web.answers import problems
 from query_api.web.answers.failures import HANDLERS
 from query_api.web.answers.head import HeadRequests
-from query_api.web.answers.json_times import encode_times
 from query_api.web.answers.vary import Vary
 from query_api.web.cross_origin import cross_origin
 from query_api.web.docs import document as docs
@@ -50,12 +52,10 @@ from query_api.web.known_parameters import KnownParameters
 from query_api.web.limits.rate_limit import requests_a_minute
 from query_api.web.limits.turns import Bounds, SlowReads, Turns, TurnsMetrics
 from query_api.web.metrics import MeasuredRequests
-from query_api.web.notifications import ANALYSIS_ENDED, Notifications
 from query_api.web.operation import operation_routes
 from query_api.web.requests.bodies import MAX_BODY_BYTES, JsonRequest
 from query_api.web.requests.strict_records import StrictRecords
 from query_api.web.requests.times import provide_period
-from query_api.web.suffixes import FormatSuffixes
 from shared.broker.outbox import tell_broker
 from shared.postgres.connections import Connection
 from shared.postgres.starting import first_connection

@@ -11,9 +11,9 @@ from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
 from litestar.params import QueryParameter
 
 from query_api.access.rules import Access
-from query_api.analyses.analysis import Analysis, UnknownDevices, analyse, analyse_each
-from query_api.analyses.figures import FigureNames, Figures
 from query_api.devices.handlers import MAX_ID, DeviceId
+from query_api.statistics.analysis import Analysis, UnknownDevices, analyse, analyse_each
+from query_api.statistics.figures import FigureNames, Figures
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Fault, documented, invalid, shown
 from query_api.web.disconnect import cancelled_when_gone

@@ -15,13 +15,13 @@ from psycopg.rows import dict_row
 from query_api.access.principal import ANYBODY, Principal, actor_of
 from query_api.access.rules import Access
 from query_api.analyses import prefer
-from query_api.analyses.figures import FIVE, FigureNames
 from query_api.analyses.prefer import PreferHeader
 from query_api.devices.handlers import MAX_ID, DeviceId, no_such_device
 from query_api.queue.addresses import CallbackUrl, Ports, check_url
 from query_api.queue.quotas import Quotas
 from query_api.queue.records import ENDED, AnalysisRequest, Status, find_shown, shown_to
 from query_api.queue.waiting import Waits
+from query_api.statistics.figures import FIVE, FigureNames
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Fault, Refused, documented, invalid
 from query_api.web.answers.vary import depends_on

@@ -6,7 +6,7 @@ from typing import Annotated
 from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.params import QueryParameter
 
-from query_api.analyses.figures import PERCENTILE_PATTERN, FigureNames, UnknownFigure
+from query_api.statistics.figures import PERCENTILE_PATTERN, FigureNames, UnknownFigure
 from query_api.web.answers.problems import Fault, invalid, shown
 
 MAX_NAMES = 20

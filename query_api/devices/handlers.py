@@ -18,10 +18,10 @@ from query_api.access.principal import actor_of
 from query_api.access.rules import Access
 from query_api.devices.deletion import remove
 from query_api.devices.keys import Keys
-from query_api.devices.readings import InShort, in_short
 from query_api.devices.record import Device, NewDevice, NewName, RegisteredDevice
 from query_api.devices.registration import MAX_DEVICES, Registration, Row, check, register
 from query_api.devices.tokens import Tokens
+from query_api.readings.summaries import InShort, in_short
 from query_api.web.answers import problems
 from query_api.web.answers.operations import bound_array
 from query_api.web.answers.problems import AnyRequest, Fault, Refused, documented, invalid

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import msgspec
 
-from query_api.devices.readings import COUNTED, COUNTED_IN_ALL
 from query_api.devices.tokens import ShownToken, ShownUsername
 from query_api.readings.record import StoredReading
+from query_api.readings.summaries import COUNTED, COUNTED_IN_ALL
 from shared.readings.model import KEY_PATTERN
 
 KEY_RULE = "1 to 128 characters, none of them a space, a control character, /, + or #"

@@ -20,10 +20,10 @@ from query_api.live.credentials import Credentials
 from query_api.live.feed import Feed
 from query_api.live.listeners import End, Gap, Listener
 from query_api.live.reader import LiveReader
+from query_api.notifications import LOOK_AGAIN, Notifications
 from query_api.readings.record import StoredReading
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused
-from query_api.web.notifications import LOOK_AGAIN, Notifications
 from shared.backoff import backoff
 from shared.postgres.connections import RETRYABLE
 from shared.postgres.errors import diagnose

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import msgspec
 
+from query_api.calendar.json_times import encode
 from query_api.readings.record import StoredReading
-from query_api.web.answers.json_times import encode
 
 MAX_EVENTS = 20_000
 """Waiting to be sent to one listener; it holds what one batch can bring. All listeners of a device share the bytes."""

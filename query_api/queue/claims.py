@@ -18,8 +18,8 @@ from uuid import UUID
 import msgspec
 from psycopg.rows import class_row
 
-from query_api.analyses.analysis import Analysis
-from query_api.analyses.figures import Figures
+from query_api.statistics.analysis import Analysis
+from query_api.statistics.figures import Figures
 from shared.postgres.connections import Connection
 
 CHANNEL = "analysis_requests"

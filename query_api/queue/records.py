@@ -7,7 +7,7 @@ import msgspec
 from psycopg.rows import dict_row
 
 from query_api.access.principal import Principal
-from query_api.analyses.figures import Figures
+from query_api.statistics.figures import Figures
 from query_api.web.requests.fields import DeviceNumber, Id, PeriodEnd, PeriodStart
 from shared.postgres.connections import Connection
 

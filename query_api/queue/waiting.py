@@ -3,8 +3,8 @@
 import asyncio
 
 from query_api.access.principal import Principal
+from query_api.notifications import ANALYSIS_ENDED, Notifications
 from query_api.queue.records import ENDED, AnalysisRequest, find_shown
-from query_api.web.notifications import ANALYSIS_ENDED, Notifications
 from shared.postgres.connections import Pool
 
 

@@ -11,11 +11,11 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from query_api.access.rules import Access
-from query_api.analyses.figures import Figures
 from query_api.calendar.intervals import PATTERN, Interval, edges, in_zone
 from query_api.calendar.zones import read_zone
 from query_api.devices.handlers import MAX_ID, DeviceId, find
 from query_api.readings.listing import bounds
+from query_api.statistics.figures import Figures
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Fault, documented, invalid, shown
 from query_api.web.disconnect import cancelled_when_gone
@@ -141,7 +141,7 @@ async def _bounds(connection: Connection, device_id: int, period: Period) -> tup
 
 
 # The recursion goes from each bucket to the first reading behind it, and so passes over empty ones. The figures are
-# those of query_api/analyses/analysis.py, which says why.
+# those of query_api/statistics/analysis.py, which says why.
 BUCKETS = """
     WITH RECURSIVE calendar AS (SELECT %(edges)s::timestamptz[] AS edges),
     bucket (number, starts, ends) AS (

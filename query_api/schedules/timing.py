@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from query_api.analyses.figures import FigureNames
 from query_api.calendar.cron import Cron
 from query_api.calendar.sliding import Duration, parse_duration, period_before
 from query_api.calendar.zones import read_zone
+from query_api.statistics.figures import FigureNames
 from query_api.web.answers.problems import Fault, invalid
 from query_api.web.requests.times import Period
 

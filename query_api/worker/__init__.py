@@ -3,7 +3,7 @@
 One queued analysis:
 
 1. `service.py` is notified, or polls, and claims it (`query_api/queue/claims.py`).
-2. `attempts.py` computes it with `query_api/analyses/analysis.py` and writes the result, unless the lease was lost. A
+2. `attempts.py` computes it with `query_api/statistics/analysis.py` and writes the result, unless the lease was lost. A
    failed attempt is retried later.
 3. `callbacks.py` calls the webhooks, each by `webhook.py`.
 

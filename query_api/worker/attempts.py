@@ -7,10 +7,10 @@ from uuid import UUID
 
 import structlog
 
-from query_api.analyses.analysis import Analysis, analyse
-from query_api.analyses.figures import FigureNames
 from query_api.queue import claims as queue
 from query_api.queue.claims import Claim
+from query_api.statistics.analysis import Analysis, analyse
+from query_api.statistics.figures import FigureNames
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres.connections import RETRYABLE, Connection, Pool
 from shared.postgres.errors import diagnose

@@ -19,8 +19,8 @@ import structlog
 from psycopg.rows import class_row
 
 from query_api.access.principal import ANYBODY
+from query_api.calendar.json_times import encode
 from query_api.queue.records import QueuedAnalysis, find_shown
-from query_api.web.answers.json_times import encode
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.webhook import Undelivered, Webhook
 from shared.postgres.connections import RETRYABLE, Connection, Pool

@@ -8,7 +8,7 @@ import httpx
 import psycopg
 
 from deploy.local.postgres import EmbeddedPostgres
-from query_api.analyses import analysis
+from query_api.statistics import analysis
 from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.benchmarks.pairs import Ratio, warmed

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import psycopg
 
 from deploy.local.postgres import EmbeddedPostgres
-from query_api.analyses.analysis import analyse
-from query_api.devices.readings import in_short
+from query_api.readings.summaries import in_short
+from query_api.statistics.analysis import analyse
 from shared.postgres.connections import Connection, connect
 from shared.postgres.migrate import migrate
 from shared.readings.extents import month_of, start_of, widen

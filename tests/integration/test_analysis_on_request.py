@@ -8,7 +8,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from query_api.analyses import analysis
+from query_api.statistics import analysis
 from tests.integration.test_analysis import AXES, NO_READINGS, assert_exact, at, random_rows, store
 
 FIVE = {"min", "max", "sum", "count", "median"}

@@ -17,8 +17,8 @@ from ingestor.payload.decode import Measurement
 from ingestor.storing.refusals import Message
 from ingestor.storing.sampling import Sampler
 from ingestor.storing.store import DevicesDeleted, Store
-from query_api.analyses.analysis import analyse
 from query_api.queue import claims as queue
+from query_api.statistics.analysis import analyse
 from query_api.worker.cleaning import deleted_devices, orphaned_ticks
 from query_api.worker.maintenance import removal
 from shared.postgres.connections import connect

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from psycopg.errors import InvalidParameterValue
 
-from query_api.analyses.analysis import analyse
+from query_api.statistics.analysis import analyse
 from query_api.worker.maintenance.late_extents import widen_late
 from shared.postgres.connections import Connection, connect
 from shared.readings import store as readings

@@ -8,9 +8,9 @@ import pytest
 
 from query_api.analyses import prefer
 from query_api.analyses.prefer import MAX_WAIT_S
+from query_api.notifications import ANALYSIS_ENDED
 from query_api.pools import QUICK
 from query_api.queue import waiting
-from query_api.web.notifications import ANALYSIS_ENDED
 from query_api.worker.maintenance.removal import remove_all
 from shared.settings import Settings
 from tests import services

@@ -12,9 +12,9 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api.analyses.analysis import Analysis, analyse
 from query_api.queue import claims as queue
 from query_api.queue.claims import Claim
+from query_api.statistics.analysis import Analysis, analyse
 from query_api.worker import callbacks, service, timetable
 from shared.postgres.connections import connect
 from shared.settings import Settings

@@ -12,10 +12,10 @@ from litestar import Response
 from litestar.routes import HTTPRoute
 from msgspec import inspect
 
+from query_api.calendar.json_times import encode, is_time
 from query_api.live.listeners import Dropped, Gap
 from query_api.readings.record import StoredReading
 from query_api.readings.series import Line
-from query_api.web.answers.json_times import encode, is_time
 from tests.application import application
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

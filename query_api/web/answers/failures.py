@@ -9,8 +9,8 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
-from query_api.analyses.analysis import UnknownDevices
 from query_api.devices.handlers import no_such_device
+from query_api.statistics.analysis import UnknownDevices
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Problem, ProblemDetails, Refused, invalid
 from query_api.web.disconnect import ClientGone

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from query_api.analyses.figures import FIVE, FigureNames, Figures
+from query_api.statistics.figures import FIVE, FigureNames, Figures
 from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 
