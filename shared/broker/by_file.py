@@ -131,7 +131,7 @@ class ByFile:
         self._is_unread = True
         raise NotReloaded(
             f"the broker at {self._address} has not read {self._path} within {RELOAD_S:g} s of its change: send "
-            "Mosquitto SIGHUP at each change of the file, as docs/deployment.md says"
+            "Mosquitto SIGHUP at each change of the file, as docs/many-devices.md says"
         )
 
     def _has_witness(self) -> bool:

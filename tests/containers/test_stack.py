@@ -1,4 +1,4 @@
-"""deploy/compose.yaml on a real engine, as docs/deployment.md tells it: `make containers`.
+"""deploy/compose.yaml on a real engine, as docs/deployment.md and docs/backup.md describe it: `make containers`.
 
 It is a project of its own, with ports of its own on loopback; its volumes are thrown away at the end. Where images
 cannot be pulled, those of their names that the engine has are used.
@@ -59,7 +59,7 @@ class Stack:
         }
 
     def shell(self, commands: str) -> str:
-        """What the commands of docs/deployment.md print."""
+        """Run commands of the documentation; return their output."""
         function = f'compose() {{ docker compose -f {ROOT}/deploy/compose.yaml "$@"; }}\n'
         done = subprocess.run(
             ["bash", "-euc", function + commands],
@@ -168,8 +168,8 @@ def device(stack: Stack, key: str) -> Iterator[Device]:
 
 
 def blocks(heading: str) -> str:
-    """The commands below the heading of docs/deployment.md."""
-    section = (ROOT / "docs" / "deployment.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    """The commands below the heading of docs/backup.md."""
+    section = (ROOT / "docs" / "backup.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
     return "\n".join(re.findall(r"```\n(.*?)```", section, re.DOTALL))
 
 

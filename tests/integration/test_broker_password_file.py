@@ -252,7 +252,7 @@ async def test_a_broker_that_forbids_the_probe_is_said_once_and_the_ingestor_sta
     assert warned.state is State.WARNING
 
 
-@pytest.mark.parametrize("document", ["deployment", "broker-authentication"])
+@pytest.mark.parametrize("document", ["many-devices", "broker-authentication"])
 async def test_with_the_documented_rules_the_probe_is_taken(
     document: str, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The README's story and its tour, told end to end: their lines are run as they stand, and answered as it says."""
+"""The lines of the README and of docs/api.md, run from top to bottom, with the answers shown there."""
 
 import asyncio
 import json
@@ -10,19 +10,23 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from tests.command import Up, running_up
 from tests.waiting import eventually
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+TOLD = [ROOT / "README.md", ROOT / "docs" / "api.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 TOKEN = re.compile(r"(dst_\d+_)[\w-]{43}")
 PAUSE = re.compile(r"^sleep \d; ")
-"""A person waits a little where the test asks again until the answer is there."""
+"""A reader waits; the test asks again until the answer is there."""
 
 
 def blocks(kind: str) -> list[str]:
-    """The README's blocks of the kind."""
-    return re.findall(rf"```{kind}\n(.*?)```", README.read_text(), re.DOTALL)
+    """The blocks of the kind, of the README and then of docs/api.md."""
+    return re.findall(rf"```{kind}\n(.*?)```", "".join(page.read_text() for page in TOLD), re.DOTALL)
 
 
 def story() -> list[tuple[str, str]]:
@@ -73,14 +77,33 @@ async def test_the_story_and_the_tour_of_the_readme() -> None:
             assert await up.stop() == 0
 
 
-def test_the_readme_names_every_setting() -> None:
+def test_the_settings_page_names_every_setting() -> None:
     from shared.settings import Settings
 
-    named = set(re.findall(r"`([A-Z][A-Z_]+)`", README.read_text()))
+    named = set(re.findall(r"`([A-Z][A-Z_]+)`", (ROOT / "docs" / "settings.md").read_text()))
     assert {name.upper() for name in Settings.__struct_fields__} <= named
 
 
-def test_the_links_of_the_readme_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", README.read_text())
-    assert links
-    assert [link for link in links if not (README.parent / link).exists()] == []
+def anchors(page: Path) -> set[str]:
+    """The anchors of the page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_its_links_lead_somewhere(page: Path) -> None:
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), (link, anchor)
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name})" not in index] == ["README.md"]
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150

@@ -91,8 +91,8 @@ def test_every_unit_is_hardened(unit: Path) -> None:
 
 
 def documented_units() -> dict[str, str]:
-    """The units of docs/deployment.md that have Mosquitto read its password file, by name."""
-    text = (DEPLOY.parent / "docs" / "deployment.md").read_text(encoding="utf-8")
+    """The units of docs/many-devices.md that have Mosquitto read its password file, by name."""
+    text = (DEPLOY.parent / "docs" / "many-devices.md").read_text(encoding="utf-8")
     found = re.findall(r"`/etc/systemd/system/(mosquitto-devices\.\w+)`:\n\n```\n(.*?)```", text, re.DOTALL)
     return dict(found)
 

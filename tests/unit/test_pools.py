@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_documents_say_how_many_connections_there_are() -> None:
-    assert f"| `devicestat serve` | {CONNECTIONS} |" in (ROOT / "docs" / "deployment.md").read_text()
+    assert f"| `devicestat serve` | {CONNECTIONS} |" in (ROOT / "docs" / "operating.md").read_text()
 
 
 def test_a_place_has_a_connection_and_a_caller_leaves_places_to_others() -> None:
@@ -20,8 +20,8 @@ def test_a_place_has_a_connection_and_a_caller_leaves_places_to_others() -> None
         assert bounds.waiting_each < bounds.waiting
 
 
-def test_the_readme_names_the_bounds() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_page_of_the_api_names_the_limits() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
     for bound in (
         f"at most {SLOW_READS.each} slow reads", f"{STREAMS.each} streams", f"{SLOW_READS.waiting_each} slow reads may",
         f"{MAX_WAITING_EACH:,} readings",
