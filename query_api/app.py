@@ -3,9 +3,10 @@
 import asyncio
 import socket
 from collections.abc import Mapping
+from typing import Any
 
 import structlog
-from litestar import Litestar
+from litestar import Litestar, Response
 from litestar.di import Provide
 from prometheus_client import CollectorRegistry
 
@@ -13,9 +14,8 @@ from query_api.access.keyring import Keyring, has_administrator
 from query_api.analyses import immediate as analysis
 from query_api.analyses import requests as analysis_requests
 from query_api.analyses import results as analysis_results
-from query_api.analyses.requests import CallbackRules
 from query_api.analyses.wanted import provide_wanted
-from query_api.calendar.json_times import encode_times
+from query_api.calendar.json_times import encode
 from query_api.devices import handlers as devices
 from query_api.devices import rotation
 from query_api.devices.keys import keys_of
@@ -26,9 +26,11 @@ from query_api.mqtt import go_auth
 from query_api.mqtt import handlers as mqtt
 from query_api.mqtt.decisions import Decisions
 from query_api.mqtt.known_devices import KnownDevices
-from query_api.notifications import ANALYSIS_ENDED, Notifications
+from query_api.notifications import Notifications
 from query_api.pools import EXPORTS, POOL_WAIT_S, SLOW, Pools, open_pools
 from query_api.probe import probe
+from query_api.queue.addresses import CallbackRules
+from query_api.queue.channels import ENDED
 from query_api.queue.quotas import Quotas
 from query_api.queue.waiting import Waits
 from query_api.readings import buckets, series
@@ -93,7 +95,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
     health = Health("database")
     registry = CollectorRegistry()
     async with open_pools(settings) as pools:
-        notifications = Notifications(settings.database, [ANALYSIS_ENDED, *CHANNELS])
+        notifications = Notifications(settings.database, [ENDED, *CHANNELS])
         keyring = Keyring(pools.credentials, asyncio.get_running_loop().time)
         feeds = Live(settings.database, notifications, registry)
         gathering = Gathering(pools.store, feeds.interest, FairQueue(registry))
@@ -185,7 +187,7 @@ def create_app(
             **{name: _handed(value) for name, value in given.items()},
         },
         exception_handlers=HANDLERS,
-        after_request=encode_times,
+        after_request=_encode,
         middleware=[*requests_a_minute(settings.rate_limit), gate, known],
         cors_config=cross_origin(listed(settings.cors_origins)),
         request_class=JsonRequest,
@@ -197,6 +199,13 @@ def create_app(
     require_rules(app)
     known.learn(app)
     return app
+
+
+async def _encode(response: Response[Any]) -> Response[Any]:
+    """Encode the content of a response of JSON, as the application's after_request."""
+    if type(response) is Response and not isinstance(response.content, bytes | str | None):
+        response.content = encode(response.content)
+    return response
 
 
 def _handed(value: object) -> Provide:

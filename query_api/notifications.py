@@ -13,8 +13,6 @@ from psycopg import Notify
 from shared.postgres.connections import Connection
 from shared.postgres.listening import listen
 
-ANALYSIS_ENDED = "analysis_ended"
-"""A queued analysis has ended, in whatever way; the payload is its request's number."""
 LOOK_AGAIN = ""
 """Instead of a payload: something may have been missed."""
 MAX_WAITING = 1000

@@ -22,7 +22,7 @@ from deploy.cli.terminal import counted, printable
 from deploy.devices.api_client import ApiClient, NotCarriedOut
 from query_api.devices.record import KEY_RULE, NAME_RULE, NewName
 from query_api.devices.registration import MAX_DEVICES
-from query_api.web.answers.problems import shown
+from query_api.errors import displayed
 from shared.broker.keys import KeyRules
 from shared.errors import LocalError
 from shared.readings.model import is_key
@@ -88,7 +88,7 @@ def _checked(rows: _Rows, where: str) -> list[Line]:
         raise LocalError(f"{where} is empty: {_ADVICE}")
     header = [cell.strip().lower().removeprefix("\ufeff") for cell in first]
     if header != _HEADER:
-        raise LocalError(f"{where}, line {rows.line_num}: {shown(','.join(header))}: {_ADVICE}")
+        raise LocalError(f"{where}, line {rows.line_num}: {displayed(','.join(header))}: {_ADVICE}")
     lines: list[Line] = []
     faults: list[str] = []
     seen: dict[str, int] = {}
@@ -118,15 +118,15 @@ def _fault(row: list[str], seen: dict[str, int]) -> str | None:
         return f"it has {counted(len(row), 'value')}, expected a key and a name{quoting}"
     key, name = row
     if not is_key(key):
-        return f"key {shown(key)}: expected {KEY_RULE}"
+        return f"key {displayed(key)}: expected {KEY_RULE}"
     if reserved := KeyRules().fault(key):
-        return f"key {shown(key)} {reserved}"
+        return f"key {displayed(key)} {reserved}"
     if key in seen:
-        return f"key {shown(key)} is that of line {seen[key]}"
+        return f"key {displayed(key)} is that of line {seen[key]}"
     try:
         msgspec.convert({"name": name}, NewName)
     except msgspec.ValidationError:
-        return f"name {shown(name)}: expected {NAME_RULE}"
+        return f"name {displayed(name)}: expected {NAME_RULE}"
     return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from query_api.access.principal import Principal, device
+from query_api.access.rules import Principal, device
 from shared.access.credentials import GivenKey, GivenToken, is_same, read
 from shared.postgres.connections import RETRYABLE, Connection, Pool
 from shared.postgres.errors import diagnose

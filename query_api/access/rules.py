@@ -1,9 +1,8 @@
-"""Which roles each kind of route is for."""
+"""Principals, and the roles that may use each kind of route."""
 
-from collections.abc import Iterable
 from enum import StrEnum
 
-from litestar.handlers import BaseRouteHandler
+import msgspec
 
 from shared.access.credentials import Role
 
@@ -45,16 +44,31 @@ ALLOWED: dict[Access, frozenset[str]] = {
 }
 
 
-def access_of(handler: BaseRouteHandler) -> Access:
-    """What the route is for. Raises LookupError where it does not say."""
-    if "OPTIONS" in getattr(handler, "http_methods", ()):  # Litestar's own answer
-        return Access.ASK
-    if OPTION not in handler.opt:
-        raise LookupError(f"the route {handler} does not say who may use it: it takes access=Access.…")
-    return Access(handler.opt[OPTION])
+class Principal(msgspec.Struct, frozen=True):
+    """The holder of a key or of a device's token. `role`: one of Role, or DEVICE for the device of the number."""
+
+    name: str
+    role: str
+    device_id: int | None = None
+    key_id: int | None = None
+
+    @property
+    def owner(self) -> str | None:
+        """What says whose something is that this principal makes; None: nobody's in particular."""
+        return None if self.key_id is None else self.name
+
+    def owns(self, owner: str | None) -> bool:
+        """Whether this principal may see what only its owner may; an admin sees everything."""
+        return self.role == Role.ADMIN or (owner is not None and owner == self.owner)
 
 
-def declare(access: Access, handlers: Iterable[BaseRouteHandler]) -> None:
-    """Says it for routes that are made elsewhere."""
-    for handler in handlers:
-        handler.opt[OPTION] = access
+ANYBODY = Principal("anonymous", Role.ADMIN)
+"""Whoever it is, while AUTH is off."""
+
+BROKER = Principal("broker", "broker")
+"""An MQTT broker that has shown MQTT_AUTH_SECRET."""
+
+
+def device(device_id: int) -> Principal:
+    """The device of the number."""
+    return Principal(f"device {device_id}", DEVICE, device_id)

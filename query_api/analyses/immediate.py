@@ -11,17 +11,17 @@ from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
 from litestar.params import QueryParameter
 
 from query_api.access.rules import Access
-from query_api.devices.handlers import MAX_ID, DeviceId
-from query_api.statistics.analysis import Analysis, UnknownDevices, analyse, analyse_each
+from query_api.calendar.period import Period
+from query_api.errors import Fault, UnknownDevices, displayed
+from query_api.ids import DeviceIdField, is_id
+from query_api.statistics.analysis import Analysis, analyse, analyse_each
 from query_api.statistics.figures import FigureNames, Figures
 from query_api.web.answers import problems
-from query_api.web.answers.problems import Fault, documented, invalid, shown
+from query_api.web.answers.problems import documented, invalid
+from query_api.web.dependencies import DeviceId, Slow
 from query_api.web.disconnect import cancelled_when_gone
 from query_api.web.requests.bodies import JsonRequest
-from query_api.web.requests.fields import DeviceNumber
-from query_api.web.requests.times import Period
 from query_api.web.resource import Resource
-from query_api.web.state import Slow
 
 MAX_DEVICES = 100
 """In one request."""
@@ -36,7 +36,7 @@ Wanted = NamedDependency[FigureNames]
 class DeviceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of one of several devices."""
 
-    device_id: DeviceNumber
+    device_id: DeviceIdField
     x: Figures
     y: Figures
     z: Figures
@@ -102,7 +102,7 @@ async def analyse_several(
     They are those of one device's analysis: the median is that of all the readings, not a median of medians.
     """
     if group_by not in (None, "device"):
-        raise invalid(Fault("group_by", f"expected device, got {shown(group_by)}"))
+        raise invalid(Fault("group_by", f"expected device, got {displayed(group_by)}"))
     devices = _numbers(device_id or [])
     _require_possible(devices)
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
@@ -124,7 +124,7 @@ def _numbers(given: Sequence[str]) -> list[int]:
         try:
             numbers[msgspec.convert(text, int, strict=False)] = None
         except msgspec.ValidationError:
-            faults.append(Fault("device_id", f"expected a whole number, got {shown(text)}"))
+            faults.append(Fault("device_id", f"expected a whole number, got {displayed(text)}"))
     if faults:
         raise invalid(*faults)
     return list(numbers)
@@ -132,7 +132,7 @@ def _numbers(given: Sequence[str]) -> list[int]:
 
 def _require_possible(devices: Sequence[int]) -> None:
     """Raises UnknownDevices for numbers that no device can have."""
-    if impossible := [device for device in devices if not 0 < device <= MAX_ID]:
+    if impossible := [device for device in devices if not is_id(device)]:
         raise UnknownDevices(impossible)
 
 

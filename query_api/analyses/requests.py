@@ -1,7 +1,7 @@
 """Queued analyses: asked for, looked at, listed, cancelled."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from litestar import Response, delete, get, post
@@ -10,55 +10,42 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, QueryParameter, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
-from psycopg.rows import dict_row
 
-from query_api.access.principal import ANYBODY, Principal, actor_of
-from query_api.access.rules import Access
+from query_api.access.rules import Access, Principal
 from query_api.analyses import prefer
 from query_api.analyses.prefer import PreferHeader
-from query_api.devices.handlers import MAX_ID, DeviceId, no_such_device
-from query_api.queue.addresses import CallbackUrl, Ports, check_url
+from query_api.calendar.period import Period
+from query_api.ids import MAX_ID, is_id
+from query_api.queue import requests as queue
+from query_api.queue.addresses import MAX_URL_LENGTH, URL_PATTERN, CallbackRules
 from query_api.queue.quotas import Quotas
-from query_api.queue.records import ENDED, AnalysisRequest, Status, find_shown, shown_to
+from query_api.queue.records import ENDED, AnalysisRequest, Status
 from query_api.queue.waiting import Waits
-from query_api.statistics.figures import FIVE, FigureNames
+from query_api.statistics.figures import FigureNames
 from query_api.web.answers import problems
-from query_api.web.answers.problems import AnyRequest, Fault, Refused, documented, invalid
+from query_api.web.answers.problems import AnyRequest, documented
 from query_api.web.answers.vary import depends_on
+from query_api.web.dependencies import Database, DeviceId, Slow, actor_of
 from query_api.web.disconnect import cancelled_when_gone
 from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
-from query_api.web.requests.times import Period
 from query_api.web.resource import Resource
-from query_api.web.state import Database, Slow
 from shared.access import audit
 from shared.access.audit import Action
-from shared.postgres.connections import Connection
 
-MAX_CALLBACKS = 20
-"""Of one request: whoever joins one that waits may add one."""
 RequestId = Annotated[int, PathParameter(description="The request's number.")]
+CallbackUrl = Annotated[
+    str | None,
+    QueryParameter(
+        schema_extra={"pattern": URL_PATTERN, "max_length": MAX_URL_LENGTH},
+        description="An http or https address that is called with the ended request and its result (POST, signed, "
+        "see the README), whether it is done, failed or cancelled. It has no user, no password and no fragment, and "
+        "does not lead to a private network; its port is one that the service allows, by default 80 or 443.",
+    ),
+]
 _LOCATION = ResponseHeader(
     "Location", value="", documentation_only=True, description="Where to see how far it is."
 )  # fmt: skip
-
-
-class CallbackRules(msgspec.Struct, frozen=True):
-    """What callbacks may be asked for here. signed: the secret that they take is set."""
-
-    signed: bool
-    allow_private: bool
-    ports: Ports
-
-    def require(self, url: str) -> None:
-        """Raises Refused for an address that cannot be called."""
-        if not self.signed:
-            detail = "callbacks are signed, and this service has no secret for it: set DEVICESTAT_WEBHOOK_SECRET"
-            raise invalid(Fault("callback", f"{detail}, for the API and the workers"))
-        try:
-            check_url(url, allow_private=self.allow_private, ports=self.ports)
-        except ValueError as error:
-            raise invalid(Fault("callback", str(error))) from None
 
 
 @post(
@@ -98,8 +85,8 @@ async def queue_analysis(
     principal: Principal = request.auth
     async with database.connection() as connection, connection.transaction():
         await quotas.take_turn(connection, principal)
-        added = Callback(callback, principal.owner) if callback is not None else None
-        queued = await enqueue(connection, device_id, period, wanted, added, principal)
+        added = queue.Callback(callback, principal.owner) if callback is not None else None
+        queued = await queue.enqueue(connection, device_id, period, wanted, added, principal)
         await quotas.require_queued(connection, principal)
     if seconds:
         async with cancelled_when_gone(request):
@@ -109,67 +96,6 @@ async def queue_analysis(
         status_code=HTTP_200_OK if queued.status in ENDED else HTTP_202_ACCEPTED,
         headers={"Location": f"/stats/analysis/requests/{queued.id}", **prefer.answer_headers(seconds)},
     )
-
-
-# The device first, as whoever deletes it does. DO UPDATE changes nothing: it locks the request that waits already, so
-# that no worker begins it before the callback has joined it.
-_ENQUEUE = """
-    INSERT INTO analysis_requests AS request (device_id, period, figures, joinable, owner)
-    SELECT id, tstzrange(%(start)s::timestamptz, %(end)s::timestamptz, '[]'), %(figures)s::text[], true, %(owner)s::text
-    FROM devices WHERE id = %(device_id)s FOR KEY SHARE
-    ON CONFLICT (device_id, period, figures) WHERE joinable DO UPDATE SET joinable = request.joinable
-    RETURNING id, pg_notify('analysis_requests', id::text)
-"""
-_ADD_CALLBACK = """
-    INSERT INTO analysis_callbacks (request_id, url, owner) VALUES (%(id)s, %(url)s, %(owner)s)
-    ON CONFLICT (request_id, url) DO NOTHING
-"""
-_CALLBACKS = "SELECT count(*) FROM analysis_callbacks WHERE request_id = %s"
-
-
-class Callback(msgspec.Struct, frozen=True):
-    """An address to be called, and whose it is."""
-
-    url: str
-    owner: str | None
-
-
-async def enqueue(
-    connection: Connection,
-    device_id: int,
-    period: Period,
-    wanted: FigureNames = FIVE,
-    callback: Callback | None = None,
-    principal: Principal = ANYBODY,
-) -> AnalysisRequest:
-    """Queues an analysis and wakes the workers, or joins the one that waits for the same already.
-
-    It is in one transaction. `principal`: whose it is, if it is new. Raises Refused where there is no such device, or
-    no room for the callback.
-    """
-    if not 0 < device_id <= MAX_ID:
-        raise no_such_device(device_id)
-    parameters = {
-        "device_id": device_id, "start": period.start, "end": period.end, "figures": wanted.names,
-        "owner": principal.owner,
-    }  # fmt: skip
-    async with connection.transaction():
-        row = await (await connection.execute(_ENQUEUE, parameters)).fetchone()
-        if row is None:
-            raise no_such_device(device_id)
-        if callback is not None:
-            await _add_callback(connection, row[0], callback)
-        queued = await find_shown(connection, row[0], principal)
-        assert queued is not None, "it is this transaction's own"
-    return queued
-
-
-async def _add_callback(connection: Connection, request_id: int, callback: Callback) -> None:
-    await connection.execute(_ADD_CALLBACK, {"id": request_id, "url": callback.url, "owner": callback.owner})
-    row = await (await connection.execute(_CALLBACKS, (request_id,))).fetchone()
-    assert row is not None, "an aggregate has one row"
-    if row[0] > MAX_CALLBACKS:
-        raise invalid(Fault("callback", f"expected one of at most {MAX_CALLBACKS} for request {request_id}"))
 
 
 class _RequestsBefore(msgspec.Struct, frozen=True, array_like=True, tag="requests"):
@@ -197,43 +123,13 @@ async def list_requests(
     before = paging.decode(cursor, _RequestsBefore) or _RequestsBefore(device_id, status, MAX_ID)
     if (before.device_id, before.status) != (device_id, status):
         raise paging.foreign()
-    if device_id is not None and not 0 < device_id <= MAX_ID:
+    if device_id is not None and not is_id(device_id):
         return paging.page(request, [], None)
     async with slow_reads.connection(request) as connection:
-        found = await requests(connection, before, limit + 1, request.auth)
+        found = await queue.select(connection, device_id, status, before.id, limit + 1, request.auth)
     shown = found[:limit]
     last = msgspec.structs.replace(before, id=shown[-1].id) if len(found) > limit else None
     return paging.page(request, shown, last)
-
-
-_LIST = "SELECT * FROM shown_analysis_requests WHERE id < %(before)s ORDER BY id DESC LIMIT %(limit)s"
-_LIST_STATUS = """
-    SELECT * FROM shown_analysis_requests WHERE status = %(status)s AND id < %(before)s ORDER BY id DESC LIMIT %(limit)s
-"""
-_LIST_DEVICE = """
-    SELECT * FROM shown_analysis_requests WHERE device_id = %(device_id)s AND id < %(before)s
-    ORDER BY id DESC LIMIT %(limit)s
-"""
-_LIST_BOTH = """
-    SELECT * FROM shown_analysis_requests WHERE device_id = %(device_id)s AND status = %(status)s AND id < %(before)s
-    ORDER BY id DESC LIMIT %(limit)s
-"""
-
-
-async def requests(
-    connection: Connection, before: _RequestsBefore, limit: int, principal: Principal
-) -> list[AnalysisRequest]:
-    """Those with numbers below the one given, of its device and status, the newest first."""
-    if before.device_id is None:
-        statement = _LIST if before.status is None else _LIST_STATUS
-    else:
-        statement = _LIST_DEVICE if before.status is None else _LIST_BOTH
-    parameters: dict[str, Any] = {
-        "device_id": before.device_id, "status": before.status, "before": before.id, "limit": limit,
-    }  # fmt: skip
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(statement, parameters)
-        return [shown_to(principal, row) for row in await cursor.fetchall()]
 
 
 @get(
@@ -245,16 +141,7 @@ async def requests(
 async def show_request(request: AnyRequest, request_id: RequestId, database: Database) -> AnalysisRequest:
     """Its status, when it came to it, and its result."""
     async with database.connection() as connection:
-        return await find_request(connection, request_id, request.auth)
-
-
-async def find_request(connection: Connection, request_id: int, principal: Principal) -> AnalysisRequest:
-    """The request. Raises Refused where there is none."""
-    if 0 < request_id <= MAX_ID:
-        found = await find_shown(connection, request_id, principal)
-        if found is not None:
-            return found
-    raise Refused(problems.NOT_FOUND, f"there is no analysis request {request_id}")
+        return await queue.find(connection, request_id, request.auth)
 
 
 @delete(
@@ -267,31 +154,9 @@ async def find_request(connection: Connection, request_id: int, principal: Princ
 async def cancel_request(request: AnyRequest, request_id: RequestId, database: Database) -> AnalysisRequest:
     """It is cancelled at once, for all who asked for it, and there will be no result."""
     async with database.connection() as connection, connection.transaction():
-        cancelled = await cancel(connection, request_id, request.auth)
+        cancelled = await queue.cancel(connection, request_id, request.auth)
         await audit.record(connection, actor_of(request), Action.ANALYSIS_CANCELLED, f"request {request_id}")
     return cancelled
-
-
-# Without its lease a running analysis can no longer be finished; its worker hears of it, and stops.
-_CANCEL = """
-    UPDATE analysis_requests
-    SET status = 'cancelled', joinable = false, run_after = NULL, finished_at = now(),
-        lease_token = NULL, lease_until = NULL
-    WHERE id = %(id)s AND status IN ('queued', 'running') AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
-"""
-
-
-async def cancel(connection: Connection, request_id: int, principal: Principal) -> AnalysisRequest:
-    """Cancels the request. Raises Refused where there is none, or it has ended."""
-    if 0 < request_id <= MAX_ID:
-        async with connection.transaction():
-            if (await connection.execute(_CANCEL, {"id": request_id})).rowcount:
-                return await find_request(connection, request_id, principal)
-    ended = await find_request(connection, request_id, principal)
-    raise Refused(
-        problems.ALREADY_ENDED,
-        f"request {request_id} is {ended.status}. {problems.ALREADY_ENDED.description}",
-    )
 
 
 router = Resource(

@@ -6,8 +6,9 @@ from typing import Annotated
 from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.params import QueryParameter
 
+from query_api.errors import Fault, displayed
 from query_api.statistics.figures import PERCENTILE_PATTERN, FigureNames, UnknownFigure
-from query_api.web.answers.problems import Fault, invalid, shown
+from query_api.web.answers.problems import invalid
 
 MAX_NAMES = 20
 """In one request."""
@@ -46,4 +47,4 @@ def _faults(names: Iterable[str], field: str) -> Iterable[Fault]:
         try:
             FigureNames.of([name])
         except UnknownFigure:
-            yield Fault(field, f"expected {RULE}, got {shown(name)}{_ALWAYS}")
+            yield Fault(field, f"expected {RULE}, got {displayed(name)}{_ALWAYS}")

@@ -6,10 +6,8 @@ Only the values of members are changed that are named as the API's times are: no
 """
 
 import re
-from typing import Any
 
 import msgspec
-from litestar import Response
 
 _NAMES = rb"(?:timestamp|start|end|since|[a-z_]+_(?:at|tick))"
 """The members that are times. In a string a quote is escaped, so nothing else in JSON looks like one."""
@@ -28,10 +26,3 @@ def encode(value: object) -> bytes:
 def is_time(member: str) -> bool:
     """Whether members of this name have their fraction added."""
     return _is_time(member) is not None
-
-
-async def encode_times(response: Response[Any]) -> Response[Any]:
-    """The response with its content encoded, as the application's after_request."""
-    if type(response) is Response and not isinstance(response.content, bytes | str | None):
-        response.content = encode(response.content)
-    return response

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from query_api.calendar.cron import first_shown
-from query_api.web.requests.times import Period
+from query_api.calendar.period import Period
 
 MAX_LENGTH = 40
 """Characters of a duration."""

@@ -4,13 +4,15 @@ from functools import cache
 from importlib import resources
 from zoneinfo import ZoneInfo
 
-from query_api.web.answers.problems import shown
+from query_api.errors import displayed
 
 
 def read_zone(name: str) -> ZoneInfo:
     """The time zone of this name. Raises ValueError, which says what would be right."""
     if name not in _names():
-        raise ValueError(f'expected a name of the IANA time zone database such as "Europe/Berlin", got {shown(name)}')
+        raise ValueError(
+            f'expected a name of the IANA time zone database such as "Europe/Berlin", got {displayed(name)}'
+        )
     return ZoneInfo(name)
 
 

@@ -4,6 +4,7 @@ Without its row it is gone from every answer, and its key is free.
 """
 
 from query_api.devices.tokens import Tokens
+from query_api.queue.requests import notify_ended
 from shared.access import audit
 from shared.access.audit import Action, Actor
 from shared.broker.outbox import Change
@@ -12,12 +13,6 @@ from shared.readings import deletions
 
 _PATIENCE = "SET LOCAL lock_timeout = '3s'"
 _DELETE = "DELETE FROM devices WHERE id = %s RETURNING key"
-# To those who compute them, or wait for them. Those beyond the bound learn it from the removal.
-_NOTIFY = """
-    SELECT pg_notify('analysis_ended', id::text)
-    FROM (SELECT id FROM analysis_requests WHERE device_id = %s AND status IN ('queued', 'running')
-          ORDER BY status DESC, id DESC LIMIT 1000) AS active
-"""
 
 
 async def remove(connection: Connection, device_id: int, tokens: Tokens, actor: Actor) -> bool:
@@ -30,7 +25,7 @@ async def remove(connection: Connection, device_id: int, tokens: Tokens, actor: 
         deleted = await (await connection.execute(_DELETE, (device_id,))).fetchone()
         if deleted is None:
             return False
-        await connection.execute(_NOTIFY, (device_id,))
+        await notify_ended(connection, device_id)
         await tokens.tell_broker(connection, [device_id], Change.REVOCATION)
         await audit.record(connection, actor, Action.DEVICE_DELETED, f"device {device_id}", key=deleted[0])
         await deletions.record(connection, device_id, deleted[0])

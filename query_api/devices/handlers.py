@@ -10,33 +10,30 @@ from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Operation
-from litestar.params import BodyKwarg, JSONBody, PathParameter, QueryParameter, SkipValidation
+from litestar.params import BodyKwarg, JSONBody, QueryParameter, SkipValidation
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.rows import class_row
 
-from query_api.access.principal import actor_of
 from query_api.access.rules import Access
 from query_api.devices.deletion import remove
 from query_api.devices.keys import Keys
 from query_api.devices.record import Device, NewDevice, NewName, RegisteredDevice
 from query_api.devices.registration import MAX_DEVICES, Registration, Row, check, register
 from query_api.devices.tokens import Tokens
+from query_api.errors import Fault, UnknownDevices
+from query_api.ids import MAX_ID, is_id
 from query_api.readings.summaries import InShort, in_short
 from query_api.web.answers import problems
 from query_api.web.answers.operations import bound_array
-from query_api.web.answers.problems import AnyRequest, Fault, Refused, documented, invalid
+from query_api.web.answers.problems import AnyRequest, Refused, documented, invalid
+from query_api.web.dependencies import Database, DeviceId, Slow, actor_of
 from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
 from query_api.web.resource import Resource
-from query_api.web.state import Database, Slow
 from shared.access import audit
 from shared.access.audit import Action
 from shared.postgres.connections import Connection
 
-MAX_ID = 2**63 - 1
-"""The largest bigint: a number above it is no device's."""
-
-DeviceId = Annotated[int, PathParameter(description="The device's number.")]
 _Tokens = NamedDependency[SkipValidation[Tokens]]
 _Keys = NamedDependency[SkipValidation[Keys]]
 
@@ -184,18 +181,13 @@ async def show_device(device_id: DeviceId, database: Database) -> Device:
 _FIND = "SELECT id, key, name, created_at FROM devices WHERE id = %(id)s"
 
 
-async def find(connection: Connection, device_id: int) -> None:
-    """Makes sure that the device is there. Raises Refused where it is not."""
-    await _row(connection, _FIND, device_id)
-
-
 async def _row(connection: Connection, query: LiteralString, device_id: int, **values: object) -> Row:
-    if 0 < device_id <= MAX_ID:
+    if is_id(device_id):
         async with connection.cursor(row_factory=class_row(Row)) as cursor:
             row = await (await cursor.execute(query, {"id": device_id, **values})).fetchone()
             if row is not None:
                 return row
-    raise no_such_device(device_id)
+    raise UnknownDevices([device_id])
 
 
 @patch(
@@ -233,11 +225,11 @@ async def delete_device(request: AnyRequest, device_id: DeviceId, database: Data
     """
     async with database.connection() as connection:
         try:
-            removed = 0 < device_id <= MAX_ID and await remove(connection, device_id, tokens, actor_of(request))
+            removed = is_id(device_id) and await remove(connection, device_id, tokens, actor_of(request))
         except (LockNotAvailable, DeadlockDetected) as error:
             raise _busy(device_id) from error
     if not removed:
-        raise no_such_device(device_id)
+        raise UnknownDevices([device_id])
 
 
 def _busy(device_id: int) -> Refused:
@@ -246,11 +238,6 @@ def _busy(device_id: int) -> Refused:
         f"device {device_id} is in use and could not be deleted: try again in {problems.RETRY_AFTER_S} seconds",
         headers=problems.RETRY_AFTER,
     )
-
-
-def no_such_device(*numbers: int) -> Refused:
-    """The refusal of a path that names no device, or several that are not there."""
-    return Refused(problems.NOT_FOUND, f"there is no device {', '.join(map(str, numbers))}: GET /devices lists them")
 
 
 router = Resource(

@@ -16,8 +16,9 @@ from psycopg.rows import class_row
 from query_api.devices.keys import Keys
 from query_api.devices.record import KEY_RULE, NewDevice, RegisteredDevice
 from query_api.devices.tokens import IssuedToken, Tokens
+from query_api.errors import Fault, displayed
 from query_api.web.answers import problems
-from query_api.web.answers.problems import Fault, Refused, invalid, shown
+from query_api.web.answers.problems import Refused, invalid
 from shared.access import audit
 from shared.access.audit import Action, Actor
 from shared.postgres.connections import Connection
@@ -48,7 +49,7 @@ async def check(given: Registration, keys: Keys) -> None:
 async def _reserved_keys(given: Registration, keys: Keys) -> list[Fault]:
     found = await keys.faults({new.key for new in given.devices if new.key is not None})
     return [
-        Fault(given.field(index), f"{shown(new.key)} {found[new.key]}: choose another")
+        Fault(given.field(index), f"{displayed(new.key)} {found[new.key]}: choose another")
         for index, new in enumerate(given.devices)
         if new.key is not None and new.key in found
     ]
@@ -56,7 +57,7 @@ async def _reserved_keys(given: Registration, keys: Keys) -> list[Fault]:
 
 def _malformed_keys(given: Registration) -> list[Fault]:
     return [
-        Fault(given.field(index), f"expected one level of a topic: {KEY_RULE}, got {shown(new.key)}")
+        Fault(given.field(index), f"expected one level of a topic: {KEY_RULE}, got {displayed(new.key)}")
         for index, new in enumerate(given.devices)
         if new.key is not None and not is_key(new.key)
     ]

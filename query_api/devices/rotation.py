@@ -5,14 +5,14 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from litestar.status_codes import HTTP_200_OK
 
-from query_api.access.principal import actor_of
 from query_api.access.rules import Access
-from query_api.devices.handlers import MAX_ID, DeviceId, no_such_device
 from query_api.devices.tokens import IssuedToken, Tokens
+from query_api.errors import UnknownDevices
+from query_api.ids import is_id
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, documented
+from query_api.web.dependencies import Database, DeviceId, actor_of
 from query_api.web.resource import Resource
-from query_api.web.state import Database
 from shared.access import audit
 from shared.access.audit import Action
 from shared.postgres.connections import Connection
@@ -45,12 +45,12 @@ _LOCK = "SELECT key FROM devices WHERE id = %s FOR KEY SHARE"
 
 
 async def _lock(connection: Connection, device_id: int) -> str:
-    if 0 < device_id <= MAX_ID:
+    if is_id(device_id):
         row = await (await connection.execute(_LOCK, (device_id,))).fetchone()
         if row is not None:
             key: str = row[0]
             return key
-    raise no_such_device(device_id)
+    raise UnknownDevices([device_id])
 
 
 router = Resource("/devices", route_handlers=[rotate_token], tags=["devices"])

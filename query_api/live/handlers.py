@@ -10,16 +10,15 @@ from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Op
 from litestar.params import HeaderParameter, SkipValidation
 from litestar.response import Stream
 
-from query_api.access.principal import ANYBODY
-from query_api.access.rules import Access
-from query_api.devices.handlers import DeviceId, find
+from query_api.access.rules import ANYBODY, Access
+from query_api.ids import require_device
 from query_api.live.feeds import Live
 from query_api.live.listeners import Gap
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, documented
+from query_api.web.dependencies import Database, DeviceId
 from query_api.web.limits.callers import caller_of
 from query_api.web.resource import Resource
-from query_api.web.state import Database
 from shared.access.bearer import bearer_of
 
 MEDIA_TYPE = "text/event-stream"
@@ -107,7 +106,7 @@ async def listen(
     with `EventSource`. Readings that were there already do not come again.
     """
     async with database.connection() as connection:
-        await find(connection, device_id)
+        await require_device(connection, device_id)
     credential = None if request.auth is ANYBODY else bearer_of(request.headers.get("authorization"))
     listener = await live.join(device_id, caller_of(request.scope), credential)
     request.scope["state"][_STATE] = live, listener

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 import structlog
 
-from query_api.web.answers.problems import MAX_SHOWN, shown
+from query_api.errors import MAX_DISPLAYED, displayed
 from query_api.web.limits.window import Window
 from query_api.web.requests.bodies import JsonRequest
 
@@ -89,7 +89,7 @@ def read_question(body: bytes, media_type: str) -> Question:
 
 def note(error: Unreadable) -> None:
     """Log the error, once a minute: the broker does not say what its configuration has wrong."""
-    if _noted.add(str(error)[:MAX_SHOWN]) == 1:
+    if _noted.add(str(error)[:MAX_DISPLAYED]) == 1:
         _log.warning("a question of a broker cannot be read", reason=str(error))
 
 
@@ -107,7 +107,7 @@ def _of_form(body: bytes) -> Question:
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:
-            raise Unreadable(f"the form has the field {shown(name)} twice")
+            raise Unreadable(f"the form has the field {displayed(name)} twice")
         if name in _KNOWN:
             fields[name] = value
     return Question(**fields)

@@ -7,9 +7,10 @@ forgery): a database, a router's page, the metadata of a cloud.
 import re
 from collections.abc import Set
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Annotated
 
-from litestar.params import QueryParameter
+import msgspec
+
+from query_api.errors import Fault, InvalidFields
 
 MAX_URL_LENGTH = 2000
 Ports = Set[int] | None
@@ -33,16 +34,6 @@ _match = re.compile(
     re.ASCII,
 ).fullmatch
 
-CallbackUrl = Annotated[
-    str | None,
-    QueryParameter(
-        schema_extra={"pattern": URL_PATTERN, "max_length": MAX_URL_LENGTH},
-        description="An http or https address that is called with the ended request and its result (POST, signed, "
-        "see the README), whether it is done, failed or cancelled. It has no user, no password and no fragment, and "
-        "does not lead to a private network; its port is one that the service allows, by default 80 or 443.",
-    ),
-]
-
 
 def check_url(url: str, *, allow_private: bool, ports: Ports) -> None:
     """Raises ValueError, which says what would be right, for what is no callback's address.
@@ -61,6 +52,24 @@ def check_url(url: str, *, allow_private: bool, ports: Ports) -> None:
     if address and not allow_private and not is_public(address):
         raise ValueError(f"{address} is not a public address: {ONLY_PUBLIC}")
     check_port(int(found["port"] or (443 if url[:5].lower() == "https" else 80)), ports)
+
+
+class CallbackRules(msgspec.Struct, frozen=True):
+    """The callbacks that may be requested. `signed`: the secret that signs them is set."""
+
+    signed: bool
+    allow_private: bool
+    ports: Ports
+
+    def require(self, url: str) -> None:
+        """Raise InvalidFields for an address that cannot be called."""
+        if not self.signed:
+            detail = "callbacks are signed, and this service has no secret for it: set DEVICESTAT_WEBHOOK_SECRET"
+            raise InvalidFields(Fault("callback", f"{detail}, for the API and the workers"))
+        try:
+            check_url(url, allow_private=self.allow_private, ports=self.ports)
+        except ValueError as error:
+            raise InvalidFields(Fault("callback", str(error))) from None
 
 
 def check_port(port: int, ports: Ports) -> None:

@@ -22,10 +22,6 @@ from query_api.statistics.analysis import Analysis
 from query_api.statistics.figures import Figures
 from shared.postgres.connections import Connection
 
-CHANNEL = "analysis_requests"
-"""NOTIFY on it says that something was queued."""
-ENDED_CHANNEL = "analysis_ended"
-"""NOTIFY on it says, by a trigger, that the request with the number in its payload has ended, or is gone."""
 LEASE = timedelta(seconds=30)
 MAX_ATTEMPTS = 5
 RETRY_BASE = timedelta(seconds=2)

@@ -4,9 +4,8 @@ from typing import LiteralString
 
 import msgspec
 
-from query_api.access.principal import Principal
-from query_api.web.answers import problems
-from query_api.web.answers.problems import Refused
+from query_api.access.rules import Principal
+from query_api.errors import QuotaReached
 from shared.access.credentials import Role
 from shared.postgres.connections import Connection
 
@@ -30,17 +29,17 @@ class Quotas(msgspec.Struct, frozen=True):
             await connection.execute(_TURN, (principal.name,))
 
     async def require_queued(self, connection: Connection, principal: Principal) -> None:
-        """Raise Refused where the key has too many requests queued, with the one that was just added."""
+        """Raise QuotaReached where the key has too many requests queued, with the one that was just added."""
         if _is_bounded(principal) and await _count(connection, _QUEUED, principal) > self.queued:
-            raise _too_many(
+            raise QuotaReached(
                 f"this key has {self.queued} analyses queued, as many as the setting QUEUED_PER_KEY allows: "
                 "try again when some have ended, or cancel some"
             )
 
     async def require_schedules(self, connection: Connection, principal: Principal) -> None:
-        """Raise Refused where the key has too many schedules, with the one that was just added."""
+        """Raise QuotaReached where the key has too many schedules, with the one that was just added."""
         if _is_bounded(principal) and await _count(connection, _SCHEDULES, principal) > self.schedules:
-            raise _too_many(
+            raise QuotaReached(
                 f"this key has {self.schedules} schedules, as many as the setting SCHEDULES_PER_KEY allows: "
                 "delete one first"
             )
@@ -54,7 +53,3 @@ async def _count(connection: Connection, statement: LiteralString, principal: Pr
     row = await (await connection.execute(statement, (principal.name,))).fetchone()
     assert row is not None, "an aggregate has one row"
     return int(row[0])
-
-
-def _too_many(detail: str) -> Refused:
-    return Refused(problems.TOO_MANY_REQUESTS, detail, headers=problems.RETRY_AFTER)

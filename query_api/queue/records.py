@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from psycopg.rows import dict_row
 
-from query_api.access.principal import Principal
+from query_api.access.rules import Principal
+from query_api.calendar.period import PeriodEnd, PeriodStart
+from query_api.ids import DeviceIdField, Id
 from query_api.statistics.figures import Figures
-from query_api.web.requests.fields import DeviceNumber, Id, PeriodEnd, PeriodStart
 from shared.postgres.connections import Connection
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -20,7 +21,7 @@ class AnalysisResult(msgspec.Struct, frozen=True, kw_only=True):
 
     id: Id
     request_id: Annotated[int, msgspec.Meta(description="The number of the request that asked for it.", examples=[1])]
-    device_id: DeviceNumber
+    device_id: DeviceIdField
     start: PeriodStart
     end: PeriodEnd
     x: Figures
@@ -53,7 +54,7 @@ class QueuedAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     """A queued analysis, and how far it is."""
 
     id: Id
-    device_id: DeviceNumber
+    device_id: DeviceIdField
     start: PeriodStart
     end: PeriodEnd
     figures: Annotated[

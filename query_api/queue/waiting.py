@@ -2,8 +2,9 @@
 
 import asyncio
 
-from query_api.access.principal import Principal
-from query_api.notifications import ANALYSIS_ENDED, Notifications
+from query_api.access.rules import Principal
+from query_api.notifications import Notifications
+from query_api.queue.channels import ENDED as ENDED_CHANNEL
 from query_api.queue.records import ENDED, AnalysisRequest, find_shown
 from shared.postgres.connections import Pool
 
@@ -20,7 +21,7 @@ class Waits:
         """The request once it has ended, or is gone, or as it is after so many seconds."""
         stopping = asyncio.create_task(self._stop.wait(), name="wait for the stop")
         try:
-            with self._notifications.heard(ANALYSIS_ENDED, str(queued.id)) as ended:
+            with self._notifications.heard(ENDED_CHANNEL, str(queued.id)) as ended:
                 deadline = asyncio.get_running_loop().time() + seconds
                 seen = await self._look(queued, principal)  # it may have ended before anyone listened
                 while seen is not None and seen.status not in ENDED:

@@ -12,18 +12,20 @@ from litestar.params import QueryParameter
 
 from query_api.access.rules import Access
 from query_api.calendar.intervals import PATTERN, Interval, edges, in_zone
+from query_api.calendar.period import Period
 from query_api.calendar.zones import read_zone
-from query_api.devices.handlers import MAX_ID, DeviceId, find
+from query_api.errors import Fault, displayed
+from query_api.ids import MAX_ID, require_device
 from query_api.readings.listing import bounds
 from query_api.statistics.figures import Figures
 from query_api.web.answers import problems
-from query_api.web.answers.problems import Fault, documented, invalid, shown
+from query_api.web.answers.problems import documented, invalid
+from query_api.web.dependencies import DeviceId, Slow
 from query_api.web.disconnect import cancelled_when_gone
 from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
-from query_api.web.requests.times import Period, Timezone
+from query_api.web.requests.times import Timezone
 from query_api.web.resource import Resource
-from query_api.web.state import Slow
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
@@ -96,7 +98,7 @@ async def list_buckets(
     if after is not None and (after.device_id, after.interval, after.timezone) != (device_id, interval, timezone):
         raise paging.foreign()
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
-        await find(connection, device_id)
+        await require_device(connection, device_id)
         start = to_datetime(after.end) if after else None
         found = await select(connection, device_id, period, start, length, zone, limit + 1)
     page = found[:limit]
@@ -109,7 +111,7 @@ def _interval(text: str) -> Interval:
     try:
         return Interval.parse(text)
     except ValueError as error:
-        raise invalid(Fault("interval", f"{error}, got {shown(text)}")) from None
+        raise invalid(Fault("interval", f"{error}, got {displayed(text)}")) from None
 
 
 async def select(

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import msgspec
 
-from query_api.devices.handlers import MAX_ID
+from query_api.errors import Fault
+from query_api.ids import is_id
 from query_api.readings.gathering import Gathering
 from query_api.readings.record import X, Y, Z
 from query_api.web.answers import problems
-from query_api.web.answers.problems import Fault, Refused, invalid
+from query_api.web.answers.problems import Refused, invalid
 from query_api.web.requests.times import in_utc
 from shared.postgres.connections import Connection, Pool
 from shared.readings.clock import Clock
@@ -80,7 +81,7 @@ class Intake:
         Raises Refused, and stores nothing, where a time is wrong or a device is unknown.
         """
         readings = to_readings(given, self._receipt_times(len(given.readings)), self._oldest_age)
-        if all(0 < new.device_id <= MAX_ID for new in given.readings):
+        if all(is_id(new.device_id) for new in given.readings):
             kept = await self._gathering.store(readings, caller)
             if kept is not None:
                 return readings, kept
@@ -121,7 +122,7 @@ _KNOWN = "SELECT id FROM devices WHERE id = ANY(%s)"
 
 async def _unknown_devices(connection: Connection, given: Submission) -> Refused:
     """The refusal of readings of devices that are not there."""
-    asked = [new.device_id for new in given.readings if 0 < new.device_id <= MAX_ID]
+    asked = [new.device_id for new in given.readings if is_id(new.device_id)]
     known = {row[0] for row in await (await connection.execute(_KNOWN, (asked,))).fetchall()}
     faults = [
         Fault(given.field(position, "device_id"), f"there is no device {new.device_id}")

@@ -15,18 +15,19 @@ from litestar.response import Stream
 from psycopg.rows import class_row
 
 from query_api.access.rules import Access
-from query_api.devices.handlers import MAX_ID, DeviceId, find
+from query_api.calendar.period import Period
+from query_api.errors import Fault
+from query_api.ids import MAX_ID, require_device
 from query_api.readings.formats import negotiation as formats
 from query_api.readings.formats import ranges
 from query_api.readings.formats.exports import Exports, Order, close_export
 from query_api.readings.record import StoredReading
 from query_api.web.answers import problems
-from query_api.web.answers.problems import Fault, Refused, documented, invalid
+from query_api.web.answers.problems import Refused, documented, invalid
+from query_api.web.dependencies import Database, DeviceId, Slow
 from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
-from query_api.web.requests.times import Period
 from query_api.web.resource import Resource
-from query_api.web.state import Database, Slow
 from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 from shared.readings.model import Microseconds, to_datetime, to_microseconds
@@ -131,7 +132,7 @@ async def list_readings(
     if after is not None and (after.device_id, after.order) != (device_id, order):
         raise paging.foreign()
     async with slow_reads.connection(request) as connection:
-        await find(connection, device_id)
+        await require_device(connection, device_id)
         if media_type == formats.JSON:
             found = await select(connection, device_id, period, order, after, limit + 1)
             shown = found[:limit]
@@ -157,7 +158,7 @@ async def list_readings(
 async def latest_reading(device_id: DeviceId, database: Database) -> StoredReading:
     """The one with the latest timestamp, whenever it came."""
     async with database.connection() as connection:
-        await find(connection, device_id)
+        await require_device(connection, device_id)
         found = await select(connection, device_id, Period(None, None), "desc", None, 1)
     if not found:
         raise Refused(problems.NO_READINGS, f"device {device_id} has no readings")

@@ -11,18 +11,17 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from query_api.access.rules import Access
-from query_api.devices.handlers import DeviceId, find
+from query_api.calendar.period import Period, PeriodEnd, PeriodStart
+from query_api.ids import DeviceIdField, require_device
 from query_api.readings.downsampling import MAX_POINTS, MIN_POINTS, Downsampler, Times
 from query_api.readings.formats.copying import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds, next_block
 from query_api.readings.listing import bounds
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented
+from query_api.web.dependencies import DeviceId, Slow
 from query_api.web.disconnect import cancelled_when_gone
 from query_api.web.requests.bodies import JsonRequest
-from query_api.web.requests.fields import DeviceNumber, PeriodEnd, PeriodStart
-from query_api.web.requests.times import Period
 from query_api.web.resource import Resource
-from query_api.web.state import Slow
 from shared.postgres.connections import Connection
 from shared.readings.model import to_microseconds
 
@@ -46,7 +45,7 @@ class Line(msgspec.Struct, frozen=True):
 class Series(msgspec.Struct, frozen=True):
     """The lines of the three axes."""
 
-    device_id: DeviceNumber
+    device_id: DeviceIdField
     start: PeriodStart
     end: PeriodEnd
     count: Annotated[int, msgspec.Meta(description="How many readings the lines stand for.", examples=[86_400])]
@@ -76,7 +75,7 @@ async def read_series(
     them.
     """
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
-        await find(connection, device_id)
+        await require_device(connection, device_id)
         within = await bounds(connection, device_id, period)
         if within is None:
             return Series(device_id, period.start, period.end, 0, Line([], []), Line([], []), Line([], []))

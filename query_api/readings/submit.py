@@ -11,8 +11,7 @@ from litestar.openapi.spec import Operation
 from litestar.params import BodyKwarg, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
-from query_api.access.principal import Principal
-from query_api.access.rules import Access
+from query_api.access.rules import Access, Principal
 from query_api.readings.intake import MAX_READINGS, Intake, NewReading, Submission
 from query_api.readings.record import StoredReading
 from query_api.web.answers import problems

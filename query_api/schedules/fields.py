@@ -9,8 +9,8 @@ from msgspec import UNSET, UnsetType
 
 from query_api.analyses.wanted import MAX_NAMES, NAME_PATTERN, RULE
 from query_api.calendar import cron, sliding
+from query_api.ids import DeviceIdField, Id
 from query_api.queue.addresses import MAX_URL_LENGTH, URL_PATTERN
-from query_api.web.requests.fields import DeviceNumber, Id
 
 _CRON_RULE = "a cron expression of five fields, in at most 200 characters"
 _CRON = msgspec.Meta(
@@ -113,7 +113,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """An analysis that comes round again."""
 
     id: Id
-    device_id: DeviceNumber
+    device_id: DeviceIdField
     cron: Annotated[str, _CRON]
     timezone: Annotated[str, _TIMEZONE]
     period: Annotated[str, _PERIOD] | None

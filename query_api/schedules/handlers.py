@@ -14,19 +14,19 @@ from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidat
 from msgspec import UNSET
 from psycopg.rows import dict_row
 
-from query_api.access.principal import ANYBODY, Principal, actor_of
-from query_api.access.rules import Access
-from query_api.analyses.requests import CallbackRules
-from query_api.devices.handlers import MAX_ID
+from query_api.access.rules import ANYBODY, Access, Principal
+from query_api.errors import Fault
+from query_api.ids import MAX_ID, is_id
+from query_api.queue.addresses import CallbackRules
 from query_api.queue.quotas import Quotas
 from query_api.schedules.fields import NewSchedule, Schedule, ScheduleChanges
 from query_api.schedules.timing import read_timing
 from query_api.web.answers import problems
-from query_api.web.answers.problems import AnyRequest, Fault, Refused, documented
+from query_api.web.answers.problems import AnyRequest, Refused, documented
+from query_api.web.dependencies import Database, Slow, actor_of
 from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
 from query_api.web.resource import Resource
-from query_api.web.state import Database, Slow
 from shared.access import audit
 from shared.access.audit import Action
 from shared.postgres.connections import Connection
@@ -93,7 +93,7 @@ async def insert(connection: Connection, new: NewSchedule, principal: Principal 
     values = msgspec.structs.asdict(new) | {
         "figures": timing.figures.names, "next_tick": timing.cron.after(now), "owner": principal.owner,
     }  # fmt: skip
-    made = 0 < new.device_id <= MAX_ID and await (await connection.execute(_INSERT, values)).fetchone()
+    made = is_id(new.device_id) and await (await connection.execute(_INSERT, values)).fetchone()
     if not made:
         raise _unknown_device(new.device_id)
     return await find_schedule(connection, made[0], principal)
@@ -122,7 +122,7 @@ async def list_schedules(
 ) -> Response[Sequence[Schedule]]:
     """By their numbers, the oldest first. An unknown device has none."""
     after = paging.decode(cursor, _SchedulesAfter) or _SchedulesAfter(0)
-    if device_id is not None and not 0 < device_id <= MAX_ID:
+    if device_id is not None and not is_id(device_id):
         return paging.page(request, [], None)
     async with slow_reads.connection(request) as connection:
         found = await select(connection, device_id, after.id, limit + 1, request.auth)
@@ -179,7 +179,7 @@ _FIND = """
 
 async def find_schedule(connection: Connection, schedule_id: int, principal: Principal = ANYBODY) -> Schedule:
     """The schedule, as the principal may see it. Raises Refused where there is none."""
-    if 0 < schedule_id <= MAX_ID:
+    if is_id(schedule_id):
         for schedule in await _schedules(connection, _FIND, {"id": schedule_id}, principal):
             return schedule
     raise no_such_schedule(schedule_id)
@@ -236,7 +236,7 @@ async def change(
 
     Raises Refused: there is none, or what is wrong with the changes.
     """
-    locked = 0 < schedule_id <= MAX_ID and await (await connection.execute(_LOCK, (schedule_id,))).fetchone()
+    locked = is_id(schedule_id) and await (await connection.execute(_LOCK, (schedule_id,))).fetchone()
     if not locked:
         raise no_such_schedule(schedule_id)
     before = await find_schedule(connection, schedule_id)
@@ -265,7 +265,7 @@ async def change(
 async def delete_schedule(request: AnyRequest, schedule_id: ScheduleId, database: Database) -> None:
     """What its ticks have queued, and the results, stay."""
     async with database.connection() as connection, connection.transaction():
-        if not 0 < schedule_id <= MAX_ID or not (await connection.execute(_DELETE, (schedule_id,))).rowcount:
+        if not is_id(schedule_id) or not (await connection.execute(_DELETE, (schedule_id,))).rowcount:
             raise no_such_schedule(schedule_id)
         await audit.record(connection, actor_of(request), Action.SCHEDULE_DELETED, f"schedule {schedule_id}")
 

@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from query_api.calendar.cron import Cron
+from query_api.calendar.period import Period
 from query_api.calendar.sliding import Duration, parse_duration, period_before
 from query_api.calendar.zones import read_zone
+from query_api.errors import Fault, InvalidFields
 from query_api.statistics.figures import FigureNames
-from query_api.web.answers.problems import Fault, invalid
-from query_api.web.requests.times import Period
 
 
 class Timed(Protocol):
@@ -47,7 +47,7 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 def read_timing(words: Timed) -> Timing:
-    """Reads them. Raises Refused, with each field that is wrong."""
+    """Reads them. Raises InvalidFields, with each field that is wrong."""
     faults: list[Fault] = []
 
     def read(field: str, parse: Callable[[], Any]) -> Any:
@@ -61,5 +61,5 @@ def read_timing(words: Timed) -> Timing:
     length = read("period", lambda: None if words.period is None else parse_duration(words.period))
     figures = read("figures", lambda: FigureNames.of(words.figures))
     if faults:
-        raise invalid(*faults)
+        raise InvalidFields(*faults)
     return Timing(cron, zone, length, words.align, figures)

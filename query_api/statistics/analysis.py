@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from query_api.errors import UnknownDevices
 from query_api.statistics.figures import FIVE, FigureNames, Figures
 from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
@@ -32,14 +33,6 @@ class Analysis(msgspec.Struct, frozen=True):
     x: Figures
     y: Figures
     z: Figures
-
-
-class UnknownDevices(Exception):
-    """Devices that are not there cannot be analysed."""
-
-    def __init__(self, devices: Sequence[int]) -> None:
-        self.devices = tuple(devices)
-        super().__init__(f"there is no device {', '.join(map(str, devices))}")
 
 
 # The devices are looked up in the same statement: of one that was just deleted there may still be readings.

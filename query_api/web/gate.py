@@ -4,7 +4,7 @@ RFC 6750: a request shows its key as `Authorization: Bearer …`. 401 says that 
 that whoever it is may not do this.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from time import monotonic
 
 import structlog
@@ -15,8 +15,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from query_api.access.keyring import Keyring
-from query_api.access.principal import ANYBODY, BROKER, Principal
-from query_api.access.rules import ALLOWED, DEVICE, Access, access_of
+from query_api.access.rules import ALLOWED, ANYBODY, BROKER, DEVICE, OPTION, Access, Principal
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused
 from query_api.web.limits.window import Window
@@ -120,3 +119,18 @@ def handlers_of(route: object) -> list[BaseRouteHandler]:
     """The handlers of a route, of whatever kind it is."""
     several: list[BaseRouteHandler] | None = getattr(route, "route_handlers", None)
     return several if several is not None else [route.route_handler]  # type: ignore[attr-defined]
+
+
+def access_of(handler: BaseRouteHandler) -> Access:
+    """What the route is for. Raises LookupError where it does not say."""
+    if "OPTIONS" in getattr(handler, "http_methods", ()):  # Litestar's own answer
+        return Access.ASK
+    if OPTION not in handler.opt:
+        raise LookupError(f"the route {handler} does not say who may use it: it takes access=Access.…")
+    return Access(handler.opt[OPTION])
+
+
+def declare(access: Access, handlers: Iterable[BaseRouteHandler]) -> None:
+    """Says it for routes that are made elsewhere."""
+    for handler in handlers:
+        handler.opt[OPTION] = access

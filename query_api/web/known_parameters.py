@@ -17,7 +17,8 @@ from litestar.middleware import ASGIMiddleware
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from query_api.web.answers.problems import MAX_FAULTS, MAX_SHOWN, Fault, invalid
+from query_api.errors import MAX_DISPLAYED, Fault
+from query_api.web.answers.problems import MAX_FAULTS, invalid
 from query_api.web.requests.nearest import not_known
 
 
@@ -65,7 +66,7 @@ def _faults(scope: HTTPScope, taken: Taken) -> Iterator[Fault]:
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     for name, count in Counter(name for name, _ in query).items():
         if name not in taken.parameters:
-            yield Fault(name[:MAX_SHOWN], not_known(name[:MAX_SHOWN], taken.parameters, "parameter"))
+            yield Fault(name[:MAX_DISPLAYED], not_known(name[:MAX_DISPLAYED], taken.parameters, "parameter"))
         elif count > 1 and name not in taken.lists:
             yield Fault(name, f"expected it once, got it {count} times")
     if not taken.body and _has_body(scope):

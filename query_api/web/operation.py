@@ -3,8 +3,9 @@
 from litestar.handlers import HTTPRouteHandler
 from prometheus_client import CollectorRegistry
 
-from query_api.access.rules import Access, declare
+from query_api.access.rules import Access
 from query_api.web.answers.problems import FORBIDDEN, UNAUTHENTICATED, documented
+from query_api.web.gate import declare
 from shared.serving.telemetry import Health, telemetry_routes
 
 _FOR = (Access.OPEN, Access.READ, Access.METRICS)

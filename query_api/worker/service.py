@@ -11,8 +11,9 @@ from contextlib import ExitStack
 
 import structlog
 
+from query_api.queue import channels
 from query_api.queue import claims as queue
-from query_api.worker import callbacks, timetable
+from query_api.worker import timetable
 from query_api.worker.attempts import Attempts
 from query_api.worker.callbacks import Callbacks
 from query_api.worker.cleaning.rounds import clean
@@ -51,7 +52,7 @@ POOL_WAIT_S = 3.0
 SPARE_CONNECTIONS = 5
 """Besides one for each analysis: for claiming, renewing, removing, cleaning, and what is done less often."""
 
-CHANNELS = (queue.CHANNEL, queue.ENDED_CHANNEL, callbacks.CHANNEL)
+CHANNELS = (channels.QUEUED, channels.ENDED, channels.CALLBACKS_DUE)
 """The worker listens on these."""
 
 _log = structlog.get_logger()
@@ -206,7 +207,7 @@ class Worker:
         """
         self._look.set()
         async for notify in connection.notifies():
-            if notify.channel == queue.ENDED_CHANNEL:
+            if notify.channel == channels.ENDED:
                 self._attempts.ended_elsewhere(notify.payload)
             else:
                 self._look.set()

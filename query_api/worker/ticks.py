@@ -12,9 +12,9 @@ import psycopg
 import structlog
 from psycopg.rows import class_row
 
-from query_api.analyses.requests import Callback, enqueue
+from query_api.errors import ClientError
+from query_api.queue.requests import Callback, enqueue
 from query_api.schedules.timing import read_timing
-from query_api.web.answers.problems import Refused
 from shared.postgres.connections import Connection
 
 _log = structlog.get_logger()
@@ -54,7 +54,7 @@ async def _run_one(connection: Connection) -> bool:
         try:
             async with connection.transaction():
                 await _tick(connection, due)
-        except (ValueError, Refused, psycopg.DataError, psycopg.IntegrityError) as error:
+        except (ValueError, ClientError, psycopg.DataError, psycopg.IntegrityError) as error:
             _log.exception("a schedule cannot tick, and is paused", id=due.id)
             await connection.execute(_PAUSE, {"id": due.id, "error": f"{type(error).__name__}: {error}".strip()})
     return True

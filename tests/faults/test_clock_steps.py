@@ -12,8 +12,8 @@ import aiomqtt
 import pytest
 
 from deploy.local.postgres import EmbeddedPostgres
+from query_api.queue import callbacks
 from query_api.queue import claims as queue
-from query_api.worker import callbacks
 from query_api.worker.maintenance import moved_clock
 from query_api.worker.ticks import run_due_ticks
 from shared.access import keys as access_keys

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import psycopg
 
-from query_api.analyses import results as analysis_results
 from query_api.devices import handlers as devices
+from query_api.queue import results as analysis_results
 from shared.settings import Settings
 from tests import services
 from tests.waiting import eventually
@@ -211,7 +211,7 @@ async def test_reads_come_from_their_indexes(
     await database.execute(MANY_ROWS)
     await database.execute("ANALYZE")
     for statement, parameters, index in (
-        (analysis_results._RESULTS, {"device_id": device, "before": 2**62, "limit": 11}, "analysis_results_by_device"),
+        (analysis_results._SELECT, {"device_id": device, "before": 2**62, "limit": 11}, "analysis_results_by_device"),
         (devices._FIND, {"id": 7}, "devices_pkey"),
         (devices._SELECT, {"after": 7, "search": None, "limit": 11}, "devices_pkey"),
     ):

@@ -15,8 +15,10 @@ import httpx
 import msgspec
 import pytest
 
+from query_api.queue import callbacks
 from query_api.queue import claims as queue
-from query_api.worker import callbacks, service, timetable, webhook
+from query_api.worker import callbacks as worker_callbacks
+from query_api.worker import service, timetable, webhook
 from query_api.worker.webhook import CheckedNetwork, Undelivered, Webhook
 from shared.settings import Settings
 from tests import services
@@ -148,7 +150,7 @@ async def test_several_callbacks_of_one_request(api: httpx.AsyncClient, device: 
         for due in await callbacks.claim(database, 10):
             async with asyncio.timeout(HANG_S):
                 request = await look(api, due.request_id)
-                body = callbacks.body(msgspec.convert(request, callbacks.QueuedAnalysis))
+                body = worker_callbacks.body(msgspec.convert(request, worker_callbacks.QueuedAnalysis))
                 await Webhook(SECRET, allow_private=True, ports=None).send(due.url, str(due.message_id), 1, body)
             await callbacks.delivered(database, due)
         shown = await look(api, asked[0]["id"])
@@ -313,7 +315,7 @@ async def test_a_receiver_that_drips_does_not_delay_another(
 ) -> None:
     async with receiving(silence) as slow, receiving() as quick:
         dripping = slow.url.replace("127.0.0.1", "localhost")
-        for start in range(3 * callbacks.AT_ONCE):
+        for start in range(3 * worker_callbacks.AT_ONCE):
             await ask(api, device, dripping, start=str(10**9 + start))
 
         async def called() -> int:

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from query_api.statistics.analysis import UnknownDevices, analyse, analyse_each
+from query_api.errors import UnknownDevices
+from query_api.statistics.analysis import analyse, analyse_each
 from query_api.statistics.figures import FIVE, FigureNames, Figures
 from shared.readings.model import AXIS_LIMIT, Reading
 from shared.readings.partitions import Partitions

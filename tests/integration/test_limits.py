@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from query_api.access import keyring
-from query_api.access.principal import Principal
-from query_api.analyses import requests
+from query_api.access.rules import Principal
 from query_api.app import serve
 from query_api.live import feeds
+from query_api.queue import requests
 from query_api.web.limits import window as windows
 from query_api.web.limits.callers import Callers, network_of
 from query_api.web.limits.window import Window

@@ -8,12 +8,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from query_api.calendar.intervals import Interval
+from query_api.calendar.period import Period
 from query_api.readings import buckets, listing, series
 from query_api.readings.formats.exports import COPIES, Exports, _as_it_is, _Wanted
 from query_api.readings.summaries import in_short
 from query_api.statistics.analysis import analyse, analyse_each
 from query_api.web.limits.turns import Bounds, Place, Turns, TurnsMetrics
-from query_api.web.requests.times import Period
 from query_api.worker.maintenance.removal import remove_some
 from shared.postgres.connections import Connection, connect
 from shared.postgres.migrate import migrations

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from query_api import notifications
-from query_api.notifications import ANALYSIS_ENDED, LOOK_AGAIN, Notifications
+from query_api.notifications import LOOK_AGAIN, Notifications
+from query_api.queue.channels import ENDED
 from tests.conftest import Database
 from tests.services import database_away
 from tests.waiting import HANG_S
@@ -16,9 +17,9 @@ from tests.waiting import HANG_S
 @pytest.fixture
 async def listening(database_url: str) -> AsyncIterator[Notifications]:
     """Connected, on the channel of ended analyses."""
-    heard = Notifications(database_url, [ANALYSIS_ENDED])
+    heard = Notifications(database_url, [ENDED])
     task = asyncio.create_task(heard.run(), name="notifications")
-    with heard.heard(ANALYSIS_ENDED, "begin") as queue:
+    with heard.heard(ENDED, "begin") as queue:
         assert await next_of(queue) == LOOK_AGAIN
     yield heard
     task.cancel()
@@ -32,18 +33,18 @@ async def next_of(queue: asyncio.Queue[str]) -> str:
 
 
 async def send(database: Database, *payloads: str) -> None:
-    await database.execute("SELECT pg_notify(%s, p) FROM unnest(%s::text[]) AS p", (ANALYSIS_ENDED, list(payloads)))
+    await database.execute("SELECT pg_notify(%s, p) FROM unnest(%s::text[]) AS p", (ENDED, list(payloads)))
 
 
 async def test_each_hears_its_own_key(listening: Notifications, database: Database) -> None:
     with (
-        listening.heard(ANALYSIS_ENDED, "1") as one,
-        listening.heard(ANALYSIS_ENDED, "1") as another,
-        listening.heard(ANALYSIS_ENDED, "12") as twelve,
-        listening.heard(ANALYSIS_ENDED, "3") as three,
+        listening.heard(ENDED, "1") as one,
+        listening.heard(ENDED, "1") as another,
+        listening.heard(ENDED, "12") as twelve,
+        listening.heard(ENDED, "3") as three,
     ):
         everything: list[str] = []
-        listening.call(ANALYSIS_ENDED, everything.append)
+        listening.call(ENDED, everything.append)
         await send(database, "12 done", "1", "3")
         assert await next_of(three) == "3"
         assert everything == ["12 done", "1", "3"]
@@ -53,7 +54,7 @@ async def test_each_hears_its_own_key(listening: Notifications, database: Databa
 
 
 async def test_who_has_left_is_forgotten(listening: Notifications) -> None:
-    with listening.heard(ANALYSIS_ENDED, "1"), listening.heard(ANALYSIS_ENDED, "1"):
+    with listening.heard(ENDED, "1"), listening.heard(ENDED, "1"):
         pass
     assert listening._queues == {}
 
@@ -62,8 +63,8 @@ async def test_after_an_outage_everyone_looks_again(
     listening: Notifications, postgres_server: str, database_url: str
 ) -> None:
     everything: list[str] = []
-    listening.call(ANALYSIS_ENDED, everything.append)
-    with listening.heard(ANALYSIS_ENDED, "1") as one:
+    listening.call(ENDED, everything.append)
+    with listening.heard(ENDED, "1") as one:
         async with database_away(postgres_server, database_url):
             pass
         assert await next_of(one) == LOOK_AGAIN
@@ -74,7 +75,7 @@ async def test_who_does_not_keep_up_looks_again(
     listening: Notifications, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifications, "MAX_WAITING", 3)
-    with listening.heard(ANALYSIS_ENDED, "1") as slow, listening.heard(ANALYSIS_ENDED, "last") as end:
+    with listening.heard(ENDED, "1") as slow, listening.heard(ENDED, "last") as end:
         await send(database, "1 a", "1 b", "1 c", "1 d", "1 e", "last")
         await next_of(end)
         assert [slow.get_nowait(), slow.get_nowait()] == [LOOK_AGAIN, "1 e"]

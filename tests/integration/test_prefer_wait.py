@@ -8,9 +8,9 @@ import pytest
 
 from query_api.analyses import prefer
 from query_api.analyses.prefer import MAX_WAIT_S
-from query_api.notifications import ANALYSIS_ENDED
 from query_api.pools import QUICK
 from query_api.queue import waiting
+from query_api.queue.channels import ENDED
 from query_api.worker.maintenance.removal import remove_all
 from shared.settings import Settings
 from tests import services
@@ -117,4 +117,4 @@ async def test_a_service_that_stops_keeps_no_one_waiting(api_settings: Settings,
 
 
 async def heard(database: Database) -> bool:
-    return (await database.execute("SELECT pg_notify(%s, 'nobody')", (ANALYSIS_ENDED,))).rowcount == 1
+    return (await database.execute("SELECT pg_notify(%s, 'nobody')", (ENDED,))).rowcount == 1

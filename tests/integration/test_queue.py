@@ -12,10 +12,11 @@ import msgspec
 import psycopg
 import pytest
 
+from query_api.queue import channels
 from query_api.queue import claims as queue
 from query_api.queue.claims import Claim
 from query_api.statistics.analysis import Analysis, analyse
-from query_api.worker import callbacks, service, timetable
+from query_api.worker import service, timetable
 from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import services
@@ -427,4 +428,4 @@ async def test_the_queue_length_is_shown(database: Database, owner: int, measure
 
 def test_no_lease_outlives_its_renewals() -> None:
     assert queue.LEASE.total_seconds() >= 3 * (service.RENEW_S + timetable.JITTER_S)
-    assert {queue.CHANNEL, queue.ENDED_CHANNEL, callbacks.CHANNEL} <= set(service.CHANNELS)
+    assert set(service.CHANNELS) == {channels.QUEUED, channels.ENDED, channels.CALLBACKS_DUE}

@@ -9,10 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from query_api.analyses import requests as analysis_requests
-from query_api.analyses.requests import _RequestsBefore
-from query_api.devices.handlers import MAX_ID
+from query_api.ids import MAX_ID
 from query_api.queue import claims as queue
+from query_api.queue import requests as analysis_requests
 from query_api.queue.claims import Claim
 from query_api.worker import service
 from shared.postgres.connections import connect
@@ -197,15 +196,15 @@ async def test_no_backlog_makes_claiming_or_listing_slow(database: Database) -> 
     await add_requests(database, a, 10_000)
     await database.execute("VACUUM ANALYZE analysis_requests")
     assert [(await claim(database)).device_id for _ in range(3)] != [a, a, a]
-    lists: Sequence[tuple[str, _RequestsBefore, str]] = (
-        (analysis_requests._LIST, _RequestsBefore(None, None, MAX_ID), "analysis_requests_pkey"),
-        (analysis_requests._LIST_STATUS, _RequestsBefore(None, "failed", 9_000), "analysis_requests_by_status"),
-        (analysis_requests._LIST_DEVICE, _RequestsBefore(a + 7, None, MAX_ID), "analysis_requests_by_device"),
-        (analysis_requests._LIST_BOTH, _RequestsBefore(200, "failed", MAX_ID), "analysis_requests_by_device"),
+    lists: Sequence[tuple[str, int | None, str | None, int, str]] = (
+        (analysis_requests._LIST, None, None, MAX_ID, "analysis_requests_pkey"),
+        (analysis_requests._LIST_STATUS, None, "failed", 9_000, "analysis_requests_by_status"),
+        (analysis_requests._LIST_DEVICE, a + 7, None, MAX_ID, "analysis_requests_by_device"),
+        (analysis_requests._LIST_BOTH, 200, "failed", MAX_ID, "analysis_requests_by_device"),
     )
     seen = []
-    for statement, before, index in lists:
-        values = {"device_id": before.device_id, "status": before.status, "before": before.id, "limit": 11}
+    for statement, device_id, status, before, index in lists:
+        values = {"device_id": device_id, "status": status, "before": before, "limit": 11}
         seen.append((await plan(database, statement, values), index))
     claiming = {"after": a - 1, "lease": queue.LEASE, "candidates": queue.CANDIDATES}
     seen.append((await plan(database, queue._CLAIM, claiming), "analysis_requests_waiting"))

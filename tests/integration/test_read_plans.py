@@ -6,12 +6,12 @@ from zoneinfo import ZoneInfo
 from psycopg import AsyncClientCursor
 
 from query_api.calendar.intervals import Interval
+from query_api.calendar.period import Period
 from query_api.readings import buckets, series
 from query_api.readings import listing as readings
 from query_api.readings.formats.exports import COPIES, SETTING
 from query_api.readings.listing import _ReadingsAfter
 from query_api.statistics.analysis import analyse
-from query_api.web.requests.times import Period
 from shared.postgres.connections import Connection
 from shared.readings.model import to_microseconds
 from tests.explained import COPIED, Explained, Plan

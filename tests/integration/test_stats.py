@@ -13,9 +13,9 @@ import httpx
 import psycopg
 import pytest
 
+from query_api.calendar.period import Period
 from query_api.readings.listing import PAGES, _ReadingsAfter, page_parameters
 from query_api.web.limits.turns import Bounds
-from query_api.web.requests.times import Period
 from shared.readings.model import Reading, to_microseconds
 from shared.readings.partitions import Partitions
 from shared.readings.store import prepare, store

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from query_api.calendar.period import Period
 from query_api.web.answers.problems import INVALID_VALUE, REVERSED_PERIOD, Refused
-from query_api.web.requests.times import Period, in_utc, parse_moment, provide_period
+from query_api.web.requests.times import in_utc, parse_moment, provide_period
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

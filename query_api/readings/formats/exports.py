@@ -16,6 +16,7 @@ import structlog
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from query_api.calendar.period import Period
 from query_api.readings.formats.copying import next_block
 from query_api.readings.formats.negotiation import ARROW, CSV, NDJSON, PARQUET, TABLES
 from query_api.readings.formats.pace import Pace, paced
@@ -23,7 +24,6 @@ from query_api.readings.formats.tables import TableEncoder
 from query_api.web.answers.problems import AnyRequest
 from query_api.web.limits.callers import caller_of
 from query_api.web.limits.turns import Place, Turns
-from query_api.web.requests.times import Period
 from shared.postgres.connections import Connection, connect
 from shared.readings.extents import extent_of
 

@@ -6,8 +6,9 @@ from importlib.util import find_spec
 
 from litestar.datastructures.headers import MediaTypeHeader
 
+from query_api.errors import Fault, displayed
 from query_api.web.answers import problems
-from query_api.web.answers.problems import AnyRequest, Fault, Refused, invalid, shown
+from query_api.web.answers.problems import AnyRequest, Refused, invalid
 from query_api.web.answers.vary import depends_on
 
 JSON = "application/json"
@@ -41,7 +42,7 @@ def chosen(request: AnyRequest, name: str | None) -> str:
 
 def _named(name: str) -> str:
     if name not in BY_NAME:
-        raise invalid(Fault("format", f"expected {', '.join(BY_NAME)}, got {shown(name)}"))
+        raise invalid(Fault("format", f"expected {', '.join(BY_NAME)}, got {displayed(name)}"))
     media_type = BY_NAME[name]
     if media_type in TABLES and not tables_installed():
         raise Refused(problems.NOT_INSTALLED, f"format is {name}. {problems.NOT_INSTALLED.description}")
@@ -61,8 +62,8 @@ def _preferred(request: AnyRequest) -> str:
     if found is not None:
         return found
     if not installed and best(accept, TABLES):
-        raise Refused(problems.NOT_INSTALLED, f"Accept: {shown(accept)}. {problems.NOT_INSTALLED.description}")
-    raise Refused(problems.NOT_ACCEPTABLE, f"Accept is {shown(accept)}: readings come as {', '.join(ALL)}")
+        raise Refused(problems.NOT_INSTALLED, f"Accept: {displayed(accept)}. {problems.NOT_INSTALLED.description}")
+    raise Refused(problems.NOT_ACCEPTABLE, f"Accept is {displayed(accept)}: readings come as {', '.join(ALL)}")
 
 
 def best(accept: str, offered: Sequence[str]) -> str | None:

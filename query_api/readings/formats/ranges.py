@@ -14,6 +14,7 @@ import msgspec
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_206_PARTIAL_CONTENT
 
+from query_api.errors import displayed
 from query_api.readings.formats.exports import Export, freed_if_it_fails
 from query_api.readings.formats.pace import Pace, paced
 from query_api.web.answers import problems
@@ -114,7 +115,7 @@ def read(given: str, length: int) -> Part | None:
         return None
     part = Part(int(first), min(int(last or length), length - 1)) if first else _suffix(int(last), length)
     if part.first > part.last:
-        detail = f"the content has {length:,} bytes, and Range is {given[: problems.MAX_SHOWN]!r}"
+        detail = f"the content has {length:,} bytes, and Range is {displayed(given)}"
         headers = {"Content-Range": f"bytes */{length}"}
         raise Refused(problems.RANGE_NOT_SATISFIABLE, detail, headers=headers)
     return part

@@ -9,8 +9,7 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
-from query_api.devices.handlers import no_such_device
-from query_api.statistics.analysis import UnknownDevices
+from query_api.errors import InvalidFields, QuotaReached, RequestEnded, UnknownDevices, UnknownRequest
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Problem, ProblemDetails, Refused, invalid
 from query_api.web.disconnect import ClientGone
@@ -122,7 +121,24 @@ def _took_too_long(request: AnyRequest) -> Refused:
 
 
 def _unknown_devices(request: AnyRequest, error: UnknownDevices) -> Response[ProblemDetails]:
-    return problems.answer(request, no_such_device(*error.devices))
+    return problems.answer(request, Refused(problems.NOT_FOUND, f"{error}: GET /devices lists them"))
+
+
+def _invalid_fields(request: AnyRequest, error: InvalidFields) -> Response[ProblemDetails]:
+    return problems.answer(request, invalid(*error.faults))
+
+
+def _unknown_request(request: AnyRequest, error: UnknownRequest) -> Response[ProblemDetails]:
+    return problems.answer(request, Refused(problems.NOT_FOUND, str(error)))
+
+
+def _request_ended(request: AnyRequest, error: RequestEnded) -> Response[ProblemDetails]:
+    refused = Refused(problems.ALREADY_ENDED, f"{error}. {problems.ALREADY_ENDED.description}")
+    return problems.answer(request, refused)
+
+
+def _quota_reached(request: AnyRequest, error: QuotaReached) -> Response[ProblemDetails]:
+    return problems.answer(request, Refused(problems.TOO_MANY_REQUESTS, str(error), headers=problems.RETRY_AFTER))
 
 
 def _hung_up(_: AnyRequest, __: ClientGone) -> Response[None]:
@@ -138,7 +154,11 @@ def _unexpected(request: AnyRequest, error: Exception) -> Response[ProblemDetail
 
 HANDLERS: ExceptionHandlersMap = {
     Refused: _refused,
+    InvalidFields: _invalid_fields,
     UnknownDevices: _unknown_devices,
+    UnknownRequest: _unknown_request,
+    RequestEnded: _request_ended,
+    QuotaReached: _quota_reached,
     ClientGone: _hung_up,
     ValidationException: _wrong_parameters,
     HTTPException: _http_error,

@@ -5,7 +5,6 @@ The statuses: 400 what cannot be read or contradicts itself, 422 a value that is
 or out of range, 404 a path that leads to nothing.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from litestar.openapi.spec import Example
 from litestar.params import PathParameter
 
 from query_api.access.rules import Access
+from query_api.errors import Fault
 from query_api.web.resource import Resource
 
 AnyRequest = Request[Any, Any, Any]
@@ -25,8 +25,6 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 RETRY_AFTER = {"Retry-After": str(RETRY_AFTER_S)}
 """The headers of a 503 after which it is worth while to try again."""
-MAX_SHOWN = 60
-"""Characters of a value that was wrong."""
 MAX_FAULTS = 20
 """So many faults of one request are listed; whoever mends these will see the others."""
 
@@ -161,21 +159,6 @@ PROBLEMS = {
 }  # fmt: skip
 
 
-class Fault(msgspec.Struct, frozen=True):
-    """One field that was wrong."""
-
-    field: Annotated[
-        str,
-        msgspec.Meta(
-            description="The field: a parameter's name, or the path to it in the body.",
-            examples=["x", "[3].timestamp", "limit"],
-        ),
-    ]
-    detail: Annotated[
-        str, msgspec.Meta(description="What was wrong with it, and what it takes.", examples=["x is missing"])
-    ]
-
-
 class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why the request got no other answer (RFC 9457)."""
 
@@ -204,24 +187,6 @@ class Refused(Exception):
         self.errors = tuple(errors)[:MAX_FAULTS]
         self.headers = headers
         super().__init__(detail)
-
-
-def shown(value: object) -> str:
-    """What a client gave, in words short enough for a message."""
-    match value:
-        case str():
-            return repr(value) if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]!r}…"
-        case bool() | None:
-            return {True: "true", False: "false", None: "null"}[value]
-        case int() if abs(value) > 10**MAX_SHOWN:
-            return "a number that is too large"
-        case float() if math.isinf(value):
-            return "a number that is too large"
-        case int() | float():
-            return str(value)
-        case dict():
-            return "an object"
-    return "an array"
 
 
 def invalid(*faults: Fault) -> Refused:

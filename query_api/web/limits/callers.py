@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from litestar.types import Scope
 
-from query_api.access.principal import ANYBODY, Principal
+from query_api.access.rules import ANYBODY, Principal
 
 MAX_KNOWN = 10_000
 """Credentials; beyond it all are forgotten, and learnt again."""

@@ -19,8 +19,9 @@ import msgspec
 from litestar import Request
 from msgspec import inspect
 
+from query_api.errors import MAX_DISPLAYED, Fault, displayed
 from query_api.web.answers import problems
-from query_api.web.answers.problems import MAX_FAULTS, MAX_SHOWN, Fault, Problem, Refused, invalid, shown
+from query_api.web.answers.problems import MAX_FAULTS, Problem, Refused, invalid
 from query_api.web.limits.callers import caller_of
 from query_api.web.requests.nearest import not_known
 from shared.readings.encodings import BOM, wide_encoding
@@ -181,7 +182,7 @@ def _faults(value: Any, record: Any) -> Iterator[Fault]:
 
 def _object_faults(value: Any, struct: type[msgspec.Struct], path: str) -> Iterator[Fault]:
     if not isinstance(value, dict):
-        yield Fault(path or "body", f"expected an object, got {shown(value)}")
+        yield Fault(path or "body", f"expected an object, got {displayed(value)}")
         return
     for field, takes in _fields(struct):
         name = f"{path}.{field.encode_name}" if path else field.encode_name
@@ -189,13 +190,13 @@ def _object_faults(value: Any, struct: type[msgspec.Struct], path: str) -> Itera
             if field.required:
                 yield Fault(name, f"is missing: expected {takes}")
         elif not _converts(value[field.encode_name], field.type):
-            yield Fault(name, f"expected {takes}, got {shown(value[field.encode_name])}")
+            yield Fault(name, f"expected {takes}, got {displayed(value[field.encode_name])}")
     if struct.__struct_config__.forbid_unknown_fields:
         yield from _unknown_fields(value, {field.encode_name for field, _ in _fields(struct)}, path)
 
 
 def _unknown_fields(value: dict[str, Any], known: set[str], path: str) -> Iterator[Fault]:
-    for name in islice((name[:MAX_SHOWN] for name in value if name not in known), MAX_FAULTS):
+    for name in islice((name[:MAX_DISPLAYED] for name in value if name not in known), MAX_FAULTS):
         yield Fault(f"{path}.{name}" if path else name, not_known(name, known, "field"))
 
 

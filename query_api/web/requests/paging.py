@@ -15,8 +15,9 @@ from litestar import Response
 from litestar.datastructures import ResponseHeader
 from litestar.params import QueryParameter
 
+from query_api.errors import Fault
 from query_api.web.answers import problems
-from query_api.web.answers.problems import Fault, Refused
+from query_api.web.answers.problems import Refused
 from query_api.web.requests.bodies import JsonRequest
 
 MAX_LIMIT = 10_000

@@ -4,7 +4,8 @@ from typing import Literal, get_args, get_origin
 
 from litestar.params import ParameterKwarg
 
-from query_api.web.answers.problems import AnyRequest, Fault, shown
+from query_api.errors import Fault, displayed
+from query_api.web.answers.problems import AnyRequest
 
 
 def parameter_fault(request: AnyRequest, name: str, otherwise: str) -> Fault:
@@ -14,7 +15,7 @@ def parameter_fault(request: AnyRequest, name: str, otherwise: str) -> Fault:
     if field is None or given is None:
         return Fault(name, otherwise)
     takes = _takes(field.annotation, field.kwarg_definition)
-    return Fault(name, f"expected {takes}, got {shown(given)}" if takes else otherwise)
+    return Fault(name, f"expected {takes}, got {displayed(given)}" if takes else otherwise)
 
 
 def _takes(annotation: object, declared: object) -> str | None:

@@ -13,9 +13,11 @@ import msgspec
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIType, Schema
 from litestar.params import QueryParameter
 
+from query_api.calendar.period import Period
 from query_api.calendar.zones import read_zone
+from query_api.errors import Fault
 from query_api.web.answers import problems
-from query_api.web.answers.problems import Fault, Refused, invalid
+from query_api.web.answers.problems import Refused, invalid
 from shared.readings.model import to_datetime
 from shared.readings.numeric_times import EARLIEST_S, LATEST_S, from_number
 
@@ -27,13 +29,6 @@ _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UT
 _MICROSECOND = timedelta(microseconds=1)
 _DAY = timedelta(days=1)
 _Kind = TypeVar("_Kind", date, datetime, float)
-
-
-class Period(msgspec.Struct, frozen=True):
-    """From start to end, both included; None leaves that side open."""
-
-    start: datetime | None
-    end: datetime | None
 
 
 _FORMS = [

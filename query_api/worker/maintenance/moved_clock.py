@@ -8,8 +8,8 @@ import structlog
 
 from query_api.calendar.cron import Cron
 from query_api.calendar.zones import read_zone
+from query_api.queue import callbacks
 from query_api.queue import claims as queue
-from query_api.worker import callbacks
 from shared.postgres.connections import Connection
 
 _log = structlog.get_logger()

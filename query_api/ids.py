@@ -1,0 +1,28 @@
+"""Ids: their bounds, their fields in records, and whether a device has one."""
+
+from typing import Annotated
+
+import msgspec
+
+from query_api.errors import UnknownDevices
+from shared.postgres.connections import Connection
+
+MAX_ID = 2**63 - 1
+"""The largest bigint. Nothing has an id above it."""
+
+Id = Annotated[int, msgspec.Meta(description="Its id.", examples=[1])]
+DeviceIdField = Annotated[int, msgspec.Meta(description="The device's id.", examples=[1])]
+
+
+def is_id(number: int) -> bool:
+    """Whether something can have this id."""
+    return 0 < number <= MAX_ID
+
+
+_DEVICE = "SELECT FROM devices WHERE id = %s"
+
+
+async def require_device(connection: Connection, device_id: int) -> None:
+    """Raise UnknownDevices unless a device has the id."""
+    if not is_id(device_id) or not (await connection.execute(_DEVICE, (device_id,))).rowcount:
+        raise UnknownDevices([device_id])
