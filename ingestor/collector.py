@@ -23,7 +23,7 @@ from ingestor.mqtt.connection import NetworkConnection
 from ingestor.mqtt.packets import Delivered, RefusedPublish
 from ingestor.payload.decode import decode
 from ingestor.payload.measurements import Refusal, Results
-from ingestor.storing.refusals import Message
+from ingestor.payload.refusals import Message
 from shared.readings.clock import Clock
 from shared.readings.model import duration
 from shared.settings import Settings, parse_topic_filter

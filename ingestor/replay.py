@@ -18,8 +18,8 @@ from ingestor.batch import Batch, Results
 from ingestor.devices import Devices
 from ingestor.payload.decode import decode
 from ingestor.payload.measurements import Measurement, Refusal
+from ingestor.payload.refusals import Message
 from ingestor.storing.isolate import store_isolating
-from ingestor.storing.refusals import Message
 from shared.postgres.connections import Connection
 from shared.readings import bitmap, dead_letters
 from shared.readings.announce import announce_all

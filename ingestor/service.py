@@ -15,9 +15,9 @@ from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.metrics import IngestMetrics
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.mqtt.session import Session
-from ingestor.mqtt.subscriptions import Subscriptions
-from ingestor.scaling.processes import ALONE, Share
+from ingestor.processes import ALONE, Share
+from ingestor.session.session import Session
+from ingestor.session.subscriptions import Subscriptions
 from ingestor.storing.database_connection import DatabaseConnection
 from ingestor.storing.sampling import Sampler
 from ingestor.storing.writer import Writer

@@ -168,7 +168,7 @@ def ingest(
         config = ctx.find_root().obj
         _run_closed(lambda s, stop: ingest_in_processes(s, processes, config, stop), settings, port, insecure=insecure)
     else:
-        from ingestor.scaling.leaving import ingest_as
+        from ingestor.draining import ingest_as
 
         listener = None if telemetry_fd is None else socket.socket(fileno=telemetry_fd)
         number = process or 1

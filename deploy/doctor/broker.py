@@ -11,8 +11,8 @@ from deploy.doctor.limits import examine_largest, examine_limits, unshared
 from deploy.doctor.queue import RIGHT_BYTES, RIGHT_MESSAGES, examine_queue
 from deploy.doctor.redelivery import examine_redelivery
 from deploy.doctor.refused import why_refused
-from ingestor.mqtt.limits import SESSION_EXPIRY_S
 from ingestor.mqtt.reasons import check_suback
+from ingestor.session.limits import SESSION_EXPIRY_S
 from shared.errors import BrokerError, ConnectionRefused, SubscriptionRefused
 from shared.settings import MqttAddress, Settings
 

@@ -9,7 +9,7 @@ from psycopg.errors import InsufficientPrivilege
 from deploy.cli.terminal import counted, printable
 from deploy.doctor.findings import Finding, State, ago, not_allowed
 from ingestor.delivery.journal import LEFT
-from ingestor.scaling.processes import member
+from ingestor.processes import member
 from shared.errors import DevicestatError
 from shared.postgres.connections import Connection, address, connect, refusals_translated
 from shared.postgres.errors import diagnose

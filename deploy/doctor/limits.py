@@ -4,8 +4,8 @@ from mqtt5 import ConnAckPacket
 
 from deploy.doctor.connection import connected, own_client_id, own_topic
 from deploy.doctor.findings import Finding, State
-from ingestor.mqtt.limits import Limit, find_limits
 from ingestor.payload.decode import MAX_PAYLOAD_BYTES
+from ingestor.session.limits import Limit, find_limits
 from shared.errors import BrokerError
 from shared.settings import MqttAddress, Settings, parse_topic_filter
 

@@ -22,7 +22,7 @@ from deploy.devices.api_client import ApiClient, base_url
 from deploy.local.children import Program, service_start_timeout_s
 from deploy.local.supervisor import Supervisor
 from deploy.scaling.telemetry import TIMEOUT_S, Gathered, Members
-from ingestor.scaling.leaving import retire_departed
+from ingestor.draining import retire_departed
 from ingestor.service import telemetry_listener
 from shared.serving.closed import telemetry_access
 from shared.serving.service import listen

@@ -1,9 +1,6 @@
-"""The session with the broker, over any number of network connections.
+"""One network connection to the broker.
 
-- `session.py` connects, subscribes and reconnects. It uses `connecting.py`, `connection.py` and `keep_alive.py`.
-- `packets.py` and `publish.py` turn bytes into packets.
-- `subscribing.py` exchanges SUBSCRIBE and UNSUBSCRIBE, with packet ids of `requests.py`; `subscriptions.py` remembers
-  the topic filters; `subscription_check.py` finds a subscription that delivers nothing, with a `probe.py`.
-- `limits.py`: the limits in CONNACK. `reasons.py`: reason codes in words. `ending.py`, `contention.py`: why a
-  connection ended, and whether another client uses the client id.
+- `connecting.py` makes it, `keep_alive.py` keeps it alive, `ending.py` says why it ended.
+- `connection.py` turns bytes into packets with the `mqtt5` codec; `packets.py` and `publish.py` read what it refuses.
+- `requests.py` matches SUBACK and UNSUBACK to requests; `reasons.py` has the reason codes in words.
 """

@@ -1,7 +1,7 @@
 """Times of receipt, each given out once: equal readings without a timestamp stay apart (ADR 4).
 
 Whoever gives them out has moments of its own. The even ones are dealt out among the ingestors
-(`ingestor.scaling.processes.Share`); of the odd ones every second is the API's, and the others are dealt out among the
+(`ingestor.processes.Share`); of the odd ones every second is the API's, and the others are dealt out among the
 ingestors that leave.
 """
 

@@ -12,7 +12,7 @@ import msgspec
 from deploy.local.postgres import EmbeddedPostgres
 from ingestor.batch import Batch
 from ingestor.payload import decode
-from ingestor.storing.refusals import Message
+from ingestor.payload.refusals import Message
 from shared.readings.model import DAY, SECOND, Microseconds, to_microseconds
 from shared.readings.store import pack
 from shared.settings import parse_topic_filter

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import mqtt5
 import pytest
 
-from ingestor.mqtt.session import Session
-from ingestor.scaling.processes import ALONE
+from ingestor.processes import ALONE
 from ingestor.service import Ingestor
+from ingestor.session.session import Session
 from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.conftest import Broker, Database

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.doctor import State, examine
 from deploy.doctor.connection import connected, own_client_id
-from ingestor.mqtt import subscription_check
+from ingestor.session import subscription_check
 from shared.broker import by_file
 from shared.broker.outbox import Change, queue, waiting
 from shared.errors import ConnectionRefused

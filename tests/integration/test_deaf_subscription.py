@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from mqtt5 import PubAckReasonCode
 
-from ingestor.mqtt import subscription_check
+from ingestor.session import subscription_check
 from shared.settings import Settings
 from tests.closed_broker import ClosedBroker
 from tests.conftest import Broker, Database

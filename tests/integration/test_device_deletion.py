@@ -14,7 +14,7 @@ from ingestor.batch import Batch
 from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.payload.decode import Measurement
-from ingestor.storing.refusals import Message
+from ingestor.payload.refusals import Message
 from ingestor.storing.sampling import Sampler
 from ingestor.storing.store import DevicesDeleted, Store
 from query_api.queue import claims as queue

@@ -17,7 +17,7 @@ from deploy.doctor.connection import connected, own_client_id
 from deploy.doctor.queue import MESSAGES, examine_queue
 from deploy.doctor.redelivery import examine_redelivery
 from deploy.local.mosquitto import EmbeddedMosquitto
-from ingestor.mqtt.limits import RIGHT_PACKET_SIZE
+from ingestor.session.limits import RIGHT_PACKET_SIZE
 from shared.broker.permissions import DOCTOR_TOPICS
 from shared.settings import Settings, parse_mqtt_url
 from tests.command import run

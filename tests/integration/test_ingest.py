@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from ingestor.payload.formats import MAX_READINGS
+from ingestor.payload.refusals import PREFIX_BYTES
 from ingestor.payload.undecodable import MSGPACK
-from ingestor.storing.refusals import PREFIX_BYTES
 from shared.readings.model import Reason
 from shared.settings import Settings
 from tests.conftest import Broker, Database

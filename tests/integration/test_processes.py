@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from ingestor.scaling.processes import departed, member, other_form
+from ingestor.processes import departed, member, other_form
 from ingestor.service import STOP_TIMEOUT_S
 from shared.postgres.connections import connect
 from shared.settings import Settings

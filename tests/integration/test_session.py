@@ -23,7 +23,7 @@ from mqtt5 import (
 )
 
 from deploy.local.mosquitto import EmbeddedMosquitto
-from ingestor.mqtt.session import CUT_OFF
+from ingestor.session.session import CUT_OFF
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.ingestion import IngestorProcess

@@ -14,7 +14,7 @@ from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.scaling.processes import ALONE
+from ingestor.processes import ALONE
 from shared.settings import Settings
 
 BAD = b"[" + b",".join([b"0"] * 10_000) + b"]"

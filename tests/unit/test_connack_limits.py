@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from deploy.doctor.findings import State
 from deploy.doctor.limits import examine_limits
-from ingestor.mqtt.limits import SESSION_EXPIRY_S, LimitsLog, find_limits, largest_packet
+from ingestor.session.limits import SESSION_EXPIRY_S, LimitsLog, find_limits, largest_packet
 from shared.settings import Settings, parse_topic_filter
 
 PLAIN = Settings()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingestor.mqtt.contention import HELD_S, LONGEST_PAUSE_S, SILENT_CLOSES, Contention
+from ingestor.session.contention import HELD_S, LONGEST_PAUSE_S, SILENT_CLOSES, Contention
 from shared.errors import BrokerError, BrokerUnreachable, ClientIdContended, ConnectionClosed, StaleConnection
 from shared.settings import MqttAddress
 

@@ -30,7 +30,7 @@ from ingestor.delivery.redelivery import InSequence
 from ingestor.devices import Devices
 from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.scaling.processes import ALONE
+from ingestor.processes import ALONE
 from shared.settings import Settings
 
 EXAMPLES = 150

@@ -12,7 +12,7 @@ from mqtt5 import ConnAckPacket, PublishPacket, QoS
 
 from ingestor.payload.decode import MAX_PAYLOAD_BYTES
 from ingestor.payload.undecodable import MSGPACK
-from ingestor.scaling.processes import SHARE
+from ingestor.processes import SHARE
 from shared.settings import Settings, TopicFilter, parse_topic_filter
 
 SESSION_EXPIRY_S = 7 * 24 * 3600

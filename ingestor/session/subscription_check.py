@@ -15,9 +15,9 @@ from contextlib import suppress
 import structlog
 
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.mqtt.probe import CannotTell, Forbidden, Sent, send_probe
+from ingestor.processes import SHARE
 from ingestor.receiver import Receiver
-from ingestor.scaling.processes import SHARE
+from ingestor.session.probe import CannotTell, Forbidden, Sent, send_probe
 from shared.broker.permissions import probe_topic
 from shared.errors import BrokerError, SubscriptionRefused
 from shared.serving.telemetry import Health

@@ -20,16 +20,16 @@ from mqtt5 import ConnAckPacket, ConnectPacket, DisconnectPacket
 
 from ingestor.mqtt.connecting import connect
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.mqtt.contention import HELD_S, Contention
 from ingestor.mqtt.ending import why_ended
 from ingestor.mqtt.keep_alive import keep_alive, silent_s
-from ingestor.mqtt.limits import SESSION_EXPIRY_S, LimitsLog
 from ingestor.mqtt.reasons import check_connack
-from ingestor.mqtt.subscribing import subscribe
-from ingestor.mqtt.subscription_check import SubscriptionCheck
-from ingestor.mqtt.subscriptions import Subscriptions
+from ingestor.processes import SHARE, other_form
 from ingestor.receiver import Receiver
-from ingestor.scaling.processes import SHARE, other_form
+from ingestor.session.contention import HELD_S, Contention
+from ingestor.session.limits import SESSION_EXPIRY_S, LimitsLog
+from ingestor.session.subscribing import subscribe
+from ingestor.session.subscription_check import SubscriptionCheck
+from ingestor.session.subscriptions import Subscriptions
 from shared.backoff import backoff
 from shared.errors import (
     BrokerError,

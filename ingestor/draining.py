@@ -14,9 +14,9 @@ from mqtt5 import DisconnectPacket
 
 from ingestor.delivery import journal as journals
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.mqtt.session import HANDSHAKE_TIMEOUT_S, Session
-from ingestor.scaling.processes import Share, departed, leaving_clock, member
+from ingestor.processes import Share, departed, leaving_clock, member
 from ingestor.service import Ingestor, ingest
+from ingestor.session.session import HANDSHAKE_TIMEOUT_S, Session
 from shared.postgres.connections import connect, refusals_translated
 from shared.postgres.starting import first_connection
 from shared.readings.clock import Clock

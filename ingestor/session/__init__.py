@@ -1,0 +1,7 @@
+"""The session with the broker, which outlives its network connections.
+
+- `session.py` connects, subscribes and reconnects.
+- `subscribing.py` exchanges SUBSCRIBE and UNSUBSCRIBE; `subscriptions.py` stores the topic filters.
+- `subscription_check.py` detects a subscription that delivers nothing, with a `probe.py`.
+- `limits.py` reports the limits in CONNACK; `contention.py` detects another client with the client id.
+"""
