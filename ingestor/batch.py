@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 import msgspec
 
 from ingestor.payload.measurements import Measurement, Measurements, Refusal
-from ingestor.payload.refusals import Message, Refusals
-from ingestor.storing.isolate import RefusedRow
+from ingestor.payload.refusals import Message, Refusals, RefusedRow
 from shared.readings.model import DeadLetter, Microseconds, Reading, Reason, is_key
 from shared.readings.rows import ROW_BYTES, Rows, pack_row
 from shared.settings import TopicFilter

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Set
 
 from psycopg import Notify
 
-from ingestor.storing.isolate import ROW_FAULTS
 from shared.broker.permissions import PROBE_KEY
 from shared.postgres.connections import Connection
+from shared.postgres.errors import ROW_FAULTS
 from shared.readings.deletions import Fence, MarksMissed
 from shared.readings.model import DEVICES_CHANNEL
 

@@ -87,11 +87,11 @@ class LeavingSession(Session):
         A broker has room for what it still holds once it reads the acknowledgements, and so sends that first; it is
         given a moment for it.
         """
-        delivered = self._receiver.delivered
-        await self._receiver.drain()
+        delivered = self._counts.messages
+        await self._collector.settle()
         await asyncio.wait([connection.closed], timeout=QUIET_S)
         answered = connection.ping()
         await asyncio.wait({answered}, timeout=HANDSHAKE_TIMEOUT_S)
         if not answered.done():
             connection.abort(TimeoutError(f"no answer to a PINGREQ within {HANDSHAKE_TIMEOUT_S} s"))
-        return not answered.cancelled() and self._receiver.delivered == delivered
+        return not answered.cancelled() and self._counts.messages == delivered

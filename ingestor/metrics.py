@@ -31,6 +31,11 @@ class Counts:
         self.oldest_at: float | None = None  # monotonic: when the oldest message not yet committed was received
         self.committed_at = 0.0  # of the last batch, in seconds since 1970
 
+    @property
+    def messages(self) -> int:
+        """Number that grows with each message, by the count of its readings."""
+        return self.received + self.redelivered + self.empty
+
 
 class _CountsCollector(Collector):
     def __init__(self, counts: Counts) -> None:

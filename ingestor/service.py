@@ -14,7 +14,6 @@ from ingestor.collector import Collector
 from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.metrics import IngestMetrics
-from ingestor.mqtt.connection import NetworkConnection
 from ingestor.processes import ALONE, Share
 from ingestor.session.session import Session
 from ingestor.session.subscriptions import Subscriptions
@@ -76,40 +75,9 @@ class Ingestor:
         self.writer = Writer(self.database, journal, devices, interest, sampler, self.metrics, topic_filter)
         self.collector = Collector(settings, devices, journal, self.metrics.counts, clock)
         subscriptions = Subscriptions(self.database, settings.mqtt_client_id)
-        self.session = session(settings, self, self.health, subscriptions)
+        self.session = session(settings, self.collector, self.writer, subscriptions, self.metrics.counts, self.health)
         self.metrics.show_probe(lambda: self.session.probe_is_forbidden)
         self._access = telemetry_access(settings)
-        self.deliver = self.collector.deliver
-        self.drain = self.collector.settle
-        self.prepare = self.writer.prepare_session
-        self.is_replaced = self.writer.is_replaced
-
-    async def begin(self, connection: NetworkConnection) -> None:
-        """A new connection (session.Receiver): finishes what came over the old one."""
-        await self.collector.drain()
-        await self.writer.begin_session()
-        self.collector.attach(connection)
-
-    async def forget(self) -> None:
-        """The session is lost (session.Receiver): finishes what came of it before it is forgotten."""
-        await self.collector.drain()
-        await self.writer.forget_session()
-
-    @property
-    def remembers(self) -> bool:
-        """Whether packets of the session are known to be stored (session.Receiver)."""
-        return self.writer.remembers
-
-    @property
-    def delivered(self) -> int:
-        """Grows with each message (session.Receiver)."""
-        counts = self.metrics.counts
-        return counts.received + counts.redelivered + counts.empty
-
-    @property
-    def empty(self) -> int:
-        """Grows with each message without a payload (session.Receiver)."""
-        return self.metrics.counts.empty
 
     async def run(self, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
         """Until `stop`, or the end of the session; raises what any of the parts raises.

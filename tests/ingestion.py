@@ -10,8 +10,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from ingestor.delivery.journal import Journal
+from ingestor.devices import Devices
+from ingestor.metrics import IngestMetrics
 from ingestor.service import ingest
-from shared.settings import Settings
+from ingestor.storing.database_connection import DatabaseConnection
+from ingestor.storing.sampling import Sampler
+from ingestor.storing.writer import Writer
+from shared.readings.announce import Interest
+from shared.serving.telemetry import Health
+from shared.settings import Settings, parse_topic_filter
 from tests import command
 from tests.disclosure import gather
 from tests.roles import as_role
@@ -55,6 +63,13 @@ async def running_ingestor(settings: Settings) -> AsyncIterator[None]:
             task.result()
         await ready
         yield
+
+
+def writer_of(journal: Journal, devices: Devices) -> Writer:
+    """A writer whose `store` takes a connection of the test's own."""
+    unused = DatabaseConnection("", Health())
+    topic_filter = parse_topic_filter("devices/+/stats")
+    return Writer(unused, journal, devices, Interest(), Sampler(60, "+"), IngestMetrics(), topic_filter)
 
 
 class IngestorProcess:

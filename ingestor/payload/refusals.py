@@ -27,6 +27,13 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     elements: int
 
 
+class RefusedRow(msgspec.Struct, frozen=True):
+    """A row that the database refuses: its place in the batch, and the database's message."""
+
+    index: int
+    detail: str
+
+
 class Refusals:
     """The refused elements of one message."""
 

@@ -18,18 +18,18 @@ from typing import TypeVar
 import structlog
 from mqtt5 import ConnAckPacket, ConnectPacket, DisconnectPacket
 
-from ingestor.mqtt.connecting import connect
+from ingestor.collector import Collector
+from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.mqtt.ending import why_ended
-from ingestor.mqtt.keep_alive import keep_alive, silent_s
+from ingestor.mqtt.lifetime import connect, keep_alive, silent_s, why_ended
 from ingestor.mqtt.reasons import check_connack
 from ingestor.processes import SHARE, other_form
-from ingestor.receiver import Receiver
 from ingestor.session.contention import HELD_S, Contention
 from ingestor.session.limits import SESSION_EXPIRY_S, LimitsLog
 from ingestor.session.subscribing import subscribe
 from ingestor.session.subscription_check import SubscriptionCheck
 from ingestor.session.subscriptions import Subscriptions
+from ingestor.storing.writer import Writer
 from shared.backoff import backoff
 from shared.errors import (
     BrokerError,
@@ -70,17 +70,27 @@ _Answer = TypeVar("_Answer")
 class Session:
     """Keeps the session alive: connects, subscribes, and connects again with jittered backoff."""
 
-    def __init__(self, settings: Settings, receiver: Receiver, health: Health, subscriptions: Subscriptions) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        collector: Collector,
+        writer: Writer,
+        subscriptions: Subscriptions,
+        counts: Counts,
+        health: Health,
+    ) -> None:
         self._address = settings.broker
         self._client_id = settings.mqtt_client_id
         self._pattern = settings.mqtt_topic
         self._other_pattern = other_form(settings)
         self._window = settings.mqtt_window
         self._limits = LimitsLog(settings)
-        self._receiver = receiver
+        self._collector = collector
+        self._writer = writer
+        self._counts = counts
         self._health = health
         self._subscriptions = subscriptions
-        self._check = SubscriptionCheck(settings, receiver, health, self._subscribe_again)
+        self._check = SubscriptionCheck(settings, collector, counts, health, self._subscribe_again)
         self._connection: NetworkConnection | None = None
         self._stopping = False
         self._was_connected = False
@@ -144,7 +154,7 @@ class Session:
 
     async def _is_replaced(self) -> bool:
         for _ in range(LOOKS):
-            if await self._receiver.is_replaced():
+            if await self._writer.is_replaced():
                 return True
             await asyncio.sleep(POLL_S)
         return False
@@ -176,9 +186,9 @@ class Session:
             await self._end(connection, DisconnectPacket())
 
     async def _open(self) -> NetworkConnection:
-        await self._receiver.prepare()
+        await self._writer.prepare_session()
         self._connection = None
-        connection = self._connection = await connect(self._address, self._receiver.deliver, HANDSHAKE_TIMEOUT_S)
+        connection = self._connection = await connect(self._address, self._collector.deliver, HANDSHAKE_TIMEOUT_S)
         try:
             await self._handshake(connection)
         except BrokerError:
@@ -204,9 +214,11 @@ class Session:
         self._limits.note(connack)
         seconds = connack.server_keep_alive or KEEP_ALIVE_S  # MQTT-3.2.2-21: the broker's, where it has one
         keep_alive(connection, seconds)
-        if not connack.session_present and self._receiver.remembers:
+        if not connack.session_present and self._writer.remembers:
             await self._begin_anew(connection)
-        await self._receiver.begin(connection)
+        await self._collector.drain()
+        await self._writer.begin_session()
+        self._collector.attach(connection)
         self._was_connected = True
         connection.release()
         await self._subscribe(connection, connack)
@@ -214,7 +226,8 @@ class Session:
     async def _begin_anew(self, connection: NetworkConnection) -> None:
         # The new session must not outlive the memory of the old one: who finds it would take its packets for the old's.
         await self._end(connection, DisconnectPacket(session_expiry_interval=0))
-        await self._receiver.forget()
+        await self._collector.drain()
+        await self._writer.forget_session()
         raise StaleConnection(f"the MQTT broker at {self._address} has lost the session of {self._client_id!r}")
 
     async def _end(self, connection: NetworkConnection, farewell: DisconnectPacket) -> None:

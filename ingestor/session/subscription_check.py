@@ -14,9 +14,10 @@ from contextlib import suppress
 
 import structlog
 
+from ingestor.collector import Collector
+from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
 from ingestor.processes import SHARE
-from ingestor.receiver import Receiver
 from ingestor.session.probe import CannotTell, Forbidden, Sent, send_probe
 from shared.broker.permissions import probe_topic
 from shared.errors import BrokerError, SubscriptionRefused
@@ -43,7 +44,8 @@ class SubscriptionCheck:
     def __init__(
         self,
         settings: Settings,
-        receiver: Receiver,
+        collector: Collector,
+        counts: Counts,
         health: Health,
         subscribe: Callable[[NetworkConnection], Awaitable[None]],
     ) -> None:
@@ -52,7 +54,8 @@ class SubscriptionCheck:
         self._pattern = settings.mqtt_topic
         self._is_shared = settings.mqtt_topic.startswith(SHARE)
         self._topic = probe_topic(form)
-        self._receiver = receiver
+        self._collector = collector
+        self._counts = counts
         self._health = health
         self._subscribe = subscribe
         self._was_delivered = False  # a probe, at least once
@@ -84,15 +87,15 @@ class SubscriptionCheck:
 
     async def _is_silent(self, connection: NetworkConnection, seconds: float) -> bool:
         """Whether nothing is delivered for so long. All before is acknowledged then: a full window delays a probe."""
-        now, delivered = asyncio.get_running_loop().time, self._receiver.delivered
+        now, delivered = asyncio.get_running_loop().time, self._counts.messages
         ends = now() + seconds
         while (remaining := ends - now()) > 0:
             await asyncio.sleep(min(remaining, LOOK_S))
-            if self._receiver.delivered != delivered:
+            if self._counts.messages != delivered:
                 self._note_message()
                 return False
-        await self._receiver.drain()
-        return delivered == self._receiver.delivered and not connection.is_paused
+        await self._collector.settle()
+        return delivered == self._counts.messages and not connection.is_paused
 
     async def _check(self, connection: NetworkConnection) -> None:
         if await self._is_told(connection):
@@ -118,18 +121,18 @@ class SubscriptionCheck:
         """Whether a probe, or another message, is delivered. Raises CannotTell."""
         if self._is_swallowed:
             raise CannotTell(f"the broker takes messages to {self._topic} and does not deliver them")
-        delivered, empty = self._receiver.delivered, self._receiver.empty
+        delivered, empty = self._counts.messages, self._counts.empty
         sent = await send_probe(self._address, self._topic)
         self.is_forbidden = False
         with suppress(TimeoutError):
             async with asyncio.timeout(DELIVERED_WITHIN_S):
-                while self._receiver.empty == empty:  # noqa: ASYNC110  # an event would cost each message
+                while self._counts.empty == empty:  # noqa: ASYNC110  # an event would cost each message
                     await asyncio.sleep(POLL_S)
-        if self._receiver.empty != empty:
+        if self._counts.empty != empty:
             self._was_delivered = True
             self._works()
             return True
-        if self._receiver.delivered != delivered:
+        if self._counts.messages != delivered:
             self._note_message()
             return True
         if self._is_shared and sent is Sent.TAKEN:

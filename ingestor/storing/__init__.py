@@ -1,5 +1,5 @@
-"""A batch becomes rows, in one transaction.
+"""Storing batches.
 
-`writer.py` retries until the batch is stored, over the `database_connection.py`. `store.py` runs the transaction;
-`isolate.py` finds the rows that the database refuses, and `sampling.py` bounds the dead letters of a minute.
+`writer.py` stores a batch in one transaction, and retries over the `database_connection.py`. `isolate.py` finds the
+rows that the database refuses. `sampling.py` bounds the dead letters of a minute.
 """

@@ -6,25 +6,15 @@ fails is undone to its savepoint and halved again, so a bad row among n costs O(
 
 from collections.abc import Sequence
 
-import msgspec
-import psycopg
 from msgspec.structs import replace
 
+from ingestor.payload.refusals import RefusedRow
 from shared.postgres.connections import Connection
+from shared.postgres.errors import ROW_FAULTS
 from shared.postgres.storable import ascii_only
 from shared.readings import dead_letters
 from shared.readings.model import DeadLetter, Fault, Reading
 from shared.readings.store import Stored, clear, store
-
-ROW_FAULTS = (psycopg.DataError, psycopg.IntegrityError)
-"""What PostgreSQL raises for a row's own fault; all else is the server's."""
-
-
-class RefusedRow(msgspec.Struct, frozen=True):
-    """A row's place in its batch, and the database's words."""
-
-    index: int
-    detail: str
 
 
 async def store_isolating(

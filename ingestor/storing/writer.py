@@ -1,28 +1,60 @@
-"""Batches become rows, one after the other.
+"""The writer stores batches, one after the other, each in one transaction with its entry in the journal.
 
-Whatever the database's fault is, a batch stays in hand and is tried again, for ever (`database_connection`);
-the journal tells whether an attempt whose COMMIT was not answered went through after all (ADR 3).
+The transaction holds the readings, the dead letters and the packet ids. There are three ways to store the readings:
+
+1. where all of them are new: COPY straight into the table;
+2. where some are stored already: through a staging table, which leaves those out;
+3. where the database refuses some, or a dead letter: by halves, until each of those is alone (`isolate`).
+
+A batch that the database fails is retried until it is stored (`database_connection`). If a COMMIT was not answered, the
+journal shows whether it succeeded (ADR 3).
 """
 
 import time
-from collections.abc import Awaitable, Set
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from functools import partial
 
+import structlog
+from psycopg.errors import DeadlockDetected, UniqueViolation
+
 from ingestor.batch import Batch
 from ingestor.delivery import journal as journals
-from ingestor.delivery.journal import Entry, Journal
+from ingestor.delivery.journal import Entry, Journal, NumberTaken
 from ingestor.devices import Devices
 from ingestor.metrics import IngestMetrics
+from ingestor.payload.refusals import RefusedRow
 from ingestor.storing.database_connection import DatabaseConnection
-from ingestor.storing.sampling import Sampler
-from ingestor.storing.store import DevicesDeleted, Store
+from ingestor.storing.isolate import keep_isolating, store_isolating
+from ingestor.storing.sampling import Sample, Sampler
 from shared.errors import SessionTakenOver, StaleConnection
 from shared.postgres.connections import Connection
-from shared.readings.announce import Interest
-from shared.readings.model import Reason
+from shared.postgres.errors import ROW_FAULTS
+from shared.readings import dead_letters
+from shared.readings import store as readings
+from shared.readings.announce import Interest, announce
+from shared.readings.deletions import MarksMissed
+from shared.readings.model import DeadLetter, Reason
+from shared.readings.partitions import Partitions, is_month_missing
+from shared.readings.rows import Rows
 from shared.readings.store import Stored
 from shared.settings import TopicFilter
+
+STAGED_BATCHES = 100
+"""So many batches are not tried the first way after one that failed it: a device that sends again seldom sends
+again one batch only, and what was copied in vain is left to be vacuumed."""
+
+_log = structlog.get_logger()
+_Add = Callable[[Connection, list[DeadLetter]], Awaitable[None]]
+_Way = Callable[[Connection, Rows], Awaitable[tuple[Stored, list[RefusedRow]]]]
+
+
+class DevicesDeleted(Exception):
+    """The batch has readings of devices that were deleted, or may have been: their keys are to be looked up again."""
+
+    def __init__(self, numbers: Set[int]) -> None:
+        self.numbers = numbers
+        super().__init__()
 
 
 class Writer:
@@ -43,7 +75,11 @@ class Writer:
         self._devices = devices
         self._metrics = metrics
         self._filter = topic_filter
-        self._store = Store(journal, devices, interest, sampler)
+        self._interest = interest
+        self._sampler = sampler
+        self._partitions = Partitions()
+        self._staged_batches = 0
+        self._missed_at = float("-inf")  # seconds; when marks of deletions were last found to be gone unseen
         self._owns_journal = False
 
     async def write(self, batch: Batch) -> None:
@@ -60,6 +96,92 @@ class Writer:
             else:
                 break
         self._count(batch, stored, began)
+
+    async def _resolve(self, batch: Batch, connection: Connection) -> None:
+        topics = {one.message.topic: one.key for one in batch.unresolved}
+        batch.settle(await self._devices.resolve(connection, topics))
+
+    async def _look_up_again(self, batch: Batch, deleted: Set[int], connection: Connection) -> None:
+        """Another device may have been registered with the key of one that was deleted."""
+        keys = {topic: self._filter.key(topic) for topic in batch.topics_of(deleted)}
+        topics = {topic: key for topic, key in keys.items() if key is not None}
+        batch.reassign(deleted, await self._devices.resolve(connection, topics))
+
+    def _count(self, batch: Batch, stored: Stored, began: float) -> None:
+        counts, now = self._metrics.counts, time.monotonic()
+        counts.committed_at = time.time()
+        counts.stored += stored.stored
+        counts.duplicate += stored.duplicates
+        counts.rejected += batch.rejected
+        counts.rejected[Reason.DATABASE_REFUSED] += len(batch.readings) - stored.stored - stored.duplicates
+        self._metrics.batch_readings.observe(batch.received)
+        self._metrics.commit_seconds.observe(now - began)
+        self._metrics.delay_seconds.observe(now - batch.opened_at)
+
+    # One transaction.
+
+    async def _persist(self, batch: Batch, entry: Entry) -> Stored:
+        stored = await self._database.persevere(partial(self.store, batch, entry))
+        self._journal.append(entry)
+        return stored
+
+    async def store(self, batch: Batch, entry: Entry, connection: Connection) -> Stored:
+        """Stores the batch, or finds that an earlier attempt did so.
+
+        `entry`: what the journal records with it. Raises psycopg.Error where the database is at fault,
+        DevicesDeleted, and SessionTakenOver.
+        """
+        await self._partitions.ensure(connection, batch.readings)
+        if self._staged_batches > 0:
+            self._staged_batches -= 1
+        else:
+            try:
+                return await self._commit(connection, batch, entry, _straight)
+            except (*ROW_FAULTS, DeadlockDetected) as error:
+                if is_month_missing(error):
+                    await self._make_months_again(connection, batch)
+                else:
+                    self._staged_batches = STAGED_BATCHES
+        try:
+            return await self._commit(connection, batch, entry, _staged)
+        except ROW_FAULTS:
+            await self._make_months_again(connection, batch)
+            return await self._commit(connection, batch, entry, store_isolating)
+
+    async def _make_months_again(self, connection: Connection, batch: Batch) -> None:
+        """One that is known may have been dropped since: it was empty, or is older than RETENTION by now."""
+        self._partitions.forget()
+        await self._partitions.ensure(connection, batch.readings)
+
+    async def _commit(self, connection: Connection, batch: Batch, entry: Entry, way: _Way) -> Stored:
+        try:
+            async with connection.transaction():
+                await self._pass_fence(connection, batch)
+                stored, refused = await way(connection, batch.readings)
+                sample = self._sampler.take(batch.letters(refused), batch.opened_at)
+                rows = await _keep(connection, sample, keep_isolating if way is store_isolating else dead_letters.add)
+                await journals.record(connection, self._journal, entry, stored)
+                await announce(connection, self._interest, batch.readings)
+        except (NumberTaken, UniqueViolation, DevicesDeleted):
+            found = await journals.find(connection, self._journal)
+            if found is None:  # a reading is there already, or a device is not
+                raise
+            _log.info("batch was committed already", batch_no=self._journal.next_no)
+            return found
+        self._sampler.remember(sample, rows)
+        return stored
+
+    async def _pass_fence(self, connection: Connection, batch: Batch) -> None:
+        try:
+            deleted = await self._devices.pass_fence(connection)
+        except MarksMissed:
+            self._missed_at, deleted = time.monotonic(), frozenset()
+        if batch.looked_up_at <= self._missed_at:  # also a batch that was waiting, and another attempt of one
+            deleted = batch.readings.devices()
+        if deleted and not batch.readings.devices().isdisjoint(deleted):
+            raise DevicesDeleted(deleted)
+
+    # The session, and the ownership of its journal.
 
     async def prepare_session(self) -> None:
         """A connection is about to be made: until the journal is ours, reads where it stands."""
@@ -112,34 +234,19 @@ class Writer:
     async def _mark_journal(self) -> None:
         await self._persist(Batch(), self._journal.next(b"", self._journal.held))
 
-    async def _persist(self, batch: Batch, entry: Entry) -> Stored:
-        def attempt(connection: Connection) -> Awaitable[Stored]:
-            return self._store.store(connection, batch, entry)
-
-        stored = await self._database.persevere(attempt)
-        self._journal.append(entry)
-        return stored
-
     async def _load_journal(self, connection: Connection) -> None:
         await journals.load(connection, self._journal)
 
-    async def _resolve(self, batch: Batch, connection: Connection) -> None:
-        topics = {one.message.topic: one.key for one in batch.unresolved}
-        batch.settle(await self._devices.resolve(connection, topics))
 
-    async def _look_up_again(self, batch: Batch, deleted: Set[int], connection: Connection) -> None:
-        """Another device may have been registered with the key of one that was deleted."""
-        keys = {topic: self._filter.key(topic) for topic in batch.topics_of(deleted)}
-        topics = {topic: key for topic, key in keys.items() if key is not None}
-        batch.reassign(deleted, await self._devices.resolve(connection, topics))
+async def _keep(connection: Connection, sample: Sample, add: _Add) -> dict[int, int]:
+    if sample.kept:
+        await add(connection, sample.kept)
+    return {key: await dead_letters.count(connection, omitted) for key, omitted in sample.omitted.items()}
 
-    def _count(self, batch: Batch, stored: Stored, began: float) -> None:
-        counts, now = self._metrics.counts, time.monotonic()
-        counts.committed_at = time.time()
-        counts.stored += stored.stored
-        counts.duplicate += stored.duplicates
-        counts.rejected += batch.rejected
-        counts.rejected[Reason.DATABASE_REFUSED] += len(batch.readings) - stored.stored - stored.duplicates
-        self._metrics.batch_readings.observe(batch.received)
-        self._metrics.commit_seconds.observe(now - began)
-        self._metrics.delay_seconds.observe(now - batch.opened_at)
+
+async def _straight(connection: Connection, batch: Rows) -> tuple[Stored, list[RefusedRow]]:
+    return await readings.store_new(connection, batch), []
+
+
+async def _staged(connection: Connection, batch: Rows) -> tuple[Stored, list[RefusedRow]]:
+    return await readings.store(connection, batch), []

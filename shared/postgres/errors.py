@@ -28,6 +28,9 @@ from shared.errors import (
     TooManyConnections,
 )
 
+ROW_FAULTS = (psycopg.DataError, psycopg.IntegrityError)
+"""Errors that a value in a row causes; all others are the server's."""
+
 KINDS: Mapping[str, type[DatabaseError]] = {
     "08": DatabaseUnreachable,  # connection exceptions
     "25006": DatabaseReadOnly,  # read_only_sql_transaction

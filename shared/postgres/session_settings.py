@@ -9,14 +9,12 @@ Settings of the operator's own stay: `search_path`, `role`, `default_transaction
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
+from psycopg import AsyncConnection
 from psycopg.errors import QueryCanceled
 
 from shared.errors import DatabaseError
-
-if TYPE_CHECKING:
-    from shared.postgres.connections import Connection
 
 ENCODING = "UTF8"
 _TEXT_FORM: Mapping[str, str] = {
@@ -89,7 +87,7 @@ _PIN = """
 """
 
 
-async def pin(connection: "Connection", statement_timeout_s: int = 0) -> None:
+async def pin(connection: AsyncConnection[Any], statement_timeout_s: int = 0) -> None:
     """Set PINNED on the connection. Raises psycopg.Error.
 
     `statement_timeout_s`: the server cancels a statement that takes longer (QueryCanceled); 0: none.
@@ -105,7 +103,7 @@ async def pin(connection: "Connection", statement_timeout_s: int = 0) -> None:
             return
 
 
-def check_encoding(connection: "Connection", address: str) -> None:
+def check_encoding(connection: AsyncConnection[Any], address: str) -> None:
     """Raises DatabaseError unless the database holds any text."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != ENCODING:

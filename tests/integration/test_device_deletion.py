@@ -15,20 +15,18 @@ from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.payload.decode import Measurement
 from ingestor.payload.refusals import Message
-from ingestor.storing.sampling import Sampler
-from ingestor.storing.store import DevicesDeleted, Store
+from ingestor.storing.writer import DevicesDeleted, Writer
 from query_api.queue import claims as queue
 from query_api.statistics.analysis import analyse
 from query_api.worker.cleaning import deleted_devices, orphaned_ticks
 from query_api.worker.maintenance import removal
 from shared.postgres.connections import connect
-from shared.readings.announce import Interest
 from shared.readings.deletions import Fence, MarksMissed
 from shared.readings.store import prepare
 from shared.settings import Settings, parse_topic_filter
 from tests import ingestion, services
 from tests.conftest import Broker, Database
-from tests.ingestion import IngestorProcess
+from tests.ingestion import IngestorProcess, writer_of
 from tests.waiting import eventually
 
 READING = {"x": 1, "y": 2, "z": 3}
@@ -211,7 +209,7 @@ async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(datab
     await prepare(database)
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'a', 'n'), (2, 'b', 'n')")
     devices = Devices(register=False)
-    store, journal = store_of(devices)
+    writer, journal = make_writer(devices)
     await devices.listen(database)
     topics = {"devices/a/stats": "a", "devices/b/stats": "b"}
     assert await devices.resolve(database, topics) == {"devices/a/stats": 1, "devices/b/stats": 2}
@@ -220,10 +218,10 @@ async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(datab
     await database.execute("DELETE FROM deleted_devices WHERE device_id = 1")
     batch = batch_of({"devices/a/stats": 1, "devices/b/stats": 2})
     with pytest.raises(DevicesDeleted) as raised:
-        await store.store(database, batch, journal.next(b"", held=0))
+        await writer.store(batch, journal.next(b"", held=0), database)
     assert raised.value.numbers == {1, 2}
     batch.reassign(raised.value.numbers, await devices.resolve(database, topics))
-    await store.store(database, batch, journal.next(b"", held=0))
+    await writer.store(batch, journal.next(b"", held=0), database)
     assert await readings_of(database, 1) == 0
     assert await readings_of(database, 2) == 1
     assert await count(database, "SELECT count(*) FROM dead_letters WHERE reason = 'unknown_device'") == 1
@@ -234,7 +232,7 @@ async def test_batches_that_waited_are_looked_up_again_too(database: Database) -
     await prepare(database)
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'a', 'n')")
     devices = Devices(register=False)
-    store, journal = store_of(devices)
+    writer, journal = make_writer(devices)
     await devices.listen(database)
     topics = {"devices/a/stats": "a"}
     await devices.resolve(database, topics)
@@ -245,16 +243,16 @@ async def test_batches_that_waited_are_looked_up_again_too(database: Database) -
     await database.execute("INSERT INTO devices (id, key, name) VALUES (2, 'a', 'n')")
     for batch in waiting:
         with pytest.raises(DevicesDeleted) as raised:
-            await store.store(database, batch, journal.next(b"", held=0))
+            await writer.store(batch, journal.next(b"", held=0), database)
         batch.reassign(raised.value.numbers, await devices.resolve(database, topics))
-        await store.store(database, batch, journal.next(b"", held=0))
+        await writer.store(batch, journal.next(b"", held=0), database)
         journal.append(journal.next(b"", held=0))
     assert (await readings_of(database, 1), await readings_of(database, 2)) == (0, 3)
 
 
-def store_of(devices: Devices) -> tuple[Store, Journal]:
+def make_writer(devices: Devices) -> tuple[Writer, Journal]:
     journal = Journal("client")
-    return Store(journal, devices, Interest(), Sampler(60, "+")), journal
+    return writer_of(journal, devices), journal
 
 
 def batch_of(topics: Mapping[str, int], recorded_at: int = 0) -> Batch:

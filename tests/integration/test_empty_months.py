@@ -10,14 +10,12 @@ import pytest
 from ingestor.batch import Batch
 from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
-from ingestor.storing.sampling import Sampler
-from ingestor.storing.store import Store
 from query_api.worker.maintenance.partitions import EMPTY_AT_ONCE, drop_empty_partitions, make_partitions
 from shared.postgres.connections import Connection, connect
-from shared.readings.announce import Interest
 from shared.readings.model import Reading, to_microseconds
 from shared.readings.store import prepare
 from tests.conftest import Database
+from tests.ingestion import writer_of
 from tests.roles import url_as
 from tests.waiting import eventually
 
@@ -48,12 +46,12 @@ class Ingestor:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._journal = Journal("client")
-        self._store = Store(self._journal, Devices(register=False), Interest(), Sampler(60, "+"))
+        self._writer = writer_of(self._journal, Devices(register=False))
 
     async def __call__(self, x: int) -> None:
         batch, entry = Batch(), self._journal.next(bytes(6), held=0)
         batch.readings.append(Reading(1, to_microseconds(MAY), to_microseconds(MAY), x, 0, 0))
-        await self._store.store(self._connection, batch, entry)
+        await self._writer.store(batch, entry, self._connection)
         self._journal.append(entry)
 
 

@@ -9,17 +9,16 @@ from ingestor.batch import Batch
 from ingestor.delivery import journal as journals
 from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
-from ingestor.storing import store
-from ingestor.storing.sampling import Sampler
-from ingestor.storing.store import STAGED_BATCHES, Store
+from ingestor.storing import writer
+from ingestor.storing.writer import STAGED_BATCHES
 from shared.errors import SessionTakenOver
 from shared.postgres.connections import Connection, connect
 from shared.readings import store as readings
-from shared.readings.announce import Interest
 from shared.readings.model import SECOND, Reading
 from shared.readings.partitions import Partitions
 from shared.readings.store import Stored, prepare
 from tests.conftest import Database
+from tests.ingestion import writer_of
 from tests.waiting import eventually
 
 SPAN_HERE = 5
@@ -36,14 +35,14 @@ class Stores:
     def __init__(self, connection: Connection) -> None:
         self.journal = Journal("client", span=SPAN_HERE)
         self._connection = connection
-        self._store = Store(self.journal, Devices(register=False), Interest(), Sampler(60, "+"))
+        self._writer = writer_of(self.journal, Devices(register=False))
 
     async def __call__(self, *numbers: int) -> Stored:
         batch = Batch()
         batch.readings += map(reading, numbers)
         packets = bytes(6 * len(numbers))
         entry = self.journal.next(packets, held=0)
-        stored = await self._store.store(self._connection, batch, entry)
+        stored = await self._writer.store(batch, entry, self._connection)
         self.journal.append(entry)
         return stored
 
@@ -64,7 +63,7 @@ def straight(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return await store_new(connection, batch)
 
     store_new = readings.store_new
-    monkeypatch.setattr(store.readings, "store_new", seen)
+    monkeypatch.setattr(writer.readings, "store_new", seen)
     return sizes
 
 
