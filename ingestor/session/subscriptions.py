@@ -8,7 +8,7 @@ rows that `load` returned. So the DELETE of an ingestor that lost its connection
 ingestor has taken the session, cannot delete a filter that the other has added.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import LiteralString
 
@@ -39,27 +39,28 @@ class Subscriptions:
 
     async def load(self) -> frozenset[str]:
         """Return the filters; none where the session is older than the table, or was never subscribed."""
-        self._loaded = await self._database.persevere(self._load)
+        self._loaded = await self._database.retry_forever(_load, self._client_id)
         return frozenset(self._loaded)
 
     async def add(self, patterns: Collection[str]) -> None:
         """Add filters, before their SUBSCRIBE; replace those that are there."""
-
-        async def replace(connection: Connection) -> None:
-            async with connection.transaction():
-                for statement in _REPLACE:
-                    await connection.execute(statement, (self._client_id, list(patterns)))
-
-        await self._database.persevere(replace)
+        await self._database.retry_forever(_replace, self._client_id, list(patterns))
 
     async def keep(self, patterns: Collection[str]) -> None:
         """Remove the other filters that were loaded, after their UNSUBACK."""
         unwanted = {pattern: since for pattern, since in self._loaded.items() if pattern not in patterns}
+        await self._database.retry_forever(_remove, self._client_id, unwanted)
 
-        async def remove(connection: Connection) -> None:
-            await connection.execute(_REMOVE, (self._client_id, list(unwanted), list(unwanted.values())))
 
-        await self._database.persevere(remove)
+async def _load(connection: Connection, client_id: str) -> dict[str, datetime]:
+    return dict(await (await connection.execute(_LOAD, (client_id,))).fetchall())
 
-    async def _load(self, connection: Connection) -> dict[str, datetime]:
-        return dict(await (await connection.execute(_LOAD, (self._client_id,))).fetchall())
+
+async def _replace(connection: Connection, client_id: str, patterns: list[str]) -> None:
+    async with connection.transaction():
+        for statement in _REPLACE:
+            await connection.execute(statement, (client_id, patterns))
+
+
+async def _remove(connection: Connection, client_id: str, unwanted: Mapping[str, datetime]) -> None:
+    await connection.execute(_REMOVE, (client_id, list(unwanted), list(unwanted.values())))

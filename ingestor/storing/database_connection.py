@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import psycopg
 import structlog
@@ -21,6 +21,7 @@ BUSY_ATTEMPTS = 3
 
 _log = structlog.get_logger()
 _Result = TypeVar("_Result")
+_Arguments = TypeVarTuple("_Arguments")
 
 # What an ingestor that stands still in a transaction holds, its successor waits for; and one whose host is gone is to
 # be gone for the server as well.
@@ -60,13 +61,15 @@ class DatabaseConnection:
             connection, self._connection = self._connection, None
             await connection.close()
 
-    async def persevere(self, attempt: Callable[[Connection], Awaitable[_Result]]) -> _Result:
-        """The result of the attempt, which is made again with jittered backoff while the database fails it."""
+    async def retry_forever(
+        self, attempt: Callable[[Connection, *_Arguments], Awaitable[_Result]], *arguments: *_Arguments
+    ) -> _Result:
+        """Return the result of the attempt. Retry it with jittered backoff while the database fails it."""
         waits, failures = backoff(), 0
         while True:
             try:
                 async with self._in_use:
-                    result = await attempt(await self._connected())
+                    result = await attempt(await self._connected(), *arguments)
             except (psycopg.Error, DatabaseError) as error:
                 delay = next(waits)
                 failures += 1
@@ -85,11 +88,7 @@ class DatabaseConnection:
 
     async def probe(self) -> None:
         """Make sure that the database answers, and note whether its schema is still ours; return when it answers."""
-
-        async def ask(connection: Connection) -> None:
-            await note_schema(connection, self._health)
-
-        await self.persevere(ask)
+        await self.retry_forever(note_schema, self._health)
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:

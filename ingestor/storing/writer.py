@@ -13,7 +13,6 @@ journal shows whether it succeeded (ADR 3).
 import time
 from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
-from functools import partial
 
 import structlog
 from psycopg.errors import DeadlockDetected, UniqueViolation
@@ -86,22 +85,22 @@ class Writer:
         """Stores the batch, however long it takes. Raises SessionTakenOver, and nothing of the database's."""
         began = time.monotonic()
         if batch.unresolved:
-            await self._database.persevere(partial(self._resolve, batch))
+            await self._database.retry_forever(self._resolve, batch)
         entry = self._journal.next(bytes(batch.packets), batch.held)
         while True:
             try:
                 stored = await self._persist(batch, entry)
             except DevicesDeleted as error:
-                await self._database.persevere(partial(self._look_up_again, batch, error.numbers))
+                await self._database.retry_forever(self._look_up_again, batch, error.numbers)
             else:
                 break
         self._count(batch, stored, began)
 
-    async def _resolve(self, batch: Batch, connection: Connection) -> None:
+    async def _resolve(self, connection: Connection, batch: Batch) -> None:
         topics = {one.message.topic: one.key for one in batch.unresolved}
         batch.settle(await self._devices.resolve(connection, topics))
 
-    async def _look_up_again(self, batch: Batch, deleted: Set[int], connection: Connection) -> None:
+    async def _look_up_again(self, connection: Connection, batch: Batch, deleted: Set[int]) -> None:
         """Another device may have been registered with the key of one that was deleted."""
         keys = {topic: self._filter.key(topic) for topic in batch.topics_of(deleted)}
         topics = {topic: key for topic, key in keys.items() if key is not None}
@@ -121,11 +120,11 @@ class Writer:
     # One transaction.
 
     async def _persist(self, batch: Batch, entry: Entry) -> Stored:
-        stored = await self._database.persevere(partial(self.store, batch, entry))
+        stored = await self._database.retry_forever(self.store, batch, entry)
         self._journal.append(entry)
         return stored
 
-    async def store(self, batch: Batch, entry: Entry, connection: Connection) -> Stored:
+    async def store(self, connection: Connection, batch: Batch, entry: Entry) -> Stored:
         """Stores the batch, or finds that an earlier attempt did so.
 
         `entry`: what the journal records with it. Raises psycopg.Error where the database is at fault,
@@ -186,7 +185,7 @@ class Writer:
     async def prepare_session(self) -> None:
         """A connection is about to be made: until the journal is ours, reads where it stands."""
         if not self._owns_journal:
-            await self._database.persevere(self._load_journal)
+            await self._database.retry_forever(journals.load, self._journal)
 
     @property
     def remembers(self) -> bool:
@@ -198,7 +197,7 @@ class Writer:
         if not self._owns_journal:
             return False
         try:
-            await self._database.persevere(partial(journals.find, journal=self._journal))
+            await self._database.retry_forever(journals.find, self._journal)
         except SessionTakenOver:
             return True
         return False
@@ -226,16 +225,13 @@ class Writer:
 
     async def _take_journal(self) -> None:
         while not self._owns_journal:
-            await self._database.persevere(self._load_journal)
+            await self._database.retry_forever(journals.load, self._journal)
             with suppress(SessionTakenOver):  # it was still committing: read that as well
                 await self._mark_journal()
                 self._owns_journal = True
 
     async def _mark_journal(self) -> None:
         await self._persist(Batch(), self._journal.next(b"", self._journal.held))
-
-    async def _load_journal(self, connection: Connection) -> None:
-        await journals.load(connection, self._journal)
 
 
 async def _keep(connection: Connection, sample: Sample, add: _Add) -> dict[int, int]:

@@ -96,17 +96,17 @@ async def test_an_ingestor_is_ready_while_one_attempt_is_held_up(database_url: s
     async with await connect(database_url, "holder") as holder, holder.transaction():
         await holder.execute("LOCK TABLE devices")
         locked = functools.partial(attempt, b"LOCK TABLE devices NOWAIT")
-        await ingestor.persevere(locked)
+        await ingestor.retry_forever(locked)
         assert [report["database"] for report in seen] == ["ok", "ok"]
         seen.clear()
         failing["left"] = BUSY_ATTEMPTS
-        await ingestor.persevere(locked)
+        await ingestor.retry_forever(locked)
         assert "another transaction holds a lock" in seen[-1]["database"]
         assert {report["database"] for report in seen[:-1]} == {"ok"}
         assert health.is_ready
     seen.clear()
     failing["left"] = 1
-    await ingestor.persevere(
+    await ingestor.retry_forever(
         functools.partial(attempt, b"SELECT pg_advisory_xact_lock(n) FROM generate_series(1, 10000000) AS n")
     )
     assert "PostgreSQL is out of lock memory" in seen[-1]["database"]

@@ -218,10 +218,10 @@ async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(datab
     await database.execute("DELETE FROM deleted_devices WHERE device_id = 1")
     batch = batch_of({"devices/a/stats": 1, "devices/b/stats": 2})
     with pytest.raises(DevicesDeleted) as raised:
-        await writer.store(batch, journal.next(b"", held=0), database)
+        await writer.store(database, batch, journal.next(b"", held=0))
     assert raised.value.numbers == {1, 2}
     batch.reassign(raised.value.numbers, await devices.resolve(database, topics))
-    await writer.store(batch, journal.next(b"", held=0), database)
+    await writer.store(database, batch, journal.next(b"", held=0))
     assert await readings_of(database, 1) == 0
     assert await readings_of(database, 2) == 1
     assert await count(database, "SELECT count(*) FROM dead_letters WHERE reason = 'unknown_device'") == 1
@@ -243,9 +243,9 @@ async def test_batches_that_waited_are_looked_up_again_too(database: Database) -
     await database.execute("INSERT INTO devices (id, key, name) VALUES (2, 'a', 'n')")
     for batch in waiting:
         with pytest.raises(DevicesDeleted) as raised:
-            await writer.store(batch, journal.next(b"", held=0), database)
+            await writer.store(database, batch, journal.next(b"", held=0))
         batch.reassign(raised.value.numbers, await devices.resolve(database, topics))
-        await writer.store(batch, journal.next(b"", held=0), database)
+        await writer.store(database, batch, journal.next(b"", held=0))
         journal.append(journal.next(b"", held=0))
     assert (await readings_of(database, 1), await readings_of(database, 2)) == (0, 3)
 

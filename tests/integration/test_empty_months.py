@@ -51,7 +51,7 @@ class Ingestor:
     async def __call__(self, x: int) -> None:
         batch, entry = Batch(), self._journal.next(bytes(6), held=0)
         batch.readings.append(Reading(1, to_microseconds(MAY), to_microseconds(MAY), x, 0, 0))
-        await self._writer.store(batch, entry, self._connection)
+        await self._writer.store(self._connection, batch, entry)
         self._journal.append(entry)
 
 

@@ -42,7 +42,7 @@ class Stores:
         batch.readings += map(reading, numbers)
         packets = bytes(6 * len(numbers))
         entry = self.journal.next(packets, held=0)
-        stored = await self._writer.store(batch, entry, self._connection)
+        stored = await self._writer.store(self._connection, batch, entry)
         self.journal.append(entry)
         return stored
 
