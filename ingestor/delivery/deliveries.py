@@ -9,6 +9,7 @@ waiting for them. Last, another PINGREQ shows whether it was.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum, auto
@@ -29,6 +30,8 @@ _log = structlog.get_logger()
 
 PATIENCE = 8
 """Moments without a message until acknowledgements are sent that the broker does not wait for."""
+REPLY_S = 0.05
+"""A message that arrives within this time, in seconds, after the release of acknowledgements was waiting for them."""
 UNDECIDED_BYTES = 64 * 1024 * 1024
 """Payloads that may wait for a verdict. If there are more, their order proves nothing, and they are stored."""
 
@@ -77,6 +80,7 @@ class Deliveries:
         self._undecided: deque[tuple[Delivered, bool]] = deque()  # with whether the id followed the last one
         self._undecided_bytes = 0
         self._answer: asyncio.Future[None] | None = None
+        self._released_at = float("-inf")  # monotonic, in seconds; of acknowledgements that the broker may wait for
         journal.packet_ids.begin()
 
     # Packets
@@ -148,11 +152,14 @@ class Deliveries:
 
     def commit(self, batch: Batch) -> None:
         """The batch is committed: acknowledge what is not held back."""
+        may_starve = self.acknowledgements.may_starve
         self.connection.acknowledge(self.acknowledgements.commit(batch))
         if batch.packet_ids:
             self.wake()
         if batch.is_release:
             self._ask(Step.RELEASED)
+            if may_starve:
+                self._released_at = time.monotonic()
 
     # Silence
 
@@ -167,7 +174,7 @@ class Deliveries:
         """Nothing has arrived for a moment: return whether the broker has answered since."""
         if self.step is Step.NONE:
             self._moments += 1
-            if not (self.has_undecided or self.acknowledgements.may_starve or self._moments >= PATIENCE):
+            if not (self.has_undecided or self._is_urgent or self._moments >= PATIENCE):
                 return False
             self._ask(Step.ASKED)
         if self._answer is None or not self._answer.done() or self._answer.cancelled():
@@ -176,10 +183,17 @@ class Deliveries:
             self.step = Step.DONE
         return True
 
+    @property
+    def _is_urgent(self) -> bool:
+        """Whether the broker may be waiting. A second time, a longer silence tells it from a device that is slow."""
+        return self.acknowledgements.may_starve and not self.acknowledgements.starved
+
     def wake(self) -> None:
         """The silence is over."""
-        if self.step is Step.RELEASED and self._answer is not None and not self._answer.done():
+        is_unanswered = self.step is Step.RELEASED and self._answer is not None and not self._answer.done()
+        if is_unanswered or time.monotonic() - self._released_at < REPLY_S:
             self.acknowledgements.starved += 1  # the broker was waiting for them
+        self._released_at = float("-inf")
         self.step, self._answer, self._moments = Step.NONE, None, 0
 
     def _ask(self, step: Step) -> None:

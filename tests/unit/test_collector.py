@@ -16,6 +16,7 @@ from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
 from ingestor.processes import ALONE
 from shared.settings import Settings
+from tests.waiting import HANG_S
 
 BAD = b"[" + b",".join([b"0"] * 10_000) + b"]"
 GOOD = b"[" + b",".join([b'{"x":1,"y":2,"z":3}'] * 10_000) + b"]"
@@ -132,6 +133,37 @@ async def test_a_message_that_arrives_before_a_release_is_taken_with_it() -> Non
     assert (batch.packet_ids, batch.held) == ([6], 0)
     collector.done(batch)
     assert connection.acknowledged == [1, 2, 3, 4, 5, 6]
+
+
+async def released_after(collector: Collector) -> int:
+    """Let nothing arrive until the acknowledgements are sent; return after how many moments they were."""
+    for moments in range(1, 20):
+        collector.rest()
+        if (batch := collector.take()) is not None:
+            collector.done(batch)
+            return moments
+    raise AssertionError("they are never sent")
+
+
+@pytest.mark.parametrize(("is_at_once", "held"), [(True, [2, 0, 0]), (False, [8, 8, 8])])
+async def test_a_broker_that_waits_for_all_acknowledgements_is_found_out(
+    is_at_once: bool, held: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HiveMQ answers the PINGREQ before it sends its next messages, so each of its windows took half a second."""
+    monkeypatch.setattr(deliveries, "REPLY_S", HANG_S if is_at_once else 0.0)
+    collector, connection = await holding(8)
+    moments = []
+    for expected in held:
+        if collector.holds_back:
+            moments.append(await released_after(collector))
+        connection.acknowledged.clear()
+        for packet_id in range(1, 51):
+            collector.deliver(PublishPacket("devices/1/stats", READING, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id))
+        batch = collector.take()
+        assert batch is not None
+        collector.done(batch)
+        assert len(connection.acknowledged) == 50 - expected
+    assert moments == ([1, deliveries.PATIENCE] if is_at_once else [1, 1, 1])
 
 
 def redelivered(packet_id: int) -> PublishPacket:
