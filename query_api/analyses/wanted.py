@@ -7,13 +7,13 @@ from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.params import QueryParameter
 
 from query_api.errors import Fault, displayed
-from query_api.statistics.figures import PERCENTILE_PATTERN, FigureNames, UnknownFigure
+from query_api.statistics.figures import ON_REQUEST, PERCENTILE_PATTERN, FigureNames, UnknownFigure
 from query_api.web.answers.problems import invalid
 
 MAX_NAMES = 20
 """In one request."""
-RULE = "mean, stddev or a percentile from p0 to p100 with up to 6 decimals, such as p95 or p99.9"
-NAME_PATTERN = f"^(mean|stddev|{PERCENTILE_PATTERN})$"
+RULE = f"{', '.join(ON_REQUEST)} or a percentile from p0 to p100 with up to 6 decimals, such as p95 or p99.9"
+NAME_PATTERN = f"^({'|'.join(ON_REQUEST)}|{PERCENTILE_PATTERN})$"
 _ALWAYS = "; min, max, sum, count and median are always there"
 
 _FIGURES = QueryParameter(

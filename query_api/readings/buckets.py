@@ -17,7 +17,7 @@ from query_api.calendar.zones import read_zone
 from query_api.errors import Fault, displayed
 from query_api.ids import MAX_ID, require_device
 from query_api.readings.listing import bounds
-from query_api.statistics.figures import Figures
+from query_api.statistics.figures import FIVE, Figures, columns, read_axes
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented, invalid
 from query_api.web.dependencies import DeviceId, Slow
@@ -142,9 +142,8 @@ async def _bounds(connection: Connection, device_id: int, period: Period) -> tup
     return None if reversed_by_cursor else await bounds(connection, device_id, period)
 
 
-# The recursion goes from each bucket to the first reading behind it, and so passes over empty ones. The figures are
-# those of query_api/statistics/analysis.py, which says why.
-BUCKETS = """
+# The recursion goes from each bucket to the first reading behind it, and so passes over empty ones.
+_STATEMENT = """
     WITH RECURSIVE calendar AS (SELECT %(edges)s::timestamptz[] AS edges),
     bucket (number, starts, ends) AS (
         SELECT 0, NULL::timestamptz, %(first)s::timestamptz
@@ -166,13 +165,7 @@ BUCKETS = """
     )
     SELECT starts, ends, figures.* FROM bucket
     CROSS JOIN LATERAL (
-        SELECT count(*),
-               min(x), max(x), sum(round(x * 1024)) / 1024 + sum(x - round(x * 1024) / 1024),
-               percentile_disc(ARRAY[0.5, 0.5000000001]) WITHIN GROUP (ORDER BY x),
-               min(y), max(y), sum(round(y * 1024)) / 1024 + sum(y - round(y * 1024) / 1024),
-               percentile_disc(ARRAY[0.5, 0.5000000001]) WITHIN GROUP (ORDER BY y),
-               min(z), max(z), sum(round(z * 1024)) / 1024 + sum(z - round(z * 1024) / 1024),
-               percentile_disc(ARRAY[0.5, 0.5000000001]) WITHIN GROUP (ORDER BY z)
+        SELECT {figures}
         FROM readings
         WHERE device_id = %(device_id)s
           AND recorded_at >= bucket.starts AND recorded_at < bucket.ends
@@ -181,6 +174,7 @@ BUCKETS = """
     WHERE number > 0
     ORDER BY number
 """
+_COMPOSED = _STATEMENT.format(figures=columns(FIVE.fields)).encode()
 
 
 async def _rows(
@@ -196,17 +190,13 @@ async def _rows(
         "device_id": device_id, "first": first, "last": last, "behind": calendar[-1], "edges": list(calendar),
         "step": interval.step, "limit": limit,
     }  # fmt: skip
-    return await (await connection.execute(BUCKETS, parameters, prepare=False)).fetchall()
+    return await (await connection.execute(_COMPOSED, parameters, prepare=False)).fetchall()
 
 
 def _bucket(row: Sequence[Any], zone: ZoneInfo) -> Bucket:
-    start, end, count, *figures = row
-    x, y, z = (_figures(count, *figures[at : at + 4]) for at in (0, 4, 8))
+    start, end, *values = row
+    x, y, z = read_axes(FIVE, values)
     return Bucket(start=in_zone(start, zone), end=in_zone(end, zone), x=x, y=y, z=z)
-
-
-def _figures(count: int, low: float, high: float, total: float, middle: Sequence[float]) -> Figures:
-    return Figures(min=low, max=high, sum=total, count=count, median=(middle[0] + middle[1]) / 2)
 
 
 router = Resource("/stats", route_handlers=[list_buckets], tags=["analysis"])

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from query_api.statistics import analysis
+from query_api.statistics.figures import FigureNames
 from tests.integration.test_analysis import AXES, NO_READINGS, assert_exact, at, random_rows, store
 
 FIVE = {"min", "max", "sum", "count", "median"}
@@ -166,7 +167,7 @@ async def test_analyses_go_by_the_unique_index(
     await database.execute("ANALYZE readings")
     parameters = {"devices": [device + 1, device + 2], "start": None, "end": None, "fractions": [0.5]}
     for statement in (analysis._TOGETHER, analysis._EACH):
-        query = b"EXPLAIN " + analysis._with_figures(statement, stddev=True, percentiles=True)
+        query = b"EXPLAIN " + analysis._with_figures(statement, FigureNames.of(["stddev", "p95"]).fields)
         rows = await (await database.execute(query, parameters)).fetchall()
         plan = "\n".join(row[0] for row in rows)
         assert "readings_2026_01_device_id_recorded_at_x_y_z_key" in plan, plan
