@@ -1,36 +1,38 @@
-"""Cron expressions: read as crontab(5) has them, their ticks computed by APScheduler.
+"""Cron expressions, as crontab(5) has them. cronsim computes their ticks.
 
 minute (0-59), hour (0-23), day of month (1-31), month (1-12 or JAN-DEC), day of week (0-7 or SUN-SAT, where 0 and
-7 are Sunday). Each is `*`, a number, a range (1-5), a list of them (1,15,20-25), and a range or `*` may have a step
-(*/15). Or one of @hourly, @daily, @weekly, @monthly and @yearly.
+7 are Sunday). A field is `*`, a number, a range (1-5), or a list of them (1,15,20-25). A range or `*` may have a step
+(*/15). An expression may also be @hourly, @daily, @weekly, @monthly or @yearly.
 
-Where both days are restricted, which is to say that neither starts with `*`, a day that fits either of them fits
-(POSIX crontab). APScheduler wants both to fit, counts weekdays from Monday and refuses some of these forms: so an
-expression is read here, into numbers, and only numbers go to APScheduler.
+If both days are restricted, which means that neither starts with `*`, a day that matches either of them matches
+(POSIX crontab).
 
-It also loses ticks next to a change of the clocks (3.11). So it is asked for what the clocks show, and where they are
-put forward or back is seen to here:
+At a change of the clocks:
 
-- With `*` as the hour, a tick comes in every hour that passes, also in both of the hour that the clocks show twice.
-- Otherwise a day's ticks come once each. Those of the hour that the clocks skip come together, as one, at the moment
-  they skip it; those of the hour that they show twice come the first time.
+- With `*` as the hour, an expression ticks in every hour that passes, and so in both of the hour that the clocks show
+  twice.
+- Otherwise a tick in the hour that the clocks skip comes at the end of that hour, and several such ticks come as one.
+  A tick in the hour that the clocks show twice comes the first time only.
+
+cronsim names only the field that is wrong, and accepts more than crontab(5). So the fields are read here into numbers,
+and errors say what each field takes. cronsim applies the second rule where neither the minute nor the hour starts with
+`*`: it gets the numbers of both.
 """
 
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import msgspec
-from apscheduler.triggers.combining import OrTrigger
-from apscheduler.triggers.cron import CronTrigger
+from cronsim import CronSim
 
 MAX_LENGTH = 200
 """Characters of an expression."""
 
 FIVE_FIELDS = r"^[ \t]*(@[A-Za-z]+|[^ \t]+([ \t]+[^ \t]+){4})[ \t]*$"
-"""What an expression looks like from afar: for the document."""
+"""The form of an expression, for the OpenAPI document."""
 
 _MACROS = {
     "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
@@ -41,10 +43,10 @@ _MONTHS = {
     "JUL": 7, "AUG": 8, "SEP": 9, "OCT": 10, "NOV": 11, "DEC": 12,
 }  # fmt: skip
 _WEEKDAYS = {"SUN": 0, "MON": 1, "TUE": 2, "WED": 3, "THU": 4, "FRI": 5, "SAT": 6}
+_NO_MINUTE = 60
 _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-"""Days of each month, in the years in which it has most."""
+"""Days of each month, in a leap year."""
 _PART = re.compile(r"(?:(?P<all>\*)|(?P<first>[0-9]+|[A-Z]+)(?:-(?P<last>[0-9]+|[A-Z]+))?)(?:/(?P<step>[0-9]+))?")
-_SECOND, _MICROSECOND = timedelta(seconds=1), timedelta(microseconds=1)
 
 
 class _Field(msgspec.Struct, frozen=True):
@@ -70,82 +72,35 @@ _FIELDS = (
 
 
 class Cron:
-    """When an expression ticks in a time zone. Raises ValueError, which says what is wrong with the expression."""
+    """An expression in a time zone. Raises ValueError, which says what is wrong with the expression."""
 
     def __init__(self, expression: str, zone: ZoneInfo) -> None:
         fields = _split(expression)
-        minute, hour, day, month, weekday = (_numbers(text, field) for text, field in zip(fields, _FIELDS, strict=True))
+        numbers = [_numbers(text, field) for text, field in zip(fields, _FIELDS, strict=True)]
+        _, hours, days, months, _ = numbers
         either_day = fields[2][0] != "*" and fields[4][0] != "*"
-        can_be = min(day) <= max(_LONGEST[number - 1] for number in month)  # APScheduler would look for it for ever
-        if not either_day and not can_be:
-            raise ValueError(f"{expression!r} never ticks: none of its months has a day {min(day)}")
+        if not either_day and min(days) > max(_LONGEST[month - 1] for month in months):
+            raise ValueError(f"{expression!r} never ticks: none of its months has a day {min(days)}")
+        listed = [",".join(map(str, sorted(some))) for some in numbers]
+        for place, text in enumerate(fields):
+            if text[0] == "*" and (place > 1 or (place == 1 and len(hours) == 24)):
+                listed[place] = text
+        self._fields = " ".join(listed)
         self._zone = zone
-        self._in_every_hour = len(hour) == 24
-        time = {"minute": _listed(minute), "hour": _listed(hour), "month": _listed(month), "second": "0"}
-        days = {"day": _listed(day)}
-        weekdays = {"day_of_week": _listed((number - 1) % 7 for number in weekday)}  # APScheduler: 0 is Monday
-        either = (*([days] if can_be else []), weekdays) if either_day else (days | weekdays,)
-        self._trigger = OrTrigger([CronTrigger(**time, **one, timezone=UTC) for one in either])
 
     def after(self, moment: datetime) -> datetime:
-        """The first tick after the moment, in UTC."""
-        if self._in_every_hour:
-            return self._passing(moment + _MICROSECOND)
-        shown = _face(moment.astimezone(self._zone))
-        while True:
-            shown = self._next_shown(shown + _MICROSECOND)
-            tick = first_shown(shown.replace(tzinfo=None), self._zone)
-            if tick > moment:
-                return tick
-
-    def _passing(self, moment: datetime) -> datetime:
-        """The first tick from the moment on, by the time that passes."""
-        while True:
-            local = moment.astimezone(self._zone)
-            offset = _offset(local)
-            tick = self._next_shown(_face(local)) - offset
-            if _offset(tick.astimezone(self._zone)) == offset:
-                return tick
-            moment = self._change(moment, tick, offset)  # on the way to it: the clocks show other times from there on
-
-    def _change(self, since: datetime, until: datetime, offset: timedelta) -> datetime:
-        """When the zone's offset ceases to be this."""
-        seconds = range(int(since.timestamp()) + 1, int(until.timestamp()))
-        same = bisect_left(seconds, True, key=lambda s: _offset(_moment(s).astimezone(self._zone)) != offset)
-        return _moment(seconds.start + same)
-
-    def _next_shown(self, shown: datetime) -> datetime:
-        """What clocks show at the first tick from then on, were they never put forward or back."""
-        tick: datetime | None = self._trigger.get_next_fire_time(None, shown)
-        assert tick is not None, "what never ticks is refused"
-        return tick
+        """Return the first tick after the moment, in UTC."""
+        ticks = CronSim(self._fields, moment.astimezone(self._zone))
+        # To a single minute cronsim jumps, also over the half hour by which the clocks of Lord Howe Island are put
+        # back. With a second one, which never comes, it steps.
+        ticks.minutes.add(_NO_MINUTE)
+        return next(in_utc for tick in ticks if (in_utc := tick.astimezone(UTC)) > moment)
 
     def latest(self, due: datetime, now: datetime) -> datetime:
-        """The last tick from one that is due until now, both included."""
+        """Return the last tick from `due`, which is a tick, to `now`. Both are included."""
         first, last = int(due.timestamp()), int(now.timestamp())
         none_left = bisect_left(range(first, last), True, key=lambda second: self.after(_moment(second)) > now)
         return _moment(first + none_left)
-
-
-def first_shown(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The first moment, in UTC, at which clocks in the zone show this time or, if they skip it, a later one."""
-    before, after = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    if before <= after:  # the time comes once; or twice, and this is the first
-        return before
-    seconds = range(int(after.timestamp()), int(before.timestamp()))
-    skipped = bisect_left(seconds, wall, key=lambda second: _moment(second).astimezone(zone).replace(tzinfo=None))
-    return after + skipped * _SECOND
-
-
-def _face(local: datetime) -> datetime:
-    """What the clocks show, as a moment of a zone that never puts them forward or back: APScheduler errs in others."""
-    return local.replace(tzinfo=UTC, fold=0)
-
-
-def _offset(local: datetime) -> timedelta:
-    offset = local.utcoffset()
-    assert offset is not None, "it is in a time zone"
-    return offset
 
 
 def _moment(second: int) -> datetime:
@@ -166,7 +121,7 @@ def _split(expression: str) -> list[str]:
 
 
 def _numbers(text: str, field: _Field) -> set[int]:
-    """What the field names: "1-5,*/20"."""
+    """Return the numbers that a field such as "1-5,*/20" names."""
     return {number for part in text.split(",") for number in _part(part, field)}
 
 
@@ -203,7 +158,3 @@ def _number(text: str, field: _Field) -> int:
     if not field.least <= number <= field.most:
         raise ValueError(f"{field.takes}, not {text!r}")
     return number
-
-
-def _listed(numbers: Iterator[int] | set[int]) -> str:
-    return ",".join(map(str, sorted(set(numbers))))

@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from query_api.calendar.zones import first_shown
+
 _COUNTS = {"Y": "[1-9][0-9]?", "M": "[1-9][0-9]{0,2}", "W": "[1-9][0-9]{0,2}", "D": "[1-9][0-9]{0,2}"}
 _TIME_COUNTS = {"H": "[1-9]|1[0-9]|2[0-4]", "M": "[1-9][0-9]{0,2}", "S": "[1-9][0-9]{0,3}"}
 
@@ -98,9 +100,9 @@ def _from(interval: Interval, zone: ZoneInfo, moment: datetime) -> Iterator[date
 
 
 def _begins(interval: Interval, zone: ZoneInfo, number: int) -> datetime:
-    """The first moment when the clock shows this midnight, or would show it."""
+    """The first moment at which the clocks show this midnight or, if they skip it, a later time."""
     try:
-        return interval.midnight(number).replace(tzinfo=zone).astimezone(UTC)
+        return first_shown(interval.midnight(number), zone)
     except (ValueError, OverflowError):
         return _FIRST if number < 0 else _LAST
 

@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from query_api.calendar.cron import first_shown
 from query_api.calendar.period import Period
+from query_api.calendar.zones import first_shown
 
 MAX_LENGTH = 40
 """Characters of a duration."""

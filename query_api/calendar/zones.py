@@ -1,5 +1,7 @@
-"""Time zones by their names in the IANA database, as the package tzdata has it."""
+"""Time zones: by name in the IANA database (the package tzdata), and the moments that their clocks show."""
 
+from bisect import bisect_left
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import resources
 from zoneinfo import ZoneInfo
@@ -20,3 +22,20 @@ def read_zone(name: str) -> ZoneInfo:
 def _names() -> frozenset[str]:
     """What every machine has; that of a machine may have more, which another one's worker could not read."""
     return frozenset((resources.files("tzdata") / "zones").read_text(encoding="utf-8").split())
+
+
+def first_shown(wall: datetime, zone: ZoneInfo) -> datetime:
+    """Return the first moment, in UTC, at which clocks in the zone show this time or, if they skip it, a later one.
+
+    Raises OverflowError outside of the years 1 to 9999.
+    """
+    before, after = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if before <= after:  # the clocks show it once; or twice, and this is the first time
+        return before
+    seconds = range(int(after.timestamp()), int(before.timestamp()))
+    skipped = bisect_left(seconds, wall, key=lambda second: _shown_at(second, zone))
+    return after + timedelta(seconds=skipped)
+
+
+def _shown_at(second: int, zone: ZoneInfo) -> datetime:
+    return datetime.fromtimestamp(second, zone).replace(tzinfo=None)

@@ -14,7 +14,7 @@ from litestar.openapi.spec import OpenAPIFormat, OpenAPIType, Schema
 from litestar.params import QueryParameter
 
 from query_api.calendar.period import Period
-from query_api.calendar.zones import read_zone
+from query_api.calendar.zones import first_shown, read_zone
 from query_api.errors import Fault
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused, invalid
@@ -117,7 +117,7 @@ def _converted(text: str, kind: type[_Kind]) -> _Kind | None:
 def midnight(day: date, zone: ZoneInfo) -> datetime:
     """The moment at which the day begins in the zone, in UTC; where a clock is put forward past midnight, then."""
     try:
-        return datetime.combine(day, time(), zone).astimezone(UTC)
+        return first_shown(datetime.combine(day, time()), zone)
     except OverflowError:
         return _FIRST if day.year == 1 else _LAST
 
