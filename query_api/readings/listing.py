@@ -1,7 +1,7 @@
 """A device's readings: read in pages, or as one stream."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, LiteralString, cast
 
@@ -20,7 +20,8 @@ from query_api.errors import Fault
 from query_api.ids import MAX_ID, require_device
 from query_api.readings.formats import negotiation as formats
 from query_api.readings.formats import ranges
-from query_api.readings.formats.exports import Exports, Order, close_export
+from query_api.readings.formats.exports import Exports, close_export
+from query_api.readings.formats.format import Order, StreamFormat
 from query_api.readings.record import StoredReading
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused, documented, invalid
@@ -44,14 +45,12 @@ class _ReadingsAfter(msgspec.Struct, frozen=True, array_like=True, tag="readings
     z: float
 
 
-_TEXT = Schema(type=OpenAPIType.STRING)
-_BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
-_STREAMED = {
-    formats.CSV: replace(_TEXT, description="A header line, then a line for each reading."),
-    formats.NDJSON: replace(_TEXT, description="A line of JSON for each reading."),
-    formats.ARROW: replace(_BINARY, description="Apache Arrow's IPC stream. It takes the extra devicestat[arrow]."),
-    formats.PARQUET: replace(_BINARY, description="Apache Parquet. It takes the extra devicestat[arrow]."),
-}
+def _schema(form: StreamFormat) -> Schema:
+    return Schema(
+        type=OpenAPIType.STRING,
+        format=None if form.is_text else OpenAPIFormat.BINARY,
+        description=form.description,
+    )
 
 
 _FORMAT = QueryParameter(
@@ -70,7 +69,7 @@ class _ListOperation(Operation):
         answer = self.responses["200"]
         assert isinstance(answer, OpenAPIResponse)
         assert answer.content is not None
-        streams = {media_type: OpenAPIMediaType(schema=schema) for media_type, schema in _STREAMED.items()}
+        streams = {form.media_type: OpenAPIMediaType(schema=_schema(form)) for form in formats.STREAMS}
         answer.content |= streams
         self.responses["206"] = OpenAPIResponse("The part of a stream that the header Range names.", content=streams)
 
@@ -117,23 +116,22 @@ async def list_readings(
     order: Annotated[Order, QueryParameter(description="asc: the oldest first; desc: the newest first.")] = "asc",
     format_name: Annotated[str | None, _FORMAT] = None,
 ) -> Response[Sequence[StoredReading]]:
-    """Those of the period, or of all time, in pages.
+    """Return the readings of the period, or of all time, in pages.
 
-    With `Accept: text/csv`, `application/x-ndjson`, `application/vnd.apache.arrow.stream` or
-    `application/vnd.apache.parquet`, with `format`, or with a suffix such as `/stats/7.csv`, all of them come as one
-    stream, or as many as `limit` says; a stream has no cursor. Up to
-    32 MiB, HEAD tells its length, and Range takes a part of it.
+    `Accept`, `format` or a suffix such as `/stats/7.csv` chooses another format. Then the answer is one stream of all
+    readings, or of at most `limit` readings. A stream has no cursor. For a stream of up to 32 MiB, HEAD returns its
+    length, and Range selects a part of it.
     """
-    media_type = formats.chosen(request, format_name)
-    named = {"Content-Disposition": formats.disposition(device_id, media_type)}
-    if media_type != formats.JSON and cursor is not None:
+    form = formats.chosen(request, format_name)
+    named = {"Content-Disposition": formats.disposition(device_id, form)}
+    if isinstance(form, StreamFormat) and cursor is not None:
         raise invalid(Fault("cursor", "a stream has no pages: leave it out, or ask for JSON"))
     after = paging.decode(cursor, _ReadingsAfter)
     if after is not None and (after.device_id, after.order) != (device_id, order):
         raise paging.foreign()
     async with slow_reads.connection(request) as connection:
         await require_device(connection, device_id)
-        if media_type == formats.JSON:
+        if not isinstance(form, StreamFormat):
             found = await select(connection, device_id, period, order, after, limit + 1)
             shown = found[:limit]
             last = _key(shown[-1], order) if len(found) > limit else None
@@ -141,11 +139,11 @@ async def list_readings(
             return page if format_name is None else Response(page.content, headers={**page.headers, **named})
     at_most = limit if "limit" in request.query_params else None
     in_parts = ranges.is_asked_for(request)
-    export = await exports.start(request, device_id, period, media_type, order, at_most, keeps_place=in_parts)
+    export = await exports.start(request, device_id, period, form, order, at_most, keeps_place=in_parts)
     if in_parts:
-        part = await ranges.answer(request, export, media_type, named)
+        part = await ranges.answer(request, export, form.media_type, named)
         return cast("Response[Sequence[StoredReading]]", part)
-    stream = Stream(export.rows, media_type=media_type, headers=named)
+    stream = Stream(export.rows, media_type=form.media_type, headers=named)
     return cast("Response[Sequence[StoredReading]]", stream)  # _ListOperation documents it
 
 

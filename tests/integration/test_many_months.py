@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 from query_api.calendar.intervals import Interval
 from query_api.calendar.period import Period
 from query_api.readings import buckets, listing, series
-from query_api.readings.formats.exports import COPIES, Exports, _as_it_is, _Wanted
+from query_api.readings.formats.exports import Exports, _Wanted
+from query_api.readings.formats.negotiation import STREAMS
 from query_api.readings.summaries import in_short
 from query_api.statistics.analysis import analyse, analyse_each
 from query_api.web.limits.turns import Bounds, Place, Turns, TurnsMetrics
@@ -103,9 +104,9 @@ async def test_each_export_locks_the_months_of_its_device(many: Connection, data
     turns = Turns("streams", one, 1.0, TurnsMetrics(CollectorRegistry()))
     exports = Exports(database_url, turns)
     exporting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export' AND datname = %s"
-    for statement in COPIES.values():
+    for form in STREAMS:
         blocks = exports._blocks(
-            Place(turns, "test"), _Wanted(statement, NARROW, ALWAYS, None), _as_it_is, keeps_place=True
+            Place(turns, "test"), _Wanted(form.copy("asc"), NARROW, ALWAYS, None), form.encoder(), keeps_place=True
         )
         assert await anext(blocks)
         ((pid,),) = await (await many.execute(exporting, (many.info.dbname,))).fetchall()

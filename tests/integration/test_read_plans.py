@@ -1,6 +1,7 @@
 """On a million readings of a hundred devices, each read takes them from the unique index, and only those it shows."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from zoneinfo import ZoneInfo
 
 from psycopg import AsyncClientCursor
@@ -9,7 +10,9 @@ from query_api.calendar.intervals import Interval
 from query_api.calendar.period import Period
 from query_api.readings import buckets, series
 from query_api.readings import listing as readings
-from query_api.readings.formats.exports import COPIES, SETTING
+from query_api.readings.formats.exports import SETTING
+from query_api.readings.formats.format import Order
+from query_api.readings.formats.negotiation import STREAMS
 from query_api.readings.listing import _ReadingsAfter
 from query_api.statistics.analysis import analyse
 from shared.postgres.connections import Connection
@@ -22,6 +25,7 @@ FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 STEP = timedelta(minutes=50)  # nearly a year: twelve partitions
 LAST = FIRST + (EACH - 1) * STEP
 ALWAYS = Period(None, None)
+ORDERS: tuple[Order, ...] = ("asc", "desc")
 DEVICE = 42
 UNIQUE_INDEX = "_device_id_recorded_at_x_y_z_key"
 
@@ -124,14 +128,14 @@ async def streams(explained: Explained) -> None:
     """Rows come in the order of the index, so that the first one does not wait for the last."""
     await explained.connection.execute(SETTING)
     week = Period(FIRST + timedelta(days=200), FIRST + timedelta(days=207))
-    for (media_type, order), statement in COPIES.items():
+    for form, order in product(STREAMS, ORDERS):
         for period, count in ((week, 7 * 24 * 60 // 50 + 1), (ALWAYS, EACH)):
-            query = COPIED.match(statement)
+            query = COPIED.match(form.copy(order))
             assert query is not None
             parameters = {"device_id": DEVICE, "start": period.start, "end": period.end, "limit": None}
             plan = await explained.explain(query[1], parameters, AsyncClientCursor)
             from_the_index(plan, "Index Scan")
-            assert plan.rows_read == count, (media_type, order)
+            assert plan.rows_read == count, (form.name, order)
 
 
 async def an_analysis(explained: Explained) -> None:

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from query_api.app import STREAMS
-from query_api.readings.formats import pace
-from query_api.readings.formats.negotiation import ARROW, CSV, NDJSON, PARQUET
+from query_api.readings.formats import exports
+from query_api.readings.formats.negotiation import STREAMS as FORMATS
 from shared.settings import Settings
 from tests.command import argv, environment
 from tests.ports import free_port
@@ -24,7 +24,7 @@ from tests.roles import url_as
 from tests.services import client_of, is_ready
 from tests.waiting import eventually
 
-STREAMED = (CSV, NDJSON, ARROW, PARQUET)
+STREAMED = CSV, NDJSON, ARROW, PARQUET = [form.media_type for form in FORMATS]
 FILL = """
     INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
     SELECT %(device)s, timestamptz '2025-03-01 UTC' + n * interval '2 seconds', now(), sin(n) * 900, n %% 7, cos(n)
@@ -80,7 +80,7 @@ async def test_a_stream_whose_reader_takes_nothing_is_ended(
     database: psycopg.AsyncConnection[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pace, "STANDSTILL_S", 0.5)
+    monkeypatch.setattr(exports, "STANDSTILL_S", 0.5)
     await fill(database, device, 150_000)
     address = f"/stats/{device}"
     async with standing_still(api, address, [CSV] * STREAMS.each):
@@ -103,7 +103,7 @@ async def test_ranges_that_are_not_read_keep_their_places_until_their_time_is_ov
         one_more = await api.get(f"{address}?limit=1", headers=every)
         assert one_more.status_code == 429
     await eventually(lambda: api.get(f"{address}?limit=1", headers=every), lambda answer: answer.status_code == 206)
-    monkeypatch.setattr(pace, "STANDSTILL_S", 0.5)
+    monkeypatch.setattr(exports, "STANDSTILL_S", 0.5)
     async with standing_still(api, address, [CSV] * STREAMS.each, **every):
         await eventually(lambda: api.get(f"{address}?limit=1", headers=every), lambda answer: answer.status_code == 206)
 
@@ -115,8 +115,8 @@ async def test_a_stream_whose_reader_takes_too_little_is_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It never stands still for as long as it may."""
-    monkeypatch.setattr(pace, "STANDSTILL_S", 1.0)
-    monkeypatch.setattr(pace, "SLOWEST", 64 * 1024 * 1024)
+    monkeypatch.setattr(exports, "STANDSTILL_S", 1.0)
+    monkeypatch.setattr(exports, "SLOWEST", 64 * 1024 * 1024)
     await fill(database, device, 400_000)
     async with api.stream("GET", f"/stats/{device}", headers={"accept": CSV}) as stream:
         blocks = stream.aiter_raw(64 * 1024)

@@ -12,8 +12,9 @@ import pytest
 from pyarrow import ipc, parquet
 
 from query_api.readings.formats import tables
-from query_api.readings.formats.negotiation import ALL, ARROW, PARQUET
+from query_api.readings.formats.negotiation import ALL as FORMATS
 
+ALL = _, _, _, ARROW, PARQUET = [form.media_type for form in FORMATS]
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -58,7 +59,8 @@ async def test_types(api: httpx.AsyncClient, device: int, media_type: str) -> No
 
 
 async def test_batches_are_bounded(api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "BATCH_ROWS", {ARROW: 1000, PARQUET: 2000})
+    monkeypatch.setattr(tables, "ARROW_BATCH_ROWS", 1000)
+    monkeypatch.setattr(tables, "PARQUET_BATCH_ROWS", 2000)
     await store(api, device, 9000)
     address = f"/stats/{device}"
     arrow = ipc.open_stream((await api.get(address, headers={"accept": ARROW})).content)

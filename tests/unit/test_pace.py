@@ -2,7 +2,7 @@
 
 import pytest
 
-from query_api.readings.formats.pace import SLOWEST, STANDSTILL_S, Pace
+from query_api.readings.formats.exports import SLOWEST, STANDSTILL_S, Pace
 
 
 def test_a_reader_that_keeps_pace_always_has_as_long() -> None:

@@ -1,5 +1,6 @@
-"""Formats of exported readings.
+"""Formats of readings.
 
-`negotiation.py` chooses the format; `exports.py` streams it from one COPY, which `copying.py` reads; `tables.py` makes
-Arrow and Parquet; `ranges.py` answers range requests; `pace.py` ends a stream that is read too slowly.
+`format.py`: what a format is. `text.py`: CSV, NDJSON. `tables.py`: Arrow, Parquet. `negotiation.py` lists the formats
+and chooses one; `suffixes.py` takes it from a path. `exports.py` streams one COPY, which `copying.py` reads.
+`ranges.py` answers range requests.
 """

@@ -4,12 +4,13 @@ A stream lasts as long as its slowest reader, so each has a connection of its ow
 that stops a COPY at once wherever it is, where a pool would have to read the rest of it first. There are only
 so many at once, of each caller and of all (`query_api.web.limits.turns`).
 
-CSV and NDJSON are sent as the database makes them; `tables.py` makes Arrow and Parquet of binary rows.
+A `StreamFormat` has its COPY and its encoder. A stream whose reader is too slow is ended.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
-from typing import Literal, LiteralString
+from typing import LiteralString
 
 import msgspec
 import structlog
@@ -18,67 +19,50 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from query_api.calendar.period import Period
 from query_api.readings.formats.copying import next_block
-from query_api.readings.formats.negotiation import ARROW, CSV, NDJSON, PARQUET, TABLES
-from query_api.readings.formats.pace import Pace, paced
-from query_api.readings.formats.tables import TableEncoder
+from query_api.readings.formats.format import Encode, Order, StreamFormat
 from query_api.web.answers.problems import AnyRequest
 from query_api.web.limits.callers import caller_of
 from query_api.web.limits.turns import Place, Turns
 from shared.postgres.connections import Connection, connect
 from shared.readings.extents import extent_of
 
-Order = Literal["asc", "desc"]
-_Encode = Callable[[bytes, bool], Awaitable[bytes]]
-"""Makes a block, and whether more follow, into what is sent."""
 _STATE = "export"
+STANDSTILL_S = 60.0
+"""A stream whose reader takes nothing for so long is ended,"""
+SLOWEST = 16 * 1024
+"""and one whose reader falls so far behind so many bytes a second: else a few who read a little now and then would keep
+all others out for as long as they like."""
 
 _log = structlog.get_logger()
 
-_SELECT = """
-    SELECT {columns}
-    FROM readings
-    WHERE device_id = %(device_id)s
-      AND recorded_at >= coalesce(%(start)s::timestamptz, '-infinity')
-      AND recorded_at <= coalesce(%(end)s::timestamptz, 'infinity')
-    ORDER BY {order}
-    LIMIT %(limit)s
-"""
-# Six digits and a point, always: readers take the type of a column from its first values. PostgreSQL writes 1 for 1.0,
-# and 1e-07 for what JSON would have as 1.0e-07.
-_MOMENT = """to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-_X, _Y, _Z = (
-    f"""CASE WHEN {axis} = trunc({axis}) THEN {axis}::text || '.0' WHEN strpos({axis}::text, '.') > 0 THEN {axis}::text
-             ELSE replace({axis}::text, 'e', '.0e') END"""
-    for axis in ("x", "y", "z")
-)
-_TEXT_COLUMNS = f"id, device_id, {_X} AS x, {_Y} AS y, {_Z} AS z, {_MOMENT} AS timestamp"
-_JSON_COLUMNS = f"""
-    concat('{{"id":', id, ',"device_id":', device_id, ',"x":', {_X}, ',"y":', {_Y}, ',"z":', {_Z},
-           ',"timestamp":"', {_MOMENT}, '"}}')
-"""
-_ORDERS: dict[Order, LiteralString] = {
-    "asc": "recorded_at, x, y, z",
-    "desc": "recorded_at DESC, x DESC, y DESC, z DESC",
-}
-_TEXT, _JSON, _BINARY = (
-    {order: _SELECT.format(columns=columns, order=keys) for order, keys in _ORDERS.items()}
-    for columns in (_TEXT_COLUMNS, _JSON_COLUMNS, "id, device_id, x, y, z, recorded_at")
-)
-# In COPY's text format a backslash would be doubled; the JSON of numbers and times holds none.
-# They are composed of the constants above, without a value from outside.
-COPIES: dict[tuple[str, Order], LiteralString] = {
-    (media_type, order): copy
-    for order in _ORDERS
-    for media_type, copy in {
-        CSV: f"COPY ({_TEXT[order]}) TO STDOUT (FORMAT csv, HEADER)",
-        NDJSON: f"COPY ({_JSON[order]}) TO STDOUT",
-        ARROW: f"COPY ({_BINARY[order]}) TO STDOUT (FORMAT binary)",
-        PARQUET: f"COPY ({_BINARY[order]}) TO STDOUT (FORMAT binary)",
-    }.items()
-}
 # A sort would read a device's whole history before the first row is sent. The index has the rows in order, and as
 # they came in the order of time, it meets the table's pages one after the other, too: the planner does not know that.
 SETTING: LiteralString = "SET enable_sort = off"
+
+
+class Pace:
+    """The time that a reader has for what is sent next. It is not saved up: `left_s` is STANDSTILL_S at the most."""
+
+    def __init__(self) -> None:
+        self.left_s = STANDSTILL_S
+        """Seconds."""
+
+    def taken(self, size: int, took_s: float) -> None:
+        """So many bytes were taken in so many seconds."""
+        self.left_s = min(STANDSTILL_S, self.left_s - took_s + size / SLOWEST)
+
+
+@contextmanager
+def paced(pace: Pace, size: int, give_up: Callable[[], None]) -> Iterator[None]:
+    """While a block of `size` bytes is being sent: `give_up` is called if its reader is too slow."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    timer = loop.call_later(pace.left_s, give_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        pace.taken(size, loop.time() - began)
 
 
 class _Wanted(msgspec.Struct, frozen=True):
@@ -125,7 +109,7 @@ class Exports:
         request: AnyRequest,
         device_id: int,
         period: Period,
-        media_type: str,
+        form: StreamFormat,
         order: Order,
         limit: int | None,
         *,
@@ -138,17 +122,16 @@ class Exports:
 
         The route has `close_export` as its after_response. Raises Refused where all places are taken.
         """
-        encode = TableEncoder(media_type).encode if media_type in TABLES else _as_it_is
-        wanted = _Wanted(COPIES[media_type, order], device_id, period, limit)
+        wanted = _Wanted(form.copy(order), device_id, period, limit)
         place = await self._turns.take(caller_of(request.scope))
         with freed_if_it_fails(place):
-            blocks = self._blocks(place, wanted, encode, keeps_place=keeps_place)
+            blocks = self._blocks(place, wanted, form.encoder(), keeps_place=keeps_place)
             first = await anext(blocks)
         export = request.scope["state"][_STATE] = Export(_chain(first, blocks), place)
         return export
 
     async def _blocks(
-        self, place: Place, wanted: "_Wanted", encode: _Encode, *, keeps_place: bool
+        self, place: Place, wanted: "_Wanted", encode: Encode, *, keeps_place: bool
     ) -> AsyncGenerator[bytes]:
         async with AsyncExitStack() as stack:
             if not keeps_place:
@@ -177,10 +160,6 @@ class Exports:
                 if encoded or not more:
                     with paced(pace, len(encoded), give_up):
                         yield encoded
-
-
-async def _as_it_is(block: bytes, _: bool) -> bytes:
-    return block
 
 
 async def _chain(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -15,8 +15,7 @@ from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_206_PARTIAL_CONTENT
 
 from query_api.errors import displayed
-from query_api.readings.formats.exports import Export, freed_if_it_fails
-from query_api.readings.formats.pace import Pace, paced
+from query_api.readings.formats.exports import Export, Pace, freed_if_it_fails, paced
 from query_api.web.answers import problems
 from query_api.web.answers.head import is_head
 from query_api.web.answers.problems import AnyRequest, Refused

@@ -5,44 +5,18 @@ pyarrow comes with the extra devicestat[arrow], and is imported when the first t
 
 import asyncio
 import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, LiteralString
 
 import numpy as np
 
 from query_api.readings.formats.copying import BIGINT, FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds
-from query_api.readings.formats.negotiation import ARROW, PARQUET
+from query_api.readings.formats.format import StreamFormat
 
 COLUMNS = {"id": BIGINT, "device_id": BIGINT, "x": FLOAT8, "y": FLOAT8, "z": FLOAT8, "timestamp": TIMESTAMPTZ}
-BATCH_ROWS = {ARROW: 16_384, PARQUET: 32_768}
-"""Rows of a record batch, and of a row group."""
-
-
-class TableEncoder:
-    """Makes a stream's blocks of binary COPY into one table of the media type."""
-
-    def __init__(self, media_type: str) -> None:
-        self._media_type = media_type
-        self._rows = BinaryRows(COLUMNS)
-        self._waiting: list[Rows] = []
-        self._sink = _Sink()
-        self._writer: Any = None
-
-    async def encode(self, block: bytes, more: bool) -> bytes:
-        """What is ready to be sent after this block, maybe nothing yet; with the last one, all the rest."""
-        self._waiting.append(self._rows.cut(block))
-        if more and sum(map(len, self._waiting)) < BATCH_ROWS[self._media_type]:
-            return b""
-        return await asyncio.to_thread(self._write, more)
-
-    def _write(self, more: bool) -> bytes:
-        if self._writer is None:
-            self._writer = _open(self._media_type, self._sink)
-        rows, self._waiting = np.concatenate(self._waiting), []
-        if len(rows):
-            self._writer.write_batch(_batch(rows))
-        if not more:
-            self._writer.close()
-        return self._sink.drained()
+ARROW_BATCH_ROWS = 16_384
+PARQUET_BATCH_ROWS = 32_768
+"""Rows of a row group."""
 
 
 class _Sink(io.RawIOBase):
@@ -64,12 +38,43 @@ class _Sink(io.RawIOBase):
         return written
 
 
-def _open(media_type: str, sink: _Sink) -> Any:
-    """pyarrow's writer of the media type."""
-    if media_type == ARROW:
-        from pyarrow import ipc
+class TableEncoder:
+    """Encodes the blocks of a binary COPY as one table."""
 
-        return ipc.new_stream(sink, _schema())
+    def __init__(self, open_writer: Callable[[_Sink], Any], batch_rows: int) -> None:
+        """`open_writer`: returns pyarrow's writer. `batch_rows`: the rows of a record batch, or of a row group."""
+        self._open_writer = open_writer
+        self._batch_rows = batch_rows
+        self._rows = BinaryRows(COLUMNS)
+        self._waiting: list[Rows] = []
+        self._sink = _Sink()
+        self._writer: Any = None
+
+    async def encode(self, block: bytes, more: bool) -> bytes:
+        """What is ready to be sent after this block, maybe nothing yet; with the last one, all the rest."""
+        self._waiting.append(self._rows.cut(block))
+        if more and sum(map(len, self._waiting)) < self._batch_rows:
+            return b""
+        return await asyncio.to_thread(self._write, more)
+
+    def _write(self, more: bool) -> bytes:
+        if self._writer is None:
+            self._writer = self._open_writer(self._sink)
+        rows, self._waiting = np.concatenate(self._waiting), []
+        if len(rows):
+            self._writer.write_batch(_batch(rows))
+        if not more:
+            self._writer.close()
+        return self._sink.drained()
+
+
+def _arrow_writer(sink: _Sink) -> Any:
+    from pyarrow import ipc
+
+    return ipc.new_stream(sink, _schema())
+
+
+def _parquet_writer(sink: _Sink) -> Any:
     from pyarrow import parquet
 
     return parquet.ParquetWriter(sink, _schema(), compression="zstd", use_dictionary=["device_id"])
@@ -91,3 +96,29 @@ def _batch(rows: Rows) -> Any:
     native["timestamp"] = microseconds(rows["timestamp"])
     arrays = [pa.array(native[field.name]).view(field.type) for field in schema]
     return pa.record_batch(arrays, schema=schema)
+
+
+_COLUMNS: LiteralString = "id, device_id, x, y, z, recorded_at"
+_BINARY: LiteralString = " (FORMAT binary)"
+ARROW = StreamFormat(
+    name="arrow",
+    media_type="application/vnd.apache.arrow.stream",
+    file_suffix="arrows",  # of Arrow's IPC stream; .arrow is the suffix of its file
+    needs="pyarrow",
+    description="Apache Arrow's IPC stream. It takes the extra devicestat[arrow].",
+    is_text=False,
+    columns=_COLUMNS,
+    options=_BINARY,
+    encoder=lambda: TableEncoder(_arrow_writer, ARROW_BATCH_ROWS).encode,
+)
+PARQUET = StreamFormat(
+    name="parquet",
+    media_type="application/vnd.apache.parquet",
+    file_suffix="parquet",
+    needs="pyarrow",
+    description="Apache Parquet. It takes the extra devicestat[arrow].",
+    is_text=False,
+    columns=_COLUMNS,
+    options=_BINARY,
+    encoder=lambda: TableEncoder(_parquet_writer, PARQUET_BATCH_ROWS).encode,
+)

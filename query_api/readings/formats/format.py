@@ -1,0 +1,64 @@
+"""A format of readings: its names, and what makes its stream."""
+
+from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
+from typing import Literal, LiteralString
+
+import msgspec
+
+Order = Literal["asc", "desc"]
+Encode = Callable[[bytes, bool], Awaitable[bytes]]
+"""Encodes a block of what COPY sends; the flag says whether more blocks follow."""
+
+_SELECT = """
+    SELECT {columns}
+    FROM readings
+    WHERE device_id = %(device_id)s
+      AND recorded_at >= coalesce(%(start)s::timestamptz, '-infinity')
+      AND recorded_at <= coalesce(%(end)s::timestamptz, 'infinity')
+    ORDER BY {order}
+    LIMIT %(limit)s
+"""
+_ORDERS: dict[Order, LiteralString] = {
+    "asc": "recorded_at, x, y, z",
+    "desc": "recorded_at DESC, x DESC, y DESC, z DESC",
+}
+
+
+async def _unchanged(block: bytes, _: bool) -> bytes:
+    return block
+
+
+class Format(msgspec.Struct, frozen=True, kw_only=True):
+    """A format of readings.
+
+    `name`: the value of the parameter `format`, and the suffix of a path. `file_suffix`: the suffix of a saved file.
+    `needs`: the module that it needs, from the extra devicestat[arrow]; None: it needs none.
+    """
+
+    name: str
+    media_type: str
+    file_suffix: str
+    needs: str | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the module is installed. It is not imported: the import takes longer than the start of the API."""
+        return self.needs is None or find_spec(self.needs) is not None
+
+
+class StreamFormat(Format, frozen=True, kw_only=True):
+    """A format in which all readings are sent as one stream, which one COPY makes.
+
+    `columns`, `options`: of the COPY. `encoder`: returns a new encoder, which makes one stream of what COPY sends.
+    """
+
+    description: str
+    is_text: bool
+    columns: LiteralString
+    options: LiteralString = ""
+    encoder: Callable[[], Encode] = lambda: _unchanged
+
+    def copy(self, order: Order) -> LiteralString:
+        """Return the COPY statement. Its parameters: device_id, start, end, limit."""
+        return "COPY (" + _SELECT.format(columns=self.columns, order=_ORDERS[order]) + ") TO STDOUT" + self.options
