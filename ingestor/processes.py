@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from ingestor.delivery.journal import LEFT
-from shared.broker.keys import PROCESS_SUFFIX
+from shared.broker.names import PROCESS_SUFFIX
 from shared.postgres.connections import Connection
 from shared.readings.clock import Clock
 from shared.readings.model import Microseconds

@@ -12,7 +12,7 @@ from deploy.broker.first_file import first_file
 from deploy.local.mosquitto import EmbeddedMosquitto
 from shared.access.credentials import new_token
 from shared.broker.outbox import Change, queue
-from shared.broker.present import Device
+from shared.broker.device_credentials import Device
 from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, Settings
 from tests.ports import free_port

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from shared.broker.permissions import (
+from shared.broker.dynamic_security.permissions import (
     ADMIN_ROLE,
     DEFAULT_ACCESS,
     INGESTOR_ROLE,
@@ -20,9 +20,9 @@ from shared.broker.permissions import (
     device_role,
     ingestor_role,
 )
-from shared.broker.present import Device
-from shared.broker.records import Client, RoleOfClient
-from shared.broker.sync import ingestor_user
+from shared.broker.device_credentials import Device
+from shared.broker.dynamic_security.records import Client, RoleOfClient
+from shared.broker.dynamic_security.sync import ingestor_user
 from shared.settings import Settings, parse_topic_filter
 
 ITERATIONS = 101

@@ -10,7 +10,7 @@ from deploy.cli.command import ask_database, read_settings
 from shared.errors import LocalError
 
 if TYPE_CHECKING:
-    from shared.broker.present import Device
+    from shared.broker.device_credentials import Device
     from shared.postgres.connections import Connection
     from shared.settings import Settings
 
@@ -41,8 +41,8 @@ def sync(ctx: click.Context, *, dry_run: bool) -> None:
 
 async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
     """Whether all is as it should be in the end."""
-    from shared.broker.dynsec import administering
-    from shared.broker.sync import compare, mend
+    from shared.broker.dynamic_security.administration import administering
+    from shared.broker.dynamic_security.sync import compare, mend
 
     async with administering(settings.broker_admin) as dynsec:
         comparison = await compare(connection, dynsec, settings)
@@ -64,7 +64,7 @@ async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool
 async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
     """`_sync` of the file of BROKER_PASSWORDS."""
     from deploy.cli.terminal import printable
-    from shared.broker.devices import locked
+    from shared.broker.dynamic_security.devices import locked
     from shared.broker.outbox import by_file
 
     file = by_file(settings)
@@ -108,7 +108,7 @@ def init(ctx: click.Context, *, file: Path, devices: bool) -> None:
 
 async def _every(connection: "Connection", settings: "Settings") -> "list[Device]":
     from shared.broker.outbox import required
-    from shared.broker.present import every
+    from shared.broker.device_credentials import every
 
     return [device async for device in every(connection, required(settings))]
 

@@ -23,7 +23,7 @@ from deploy.devices.api_client import ApiClient, NotCarriedOut
 from query_api.devices.record import KEY_RULE, NAME_RULE, NewName
 from query_api.devices.registration import MAX_DEVICES
 from query_api.errors import displayed
-from shared.broker.keys import KeyRules
+from shared.broker.names import KeyRules
 from shared.errors import LocalError
 from shared.readings.model import is_key
 

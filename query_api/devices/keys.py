@@ -1,4 +1,4 @@
-"""Keys that no device may have at the broker of the settings (`shared.broker.keys`)."""
+"""Keys that no device may have at the broker of the settings (`shared.broker.names`)."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from shared.broker.keys import KeyRules, rules_of
+from shared.broker.names import KeyRules, rules_of
 from shared.broker.password_file import TAKEN, users_among
 from shared.settings import Settings
 

@@ -12,7 +12,7 @@ import msgspec
 from shared.access.credentials import new_token
 from shared.broker import outbox
 from shared.broker.outbox import Change
-from shared.broker.permissions import device_name
+from shared.broker.dynamic_security.permissions import device_name
 from shared.postgres.connections import Connection
 
 ShownToken = Annotated[

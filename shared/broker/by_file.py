@@ -17,11 +17,11 @@ import msgspec
 import structlog
 from aiomqtt.exceptions import MqttConnectError
 
-from shared.broker import present
-from shared.broker.brought import Bring, Brought
+from shared.broker import device_credentials as present
+from shared.broker.reconciliation import Bring, Brought
 from shared.broker.client import mqtt_client
-from shared.broker.differences import Difference
-from shared.broker.keys import KeyRules
+from shared.broker.dynamic_security.differences import Difference
+from shared.broker.names import KeyRules
 from shared.broker.password_file import (
     WITNESS,
     Change,

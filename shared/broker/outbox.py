@@ -13,10 +13,10 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from shared.backoff import backoff
-from shared.broker.brought import Bring, Target
+from shared.broker.reconciliation import Bring, Target
 from shared.broker.by_file import ByFile
-from shared.broker.devices import ByCommands, locked
-from shared.broker.keys import rules_of
+from shared.broker.dynamic_security.devices import ByCommands, locked
+from shared.broker.names import rules_of
 from shared.errors import BrokerError, CommandRefused, SettingsError
 from shared.postgres.connections import Connection
 from shared.postgres.listening import listen

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from shared.broker.keys import KeyRules
-from shared.broker.present import Device
+from shared.broker.names import KeyRules
+from shared.broker.device_credentials import Device
 
 ITERATIONS = 101
 """As in `first_file`: a token is 256 random bits, which no number of iterations adds to."""

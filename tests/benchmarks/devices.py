@@ -19,8 +19,8 @@ import psycopg
 
 from deploy.doctor.connection import connected
 from deploy.local.postgres import EmbeddedPostgres
-from shared.broker.devices import ByCommands
-from shared.broker.present import every
+from shared.broker.dynamic_security.devices import ByCommands
+from shared.broker.device_credentials import every
 from shared.errors import BrokerError
 from shared.postgres.connections import Connection, connect
 from shared.settings import MqttAddress, Settings, parse_topic_filter

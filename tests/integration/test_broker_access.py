@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry
 from deploy.doctor import State, examine
 from deploy.doctor.connection import connected, own_client_id
 from shared.access.credentials import Role
-from shared.broker.devices import BATCH
-from shared.broker.dynsec import administering
+from shared.broker.dynamic_security.devices import BATCH
+from shared.broker.dynamic_security.administration import administering
 from shared.broker.outbox import Change, Outbox, queue, unless_cancelled, waiting
-from shared.broker.sync import ingestor_user
+from shared.broker.dynamic_security.sync import ingestor_user
 from shared.errors import ConnectionRefused, NotAdministered, SettingsError
 from shared.settings import MqttAddress, Settings, parse_mqtt_url
 from tests import command, services
@@ -344,7 +344,7 @@ async def test_who_is_not_the_administrator_is_told(settings: Settings, broker: 
 
 
 async def test_a_broker_without_the_plugin_is_told(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.broker.dynsec.FIRST_ANSWER_S", 0.3)
+    monkeypatch.setattr("shared.broker.dynamic_security.administration.FIRST_ANSWER_S", 0.3)
     with pytest.raises(NotAdministered, match=r"plugin mosquitto_dynamic_security\.so loaded"):
         async with administering(parse_mqtt_url(broker.url)):
             pass

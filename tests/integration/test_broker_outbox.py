@@ -7,8 +7,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from shared.broker import present
-from shared.broker.brought import Bring, Brought
+from shared.broker import device_credentials as present
+from shared.broker.reconciliation import Bring, Brought
 from shared.broker.outbox import Outbox, waiting
 from shared.postgres.connections import Connection
 from shared.settings import Settings

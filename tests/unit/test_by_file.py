@@ -10,8 +10,8 @@ import pytest
 
 from shared.access.credentials import digest
 from shared.broker import by_file
-from shared.broker.keys import KeyRules
-from shared.broker.present import Device
+from shared.broker.names import KeyRules
+from shared.broker.device_credentials import Device
 from shared.settings import MqttAddress
 from tests.waiting import HANG_S
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from shared.broker.permissions import device_client, device_name, device_role
-from shared.broker.present import Device
-from shared.broker.records import Client, Command, Role
+from shared.broker.dynamic_security.permissions import device_client, device_name, device_role
+from shared.broker.device_credentials import Device
+from shared.broker.dynamic_security.records import Client, Command, Role
 from shared.settings import TopicFilter
 
 

@@ -7,7 +7,7 @@ session. At other brokers devices are called `device-<number>`, and only the key
 
 import msgspec
 
-from shared.broker.permissions import PROBE_KEY
+from shared.broker.dynamic_security.permissions import PROBE_KEY
 from shared.settings import Settings
 
 PROCESS_SUFFIX = ".process-"

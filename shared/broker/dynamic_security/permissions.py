@@ -6,7 +6,7 @@ Its name is its number and not its key, because a number is never used again.
 
 import re
 
-from shared.broker.records import Access, Acl, Client, Role, RoleOfClient
+from shared.broker.dynamic_security.records import Access, Acl, Client, Role, RoleOfClient
 from shared.settings import TopicFilter
 
 DOCTOR_TOPICS = "devicestat/doctor/#"

@@ -5,12 +5,12 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from shared.broker import present
-from shared.broker.brought import Bring, Brought
-from shared.broker.differences import Known, differences
-from shared.broker.dynsec import Dynsec, administering
-from shared.broker.permissions import device_name, device_number
-from shared.broker.records import Command
+from shared.broker import device_credentials as present
+from shared.broker.reconciliation import Bring, Brought
+from shared.broker.dynamic_security.differences import Known, differences
+from shared.broker.dynamic_security.administration import Dynsec, administering
+from shared.broker.dynamic_security.permissions import device_name, device_number
+from shared.broker.dynamic_security.records import Command
 from shared.errors import CommandRefused
 from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, TopicFilter

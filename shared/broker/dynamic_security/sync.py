@@ -9,14 +9,14 @@ import aiomqtt
 import msgspec
 from aiomqtt.exceptions import MqttConnectError
 
-from shared.broker import present
+from shared.broker import device_credentials as present
 from shared.broker.client import mqtt_client
-from shared.broker.devices import BATCH, Carrier, bring, locked
-from shared.broker.differences import Difference, Known, change_role, create_role, differences
-from shared.broker.dynsec import Dynsec
+from shared.broker.dynamic_security.devices import BATCH, Carrier, bring, locked
+from shared.broker.dynamic_security.differences import Difference, Known, change_role, create_role, differences
+from shared.broker.dynamic_security.administration import Dynsec
 from shared.broker.outbox import required
-from shared.broker.permissions import DEFAULT_ACCESS, INGESTOR_ROLE, device_number, ingestor_role
-from shared.broker.records import Client, Command, Role
+from shared.broker.dynamic_security.permissions import DEFAULT_ACCESS, INGESTOR_ROLE, device_number, ingestor_role
+from shared.broker.dynamic_security.records import Client, Command, Role
 from shared.errors import CommandRefused, SettingsError
 from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, Settings, parse_topic_filter

@@ -17,7 +17,7 @@ import msgspec
 from aiomqtt.exceptions import MqttConnectError
 
 from shared.broker.client import mqtt_client
-from shared.broker.records import Answer, Answers, Client, Command, Role
+from shared.broker.dynamic_security.records import Answer, Answers, Client, Command, Role
 from shared.broker.tls import why
 from shared.errors import BrokerUnreachable, CommandRefused, ConnectionRefused, NotAdministered, SettingsError
 from shared.settings import MqttAddress

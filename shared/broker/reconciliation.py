@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from shared.broker.differences import Difference
+from shared.broker.dynamic_security.differences import Difference
 from shared.errors import CommandRefused
 from shared.postgres.connections import Connection
 
