@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Set
 
 from psycopg import Notify
 
-from shared.broker.dynamic_security.permissions import PROBE_KEY
+from shared.broker.names import PROBE_KEY
 from shared.postgres.connections import Connection
 from shared.postgres.errors import ROW_FAULTS
 from shared.readings.deletions import Fence, MarksMissed

@@ -11,8 +11,8 @@ import pytest
 from deploy.broker.first_file import first_file
 from deploy.local.mosquitto import EmbeddedMosquitto
 from shared.access.credentials import new_token
-from shared.broker.outbox import Change, queue
 from shared.broker.device_credentials import Device
+from shared.broker.outbox import Change, queue
 from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, Settings
 from tests.ports import free_port

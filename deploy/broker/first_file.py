@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from shared.broker.device_credentials import Device
 from shared.broker.dynamic_security.permissions import (
     ADMIN_ROLE,
     DEFAULT_ACCESS,
@@ -20,7 +21,6 @@ from shared.broker.dynamic_security.permissions import (
     device_role,
     ingestor_role,
 )
-from shared.broker.device_credentials import Device
 from shared.broker.dynamic_security.records import Client, RoleOfClient
 from shared.broker.dynamic_security.sync import ingestor_user
 from shared.settings import Settings, parse_topic_filter

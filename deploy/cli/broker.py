@@ -64,8 +64,8 @@ async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool
 async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
     """`_sync` of the file of BROKER_PASSWORDS."""
     from deploy.cli.terminal import printable
-    from shared.broker.dynamic_security.devices import locked
     from shared.broker.outbox import by_file
+    from shared.broker.reconciliation import locked
 
     file = by_file(settings)
     comparison = await file.compare(connection)
@@ -75,7 +75,7 @@ async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run:
     lost: set[int] = set()
     for start in range(0, 0 if dry_run else len(numbers), file.batch):
         async with locked(connection, wait=True):
-            lost.update((await file.bring(connection, numbers[start : start + file.batch])).lost)
+            lost.update((await file.reconcile(connection, numbers[start : start + file.batch])).lost)
     for number in numbers:
         what = f"POST /devices/{number}/token gives it a new one" if number in lost else "mended"
         click.echo(f"device {number}: another line in the password file{'' if dry_run else f': {what}'}")
@@ -107,8 +107,7 @@ def init(ctx: click.Context, *, file: Path, devices: bool) -> None:
 
 
 async def _every(connection: "Connection", settings: "Settings") -> "list[Device]":
-    from shared.broker.outbox import required
-    from shared.broker.device_credentials import every
+    from shared.broker.device_credentials import every, required
 
     return [device async for device in every(connection, required(settings))]
 

@@ -13,9 +13,9 @@ from deploy.doctor.findings import Finding, State, ago, not_allowed
 from deploy.doctor.refused import why_refused
 from query_api.access.keyring import has_administrator
 from shared.broker.dynamic_security.administration import administering
+from shared.broker.dynamic_security.sync import compare
 from shared.broker.outbox import by_file
 from shared.broker.password_file import Unfit
-from shared.broker.dynamic_security.sync import compare
 from shared.errors import BrokerError, ConnectionRefused, DatabaseUnreachable, DevicestatError
 from shared.postgres.connections import Connection, connect
 from shared.postgres.errors import diagnose

@@ -28,7 +28,7 @@ from mqtt5 import (
 )
 
 from ingestor.mqtt.reasons import check_connack, describe
-from shared.broker.dynamic_security.permissions import DOCTOR_TOPICS
+from shared.broker.names import DOCTOR_TOPICS
 from shared.broker.tls import client_context, why
 from shared.errors import BrokerUnreachable, SettingsError
 from shared.settings import MqttAddress

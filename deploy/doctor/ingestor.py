@@ -12,7 +12,7 @@ from deploy.cli.terminal import counted, printable
 from deploy.devices.api_client import base_url
 from deploy.doctor.findings import Finding, State
 from shared.access.bearer import showing
-from shared.broker.dynamic_security.permissions import probe_topic
+from shared.broker.names import probe_topic
 from shared.errors import DevicestatError
 from shared.postgres.connections import connect
 from shared.settings import Settings, parse_topic_filter

@@ -7,7 +7,7 @@ from mqtt5 import SubAckPacket
 
 from deploy.doctor.connection import BrokerConnection, connected
 from ingestor.mqtt.reasons import check_suback
-from shared.broker.dynamic_security.permissions import DOCTOR_TOPICS
+from shared.broker.names import DOCTOR_TOPICS
 from shared.errors import SubscriptionRefused
 from shared.settings import MqttAddress
 

@@ -19,7 +19,7 @@ from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
 from ingestor.processes import SHARE
 from ingestor.session.probe import CannotTell, Forbidden, Sent, send_probe
-from shared.broker.dynamic_security.permissions import probe_topic
+from shared.broker.names import probe_topic
 from shared.errors import BrokerError, SubscriptionRefused
 from shared.serving.telemetry import Health
 from shared.settings import Settings, parse_topic_filter

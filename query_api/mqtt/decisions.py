@@ -9,7 +9,7 @@ from query_api.mqtt.known_devices import REMEMBERED_S, KnownDevice, KnownDevices
 from query_api.mqtt.rules import Action
 from query_api.web.limits.window import Window
 from shared.access.credentials import GivenToken, is_same, read
-from shared.broker.dynamic_security.permissions import device_name, device_number
+from shared.broker.names import device_name, device_number
 from shared.postgres.connections import RETRYABLE
 from shared.settings import TopicFilter
 

@@ -18,9 +18,7 @@ import structlog
 from aiomqtt.exceptions import MqttConnectError
 
 from shared.broker import device_credentials as present
-from shared.broker.reconciliation import Bring, Brought
 from shared.broker.client import mqtt_client
-from shared.broker.dynamic_security.differences import Difference
 from shared.broker.names import KeyRules
 from shared.broker.password_file import (
     WITNESS,
@@ -33,6 +31,7 @@ from shared.broker.password_file import (
     render,
     witness_password,
 )
+from shared.broker.reconciliation import Difference, Reconcile, Reconciled
 from shared.errors import BrokerError, BrokerUnreachable, SettingsError
 from shared.postgres.connections import Connection
 from shared.settings import MqttAddress
@@ -64,11 +63,11 @@ class ByFile:
         """The broker has not read the file's last change: whoever sends the signal may have missed it."""
 
     @asynccontextmanager
-    async def telling(self) -> AsyncIterator[Bring]:
+    async def open(self) -> AsyncIterator[Reconcile]:
         """Gives what brings devices to the broker. By whoever has the lock."""
-        yield self.bring
+        yield self.reconcile
 
-    async def bring(self, connection: Connection, numbers: Sequence[int]) -> Brought:
+    async def reconcile(self, connection: Connection, numbers: Sequence[int]) -> Reconciled:
         """Mend the lines of the devices, and wait until the broker knows. Raises BrokerError."""
         devices = await present.of(connection, numbers, self._secret)
         done = await _in_thread(self._change, numbers, devices)
@@ -81,7 +80,7 @@ class ByFile:
                 reason=f"the key {unfit.reason}",
             )
         found = {number: [Difference("another line in the password file")] for number in done.changed}
-        return Brought(found | {number: [Difference("no token", lost=True)] for number in done.lost}, {})
+        return Reconciled(found | {number: [Difference("no token", lost=True)] for number in done.lost}, {})
 
     async def compare(self, connection: Connection) -> Comparison:
         """Hold the file against the devices; nothing is written. Raises BrokerError."""

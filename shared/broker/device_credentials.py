@@ -8,9 +8,22 @@ import msgspec
 from psycopg.rows import TupleRow
 
 from shared.access.credentials import derived_token, digest, is_same
+from shared.errors import SettingsError
 from shared.postgres.connections import Connection
+from shared.settings import Settings
 
 PAGE = 1000
+_UNKEYED = (
+    "DEVICESTAT_DEVICE_SECRET is not set: the tokens that the broker is told are "
+    "made from it. Set it to at least 32 characters, such as `openssl rand -hex 32` gives"
+)
+
+
+def required(settings: Settings) -> str:
+    """DEVICE_SECRET, without which the broker cannot be told any token. Raises SettingsError."""
+    if settings.device_secret is None:
+        raise SettingsError([_UNKEYED])
+    return settings.device_secret
 
 
 class Device(msgspec.Struct, frozen=True):

@@ -5,15 +5,37 @@ name of the ingestor's user could read the messages of all devices, and one with
 session. At other brokers devices are called `device-<number>`, and only the key of the ingestor's probe is reserved.
 """
 
+import re
+
 import msgspec
 
-from shared.broker.dynamic_security.permissions import PROBE_KEY
-from shared.settings import Settings
+from shared.settings import Settings, TopicFilter
 
+DOCTOR_TOPICS = "devicestat/doctor/#"
+"""What `devicestat doctor` publishes to, to try the broker: no device's topic, unless somebody wants it to be."""
+PROBE_KEY = "devicestat-probe"
+"""In place of a device's key: what the ingestor publishes to, without a payload, to try its subscription (ADR 35)."""
 PROCESS_SUFFIX = ".process-"
 """Follows the ingestor's client id, before a number, where there are several processes."""
 OWN_PREFIX = "devicestat-"
 """What users and client ids of Devicestat begin with: `devicestat-witness`, `devicestat-doctor-…`."""
+_DEVICE = re.compile(r"device-([1-9][0-9]{0,18})", re.ASCII)
+
+
+def device_name(number: int) -> str:
+    """What the device's client is called, its role, and the only client id that it may connect with."""
+    return f"device-{number}"
+
+
+def device_number(name: str) -> int | None:
+    """The device of a client or a role; None where the name is not of the form that devices have."""
+    found = _DEVICE.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def probe_topic(form: TopicFilter) -> str:
+    """Return the topic that an ingestor publishes to in silence; it matches the ingestor's subscription."""
+    return f"{form.prefix}{PROBE_KEY}{form.suffix}"
 
 
 class KeyRules(msgspec.Struct, frozen=True):

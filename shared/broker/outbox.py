@@ -13,11 +13,12 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from shared.backoff import backoff
-from shared.broker.reconciliation import Bring, Target
 from shared.broker.by_file import ByFile
-from shared.broker.dynamic_security.devices import ByCommands, locked
+from shared.broker.device_credentials import required
+from shared.broker.dynamic_security.devices import ByCommands
 from shared.broker.names import rules_of
-from shared.errors import BrokerError, CommandRefused, SettingsError
+from shared.broker.reconciliation import Reconcile, Target, locked
+from shared.errors import BrokerError, CommandRefused
 from shared.postgres.connections import Connection
 from shared.postgres.listening import listen
 from shared.settings import Settings, parse_topic_filter
@@ -30,11 +31,6 @@ RETRY_CAP_S = 5.0
 """A broker that is away is tried again after no more than this."""
 MOST_REFUSED = 1_000
 """Once the broker has refused as many devices, the others wait until these are tried again."""
-_UNKEYED = (
-    "DEVICESTAT_DEVICE_SECRET is not set: the tokens that the broker is told are "
-    "made from it. Set it to at least 32 characters, such as `openssl rand -hex 32` gives"
-)
-
 _log = structlog.get_logger()
 
 
@@ -53,13 +49,6 @@ _QUEUE = "INSERT INTO broker_outbox (device_id, turn) SELECT device_id, %s FROM 
 async def queue(connection: Connection, device_ids: Sequence[int], change: Change) -> None:
     """Have the broker told of the devices, once the transaction that the caller has open is committed."""
     await connection.execute(_QUEUE, (int(change), list(device_ids)))
-
-
-def required(settings: Settings) -> str:
-    """DEVICE_SECRET, without which the broker cannot be told any token. Raises SettingsError."""
-    if settings.device_secret is None:
-        raise SettingsError([_UNKEYED])
-    return settings.device_secret
 
 
 def target(settings: Settings) -> Target:
@@ -126,21 +115,21 @@ class Outbox:
         """Returns when nothing waits, or another process is at it. Raises BrokerError."""
         async with locked(connection, wait=False) as ours:
             if await self._count(connection) and ours:
-                async with self._target.telling() as bring:
-                    await self._take_all(connection, bring)
+                async with self._target.open() as reconcile:
+                    await self._take_all(connection, reconcile)
                 self._succeeded()
 
-    async def _take_all(self, connection: Connection, bring: Bring) -> None:
+    async def _take_all(self, connection: Connection, reconcile: Reconcile) -> None:
         """Raises CommandRefused at the end where something was refused, which is then tried again later."""
         refused: dict[int, CommandRefused] = {}
         kept: list[int] = []
         while rows := await (await connection.execute(_NEXT, (kept, self._target.batch))).fetchall():
             self._telling = sorted({row[1] for row in rows})
-            brought = await bring(connection, self._telling)
-            refused |= brought.refused
-            _warn(brought.lost)
-            kept += [number for number, device in rows if device in brought.refused]
-            await connection.execute(_DONE, ([number for number, device in rows if device not in brought.refused],))
+            reconciled = await reconcile(connection, self._telling)
+            refused |= reconciled.refused
+            _warn(reconciled.lost)
+            kept += [number for number, device in rows if device in reconciled.refused]
+            await connection.execute(_DONE, ([number for number, device in rows if device not in reconciled.refused],))
             self._telling = []
             await self._count(connection)
             if len(kept) >= MOST_REFUSED:

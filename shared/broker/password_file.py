@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from shared.broker.names import KeyRules
 from shared.broker.device_credentials import Device
+from shared.broker.names import KeyRules
 
 ITERATIONS = 101
 """As in `first_file`: a token is 256 random bits, which no number of iterations adds to."""
@@ -101,7 +101,7 @@ def witness_password(file: PasswordFile, secret: str) -> str:
 
 
 def change(file: PasswordFile, numbers: Iterable[int], devices: Mapping[int, Device], rules: KeyRules) -> Change:
-    """Bring the lines of these devices to where the devices are; `devices` has those that may connect."""
+    """Reconcile the lines of these devices to where the devices are; `devices` has those that may connect."""
     lines, users = dict(file.devices), file.users
     changed, lost, unfit = [], [], []
     for number in numbers:

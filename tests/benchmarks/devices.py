@@ -19,8 +19,8 @@ import psycopg
 
 from deploy.doctor.connection import connected
 from deploy.local.postgres import EmbeddedPostgres
-from shared.broker.dynamic_security.devices import ByCommands
 from shared.broker.device_credentials import every
+from shared.broker.dynamic_security.devices import ByCommands
 from shared.errors import BrokerError
 from shared.postgres.connections import Connection, connect
 from shared.settings import MqttAddress, Settings, parse_topic_filter
@@ -206,10 +206,10 @@ async def _by_commands(postgres: EmbeddedPostgres) -> list[Finding]:
             await database.execute("DELETE FROM devices WHERE key LIKE 'single-%'")
             numbers = [device.id for device in devices if device.key.startswith("single-")]
             form = parse_topic_filter(given.mqtt_topic)
-            async with ByCommands(given.broker_admin, form, SECRET).telling() as bring:
+            async with ByCommands(given.broker_admin, form, SECRET).open() as reconcile:
                 for number in numbers[:PAIRS]:
                     began = time.perf_counter()
-                    await bring(database, [number])
+                    await reconcile(database, [number])
                     took.append(time.perf_counter() - began)
             held = psutil.Process(server.pid).memory_info().rss / 1e6
     mean = sum(took) / len(took)

@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry
 from deploy.doctor import State, examine
 from deploy.doctor.connection import connected, own_client_id
 from shared.access.credentials import Role
-from shared.broker.dynamic_security.devices import BATCH
 from shared.broker.dynamic_security.administration import administering
-from shared.broker.outbox import Change, Outbox, queue, unless_cancelled, waiting
+from shared.broker.dynamic_security.devices import BATCH
 from shared.broker.dynamic_security.sync import ingestor_user
+from shared.broker.outbox import Change, Outbox, queue, unless_cancelled, waiting
 from shared.errors import ConnectionRefused, NotAdministered, SettingsError
 from shared.settings import MqttAddress, Settings, parse_mqtt_url
 from tests import command, services

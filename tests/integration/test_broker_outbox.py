@@ -8,8 +8,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from shared.broker import device_credentials as present
-from shared.broker.reconciliation import Bring, Brought
 from shared.broker.outbox import Outbox, waiting
+from shared.broker.reconciliation import Reconcile, Reconciled
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 from tests.closed_broker import SECRET, give_token
@@ -32,15 +32,15 @@ class Told:
         self.has_read = asyncio.Event()
 
     @asynccontextmanager
-    async def telling(self) -> AsyncIterator[Bring]:
+    async def open(self) -> AsyncIterator[Reconcile]:
         yield self._bring
 
-    async def _bring(self, connection: Connection, numbers: Sequence[int]) -> Brought:
+    async def _bring(self, connection: Connection, numbers: Sequence[int]) -> Reconciled:
         devices = await present.of(connection, numbers, SECRET)
         self.has_read.set()
         await self._gate.wait()
         self._broker += [device.token for device in devices.values()]
-        return Brought({}, {})
+        return Reconciled({}, {})
 
 
 async def test_one_that_loses_the_lock_while_it_tells_the_broker_leaves_no_revoked_token_there(

@@ -18,7 +18,7 @@ from deploy.doctor.queue import MESSAGES, examine_queue
 from deploy.doctor.redelivery import examine_redelivery
 from deploy.local.mosquitto import EmbeddedMosquitto
 from ingestor.session.limits import RIGHT_PACKET_SIZE
-from shared.broker.dynamic_security.permissions import DOCTOR_TOPICS
+from shared.broker.names import DOCTOR_TOPICS
 from shared.settings import Settings, parse_mqtt_url
 from tests.command import run
 from tests.conftest import Broker

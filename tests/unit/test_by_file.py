@@ -10,8 +10,8 @@ import pytest
 
 from shared.access.credentials import digest
 from shared.broker import by_file
-from shared.broker.names import KeyRules
 from shared.broker.device_credentials import Device
+from shared.broker.names import KeyRules
 from shared.settings import MqttAddress
 from tests.waiting import HANG_S
 
@@ -38,7 +38,7 @@ async def test_a_cancelled_change_ends_before_the_lock_is_given_up(
     monkeypatch.setattr(by_file.present, "of", devices)
     target: Any = by_file.ByFile(file, MqttAddress(host="127.0.0.1", port=1), SECRET, KeyRules(True))
     numbers: Sequence[int] = [1]
-    bringing = asyncio.create_task(target.bring(None, numbers))
+    bringing = asyncio.create_task(target.reconcile(None, numbers))
     try:
         await asyncio.wait_for(began.wait(), HANG_S)
         bringing.cancel()

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.access.credentials import digest
+from shared.broker.device_credentials import Device
 from shared.broker.names import KeyRules
 from shared.broker.password_file import TAKEN, PasswordFile, change, compare, parse, render, users_among
-from shared.broker.device_credentials import Device
 
 SECRET = "the secret of the tests, which is long enough"
 RULES = KeyRules(True, "ingestor", "the-ingestor")

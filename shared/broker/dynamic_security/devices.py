@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from shared.broker import device_credentials as present
-from shared.broker.reconciliation import Bring, Brought
-from shared.broker.dynamic_security.differences import Known, differences
 from shared.broker.dynamic_security.administration import Dynsec, administering
-from shared.broker.dynamic_security.permissions import device_name, device_number
+from shared.broker.dynamic_security.differences import Known, differences
 from shared.broker.dynamic_security.records import Command
+from shared.broker.names import device_name, device_number
+from shared.broker.reconciliation import Reconcile, Reconciled
 from shared.errors import CommandRefused
 from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, TopicFilter
@@ -20,10 +20,9 @@ BATCH = 100
 HOLD_S = 0.05
 """A message has as many commands as take about this long: the broker does nothing else meanwhile."""
 _MOST_COMMANDS = 2 * BATCH
-_LOCK = 0x64657669_62726F6B  # 'devi' 'brok'
 
 
-class Carrier:
+class CommandSender:
     """Sends commands, many in a message, and leaves the broker time for its other clients.
 
     Dynamic security writes all of its file after each command (Mosquitto 2.0) or each message (2.1). Where that takes
@@ -72,27 +71,27 @@ class ByCommands:
         self._secret = secret
 
     @asynccontextmanager
-    async def telling(self) -> AsyncIterator[Bring]:
+    async def open(self) -> AsyncIterator[Reconcile]:
         """Gives what brings devices to the broker, over one connection. Raises BrokerError."""
         async with administering(self._address) as dynsec:
-            carrier = Carrier(dynsec)
+            sender = CommandSender(dynsec)
 
-            async def tell(connection: Connection, numbers: Sequence[int]) -> Brought:
-                return await bring(connection, carrier, numbers, self._form, self._secret)
+            async def tell(connection: Connection, numbers: Sequence[int]) -> Reconciled:
+                return await reconcile(connection, sender, numbers, self._form, self._secret)
 
             yield tell
 
 
-async def bring(
-    connection: Connection, carrier: Carrier, numbers: Sequence[int], form: TopicFilter, secret: str
-) -> Brought:
+async def reconcile(
+    connection: Connection, sender: CommandSender, numbers: Sequence[int], form: TopicFilter, secret: str
+) -> Reconciled:
     """Mends what differs of the devices. By whoever has the lock. Raises BrokerError."""
-    known = await _known(carrier.dynsec, numbers)
+    known = await _known(sender.dynsec, numbers)
     devices = await present.of(connection, numbers, secret)
     found = {number: differences(number, devices.get(number), known[number], form) for number in numbers}
     commands = [command for every in found.values() for difference in every for command in difference.commands]
-    refused = {device_number(str(error.about)) or 0: error for error in await carrier.do(commands)}
-    return Brought({number: every for number, every in found.items() if every}, refused)
+    refused = {device_number(str(error.about)) or 0: error for error in await sender.do(commands)}
+    return Reconciled({number: every for number, every in found.items() if every}, refused)
 
 
 async def _known(dynsec: Dynsec, numbers: Sequence[int]) -> dict[int, Known]:
@@ -103,23 +102,3 @@ async def _known(dynsec: Dynsec, numbers: Sequence[int]) -> dict[int, Known]:
         number: Known(client.data.client, role.data.role)
         for number, client, role in zip(numbers, clients, roles, strict=True)
     }
-
-
-_TRY = "SELECT pg_try_advisory_lock(%s)"
-_WAIT = "SELECT pg_advisory_lock(%s)"
-_RELEASE = "SELECT pg_advisory_unlock(%s)"
-
-
-@asynccontextmanager
-async def locked(connection: Connection, *, wait: bool) -> AsyncIterator[bool]:
-    """Lets one process of the cluster at a time tell the broker something; without `wait` it may not be ours.
-
-    What it reads under the lock is not older than what another has told the broker before.
-    """
-    row = await (await connection.execute(_WAIT if wait else _TRY, (_LOCK,))).fetchone()
-    held = wait or (row is not None and row[0])
-    try:
-        yield held
-    finally:
-        if held and not connection.closed:
-            await connection.execute(_RELEASE, (_LOCK,))

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from shared.broker.dynamic_security.permissions import device_client, device_name, device_role
 from shared.broker.device_credentials import Device
+from shared.broker.dynamic_security.permissions import device_client, device_role
 from shared.broker.dynamic_security.records import Client, Command, Role
+from shared.broker.names import device_name
+from shared.broker.reconciliation import Difference
 from shared.settings import TopicFilter
 
 
@@ -15,20 +17,6 @@ class Known(msgspec.Struct, frozen=True):
 
     client: Client | None = None
     role: Role | None = None
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """What is not as it should be, and the commands that mend it.
-
-    `lost`: what is missing is a token that cannot be made again, so that commands do not suffice.
-    """
-
-    what: str
-    commands: tuple[Command, ...] = ()
-    lost: bool = False
-
-    def __repr__(self) -> str:
-        return f"Difference({self.what!r})"
 
 
 def differences(number: int, device: Device | None, known: Known, form: TopicFilter) -> list[Difference]:

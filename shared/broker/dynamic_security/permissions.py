@@ -4,15 +4,10 @@
 Its name is its number and not its key, because a number is never used again.
 """
 
-import re
-
 from shared.broker.dynamic_security.records import Access, Acl, Client, Role, RoleOfClient
+from shared.broker.names import DOCTOR_TOPICS, device_name, probe_topic
 from shared.settings import TopicFilter
 
-DOCTOR_TOPICS = "devicestat/doctor/#"
-"""What `devicestat doctor` publishes to, to try the broker: no device's topic, unless somebody wants it to be."""
-PROBE_KEY = "devicestat-probe"
-"""In place of a device's key: what the ingestor publishes to, without a payload, to try its subscription (ADR 35)."""
 INGESTOR_ROLE = "devicestat-ingestor"
 ADMIN_ROLE = "admin"
 """As `mosquitto_ctrl dynsec init` calls it."""
@@ -23,18 +18,6 @@ DEFAULT_ACCESS = (
     Access("subscribe", allow=False),
     Access("unsubscribe", allow=True),
 )
-_DEVICE = re.compile(r"device-([1-9][0-9]{0,18})", re.ASCII)
-
-
-def device_name(number: int) -> str:
-    """What the device's client is called, its role, and the only client id that it may connect with."""
-    return f"device-{number}"
-
-
-def device_number(name: str) -> int | None:
-    """The device of a client or a role; None where the name is not of the form that devices have."""
-    found = _DEVICE.fullmatch(name)
-    return int(found[1]) if found else None
 
 
 def device_client(number: int, fingerprint: str) -> Client:
@@ -47,11 +30,6 @@ def device_role(number: int, key: str, form: TopicFilter) -> Role:
     """A device publishes to its own topic, and does nothing else."""
     topic = f"{form.prefix}{key}{form.suffix}"
     return Role(device_name(number), (Acl("publishClientSend", topic, allow=True),))
-
-
-def probe_topic(form: TopicFilter) -> str:
-    """Return the topic that an ingestor publishes to in silence; it matches the ingestor's subscription."""
-    return f"{form.prefix}{PROBE_KEY}{form.suffix}"
 
 
 def ingestor_role(form: TopicFilter) -> Role:

@@ -11,12 +11,14 @@ from aiomqtt.exceptions import MqttConnectError
 
 from shared.broker import device_credentials as present
 from shared.broker.client import mqtt_client
-from shared.broker.dynamic_security.devices import BATCH, Carrier, bring, locked
-from shared.broker.dynamic_security.differences import Difference, Known, change_role, create_role, differences
+from shared.broker.device_credentials import required
 from shared.broker.dynamic_security.administration import Dynsec
-from shared.broker.outbox import required
-from shared.broker.dynamic_security.permissions import DEFAULT_ACCESS, INGESTOR_ROLE, device_number, ingestor_role
+from shared.broker.dynamic_security.devices import BATCH, CommandSender, reconcile
+from shared.broker.dynamic_security.differences import Known, change_role, create_role, differences
+from shared.broker.dynamic_security.permissions import DEFAULT_ACCESS, INGESTOR_ROLE, ingestor_role
 from shared.broker.dynamic_security.records import Client, Command, Role
+from shared.broker.names import device_number
+from shared.broker.reconciliation import Difference, locked
 from shared.errors import CommandRefused, SettingsError
 from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, Settings, parse_topic_filter
@@ -146,18 +148,18 @@ async def mend(
     connection: Connection, dynsec: Dynsec, settings: Settings, comparison: Comparison
 ) -> AsyncIterator[Outcome]:
     """Mends what differs, and says so of each. Raises BrokerError."""
-    carrier = Carrier(dynsec)
+    sender = CommandSender(dynsec)
     for what, every in comparison.others.items():
-        refused = await carrier.do([command for one in every for command in one.commands])
+        refused = await sender.do([command for one in every for command in one.commands])
         yield Outcome(what, tuple(one.what for one in every), str(refused[0]) if refused else None)
     numbers = sorted(comparison.devices)
     form, secret = parse_topic_filter(settings.mqtt_topic), required(settings)
     for start in range(0, len(numbers), BATCH):
         async with locked(connection, wait=True):
             # Looked up anew: what was compared may have changed since, and been told to the broker.
-            brought = await bring(connection, carrier, numbers[start : start + BATCH], form, secret)
-        for number, found in brought.found.items():
-            yield _outcome(number, found, brought.refused.get(number))
+            reconciled = await reconcile(connection, sender, numbers[start : start + BATCH], form, secret)
+        for number, found in reconciled.found.items():
+            yield _outcome(number, found, reconciled.refused.get(number))
 
 
 def _outcome(number: int, found: list[Difference], refused: CommandRefused | None) -> Outcome:
