@@ -14,7 +14,7 @@ from mqtt5 import DisconnectPacket
 
 from ingestor.delivery import journal as journals
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.processes import Share, departed, leaving_clock, member
+from ingestor.processes import Share, departed, draining_clock, member
 from ingestor.service import Ingestor, ingest
 from ingestor.session.session import HANDSHAKE_TIMEOUT_S, Session
 from shared.postgres.connections import connect, refusals_translated
@@ -49,13 +49,13 @@ async def retire_departed(settings: Settings, count: int, stop: asyncio.Event) -
             numbers = await departed(connection, settings, count)
     async with asyncio.TaskGroup() as group:
         for position, number in enumerate(numbers):
-            clock = leaving_clock(position, len(numbers))
+            clock = draining_clock(position, len(numbers))
             group.create_task(_retire(member(settings, number, number), clock, stop), name=f"process {number} leaves")
 
 
 async def _retire(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     _log.info("a process that is gone left a session: storing what waits in it", client_id=settings.mqtt_client_id)
-    ingestor = Ingestor(settings, LeavingSession, clock)
+    ingestor = Ingestor(settings, DrainingSession, clock)
     await ingestor.run(stop)
     if stop.is_set():
         return  # the next start goes on with it
@@ -64,7 +64,7 @@ async def _retire(settings: Settings, clock: Clock, stop: asyncio.Event) -> None
             await journals.give_up(connection, settings.mqtt_client_id)
 
 
-class LeavingSession(Session):
+class DrainingSession(Session):
     """A session that takes what waits for it, and ends."""
 
     def _topics(self, known: Set[str]) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from ingestor.delivery.journal import LEFT
+from ingestor.delivery.journal import TOMBSTONE
 from shared.broker.names import PROCESS_SUFFIX
 from shared.postgres.connections import Connection
 from shared.readings.clock import Clock
@@ -39,7 +39,7 @@ class Share(msgspec.Struct, frozen=True):
 ALONE = Share(1, 1)
 
 
-def leaving_clock(position: int, count: int) -> Clock:
+def draining_clock(position: int, count: int) -> Clock:
     """Of so many that leave the one at the position, from 0: it works beside those that stay."""
     return Clock(4 * count, 4 * position + 3)
 
@@ -74,6 +74,6 @@ async def departed(connection: Connection, settings: Settings, count: int) -> li
     """The numbers of processes that have run, are not among so many, and have not left: what the broker holds for
     them waits."""
     prefix = f"{settings.mqtt_client_id}{PROCESS_SUFFIX}"
-    cursor = await connection.execute(_CLIENT_IDS, (prefix, LEFT))
+    cursor = await connection.execute(_CLIENT_IDS, (prefix, TOMBSTONE))
     numbers = [client_id.removeprefix(prefix) for (client_id,) in await cursor.fetchall()]
     return sorted(int(number) for number in numbers if number.isdecimal() and int(number) > count)

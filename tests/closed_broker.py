@@ -11,7 +11,7 @@ import pytest
 from deploy.broker.first_file import first_file
 from deploy.local.mosquitto import EmbeddedMosquitto
 from shared.access.credentials import new_token
-from shared.broker.device_credentials import Device
+from shared.broker.device_credentials import DeviceCredential
 from shared.broker.outbox import Change, queue
 from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, Settings
@@ -34,7 +34,7 @@ def plugin() -> Path:
 class ClosedBroker(EmbeddedMosquitto):
     """Knows the administrator and the ingestor, and the devices that it is told of."""
 
-    def __init__(self, directory: Path, devices: Iterable[Device] = ()) -> None:
+    def __init__(self, directory: Path, devices: Iterable[DeviceCredential] = ()) -> None:
         self.file = directory / "data" / "dynamic-security.json"
         options = {
             "allow_anonymous": "false", "plugin": str(plugin()), "plugin_opt_config_file": str(self.file),

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from shared.broker.device_credentials import Device
+from shared.broker.device_credentials import DeviceCredential
 from shared.broker.dynamic_security.permissions import (
     ADMIN_ROLE,
     DEFAULT_ACCESS,
@@ -21,7 +21,7 @@ from shared.broker.dynamic_security.permissions import (
     device_role,
     ingestor_role,
 )
-from shared.broker.dynamic_security.records import Client, RoleOfClient
+from shared.broker.dynamic_security.records import DynsecClient, RoleOfClient
 from shared.broker.dynamic_security.sync import ingestor_user
 from shared.settings import Settings, parse_topic_filter
 
@@ -32,7 +32,7 @@ _SALT_BYTES = 12
 _HASH_BYTES = 64
 
 
-def first_file(settings: Settings, devices: Iterable[Device]) -> bytes:
+def first_file(settings: Settings, devices: Iterable[DeviceCredential]) -> bytes:
     """The administrator, the ingestor, and the devices whose tokens can be made again; all else is forbidden.
 
     Raises SettingsError.
@@ -56,16 +56,16 @@ def _users(settings: Settings) -> Iterable[dict[str, Any]]:
     yield _client(_in_role(name, INGESTOR_ROLE), password)
 
 
-def _in_role(name: str, role: str) -> Client:
-    return Client(username=name, roles=(RoleOfClient(role),))
+def _in_role(name: str, role: str) -> DynsecClient:
+    return DynsecClient(username=name, roles=(RoleOfClient(role),))
 
 
-def _devices(devices: Iterable[Device]) -> Iterable[dict[str, Any]]:
+def _devices(devices: Iterable[DeviceCredential]) -> Iterable[dict[str, Any]]:
     for device in devices:
         yield _client(device_client(device.id, device.fingerprint), device.token or "")
 
 
-def _client(client: Client, password: str) -> dict[str, Any]:
+def _client(client: DynsecClient, password: str) -> dict[str, Any]:
     salt = secrets.token_bytes(_SALT_BYTES)
     hashed = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS, _HASH_BYTES)
     given = {name: value for name, value in msgspec.to_builtins(client).items() if value}

@@ -10,7 +10,7 @@ from deploy.cli.command import ask_database, read_settings
 from shared.errors import LocalError
 
 if TYPE_CHECKING:
-    from shared.broker.device_credentials import Device
+    from shared.broker.device_credentials import DeviceCredential
     from shared.postgres.connections import Connection
     from shared.settings import Settings
 
@@ -106,10 +106,10 @@ def init(ctx: click.Context, *, file: Path, devices: bool) -> None:
         click.echo(f"device {device.id} is left out, its token cannot be made again: POST /devices/{device.id}/token")
 
 
-async def _every(connection: "Connection", settings: "Settings") -> "list[Device]":
-    from shared.broker.device_credentials import every, required
+async def _every(connection: "Connection", settings: "Settings") -> "list[DeviceCredential]":
+    from shared.broker.device_credentials import all_credentials, device_secret
 
-    return [device async for device in every(connection, required(settings))]
+    return [device async for device in all_credentials(connection, device_secret(settings))]
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -96,10 +96,10 @@ def list_(ctx: click.Context, *, also_ended: bool) -> None:
     """List them, the oldest first; of a key itself nothing but the prefix is kept."""
     from deploy.cli.keys_table import summary, table
     from deploy.cli.terminal import Terminal
-    from shared.access.keys import State, all_keys
+    from shared.access.keys import KeyState, all_keys
 
     found = _ask(ctx, lambda connection, _: all_keys(connection))
-    shown = [key for key in found if also_ended or key.state is State.VALID]
+    shown = [key for key in found if also_ended or key.state is KeyState.VALID]
     terminal = Terminal()
     if shown:
         terminal.table(table(shown))
@@ -111,10 +111,10 @@ def list_(ctx: click.Context, *, also_ended: bool) -> None:
 @click.pass_context
 def revoke(ctx: click.Context, prefix: str) -> None:
     """End a key: within a second every API process refuses it."""
-    from shared.access.keys import State, revoke
+    from shared.access.keys import KeyState, revoke
 
     key = _ask(ctx, lambda connection, actor: revoke(connection, actor, prefix))
-    if key.state is State.REVOKED:
+    if key.state is KeyState.REVOKED:
         click.echo(f"{prefix} was revoked already, at {key.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
     else:
         click.echo(f"{prefix} is revoked")

@@ -8,7 +8,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from deploy.cli.terminal import counted, printable
 from deploy.doctor.findings import Finding, State, ago, not_allowed
-from ingestor.delivery.journal import LEFT
+from ingestor.delivery.journal import TOMBSTONE
 from ingestor.processes import member
 from shared.errors import DevicestatError
 from shared.postgres.connections import Connection, address, connect, refusals_translated
@@ -156,7 +156,7 @@ _LAST_COMMITS = r"""
 async def _last_commits(connection: Connection, settings: Settings) -> list[Finding]:
     """A commit proves an ingestor; that there is none for a while may be the devices' silence."""
     member_prefix = member(settings, 2, 2).mqtt_client_id.removesuffix("2")
-    parameters = {"alone": settings.mqtt_client_id, "member": member_prefix, "left": LEFT}
+    parameters = {"alone": settings.mqtt_client_id, "member": member_prefix, "left": TOMBSTONE}
     rows = await (await connection.execute(_LAST_COMMITS, parameters)).fetchall()
     texts = [f"{ago(age)} by {printable(client_id)}" for client_id, age in rows]
     return [Finding(State.OK, "last commit", text) for text in texts or [f"none yet by {settings.mqtt_client_id}"]]
@@ -174,7 +174,7 @@ _WRITERS = """
 
 async def _rivals(connection: Connection) -> list[Finding]:
     """Client ids with more ingestors in ten minutes than a restart or a takeover makes."""
-    rows = await (await connection.execute(_WRITERS, (LEFT,))).fetchall()
+    rows = await (await connection.execute(_WRITERS, (TOMBSTONE,))).fetchall()
     advice = "does one restart again and again, or do two run with this client id? Give each one its own"
     return [
         Finding(

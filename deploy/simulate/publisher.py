@@ -8,7 +8,7 @@ import aiomqtt
 import msgspec
 
 from shared.backoff import backoff
-from shared.broker.client import Client, mqtt_client
+from shared.broker.client import MqttClient, mqtt_client
 from shared.errors import BrokerUnreachable, LocalError
 from shared.settings import MqttAddress
 
@@ -82,12 +82,12 @@ class Publisher:
             self._say(f"the connection to the broker at {self._address} is lost ({reason}): connecting again")
             await asyncio.sleep(next(pauses))
 
-    async def _publish_over(self, client: Client) -> None:
+    async def _publish_over(self, client: MqttClient) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(IN_FLIGHT):
                 group.create_task(self._publish_in_turn(client), name=f"publish {number}")
 
-    async def _publish_in_turn(self, client: Client) -> None:
+    async def _publish_in_turn(self, client: MqttClient) -> None:
         while True:
             message = self._again.popleft() if self._again else await self._waiting.get()
             try:
@@ -100,7 +100,7 @@ class Publisher:
             self.counts.acknowledged += message.readings
             self._waiting.task_done()
 
-    def _require_taken(self, client: Client, topic: str) -> None:
+    def _require_taken(self, client: MqttClient, topic: str) -> None:
         if client.refused is not None:
             self._refused = LocalError(
                 f"the broker at {self._address} refuses what is published to {topic} ({client.refused}): "

@@ -20,7 +20,7 @@ REMEMBERED = 20_000
 """The number of acknowledged packets that are recognized if the broker repeats them."""
 
 
-class State(Enum):
+class PacketState(Enum):
     """What became of a packet that came earlier on the same connection."""
 
     UNKNOWN = auto()
@@ -42,7 +42,7 @@ class Acknowledgements:
         self._before = before
         self._room = 0  # the most acknowledgements that were held back when the broker sent another packet
         self._limit = min(ENOUGH, window // SHARE_HELD)
-        self.states: dict[int, tuple[int, State]] | None = None
+        self.states: dict[int, tuple[int, PacketState]] | None = None
         self._held: list[int] = []
         self._in_order = 0  # packets received since the last one whose place in the order of sending is not known
         self._received: deque[Batch] = deque()
@@ -93,22 +93,22 @@ class Acknowledgements:
         while self._committed_count > REMEMBERED and len(self._committed) > 1:
             self._committed_count -= len(list(unpack(self._committed.popleft())))
 
-    def state(self, packet: Packet) -> State:
+    def state(self, packet: Packet) -> PacketState:
         """Return what became of the packet, if it came earlier on this connection."""
         if self.states is None:
             self.states = dict(self._all_states())
-        crc, state = self.states.get(packet[0], (0, State.UNKNOWN))
-        return state if crc == packet[1] else State.UNKNOWN
+        crc, state = self.states.get(packet[0], (0, PacketState.UNKNOWN))
+        return state if crc == packet[1] else PacketState.UNKNOWN
 
-    def _all_states(self) -> Iterable[tuple[int, tuple[int, State]]]:
+    def _all_states(self) -> Iterable[tuple[int, tuple[int, PacketState]]]:
         held = set(self._held)
         for packet_id, crc in chain.from_iterable(map(unpack, self._committed)):
-            yield packet_id, (crc, State.UNACKNOWLEDGED if packet_id in held else State.ACKNOWLEDGED)
+            yield packet_id, (crc, PacketState.UNACKNOWLEDGED if packet_id in held else PacketState.ACKNOWLEDGED)
         for batch in self._received:
             for packet_id, crc in chain(unpack(batch.known), unpack(batch.packets)):
-                yield packet_id, (crc, State.UNACKNOWLEDGED)
+                yield packet_id, (crc, PacketState.UNACKNOWLEDGED)
 
     def note(self, packet: Packet) -> None:
         """The packet has come: it is found if it comes again."""
         if self.states is not None:
-            self.states[packet[0]] = (packet[1], State.UNACKNOWLEDGED)
+            self.states[packet[0]] = (packet[1], PacketState.UNACKNOWLEDGED)

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from ingestor.batch import Batch
-from ingestor.delivery.acknowledgements import Acknowledgements, State
+from ingestor.delivery.acknowledgements import Acknowledgements, PacketState
 from ingestor.delivery.journal import Journal, pack, unpack
 from ingestor.delivery.redelivery import InOrder, Verdict
 from ingestor.metrics import Counts
@@ -100,8 +100,8 @@ class Deliveries:
         """A packet with DUP has come: return those that are decided now, in the order of receipt."""
         ids = self._journal.packet_ids
         (known,) = unpack(pack(packet))
-        state = State.UNKNOWN if ids.is_next(packet_id) else self.acknowledgements.state(known)
-        if state is State.UNKNOWN:
+        state = PacketState.UNKNOWN if ids.is_next(packet_id) else self.acknowledgements.state(known)
+        if state is PacketState.UNKNOWN:
             self._undecided.append((packet, ids.is_next(packet_id)))
             self._undecided_bytes += len(packet.payload)
             ids.note_redelivered(packet_id)
@@ -109,7 +109,7 @@ class Deliveries:
             yield from self._decide(self._redelivery.judge(known))
             if self._undecided_bytes > UNDECIDED_BYTES:
                 yield from self.end()
-        elif state is State.ACKNOWLEDGED and not ids.in_sequence:
+        elif state is PacketState.ACKNOWLEDGED and not ids.in_sequence:
             # Perhaps a new message under the same id. It is not acknowledged again: if it is the old one, that
             # acknowledgement might meet another message, which has the id by then and is not stored.
             self._note_ambiguous(packet)

@@ -145,7 +145,7 @@ class Journal:
         return known
 
 
-LEFT = uuid.UUID(int=0)
+TOMBSTONE = uuid.UUID(int=0)
 """The writer of the last entry of a client id that was given up."""
 
 _LOAD = "SELECT batch_no, packets, held, in_sequence FROM ingest_journal WHERE client_id = %s ORDER BY batch_no"
@@ -163,7 +163,8 @@ _FIND = """
 _GIVE_UP = """
     WITH last AS (
         INSERT INTO ingest_journal (client_id, batch_no, writer, packets, stored, duplicates)
-        SELECT %(client_id)s, max(batch_no) + 1, %(left)s, '', 0, 0 FROM ingest_journal WHERE client_id = %(client_id)s
+        SELECT %(client_id)s, max(batch_no) + 1, %(tombstone)s, '', 0, 0
+        FROM ingest_journal WHERE client_id = %(client_id)s
         RETURNING batch_no
     )
     DELETE FROM ingest_journal USING last WHERE client_id = %(client_id)s AND ingest_journal.batch_no < last.batch_no
@@ -221,4 +222,4 @@ async def find(connection: Connection, journal: Journal) -> Stored | None:
 
 async def give_up(connection: Connection, client_id: str) -> None:
     """The client id's session is ended. One entry remains: who still believes to have it finds its number taken."""
-    await connection.execute(_GIVE_UP, {"client_id": client_id, "left": LEFT})
+    await connection.execute(_GIVE_UP, {"client_id": client_id, "tombstone": TOMBSTONE})

@@ -15,7 +15,7 @@ from shared.errors import LocalError
 from shared.postgres.connections import Connection
 
 
-class State(StrEnum):
+class KeyState(StrEnum):
     """Whether a key opens anything."""
 
     VALID = "valid"
@@ -33,7 +33,7 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
-    state: State
+    state: KeyState
 
 
 async def create(connection: Connection, actor: Actor, role: Role, name: str, expires_at: datetime | None) -> NewKey:
@@ -49,7 +49,7 @@ async def revoke(connection: Connection, actor: Actor, prefix: str) -> AccessKey
     """Ends a key, and returns what it was before: if that is revoked, nothing was done. Raises LocalError."""
     async with connection.transaction():
         key = await _locked(connection, prefix)
-        if key.state is not State.REVOKED:
+        if key.state is not KeyState.REVOKED:
             await connection.execute(_REVOKE, (prefix,))
             await record(connection, actor, Action.KEY_REVOKED, _subject(prefix), role=key.role, name=key.name)
     return key
@@ -69,7 +69,7 @@ async def rotate(
     """
     async with connection.transaction():
         old = await _locked(connection, prefix)
-        if old.state is not State.VALID:
+        if old.state is not KeyState.VALID:
             advice = f"`devicestat keys create --role {old.role}` makes a new one"
             raise LocalError(f"the key {prefix} is {old.state}, and cannot be rotated: {advice}")
         new = await create(connection, actor, old.role, old.name, expires_at or old.expires_at)

@@ -17,8 +17,8 @@ import msgspec
 import structlog
 from aiomqtt.exceptions import MqttConnectError
 
-from shared.broker import device_credentials as present
 from shared.broker.client import mqtt_client
+from shared.broker.device_credentials import DeviceCredential, all_credentials, credentials_of
 from shared.broker.names import KeyRules
 from shared.broker.password_file import (
     WITNESS,
@@ -69,7 +69,7 @@ class ByFile:
 
     async def reconcile(self, connection: Connection, numbers: Sequence[int]) -> Reconciled:
         """Mend the lines of the devices, and wait until the broker knows. Raises BrokerError."""
-        devices = await present.of(connection, numbers, self._secret)
+        devices = await credentials_of(connection, numbers, self._secret)
         done = await _in_thread(self._change, numbers, devices)
         await self._witnessed(done.file)
         for unfit in done.unfit:
@@ -85,7 +85,7 @@ class ByFile:
     async def compare(self, connection: Connection) -> Comparison:
         """Hold the file against the devices; nothing is written. Raises BrokerError."""
         file = await asyncio.to_thread(self.read)
-        devices = {device.id: device async for device in present.every(connection, self._secret)}
+        devices = {device.id: device async for device in all_credentials(connection, self._secret)}
         return await asyncio.to_thread(compare, file, devices, self._rules)
 
     def read(self) -> PasswordFile:
@@ -98,7 +98,7 @@ class ByFile:
         except (OSError, UnicodeDecodeError) as error:
             raise self._unusable("read", error) from error
 
-    def _change(self, numbers: Sequence[int], devices: dict[int, present.Device]) -> Change:
+    def _change(self, numbers: Sequence[int], devices: dict[int, DeviceCredential]) -> Change:
         done = change(self.read(), numbers, devices, self._rules)
         if done.changed or self._is_unread:
             try:

@@ -22,7 +22,7 @@ _ANY_PORT = 1
 """A Unix socket has none, but paho refuses 0 all the same."""
 
 
-class Client(aiomqtt.Client):
+class MqttClient(aiomqtt.Client):
     """Knows when the broker refuses what is published, and leaves nothing open where connecting is cancelled."""
 
     refused: ReasonCode | None = None
@@ -50,9 +50,9 @@ class Client(aiomqtt.Client):
         super()._on_publish(client, userdata, mid, reason_code, properties)
 
 
-def mqtt_client(address: MqttAddress, purpose: str, *, in_flight: int = 20) -> Client:
+def mqtt_client(address: MqttAddress, purpose: str, *, in_flight: int = 20) -> MqttClient:
     """A client with a session and a client id of its own, so that it never takes over another's."""
-    client = Client(
+    client = MqttClient(
         address.unix_socket or address.host,
         address.port or _ANY_PORT,
         transport="unix" if address.unix_socket else "tcp",

@@ -19,14 +19,14 @@ _UNKEYED = (
 )
 
 
-def required(settings: Settings) -> str:
+def device_secret(settings: Settings) -> str:
     """DEVICE_SECRET, without which the broker cannot be told any token. Raises SettingsError."""
     if settings.device_secret is None:
         raise SettingsError([_UNKEYED])
     return settings.device_secret
 
 
-class Device(msgspec.Struct, frozen=True):
+class DeviceCredential(msgspec.Struct, frozen=True):
     """A device that has a token. `token` is None where it cannot be made again."""
 
     id: int
@@ -40,7 +40,7 @@ class Device(msgspec.Struct, frozen=True):
         return f"token {hashlib.sha256(self.hash).hexdigest()[:16]}"
 
     def __repr__(self) -> str:
-        return f"Device({self.id})"
+        return f"DeviceCredential({self.id})"
 
 
 _OF = """
@@ -49,13 +49,13 @@ _OF = """
 """
 
 
-async def of(connection: Connection, numbers: Sequence[int], secret: str) -> dict[int, Device]:
+async def credentials_of(connection: Connection, numbers: Sequence[int], secret: str) -> dict[int, DeviceCredential]:
     """Those of the devices that are there and have a token."""
     rows = await (await connection.execute(_OF, (list(numbers),))).fetchall()
     return await asyncio.to_thread(_by_number, rows, secret)
 
 
-def _by_number(rows: Sequence[TupleRow], secret: str) -> dict[int, Device]:
+def _by_number(rows: Sequence[TupleRow], secret: str) -> dict[int, DeviceCredential]:
     return {row[0]: _device(row, secret) for row in rows}
 
 
@@ -65,7 +65,7 @@ _AFTER = """
 """
 
 
-async def every(connection: Connection, secret: str) -> AsyncIterator[Device]:
+async def all_credentials(connection: Connection, secret: str) -> AsyncIterator[DeviceCredential]:
     """All devices that have a token, by their numbers."""
     last = 0
     while rows := await (await connection.execute(_AFTER, (last, PAGE))).fetchall():
@@ -74,9 +74,9 @@ async def every(connection: Connection, secret: str) -> AsyncIterator[Device]:
         last = rows[-1][0]
 
 
-def _device(row: TupleRow, secret: str) -> Device:
+def _device(row: TupleRow, secret: str) -> DeviceCredential:
     number, key, kept, nonce = row
     token = None if nonce is None else derived_token(number, nonce, secret)
     if token is not None and not is_same(digest(token), kept):
         token = None  # made with another secret
-    return Device(number, key, kept, token)
+    return DeviceCredential(number, key, kept, token)

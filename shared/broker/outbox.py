@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from shared.backoff import backoff
 from shared.broker.by_file import ByFile
-from shared.broker.device_credentials import required
+from shared.broker.device_credentials import device_secret
 from shared.broker.dynamic_security.devices import ByCommands
 from shared.broker.names import rules_of
 from shared.broker.reconciliation import Reconcile, Target, locked
@@ -55,13 +55,13 @@ def target(settings: Settings) -> Target:
     """How the settings have the broker told. Raises SettingsError."""
     if settings.broker_passwords is not None:
         return by_file(settings)
-    return ByCommands(settings.broker_admin, parse_topic_filter(settings.mqtt_topic), required(settings))
+    return ByCommands(settings.broker_admin, parse_topic_filter(settings.mqtt_topic), device_secret(settings))
 
 
 def by_file(settings: Settings) -> ByFile:
     """The password file of BROKER_PASSWORDS, which is set. Raises SettingsError."""
     assert settings.broker_passwords is not None
-    return ByFile(Path(settings.broker_passwords), settings.broker, required(settings), rules_of(settings))
+    return ByFile(Path(settings.broker_passwords), settings.broker, device_secret(settings), rules_of(settings))
 
 
 class Outbox:

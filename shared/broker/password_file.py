@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from shared.broker.device_credentials import Device
+from shared.broker.device_credentials import DeviceCredential
 from shared.broker.names import KeyRules
 
 ITERATIONS = 101
@@ -100,7 +100,9 @@ def witness_password(file: PasswordFile, secret: str) -> str:
     return digest.hexdigest()
 
 
-def change(file: PasswordFile, numbers: Iterable[int], devices: Mapping[int, Device], rules: KeyRules) -> Change:
+def change(
+    file: PasswordFile, numbers: Iterable[int], devices: Mapping[int, DeviceCredential], rules: KeyRules
+) -> Change:
     """Reconcile the lines of these devices to where the devices are; `devices` has those that may connect."""
     lines, users = dict(file.devices), file.users
     changed, lost, unfit = [], [], []
@@ -124,7 +126,7 @@ def change(file: PasswordFile, numbers: Iterable[int], devices: Mapping[int, Dev
     return Change(PasswordFile(lines, file.others), tuple(changed), tuple(lost), tuple(unfit))
 
 
-def compare(file: PasswordFile, devices: Mapping[int, Device], rules: KeyRules) -> Comparison:
+def compare(file: PasswordFile, devices: Mapping[int, DeviceCredential], rules: KeyRules) -> Comparison:
     """Return which lines differ from what `change` would make of them. `devices`: all that may connect."""
     users = file.users
     faults = {number: fault for number, device in devices.items() if (fault := _fault(device, users, rules))}
@@ -147,13 +149,13 @@ def _user_of(line: str) -> str:
     return line.partition(":")[0].strip()
 
 
-def _is_right(line: str | None, device: Device | None) -> bool:
+def _is_right(line: str | None, device: DeviceCredential | None) -> bool:
     if device is None:
         return line is None
     return line is not None and line.startswith(_beginning(device))
 
 
-def _fault(device: Device, users: Collection[str], rules: KeyRules) -> str | None:
+def _fault(device: DeviceCredential, users: Collection[str], rules: KeyRules) -> str | None:
     """Return why the device has no line; None where it has one."""
     if fault := rules.fault(device.key):
         return fault
@@ -180,12 +182,12 @@ def _salt_of_device(number: int) -> bytes:
     return given + hashlib.sha256(b"devicestat device\0" + given).digest()[:_CHECK_BYTES]
 
 
-def _salt(device: Device) -> bytes:
+def _salt(device: DeviceCredential) -> bytes:
     token = hashlib.sha256(b"devicestat token\0" + device.hash).digest()
     return _salt_of_device(device.id) + token[:_TOKEN_BYTES]
 
 
-def _beginning(device: Device) -> str:
+def _beginning(device: DeviceCredential) -> str:
     return f"{device.key}:$7${ITERATIONS}${_base64(_salt(device))}$"
 
 

@@ -19,7 +19,7 @@ import psycopg
 
 from deploy.doctor.connection import connected
 from deploy.local.postgres import EmbeddedPostgres
-from shared.broker.device_credentials import every
+from shared.broker.device_credentials import all_credentials
 from shared.broker.dynamic_security.devices import ByCommands
 from shared.errors import BrokerError
 from shared.postgres.connections import Connection, connect
@@ -199,7 +199,7 @@ async def _synced(given: Settings) -> str:
 async def _by_commands(postgres: EmbeddedPostgres) -> list[Finding]:
     """The same on a broker with dynamic security that has as many devices."""
     async with await connect(postgres.url, "bench") as database:
-        devices = [device async for device in every(database, SECRET)]
+        devices = [device async for device in all_credentials(database, SECRET)]
         with directory() as path, ClosedBroker(path, devices) as server:
             given = server.settings(settings_of(postgres, 0))
             took = []

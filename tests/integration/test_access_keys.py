@@ -7,7 +7,7 @@ import pytest
 
 from shared.access import keys as access_keys
 from shared.access.credentials import NewKey, Role, digest, new_key
-from shared.access.keys import State, all_keys, create, revoke, rotate
+from shared.access.keys import KeyState, all_keys, create, revoke, rotate
 from shared.errors import LocalError
 from shared.postgres.connections import connect
 from tests.conftest import Database
@@ -47,12 +47,12 @@ async def test_a_prefix_that_another_key_has_is_not_used_again(
 async def test_revoking_twice_is_audited_once(database: Database, database_url: str) -> None:
     made = await create(database, TESTER, Role.ANALYST, "", None)
 
-    async def revoke_it() -> State:
+    async def revoke_it() -> KeyState:
         async with await connect(database_url, "test") as connection:
             return (await revoke(connection, TESTER, made.prefix)).state
 
     before = await asyncio.gather(*(revoke_it() for _ in range(4)))
-    assert sorted(before) == [State.REVOKED] * 3 + [State.VALID]
+    assert sorted(before) == [KeyState.REVOKED] * 3 + [KeyState.VALID]
     assert [action for action, *_ in await audited(database)] == ["key.created", "key.revoked"]
 
 
@@ -63,7 +63,11 @@ async def test_a_key_in_the_place_of_another_has_its_role_name_and_expiry(databa
     later = ends + timedelta(days=90)
     newest = await rotate(database, TESTER, newer.prefix, expires_at=later, grace=timedelta(hours=1))
     keys = {key.prefix: key for key in await all_keys(database)}
-    assert [keys[key.prefix].state for key in (made, newer, newest)] == [State.REVOKED, State.VALID, State.VALID]
+    assert [keys[key.prefix].state for key in (made, newer, newest)] == [
+        KeyState.REVOKED,
+        KeyState.VALID,
+        KeyState.VALID,
+    ]
     assert {(key.role, key.name) for key in keys.values()} == {(Role.ANALYST, "plots")}
     assert keys[newest.prefix].expires_at == later
     assert (keys[newer.prefix].expires_at or ends) < datetime.now(UTC) + timedelta(hours=1, minutes=1)

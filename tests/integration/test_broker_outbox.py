@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from shared.broker import device_credentials as present
+from shared.broker.device_credentials import credentials_of
 from shared.broker.outbox import Outbox, waiting
 from shared.broker.reconciliation import Reconcile, Reconciled
 from shared.postgres.connections import Connection
@@ -36,7 +36,7 @@ class Told:
         yield self._bring
 
     async def _bring(self, connection: Connection, numbers: Sequence[int]) -> Reconciled:
-        devices = await present.of(connection, numbers, SECRET)
+        devices = await credentials_of(connection, numbers, SECRET)
         self.has_read.set()
         await self._gate.wait()
         self._broker += [device.token for device in devices.values()]

@@ -10,7 +10,7 @@ import pytest
 
 from shared.access.credentials import digest
 from shared.broker import by_file
-from shared.broker.device_credentials import Device
+from shared.broker.device_credentials import DeviceCredential
 from shared.broker.names import KeyRules
 from shared.settings import MqttAddress
 from tests.waiting import HANG_S
@@ -31,11 +31,11 @@ async def test_a_cancelled_change_ends_before_the_lock_is_given_up(
         assert go_on.wait(HANG_S)
         return render(*given)
 
-    async def devices(*_: object) -> dict[int, Device]:
-        return {1: Device(1, "lathe-7", digest("token"), "token")}
+    async def devices(*_: object) -> dict[int, DeviceCredential]:
+        return {1: DeviceCredential(1, "lathe-7", digest("token"), "token")}
 
     monkeypatch.setattr(by_file, "render", slow_render)
-    monkeypatch.setattr(by_file.present, "of", devices)
+    monkeypatch.setattr(by_file, "credentials_of", devices)
     target: Any = by_file.ByFile(file, MqttAddress(host="127.0.0.1", port=1), SECRET, KeyRules(True))
     numbers: Sequence[int] = [1]
     bringing = asyncio.create_task(target.reconcile(None, numbers))

@@ -6,7 +6,7 @@ from math import gcd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestor.processes import Share, leaving_clock
+from ingestor.processes import Share, draining_clock
 from query_api.readings.intake import receipt_clock
 from shared.readings.clock import SMOOTHED, Clock
 
@@ -83,7 +83,7 @@ def test_a_small_step_back_is_smoothed() -> None:
 @given(st.integers(1, 64), st.integers(0, 64))
 def test_whoever_gives_out_times_has_moments_of_its_own(staying: int, leaving: int) -> None:
     clocks = [Share(number, staying).clock() for number in range(1, staying + 1)]
-    clocks += [leaving_clock(position, leaving) for position in range(leaving)]
+    clocks += [draining_clock(position, leaving) for position in range(leaving)]
     clocks.append(receipt_clock())
     for (one, at), (other, instead) in combinations([(clock.step, clock.read()) for clock in clocks], 2):
         assert (at - instead) % gcd(one, other) != 0, "they would meet"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.access.credentials import digest
-from shared.broker.device_credentials import Device
+from shared.broker.device_credentials import DeviceCredential
 from shared.broker.names import KeyRules
 from shared.broker.password_file import TAKEN, PasswordFile, change, compare, parse, render, users_among
 
@@ -18,8 +18,8 @@ RULES = KeyRules(True, "ingestor", "the-ingestor")
 OTHER = "other:$7$101$c2FsdHNhbHQ=$aGFzaA=="
 
 
-def device(number: int, token: str, key: str | None = None) -> Device:
-    return Device(number, key or f"key-{number}", digest(token), token)
+def device(number: int, token: str, key: str | None = None) -> DeviceCredential:
+    return DeviceCredential(number, key or f"key-{number}", digest(token), token)
 
 
 @given(st.lists(st.dictionaries(st.integers(1, 6), st.sampled_from("abc")), max_size=6))
@@ -38,7 +38,7 @@ def test_the_file_follows_the_devices(states: list[dict[int, str]]) -> None:
 
 def test_a_token_that_cannot_be_made_again_takes_the_former_ones_line_away() -> None:
     file = change(PasswordFile({}), [1], {1: device(1, "old")}, RULES).file
-    done = change(file, [1], {1: Device(1, "key-1", digest("new"), None)}, RULES)
+    done = change(file, [1], {1: DeviceCredential(1, "key-1", digest("new"), None)}, RULES)
     assert (done.file.devices, done.lost, done.changed) == ({}, (1,), (1,))
 
 

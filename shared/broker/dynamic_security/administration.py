@@ -17,7 +17,7 @@ import msgspec
 from aiomqtt.exceptions import MqttConnectError
 
 from shared.broker.client import mqtt_client
-from shared.broker.dynamic_security.records import Answer, Answers, Client, Command, Role
+from shared.broker.dynamic_security.records import Answer, Answers, Command, DynsecClient, DynsecRole
 from shared.broker.tls import why
 from shared.errors import BrokerUnreachable, CommandRefused, ConnectionRefused, NotAdministered, SettingsError
 from shared.settings import MqttAddress
@@ -89,13 +89,13 @@ class Dynsec:
         answers = zip(commands, await self.ask(commands), strict=True)
         return [CommandRefused(command, answer.error) for command, answer in answers if answer.error is not None]
 
-    async def clients(self) -> AsyncIterator[Client]:
+    async def clients(self) -> AsyncIterator[DynsecClient]:
         """All that there are."""
         async for data in self._listed("listClients"):
             for client in data.clients:
                 yield client
 
-    async def roles(self) -> AsyncIterator[Role]:
+    async def roles(self) -> AsyncIterator[DynsecRole]:
         """All that there are."""
         async for data in self._listed("listRoles"):
             for role in data.roles:

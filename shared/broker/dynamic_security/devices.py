@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from shared.broker import device_credentials as present
+from shared.broker.device_credentials import credentials_of
 from shared.broker.dynamic_security.administration import Dynsec, administering
 from shared.broker.dynamic_security.differences import Known, differences
 from shared.broker.dynamic_security.records import Command
@@ -87,7 +87,7 @@ async def reconcile(
 ) -> Reconciled:
     """Mends what differs of the devices. By whoever has the lock. Raises BrokerError."""
     known = await _known(sender.dynsec, numbers)
-    devices = await present.of(connection, numbers, secret)
+    devices = await credentials_of(connection, numbers, secret)
     found = {number: differences(number, devices.get(number), known[number], form) for number in numbers}
     commands = [command for every in found.values() for difference in every for command in difference.commands]
     refused = {device_number(str(error.about)) or 0: error for error in await sender.do(commands)}

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from shared.broker.device_credentials import Device
+from shared.broker.device_credentials import DeviceCredential
 from shared.broker.dynamic_security.permissions import device_client, device_role
-from shared.broker.dynamic_security.records import Client, Command, Role
+from shared.broker.dynamic_security.records import Command, DynsecClient, DynsecRole
 from shared.broker.names import device_name
 from shared.broker.reconciliation import Difference
 from shared.settings import TopicFilter
@@ -15,11 +15,11 @@ from shared.settings import TopicFilter
 class Known(msgspec.Struct, frozen=True):
     """What the broker knows of a device."""
 
-    client: Client | None = None
-    role: Role | None = None
+    client: DynsecClient | None = None
+    role: DynsecRole | None = None
 
 
-def differences(number: int, device: Device | None, known: Known, form: TopicFilter) -> list[Difference]:
+def differences(number: int, device: DeviceCredential | None, known: Known, form: TopicFilter) -> list[Difference]:
     """Of one device, in the order in which they are to be mended; `device` is None where it is gone or has no token."""
     if device is None:
         return list(_superfluous(number, known))
@@ -34,7 +34,7 @@ def _superfluous(number: int, known: Known) -> Iterator[Difference]:
         yield Difference("a role that no device needs", ({"command": "deleteRole", "rolename": name},))
 
 
-def _of_role(device: Device, known: Role | None, form: TopicFilter) -> Iterator[Difference]:
+def _of_role(device: DeviceCredential, known: DynsecRole | None, form: TopicFilter) -> Iterator[Difference]:
     role = device_role(device.id, device.key, form)
     if known is None:
         yield Difference("no role", (create_role(role),))
@@ -42,7 +42,7 @@ def _of_role(device: Device, known: Role | None, form: TopicFilter) -> Iterator[
         yield Difference("a role that allows something else", (change_role(role),))
 
 
-def _of_client(device: Device, known: Client | None) -> Iterator[Difference]:
+def _of_client(device: DeviceCredential, known: DynsecClient | None) -> Iterator[Difference]:
     client = device_client(device.id, device.fingerprint)
     if known is None:
         if device.token is None:
@@ -60,7 +60,7 @@ def _of_client(device: Device, known: Client | None) -> Iterator[Difference]:
         yield Difference("a client that is disabled", ({"command": "enableClient", "username": client.username},))
 
 
-def _of_token(client: Client, token: str | None) -> Difference:
+def _of_token(client: DynsecClient, token: str | None) -> Difference:
     if token is not None:
         return Difference("a client with another token", (_changed(client, token),))
     # The other token is one that is not valid any more.
@@ -68,18 +68,18 @@ def _of_token(client: Client, token: str | None) -> Difference:
     return Difference("a client with another token, and its own cannot be made again", (revoke,), lost=True)
 
 
-def _changed(client: Client, token: str | None = None) -> Command:
+def _changed(client: DynsecClient, token: str | None = None) -> Command:
     """modifyClient, which also cuts off whoever is connected as the client."""
     password = {} if token is None else {"password": token}
     given = {name: value for name, value in msgspec.to_builtins(client).items() if name != "disabled"}
     return {"command": "modifyClient", **given, **password}
 
 
-def create_role(role: Role) -> Command:
+def create_role(role: DynsecRole) -> Command:
     """createRole."""
     return {"command": "createRole", **msgspec.to_builtins(role)}
 
 
-def change_role(role: Role) -> Command:
+def change_role(role: DynsecRole) -> Command:
     """modifyRole, which cuts nobody off: what is published from then on is held against the new rules."""
     return {"command": "modifyRole", **msgspec.to_builtins(role)}

@@ -4,7 +4,7 @@
 Its name is its number and not its key, because a number is never used again.
 """
 
-from shared.broker.dynamic_security.records import Access, Acl, Client, Role, RoleOfClient
+from shared.broker.dynamic_security.records import Acl, DefaultAccess, DynsecClient, DynsecRole, RoleOfClient
 from shared.broker.names import DOCTOR_TOPICS, device_name, probe_topic
 from shared.settings import TopicFilter
 
@@ -12,34 +12,34 @@ INGESTOR_ROLE = "devicestat-ingestor"
 ADMIN_ROLE = "admin"
 """As `mosquitto_ctrl dynsec init` calls it."""
 DEFAULT_ACCESS = (
-    Access("publishClientSend", allow=False),
+    DefaultAccess("publishClientSend", allow=False),
     # Also to a session that subscribed before the broker was closed.
-    Access("publishClientReceive", allow=False),
-    Access("subscribe", allow=False),
-    Access("unsubscribe", allow=True),
+    DefaultAccess("publishClientReceive", allow=False),
+    DefaultAccess("subscribe", allow=False),
+    DefaultAccess("unsubscribe", allow=True),
 )
 
 
-def device_client(number: int, fingerprint: str) -> Client:
+def device_client(number: int, fingerprint: str) -> DynsecClient:
     """Bound to its client id, so that no device takes over another's session."""
     name = device_name(number)
-    return Client(username=name, clientid=name, textdescription=fingerprint, roles=(RoleOfClient(name),))
+    return DynsecClient(username=name, clientid=name, textdescription=fingerprint, roles=(RoleOfClient(name),))
 
 
-def device_role(number: int, key: str, form: TopicFilter) -> Role:
+def device_role(number: int, key: str, form: TopicFilter) -> DynsecRole:
     """A device publishes to its own topic, and does nothing else."""
     topic = f"{form.prefix}{key}{form.suffix}"
-    return Role(device_name(number), (Acl("publishClientSend", topic, allow=True),))
+    return DynsecRole(device_name(number), (Acl("publishClientSend", topic, allow=True),))
 
 
-def ingestor_role(form: TopicFilter) -> Role:
+def ingestor_role(form: TopicFilter) -> DynsecRole:
     """For the user of MQTT_URL: the ingestor, however many processes of it, and the doctor.
 
     A shared subscription is held against the rules as it stands, with its $share and the name of its group.
     """
     plain = f"{form.prefix}+{form.suffix}"
     subscribed = (plain, f"$share/+/{plain}", DOCTOR_TOPICS, "$SYS/broker/#")
-    return Role(
+    return DynsecRole(
         INGESTOR_ROLE,
         (
             *(_allow("subscribePattern", pattern) for pattern in subscribed),
@@ -50,10 +50,10 @@ def ingestor_role(form: TopicFilter) -> Role:
     )
 
 
-def admin_role() -> Role:
+def admin_role() -> DynsecRole:
     """For the user of MQTT_ADMIN_URL, as `mosquitto_ctrl dynsec init` has it."""
     control, system = "$CONTROL/dynamic-security/#", "$SYS/#"
-    return Role(
+    return DynsecRole(
         ADMIN_ROLE,
         (
             _allow("publishClientSend", control),

@@ -23,13 +23,13 @@ class Acl(msgspec.Struct, frozen=True):
         return f"{'' if self.allow else 'no '}{self.acltype} {self.topic}"
 
 
-class Role(msgspec.Struct, frozen=True):
+class DynsecRole(msgspec.Struct, frozen=True):
     """What whoever has it may do. All of ours allow and none forbids, so that the order of a role does not count."""
 
     rolename: str
     acls: tuple[Acl, ...] = ()
 
-    def allows_the_same(self, other: "Role") -> bool:
+    def allows_the_same(self, other: "DynsecRole") -> bool:
         """Whether both have the same rules, in whatever order."""
         return set(self.acls) == set(other.acls)
 
@@ -46,7 +46,7 @@ class GroupOfClient(msgspec.Struct, frozen=True):
     groupname: str
 
 
-class Client(msgspec.Struct, frozen=True, kw_only=True):
+class DynsecClient(msgspec.Struct, frozen=True, kw_only=True):
     """Who may connect: by user name and password and, where there is a client id, with that alone."""
 
     username: str
@@ -61,7 +61,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
         return [role.rolename for role in self.roles]
 
 
-class Access(msgspec.Struct, frozen=True):
+class DefaultAccess(msgspec.Struct, frozen=True):
     """What is allowed where no role says anything, by `acltype`."""
 
     acltype: str
@@ -71,11 +71,11 @@ class Access(msgspec.Struct, frozen=True):
 class _Data(msgspec.Struct, frozen=True, kw_only=True):
     """What a command that asks is answered with; each fills one or two of these."""
 
-    client: Client | None = None
-    role: Role | None = None
-    clients: tuple[Client, ...] = ()
-    roles: tuple[Role, ...] = ()
-    acls: tuple[Access, ...] = ()
+    client: DynsecClient | None = None
+    role: DynsecRole | None = None
+    clients: tuple[DynsecClient, ...] = ()
+    roles: tuple[DynsecRole, ...] = ()
+    acls: tuple[DefaultAccess, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, rename={"correlation": "correlationData"}):

@@ -9,14 +9,13 @@ import aiomqtt
 import msgspec
 from aiomqtt.exceptions import MqttConnectError
 
-from shared.broker import device_credentials as present
 from shared.broker.client import mqtt_client
-from shared.broker.device_credentials import required
+from shared.broker.device_credentials import all_credentials, device_secret
 from shared.broker.dynamic_security.administration import Dynsec
 from shared.broker.dynamic_security.devices import BATCH, CommandSender, reconcile
 from shared.broker.dynamic_security.differences import Known, change_role, create_role, differences
 from shared.broker.dynamic_security.permissions import DEFAULT_ACCESS, INGESTOR_ROLE, ingestor_role
-from shared.broker.dynamic_security.records import Client, Command, Role
+from shared.broker.dynamic_security.records import Command, DynsecClient, DynsecRole
 from shared.broker.names import device_number
 from shared.broker.reconciliation import Difference, locked
 from shared.errors import CommandRefused, SettingsError
@@ -66,8 +65,8 @@ async def compare(connection: Connection, dynsec: Dynsec, settings: Settings) ->
     """What differs. Raises BrokerError."""
     name, _ = ingestor_user(settings)
     known: dict[int, Known] = {}
-    user: Client | None = None
-    role: Role | None = None
+    user: DynsecClient | None = None
+    role: DynsecRole | None = None
     async for client in dynsec.clients():
         if (number := device_number(client.username)) is not None:
             known[number] = Known(client)
@@ -92,7 +91,7 @@ async def _of_devices(
 ) -> dict[int, list[Difference]]:
     form = parse_topic_filter(settings.mqtt_topic)
     found: dict[int, list[Difference]] = {}
-    async for device in present.every(connection, required(settings)):
+    async for device in all_credentials(connection, device_secret(settings)):
         if every := differences(device.id, device, known.pop(device.id, Known()), form):
             found[device.id] = every
     return found | {number: differences(number, None, superfluous, form) for number, superfluous in known.items()}
@@ -104,7 +103,7 @@ def _of_default_access(known: dict[str, bool]) -> Iterator[Difference]:
         yield Difference("is not closed", ({"command": "setDefaultACLAccess", "acls": acls},))
 
 
-def _of_ingestor_role(known: Role | None, settings: Settings) -> Iterator[Difference]:
+def _of_ingestor_role(known: DynsecRole | None, settings: Settings) -> Iterator[Difference]:
     role = ingestor_role(parse_topic_filter(settings.mqtt_topic))
     if known is None:
         yield Difference("is missing", (create_role(role),))
@@ -112,7 +111,7 @@ def _of_ingestor_role(known: Role | None, settings: Settings) -> Iterator[Differ
         yield Difference("allows something else", (change_role(role),))
 
 
-async def _of_ingestor(known: Client | None, settings: Settings) -> AsyncIterator[Difference]:
+async def _of_ingestor(known: DynsecClient | None, settings: Settings) -> AsyncIterator[Difference]:
     name, password = ingestor_user(settings)
     about = {"username": name}
     roles = [{"rolename": INGESTOR_ROLE}]
@@ -153,7 +152,7 @@ async def mend(
         refused = await sender.do([command for one in every for command in one.commands])
         yield Outcome(what, tuple(one.what for one in every), str(refused[0]) if refused else None)
     numbers = sorted(comparison.devices)
-    form, secret = parse_topic_filter(settings.mqtt_topic), required(settings)
+    form, secret = parse_topic_filter(settings.mqtt_topic), device_secret(settings)
     for start in range(0, len(numbers), BATCH):
         async with locked(connection, wait=True):
             # Looked up anew: what was compared may have changed since, and been told to the broker.
