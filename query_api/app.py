@@ -58,7 +58,7 @@ from query_api.web.operation import operation_routes
 from query_api.web.requests.bodies import MAX_BODY_BYTES, JsonRequest
 from query_api.web.requests.strict_records import StrictRecords
 from query_api.web.requests.times import provide_period
-from shared.broker.outbox import tell_broker
+from shared.broker.outbox import apply_outbox
 from shared.postgres.connections import Connection
 from shared.postgres.starting import first_connection
 from shared.readings.model import duration
@@ -118,7 +118,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             "notifications": notifications.run(),
             "gathering": gathering.run(),
             "database probe": probe(pools.probe, health),
-            "broker outbox": tell_broker(settings, registry),
+            "broker outbox": apply_outbox(settings, registry),
         }
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(work, name=name) for name, work in background.items()]

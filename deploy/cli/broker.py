@@ -71,7 +71,7 @@ async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run:
     comparison = await file.compare(connection)
     numbers = comparison.differing
     for unfit in comparison.unfit:
-        click.echo(f"device {unfit.number} cannot connect: {printable(str(unfit))}")
+        click.echo(f"device {unfit.device_id} cannot connect: {printable(str(unfit))}")
     lost: set[int] = set()
     for start in range(0, 0 if dry_run else len(numbers), file.batch):
         async with locked(connection, wait=True):

@@ -9,7 +9,7 @@ from query_api.mqtt.known_devices import REMEMBERED_S, KnownDevice, KnownDevices
 from query_api.mqtt.rules import Action
 from query_api.web.limits.window import Window
 from shared.access.credentials import GivenToken, is_same, read
-from shared.broker.names import device_name, device_number
+from shared.broker.names import device_id_of, device_name
 from shared.postgres.connections import RETRYABLE
 from shared.settings import TopicFilter
 
@@ -117,5 +117,5 @@ class Decisions:
 
 
 def _number_of(username: str) -> int | None:
-    number = device_number(username)
+    number = device_id_of(username)
     return number if number is not None and number <= MAX_NUMBER else None

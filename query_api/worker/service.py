@@ -26,7 +26,7 @@ from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.ticks import run_due_ticks
 from query_api.worker.timetable import Round, Timetable
 from query_api.worker.webhook import Webhook
-from shared.broker.outbox import tell_broker
+from shared.broker.outbox import apply_outbox
 from shared.errors import DatabaseBusy, DatabaseError
 from shared.postgres.connections import RETRYABLE, Connection, Pool, open_pool
 from shared.postgres.errors import diagnose
@@ -81,7 +81,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
                 access = telemetry_access(settings)
                 telemetry = serve_telemetry(health, metrics.registry, listener, stop, access)
                 tasks.create_task(telemetry, name="worker telemetry")
-            telling = tasks.create_task(tell_broker(settings, metrics.registry), name="broker outbox")
+            telling = tasks.create_task(apply_outbox(settings, metrics.registry), name="broker outbox")
             worker = Worker(settings, pool, health, metrics)
             await worker.run(stop)
             telling.cancel()

@@ -1,17 +1,12 @@
-"""Who may do what on the broker: Mosquitto's dynamic security, kept as the database says (ADR 23).
+"""MQTT connections, and the devices' access rights on the broker.
 
-A device that was registered, whose token was rotated or that was deleted:
+A device is registered or deleted, or its token is rotated:
 
-1. `outbox.queue`, in the transaction that does it: a row says that the device has changed, not how;
-2. `outbox.Outbox`, in the API and the worker: takes rows, one process at a time, for as long as it takes the broker;
-3. `devices.bring`: looks up how the device is now (`present`), asks the broker what it knows of it, and has the
-   difference (`differences`, pure) carried out;
-4. `dynsec`: commands and answers over `$CONTROL/dynamic-security/v1`, whose words are in `records`.
+1. `outbox.py` adds a row in the same transaction. The API and the worker take rows, one process at a time.
+2. `reconciliation.py` is the interface of the two ways to apply a row. Both read the `device_credentials.py`:
+   - `dynamic_security/` sends commands to Mosquitto's plugin (ADR 23);
+   - `by_file.py` writes the `password_file.py` of BROKER_PASSWORDS, and waits until the broker has read it (ADR 37).
 
-Where BROKER_PASSWORDS is set, step 3 is `by_file.ByFile.bring`: it changes lines of the file (`password_file`,
-pure), and waits until the broker has read it (ADR 37).
-
-`permissions` says what each client may: a device, the ingestor, and whoever is neither. `sync` holds all of the broker
-against all of the database, and `first_file` writes what a new broker begins with.
-`data_directory` is another matter: the disk on which the broker saves.
+`client.py` is an MQTT client, with the TLS of `tls.py`. `names.py` has the names on the broker, and the keys that no
+device may have. `data_directory.py` reads the size and age of the broker's files.
 """

@@ -1,7 +1,7 @@
-"""Tells the broker of devices by its password file (BROKER_PASSWORDS), which Mosquitto reads anew at a SIGHUP.
+"""Reconciliation by the broker's password file (BROKER_PASSWORDS), which Mosquitto rereads on SIGHUP.
 
-Whoever watches the file sends that signal: systemd, or the container's own script. That the broker has read the file is
-known from the witness, a user whose password changes with each change of the file.
+systemd or the container's script watches the file and sends the signal. A login of the witness, a user whose password
+changes with each change of the file, shows that the broker has read it.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from shared.postgres.connections import Connection
 from shared.settings import MqttAddress
 
 RELOAD_S = 20.0
-"""The broker has read the file after this long, or somebody is told that it has not."""
+"""Time that the broker may take to read a changed file before NotReloaded is raised."""
 _POLL_S = 0.1
 _log = structlog.get_logger()
 P = ParamSpec("P")
@@ -45,14 +45,14 @@ T = TypeVar("T")
 
 
 class NotReloaded(BrokerError):
-    """The broker has not read its password file anew."""
+    """The broker has not reread its password file."""
 
 
 class ByFile:
     """Writes the password file, and waits until the broker has read it."""
 
     batch = 10_000
-    """Devices at a time: the file is written, and read by the broker, once for all of them."""
+    """Devices for each change of the file."""
 
     def __init__(self, path: Path, address: MqttAddress, secret: str, rules: KeyRules) -> None:
         self._path = path
@@ -60,36 +60,36 @@ class ByFile:
         self._secret = secret
         self._rules = rules
         self._is_unread = False
-        """The broker has not read the file's last change: whoever sends the signal may have missed it."""
+        """Whether the last change is unread: the signal for it may be lost, so the file is written again."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Reconcile]:
-        """Gives what brings devices to the broker. By whoever has the lock."""
+        """Return `reconcile`. The caller holds the lock."""
         yield self.reconcile
 
-    async def reconcile(self, connection: Connection, numbers: Sequence[int]) -> Reconciled:
-        """Mend the lines of the devices, and wait until the broker knows. Raises BrokerError."""
-        devices = await credentials_of(connection, numbers, self._secret)
-        done = await _in_thread(self._change, numbers, devices)
+    async def reconcile(self, connection: Connection, device_ids: Sequence[int]) -> Reconciled:
+        """Update the lines of the devices, and wait until the broker has read them. Raises BrokerError."""
+        devices = await credentials_of(connection, device_ids, self._secret)
+        done = await _in_thread(self._change, device_ids, devices)
         await self._witnessed(done.file)
         for unfit in done.unfit:
             _log.warning(
                 "a device cannot connect to the broker: its key cannot be a user name there",
-                device=unfit.number,
+                device=unfit.device_id,
                 key=unfit.key,
                 reason=f"the key {unfit.reason}",
             )
-        found = {number: [Difference("another line in the password file")] for number in done.changed}
-        return Reconciled(found | {number: [Difference("no token", lost=True)] for number in done.lost}, {})
+        found = {device_id: [Difference("another line in the password file")] for device_id in done.changed}
+        return Reconciled(found | {device_id: [Difference("no token", lost=True)] for device_id in done.lost}, {})
 
     async def compare(self, connection: Connection) -> Comparison:
-        """Hold the file against the devices; nothing is written. Raises BrokerError."""
+        """Compare the file with the devices; write nothing. Raises BrokerError."""
         file = await asyncio.to_thread(self.read)
         devices = {device.id: device async for device in all_credentials(connection, self._secret)}
         return await asyncio.to_thread(compare, file, devices, self._rules)
 
     def read(self) -> PasswordFile:
-        """Return what the file holds. Raises BrokerUnreachable."""
+        """Read the file. Raises BrokerUnreachable."""
         return parse(self._text())
 
     def _text(self) -> str:
@@ -98,8 +98,8 @@ class ByFile:
         except (OSError, UnicodeDecodeError) as error:
             raise self._unusable("read", error) from error
 
-    def _change(self, numbers: Sequence[int], devices: dict[int, DeviceCredential]) -> Change:
-        done = change(self.read(), numbers, devices, self._rules)
+    def _change(self, device_ids: Sequence[int], devices: dict[int, DeviceCredential]) -> Change:
+        done = change(self.read(), device_ids, devices, self._rules)
         if done.changed or self._is_unread:
             try:
                 _replace(self._path, render(done.file, self._secret).encode())
@@ -110,14 +110,14 @@ class ByFile:
     def _unusable(self, what: str, error: OSError | UnicodeDecodeError) -> BrokerUnreachable:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         return BrokerUnreachable(
-            f"DEVICESTAT_BROKER_PASSWORDS is {str(self._path)!r}, which cannot be {what} ({why}): it is the "
-            "password_file of Mosquitto on this host, and is there before devices are, also if it is empty"
+            f"DEVICESTAT_BROKER_PASSWORDS is {str(self._path)!r}, which cannot be {what} ({why}): set it to the "
+            "password_file of Mosquitto on this host, and create that file, empty if need be, before the first device"
         )
 
     async def _witnessed(self, file: PasswordFile) -> None:
-        """Wait until the broker lets the witness of this file in. Raises BrokerError."""
+        """Wait until the broker accepts the witness of this file. Raises BrokerError."""
         if not file.devices and not await asyncio.to_thread(self._has_witness):
-            return  # nothing was ever written
+            return  # the file was never written
         password = await asyncio.to_thread(witness_password, file, self._secret)
         address = msgspec.structs.replace(self._address, username=WITNESS, password=password)
         with suppress(TimeoutError):
@@ -130,7 +130,7 @@ class ByFile:
         self._is_unread = True
         raise NotReloaded(
             f"the broker at {self._address} has not read {self._path} within {RELOAD_S:g} s of its change: send "
-            "Mosquitto SIGHUP at each change of the file, as docs/many-devices.md says"
+            "Mosquitto SIGHUP at each change of the file, as described in docs/many-devices.md"
         )
 
     def _has_witness(self) -> bool:
@@ -138,9 +138,9 @@ class ByFile:
 
 
 async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run the function in a thread; return, also when cancelled, no sooner than it has ended.
+    """Run the function in a thread. Return when it has ended, even if cancelled.
 
-    A thread cannot be cancelled. Until it ends the lock is held, so that no other process changes the file meanwhile.
+    A thread cannot be cancelled. The caller holds the lock until it ends, so no other process changes the file.
     """
     running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:
@@ -156,14 +156,14 @@ async def _lets_in(address: MqttAddress) -> bool:
             return True
     except MqttConnectError:
         return False
-    except SettingsError as error:  # of a certificate that is being renewed
+    except SettingsError as error:  # a certificate may be in the middle of its renewal
         raise BrokerUnreachable(str(error)) from error
     except aiomqtt.MqttError as error:
         raise BrokerUnreachable(f"no connection to the MQTT broker at {address}: {error}") from error
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace the file, whose mode and group stay; after a crash there is the former file or the new one."""
+    """Replace the file atomically; keep its mode and group."""
     former = path.stat()
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

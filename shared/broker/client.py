@@ -1,6 +1,6 @@
-"""An aiomqtt client, for what is not hot: the administration of the broker, and simulated devices.
+"""MQTT client for administration of the broker, the probe and simulated devices.
 
-The ingestor has a session of its own, the doctor a connection of its own.
+The ingestor and the doctor do not use it: they have MQTT connections of their own.
 """
 
 import asyncio
@@ -19,19 +19,19 @@ from shared.settings import MqttAddress
 TIMEOUT_S = 10.0
 _NO_MATCHING_SUBSCRIBERS = 0x10
 _ANY_PORT = 1
-"""A Unix socket has none, but paho refuses 0 all the same."""
+"""Port for a Unix socket, which has none: paho refuses 0."""
 
 
 class MqttClient(aiomqtt.Client):
-    """Knows when the broker refuses what is published, and leaves nothing open where connecting is cancelled."""
+    """aiomqtt client that reports refused messages, and closes the connection if connecting is cancelled."""
 
     refused: ReasonCode | None = None
-    """Why a message that was published over it was refused; aiomqtt takes every PUBACK for a success."""
+    """Reason code of the last refused message. aiomqtt treats every PUBACK as a success."""
     unmatched = False
-    """Whether a broker that says so had no subscriber for a message (PUBACK 0x10, no matching subscribers)."""
+    """Whether the broker answered a message with PUBACK 0x10, no matching subscribers."""
 
     async def __aenter__(self) -> Self:
-        # The thread that connects goes on, and must be waited for.
+        # Connecting runs in a thread, which cannot be cancelled: wait for it.
         connecting = asyncio.create_task(super().__aenter__(), name="connect to the broker")
         try:
             return await asyncio.shield(connecting)
@@ -51,7 +51,7 @@ class MqttClient(aiomqtt.Client):
 
 
 def mqtt_client(address: MqttAddress, purpose: str, *, in_flight: int = 20) -> MqttClient:
-    """A client with a session and a client id of its own, so that it never takes over another's."""
+    """Return a client with a random client id, so that it never takes over another session."""
     client = MqttClient(
         address.unix_socket or address.host,
         address.port or _ANY_PORT,
@@ -64,5 +64,5 @@ def mqtt_client(address: MqttAddress, purpose: str, *, in_flight: int = 20) -> M
         max_inflight_messages=in_flight,
         timeout=TIMEOUT_S,
     )
-    client.pending_calls_threshold = in_flight  # beyond it aiomqtt warns; so many are what we want
+    client.pending_calls_threshold = in_flight  # aiomqtt warns above it
     return client

@@ -1,7 +1,7 @@
-"""The broker's data directory, where this host sees it (BROKER_DATA_DIR): its disk, and when Mosquitto last saved.
+"""The broker's data directory on this host (BROKER_DATA_DIR): free space, and the time of Mosquitto's last save.
 
-Mosquitto writes all that waits to a new file, beside the one of the last save, and then renames it. So a save takes
-as much free space as the file that it replaces, and more if more waits.
+Mosquitto saves its queued messages to a new file beside the previous one, and then renames it. So a save needs at least
+as much free space as the file that it replaces.
 """
 
 import os
@@ -12,9 +12,9 @@ import msgspec
 from shared.errors import LocalError
 
 SAVED = "mosquitto.db"
-"""The sessions, and the messages that wait in them."""
+"""The sessions and their queued messages."""
 CLIENTS = "dynamic-security.json"
-"""The clients that dynamic security knows."""
+"""The clients of dynamic security."""
 
 
 class File(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class DataDirectory(msgspec.Struct, frozen=True):
-    """Free bytes on the disk, and the broker's files; None for one that is not there."""
+    """Free bytes on the disk, and the broker's files; None for a missing file."""
 
     free: int
     saved: File | None
@@ -33,7 +33,7 @@ class DataDirectory(msgspec.Struct, frozen=True):
 
 
 def look(directory: Path) -> DataDirectory:
-    """Look at the directory; only sizes and times of the files are read. Raises LocalError."""
+    """Read the sizes and times of the files in the directory. Raises LocalError."""
     try:
         disk = os.statvfs(directory)
         return DataDirectory(

@@ -1,4 +1,4 @@
-"""How the devices are now: which of them may connect to the broker, and with what token."""
+"""Credentials with which devices may connect to the broker, as the database has them."""
 
 import asyncio
 import hashlib
@@ -14,20 +14,20 @@ from shared.settings import Settings
 
 PAGE = 1000
 _UNKEYED = (
-    "DEVICESTAT_DEVICE_SECRET is not set: the tokens that the broker is told are "
-    "made from it. Set it to at least 32 characters, such as `openssl rand -hex 32` gives"
+    "DEVICESTAT_DEVICE_SECRET is not set: the devices' tokens for the broker are "
+    "made from it. Set it to at least 32 characters, for example the output of `openssl rand -hex 32`"
 )
 
 
 def device_secret(settings: Settings) -> str:
-    """DEVICE_SECRET, without which the broker cannot be told any token. Raises SettingsError."""
+    """Return DEVICE_SECRET, from which tokens are derived. Raises SettingsError if it is not set."""
     if settings.device_secret is None:
         raise SettingsError([_UNKEYED])
     return settings.device_secret
 
 
 class DeviceCredential(msgspec.Struct, frozen=True):
-    """A device that has a token. `token` is None where it cannot be made again."""
+    """A device that has a token. `token` is None if it cannot be derived again."""
 
     id: int
     key: str
@@ -36,7 +36,7 @@ class DeviceCredential(msgspec.Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """By which the broker's copy of a token is told from another; nothing can be had from it."""
+        """Text that identifies the token on the broker and does not disclose it."""
         return f"token {hashlib.sha256(self.hash).hexdigest()[:16]}"
 
     def __repr__(self) -> str:
@@ -49,13 +49,13 @@ _OF = """
 """
 
 
-async def credentials_of(connection: Connection, numbers: Sequence[int], secret: str) -> dict[int, DeviceCredential]:
-    """Those of the devices that are there and have a token."""
-    rows = await (await connection.execute(_OF, (list(numbers),))).fetchall()
-    return await asyncio.to_thread(_by_number, rows, secret)
+async def credentials_of(connection: Connection, device_ids: Sequence[int], secret: str) -> dict[int, DeviceCredential]:
+    """Return the credentials of the devices with these ids; devices without a token are left out."""
+    rows = await (await connection.execute(_OF, (list(device_ids),))).fetchall()
+    return await asyncio.to_thread(_by_id, rows, secret)
 
 
-def _by_number(rows: Sequence[TupleRow], secret: str) -> dict[int, DeviceCredential]:
+def _by_id(rows: Sequence[TupleRow], secret: str) -> dict[int, DeviceCredential]:
     return {row[0]: _device(row, secret) for row in rows}
 
 
@@ -66,7 +66,7 @@ _AFTER = """
 
 
 async def all_credentials(connection: Connection, secret: str) -> AsyncIterator[DeviceCredential]:
-    """All devices that have a token, by their numbers."""
+    """Return the credentials of all devices that have a token, in the order of their ids."""
     last = 0
     while rows := await (await connection.execute(_AFTER, (last, PAGE))).fetchall():
         for row in rows:
@@ -75,8 +75,8 @@ async def all_credentials(connection: Connection, secret: str) -> AsyncIterator[
 
 
 def _device(row: TupleRow, secret: str) -> DeviceCredential:
-    number, key, kept, nonce = row
-    token = None if nonce is None else derived_token(number, nonce, secret)
+    device_id, key, kept, nonce = row
+    token = None if nonce is None else derived_token(device_id, nonce, secret)
     if token is not None and not is_same(digest(token), kept):
-        token = None  # made with another secret
-    return DeviceCredential(number, key, kept, token)
+        token = None  # derived from another secret
+    return DeviceCredential(device_id, key, kept, token)

@@ -1,8 +1,8 @@
-"""Keys that no device may have, because the broker knows the name as something else: pure.
+"""Names on the broker: of devices, topics and clients, and the keys that they reserve. Pure.
 
-At a broker with a password file (BROKER_PASSWORDS) a device's key is its user name and its client id. A device with the
-name of the ingestor's user could read the messages of all devices, and one with the ingestor's client id could end its
-session. At other brokers devices are called `device-<number>`, and only the key of the ingestor's probe is reserved.
+With a password file (BROKER_PASSWORDS), a device's key is its user name and its client id. A device named like the
+ingestor's user could read the messages of all devices; one with the ingestor's client id could end its session. With
+other brokers a device is named `device-<id>`, and only the key of the ingestor's probe is reserved.
 """
 
 import re
@@ -12,36 +12,36 @@ import msgspec
 from shared.settings import Settings, TopicFilter
 
 DOCTOR_TOPICS = "devicestat/doctor/#"
-"""What `devicestat doctor` publishes to, to try the broker: no device's topic, unless somebody wants it to be."""
+"""Topics that `devicestat doctor` publishes to in its tests of the broker."""
 PROBE_KEY = "devicestat-probe"
-"""In place of a device's key: what the ingestor publishes to, without a payload, to try its subscription (ADR 35)."""
+"""Key in the topic of the empty messages with which the ingestor tests its subscription (ADR 35)."""
 PROCESS_SUFFIX = ".process-"
-"""Follows the ingestor's client id, before a number, where there are several processes."""
+"""Suffix of the client id of an additional ingestor process; its number follows."""
 OWN_PREFIX = "devicestat-"
-"""What users and client ids of Devicestat begin with: `devicestat-witness`, `devicestat-doctor-…`."""
+"""Prefix of Devicestat's own users and client ids: `devicestat-witness`, `devicestat-doctor-…`."""
 _DEVICE = re.compile(r"device-([1-9][0-9]{0,18})", re.ASCII)
 
 
-def device_name(number: int) -> str:
-    """What the device's client is called, its role, and the only client id that it may connect with."""
-    return f"device-{number}"
+def device_name(device_id: int) -> str:
+    """Return the name of the device's client and role, which is also its only permitted client id."""
+    return f"device-{device_id}"
 
 
-def device_number(name: str) -> int | None:
-    """The device of a client or a role; None where the name is not of the form that devices have."""
+def device_id_of(name: str) -> int | None:
+    """Return the id of the device that a client or role name belongs to; None if it is no device's name."""
     found = _DEVICE.fullmatch(name)
     return int(found[1]) if found else None
 
 
 def probe_topic(form: TopicFilter) -> str:
-    """Return the topic that an ingestor publishes to in silence; it matches the ingestor's subscription."""
+    """Return the topic of the ingestor's probe, which matches its subscription."""
     return f"{form.prefix}{PROBE_KEY}{form.suffix}"
 
 
 class KeyRules(msgspec.Struct, frozen=True):
-    """Which keys devices may have. `is_user_name`: a device's key is its user name at the broker.
+    """Rules for device keys. `is_user_name`: whether a device's key is its user name on the broker.
 
-    `user`, `client_id`: those of the ingestor.
+    `user`, `client_id`: user and client id of the ingestor.
     """
 
     is_user_name: bool = False
@@ -49,9 +49,9 @@ class KeyRules(msgspec.Struct, frozen=True):
     client_id: str = ""
 
     def fault(self, key: str) -> str | None:
-        """Return why no device may have the key; None where one may."""
+        """Return the reason why a device may not have the key; None if it may."""
         if key == PROBE_KEY:
-            return "is reserved: the ingestor publishes under this key to try its subscription"
+            return "is reserved: the ingestor publishes under this key to test its subscription"
         return self._fault_of_user_name(key) if self.is_user_name else None
 
     def _fault_of_user_name(self, key: str) -> str | None:
@@ -62,12 +62,12 @@ class KeyRules(msgspec.Struct, frozen=True):
         if key == self.client_id or key.startswith(f"{self.client_id}{PROCESS_SUFFIX}"):
             return "is a client id of the ingestor (DEVICESTAT_MQTT_CLIENT_ID)"
         if key.startswith(OWN_PREFIX):
-            return f"begins with {OWN_PREFIX}, as users and client ids of Devicestat do"
+            return f"begins with {OWN_PREFIX}, which is reserved for users and client ids of Devicestat"
         return None
 
 
 def rules_of(settings: Settings) -> KeyRules:
-    """Return the rules for the broker of the settings."""
+    """Return the rules for the configured broker."""
     if settings.broker_passwords is None:
         return KeyRules()
     return KeyRules(True, settings.broker.username, settings.mqtt_client_id)

@@ -1,7 +1,7 @@
-"""What the broker is still to be told, as rows of the database: in the transaction that changes a device, and after it.
+"""The broker's outbox: changes of devices that the broker does not have yet, as rows of the database.
 
-A row says that a device has changed. Whoever takes it looks up how the device is by then, so that a row too many, or
-one that was already carried out by someone who was killed, does nothing.
+The transaction that changes a device adds a row, which only says that the device has changed. The consumer applies the
+device's current state, so applying a row twice is harmless.
 """
 
 import asyncio
@@ -24,58 +24,60 @@ from shared.postgres.listening import listen
 from shared.settings import Settings, parse_topic_filter
 
 CHANNEL = "broker_outbox"
-"""The database notifies it when there are new rows."""
+"""Channel of the NOTIFY for new rows."""
 POLL_S = 5.0
-"""Without a NOTIFY it is looked so often, in case another process that had the lock is gone."""
+"""Interval of polls without a NOTIFY, in case the process that held the lock is gone."""
 RETRY_CAP_S = 5.0
-"""A broker that is away is tried again after no more than this."""
+"""Longest delay before an unreachable broker is tried again."""
 MOST_REFUSED = 1_000
-"""Once the broker has refused as many devices, the others wait until these are tried again."""
+"""Refused devices after which a pass ends; the others wait for the retry."""
 _log = structlog.get_logger()
 
 
 class Change(IntEnum):
-    """Why a device is in the outbox. The smaller number is told to the broker first."""
+    """Why a device is in the outbox. Smaller values are applied first."""
 
     REVOCATION = 0
-    """Its token was rotated, or it was deleted: whoever is connected with the former token is cut off."""
+    """Its token was rotated, or it was deleted: a client with the former token is disconnected."""
     REGISTRATION = 1
-    """It is new."""
+    """It was registered."""
 
 
 _QUEUE = "INSERT INTO broker_outbox (device_id, turn) SELECT device_id, %s FROM unnest(%s::bigint[]) AS device_id"
 
 
 async def queue(connection: Connection, device_ids: Sequence[int], change: Change) -> None:
-    """Have the broker told of the devices, once the transaction that the caller has open is committed."""
+    """Add the devices to the outbox, in the caller's transaction."""
     await connection.execute(_QUEUE, (int(change), list(device_ids)))
 
 
 def target(settings: Settings) -> Target:
-    """How the settings have the broker told. Raises SettingsError."""
+    """Return the configured way to reconcile the broker. Raises SettingsError."""
     if settings.broker_passwords is not None:
         return by_file(settings)
     return ByCommands(settings.broker_admin, parse_topic_filter(settings.mqtt_topic), device_secret(settings))
 
 
 def by_file(settings: Settings) -> ByFile:
-    """The password file of BROKER_PASSWORDS, which is set. Raises SettingsError."""
+    """Return the reconciliation by BROKER_PASSWORDS, which must be set. Raises SettingsError."""
     assert settings.broker_passwords is not None
     return ByFile(Path(settings.broker_passwords), settings.broker, device_secret(settings), rules_of(settings))
 
 
 class Outbox:
-    """Tells the broker what waits. Any number of processes have one; they take turns."""
+    """Applies the outbox to the broker. Several processes may run one; a lock lets one at a time work."""
 
     def __init__(self, settings: Settings, registry: CollectorRegistry) -> None:
         self._url = settings.database
         self._target = target(settings)
         self._waiting = Gauge(
-            "devicestat_broker_outbox_waiting", "Changes of devices that the broker is not told yet", registry=registry
+            "devicestat_broker_outbox_waiting",
+            "Changes of devices that are not applied to the broker yet",
+            registry=registry,
         )
         self._fault: str | None = None
-        self._telling: list[int] = []
-        """The devices that the broker is being told of."""
+        self._in_progress: list[int] = []
+        """Ids of the devices that are being reconciled."""
 
     async def run(self) -> None:
         """Run until cancelled: an unreachable database or broker is tried again."""
@@ -84,18 +86,18 @@ class Outbox:
             "broker outbox",
             [CHANNEL],
             self._attend,
-            prepare=self._tell_again,
-            failure_event="the broker's outbox cannot be read: it is tried again",
+            prepare=self._queue_interrupted,
+            failure_event="cannot read the broker's outbox; retrying",
         )
 
-    async def _tell_again(self, connection: Connection) -> None:
-        """Have the broker told of the devices of which it was being told when the last connection was lost.
+    async def _queue_interrupted(self, connection: Connection) -> None:
+        """Queue the devices again that were being reconciled when the last connection was lost.
 
-        The lock was lost with it. Another process may have told the broker of a later state, and then we of ours.
+        The lock was lost with it, so this process may have overwritten a newer state from another process.
         """
-        if self._telling:
-            await queue(connection, self._telling, Change.REVOCATION)
-            self._telling = []
+        if self._in_progress:
+            await queue(connection, self._in_progress, Change.REVOCATION)
+            self._in_progress = []
 
     async def _attend(self, connection: Connection) -> None:
         waits = backoff(cap=RETRY_CAP_S)
@@ -112,7 +114,7 @@ class Outbox:
                     pass
 
     async def _empty(self, connection: Connection) -> None:
-        """Returns when nothing waits, or another process is at it. Raises BrokerError."""
+        """Apply all rows; return at once if another process holds the lock. Raises BrokerError."""
         async with locked(connection, wait=False) as ours:
             if await self._count(connection) and ours:
                 async with self._target.open() as reconcile:
@@ -120,17 +122,17 @@ class Outbox:
                 self._succeeded()
 
     async def _take_all(self, connection: Connection, reconcile: Reconcile) -> None:
-        """Raises CommandRefused at the end where something was refused, which is then tried again later."""
+        """Apply all rows. Raises CommandRefused at the end if a command was refused; its row stays for a retry."""
         refused: dict[int, CommandRefused] = {}
         kept: list[int] = []
         while rows := await (await connection.execute(_NEXT, (kept, self._target.batch))).fetchall():
-            self._telling = sorted({row[1] for row in rows})
-            reconciled = await reconcile(connection, self._telling)
+            self._in_progress = sorted({row[1] for row in rows})
+            reconciled = await reconcile(connection, self._in_progress)
             refused |= reconciled.refused
             _warn(reconciled.lost)
             kept += [number for number, device in rows if device in reconciled.refused]
             await connection.execute(_DONE, ([number for number, device in rows if device not in reconciled.refused],))
-            self._telling = []
+            self._in_progress = []
             await self._count(connection)
             if len(kept) >= MOST_REFUSED:
                 break
@@ -144,22 +146,22 @@ class Outbox:
 
     def _failed(self, error: BrokerError) -> None:
         if self._fault is None:
-            _log.warning("the broker cannot be told of devices: it is tried again", reason=str(error))
+            _log.warning("cannot update the devices on the broker; retrying", reason=str(error))
         self._fault = str(error)
 
     def _succeeded(self) -> None:
         if self._fault is not None:
-            _log.info("the broker is told of devices again")
+            _log.info("the devices on the broker are updated again")
         self._fault = None
 
 
 async def unless_cancelled(work: Coroutine[None, None, None]) -> None:
-    """Does it; if we are cancelled meanwhile, it is cancelled and has ended, and we are.
+    """Run the work in a task. If cancelled, cancel the task, wait for its end and raise CancelledError.
 
-    In a task of its own, because a cancel can be lost in it: aiomqtt waits with asyncio.wait_for, which on Python 3.11
-    takes a cancel for the end of what it waits for, where both come at once.
+    Without the task a cancellation can be lost: aiomqtt uses asyncio.wait_for, which on Python 3.11 returns the result
+    instead of raising CancelledError if both happen in the same iteration of the event loop.
     """
-    task = asyncio.create_task(work, name="tell the broker")
+    task = asyncio.create_task(work, name="broker outbox pass")
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -174,7 +176,7 @@ _COUNT = "SELECT count(*) FROM broker_outbox"
 
 
 async def waiting(connection: Connection) -> int:
-    """How many changes the broker is not told yet."""
+    """Return the number of rows in the outbox."""
     row = await (await connection.execute(_COUNT)).fetchone()
     assert row is not None, "an aggregate has one row"
     count: int = row[0]
@@ -184,14 +186,14 @@ async def waiting(connection: Connection) -> int:
 def _warn(devices: Sequence[int]) -> None:
     for number in devices:
         _log.warning(
-            "the device's token cannot be made again from DEVICESTAT_DEVICE_SECRET, and the broker does not have it: "
+            "the broker lacks the device's token, which cannot be derived from DEVICESTAT_DEVICE_SECRET: "
             "give the device a new one",
             device=number,
             by=f"POST /devices/{number}/token",
         )
 
 
-async def tell_broker(settings: Settings, registry: CollectorRegistry) -> None:
-    """Keeps the broker told, for ever, if the settings say who administers it. Raises SettingsError."""
+async def apply_outbox(settings: Settings, registry: CollectorRegistry) -> None:
+    """Apply the outbox until cancelled, if the settings name a way to do so. Raises SettingsError."""
     if settings.tells_broker:
         await Outbox(settings, registry).run()

@@ -2,9 +2,9 @@
 
     lathe-7:$7$101$<salt>$<hash>
 
-The user name is the device's key. The hash is PBKDF2 with SHA-512, as mosquitto_passwd makes it. The salt of our lines
-says which device and which token a line is of, so that the file itself tells what is to be changed in it. Other lines,
-such as the ingestor's, stay as they are.
+The user name is the device's key. The hash is PBKDF2 with SHA-512, as mosquitto_passwd computes it. The salt of a
+device's line identifies the device and its token, so the file alone shows which lines are out of date. Other lines,
+such as the ingestor's, are kept.
 """
 
 import base64
@@ -19,18 +19,18 @@ from shared.broker.device_credentials import DeviceCredential
 from shared.broker.names import KeyRules
 
 ITERATIONS = 101
-"""As in `first_file`: a token is 256 random bits, which no number of iterations adds to."""
+"""As in `first_file`. A token has 256 random bits; more iterations would not make it harder to guess."""
 WITNESS = "devicestat-witness"
-"""A user of the file that may log in, and whose password changes with each change of the file."""
+"""A user whose password changes with each change of the file: its login shows which version the broker has read."""
 TAKEN = "is a user in the broker's password file who is not a device"
 _ID_BYTES, _CHECK_BYTES, _TOKEN_BYTES = 5, 3, 4
-"""Of a salt, whose 12 bytes Mosquitto 2.0 insists on: the device's number, what tells our lines from others, and what
-tells one token from another."""
+"""Parts of a salt, which has the 12 bytes that Mosquitto 2.0 requires: the device id, a check that the line is a
+device's, and a fingerprint of the token."""
 _HASH_BYTES = 64
 
 
 class PasswordFile(msgspec.Struct, frozen=True):
-    """What the file holds. `devices`: the lines of devices by their numbers. `others`: the lines of other users."""
+    """A parsed password file. `devices`: the line of each device by id. `others`: the lines of other users."""
 
     devices: dict[int, str]
     others: tuple[str, ...] = ()
@@ -42,9 +42,9 @@ class PasswordFile(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What a file becomes. `changed`: devices whose lines differ. `lost`: their tokens cannot be made again.
+    """A changed file. `changed`: ids of devices whose lines differ. `lost`: ids of devices with unrecoverable tokens.
 
-    `unfit`: devices whose keys cannot be user names of the file, which have no line.
+    `unfit`: devices without a line, because their keys cannot be user names.
     """
 
     file: PasswordFile
@@ -54,38 +54,38 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Unfit(msgspec.Struct, frozen=True):
-    """A device that has no line in the file. `reason`: what its key is or has, such as "has a colon"."""
+    """A device that has no line in the file. `reason`: a predicate of its key, such as "has a colon"."""
 
-    number: int
+    device_id: int
     key: str
     reason: str
 
     def __str__(self) -> str:
-        return f"the key {self.key!r} of device {self.number} {self.reason}"
+        return f"the key {self.key!r} of device {self.device_id} {self.reason}"
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """A file held against the devices. `differing`: those whose lines are not as they should be."""
+    """The difference between a file and the devices. `differing`: ids of devices with a wrong or missing line."""
 
     differing: tuple[int, ...]
     unfit: tuple[Unfit, ...]
 
 
 def parse(text: str) -> PasswordFile:
-    """Return what the text of a password file holds."""
+    """Parse the text of a password file."""
     devices: dict[int, str] = {}
     others = []
     for line in filter(None, text.split("\n")):
-        number = _device_of(line)
-        if number is not None:
-            devices[number] = line
+        device_id = _device_of(line)
+        if device_id is not None:
+            devices[device_id] = line
         elif not line.startswith(f"{WITNESS}:"):
             others.append(line)
     return PasswordFile(devices, tuple(others))
 
 
 def render(file: PasswordFile, secret: str) -> str:
-    """Return the text of the file, with the witness."""
+    """Return the text of the file, with the line of the witness."""
     lines = [*file.others, *file.devices.values()]
     password = witness_password(file, secret)
     lines.append(_line(WITNESS, password, hashlib.sha256(password.encode()).digest()[:12]))
@@ -93,7 +93,7 @@ def render(file: PasswordFile, secret: str) -> str:
 
 
 def witness_password(file: PasswordFile, secret: str) -> str:
-    """The password of the witness, which follows from all other lines and the secret."""
+    """Return the witness's password, which is derived from all other lines and the secret."""
     digest = hmac.new(secret.encode(), b"devicestat witness\0", "sha256")
     for line in (*file.others, *file.devices.values()):
         digest.update(line.encode() + b"\n")
@@ -101,51 +101,54 @@ def witness_password(file: PasswordFile, secret: str) -> str:
 
 
 def change(
-    file: PasswordFile, numbers: Iterable[int], devices: Mapping[int, DeviceCredential], rules: KeyRules
+    file: PasswordFile, device_ids: Iterable[int], devices: Mapping[int, DeviceCredential], rules: KeyRules
 ) -> Change:
-    """Reconcile the lines of these devices to where the devices are; `devices` has those that may connect."""
+    """Return the file with up-to-date lines of the devices in `device_ids`.
+
+    `devices`: credentials of the devices that may connect; the lines of others are removed.
+    """
     lines, users = dict(file.devices), file.users
     changed, lost, unfit = [], [], []
-    for number in numbers:
-        device, former = devices.get(number), lines.pop(number, None)
+    for device_id in device_ids:
+        device, former = devices.get(device_id), lines.pop(device_id, None)
         line = None
         if device is None:
             pass
         elif reason := _fault(device, users, rules):
-            unfit.append(Unfit(number, device.key, reason))
+            unfit.append(Unfit(device_id, device.key, reason))
         elif former is not None and former.startswith(_beginning(device)):
             line = former
         elif device.token is None:
-            lost.append(number)
+            lost.append(device_id)
         else:
             line = _line(device.key, device.token, _salt(device))
         if line is not None:
-            lines[number] = line
+            lines[device_id] = line
         if line != former:
-            changed.append(number)
+            changed.append(device_id)
     return Change(PasswordFile(lines, file.others), tuple(changed), tuple(lost), tuple(unfit))
 
 
 def compare(file: PasswordFile, devices: Mapping[int, DeviceCredential], rules: KeyRules) -> Comparison:
-    """Return which lines differ from what `change` would make of them. `devices`: all that may connect."""
+    """Return the lines that `change` would change. `devices`: all devices that may connect."""
     users = file.users
-    faults = {number: fault for number, device in devices.items() if (fault := _fault(device, users, rules))}
+    faults = {device_id: fault for device_id, device in devices.items() if (fault := _fault(device, users, rules))}
     differing = [
-        number
-        for number in sorted({*file.devices, *devices})
-        if not _is_right(file.devices.get(number), None if number in faults else devices.get(number))
+        device_id
+        for device_id in sorted({*file.devices, *devices})
+        if not _is_right(file.devices.get(device_id), None if device_id in faults else devices.get(device_id))
     ]
-    unfit = [Unfit(number, devices[number].key, faults[number]) for number in sorted(faults)]
+    unfit = [Unfit(device_id, devices[device_id].key, faults[device_id]) for device_id in sorted(faults)]
     return Comparison(tuple(differing), tuple(unfit))
 
 
 def users_among(text: str, names: Collection[str]) -> set[str]:
-    """Return which of the names are users in the text of a password file and not devices."""
+    """Return the names that are users in the text of a password file and are not devices."""
     return {name for line in text.split("\n") if (name := _user_of(line)) in names and _device_of(line) is None}
 
 
 def _user_of(line: str) -> str:
-    """The user of a line, as Mosquitto reads it."""
+    """Return the user of a line, as Mosquitto reads it."""
     return line.partition(":")[0].strip()
 
 
@@ -156,12 +159,12 @@ def _is_right(line: str | None, device: DeviceCredential | None) -> bool:
 
 
 def _fault(device: DeviceCredential, users: Collection[str], rules: KeyRules) -> str | None:
-    """Return why the device has no line; None where it has one."""
+    """Return the reason why the device has no line; None if it has one."""
     if fault := rules.fault(device.key):
         return fault
     if device.key in users:
         return TAKEN
-    return None if device.id < 1 << 8 * _ID_BYTES else "is of a device whose number is too large for the file"
+    return None if device.id < 1 << 8 * _ID_BYTES else "belongs to a device whose id is too large for the file"
 
 
 def _device_of(line: str) -> int | None:
@@ -172,13 +175,13 @@ def _device_of(line: str) -> int | None:
         salt = base64.b64decode(fields[3], validate=True)
     except binascii.Error:
         return None
-    number = int.from_bytes(salt[:_ID_BYTES])
-    ours = len(salt) == _ID_BYTES + _CHECK_BYTES + _TOKEN_BYTES and salt.startswith(_salt_of_device(number))
-    return number if ours else None
+    device_id = int.from_bytes(salt[:_ID_BYTES])
+    ours = len(salt) == _ID_BYTES + _CHECK_BYTES + _TOKEN_BYTES and salt.startswith(_salt_of_device(device_id))
+    return device_id if ours else None
 
 
-def _salt_of_device(number: int) -> bytes:
-    given = number.to_bytes(_ID_BYTES)
+def _salt_of_device(device_id: int) -> bytes:
+    given = device_id.to_bytes(_ID_BYTES)
     return given + hashlib.sha256(b"devicestat device\0" + given).digest()[:_CHECK_BYTES]
 
 

@@ -1,4 +1,4 @@
-"""What telling the broker of some devices has come to, whichever way it is told."""
+"""Reconciliation of the broker with the database: its result, its lock, and the interface of the two ways to do it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,9 +11,9 @@ from shared.postgres.connections import Connection
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """What is not as it should be, and the commands that mend it.
+    """One difference between broker and database, and the commands that remove it.
 
-    `lost`: what is missing is a token that cannot be made again, so that commands do not suffice.
+    `lost`: the broker lacks a token that cannot be derived again, so the device needs a new one.
     """
 
     what: str
@@ -25,28 +25,28 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Reconciled(msgspec.Struct, frozen=True):
-    """What differed, by device, and what dynamic security would not do about it."""
+    """The result of reconciling some devices: the differences found, and the refused commands, by device id."""
 
     found: dict[int, list[Difference]]
     refused: dict[int, CommandRefused]
 
     @property
     def lost(self) -> list[int]:
-        """The devices that need another token: the broker does not have theirs, and it cannot be made again."""
-        return [number for number, every in self.found.items() if any(one.lost for one in every)]
+        """Ids of the devices that need a new token."""
+        return [device_id for device_id, every in self.found.items() if any(one.lost for one in every)]
 
 
 Reconcile = Callable[[Connection, Sequence[int]], Awaitable[Reconciled]]
-"""Brings the broker to where the database is, for the devices of these numbers. Raises BrokerError."""
+"""Makes the broker match the database for the devices with these ids. Raises BrokerError."""
 
 
 class Target(Protocol):
-    """A way to tell the broker. `batch`: devices at a time."""
+    """A way to reconcile the broker. `batch`: devices for each call."""
 
     batch: int
 
     def open(self) -> AbstractAsyncContextManager[Reconcile]:
-        """Gives what brings devices to the broker."""
+        """Return the function that reconciles devices, within the block."""
         ...
 
 
@@ -58,9 +58,9 @@ _RELEASE = "SELECT pg_advisory_unlock(%s)"
 
 @asynccontextmanager
 async def locked(connection: Connection, *, wait: bool) -> AsyncIterator[bool]:
-    """Lets one process of the cluster at a time tell the broker something; without `wait` it may not be ours.
+    """Hold the lock with which one process at a time changes the broker. Without `wait`, yield whether it was free.
 
-    What it reads under the lock is not older than what another has told the broker before.
+    A process reads devices under the lock, so it never overwrites a newer state on the broker with an older one.
     """
     row = await (await connection.execute(_WAIT if wait else _TRY, (_LOCK,))).fetchone()
     held = wait or (row is not None and row[0])

@@ -1,7 +1,7 @@
-"""Dynamic security as its administrator: commands over MQTT, and their answers.
+"""Administration of dynamic security: commands over MQTT, and their answers.
 
-Many commands go in one message, and are carried out in their order before the broker does anything else. Its answer
-goes to whoever listens, at QoS 0: ours are told by their correlationData.
+The broker executes the commands of one message in order, before anything else. It publishes the answers at QoS 0 to all
+subscribers; the correlationData shows which answers are ours.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ from shared.settings import MqttAddress
 TOPIC = "$CONTROL/dynamic-security/v1"
 RESPONSES = f"{TOPIC}/response"
 FIRST_ANSWER_S = 5.0
-"""A broker without the plugin says nothing at all."""
+"""A broker without the plugin does not answer."""
 ANSWER_S = 60.0
-"""With very many clients the plugin takes long: it writes all of them to its file at each change."""
+"""The plugin writes all clients to its file at each change, which takes long if there are many."""
 PAGE = 1000
 """Clients or roles in one answer."""
 _FAILURES = 0x80
-"""Reason codes from here on are of failures (MQTT 5, section 2.4)."""
+"""First reason code of a failure (MQTT 5, section 2.4)."""
 
 _decoder = msgspec.json.Decoder(Answers)
 
 
 class Dynsec:
-    """A connection; one message is answered before the next.
+    """A connection to dynamic security. It sends a message after the answer to the previous one.
 
-    `round_trip_s`: what an answer takes that costs the broker nothing.
+    `round_trip_s`: time that the broker takes to answer a trivial command.
     """
 
     def __init__(self, client: aiomqtt.Client, address: MqttAddress) -> None:
@@ -50,13 +50,13 @@ class Dynsec:
         self.round_trip_s = 0.0
 
     async def begin(self) -> None:
-        """Sees that it answers. Raises NotAdministered."""
+        """Check that dynamic security answers. Raises NotAdministered."""
         began = time.monotonic()
         await self.ask([{"command": "getDefaultACLAccess"}], FIRST_ANSWER_S)
         self.round_trip_s = time.monotonic() - began
 
     async def ask(self, commands: Sequence[Command], within_s: float = ANSWER_S) -> list[Answer]:
-        """Has the commands carried out, and returns the answer to each. Raises BrokerError without all of them."""
+        """Send the commands in one message; return the answer to each. Raises BrokerError if one is missing."""
         tags = [f"{self._name}-{next(self._numbers)}" for _ in commands]
         tagged = [{**command, "correlationData": tag} for command, tag in zip(commands, tags, strict=True)]
         answers: dict[str, Answer] = {}
@@ -74,40 +74,40 @@ class Dynsec:
         return [answers[tag] for tag in tags]
 
     async def _answers(self) -> dict[str, Answer]:
-        """Those in the next message, by their correlationData; also another administrator's."""
+        """Return the answers in the next message by correlationData, also those to other administrators."""
         message = await anext(self._client.messages)
         assert isinstance(message.payload, bytes), "aiomqtt delivers bytes"
         try:
             return {answer.correlation: answer for answer in _decoder.decode(message.payload).responses}
         except msgspec.MsgspecError as error:
             raise NotAdministered(
-                f"the broker at {self._address} answers on {RESPONSES} what dynamic security does not: {error}"
+                f"the broker at {self._address} sends on {RESPONSES} what is no answer of dynamic security: {error}"
             ) from error
 
     async def do(self, commands: Sequence[Command]) -> list[CommandRefused]:
-        """Has the commands carried out; returns those that were not."""
+        """Send the commands; return those that were refused. Raises BrokerError."""
         answers = zip(commands, await self.ask(commands), strict=True)
         return [CommandRefused(command, answer.error) for command, answer in answers if answer.error is not None]
 
     async def clients(self) -> AsyncIterator[DynsecClient]:
-        """All that there are."""
+        """Return all clients."""
         async for data in self._listed("listClients"):
             for client in data.clients:
                 yield client
 
     async def roles(self) -> AsyncIterator[DynsecRole]:
-        """All that there are."""
+        """Return all roles."""
         async for data in self._listed("listRoles"):
             for role in data.roles:
                 yield role
 
     async def default_access(self) -> dict[str, bool]:
-        """What is allowed where no role says anything."""
+        """Return what is allowed where no role has a rule, by ACL type."""
         (answer,) = await self.ask([{"command": "getDefaultACLAccess"}])
         return {access.acltype: access.allow for access in answer.data.acls}
 
     async def _listed(self, command: str) -> AsyncIterator[Any]:
-        """The pages of a list; what comes or goes meanwhile may be missing or be there twice."""
+        """Return the pages of a list. Entries that change meanwhile may be missing or occur twice."""
         for offset in itertools.count(step=PAGE):
             (answer,) = await self.ask([{"command": command, "verbose": True, "count": PAGE, "offset": offset}])
             yield answer.data
@@ -117,9 +117,9 @@ class Dynsec:
 
 @asynccontextmanager
 async def administering(address: MqttAddress) -> AsyncIterator[Dynsec]:
-    """A connection on which dynamic security has answered.
+    """Open a connection to dynamic security for the block.
 
-    Raises BrokerError where there is none, and where it breaks within the block.
+    Raises BrokerError if that fails, or if the connection breaks within the block.
     """
     try:
         async with mqtt_client(address, "admin") as client:
@@ -127,7 +127,7 @@ async def administering(address: MqttAddress) -> AsyncIterator[Dynsec]:
             if any(_value(code) >= _FAILURES for code in granted):
                 raise NotAdministered(
                     f"the broker at {address} does not let the user of DEVICESTAT_MQTT_ADMIN_URL subscribe to "
-                    f"{RESPONSES}: give him the role that `devicestat broker init` calls admin"
+                    f"{RESPONSES}: give the user the role admin, which `devicestat broker init` defines"
                 )
             dynsec = Dynsec(client, address)
             await dynsec.begin()

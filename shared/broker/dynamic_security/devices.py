@@ -1,4 +1,4 @@
-"""Brings the broker to where the database is, for some devices at a time."""
+"""Reconciles clients and roles of some devices with the database."""
 
 import asyncio
 import time
@@ -9,35 +9,34 @@ from shared.broker.device_credentials import credentials_of
 from shared.broker.dynamic_security.administration import Dynsec, administering
 from shared.broker.dynamic_security.differences import Known, differences
 from shared.broker.dynamic_security.records import Command
-from shared.broker.names import device_name, device_number
+from shared.broker.names import device_id_of, device_name
 from shared.broker.reconciliation import Reconcile, Reconciled
 from shared.errors import CommandRefused
 from shared.postgres.connections import Connection
 from shared.settings import MqttAddress, TopicFilter
 
 BATCH = 100
-"""Devices at a time."""
+"""Devices for each call."""
 HOLD_S = 0.05
-"""A message has as many commands as take about this long: the broker does nothing else meanwhile."""
+"""Target time for the commands of one message: the broker serves no other client meanwhile."""
 _MOST_COMMANDS = 2 * BATCH
 
 
 class CommandSender:
-    """Sends commands, many in a message, and leaves the broker time for its other clients.
+    """Sends commands, several in a message, and leaves the broker time for its other clients.
 
-    Dynamic security writes all of its file after each command (Mosquitto 2.0) or each message (2.1). Where that takes
-    longer than HOLD_S, a message takes up to twice as long as a single command; and the broker has as much time to
-    itself before the next one.
+    Dynamic security writes its whole file after each command (Mosquitto 2.0) or each message (2.1). If that takes
+    longer than HOLD_S, a message may take twice as long as a single command, and a pause as long follows it.
     """
 
     def __init__(self, dynsec: Dynsec) -> None:
         self.dynsec = dynsec
         self._at_once = 1
         self._single_s = 0.0
-        """How long a single command holds the broker; measured at the first one."""
+        """Time that a single command takes, in seconds; measured at the first one."""
 
     async def do(self, commands: Sequence[Command]) -> list[CommandRefused]:
-        """Have the commands carried out in their order; return those that were refused. Raises BrokerError."""
+        """Send the commands in order; return those that were refused. Raises BrokerError."""
         rest, refused = list(commands), []
         while rest:
             now, rest = rest[: self._at_once], rest[self._at_once :]
@@ -50,7 +49,7 @@ class CommandSender:
         return refused
 
     def _learn(self, commands: int, held_s: float) -> None:
-        """Choose the length of the next message."""
+        """Set the number of commands in the next message."""
         if commands == 1:
             self._single_s = held_s
         most_s = max(HOLD_S, 2 * self._single_s)
@@ -61,7 +60,7 @@ class CommandSender:
 
 
 class ByCommands:
-    """Tells the broker of devices by commands of dynamic security (MQTT_ADMIN_URL)."""
+    """Reconciliation by commands of dynamic security (MQTT_ADMIN_URL)."""
 
     batch = BATCH
 
@@ -72,33 +71,35 @@ class ByCommands:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Reconcile]:
-        """Gives what brings devices to the broker, over one connection. Raises BrokerError."""
+        """Return a function that reconciles devices over one connection. Raises BrokerError."""
         async with administering(self._address) as dynsec:
             sender = CommandSender(dynsec)
 
-            async def tell(connection: Connection, numbers: Sequence[int]) -> Reconciled:
-                return await reconcile(connection, sender, numbers, self._form, self._secret)
+            async def reconcile_some(connection: Connection, device_ids: Sequence[int]) -> Reconciled:
+                return await reconcile(connection, sender, device_ids, self._form, self._secret)
 
-            yield tell
+            yield reconcile_some
 
 
 async def reconcile(
-    connection: Connection, sender: CommandSender, numbers: Sequence[int], form: TopicFilter, secret: str
+    connection: Connection, sender: CommandSender, device_ids: Sequence[int], form: TopicFilter, secret: str
 ) -> Reconciled:
-    """Mends what differs of the devices. By whoever has the lock. Raises BrokerError."""
-    known = await _known(sender.dynsec, numbers)
-    devices = await credentials_of(connection, numbers, secret)
-    found = {number: differences(number, devices.get(number), known[number], form) for number in numbers}
+    """Remove the differences of the devices. The caller holds the lock. Raises BrokerError."""
+    known = await _known(sender.dynsec, device_ids)
+    devices = await credentials_of(connection, device_ids, secret)
+    found = {
+        device_id: differences(device_id, devices.get(device_id), known[device_id], form) for device_id in device_ids
+    }
     commands = [command for every in found.values() for difference in every for command in difference.commands]
-    refused = {device_number(str(error.about)) or 0: error for error in await sender.do(commands)}
-    return Reconciled({number: every for number, every in found.items() if every}, refused)
+    refused = {device_id_of(str(error.about)) or 0: error for error in await sender.do(commands)}
+    return Reconciled({device_id: every for device_id, every in found.items() if every}, refused)
 
 
-async def _known(dynsec: Dynsec, numbers: Sequence[int]) -> dict[int, Known]:
-    names = [device_name(number) for number in numbers]
+async def _known(dynsec: Dynsec, device_ids: Sequence[int]) -> dict[int, Known]:
+    names = [device_name(device_id) for device_id in device_ids]
     clients = await dynsec.ask([{"command": "getClient", "username": name} for name in names])
     roles = await dynsec.ask([{"command": "getRole", "rolename": name} for name in names])
     return {
-        number: Known(client.data.client, role.data.role)
-        for number, client, role in zip(numbers, clients, roles, strict=True)
+        device_id: Known(client.data.client, role.data.role)
+        for device_id, client, role in zip(device_ids, clients, roles, strict=True)
     }

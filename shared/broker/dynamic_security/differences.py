@@ -1,4 +1,4 @@
-"""What the broker knows of a device, held against how the device is: pure."""
+"""Differences between a device's client and role on the broker and its state in the database. Pure."""
 
 from collections.abc import Iterator
 
@@ -13,21 +13,24 @@ from shared.settings import TopicFilter
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What the broker knows of a device."""
+    """The client and the role of a device on the broker."""
 
     client: DynsecClient | None = None
     role: DynsecRole | None = None
 
 
-def differences(number: int, device: DeviceCredential | None, known: Known, form: TopicFilter) -> list[Difference]:
-    """Of one device, in the order in which they are to be mended; `device` is None where it is gone or has no token."""
+def differences(device_id: int, device: DeviceCredential | None, known: Known, form: TopicFilter) -> list[Difference]:
+    """Return the differences of one device, in the order in which to remove them.
+
+    `device` is None if it was deleted or has no token.
+    """
     if device is None:
-        return list(_superfluous(number, known))
+        return list(_superfluous(device_id, known))
     return [*_of_role(device, known.role, form), *_of_client(device, known.client)]
 
 
-def _superfluous(number: int, known: Known) -> Iterator[Difference]:
-    name = device_name(number)
+def _superfluous(device_id: int, known: Known) -> Iterator[Difference]:
+    name = device_name(device_id)
     if known.client is not None:
         yield Difference("a client that no device needs", ({"command": "deleteClient", "username": name},))
     if known.role is not None:
@@ -69,17 +72,17 @@ def _of_token(client: DynsecClient, token: str | None) -> Difference:
 
 
 def _changed(client: DynsecClient, token: str | None = None) -> Command:
-    """modifyClient, which also cuts off whoever is connected as the client."""
+    """Return a modifyClient, which also disconnects the client."""
     password = {} if token is None else {"password": token}
     given = {name: value for name, value in msgspec.to_builtins(client).items() if name != "disabled"}
     return {"command": "modifyClient", **given, **password}
 
 
 def create_role(role: DynsecRole) -> Command:
-    """createRole."""
+    """Return a createRole."""
     return {"command": "createRole", **msgspec.to_builtins(role)}
 
 
 def change_role(role: DynsecRole) -> Command:
-    """modifyRole, which cuts nobody off: what is published from then on is held against the new rules."""
+    """Return a modifyRole. It disconnects no client; later messages are checked against the new rules."""
     return {"command": "modifyRole", **msgspec.to_builtins(role)}

@@ -1,7 +1,7 @@
-"""What each client of the broker may do; all else is forbidden.
+"""Roles and clients of dynamic security. What no role allows is forbidden.
 
-`%u` in a rule, which would do for all devices with one role, needs Mosquitto 2.1: each device has a role (ADR 37).
-Its name is its number and not its key, because a number is never used again.
+Each device has a role of its own: one role for all devices would need `%u`, which Mosquitto has since 2.1 (ADR 37). The
+role's name has the device's id and not its key, because an id is never reused.
 """
 
 from shared.broker.dynamic_security.records import Acl, DefaultAccess, DynsecClient, DynsecRole, RoleOfClient
@@ -10,32 +10,32 @@ from shared.settings import TopicFilter
 
 INGESTOR_ROLE = "devicestat-ingestor"
 ADMIN_ROLE = "admin"
-"""As `mosquitto_ctrl dynsec init` calls it."""
+"""The name that `mosquitto_ctrl dynsec init` uses."""
 DEFAULT_ACCESS = (
     DefaultAccess("publishClientSend", allow=False),
-    # Also to a session that subscribed before the broker was closed.
+    # It also applies to a session that subscribed before access was restricted.
     DefaultAccess("publishClientReceive", allow=False),
     DefaultAccess("subscribe", allow=False),
     DefaultAccess("unsubscribe", allow=True),
 )
 
 
-def device_client(number: int, fingerprint: str) -> DynsecClient:
-    """Bound to its client id, so that no device takes over another's session."""
-    name = device_name(number)
+def device_client(device_id: int, fingerprint: str) -> DynsecClient:
+    """Return a device's client. It is bound to its client id, so no device can take over another's session."""
+    name = device_name(device_id)
     return DynsecClient(username=name, clientid=name, textdescription=fingerprint, roles=(RoleOfClient(name),))
 
 
-def device_role(number: int, key: str, form: TopicFilter) -> DynsecRole:
-    """A device publishes to its own topic, and does nothing else."""
+def device_role(device_id: int, key: str, form: TopicFilter) -> DynsecRole:
+    """Return a device's role, which allows to publish to its own topic and nothing else."""
     topic = f"{form.prefix}{key}{form.suffix}"
-    return DynsecRole(device_name(number), (Acl("publishClientSend", topic, allow=True),))
+    return DynsecRole(device_name(device_id), (Acl("publishClientSend", topic, allow=True),))
 
 
 def ingestor_role(form: TopicFilter) -> DynsecRole:
-    """For the user of MQTT_URL: the ingestor, however many processes of it, and the doctor.
+    """Return the role for the user of MQTT_URL, which all ingestor processes and the doctor use.
 
-    A shared subscription is held against the rules as it stands, with its $share and the name of its group.
+    The broker checks the filter of a shared subscription with its `$share/<group>/`.
     """
     plain = f"{form.prefix}+{form.suffix}"
     subscribed = (plain, f"$share/+/{plain}", DOCTOR_TOPICS, "$SYS/broker/#")
@@ -51,7 +51,7 @@ def ingestor_role(form: TopicFilter) -> DynsecRole:
 
 
 def admin_role() -> DynsecRole:
-    """For the user of MQTT_ADMIN_URL, as `mosquitto_ctrl dynsec init` has it."""
+    """Return the role for the user of MQTT_ADMIN_URL, as `mosquitto_ctrl dynsec init` defines it."""
     control, system = "$CONTROL/dynamic-security/#", "$SYS/#"
     return DynsecRole(
         ADMIN_ROLE,

@@ -1,4 +1,4 @@
-"""What dynamic security knows of: clients, their roles and what these allow, in the words of its protocol.
+"""Records of dynamic security's protocol: clients, roles, ACLs, and answers.
 
 https://mosquitto.org/documentation/dynamic-security/
 """
@@ -9,45 +9,45 @@ from typing import Any
 import msgspec
 
 Command = Mapping[str, Any]
-"""A command and what it takes, without its correlationData."""
+"""A command with its arguments, without its correlationData."""
 
 
 class Acl(msgspec.Struct, frozen=True):
-    """One thing that a role allows. `acltype`: publishClientSend, subscribePattern and so on."""
+    """One rule of a role. `acltype`: publishClientSend, subscribePattern and so on."""
 
     acltype: str
     topic: str
-    allow: bool = False  # as the plugin takes one that does not say
+    allow: bool = False  # the plugin's default
 
     def __str__(self) -> str:
         return f"{'' if self.allow else 'no '}{self.acltype} {self.topic}"
 
 
 class DynsecRole(msgspec.Struct, frozen=True):
-    """What whoever has it may do. All of ours allow and none forbids, so that the order of a role does not count."""
+    """A role. All rules of Devicestat's roles allow, so their order does not matter."""
 
     rolename: str
     acls: tuple[Acl, ...] = ()
 
     def allows_the_same(self, other: "DynsecRole") -> bool:
-        """Whether both have the same rules, in whatever order."""
+        """Whether both roles have the same rules, in any order."""
         return set(self.acls) == set(other.acls)
 
 
 class RoleOfClient(msgspec.Struct, frozen=True):
-    """That a client has a role."""
+    """A client's membership in a role."""
 
     rolename: str
 
 
 class GroupOfClient(msgspec.Struct, frozen=True):
-    """That a client is in a group, and has its roles as well."""
+    """A client's membership in a group, whose roles apply to the client."""
 
     groupname: str
 
 
 class DynsecClient(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may connect: by user name and password and, where there is a client id, with that alone."""
+    """A client that may connect with user name and password; if `clientid` is set, only with that client id."""
 
     username: str
     clientid: str = ""
@@ -62,14 +62,14 @@ class DynsecClient(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DefaultAccess(msgspec.Struct, frozen=True):
-    """What is allowed where no role says anything, by `acltype`."""
+    """What is allowed for an `acltype` where no role has a rule."""
 
     acltype: str
     allow: bool
 
 
 class _Data(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command that asks is answered with; each fills one or two of these."""
+    """The data of an answer; each command fills one or two fields."""
 
     client: DynsecClient | None = None
     role: DynsecRole | None = None
@@ -79,7 +79,7 @@ class _Data(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, rename={"correlation": "correlationData"}):
-    """To one command."""
+    """The answer to one command."""
 
     command: str = ""
     correlation: str = ""
@@ -88,6 +88,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, rename={"correlation": "
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """To the commands of one message, in their order."""
+    """The answers to the commands of one message, in their order."""
 
     responses: tuple[Answer, ...]

@@ -1,6 +1,6 @@
-"""All that the broker knows, held against all that the database does; and mended.
+"""Comparison and reconciliation of the whole broker with the database (`devicestat broker sync`).
 
-What is neither a device's nor the ingestor's is left alone: a broker may have other users.
+Clients and roles that belong neither to devices nor to the ingestor are left alone: a broker may have other users.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +16,7 @@ from shared.broker.dynamic_security.devices import BATCH, CommandSender, reconci
 from shared.broker.dynamic_security.differences import Known, change_role, create_role, differences
 from shared.broker.dynamic_security.permissions import DEFAULT_ACCESS, INGESTOR_ROLE, ingestor_role
 from shared.broker.dynamic_security.records import Command, DynsecClient, DynsecRole
-from shared.broker.names import device_number
+from shared.broker.names import device_id_of
 from shared.broker.reconciliation import Difference, locked
 from shared.errors import CommandRefused, SettingsError
 from shared.postgres.connections import Connection
@@ -24,19 +24,19 @@ from shared.settings import MqttAddress, Settings, parse_topic_filter
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """What differs: of the devices by their numbers, and of what there is once, by what it is."""
+    """All differences: those of the devices by id, and those of the ingestor and the default access by name."""
 
     devices: dict[int, list[Difference]]
     others: dict[str, list[Difference]]
 
     @property
     def count(self) -> int:
-        """How many devices and others differ."""
+        """Number of devices and others that differ."""
         return len(self.devices) + len(self.others)
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """Of something that differed: in what, and why it still does; `fault` is None where it does not."""
+    """The result for one entry that differed. `fault`: why it still differs; None if it does not."""
 
     what: str
     differences: tuple[str, ...]
@@ -44,16 +44,19 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def ingestor_user(settings: Settings) -> tuple[str, str]:
-    """User and password of MQTT_URL. Raises SettingsError where they, or MQTT_CLIENT_ID, cannot be the ingestor's."""
+    """Return user and password of MQTT_URL.
+
+    Raises SettingsError if these or MQTT_CLIENT_ID cannot be the ingestor's.
+    """
     address = settings.broker
     if address.username is None or address.password is None:
         raise SettingsError([f"DEVICESTAT_MQTT_URL has no user and password: {_USER}"])
     if address.username == settings.broker_admin.username:
         raise SettingsError([f"DEVICESTAT_MQTT_URL has the user of DEVICESTAT_MQTT_ADMIN_URL: {_USER}"])
     for name in (address.username, settings.broker_admin.username):
-        if device_number(name or "") is not None:
+        if device_id_of(name or "") is not None:
             raise SettingsError([f"{name!r} in DEVICESTAT_MQTT_URL or DEVICESTAT_MQTT_ADMIN_URL is a device's name"])
-    if device_number(settings.mqtt_client_id) is not None:
+    if device_id_of(settings.mqtt_client_id) is not None:
         raise SettingsError([f"DEVICESTAT_MQTT_CLIENT_ID is {settings.mqtt_client_id!r}, a device's client id"])
     return address.username, address.password
 
@@ -62,19 +65,19 @@ _USER = "the ingestor needs a user of its own, as in mqtts://ingestor:password@h
 
 
 async def compare(connection: Connection, dynsec: Dynsec, settings: Settings) -> Comparison:
-    """What differs. Raises BrokerError."""
+    """Return the differences between broker and database. Raises BrokerError."""
     name, _ = ingestor_user(settings)
     known: dict[int, Known] = {}
     user: DynsecClient | None = None
     role: DynsecRole | None = None
     async for client in dynsec.clients():
-        if (number := device_number(client.username)) is not None:
-            known[number] = Known(client)
+        if (device_id := device_id_of(client.username)) is not None:
+            known[device_id] = Known(client)
         elif client.username == name:
             user = client
     async for found in dynsec.roles():
-        if (number := device_number(found.rolename)) is not None:
-            known[number] = msgspec.structs.replace(known.get(number, Known()), role=found)
+        if (device_id := device_id_of(found.rolename)) is not None:
+            known[device_id] = msgspec.structs.replace(known.get(device_id, Known()), role=found)
         elif found.rolename == INGESTOR_ROLE:
             role = found
     others = {
@@ -94,7 +97,9 @@ async def _of_devices(
     async for device in all_credentials(connection, device_secret(settings)):
         if every := differences(device.id, device, known.pop(device.id, Known()), form):
             found[device.id] = every
-    return found | {number: differences(number, None, superfluous, form) for number, superfluous in known.items()}
+    return found | {
+        device_id: differences(device_id, None, superfluous, form) for device_id, superfluous in known.items()
+    }
 
 
 def _of_default_access(known: dict[str, bool]) -> Iterator[Difference]:
@@ -123,7 +128,7 @@ async def _of_ingestor(known: DynsecClient | None, settings: Settings) -> AsyncI
             f"does not have the role {INGESTOR_ROLE}",
             ({"command": "addClientRole", **about, "rolename": INGESTOR_ROLE},),
         )
-    if known.clientid:  # each process of the ingestor has another, and the doctor
+    if known.clientid:  # each process of the ingestor has its own, and so has the doctor
         yield Difference("is bound to one client id", ({"command": "modifyClient", **about, "clientid": ""},))
     if known.disabled:
         yield Difference("is disabled", ({"command": "enableClient", **about},))
@@ -133,36 +138,36 @@ async def _of_ingestor(known: DynsecClient | None, settings: Settings) -> AsyncI
 
 
 async def _is_refused(address: MqttAddress) -> bool:
-    """Whether the broker does not let us in, which tells a password that nobody can look up."""
+    """Whether the broker refuses the login: the password on the broker cannot be read."""
     try:
         async with mqtt_client(address, "sync"):
             return False
     except MqttConnectError:
         return True
-    except aiomqtt.MqttError:  # as it may not be reached by MQTT_URL
+    except aiomqtt.MqttError:  # MQTT_URL may be unreachable from here
         return False
 
 
 async def mend(
     connection: Connection, dynsec: Dynsec, settings: Settings, comparison: Comparison
 ) -> AsyncIterator[Outcome]:
-    """Mends what differs, and says so of each. Raises BrokerError."""
+    """Remove the differences; return the outcome of each entry. Raises BrokerError."""
     sender = CommandSender(dynsec)
     for what, every in comparison.others.items():
         refused = await sender.do([command for one in every for command in one.commands])
         yield Outcome(what, tuple(one.what for one in every), str(refused[0]) if refused else None)
-    numbers = sorted(comparison.devices)
+    device_ids = sorted(comparison.devices)
     form, secret = parse_topic_filter(settings.mqtt_topic), device_secret(settings)
-    for start in range(0, len(numbers), BATCH):
+    for start in range(0, len(device_ids), BATCH):
         async with locked(connection, wait=True):
-            # Looked up anew: what was compared may have changed since, and been told to the broker.
-            reconciled = await reconcile(connection, sender, numbers[start : start + BATCH], form, secret)
-        for number, found in reconciled.found.items():
-            yield _outcome(number, found, reconciled.refused.get(number))
+            # Compared again under the lock: a device may have changed since the first comparison.
+            reconciled = await reconcile(connection, sender, device_ids[start : start + BATCH], form, secret)
+        for device_id, found in reconciled.found.items():
+            yield _outcome(device_id, found, reconciled.refused.get(device_id))
 
 
-def _outcome(number: int, found: list[Difference], refused: CommandRefused | None) -> Outcome:
+def _outcome(device_id: int, found: list[Difference], refused: CommandRefused | None) -> Outcome:
     fault = str(refused) if refused else None
     if any(one.lost for one in found):
-        fault = f"POST /devices/{number}/token gives it a new one"
-    return Outcome(f"device {number}", tuple(one.what for one in found), fault)
+        fault = f"POST /devices/{device_id}/token gives it a new one"
+    return Outcome(f"device {device_id}", tuple(one.what for one in found), fault)
