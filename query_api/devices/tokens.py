@@ -11,8 +11,8 @@ import msgspec
 
 from shared.access.credentials import new_token
 from shared.broker import outbox
-from shared.broker.outbox import Change
 from shared.broker.names import device_name
+from shared.broker.outbox import Change
 from shared.postgres.connections import Connection
 
 ShownToken = Annotated[
