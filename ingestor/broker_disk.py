@@ -1,4 +1,4 @@
-"""Figures of the broker's data directory, where BROKER_DATA_DIR names it."""
+"""Metrics of the broker's data directory, if BROKER_DATA_DIR names it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +15,7 @@ _log = structlog.get_logger()
 
 
 class BrokerDisk(Collector):
-    """Free space and the last save, read at each scrape; no figures while the directory cannot be read."""
+    """Free space and the last save, read at each scrape; no metrics while the directory is unreadable."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -24,12 +24,12 @@ class BrokerDisk(Collector):
         try:
             found = look(self._directory)
         except LocalError as error:
-            _log.warning("no figures of the broker's disk", error=str(error))
+            _log.warning("no metrics of the broker's disk", error=str(error))
             return
         yield GaugeMetricFamily("devicestat_broker_disk_free_bytes", "Free space for the broker's saves", found.free)
         if found.saved is None:
             return
         yield GaugeMetricFamily("devicestat_broker_saved_bytes", "Size of the broker's last save", found.saved.size)
         yield GaugeMetricFamily(
-            "devicestat_broker_last_save_timestamp_seconds", "When the broker last saved", found.saved.changed_at
+            "devicestat_broker_last_save_timestamp_seconds", "Time of the broker's last save", found.saved.changed_at
         )

@@ -1,11 +1,11 @@
-"""Messages become batches.
+"""Collection of messages into batches.
 
-Each message is decoded as it arrives, its device found, and the open batch filled. The writer takes the batch as soon
-as it is free, so a batch grows while the one before it is committed. BATCH_LINGER_MS is the least time between two
-batches; BATCH_MAX_READINGS is the size at which a batch is full. What is collected and not yet written is bounded, in
-readings, in bytes and in packets: above a high watermark the connection is paused, and the broker keeps the rest.
+The collector decodes each message on arrival, finds its device and adds its readings to the open batch. The writer
+takes the batch when it is idle, so a batch grows while the previous one is committed. BATCH_LINGER_MS is the least time
+between two batches; BATCH_MAX_READINGS is the size of a full batch. Readings, bytes and packets that are not yet
+written are bounded: above a high watermark the connection is paused, and the broker queues the rest.
 
-What the broker delivers again is held against the journal (`redelivery`). It may have to wait for a verdict.
+Redelivered packets are compared with the journal (`redelivery`), and may have to wait for a verdict.
 """
 
 import asyncio
@@ -31,25 +31,25 @@ from shared.settings import Settings, parse_topic_filter
 HIGH_READINGS = 50_000
 HIGH_BYTES = 16 * 1024 * 1024
 HIGH_PACKETS = 20_000
-"""High watermarks of what waits to be written: above any of them, reading from the broker pauses. The readings
-are those that may become rows: what is refused of a message is one row, however many elements that is. The packets
-are those whose acknowledgements are lost together when the connection is, and the journal must answer for (ADR 3)."""
+"""High watermarks of pending messages: above any of them, reading from the broker pauses. The readings are those that
+may become rows; all refused elements of a message count as one. The packets are those whose acknowledgements a broken
+connection loses, and which the journal must identify (ADR 3)."""
 LOW_READINGS = HIGH_READINGS // 2
 LOW_BYTES = HIGH_BYTES // 2
 LOW_PACKETS = HIGH_PACKETS // 2
-"""Low watermarks: below all of them it goes on."""
+"""Low watermarks: below all of them, reading resumes."""
 FULL_PACKETS = 5_000
-"""Packets with which a batch is full, whatever they hold: half of the default window, so that the broker goes on
-sending while they are committed."""
+"""Packets of a full batch, even without readings: half of the default window, so that the broker keeps sending while
+they are committed."""
 BUSY_ROWS, BUSY_S = 100, 0.03
-"""After a batch of this size the next one may grow for this time, in seconds: a commit costs as much CPU as a hundred
-messages."""
+"""After a batch of at least this size the next one grows for this time, in seconds: a commit costs as much CPU as a
+hundred messages."""
 IDLE_S = 0.25
-"""Without a message at QoS 1 for this time, acknowledgements that were held back are sent."""
+"""Time without a message at QoS 1 after which acknowledgements that were held back are sent."""
 
 
 class Collector:
-    """Fills batches on one side, hands them out on the other."""
+    """Takes messages from the connection, and gives batches to the writer."""
 
     def __init__(self, settings: Settings, devices: Devices, journal: Journal, counts: Counts, clock: Clock) -> None:
         self._max_readings = settings.batch_max_readings
@@ -80,14 +80,14 @@ class Collector:
     # The broker's side
 
     def attach(self, connection: NetworkConnection) -> None:
-        """What is delivered from here on came over this connection, and is acknowledged on it."""
+        """Acknowledge on this connection the messages that are delivered from now on."""
         assert self._unwritten == 0, "a batch never spans two connections"
         starved = self._deliveries.acknowledgements.starved if self._deliveries else 0
         self._deliveries = Deliveries(connection, self._journal, self._counts, self._window, starved)
         self._paused = False
 
     def deliver(self, packet: Delivered) -> None:
-        """Takes a message into the open batch."""
+        """Add a message to the open batch."""
         deliveries, packet_id = self._deliveries, packet.packet_id
         assert deliveries is not None
         if packet_id is not None:
@@ -185,7 +185,7 @@ class Collector:
     # The writer's side
 
     async def next(self) -> Batch:
-        """The next batch, once there is one, at least BATCH_LINGER_MS after the last. `done` is owed for it."""
+        """Wait for the next batch, at least BATCH_LINGER_MS after the last. The caller owes a `done` for it."""
         while True:
             idle_s = self._woken_at + IDLE_S - time.monotonic() if self.is_restless else None
             if idle_s is not None and idle_s <= 0:
@@ -202,7 +202,7 @@ class Collector:
                 await self._has_changed(idle_s)
 
     def take(self) -> Batch | None:
-        """The next batch, if there is one, full or not."""
+        """Return the next batch, full or not; None if there is none."""
         if not self._full:
             if self._open is None:
                 return None
@@ -219,7 +219,7 @@ class Collector:
         return self._changed.is_set()
 
     def done(self, batch: Batch) -> None:
-        """The batch is committed: acknowledges it, and makes room."""
+        """Acknowledge a committed batch, and resume reading below the low watermarks."""
         if self._deliveries is not None:
             self._deliveries.commit(batch)
             if batch.packet_ids:
@@ -247,17 +247,17 @@ class Collector:
 
     @property
     def is_restless(self) -> bool:
-        """Whether `rest` is due once nothing has arrived for a moment."""
+        """Whether `rest` is due after IDLE_S without a packet."""
         return self._deliveries is not None and self._deliveries.is_restless
 
     @property
     def holds_back(self) -> bool:
-        """Whether acknowledgements are held back that can be sent."""
+        """Whether acknowledgements are held back on an open connection."""
         deliveries = self._deliveries
         return deliveries is not None and deliveries.acknowledgements.held > 0 and deliveries.connection.is_open
 
     def rest(self) -> None:
-        """No packet with an id has arrived for a moment: finishes what waited for more to arrive."""
+        """Finish what waits for more packets, after IDLE_S without one."""
         self._woken_at = time.monotonic()
         if self._deliveries is None or not self._deliveries.rest():
             return
@@ -267,26 +267,26 @@ class Collector:
             self.release()
 
     def release(self) -> None:
-        """Sends the acknowledgements that are held back, after an entry of the journal that says so."""
+        """Send the acknowledgements that are held back, after a journal entry that records it."""
         batch = self._open or self._open_batch()
         batch.is_release = True
         self._close_batch()
 
     async def drain(self) -> None:
-        """Returns when all that was delivered is committed."""
+        """Wait until all delivered messages are committed."""
         if self._open is not None:
             self._close_batch()
         await self._idle.wait()
 
     async def settle(self) -> None:
-        """Returns when all that was delivered is committed and acknowledged."""
+        """Wait until all delivered messages are committed and acknowledged."""
         await self.drain()
         if self.holds_back:
             self.release()
             await self._idle.wait()
 
     async def stop(self) -> None:
-        """Takes no more from the broker, and settles."""
+        """Stop reading from the broker, and settle."""
         if self._deliveries is not None:
             self._deliveries.connection.pause()
         self._stopped = True

@@ -1,7 +1,7 @@
-"""The ingestor's figures, so that its counts add up at every moment (DESIGN, "Counts that must add up").
+"""The ingestor's metrics. The counts add up at every scrape.
 
-Counts are plain integers, changed on the event loop and read there: a scrape never sees half of a change,
-and a message costs no lock.
+Counts are plain integers, changed and read on the event loop: a scrape never sees half of a change, and a message costs
+no lock.
 """
 
 import time
@@ -45,8 +45,8 @@ class _CountsCollector(Collector):
         counts = self._counts
         readings = "devicestat_ingest_readings_"
         yield CounterMetricFamily(f"{readings}received", "Readings taken from the broker", counts.received)
-        yield CounterMetricFamily(f"{readings}stored", "Readings that became a row", counts.stored)
-        yield CounterMetricFamily(f"{readings}duplicate", "Readings that were a row already", counts.duplicate)
+        yield CounterMetricFamily(f"{readings}stored", "Readings stored as a row", counts.stored)
+        yield CounterMetricFamily(f"{readings}duplicate", "Readings that were stored already", counts.duplicate)
         rejected = CounterMetricFamily(f"{readings}rejected", "Readings that were refused", labels=["reason"])
         for reason in Reason:
             rejected.add_metric([reason.value], counts.rejected[reason])
@@ -57,21 +57,21 @@ class _CountsCollector(Collector):
         )
         yield CounterMetricFamily(
             "devicestat_ingest_messages_ambiguous",
-            "Redelivered messages that may be stored already, and were stored again",
+            "Redelivered messages that may be stored already and were stored again",
             counts.ambiguous,
         )
         yield CounterMetricFamily(
-            "devicestat_ingest_messages_empty", "Messages without a payload, which hold no reading", counts.empty
+            "devicestat_ingest_messages_empty", "Messages without a payload, which have no reading", counts.empty
         )
         lag = 0.0 if counts.oldest_at is None else time.monotonic() - counts.oldest_at
         yield GaugeMetricFamily("devicestat_ingest_lag_seconds", "Age of the oldest message not yet committed", lag)
         yield GaugeMetricFamily(
-            "devicestat_ingest_last_commit_timestamp_seconds", "When a batch was last committed", counts.committed_at
+            "devicestat_ingest_last_commit_timestamp_seconds", "Time of the last committed batch", counts.committed_at
         )
 
 
 class IngestMetrics:
-    """All that the ingestor shows at /metrics."""
+    """The metrics at the ingestor's /metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -97,10 +97,10 @@ class IngestMetrics:
         )
 
     def show_probe(self, is_forbidden: Callable[[], bool]) -> None:
-        """Show whether the broker refuses the probe of the subscription (ADR 35)."""
+        """Add the metric of whether the broker refuses the probe of the subscription (ADR 35)."""
         gauge = Gauge(
             "devicestat_ingest_probe_refused",
-            "1 where the broker refuses the message by which the ingestor tries its subscription",
+            "1 if the broker refuses the message with which the ingestor tests its subscription",
             registry=self.registry,
         )
         gauge.set_function(is_forbidden)

@@ -1,6 +1,6 @@
 """The ingestor daemon: wires session, collector and writer, and stops them in order.
 
-On SIGTERM or SIGINT: take no more, store what is in hand, acknowledge it, disconnect.
+On SIGTERM or SIGINT it stops reading, stores and acknowledges the collected messages, and disconnects.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ from shared.serving.telemetry import Health
 from shared.settings import Settings, parse_topic_filter
 
 PROBE_S = 5.0
-"""While nothing arrives, the database is asked so often whether it is there."""
+"""Interval of database checks while no messages arrive."""
 PROBE_AT_LEAST_S = 30.0
-"""While batches arrive, it is asked this often whether its schema is still this version's."""
+"""Interval of checks of the database's schema version while batches arrive."""
 STOP_TIMEOUT_S = 15.0
-"""What cannot be stored within this time of a signal stays unacknowledged: the broker delivers it again."""
+"""Time after a signal in which messages are stored. The broker redelivers those that remain unacknowledged."""
 
 _log = structlog.get_logger()
 
@@ -41,24 +41,24 @@ _log = structlog.get_logger()
 async def ingest(
     settings: Settings, stop: asyncio.Event, listener: socket.socket | None = None, share: Share = ALONE
 ) -> None:
-    """Runs the ingestor until `stop` is set.
+    """Run the ingestor until `stop` is set.
 
-    `listener`: where to serve health and metrics, if that is not what the settings say.
-    Raises DevicestatError where the database or the broker cannot be used at the start, and SessionTakenOver
-    where another ingestor has our client id. A server that is not there is waited for: at the start up to
-    START_TIMEOUT, later without end.
+    `listener`: socket for health and metrics, instead of the configured port.
+
+    At startup it waits up to START_TIMEOUT for the servers, later without limit. Raises DevicestatError if the database
+    or the broker is unusable at startup, and SessionTakenOver if another ingestor uses the client id.
     """
     await Ingestor(settings, Session, share.clock()).run(stop, listener or telemetry_listener(settings))
 
 
 def telemetry_listener(settings: Settings) -> socket.socket | None:
-    """The port for health and metrics, if it is not turned off. Raises LocalError where it cannot be had."""
+    """Listen on the port for health and metrics; None if it is turned off. Raises LocalError if the port is taken."""
     port = settings.ingestor_metrics_port
     return listen(settings.http_host, port, "DEVICESTAT_INGESTOR_METRICS_PORT") if port else None
 
 
 class Ingestor:
-    """The parts, wired; the session is of the kind given, and the clock gives out the times of receipt."""
+    """The wired parts. `session`: the class of the session. `clock`: gives the times of receipt."""
 
     def __init__(self, settings: Settings, session: type[Session], clock: Clock) -> None:
         self._settings = settings
@@ -80,9 +80,9 @@ class Ingestor:
         self._access = telemetry_access(settings)
 
     async def run(self, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
-        """Until `stop`, or the end of the session; raises what any of the parts raises.
+        """Run until `stop` is set or the session ends. Raises what any part raises.
 
-        `listener`: where to serve health and metrics.
+        `listener`: socket for health and metrics.
         """
         try:
             if not await self.database.open(self._settings, stop):
@@ -120,12 +120,12 @@ class Ingestor:
         await asyncio.wait({signalled, session}, return_when=asyncio.FIRST_COMPLETED)
         signalled.cancel()
         if stop.is_set():
-            _log.info("stopping: storing what is in hand")
+            _log.info("stopping: storing the collected messages")
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.collector.stop()
         except TimeoutError:
-            _log.warning("stopped before all was stored: the broker will deliver the rest again")
+            _log.warning("stopped before all messages were stored: the broker will redeliver the rest")
         writing.cancel()
         await self.session.disconnect()
         session.cancel()

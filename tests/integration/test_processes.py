@@ -173,7 +173,7 @@ async def test_they_stop_at_once_while_the_database_is_away(
         code, logged = await process.end()
     assert time.monotonic() - signalled < 2 * STOP_TIMEOUT_S
     assert code == 0, logged
-    assert logged.count("stopped before all was stored") == 2
+    assert logged.count("stopped before all messages were stored") == 2
 
 
 async def in_flight(process: IngestorProcess) -> list[float]:
