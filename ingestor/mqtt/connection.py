@@ -1,11 +1,10 @@
-"""One network connection to the broker: bytes to packets and back.
+"""One network connection to the broker: the layer between the `mqtt5` codec and the event loop.
 
-The codec is `mqtt5`; this is what stands between it and the event loop. Bytes are read into one buffer
-(asyncio.BufferedProtocol), packets are parsed where they lie, and a PUBLISH is handed on at once, without
-a task or a queue of its own.
+Bytes are read into one buffer (asyncio.BufferedProtocol), packets are parsed in place, and a PUBLISH is delivered in
+the same call, without a task or a queue.
 
-A connection is born *held*: what follows the CONNACK stays in the buffer, and then in the broker, until
-`release`. `pause` and `resume` hold it back again while the writer is behind (ADR 2).
+A connection starts *held*: packets after the CONNACK stay in the buffer, and then in the broker, until `release`.
+`pause` and `release` also throttle the broker while the writer is behind (ADR 2).
 """
 
 import asyncio
@@ -34,22 +33,21 @@ from ingestor.mqtt.publish import MalformedPacket
 from ingestor.mqtt.requests import Answer, Request, Requests
 
 BUFFER_BYTES = 256 * 1024
-"""What one read can bring; the buffer grows beyond it only for a packet that is larger."""
+"""Size of the read buffer, which grows only for a larger packet."""
 
 KERNEL_BUFFER_BYTES = 128 * 1024
-"""What the kernel may take in for us before we read it (Linux takes twice as much). Not what it would choose, which
-is megabytes: when the network falls silent, all of it is still stored, and the acknowledgements of it are lost. So
-much the journal must answer for (ADR 3)."""
+"""Receive buffer of the socket (Linux doubles it). The default is megabytes: if the network fails, the messages in it
+are still stored and their acknowledgements are lost, and the journal must identify all of them (ADR 3)."""
 
 _PINGREQ = PingReqPacket().write()
 _log = structlog.get_logger()
 
 
 class NetworkConnection(asyncio.BufferedProtocol):
-    """An MQTT 5 client's end of a network connection, which hands each PUBLISH to `deliver`.
+    """The client's end of an MQTT 5 connection. It calls `deliver` with each PUBLISH.
 
-    `connack` is set by that packet. `closed` is set when the connection has ended: to
-    None, to the broker's DISCONNECT, or to the exception that ended it; what is then still awaited is cancelled.
+    `connack` is set by the CONNACK. `closed` is set when the connection has ended: to None, to the broker's DISCONNECT,
+    or to the exception that ended it. Pending futures are cancelled then.
     """
 
     def __init__(self, deliver: Callable[[Delivered], None]) -> None:
@@ -60,7 +58,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         self.heard_at = loop.time()
         self.requests = Requests(loop)
         self._loop = loop
-        self._early: deque[Delivered] = deque()  # delivered before the CONNACK, as some brokers do
+        self._early: deque[Delivered] = deque()  # some brokers deliver before the CONNACK
         self._deliver: Callable[[Delivered], None] = self._early.append
         self._deliver_released = deliver
         self._transport: asyncio.Transport | None = None
@@ -97,7 +95,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         self._transport = None
         self._end_with(exc)
 
-    # What the session does with it
+    # Calls of the session
 
     @property
     def is_open(self) -> bool:
@@ -105,15 +103,15 @@ class NetworkConnection(asyncio.BufferedProtocol):
 
     @property
     def is_paused(self) -> bool:
-        """Whether the broker is kept waiting, so that its silence says nothing."""
+        """Whether reading is paused, so that silence does not indicate a fault."""
         return self._held
 
     def send(self, packet: ConnectPacket | DisconnectPacket) -> None:
-        """Writes the packet at once, if the connection is still open."""
+        """Write the packet, if the connection is open."""
         self._write(packet.write())
 
     def ask(self, *requests: Request) -> "list[asyncio.Future[Answer]]":
-        """Writes the requests in one write; returns their answers to be, which the connection's end cancels."""
+        """Write the requests in one write; return futures of their answers, which the connection's end cancels."""
         answers = [self.requests.add(request) for request in requests]
         if self.closed.done():
             self.requests.cancel()
@@ -121,7 +119,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         return answers
 
     def ping(self) -> "asyncio.Future[None]":
-        """Writes a PINGREQ; returns what its PINGRESP sets, and the connection's end cancels."""
+        """Write a PINGREQ; return a future that its PINGRESP sets and the connection's end cancels."""
         answered = self._loop.create_future()
         if self.closed.done():
             answered.cancel()
@@ -131,31 +129,31 @@ class NetworkConnection(asyncio.BufferedProtocol):
         return answered
 
     def acknowledge(self, packet_ids: Iterable[int]) -> None:
-        """Writes a PUBACK for each packet id, in the order given, in one write (MQTT-4.6.0-2)."""
+        """Write a PUBACK for each packet id, in the given order, in one write (MQTT-4.6.0-2)."""
         self._write(b"".join([PubAckPacket(packet_id).write() for packet_id in packet_ids]))
 
     def pause(self) -> None:
-        """Stops reading, and parsing what has been read."""
+        """Stop reading and parsing."""
         self._held = True
         if self.is_open:
             self._transport.pause_reading()  # type: ignore[union-attr]
 
     def release(self) -> None:
-        """Goes on after `pause`, or after the CONNACK."""
+        """Resume reading and parsing, after `pause` or after the CONNACK."""
         self._held = False
-        self.heard_at = self._loop.time()  # the silence was ours
+        self.heard_at = self._loop.time()  # while paused, silence was not the broker's
         self._deliver = self._deliver_released
         self._parse()
         if self.is_open and not self._held:
             self._transport.resume_reading()  # type: ignore[union-attr]
 
     def close(self) -> None:
-        """Sends what is written and closes."""
+        """Flush the written data and close."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self, error: BaseException) -> None:
-        """Closes at once; `closed` then holds the error."""
+        """Close without flushing, and set `closed` to the error."""
         self._end_with(error)
         if self._transport is not None:
             self._transport.abort()
@@ -182,7 +180,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
                     self._refuse(packet)
                 else:
                     self._control(packet)
-        except Exception as error:  # noqa: BLE001  # handed to whoever awaits `closed`, which raises it
+        except Exception as error:  # noqa: BLE001  # `closed` raises it
             self.abort(error)
         finally:
             self._start = start
@@ -191,9 +189,9 @@ class NetworkConnection(asyncio.BufferedProtocol):
 
     def _refuse(self, packet: RefusedPublish) -> None:
         if self._read is mqtt5.read:
-            self._read = packets.read_checked  # what the broker lets through once it lets through again
+            self._read = packets.read_checked  # the broker is likely to deliver more malformed messages
             _log.warning(
-                "the broker delivered a malformed message: it becomes a dead letter, as will others of its kind",
+                "the broker delivered a malformed message: it becomes a dead letter; later ones are not logged",
                 topic=packet.topic,
                 fault=packet.detail,
             )
@@ -241,5 +239,5 @@ class NetworkConnection(asyncio.BufferedProtocol):
 
 
 def _retrieve(closed: "asyncio.Future[DisconnectPacket | None]") -> None:
-    """Marks the exception as seen: a connection may end while nobody waits for its end."""
+    """Mark the exception as retrieved: a connection may end while no task waits for its end."""
     closed.exception()

@@ -16,7 +16,7 @@ from shared.settings import MqttAddress
 
 
 async def connect(address: MqttAddress, deliver: Callable[[Delivered], None], within_s: float) -> NetworkConnection:
-    """The connection, before any packet. Raises BrokerUnreachable; BrokerNotThere where nothing answers."""
+    """Open a connection. Raises BrokerUnreachable; BrokerNotThere if no server answers at the address."""
     loop = asyncio.get_running_loop()
 
     def protocol() -> NetworkConnection:
@@ -29,7 +29,7 @@ async def connect(address: MqttAddress, deliver: Callable[[Delivered], None], wi
             else:
                 tls = client_context(address.files) if address.tls else None
                 _, connection = await loop.create_connection(protocol, address.host, address.port, ssl=tls)
-    except SettingsError as error:  # of a file that is being renewed; at the start it is fatal all the same
+    except SettingsError as error:  # a certificate may be in the middle of its renewal; at startup it is fatal
         raise BrokerUnreachable(str(error)) from error
     except OSError as error:  # TimeoutError and ssl.SSLError are of this kind
         kind = BrokerUnreachable if isinstance(error, ssl.SSLError) else BrokerNotThere
@@ -41,7 +41,7 @@ async def connect(address: MqttAddress, deliver: Callable[[Delivered], None], wi
 
 
 def keep_alive(connection: NetworkConnection, seconds: int) -> None:
-    """Has it done for as long as the connection holds; should that fail, the connection ends with its error.
+    """Start a task that keeps the connection alive until it ends; an error of the task ends the connection.
 
     `seconds`: the Keep Alive of the connection.
     """
@@ -56,22 +56,22 @@ def keep_alive(connection: NetworkConnection, seconds: int) -> None:
 
 
 async def _keep_alive(connection: NetworkConnection, seconds: int) -> None:
-    """Pings, also while reading is paused; gives up on a broker that is silent while it is not."""
+    """Send PINGREQ, also while reading is paused; abort the connection if the broker is silent while it is not."""
     while True:
         await asyncio.sleep(seconds / 2)
         silent = silent_s(connection)
         if silent > 1.5 * seconds and not connection.is_paused:
-            connection.abort(TimeoutError(f"not a word for {silent:.0f} s"))
+            connection.abort(TimeoutError(f"no packet for {silent:.0f} s"))
         connection.ping()
 
 
 def silent_s(connection: NetworkConnection) -> float:
-    """How long nothing has come over the connection."""
+    """Return the time since the last bytes arrived, in seconds."""
     return asyncio.get_running_loop().time() - connection.heard_at
 
 
 async def why_ended(connection: NetworkConnection, address: MqttAddress) -> BrokerUnreachable:
-    """Wait for the connection's end, and return the error."""
+    """Wait for the end of the connection, and return its reason as an error."""
     try:
         farewell = await asyncio.shield(connection.closed)
     except OSError as error:

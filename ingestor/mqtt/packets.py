@@ -1,8 +1,8 @@
-"""Bytes to packets: the `mqtt5` codec, and what is done where it refuses a PUBLISH.
+"""Bytes to packets, with the `mqtt5` codec, and the handling of a PUBLISH that it refuses.
 
-The codec panics on text that is not UTF-8, and raises ValueError for other faults. MQTT lets a receiver close the
-connection then (MQTT-1.5.4-1), but the broker would deliver the same packet again on the next one. So a PUBLISH that
-can be acknowledged becomes a `RefusedPublish`, which is kept as a dead letter.
+The codec panics on text that is not UTF-8, and raises ValueError for other faults. MQTT allows to close the connection
+then (MQTT-1.5.4-1), but the broker would redeliver the same packet on the next one. So a PUBLISH that can be
+acknowledged becomes a `RefusedPublish`, which is stored as a dead letter.
 """
 
 from contextlib import suppress
@@ -19,7 +19,7 @@ _PUBLISH, _TYPE = 0x30, 0xF0
 
 
 class RefusedPublish(msgspec.Struct, frozen=True):
-    """A PUBLISH that breaks the rules of MQTT: what is needed to keep and acknowledge it, and why it is refused.
+    """A PUBLISH that violates MQTT: the fields needed to store and acknowledge it, and the reason of the refusal.
 
     Text that is not UTF-8 is escaped (`shared.postgres.storable`).
     """
@@ -35,14 +35,14 @@ class RefusedPublish(msgspec.Struct, frozen=True):
 
 Packet = mqtt5.Packet | RefusedPublish
 Delivered = PublishPacket | RefusedPublish
-"""What a broker delivers."""
+"""A message from the broker."""
 
 
 def refused(data: memoryview, error: BaseException) -> tuple[RefusedPublish, int]:
     """Return the PUBLISH that the codec refused with the error, and its size in bytes.
 
-    Raises the error where it is not the codec's refusal, IndexError where the packet is not complete, and
-    MalformedPacket where it is no PUBLISH that can be acknowledged.
+    Raises the error itself if it is not a refusal by the codec, IndexError if the packet is incomplete, and
+    MalformedPacket if it is not a PUBLISH that can be acknowledged.
     """
     if isinstance(error, ValueError):
         return _refused(data, str(error))
@@ -52,12 +52,12 @@ def refused(data: memoryview, error: BaseException) -> tuple[RefusedPublish, int
 
 
 def read_checked(data: memoryview) -> tuple[Packet, int]:
-    """Read a packet with the codec, but look at the texts of a PUBLISH first: a panic writes to standard error.
+    """Read a packet with the codec, but check the texts of a PUBLISH first: a panic writes to standard error.
 
-    It takes longer: for brokers that have sent text that is not UTF-8 before. Raises what `mqtt5.read` raises.
+    It is slower than `mqtt5.read`, and used after a broker has sent text that is not UTF-8. Raises the same errors.
     """
     if len(data) > 0 and data[0] & _TYPE == _PUBLISH:
-        with suppress(MalformedPacket):  # the codec knows why
+        with suppress(MalformedPacket):  # the codec reports the reason
             if split(data).ill_formed:
                 return _refused(data, "")
     return mqtt5.read(data)

@@ -1,4 +1,4 @@
-"""A PUBLISH, cut into its parts without the codec. Layout: MQTT 5.0, section 3.3. Pure."""
+"""A minimal parser of PUBLISH, for packets that the codec refuses. Layout: MQTT 5.0, section 3.3. Pure."""
 
 import struct
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ _USER_PROPERTY = 0x26
 _TEXTS = {CONTENT_TYPE: "the content type", 0x08: "the response topic", _USER_PROPERTY: "a user property"}
 _CORRELATION_DATA, _SUBSCRIPTION_IDENTIFIER = 0x09, 0x0B
 _FIXED_SIZES = {0x01: 1, 0x02: 4, 0x23: 2}
-"""Bytes: payload format indicator, message expiry interval, topic alias (section 3.3.2.3)."""
+"""Sizes in bytes of payload format indicator, message expiry interval and topic alias (section 3.3.2.3)."""
 
 
 class MalformedPacket(Exception):
-    """The broker sent what is no MQTT 5 packet, or none that has a place here."""
+    """The broker sent bytes that are not an MQTT 5 packet, or a packet that is out of place."""
 
 
 class Publish(msgspec.Struct, frozen=True):
-    """A PUBLISH, cut into its parts."""
+    """The parts of a PUBLISH."""
 
     flags: int
     topic: bytes
@@ -34,27 +34,27 @@ class Publish(msgspec.Struct, frozen=True):
 
     @property
     def content_type(self) -> bytes | None:
-        """The content type, None where there is none, or where the properties cannot be told apart."""
+        """The content type; None if there is none or the properties are malformed."""
         return next((text for identifier, text in self.texts if identifier == CONTENT_TYPE), None)
 
     @property
     def is_duplicate(self) -> bool:
-        """Whether the broker says that it has sent the packet before."""
+        """Whether DUP is set."""
         return bool(self.flags & DUPLICATE)
 
     @property
     def ill_formed(self) -> str:
-        """Which of its texts is not UTF-8; empty if all are."""
+        """Name of the first text that is not UTF-8; empty if there is none."""
         if not _is_utf8(self.topic):
             return "the topic"
         return next((_TEXTS[identifier] for identifier, text in self.texts if not _is_utf8(text)), "")
 
 
 def split(data: memoryview) -> Publish:
-    """Return the PUBLISH that the data begins with. `data` begins with the fixed header of one.
+    """Parse the PUBLISH at the beginning of the data, which begins with its fixed header.
 
-    Where the properties cannot be told apart, all that follows the packet id is the payload.
-    Raises IndexError where the packet is not complete, and MalformedPacket where it cannot be acknowledged.
+    If the properties are malformed, all bytes after the packet id are the payload.
+    Raises IndexError if the packet is incomplete, and MalformedPacket if it cannot be acknowledged.
     """
     flags = data[0]
     length, start = _variable_length(data, 1)
@@ -63,7 +63,7 @@ def split(data: memoryview) -> Publish:
         raise IndexError("the packet is not complete")
     quality = flags & QOS
     if quality > AT_LEAST_ONCE:
-        raise MalformedPacket("a PUBLISH with a quality of service that was not asked for")
+        raise MalformedPacket("a PUBLISH with a quality of service that was not requested")
     try:
         return _cut(flags, bytes(data[start:size]), size, has_id=quality == AT_LEAST_ONCE)
     except (IndexError, struct.error) as error:
@@ -82,13 +82,13 @@ def _cut(flags: int, body: bytes, size: int, *, has_id: bool) -> Publish:
         texts = list(_texts(body[start:end])) if end <= len(body) else None
     except (IndexError, struct.error, MalformedPacket):
         texts = None
-    if texts is None:  # what follows the packet id cannot be told apart
+    if texts is None:  # the properties are malformed
         return Publish(flags, topic, packet_id, [], body[at:], size)
     return Publish(flags, topic, packet_id, texts, body[end:], size)
 
 
 def _texts(properties: bytes) -> Iterator[tuple[int, bytes]]:
-    """Each text among the properties, with the property's identifier."""
+    """Return each text among the properties with the property's identifier."""
     at = 0
     while at < len(properties):
         identifier = properties[at]
@@ -108,7 +108,7 @@ def _texts(properties: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _field(data: bytes, at: int) -> tuple[bytes, int]:
-    """A text or binary data with its length in front, and where it ends (section 1.5.4)."""
+    """Return a length-prefixed field, and its end (section 1.5.4)."""
     (length,) = struct.unpack_from(">H", data, at)
     end = at + 2 + length
     if end > len(data):
@@ -117,7 +117,7 @@ def _field(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _variable_length(data: memoryview | bytes, at: int) -> tuple[int, int]:
-    """A variable byte integer, and where it ends (section 1.5.5)."""
+    """Return a variable byte integer, and its end (section 1.5.5)."""
     value = 0
     for index in range(_MAX_LENGTH_BYTES):
         byte = data[at + index]

@@ -1,4 +1,4 @@
-"""What a broker's reason code means for the person who runs the ingestor, and what to do about it.
+"""Reason codes of the broker in words, with advice for the operator.
 
 MQTT 5.0, sections 3.2.2.2 (CONNACK), 3.9.3 (SUBACK) and 3.11.3 (UNSUBACK).
 """
@@ -20,7 +20,7 @@ from shared.errors import ConnectionRefused, SubscriptionRefused
 from shared.settings import MqttAddress
 
 _FIRST_FAILURE = 0x80
-"""Reason codes from here on are of failures (section 2.4)."""
+"""First reason code of a failure (section 2.4)."""
 _CREDENTIALS = "check user and password in DEVICESTAT_MQTT_URL"
 _CONNACK_ADVICE = {
     ConnAckReasonCode.UNSPECIFIED_ERROR.value: "the broker's log may say more",
@@ -59,7 +59,7 @@ _SUBACK_ADVICE = {
 
 
 def check_connack(packet: ConnAckPacket, address: MqttAddress) -> None:
-    """Raises ConnectionRefused unless the broker has accepted the connection."""
+    """Raise ConnectionRefused unless the broker has accepted the connection."""
     code = packet.reason_code
     if code == ConnAckReasonCode.SUCCESS:
         return
@@ -73,12 +73,11 @@ def check_connack(packet: ConnAckPacket, address: MqttAddress) -> None:
 
 
 def check_suback(packet: SubAckPacket, pattern: str) -> None:
-    """Raises SubscriptionRefused unless the broker has granted QoS 1."""
+    """Raise SubscriptionRefused unless the broker has granted QoS 1."""
     code = packet.reason_codes[0]
     if code == SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE:
         raise SubscriptionRefused(
-            f"the broker grants only QoS 0 on {pattern}, on which nothing is delivered again: "
-            "allow QoS 1 in its configuration",
+            f"the broker grants only QoS 0 on {pattern}, without redelivery: allow QoS 1 in its configuration",
             reason=_words(code),
         )
     if code.value in _SUBACK_ADVICE:
@@ -90,24 +89,24 @@ def check_suback(packet: SubAckPacket, pattern: str) -> None:
 
 
 def check_unsuback(packet: UnsubAckPacket, patterns: Sequence[str]) -> None:
-    """Raises SubscriptionRefused where a subscription is still there."""
+    """Raise SubscriptionRefused if the broker keeps a subscription."""
     for code, pattern in zip(packet.reason_codes, patterns, strict=False):
         if code.value >= _FIRST_FAILURE:
             raise SubscriptionRefused(
-                f"the broker refuses to end the subscription to {pattern} ({_words(code)}), so that each message would "
-                "come twice: allow it in the broker's access control",
+                f"the broker refuses to end the subscription to {pattern} ({_words(code)}), so each message would be "
+                "delivered twice: allow it in the broker's access control",
                 reason=_words(code),
             )
 
 
 def ended(packet: UnsubAckPacket, patterns: Sequence[str]) -> list[str]:
-    """Those of the subscriptions that there were."""
+    """Return the patterns whose subscriptions existed and are ended."""
     found = zip(packet.reason_codes, patterns, strict=False)
     return [pattern for code, pattern in found if code == UnsubAckReasonCode.SUCCESS]
 
 
 def describe(farewell: DisconnectPacket) -> str:
-    """The broker's own reason for its DISCONNECT."""
+    """Return the broker's reason for its DISCONNECT."""
     return farewell.reason_str or _words(farewell.reason_code)
 
 

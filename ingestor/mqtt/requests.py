@@ -1,8 +1,8 @@
-"""Packet ids of SUBSCRIBE and UNSUBSCRIBE, and the answers that are matched by them.
+"""Packet ids of SUBSCRIBE and UNSUBSCRIBE, and their answers.
 
-The packet ids of a client and of its server are independent (MQTT 5, section 2.2.1). mochi keeps them in one table and
-refuses a SUBSCRIBE with the id of a message that it has delivered (0x91, packet identifier in use). So ids are given
-out from the top, 65,535 downwards: a broker gives out its own from 1 upwards.
+The packet ids of a client and of its server are independent (MQTT 5, section 2.2.1). But mochi keeps them in one table,
+and refuses a SUBSCRIBE with the id of a message in flight (0x91, packet identifier in use). So ids are allocated from
+65,535 downwards: brokers allocate theirs from 1 upwards.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ Answer = SubAckPacket | UnsubAckPacket
 
 
 class Requests:
-    """The requests of one network connection that are not answered yet."""
+    """The pending requests of one network connection."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -25,13 +25,13 @@ class Requests:
         self._waiting: dict[int, tuple[type[Answer], asyncio.Future[Answer]]] = {}
 
     def take_id(self) -> int:
-        """Return a packet id that no request in flight has."""
+        """Return a packet id that no pending request has."""
         taken = self._next
         self._next = taken - 1 or HIGHEST_ID
         return taken
 
     def leap(self) -> None:
-        """Continue at the other half of the ids: the broker's messages in flight have ids close to the last one."""
+        """Continue in the other half of the ids: the broker's messages in flight have ids near the last one."""
         self._next = (self._next + _LEAP - 1) % HIGHEST_ID + 1
 
     def add(self, request: Request) -> "asyncio.Future[Answer]":
@@ -42,7 +42,7 @@ class Requests:
         return future
 
     def answer(self, packet: Answer) -> bool:
-        """Set the answer; false where no request of the kind waits under its packet id."""
+        """Set the answer. Return False if no request of its kind is pending under its packet id."""
         kind, future = self._waiting.get(packet.packet_id, (None, None))
         if kind is None or future is None or not isinstance(packet, kind):
             return False
@@ -52,7 +52,7 @@ class Requests:
         return True
 
     def cancel(self) -> None:
-        """Cancel all that wait."""
+        """Cancel all pending requests."""
         for _, future in self._waiting.values():
             future.cancel()
         self._waiting.clear()

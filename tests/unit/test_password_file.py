@@ -75,7 +75,7 @@ def test_a_name_of_somebody_else_gets_no_line_and_loses_the_one_it_has(key: str)
     files = [PasswordFile({}, others), change(PasswordFile({}), [1], devices, KeyRules()).file]
     for file in (files[0], PasswordFile(files[1].devices, others)):
         compared = compare(file, devices, RULES)
-        assert [(one.number, one.key) for one in compared.unfit] == [(1, key)]
+        assert [(one.device_id, one.key) for one in compared.unfit] == [(1, key)]
         done = change(file, [1, 2], devices, RULES)
         assert done.unfit == compared.unfit
         assert set(done.changed) == set(compared.differing)
