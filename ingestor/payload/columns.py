@@ -15,7 +15,7 @@ from ingestor.payload.formats import Sample
 from ingestor.payload.measurements import Column, Measurements
 from shared.readings.model import SECOND, Microseconds
 from shared.readings.numeric_times import EARLIEST_S, LATEST_S
-from shared.readings.rules import MAX_AHEAD
+from shared.readings.rules import is_near
 
 FEWEST = 48
 """Readings: of fewer it is faster to take one by one. At least 16, which MessagePack counts in three bytes."""
@@ -43,7 +43,7 @@ def in_columns(samples: Sequence[Sample], now: Microseconds, oldest_age: Microse
     """Return the measurements of the readings of one array, which are FEWEST to 65,535.
 
     None where they have no columns: a timestamp is not accepted, or the timestamps are of several kinds.
-    `now`, `oldest_age`: as in `reading_times.accepted_at`, which accepts the same timestamps as the same moments.
+    `now`, `oldest_age`: as in `rules.accepted_at`, which accepts the same timestamps as the same moments.
     """
     whole: list[int] = []
     table = _table(samples)
@@ -59,8 +59,8 @@ def in_columns(samples: Sequence[Sample], now: Microseconds, oldest_age: Microse
     if moments is None:
         return None
     moments[whole] -= 1
-    is_accepted = now - oldest_age <= int(moments.min()) and int(moments.max()) <= now + MAX_AHEAD
-    return Measurements(axes, moments) if is_accepted else None
+    are_near = all(is_near(int(moment), now, oldest_age) for moment in (moments.min(), moments.max()))
+    return Measurements(axes, moments) if are_near else None
 
 
 def _table(samples: Sequence[Sample]) -> Column | None:

@@ -10,10 +10,11 @@ import msgspec
 
 from ingestor.payload.columns import FEWEST, in_columns
 from ingestor.payload.explain import explain, reason_of
-from ingestor.payload.formats import JSON, MAX_READINGS, MESSAGE_PACK, UNREADABLE, Format, Sample, holds_too_many
-from ingestor.payload.measurements import Measurement, Refusal, Results
-from ingestor.payload.undecodable import MSGPACK, named, plain
-from shared.readings.encodings import BYTE_ORDER_MARKS
+from ingestor.payload.formats import UNREADABLE, Format, Sample, check_count
+from ingestor.payload.json_format import JSON
+from ingestor.payload.measurements import Measurement, Refusal, Refused, Results
+from ingestor.payload.message_pack import MESSAGE_PACK
+from ingestor.payload.undecodable import named, plain
 from shared.readings.model import Microseconds, Reason
 from shared.readings.rules import accepted_at, recorded_at
 
@@ -21,17 +22,8 @@ MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 """Ten thousand readings with all their digits, offsets and spaces take 1.3 MB."""
 FAULTS_DESCRIBED = 10
 """Of the elements of one message. Besides them, the first fault of each reason is described."""
-SMALLEST_READINGS_BYTES = MAX_READINGS * len('{"x":0,"y":0,"z":0},')
-"""An array of more readings than MAX_READINGS is longer."""
-
-
-class _Refused(Exception):
-    """Carries the reason and detail of a refusal to where its payload is known."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(detail)
+FORMATS = (MESSAGE_PACK, JSON)
+"""Without a content type that names a format, the first one that matches the payload is taken."""
 
 
 def decode(payload: bytes, content_type: str | None, now: Microseconds, oldest_age: Microseconds) -> Results:
@@ -45,49 +37,32 @@ def decode(payload: bytes, content_type: str | None, now: Microseconds, oldest_a
         return []
     try:
         _check_size(payload)
-        form = _format(payload, content_type)
-        if _is_array(payload, form):
+        form = _named(content_type) or next(form for form in FORMATS if form.matches(payload))
+        form.check(payload)
+        if form.is_array(payload):
             return _decode_array(payload, form, now, oldest_age)
         return [_decode_one(payload, form, now, oldest_age)]
-    except _Refused as refused:
-        if refused.reason is not Reason.MALFORMED:
+    except Refused as refused:
+        if refused.reason is not Reason.MALFORMED or _named(content_type):
             return [Refusal(refused.reason, refused.detail)]
-        document = plain(payload, content_type)
+        document = plain(payload)
         if document != payload:
             return decode(document, content_type, now, oldest_age)
-        return [Refusal(refused.reason, named(payload, content_type) or refused.detail)]
+        return [Refusal(refused.reason, named(payload) or refused.detail)]
     except Exception as error:  # noqa: BLE001  # a fault of ours must not come again with each redelivery, for ever
         return [Refusal(Reason.MALFORMED, f"it could not be decoded: {type(error).__name__}: {error}")]
 
 
 def _check_size(payload: bytes) -> None:
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise _Refused(Reason.TOO_LARGE, f"{len(payload)} bytes: a message holds at most {MAX_PAYLOAD_BYTES}")
+        raise Refused(Reason.TOO_LARGE, f"{len(payload)} bytes: a message holds at most {MAX_PAYLOAD_BYTES}")
 
 
-def _format(payload: bytes, content_type: str | None) -> Format:
-    if content_type == MSGPACK or (payload[:1] >= b"\x80" and not payload.startswith(BYTE_ORDER_MARKS)):
-        return MESSAGE_PACK
-    if not payload.isascii():
-        try:
-            payload.decode()
-        except UnicodeDecodeError as error:
-            raise _Refused(Reason.MALFORMED, f"not UTF-8: {error.reason} at byte {error.start}") from error
-    return JSON
-
-
-def _is_array(payload: bytes, form: Format) -> bool:
-    if form is JSON:
-        return payload.lstrip(b" \t\r\n")[:1] == b"["
-    first = payload[:1]  # fixarray, array 16, array 32
-    return b"\x90" <= first <= b"\x9f" or first in (b"\xdc", b"\xdd")
-
-
-def _msgpack_length(payload: bytes) -> int:
-    first = payload[0]
-    if first < 0xA0:
-        return first & 0x0F
-    return int.from_bytes(payload[1:3] if first == 0xDC else payload[1:5], "big")
+def _named(content_type: str | None) -> Format | None:
+    """Return the format that the content type names."""
+    if content_type is None:
+        return None
+    return next((form for form in FORMATS if form.content_type == content_type), None)
 
 
 def _decode_one(payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Measurement:
@@ -101,22 +76,19 @@ def _decode_one(payload: bytes, form: Format, now: Microseconds, oldest_age: Mic
 
 
 def _decode_array(payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Results:
-    if form is MESSAGE_PACK:
-        _check_length(_msgpack_length(payload))  # before four million small elements are made
-    elif len(payload) > SMALLEST_READINGS_BYTES and payload.count(b"{") > MAX_READINGS:
-        _check_json_length(payload)
+    form.check_length(payload, True)
     try:
         samples = form.many.decode(payload)
     except (msgspec.ValidationError, RecursionError):  # perhaps of one element only
         return _decode_elements(payload, form, now, oldest_age)
     except UNREADABLE as error:
         raise _malformed(form, error) from error
-    _check_length(len(samples))
+    check_count(len(samples))
     if len(samples) >= FEWEST and (columns := in_columns(samples, now, oldest_age)) is not None:
         return columns
     try:
         return [_measurement(sample, now, oldest_age) for sample in samples]
-    except _Refused:
+    except Refused:
         return _decode_elements(payload, form, now, oldest_age)
 
 
@@ -124,13 +96,12 @@ def _decode_elements(
     payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds
 ) -> list[Measurement | Refusal]:
     """Each element by itself: the good ones of an array are taken, whatever the others are."""
-    if form is JSON and payload.count(b",") >= MAX_READINGS:
-        _check_json_length(payload)
+    form.check_length(payload, False)
     try:
         elements = form.elements.decode(payload)
     except UNREADABLE as error:
         raise _malformed(form, error) from error
-    _check_length(len(elements))
+    check_count(len(elements))
     one = _Elements(form, now, oldest_age)
     return [one.decode(element) for element in elements]
 
@@ -153,7 +124,7 @@ class _Elements:
         try:
             sample = self._form.one.decode(element)
         except msgspec.ValidationError as error:
-            reason = reason_of(str(error), self._form.name)
+            reason = reason_of(str(error), self._form.has_nan)
         except UNREADABLE:
             reason = Reason.MALFORMED
         else:
@@ -179,25 +150,9 @@ class _Elements:
 def _refused(element: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Refusal:
     try:
         _decode_one(element, form, now, oldest_age)
-    except _Refused as refused:
+    except Refused as refused:
         return Refusal(refused.reason, refused.detail)
     raise AssertionError("what the decoder refuses once it refuses twice")
-
-
-def _check_length(count: int) -> None:
-    if count == 0:
-        raise _Refused(Reason.INVALID_READING, "an empty array holds no reading")
-    if count > MAX_READINGS:
-        raise _Refused(Reason.TOO_LARGE, f"an array of {count}: it holds at most {MAX_READINGS} readings")
-
-
-def _check_json_length(array: bytes) -> None:
-    """For an array that has enough of some sign: elements may hold arrays, objects and texts with any signs."""
-    if holds_too_many(array):
-        raise _Refused(
-            Reason.TOO_LARGE,
-            f"an array of more than {MAX_READINGS} elements, which is the most that a message may hold",
-        )
 
 
 def _measurement(sample: Sample, now: Microseconds, oldest_age: Microseconds) -> Measurement:
@@ -213,21 +168,21 @@ def _measurement(sample: Sample, now: Microseconds, oldest_age: Microseconds) ->
 # Descriptions of refused payloads. Speed matters less here than in the code above.
 
 
-def _bad_timestamp(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> _Refused:
+def _bad_timestamp(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> Refused:
     try:
         recorded_at(timestamp, now, oldest_age)
     except ValueError as error:
-        return _Refused(Reason.BAD_TIMESTAMP, f"timestamp: {error}")
+        return Refused(Reason.BAD_TIMESTAMP, f"timestamp: {error}")
     raise AssertionError("what is not accepted has a reason")
 
 
-def _malformed(form: Format, error: Exception) -> _Refused:
+def _malformed(form: Format, error: Exception) -> Refused:
     detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return _Refused(Reason.MALFORMED, f"not {form.name}: {detail}")
+    return Refused(Reason.MALFORMED, f"not {form.name}: {detail}")
 
 
-def _explained(payload: bytes, form: Format, error: msgspec.ValidationError) -> _Refused:
+def _explained(payload: bytes, form: Format, error: msgspec.ValidationError) -> Refused:
     try:
-        return _Refused(*explain(payload, form, error))
+        return Refused(*explain(payload, form, error))
     except UNREADABLE as worse:
         return _malformed(form, worse)

@@ -8,8 +8,9 @@ from functools import lru_cache
 
 import msgspec
 
-from ingestor.payload.formats import FIELDS, JSON, Format
-from shared.readings.model import AXIS_LIMIT, Reason
+from ingestor.payload.formats import FIELDS, Format
+from shared.readings.model import Reason
+from shared.readings.rules import AXIS_RULE, MQTT_TIME_RULE
 
 LONG = 1_000
 """Bytes. Every number and timestamp is shorter: a longer value is not decoded."""
@@ -46,14 +47,11 @@ def explain(payload: bytes | msgspec.Raw, form: Format, error: msgspec.Validatio
     value = _value(getattr(form.fields.decode(payload), field), form)
     if field != "timestamp":
         return _axis_fault(field, value)
-    return Reason.BAD_TIMESTAMP, (
-        f"timestamp: {_shown(value)} is neither RFC 3339 with an offset, such as "
-        '"2026-01-31T12:00:00.25Z", nor a number of seconds since 1970'
-    )
+    return Reason.BAD_TIMESTAMP, f"timestamp: {_shown(value)} is not {MQTT_TIME_RULE}"
 
 
 @lru_cache(maxsize=256)
-def reason_of(words: str, form_name: str) -> Reason | None:
+def reason_of(words: str, has_nan: bool) -> Reason | None:
     """Return the reason that `explain` gives, by the words of the error alone; None where those do not tell.
 
     There are few such words: they name a field, and the types that are expected and found, and hold no value.
@@ -63,7 +61,7 @@ def reason_of(words: str, form_name: str) -> Reason | None:
         return Reason.BAD_TIMESTAMP
     if field is None or "got" in words:
         return Reason.INVALID_READING
-    return Reason.OUT_OF_RANGE if form_name == JSON.name else None  # in MessagePack it may be NaN
+    return None if has_nan else Reason.OUT_OF_RANGE
 
 
 def _field(words: str) -> str | None:
@@ -77,8 +75,7 @@ def _axis_fault(axis: str, number: object) -> Fault:
         return Reason.INVALID_READING, f"{axis}: expected a number, got {_kind(number)}"
     if isinstance(number, float) and math.isnan(number):
         return Reason.INVALID_READING, f"{axis} is not a number (NaN)"
-    limit = int(AXIS_LIMIT)
-    return Reason.OUT_OF_RANGE, f"{axis}: {_shown(number)} is not within -{limit} and {limit}"
+    return Reason.OUT_OF_RANGE, f"{axis}: {_shown(number)} is not {AXIS_RULE}"
 
 
 def _value(raw: bytes | msgspec.Raw, form: Format) -> object:

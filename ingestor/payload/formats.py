@@ -1,31 +1,32 @@
-"""The decoders of the two encodings that a payload may have. Pure."""
+"""Formats of payloads: what each has, and the records that its decoders make. Pure.
 
+A format is one file that makes a `Format`, and one entry in `decode.FORMATS`.
+"""
+
+from collections.abc import Callable
 from datetime import datetime
-from functools import cache
 from typing import Annotated, Any
 
 import msgspec
 
-from shared.readings.model import AXIS_LIMIT
+from ingestor.payload.measurements import Refused
+from shared.readings.model import Reason
+from shared.readings.rules import MAX_READINGS, Axis
 
-MAX_READINGS = 10_000
-"""In one array."""
-
-Axis = Annotated[float, msgspec.Meta(ge=-AXIS_LIMIT, le=AXIS_LIMIT)]
-Moment = Annotated[datetime, msgspec.Meta(tz=True)] | float
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)] | float
 
 
 class Sample(msgspec.Struct, gc=False):
-    """A reading as it is sent."""
+    """A reading in a payload."""
 
     x: Axis
     y: Axis
     z: Axis
-    timestamp: Moment | None = None
+    timestamp: Timestamp | None = None
 
 
 class Fields(msgspec.Struct, gc=False):
-    """The fields of what should be a reading, not decoded."""
+    """The fields of an object that should be a reading, not decoded."""
 
     x: msgspec.Raw = msgspec.Raw()
     y: msgspec.Raw = msgspec.Raw()
@@ -36,69 +37,54 @@ class Fields(msgspec.Struct, gc=False):
 FIELDS = Fields.__struct_fields__
 
 
-class _Object(msgspec.Struct):
-    """Any object: its fields are passed over."""
+class AnyObject(msgspec.Struct):
+    """Any object. Its fields are not decoded."""
 
 
-class _Array(msgspec.Struct, array_like=True):
-    """Any array: its elements are passed over."""
+class AnyArray(msgspec.Struct, array_like=True):
+    """Any array. Its elements are not decoded."""
 
-
-class Format(msgspec.Struct, frozen=True):
-    """The decoders of one encoding."""
-
-    name: str
-    one: Any
-    many: Any
-    elements: Any
-    fields: Any
-    anything: Any
-    object: Any
-    array: Any
-
-
-JSON = Format(
-    "JSON",
-    msgspec.json.Decoder(Sample),
-    msgspec.json.Decoder(list[Sample]),
-    msgspec.json.Decoder(list[msgspec.Raw]),
-    msgspec.json.Decoder(Fields),
-    msgspec.json.Decoder(float_hook=float),  # 1e999 is then infinite, and can be named out of range
-    msgspec.json.Decoder(_Object),
-    msgspec.json.Decoder(_Array),
-)
-MESSAGE_PACK = Format(
-    "MessagePack",
-    msgspec.msgpack.Decoder(Sample),
-    msgspec.msgpack.Decoder(list[Sample]),
-    msgspec.msgpack.Decoder(list[msgspec.Raw]),
-    msgspec.msgpack.Decoder(Fields),
-    msgspec.msgpack.Decoder(),
-    msgspec.msgpack.Decoder(_Object),
-    msgspec.msgpack.Decoder(_Array),
-)
 
 UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
 """What the decoders raise: ValueError for text in MessagePack that is not UTF-8, and for endless integers."""
 
 
-def holds_too_many(array: bytes) -> bool:
-    """Whether a JSON array has more than MAX_READINGS elements, each of any kind.
+class Format(msgspec.Struct, frozen=True, kw_only=True):
+    """A format of payloads.
 
-    The decoder stops after those, and decodes none of them. It takes about half a millisecond.
+    `content_type`: the content type that names it; None: only the payload tells. `has_nan`: a number may be NaN.
     """
-    try:
-        _bounded().decode(array)
-    except msgspec.ValidationError:
-        return True
-    except UNREADABLE:
-        return False  # the full decoder says what is wrong
-    return False
+
+    name: str
+    content_type: str | None = None
+    has_nan: bool = True
+    one: Any
+    """Decoder of a Sample. Each decoder raises what UNREADABLE names."""
+    many: Any
+    """Decoder of list[Sample]."""
+    elements: Any
+    """Decoder of an array into a list of its elements, of which `one` decodes each."""
+    fields: Any
+    """Decoder of Fields, of which `anything` decodes each."""
+    anything: Any
+    """Decoder of any value."""
+    object: Any
+    """Decoder of AnyObject."""
+    array: Any
+    """Decoder of AnyArray."""
+    matches: Callable[[bytes], bool]
+    """Return whether a payload without a known content type looks like this format."""
+    is_array: Callable[[bytes], bool]
+    check: Callable[[bytes], None] = lambda _: None
+    """Raise Refused for a payload that is not to be decoded."""
+    check_length: Callable[[bytes, bool], None]
+    """Raise Refused for an array that is seen to be too long before it is decoded. True: it should hold readings;
+    False: it holds elements of any kind."""
 
 
-@cache
-def _bounded() -> Any:
-    """A decoder of arrays of at most MAX_READINGS elements of any kind. Making it takes 20 ms."""
-    elements = [(f"e{number}", msgspec.Raw, msgspec.Raw()) for number in range(MAX_READINGS)]
-    bounded = msgspec.defstruct("_Bounded", elements, array_like=True, forbid_unknown_fields=True)
-    return msgspec.json.Decoder(bounded)
+def check_count(count: int) -> None:
+    """Raise Refused for an array of no elements, and for one of too many."""
+    if count == 0:
+        raise Refused(Reason.INVALID_READING, "an empty array holds no reading")
+    if count > MAX_READINGS:
+        raise Refused(Reason.TOO_LARGE, f"an array of {count}: it holds at most {MAX_READINGS} readings")

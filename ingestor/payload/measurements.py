@@ -28,6 +28,15 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     detail: str
 
 
+class Refused(Exception):
+    """The payload, or one element of its array, is refused."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(detail)
+
+
 class Measurements(Sequence[Measurement]):
     """The measurements of an array of which all elements are good, in columns.
 

@@ -5,17 +5,14 @@ import re
 from shared.readings.encodings import BOM, wide_encoding
 
 _BOMS = re.compile(b"\\A(?:" + BOM + b")+")
-MSGPACK = "application/msgpack"
 
 
-def plain(payload: bytes, content_type: str | None) -> bytes:
+def plain(payload: bytes) -> bytes:
     """Return JSON without what devices in C send around it: byte order marks in front, NULs at the end."""
-    if content_type == MSGPACK:
-        return payload
     return _BOMS.sub(b"", payload.rstrip(b"\0"), count=1)
 
 
-def named(payload: bytes, content_type: str | None) -> str | None:
+def named(payload: bytes) -> str | None:
     """Return what is wrong with a malformed payload as a whole, where that can be told."""
-    wide = None if content_type == MSGPACK else wide_encoding(payload)
+    wide = wide_encoding(payload)
     return wide and f"the payload is {wide}: send UTF-8"

@@ -11,7 +11,7 @@ import structlog
 from mqtt5 import ConnAckPacket, PublishPacket, QoS
 
 from ingestor.payload.decode import MAX_PAYLOAD_BYTES
-from ingestor.payload.undecodable import MSGPACK
+from ingestor.payload.message_pack import MESSAGE_PACK
 from ingestor.processes import SHARE
 from shared.settings import Settings, TopicFilter, parse_topic_filter
 
@@ -103,7 +103,10 @@ def _subscriptions(connack: ConnAckPacket, settings: Settings, form: TopicFilter
 def largest_packet(form: TopicFilter) -> int:
     """Return the bytes of a PUBLISH with the largest payload that the ingestor takes."""
     topic = f"{form.prefix}{LONGEST_KEY}{form.suffix}"
-    packet = PublishPacket(topic, bytes(MAX_PAYLOAD_BYTES), qos=QoS.AT_LEAST_ONCE, packet_id=1, content_type=MSGPACK)
+    content_type = MESSAGE_PACK.content_type
+    packet = PublishPacket(
+        topic, bytes(MAX_PAYLOAD_BYTES), qos=QoS.AT_LEAST_ONCE, packet_id=1, content_type=content_type
+    )
     return len(packet.write())
 
 

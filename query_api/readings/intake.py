@@ -16,13 +16,8 @@ from query_api.web.requests.times import in_utc
 from shared.postgres.connections import Connection, Pool
 from shared.readings.clock import Clock
 from shared.readings.model import Microseconds, Reading
-from shared.readings.rules import recorded_at
+from shared.readings.rules import HTTP_TIME_RULE, recorded_at
 from shared.readings.store import Kept
-
-MAX_READINGS = 10_000
-"""In one request."""
-
-_TIME_RULE = 'RFC 3339 such as "2026-01-31T12:00:00Z" (without an offset it is UTC), or a number of seconds since 1970'
 
 
 class NewReading(msgspec.Struct, frozen=True):
@@ -40,7 +35,7 @@ class NewReading(msgspec.Struct, frozen=True):
     timestamp: Annotated[
         datetime | float | None,
         msgspec.Meta(
-            extra={"takes": _TIME_RULE},
+            extra={"takes": HTTP_TIME_RULE},
             description="When the device measured: RFC 3339 (without an offset it is UTC), or a number of "
             "seconds since 1970; not older than the settings OLDEST and RETENTION allow, not over a day ahead of the "
             "clock. Left out, it is when the request came.",

@@ -5,9 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from shared.readings.model import AXIS_LIMIT
-
-AXIS_RULE = f"a number from -{AXIS_LIMIT:g} to {AXIS_LIMIT:g}"
+from shared.readings.rules import AXIS_LIMIT, AXIS_RULE
 
 
 def _axis(name: str) -> msgspec.Meta:

@@ -12,7 +12,7 @@ from litestar.params import BodyKwarg, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from query_api.access.rules import Access, Principal
-from query_api.readings.intake import MAX_READINGS, Intake, NewReading, Submission
+from query_api.readings.intake import Intake, NewReading, Submission
 from query_api.readings.record import StoredReading
 from query_api.web.answers import problems
 from query_api.web.answers.operations import bound_array
@@ -21,6 +21,7 @@ from query_api.web.gate import forbidden
 from query_api.web.limits.callers import caller_of
 from query_api.web.resource import Resource
 from shared.readings.model import to_datetime
+from shared.readings.rules import MAX_READINGS
 
 
 @dataclass

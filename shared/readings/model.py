@@ -18,9 +18,6 @@ DAY: Microseconds = 86_400 * SECOND
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-AXIS_LIMIT = 1000.0
-"""x, y and z lie within -AXIS_LIMIT and AXIS_LIMIT, both included."""
-
 KEY_PATTERN = r"^[^/+#\s\x00-\x1f\x7f-\x9f]{1,128}\Z"
 """A device's key: one level of a topic, 1 to 128 characters, no space, no wildcard, no control character."""
 DEVICES_CHANNEL = "devicestat_devices"

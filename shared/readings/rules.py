@@ -1,15 +1,28 @@
-"""When a reading was measured: as its device says, if that is neither too long ago nor ahead of the clock.
+"""The rules of a reading: the range of its values, the range of its time, and the words that refusals use.
 
-MQTT and HTTP share it, and so does the replay of dead letters. Pure: the clock is passed in.
+MQTT, HTTP and the replay of dead letters share them. Pure: the clock is passed in.
 """
 
 from datetime import datetime
+from typing import Annotated
+
+import msgspec
 
 from shared.readings.model import DAY, SECOND, Microseconds, to_datetime, to_microseconds
 from shared.readings.numeric_times import EARLIEST_S, LATEST_S, from_number
 
+AXIS_LIMIT = 1000.0
+"""x, y and z lie within -AXIS_LIMIT and AXIS_LIMIT, both included. The CHECKs of the table readings say so, too."""
+AXIS_RULE = f"a number from -{AXIS_LIMIT:g} to {AXIS_LIMIT:g}"
+Axis = Annotated[float, msgspec.Meta(ge=-AXIS_LIMIT, le=AXIS_LIMIT)]
+MAX_READINGS = 10_000
+"""In one message, or in one request."""
+MQTT_TIME_RULE = 'RFC 3339 with an offset, such as "2026-01-31T12:00:00.25Z", or a number of seconds since 1970'
+HTTP_TIME_RULE = (
+    'RFC 3339 such as "2026-01-31T12:00:00Z" (without an offset it is UTC), or a number of seconds since 1970'
+)
 MAX_AHEAD: Microseconds = DAY
-"""A device's clock may be ahead of ours by so much."""
+"""The most that a device's clock may be ahead of the server's."""
 
 
 def recorded_at(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> Microseconds:
@@ -36,7 +49,12 @@ def accepted_at(timestamp: datetime | float, now: Microseconds, oldest_age: Micr
         moment = round(timestamp * SECOND)
     else:
         return None
-    return moment if now - oldest_age <= moment <= now + MAX_AHEAD else None
+    return moment if is_near(moment, now, oldest_age) else None
+
+
+def is_near(moment: Microseconds, now: Microseconds, oldest_age: Microseconds) -> bool:
+    """Return whether the moment is neither too old nor too far ahead of `now`."""
+    return now - oldest_age <= moment <= now + MAX_AHEAD
 
 
 def too_old(shown: str, oldest_age: Microseconds) -> ValueError:

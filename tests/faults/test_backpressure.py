@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from ingestor.collector import HIGH_BYTES, HIGH_READINGS
-from ingestor.payload.formats import MAX_READINGS
 from shared.postgres.connections import connect
+from shared.readings.rules import MAX_READINGS
 from shared.settings import Settings
 from tests.conftest import Broker
 from tests.faults.memory import BOUND, watched

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from ingestor.payload.decode import MAX_READINGS
 from ingestor.storing.sampling import TOPICS
 from shared.readings import dead_letters
 from shared.readings.model import Reason
+from shared.readings.rules import MAX_READINGS
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.ingestion import metrics, running_ingestor
@@ -80,7 +80,7 @@ async def test_a_message_that_is_refused_for_many_reasons_is_one_row(
     ((reason, detail, reasons, faults, bits),) = await rows(
         database, "SELECT reason, detail, reasons, faults, refused FROM dead_letters"
     )
-    assert (reason, detail) == ("out_of_range", "y: 5000 is not within -1000 and 1000")
+    assert (reason, detail) == ("out_of_range", "y: 5000 is not a number from -1000 to 1000")
     assert reasons == refused
     assert isinstance(faults, list)
     assert [(fault["index"], fault["reason"]) for fault in faults] == [

@@ -17,8 +17,9 @@ from msgspec import UNSET
 from query_api.errors import UnknownDevices
 from query_api.statistics.analysis import analyse, analyse_each
 from query_api.statistics.figures import FIVE, ON_REQUEST, FigureNames, Figures
-from shared.readings.model import AXIS_LIMIT, Reading
+from shared.readings.model import Reading
 from shared.readings.partitions import Partitions
+from shared.readings.rules import AXIS_LIMIT
 from shared.readings.store import prepare, store
 
 NOON = 1_769_860_800_000_000

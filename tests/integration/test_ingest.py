@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from ingestor.payload.formats import MAX_READINGS
+from ingestor.payload.message_pack import MESSAGE_PACK
 from ingestor.payload.refusals import PREFIX_BYTES
-from ingestor.payload.undecodable import MSGPACK
 from shared.readings.model import Reason
+from shared.readings.rules import MAX_READINGS
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.ingestion import IngestorProcess, metrics, running_ingestor
@@ -19,6 +19,7 @@ from tests.publisher import Message, publish, publish_lines
 from tests.services import api
 from tests.waiting import eventually
 
+MSGPACK = MESSAGE_PACK.content_type
 GOOD = b'{"x":1,"y":2,"z":3}'
 
 

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestor.payload.decode import FAULTS_DESCRIBED, MAX_PAYLOAD_BYTES, Measurement, Refusal, decode
-from ingestor.payload.formats import MAX_READINGS
-from ingestor.payload.undecodable import MSGPACK
+from ingestor.payload.message_pack import MESSAGE_PACK
 from shared.readings.model import DAY, SECOND, Reason, to_microseconds
+from shared.readings.rules import MAX_READINGS
 
+MSGPACK = MESSAGE_PACK.content_type
 NOW = to_microseconds(datetime(2026, 6, 15, 12, tzinfo=UTC))
 
 axes = st.floats(-1000, 1000)
@@ -133,7 +134,7 @@ READING = b'{"x":1,"y":2,"z":3}'
         (b'{"x":1,"y":2,"z":3,"timestamp":' + b"9" * 400 + b"}", Reason.BAD_TIMESTAMP, "timestamp: "),
         (b"\xa6abcde\x80", Reason.MALFORMED, "not MessagePack"),
         (b'{"x":1e999,"y":2,"z":3}', Reason.OUT_OF_RANGE, "x: inf"),
-        (b'{"x":1,"y":-1000.0001,"z":3}', Reason.OUT_OF_RANGE, "y: -1000.0001 is not within -1000 and 1000"),
+        (b'{"x":1,"y":-1000.0001,"z":3}', Reason.OUT_OF_RANGE, "y: -1000.0001 is not a number from -1000 to 1000"),
         (b'{"x":1,"y":2,"z":1000.0001}', Reason.OUT_OF_RANGE, "z: 1000.0001"),
         (b'{"x":1,"y":2,"z":' + b"9" * 400 + b"}", Reason.OUT_OF_RANGE, "z: "),
         (b'{"x":1,"y":2,"z":3,"timestamp":"2026-01-31T12:00:00"}', Reason.BAD_TIMESTAMP, "with an offset"),

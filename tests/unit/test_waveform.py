@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.simulate.waveform import DAY_S, GRAVITY, sample
-from shared.readings.model import AXIS_LIMIT
+from shared.readings.rules import AXIS_LIMIT
 
 NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 

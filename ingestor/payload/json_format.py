@@ -1,0 +1,78 @@
+"""JSON payloads. Pure."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from ingestor.payload.formats import UNREADABLE, AnyArray, AnyObject, Fields, Format, Sample
+from ingestor.payload.measurements import Refused
+from shared.readings.model import Reason
+from shared.readings.rules import MAX_READINGS
+
+SMALLEST_READINGS_BYTES = MAX_READINGS * len('{"x":0,"y":0,"z":0},')
+"""An array of more readings than MAX_READINGS is longer."""
+
+
+def _is_array(payload: bytes) -> bool:
+    return payload.lstrip(b" \t\r\n")[:1] == b"["
+
+
+def _check_utf8(payload: bytes) -> None:
+    if not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise Refused(Reason.MALFORMED, f"not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _check_length(payload: bytes, should_hold_readings: bool) -> None:
+    """Count the elements where there are enough of a character: elements may hold it any number of times."""
+    if should_hold_readings:
+        may_be_long = len(payload) > SMALLEST_READINGS_BYTES and payload.count(b"{") > MAX_READINGS
+    else:
+        may_be_long = payload.count(b",") >= MAX_READINGS
+    if may_be_long and _holds_too_many(payload):
+        raise Refused(
+            Reason.TOO_LARGE,
+            f"an array of more than {MAX_READINGS} elements, which is the most that a message may hold",
+        )
+
+
+def _holds_too_many(array: bytes) -> bool:
+    """Return whether the array has more than MAX_READINGS elements, each of any kind.
+
+    The decoder stops after those, and decodes none of them. It takes about half a millisecond.
+    """
+    try:
+        _bounded().decode(array)
+    except msgspec.ValidationError:
+        return True
+    except UNREADABLE:
+        return False  # the full decoder says what is wrong
+    return False
+
+
+@cache
+def _bounded() -> Any:
+    """A decoder of arrays of at most MAX_READINGS elements of any kind. Making it takes 20 ms."""
+    elements = [(f"e{number}", msgspec.Raw, msgspec.Raw()) for number in range(MAX_READINGS)]
+    bounded = msgspec.defstruct("_Bounded", elements, array_like=True, forbid_unknown_fields=True)
+    return msgspec.json.Decoder(bounded)
+
+
+JSON = Format(
+    name="JSON",
+    has_nan=False,
+    one=msgspec.json.Decoder(Sample),
+    many=msgspec.json.Decoder(list[Sample]),
+    elements=msgspec.json.Decoder(list[msgspec.Raw]),
+    fields=msgspec.json.Decoder(Fields),
+    anything=msgspec.json.Decoder(float_hook=float),  # 1e999 is then infinite, and can be named out of range
+    object=msgspec.json.Decoder(AnyObject),
+    array=msgspec.json.Decoder(AnyArray),
+    matches=lambda _: True,
+    is_array=_is_array,
+    check=_check_utf8,
+    check_length=_check_length,
+)
