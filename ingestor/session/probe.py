@@ -1,7 +1,7 @@
-"""One empty message to a topic of the ingestor's subscription, over a connection of its own (ADR 35).
+"""The probe: an empty message to a topic of the ingestor's subscription (ADR 35).
 
-Its own connection, since a broker may answer a forbidden publish by closing the connection, and mochi takes the packet
-id of a PUBLISH for that of a message which it has delivered.
+It is sent over its own connection, because a broker may close the connection of a forbidden publish, and mochi confuses
+the packet id of a PUBLISH with that of a message that it has delivered.
 """
 
 from enum import Enum
@@ -15,26 +15,26 @@ from shared.errors import SettingsError
 from shared.settings import MqttAddress
 
 LIFETIME_S = 60
-"""The broker drops the message where a subscriber is away for longer."""
+"""The broker drops the probe if a subscriber is offline for longer."""
 
 
 class Sent(Enum):
-    """What the broker's PUBACK says of the probe."""
+    """The broker's answer to the probe, from its PUBACK."""
 
     TAKEN = "taken"
     UNMATCHED = "no subscription matches"
 
 
-class CannotTell(Exception):
-    """The probe was not taken; the message says why."""
+class CannotProbe(Exception):
+    """A probe was not sent or is inconclusive; the message has the reason."""
 
 
-class Forbidden(CannotTell):
+class Forbidden(CannotProbe):
     """The broker refuses the probe."""
 
 
 async def send_probe(address: MqttAddress, topic: str) -> Sent:
-    """Publish an empty message at QoS 1. Raises CannotTell, or Forbidden, where the broker does not take it."""
+    """Publish an empty message at QoS 1. Raises CannotProbe or Forbidden if the broker does not accept it."""
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     properties.MessageExpiryInterval = LIFETIME_S
     try:
@@ -42,7 +42,7 @@ async def send_probe(address: MqttAddress, topic: str) -> Sent:
             await client.publish(topic, b"", qos=1, properties=properties)
             refused, unmatched = client.refused, client.unmatched
     except (aiomqtt.MqttError, SettingsError) as error:
-        raise CannotTell(f"a message to {topic} could not be published ({error})") from error
+        raise CannotProbe(f"a message to {topic} could not be published ({error})") from error
     if refused is not None:
         raise Forbidden(
             f"the broker refuses a message to {topic} ({refused}): allow it to the user of DEVICESTAT_MQTT_URL"

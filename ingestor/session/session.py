@@ -1,14 +1,15 @@
-"""The ingestor's session with the broker, over as many network connections as it takes.
+"""The ingestor's session with the broker, over any number of network connections.
 
-A session outlives its connections (Clean Start 0, expiry in days): what the broker could not deliver, or
-was not told the end of, it delivers again. The order after each CONNACK is fixed (ADR 2, ADR 3):
+A session outlives its connections (Clean Start 0, expiry in days): the broker redelivers messages that were not
+acknowledged. The steps after each CONNACK are (ADR 2, ADR 3):
 
-1. the connection is held, so that nothing is delivered yet;
-2. if the broker has lost a session that the receiver remembers, it is made to forget it, and all begins anew;
-3. the receiver finishes what came over earlier connections;
-4. the connection is released, and what was not acknowledged comes again;
-5. SUBSCRIBE, each time: Mosquitto forgets shared subscriptions over its own restart. Where the session may be
-   subscribed to another filter, such as the other form of the topic, plain or shared, UNSUBSCRIBE (ADR 35).
+1. the connection is held, so nothing is delivered yet;
+2. if the broker has lost a session of which the journal has packets, the new session and the journal are discarded, and
+   the ingestor connects again;
+3. messages of earlier connections are committed;
+4. the connection is released, and the broker redelivers unacknowledged messages;
+5. SUBSCRIBE, each time: Mosquitto loses shared subscriptions when it restarts. If the session may be subscribed to
+   another filter, such as the other form of the topic, plain or shared, UNSUBSCRIBE follows (ADR 35).
 """
 
 import asyncio
@@ -48,27 +49,27 @@ from shared.settings import Settings
 
 KEEP_ALIVE_S = 30
 HANDSHAKE_TIMEOUT_S = 10
-"""The broker may be silent for so long while it owes an answer."""
+"""Time that the broker may be silent while it owes an answer."""
 POLL_S = 1.0
 DISCONNECT_TIMEOUT_S = 2
-"""So long the end of a connection is waited for: what was written before it has gone out."""
+"""Time to wait for the end of a connection, so that written packets are sent."""
 CUT_OFF = 3
-"""So many first connections may end before the broker has answered: an ingestor that we take over from comes back
-once, before it finds out."""
+"""First connections that may end before the broker has answered: an ingestor whose session is taken over reconnects
+once, before it stops."""
 LOOKS = 5
-"""How often the journal is looked at, every POLL_S, for an ingestor that has taken over the session."""
+"""Reads of the journal, every POLL_S, to find an ingestor that has taken over the session."""
 STEADY_S = 10
-"""A connection that held so long was a good one: the next attempt after it comes soon."""
+"""Duration of a connection after which the delay before the next attempt is reset."""
 MAX_PACKET_BYTES = 16 * 1024 * 1024
-"""A broker drops what is larger, and does not say so (MQTT-3.1.2-25). Twice what mosquitto.conf lets a device send:
-what that broker has taken from a device, the ingestor sees, if only to refuse it as too large."""
+"""A broker silently drops larger packets (MQTT-3.1.2-25). This is twice the limit for devices in mosquitto.conf, so the
+ingestor receives every message that this broker accepts, if only to refuse it as too large."""
 
 _log = structlog.get_logger()
 _Answer = TypeVar("_Answer")
 
 
 class Session:
-    """Keeps the session alive: connects, subscribes, and connects again with jittered backoff."""
+    """Connects, subscribes, and reconnects with jittered backoff."""
 
     def __init__(
         self,
@@ -101,15 +102,15 @@ class Session:
 
     @property
     def probe_is_forbidden(self) -> bool:
-        """Whether the broker refuses the message by which the subscription is tried."""
+        """Whether the broker refuses the probe of the subscription."""
         return self._check.is_forbidden
 
     async def run(self) -> None:
-        """Until `disconnect`.
+        """Run until `disconnect`.
 
-        Raises BrokerError where the first connection or the first subscription fails, and SessionTakenOver at
-        any time. Later failures are logged and tried again; so is, up to START_TIMEOUT, the first connection to a
-        broker that is not there yet, or too busy.
+        Raises BrokerError if the first connection or the first subscription fails, and SessionTakenOver at any time.
+        Later failures are logged and retried. The first connection to a broker that is unreachable or busy is retried
+        up to START_TIMEOUT.
         """
         waits, now = backoff(), asyncio.get_running_loop().time
         self._patience = Patience(self._limit)
@@ -135,8 +136,10 @@ class Session:
                 await asyncio.sleep(delay)
 
     async def _settle(self, connection: NetworkConnection) -> None:
-        """Reports ready, and begins to check the subscription; while another client is suspected of taking the session
-        over, once the connection has held."""
+        """Report ready, and start the check of the subscription.
+
+        While another client is suspected of using the client id, wait until the connection has lasted HELD_S.
+        """
         if self._contention.is_suspected:
             await asyncio.wait([connection.closed], timeout=HELD_S)
             if connection.closed.done():
@@ -147,7 +150,7 @@ class Session:
         self._check.attend(connection)
 
     async def _judge(self, error: BrokerError, held_s: float) -> BrokerError:
-        """Return SessionTakenOver where an ingestor of ours took over, ClientIdContended where another client did."""
+        """Return SessionTakenOver if another ingestor took over, ClientIdContended if a foreign client did."""
         if isinstance(error, ConnectionClosed) and error.taken_over and await self._is_replaced():
             return SessionTakenOver(self._client_id)
         return self._contention.judge(error, held_s)
@@ -172,14 +175,17 @@ class Session:
         return not (self._was_connected or self._may_come_again(error))
 
     def _may_come_again(self, error: BrokerError) -> bool:
-        """At the start a failure is a fault of the settings more often than of the network. Not if the connection was
-        ended from the other side: an ingestor that we take over from may have been back for a moment."""
+        """Whether a failure at startup may be temporary.
+
+        Most failures at startup are caused by wrong settings. But if the broker ended the connection, the ingestor
+        whose session is taken over may have reconnected.
+        """
         cut_off = self._connection is not None and self._connection.closed.done()
         self._cut_offs += cut_off
         return cut_off and isinstance(error, BrokerUnreachable) and self._cut_offs <= CUT_OFF
 
     async def disconnect(self) -> None:
-        """Ends the connection in good order, and `run`. The broker keeps the session."""
+        """Send DISCONNECT and end `run`. The broker keeps the session."""
         self._stopping = True
         connection = self._connection
         if connection is not None and connection.is_open:
@@ -212,7 +218,7 @@ class Session:
         connack = await self._answer(connection, connection.connack, "CONNECT")
         check_connack(connack, self._address)
         self._limits.note(connack)
-        seconds = connack.server_keep_alive or KEEP_ALIVE_S  # MQTT-3.2.2-21: the broker's, where it has one
+        seconds = connack.server_keep_alive or KEEP_ALIVE_S  # MQTT-3.2.2-21: the broker's has precedence
         keep_alive(connection, seconds)
         if not connack.session_present and self._writer.remembers:
             await self._begin_anew(connection)
@@ -224,7 +230,7 @@ class Session:
         await self._subscribe(connection, connack)
 
     async def _begin_anew(self, connection: NetworkConnection) -> None:
-        # The new session must not outlive the memory of the old one: who finds it would take its packets for the old's.
+        # End the new session before the journal is voided: its packet ids must not be compared with the old session's.
         await self._end(connection, DisconnectPacket(session_expiry_interval=0))
         await self._collector.drain()
         await self._writer.forget_session()
@@ -236,9 +242,9 @@ class Session:
         await asyncio.wait([connection.closed], timeout=DISCONNECT_TIMEOUT_S)
 
     def _topics(self, known: Set[str]) -> tuple[list[str], list[str]]:
-        """The filters that the session is to be subscribed to, and those that it may have and is not to have.
+        """Return the filters to subscribe to, and the filters to unsubscribe from.
 
-        `known`: those that it may have; none where that is not known.
+        `known`: filters that the session may be subscribed to; empty if unknown.
         """
         return [self._pattern], sorted(known - {self._pattern}) if known else [self._other_pattern]
 
@@ -273,7 +279,7 @@ class Session:
         return answer.result()
 
     async def _attend(self, connection: NetworkConnection) -> None:
-        """Waits for the connection's end, and raises what ended it, unless it was us."""
+        """Wait for the end of the connection, and raise its reason unless `disconnect` ended it."""
         error = await why_ended(connection, self._address)
         if not self._stopping:
             raise error

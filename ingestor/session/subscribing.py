@@ -1,8 +1,8 @@
-"""SUBSCRIBE and UNSUBSCRIBE on one connection, in one write, and their answers.
+"""The exchange of SUBSCRIBE and UNSUBSCRIBE on one connection.
 
-Where a filter is given up, the wanted ones are subscribed to before its UNSUBSCRIBE and again after it. The first
-SUBSCRIBE leaves no gap. The second one changes nothing on most brokers (MQTT-3.8.4-3); on rmqtt, which ends the plain
-and the shared subscription of a topic together, it takes the wanted one back.
+If a filter is removed, SUBSCRIBE for the wanted filters is sent before its UNSUBSCRIBE and after it. The first
+SUBSCRIBE avoids a gap. The second one has no effect on most brokers (MQTT-3.8.4-3); on rmqtt, which ends the plain and
+the shared subscription of a topic together, it restores the wanted one.
 """
 
 import asyncio
@@ -26,18 +26,18 @@ from ingestor.mqtt.requests import Answer, Request
 from shared.errors import SubscriptionRefused
 
 ATTEMPTS = 3
-"""Requests are sent again, with other packet ids, while the broker says that it uses theirs."""
+"""Attempts, each with other packet ids, while the broker answers that the packet id is in use."""
 
 AnswerOf = Callable[[NetworkConnection, "asyncio.Future[Answer]", str], Awaitable[Answer]]
-"""Waits for an answer; raises BrokerError where the connection ends before it, or the broker is silent."""
+"""Waits for an answer. Raises BrokerError if the connection ends first or the broker is silent."""
 
 
 async def subscribe(
     connection: NetworkConnection, wanted: Sequence[str], unwanted: Sequence[str], answer_of: AnswerOf
 ) -> None:
-    """Subscribe to the wanted filters at QoS 1, and end the subscriptions to the unwanted ones.
+    """Subscribe to the wanted filters at QoS 1, and unsubscribe from the unwanted ones.
 
-    Raises SubscriptionRefused, after the broker was asked to restore what was ended; and what `answer_of` raises.
+    Raises SubscriptionRefused, after requesting ended subscriptions again, and what `answer_of` raises.
     """
     answers = await _exchange(connection, wanted, unwanted, answer_of)
     unsuback = next((answer for answer in answers if isinstance(answer, UnsubAckPacket)), None)
@@ -47,7 +47,7 @@ async def subscribe(
                 check_suback(answer, wanted[0])
     except SubscriptionRefused:
         if unsuback is not None and (restored := ended(unsuback, unwanted)):
-            connection.ask(_subscribe(connection, restored))  # the broker is to continue to queue for us
+            connection.ask(_subscribe(connection, restored))  # so that the broker continues to queue messages
         raise
     if unsuback is not None:
         check_unsuback(unsuback, unwanted)
@@ -77,7 +77,7 @@ def _requests(connection: NetworkConnection, wanted: Sequence[str], unwanted: Se
 
 
 def _subscribe(connection: NetworkConnection, patterns: Sequence[str]) -> SubscribePacket:
-    # Retained messages are copies of what was delivered when it was published: never counted twice.
+    # A retained message was already delivered when it was published.
     filters = [
         TopicFilter(pattern, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER)
         for pattern in patterns

@@ -1,11 +1,11 @@
-"""Whether the subscription brings messages: tried while none comes, and mended (ADR 35).
+"""Test and repair of a subscription that delivers no messages (ADR 35).
 
-A broker can end a subscription without a word, and the connection stays alive. So after a silence an empty message is
-published to a topic of the subscription (`probe`). Any message that is delivered then, the probe or a device's, proves
-that the subscription works. Where none is, the ingestor is not ready, subscribes again, and tries again.
+A broker can end a subscription silently while the connection stays alive. So after a silence the ingestor publishes an
+empty message to a topic of the subscription (`probe`). Any message that is delivered then, the probe or a device's,
+proves that the subscription works. If none is delivered, the ingestor is not ready, subscribes again, and probes again.
 
-Where the probe can tell nothing, the ingestor subscribes again at each silence, which mends a subscription as well:
-the broker refuses the probe, or a shared subscription may have brought it to another member.
+A probe is inconclusive if the broker refuses it, or if a shared subscription may have delivered it to another member.
+Then the ingestor subscribes again at each silence, which also repairs a subscription.
 """
 
 import asyncio
@@ -18,28 +18,28 @@ from ingestor.collector import Collector
 from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
 from ingestor.processes import SHARE
-from ingestor.session.probe import CannotTell, Forbidden, Sent, send_probe
+from ingestor.session.probe import CannotProbe, Forbidden, Sent, send_probe
 from shared.broker.names import probe_topic
 from shared.errors import BrokerError, SubscriptionRefused
 from shared.serving.telemetry import Health
 from shared.settings import Settings, parse_topic_filter
 
 FIRST_SILENCE_S = 10.0
-"""After a connection began."""
+"""Silence before the first probe of a connection."""
 SILENCE_S = 60.0
-"""After that; while the subscription works, twice as long each time, as long as silence lasts."""
+"""Silence before later probes. It doubles with each probe while the subscription works and the silence lasts."""
 LONGEST_SILENCE_S = 600.0
 LOOK_S = 1.0
 POLL_S = 0.1
-"""How often the count of messages is looked at: in general, and once a probe is sent."""
+"""Intervals at which the count of messages is read: in general, and after a probe."""
 DELIVERED_WITHIN_S = 10.0
-"""How long the broker may take from its PUBACK of the probe to the probe's delivery."""
+"""Time from the PUBACK of the probe to its delivery."""
 
 _log = structlog.get_logger()
 
 
 class SubscriptionCheck:
-    """The check of one session, over all of its connections. `subscribe` sends SUBSCRIBE once more."""
+    """The check of one session, over all of its connections. `subscribe` sends SUBSCRIBE."""
 
     def __init__(
         self,
@@ -58,15 +58,15 @@ class SubscriptionCheck:
         self._counts = counts
         self._health = health
         self._subscribe = subscribe
-        self._was_delivered = False  # a probe, at least once
-        self._is_swallowed = False  # the broker takes probes and delivers other messages only
-        self._is_refused = False  # the latest SUBSCRIBE
-        self._untold: set[str] = set()
+        self._was_delivered = False  # at least one probe
+        self._is_swallowed = False  # the broker accepts probes and does not deliver them, but delivers other messages
+        self._is_refused = False  # the last SUBSCRIBE
+        self._logged: set[str] = set()  # reasons why a probe was inconclusive
         self.is_deaf = False
-        self.is_forbidden = False  # the latest probe
+        self.is_forbidden = False  # the last probe
 
     def attend(self, connection: NetworkConnection) -> None:
-        """Check as long as the connection holds; should that fail, the connection ends with its error."""
+        """Start a task that checks until the connection ends; an error of the task ends the connection."""
         task = asyncio.create_task(self._run(connection), name="subscription check")
         connection.closed.add_done_callback(lambda _: task.cancel())
 
@@ -86,7 +86,10 @@ class SubscriptionCheck:
                 silence_s = SILENCE_S
 
     async def _is_silent(self, connection: NetworkConnection, seconds: float) -> bool:
-        """Whether nothing is delivered for so long. All before is acknowledged then: a full window delays a probe."""
+        """Wait for a silence of this length; return False if a message is delivered.
+
+        Earlier messages are acknowledged then, because a full window would delay a probe.
+        """
         now, delivered = asyncio.get_running_loop().time, self._counts.messages
         ends = now() + seconds
         while (remaining := ends - now()) > 0:
@@ -98,19 +101,19 @@ class SubscriptionCheck:
         return delivered == self._counts.messages and not connection.is_paused
 
     async def _check(self, connection: NetworkConnection) -> None:
-        if await self._is_told(connection):
+        if await self._probe_or_renew(connection):
             return
         if not self.is_deaf:
             self._note_deaf()
         if await self._subscribed_again(connection):
-            await self._is_told(connection)
+            await self._probe_or_renew(connection)
 
-    async def _is_told(self, connection: NetworkConnection) -> bool:
-        """Probe. False where the subscription brings nothing; where the probe cannot tell, subscribe again."""
+    async def _probe_or_renew(self, connection: NetworkConnection) -> bool:
+        """Probe; if that is inconclusive, subscribe again. Return False if the subscription delivers nothing."""
         try:
             is_delivered = await self._probe()
-        except CannotTell as reason:
-            self._note_untold(reason)
+        except CannotProbe as reason:
+            self._note_inconclusive(reason)
             was_refused = self._is_refused
             if await self._subscribed_again(connection) and was_refused:
                 self._works()
@@ -118,9 +121,9 @@ class SubscriptionCheck:
         return is_delivered
 
     async def _probe(self) -> bool:
-        """Whether a probe, or another message, is delivered. Raises CannotTell."""
+        """Send a probe; return whether it, or another message, is delivered. Raises CannotProbe."""
         if self._is_swallowed:
-            raise CannotTell(f"the broker takes messages to {self._topic} and does not deliver them")
+            raise CannotProbe(f"the broker accepts messages to {self._topic} and does not deliver them")
         delivered, empty = self._counts.messages, self._counts.empty
         sent = await send_probe(self._address, self._topic)
         self.is_forbidden = False
@@ -136,7 +139,7 @@ class SubscriptionCheck:
             self._note_message()
             return True
         if self._is_shared and sent is Sent.TAKEN:
-            raise CannotTell(f"{self._pattern} may have brought a message to {self._topic} to another of its members")
+            raise CannotProbe(f"{self._pattern} may have delivered a message to {self._topic} to another member")
         return False
 
     async def _subscribed_again(self, connection: NetworkConnection) -> bool:
@@ -154,7 +157,7 @@ class SubscriptionCheck:
         return True
 
     def _note_message(self) -> None:
-        """A message that is delivered while the probes were not, and never were: they say nothing."""
+        """Note a delivered message. If no probe was ever delivered, the broker does not deliver probes."""
         if self.is_deaf and not self._is_refused:
             self._is_swallowed = not self._was_delivered
         self._works()
@@ -163,25 +166,23 @@ class SubscriptionCheck:
         if self.is_deaf:
             self.is_deaf = False
             self._health.ready("broker")
-            _log.info("the subscription brings messages again", topic=self._pattern)
+            _log.info("the subscription delivers messages again", topic=self._pattern)
 
     def _note_deaf(self) -> None:
         self._set_deaf(
-            f"the subscription to {self._pattern} brings nothing: the broker has accepted a message to {self._topic} "
-            "and has not delivered it. The ingestor subscribes again"
+            f"the subscription to {self._pattern} delivers nothing: the broker accepted a message to {self._topic} "
+            "and did not deliver it. The ingestor subscribes again"
         )
 
     def _set_deaf(self, why: str) -> None:
         self.is_deaf = True
         self._health.not_ready("broker", why)
-        _log.warning("not subscribed any more", reason=why)
+        _log.warning("the subscription is lost", reason=why)
 
-    def _note_untold(self, reason: CannotTell) -> None:
-        """Log each reason once: a broker that forbids the probe does so at each silence."""
+    def _note_inconclusive(self, reason: CannotProbe) -> None:
+        """Log each reason once: a broker that refuses the probe does so at each silence."""
         self.is_forbidden = isinstance(reason, Forbidden)
-        if str(reason) not in self._untold:
-            self._untold.add(str(reason))
+        if str(reason) not in self._logged:
+            self._logged.add(str(reason))
             log = _log.warning if self.is_forbidden else _log.info
-            log(
-                "it cannot be told in silence whether the subscription works: it is renewed instead", reason=str(reason)
-            )
+            log("cannot test the subscription while no messages arrive; renewing it instead", reason=str(reason))

@@ -1,11 +1,11 @@
-"""The topic filters that the broker session may be subscribed to, in the database (ADR 35).
+"""Topic filters that the broker session may be subscribed to, stored in the database (ADR 35).
 
-An UNSUBSCRIBE is sent only for such a filter. Nothing is sent for a filter that the session never had: rmqtt keeps a
-plain subscription and the shared one of the same topic as one, and ends it at an UNSUBSCRIBE of either.
+UNSUBSCRIBE is sent only for these filters: rmqtt treats the plain and the shared subscription of a topic as one, and an
+UNSUBSCRIBE of either ends it.
 
-A row of the table is never updated: `add` replaces it by a row with another `subscribed_at`, and `keep` deletes only
-rows that `load` returned. So the DELETE of an ingestor that lost its connection, which the server may run after another
-ingestor has taken the session, cannot delete a filter that the other has added.
+A row is never updated: `add` replaces it by a row with another `subscribed_at`, and `keep` deletes only rows that
+`load` returned. The server may run the DELETE of an ingestor that lost its connection after another ingestor has taken
+the session; that DELETE cannot remove a filter that the other has added.
 """
 
 from collections.abc import Collection, Mapping
@@ -30,7 +30,7 @@ _REMOVE = """
 
 
 class Subscriptions:
-    """The filters of one client id. Each method waits for the database as long as it is away."""
+    """The filters of one client id. Each method retries until the database is available."""
 
     def __init__(self, database: DatabaseConnection, client_id: str) -> None:
         self._database = database
@@ -38,16 +38,16 @@ class Subscriptions:
         self._loaded: dict[str, datetime] = {}
 
     async def load(self) -> frozenset[str]:
-        """Return the filters; none where the session is older than the table, or was never subscribed."""
+        """Return the filters; empty if the session is older than the table or was never subscribed."""
         self._loaded = await self._database.retry_forever(_load, self._client_id)
         return frozenset(self._loaded)
 
     async def add(self, patterns: Collection[str]) -> None:
-        """Add filters, before their SUBSCRIBE; replace those that are there."""
+        """Add filters, before their SUBSCRIBE; replace existing rows."""
         await self._database.retry_forever(_replace, self._client_id, list(patterns))
 
     async def keep(self, patterns: Collection[str]) -> None:
-        """Remove the other filters that were loaded, after their UNSUBACK."""
+        """Remove all other loaded filters, after their UNSUBACK."""
         unwanted = {pattern: since for pattern, since in self._loaded.items() if pattern not in patterns}
         await self._database.retry_forever(_remove, self._client_id, unwanted)
 

@@ -1,4 +1,4 @@
-"""A subscription that brings nothing, while the connection is well: the ingestor is not ready, and mends it."""
+"""A subscription that delivers nothing on a working connection: the ingestor is not ready, and subscribes again."""
 
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +79,7 @@ async def test_readiness_ends_while_nothing_comes_and_the_first_message_brings_i
             (session,) = (one for one in broker.sessions.values() if one.patterns)
             broker.forget()
             await until_not_ready(settings.ingestor_metrics_port)
-            assert f"the subscription to {PLAIN} brings nothing" in await why(settings)
+            assert f"the subscription to {PLAIN} delivers nothing" in await why(settings)
             session.patterns.add(PLAIN)
             await until_ready(settings.ingestor_metrics_port)
 
@@ -93,7 +93,7 @@ async def test_a_group_of_which_no_member_is_subscribed_is_found_out(make: Make)
             await until(lambda: PROBE in broker.published)
             broker.forget()
             await until_not_ready(settings.ingestor_metrics_port)
-            assert f"the subscription to {shared} brings nothing" in await why(settings)
+            assert f"the subscription to {shared} delivers nothing" in await why(settings)
 
 
 @pytest.mark.parametrize("refuses", [PubAckReasonCode.NOT_AUTHORIZED, PubAckReasonCode.QUOTA_EXCEEDED])
