@@ -1,7 +1,8 @@
-"""What a broker's CONNACK limits, and what follows from it for readings (MQTT 5, section 3.2.2.3).
+"""Limits in a broker's CONNACK, and their consequences for readings (MQTT 5, section 3.2.2.3).
 
-The Receive Maximum of the CONNACK is about what clients send. How many unacknowledged messages the broker sends to the
-ingestor is not announced: `devicestat doctor` counts them. Topic aliases and subscription identifiers are not used.
+The Receive Maximum of the CONNACK limits what clients send. The number of unacknowledged messages that the broker sends
+to the ingestor is not announced; `devicestat doctor` measures it. Topic aliases and subscription identifiers are
+unused.
 """
 
 from collections.abc import Iterator
@@ -16,19 +17,19 @@ from ingestor.processes import SHARE
 from shared.settings import Settings, TopicFilter, parse_topic_filter
 
 SESSION_EXPIRY_S = 7 * 24 * 3600
-"""How long the broker is asked to keep the session, and to queue for it, while the ingestor is away."""
+"""Requested time that the broker keeps the session, and queues for it, while the ingestor is offline."""
 RIGHT_PACKET_SIZE = 8_388_608
-"""As mosquitto.conf has it."""
+"""The limit in mosquitto.conf."""
 LONGEST_KEY = "\U0010ffff" * 128
-"""A device's key with as many bytes as one can have."""
+"""A device key of the largest possible size in bytes."""
 NARROW = 20
-"""Mosquitto's default of max_inflight_messages, and paho's: a broker that takes fewer at once slows clients down."""
+"""Default of max_inflight_messages in Mosquitto and paho; a smaller Receive Maximum slows clients down."""
 
 _log = structlog.get_logger()
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """One limit in words: what it is, and what follows. `loses`: whether readings are lost or refused by it."""
+    """A limit in words, with advice. `loses`: whether readings are lost or refused because of it."""
 
     text: str
     advice: str
@@ -37,7 +38,7 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 def find_limits(connack: ConnAckPacket, settings: Settings) -> list[Limit]:
-    """Return what the CONNACK limits; nothing where all is as asked. It answers a CONNECT with SESSION_EXPIRY_S."""
+    """Return the limits in a CONNACK that answers a CONNECT with SESSION_EXPIRY_S."""
     form = parse_topic_filter(settings.mqtt_topic)
     return [*_session(connack), *_qos(connack), *_packets(connack, form), *_subscriptions(connack, settings, form)]
 
@@ -48,11 +49,11 @@ def _session(connack: ConnAckPacket) -> Iterator[Limit]:
         return
     if kept_s == 0:
         text = (
-            "the broker ends the session with each connection: what devices publish while the ingestor is away is "
-            "lost, and so is what was delivered and not yet acknowledged"
+            "the broker ends the session with each connection: messages that devices publish while the ingestor is "
+            "offline are lost, and so are messages that were not acknowledged yet"
         )
     else:
-        text = f"the broker keeps the session, and what waits in it, for {kept_s} s only: what is older is lost"
+        text = f"the broker keeps the session and its queue for {kept_s} s only: older messages are lost"
     yield Limit(
         text,
         f"raise its limit on session expiry to {SESSION_EXPIRY_S} s, seven days",
@@ -62,10 +63,10 @@ def _session(connack: ConnAckPacket) -> Iterator[Limit]:
 
 def _qos(connack: ConnAckPacket) -> Iterator[Limit]:
     if connack.max_qos == QoS.AT_MOST_ONCE:
-        text = "the broker has QoS 0 only, on which nothing is delivered again, so that readings are lost"
+        text = "the broker supports QoS 0 only, without redelivery, so readings are lost"
         yield Limit(text, "allow QoS 1 in its configuration", "take max_qos out of its configuration")
     elif connack.max_qos == QoS.AT_LEAST_ONCE:
-        text = "the broker takes no QoS 2, and disconnects a device that publishes at it"
+        text = "the broker does not support QoS 2, and disconnects a device that publishes at QoS 2"
         yield Limit(text, "publish at QoS 1, with a timestamp in the payload", loses=False)
 
 
@@ -73,14 +74,14 @@ def _packets(connack: ConnAckPacket, form: TopicFilter) -> Iterator[Limit]:
     size, needed = connack.max_packet_size, largest_packet(form)
     if size is not None and size < needed:
         yield Limit(
-            f"the broker takes packets of up to {size} bytes, and disconnects a device that sends a larger one: the "
-            f"largest payload takes {needed}",
+            f"the broker accepts packets of up to {size} bytes, and disconnects a device that sends a larger one: the "
+            f"largest payload needs {needed}",
             f"raise its limit to {RIGHT_PACKET_SIZE}, or send smaller arrays",
             f"set max_packet_size {RIGHT_PACKET_SIZE}, as mosquitto.conf has it",
         )
     if connack.receive_max < NARROW:
         yield Limit(
-            f"the broker takes {connack.receive_max} unacknowledged messages of one client at a time, and may "
+            f"the broker accepts {connack.receive_max} unacknowledged messages of one client at a time, and may "
             "disconnect a device that sends more",
             "raise its limit if devices publish in bursts",
             loses=False,
@@ -92,16 +93,16 @@ def _subscriptions(connack: ConnAckPacket, settings: Settings, form: TopicFilter
         is_shared = settings.mqtt_topic.startswith(SHARE)
         group = settings.mqtt_topic.removesuffix(form.plain)
         yield Limit(
-            "the broker has no shared subscriptions, which several ingestors need",
+            "the broker does not support shared subscriptions, which several ingestors need",
             f"turn them on, or take {group} off DEVICESTAT_MQTT_TOPIC" if is_shared else "run one ingestor",
             loses=is_shared,
         )
     if not connack.wildcard_subscription_available:
-        yield Limit(f"the broker has no wildcard subscriptions, which {form.plain} needs", "turn them on")
+        yield Limit(f"the broker does not support wildcard subscriptions, which {form.plain} needs", "turn them on")
 
 
 def largest_packet(form: TopicFilter) -> int:
-    """Return the bytes of a PUBLISH with the largest payload that the ingestor takes."""
+    """Return the size of a PUBLISH with the largest payload that the ingestor accepts, in bytes."""
     topic = f"{form.prefix}{LONGEST_KEY}{form.suffix}"
     content_type = MESSAGE_PACK.content_type
     packet = PublishPacket(
@@ -111,19 +112,19 @@ def largest_packet(form: TopicFilter) -> int:
 
 
 class LimitsLog:
-    """Logs the limits at the first CONNACK, and again when they have changed."""
+    """Logs the limits at the first CONNACK, and again when they change."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._logged: list[Limit] = []
 
     def note(self, connack: ConnAckPacket) -> None:
-        """Log what the CONNACK limits, unless the one before did the same."""
+        """Log the limits that the previous CONNACK did not have."""
         found = find_limits(connack, self._settings)
         for limit in found:
             if limit not in self._logged:
                 write = _log.warning if limit.loses else _log.info
                 write("the broker sets a limit", limit=limit.text, advice=limit.advice)
         if self._logged and not found:
-            _log.info("the broker has lifted its limits")
+            _log.info("the broker has removed its limits")
         self._logged = found

@@ -1,4 +1,4 @@
-"""The writer's one connection to PostgreSQL, made anew for as long as it takes (ADR 6)."""
+"""The ingestor's connection to PostgreSQL, which is reopened until it works (ADR 6)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,14 +17,14 @@ from shared.serving.telemetry import Health
 from shared.settings import Settings
 
 BUSY_ATTEMPTS = 3
-"""Attempts in a row that fail by a deadlock, a lock timeout or a cancelled statement before readiness ends."""
+"""Consecutive failures by deadlock, lock timeout or a cancelled statement after which the ingestor is not ready."""
 
 _log = structlog.get_logger()
 _Result = TypeVar("_Result")
 _Arguments = TypeVarTuple("_Arguments")
 
-# What an ingestor that stands still in a transaction holds, its successor waits for; and one whose host is gone is to
-# be gone for the server as well.
+# A successor waits for the locks of an ingestor that hangs in a transaction. The server must also notice if the host of
+# an ingestor is gone.
 _LIMITS = """
     SELECT set_config('idle_in_transaction_session_timeout', '30s', false),
            set_config('tcp_keepalives_idle', '30', false),
@@ -37,7 +37,7 @@ Prepare = Callable[[Connection], Awaitable[None]]
 
 
 class DatabaseConnection:
-    """A connection that outlives its server's absences; one attempt at a time has the use of it."""
+    """A connection that survives outages of its server. One attempt at a time uses it."""
 
     def __init__(self, url: str, health: Health, *prepare: Prepare) -> None:
         self._url = url
@@ -47,7 +47,7 @@ class DatabaseConnection:
         self._in_use = asyncio.Lock()
 
     async def open(self, settings: Settings, stop: asyncio.Event) -> bool:
-        """Connect, as soon as the database is there; false where `stop` was set first. Raises DatabaseError."""
+        """Wait for the database and connect; return False if `stop` is set first. Raises DatabaseError."""
         async with first_connection(settings, "ingestor start", stop) as connection:
             if connection is None:
                 return False
@@ -56,7 +56,7 @@ class DatabaseConnection:
         return True
 
     async def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()
@@ -81,13 +81,13 @@ class DatabaseConnection:
                 return result
 
     def _note(self, fault: DatabaseError, failures: int, delay: float) -> None:
-        """Logs the fault. Readiness ends with it, unless it is about one statement and the next attempt may pass."""
-        _log.warning("the database failed an attempt", reason=str(fault), retry_in_s=round(delay, 2))
+        """Log the fault. Report not ready, unless it concerns one statement and the next attempt may succeed."""
+        _log.warning("an attempt failed in the database", reason=str(fault), retry_in_s=round(delay, 2))
         if failures >= BUSY_ATTEMPTS or not isinstance(fault, DatabaseBusy):
             self._health.not_ready("database", str(fault))
 
     async def probe(self) -> None:
-        """Make sure that the database answers, and note whether its schema is still ours; return when it answers."""
+        """Retry until the database answers, and check the version of its schema."""
         await self.retry_forever(note_schema, self._health)
 
     async def _connected(self) -> Connection:

@@ -1,7 +1,7 @@
-"""One bad row never sinks its batch, be it a reading or a dead letter (ADR 5).
+"""Isolation of rows that the database refuses, so that the rest of the batch is stored (ADR 5).
 
-Values are checked before they get here; what the database still refuses is found by halving: a half that
-fails is undone to its savepoint and halved again, so a bad row among n costs O(log n) round trips.
+Values are validated earlier. A row that the database still refuses, a reading or a dead letter, is found by halving: a
+half that fails is rolled back to its savepoint and halved again, so one bad row among n costs O(log n) round trips.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from shared.readings.store import Stored, clear, store
 async def store_isolating(
     connection: Connection, readings: Sequence[Reading], offset: int = 0
 ) -> tuple[Stored, list[RefusedRow]]:
-    """Stores all but what the database refuses, in the transaction that the caller has open."""
+    """Store all readings that the database does not refuse, in the caller's transaction."""
     if not readings:
         return Stored(0, 0), []
     try:
@@ -38,10 +38,10 @@ async def store_isolating(
 
 
 async def keep_isolating(connection: Connection, letters: Sequence[DeadLetter]) -> None:
-    """Keep the dead letters, in the transaction that the caller has open.
+    """Store the dead letters, in the caller's transaction.
 
-    Of one that the database refuses as it is, what can be kept is kept: with its texts in ASCII, else without its
-    payload as well. Raises what the database says if it refuses even that.
+    A dead letter that the database refuses is stored with its texts in ASCII, or else also without its payload. Raises
+    the database's error if it refuses even that.
     """
     try:
         async with connection.transaction():

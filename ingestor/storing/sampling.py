@@ -1,8 +1,8 @@
-"""The dead letters of one minute are bounded: beyond the bound messages are counted, and not kept (ADR 26).
+"""The limit on dead letters in a minute: messages beyond it are counted and not kept (ADR 26).
 
-Of each topic the first DEAD_LETTERS_PER_MINUTE become rows, and of all topics together TOPICS times as many. The
-remaining messages are counted: in one row for each topic that has used up its own part, and in one row for all other
-topics. No I/O here: a batch's sample is taken before its dead letters are written, and remembered after its COMMIT.
+The first DEAD_LETTERS_PER_MINUTE of each topic become rows, and TOPICS times as many of all topics together. The others
+are counted: in one row for each topic that has used up its share, and in one row for all other topics. Pure: a batch's
+sample is taken before its dead letters are written, and remembered after its COMMIT.
 """
 
 from collections import Counter
@@ -15,18 +15,18 @@ from shared.readings.model import DeadLetter
 
 WINDOW_S = 60.0
 TOPICS = 20
-"""All topics together may have as many dead letters as this many topics with their full part each."""
+"""Limit of all topics together, in shares of one topic."""
 MOST = 100_000
-"""Dead letters of all topics in a minute, unless one topic's part is larger. It also bounds the memory that is used."""
+"""Most dead letters of all topics in a minute, unless one topic's share is larger. It also bounds memory."""
 UNIT_BYTES = 64 * 1024
-"""A dead letter counts as one, and as one more for each of these."""
+"""A dead letter counts as one, plus one for each multiple of this size."""
 
 _Key = int
 _OTHERS: _Key = 0
 
 
 def _key(topic: str) -> _Key:
-    """A topic may be 64 KiB long; its hash is not."""
+    """Return a short key for a topic, which may be 64 KiB long."""
     return hash(topic) or 1
 
 
@@ -36,7 +36,7 @@ def _units(letter: DeadLetter) -> int:
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What becomes of the dead letters of a batch: those that are kept, and counts of the others."""
+    """The dead letters of a batch: those that are kept, and counts of the others."""
 
     kept: list[DeadLetter]
     omitted: dict[_Key, Omitted]
@@ -44,7 +44,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Sampler:
-    """Decides which dead letters are kept, by what was kept in this minute. `topic_filter`: for the count of others."""
+    """Decides which dead letters are kept in each minute. `topic_filter`: topic of the row that counts all others."""
 
     def __init__(self, per_minute: int, topic_filter: str) -> None:
         self._part = per_minute
@@ -86,19 +86,19 @@ class Sampler:
     @property
     def _topic_detail(self) -> str:
         return (
-            f"counted, not kept: more messages of this topic, after the first {self._part} of a minute "
+            f"counted, not kept: messages of this topic after the first {self._part} of a minute "
             "(DEVICESTAT_DEAD_LETTERS_PER_MINUTE)"
         )
 
     @property
     def _others_detail(self) -> str:
         return (
-            f"counted, not kept: messages of several topics, after the first {self._whole} of a minute "
-            "(DEVICESTAT_DEAD_LETTERS_PER_MINUTE bounds all topics together, too)"
+            f"counted, not kept: messages of several topics after the first {self._whole} of a minute "
+            "(DEVICESTAT_DEAD_LETTERS_PER_MINUTE also limits all topics together)"
         )
 
     def remember(self, sample: Sample, rows: Mapping[_Key, int]) -> None:
-        """The sample is committed. `rows`: the row that counts what was omitted, by the key in the sample."""
+        """Note a committed sample. `rows`: id of the row with the count, by the key in the sample."""
         self._spent.update(sample.spent)
         self._left -= sample.spent.total()
         self._rows.update(rows)

@@ -40,8 +40,8 @@ from shared.readings.store import Stored
 from shared.settings import TopicFilter
 
 STAGED_BATCHES = 100
-"""So many batches are not tried the first way after one that failed it: a device that sends again seldom sends
-again one batch only, and what was copied in vain is left to be vacuumed."""
+"""Batches that skip the first way after it has failed: a device that resends readings usually resends several batches,
+and the rows of a failed COPY must be vacuumed."""
 
 _log = structlog.get_logger()
 _Add = Callable[[Connection, list[DeadLetter]], Awaitable[None]]
@@ -49,7 +49,7 @@ _Way = Callable[[Connection, Rows], Awaitable[tuple[Stored, list[RefusedRow]]]]
 
 
 class DevicesDeleted(Exception):
-    """The batch has readings of devices that were deleted, or may have been: their keys are to be looked up again."""
+    """The batch has readings of devices that were, or may have been, deleted: look up their keys again."""
 
     def __init__(self, numbers: Set[int]) -> None:
         self.numbers = numbers
@@ -57,7 +57,7 @@ class DevicesDeleted(Exception):
 
 
 class Writer:
-    """Stores batches, and keeps the journal of it."""
+    """Stores batches with their journal entries."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class Writer:
         self._sampler = sampler
         self._partitions = Partitions()
         self._staged_batches = 0
-        self._missed_at = float("-inf")  # seconds; when marks of deletions were last found to be gone unseen
+        self._missed_at = float("-inf")  # seconds; when marks of deletions were last found to be removed unread
         self._owns_journal = False
 
     async def write(self, batch: Batch) -> None:
-        """Stores the batch, however long it takes. Raises SessionTakenOver, and nothing of the database's."""
+        """Store the batch; retry database errors without limit. Raises SessionTakenOver."""
         began = time.monotonic()
         if batch.unresolved:
             await self._database.retry_forever(self._resolve, batch)
@@ -101,7 +101,7 @@ class Writer:
         batch.settle(await self._devices.resolve(connection, topics))
 
     async def _look_up_again(self, connection: Connection, batch: Batch, deleted: Set[int]) -> None:
-        """Another device may have been registered with the key of one that was deleted."""
+        """Look up the keys of deleted devices: other devices may have been registered with them."""
         keys = {topic: self._filter.key(topic) for topic in batch.topics_of(deleted)}
         topics = {topic: key for topic, key in keys.items() if key is not None}
         batch.reassign(deleted, await self._devices.resolve(connection, topics))
@@ -125,10 +125,9 @@ class Writer:
         return stored
 
     async def store(self, connection: Connection, batch: Batch, entry: Entry) -> Stored:
-        """Stores the batch, or finds that an earlier attempt did so.
+        """Store the batch and its journal entry, or find that an earlier attempt did so.
 
-        `entry`: what the journal records with it. Raises psycopg.Error where the database is at fault,
-        DevicesDeleted, and SessionTakenOver.
+        Raises psycopg.Error for a fault of the database, DevicesDeleted, and SessionTakenOver.
         """
         await self._partitions.ensure(connection, batch.readings)
         if self._staged_batches > 0:
@@ -148,7 +147,7 @@ class Writer:
             return await self._commit(connection, batch, entry, store_isolating)
 
     async def _make_months_again(self, connection: Connection, batch: Batch) -> None:
-        """One that is known may have been dropped since: it was empty, or is older than RETENTION by now."""
+        """Create the months' partitions again: one may have been dropped, because it was empty or past RETENTION."""
         self._partitions.forget()
         await self._partitions.ensure(connection, batch.readings)
 
@@ -165,7 +164,7 @@ class Writer:
             found = await journals.find(connection, self._journal)
             if found is None:  # a reading is there already, or a device is not
                 raise
-            _log.info("batch was committed already", batch_no=self._journal.next_no)
+            _log.info("the batch is committed already", batch_no=self._journal.next_no)
             return found
         self._sampler.remember(sample, rows)
         return stored
@@ -175,7 +174,7 @@ class Writer:
             deleted = await self._devices.pass_fence(connection)
         except MarksMissed:
             self._missed_at, deleted = time.monotonic(), frozenset()
-        if batch.looked_up_at <= self._missed_at:  # also a batch that was waiting, and another attempt of one
+        if batch.looked_up_at <= self._missed_at:  # also a batch that was queued, or is retried
             deleted = batch.readings.devices()
         if deleted and not batch.readings.devices().isdisjoint(deleted):
             raise DevicesDeleted(deleted)
@@ -183,17 +182,17 @@ class Writer:
     # The session, and the ownership of its journal.
 
     async def prepare_session(self) -> None:
-        """A connection is about to be made: until the journal is ours, reads where it stands."""
+        """Read the journal before a connection is made, until this ingestor owns it."""
         if not self._owns_journal:
             await self._database.retry_forever(journals.load, self._journal)
 
     @property
     def remembers(self) -> bool:
-        """Whether the journal knows packets of the broker's session."""
+        """Whether the journal has packets of the broker session."""
         return not self._journal.is_empty
 
     async def is_replaced(self) -> bool:
-        """Whether another ingestor has written to the journal since it was ours."""
+        """Whether another ingestor has taken the journal from this one."""
         if not self._owns_journal:
             return False
         try:
@@ -203,16 +202,16 @@ class Writer:
         return False
 
     async def forget_session(self) -> None:
-        """The broker has lost the session: its packet ids begin anew, and say nothing of the old ones."""
+        """Void the journal: the broker has lost the session, so its packet ids start again."""
         self._journal.void()
         await self.begin_session()
 
     async def begin_session(self) -> None:
-        """A connection has begun: writes the entry without packets that makes the journal ours.
+        """Take ownership of the journal for a new connection, by an entry without packets.
 
-        Raises SessionTakenOver where it was ours and another ingestor has written since. The first connection
-        takes it from whoever wrote it, as it took the session; but who still wrote after that connection was made
-        may also have stored what is about to come over it: StaleConnection.
+        Raises SessionTakenOver if another ingestor has taken the journal from this one. The first connection takes the
+        journal from its previous owner, as it took the session. Raises StaleConnection if that owner wrote to the
+        journal after the connection was made: it may also have stored what this connection is about to deliver.
         """
         try:
             await self._mark_journal()
@@ -226,7 +225,7 @@ class Writer:
     async def _take_journal(self) -> None:
         while not self._owns_journal:
             await self._database.retry_forever(journals.load, self._journal)
-            with suppress(SessionTakenOver):  # it was still committing: read that as well
+            with suppress(SessionTakenOver):  # the previous owner has committed meanwhile: read the journal again
                 await self._mark_journal()
                 self._owns_journal = True
 

@@ -68,7 +68,7 @@ async def test_our_configuration_is_large_enough(broker: Broker) -> None:
 @pytest.mark.parametrize(
     ("options", "what", "text"),
     [
-        ({"max_packet_size": "1000000"}, "limits", "the broker takes packets of up to 1000000 bytes, "),
+        ({"max_packet_size": "1000000"}, "limits", "the broker accepts packets of up to 1000000 bytes, "),
         ({"message_size_limit": "1000000"}, "limits", "If message_size_limit is in the broker's configuration"),
         ({"max_queued_messages": "1000"}, "queue", "max_queued_messages of the broker is too small: of 10,000 "),
         ({"max_queued_bytes": "500000"}, "queue", "max_queued_bytes of the broker is too small: of 10,000 "),
@@ -141,7 +141,7 @@ async def test_a_broker_without_qos_1() -> None:
     with mosquitto({"max_qos": "0"}) as careless:
         findings = await found(careless)
     assert wrong(findings) == ["subscription", "limits"]
-    assert "the broker has QoS 0 only" in findings["limits"].text
+    assert "the broker supports QoS 0 only" in findings["limits"].text
     assert "take max_qos out" in findings["limits"].text
     assert "grants only QoS 0 on devices/+/stats" in findings["subscription"].text
     assert "queue" not in findings

@@ -29,10 +29,14 @@ def test_what_is_enough_is_no_limit(connack: ConnAckPacket) -> None:
 @pytest.mark.parametrize(
     ("connack", "settings", "words"),
     [
-        (ConnAckPacket(session_expiry_interval=0), PLAIN, ("while the ingestor is away is lost", "raise its limit on")),
+        (
+            ConnAckPacket(session_expiry_interval=0),
+            PLAIN,
+            ("while the ingestor is offline are lost", "raise its limit on"),
+        ),
         (ConnAckPacket(session_expiry_interval=3600), PLAIN, ("for 3600 s only", "to 604800 s, seven days")),
         (ConnAckPacket(max_qos=QoS.AT_MOST_ONCE), PLAIN, ("QoS 0 only", "readings are lost")),
-        (ConnAckPacket(max_packet_size=NEEDED - 1), PLAIN, (f"up to {NEEDED - 1} bytes", f"takes {NEEDED}")),
+        (ConnAckPacket(max_packet_size=NEEDED - 1), PLAIN, (f"up to {NEEDED - 1} bytes", f"needs {NEEDED}")),
         (ConnAckPacket(shared_subscription_available=False), SHARED, ("take $share/group/ off DEVICESTAT_MQTT_TOPIC",)),
         (ConnAckPacket(wildcard_subscription_available=False), SHARED, ("which devices/+/stats needs",)),
     ],
@@ -46,9 +50,12 @@ def test_what_loses_readings_is_wrong(connack: ConnAckPacket, settings: Settings
 @pytest.mark.parametrize(
     ("connack", "words"),
     [
-        (ConnAckPacket(max_qos=QoS.AT_LEAST_ONCE), "takes no QoS 2"),
-        (ConnAckPacket(receive_max=10), "takes 10 unacknowledged messages of one client"),
-        (ConnAckPacket(shared_subscription_available=False), "no shared subscriptions, which several ingestors need"),
+        (ConnAckPacket(max_qos=QoS.AT_LEAST_ONCE), "does not support QoS 2"),
+        (ConnAckPacket(receive_max=10), "accepts 10 unacknowledged messages of one client"),
+        (
+            ConnAckPacket(shared_subscription_available=False),
+            "does not support shared subscriptions, which several ingestors need",
+        ),
     ],
 )
 def test_what_loses_none_is_shown(connack: ConnAckPacket, words: str) -> None:
@@ -73,7 +80,7 @@ def test_a_limit_is_logged_once_and_again_when_it_changes() -> None:
     assert [(line["log_level"], line["event"]) for line in lines] == [
         ("warning", "the broker sets a limit"),
         ("warning", "the broker sets a limit"),
-        ("info", "the broker has lifted its limits"),
+        ("info", "the broker has removed its limits"),
         ("info", "the broker sets a limit"),
     ]
     assert "for 3600 s only" in lines[0]["limit"]
