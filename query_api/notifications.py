@@ -18,7 +18,7 @@ LOOK_AGAIN = ""
 MAX_WAITING = 1000
 """Payloads in one queue; when it is full all of them give way to LOOK_AGAIN."""
 
-Hearer = Callable[[str], None]
+Subscriber = Callable[[str], None]
 """Takes a payload; it neither waits nor raises."""
 _Queues = set[asyncio.Queue[str]]
 
@@ -28,12 +28,12 @@ class Notifications:
 
     def __init__(self, url: str, channels: Sequence[str]) -> None:
         self._url = url
-        self._hearers: dict[str, list[Hearer]] = {channel: [] for channel in channels}
+        self._subscribers: dict[str, list[Subscriber]] = {channel: [] for channel in channels}
         self._queues: dict[tuple[str, str], _Queues] = {}
 
     async def run(self) -> None:
         """Listen until cancelled. The connection is opened again each time it is lost."""
-        await listen(self._url, "api notifications", list(self._hearers), self._attend)
+        await listen(self._url, "api notifications", list(self._subscribers), self._attend)
 
     async def _attend(self, connection: Connection) -> None:
         self._look_again()
@@ -41,12 +41,12 @@ class Notifications:
             self._pass_on(notify)
 
     @contextmanager
-    def heard(self, channel: str, key: str) -> Iterator[asyncio.Queue[str]]:
+    def subscribe(self, channel: str, key: str) -> Iterator[asyncio.Queue[str]]:
         """The payloads that come on the channel until the end of the block and whose first word is the key.
 
         LOOK_AGAIN among them says that some may be missing.
         """
-        assert channel in self._hearers, f"nobody listens on {channel}"
+        assert channel in self._subscribers, f"nobody listens on {channel}"
         queue = asyncio.Queue[str](MAX_WAITING)
         queues = self._queues.setdefault((channel, key), set())
         queues.add(queue)
@@ -57,20 +57,20 @@ class Notifications:
             if not queues:
                 del self._queues[channel, key]
 
-    def call(self, channel: str, hearer: Hearer) -> None:
-        """From here on the hearer is called with each payload that comes on the channel, and with LOOK_AGAIN."""
-        self._hearers[channel].append(hearer)
+    def call(self, channel: str, subscriber: Subscriber) -> None:
+        """From here on the subscriber is called with each payload that comes on the channel, and with LOOK_AGAIN."""
+        self._subscribers[channel].append(subscriber)
 
     def _look_again(self) -> None:
-        for hearers in self._hearers.values():
-            for hearer in hearers:
-                hearer(LOOK_AGAIN)
+        for subscribers in self._subscribers.values():
+            for subscriber in subscribers:
+                subscriber(LOOK_AGAIN)
         for queues in self._queues.values():
             _put(queues, LOOK_AGAIN)
 
     def _pass_on(self, notify: Notify) -> None:
-        for hearer in self._hearers[notify.channel]:
-            hearer(notify.payload)
+        for subscriber in self._subscribers[notify.channel]:
+            subscriber(notify.payload)
         key = notify.payload.partition(" ")[0]
         _put(self._queues.get((notify.channel, key), set()), notify.payload)
 

@@ -21,7 +21,7 @@ class Waits:
         """The request once it has ended, or is gone, or as it is after so many seconds."""
         stopping = asyncio.create_task(self._stop.wait(), name="wait for the stop")
         try:
-            with self._notifications.heard(ENDED_CHANNEL, str(queued.id)) as ended:
+            with self._notifications.subscribe(ENDED_CHANNEL, str(queued.id)) as ended:
                 deadline = asyncio.get_running_loop().time() + seconds
                 seen = await self._look(queued, principal)  # it may have ended before anyone listened
                 while seen is not None and seen.status not in ENDED:

@@ -19,7 +19,7 @@ async def listening(database_url: str) -> AsyncIterator[Notifications]:
     """Connected, on the channel of ended analyses."""
     heard = Notifications(database_url, [ENDED])
     task = asyncio.create_task(heard.run(), name="notifications")
-    with heard.heard(ENDED, "begin") as queue:
+    with heard.subscribe(ENDED, "begin") as queue:
         assert await next_of(queue) == LOOK_AGAIN
     yield heard
     task.cancel()
@@ -38,10 +38,10 @@ async def send(database: Database, *payloads: str) -> None:
 
 async def test_each_hears_its_own_key(listening: Notifications, database: Database) -> None:
     with (
-        listening.heard(ENDED, "1") as one,
-        listening.heard(ENDED, "1") as another,
-        listening.heard(ENDED, "12") as twelve,
-        listening.heard(ENDED, "3") as three,
+        listening.subscribe(ENDED, "1") as one,
+        listening.subscribe(ENDED, "1") as another,
+        listening.subscribe(ENDED, "12") as twelve,
+        listening.subscribe(ENDED, "3") as three,
     ):
         everything: list[str] = []
         listening.call(ENDED, everything.append)
@@ -54,7 +54,7 @@ async def test_each_hears_its_own_key(listening: Notifications, database: Databa
 
 
 async def test_who_has_left_is_forgotten(listening: Notifications) -> None:
-    with listening.heard(ENDED, "1"), listening.heard(ENDED, "1"):
+    with listening.subscribe(ENDED, "1"), listening.subscribe(ENDED, "1"):
         pass
     assert listening._queues == {}
 
@@ -64,7 +64,7 @@ async def test_after_an_outage_everyone_looks_again(
 ) -> None:
     everything: list[str] = []
     listening.call(ENDED, everything.append)
-    with listening.heard(ENDED, "1") as one:
+    with listening.subscribe(ENDED, "1") as one:
         async with database_away(postgres_server, database_url):
             pass
         assert await next_of(one) == LOOK_AGAIN
@@ -75,7 +75,7 @@ async def test_who_does_not_keep_up_looks_again(
     listening: Notifications, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifications, "MAX_WAITING", 3)
-    with listening.heard(ENDED, "1") as slow, listening.heard(ENDED, "last") as end:
+    with listening.subscribe(ENDED, "1") as slow, listening.subscribe(ENDED, "last") as end:
         await send(database, "1 a", "1 b", "1 c", "1 d", "1 e", "last")
         await next_of(end)
         assert [slow.get_nowait(), slow.get_nowait()] == [LOOK_AGAIN, "1 e"]
