@@ -26,7 +26,7 @@ from ingestor.payload.measurements import Refusal, Results
 from ingestor.payload.refusals import Message
 from shared.readings.clock import Clock
 from shared.readings.model import duration
-from shared.settings import Settings, parse_topic_filter
+from shared.settings import Settings
 
 HIGH_READINGS = 50_000
 HIGH_BYTES = 16 * 1024 * 1024
@@ -56,7 +56,7 @@ class Collector:
         self._max_packets = min(settings.batch_max_readings, FULL_PACKETS)
         self._linger_s = settings.batch_linger_ms / 1000
         self._window = settings.mqtt_window
-        self._filter = parse_topic_filter(settings.mqtt_topic)
+        self._filter = settings.mqtt_topic
         self._oldest_age = duration(settings.oldest_age)
         self._devices = devices
         self._journal = journal

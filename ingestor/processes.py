@@ -49,14 +49,14 @@ def member(settings: Settings, number: int, count: int) -> Settings:
     if count == 1:
         return settings
     client_id = settings.mqtt_client_id if number == 1 else f"{settings.mqtt_client_id}{PROCESS_SUFFIX}{number}"
-    topic = settings.mqtt_topic if settings.mqtt_topic.startswith(SHARE) else other_form(settings)
+    topic = settings.mqtt_topic if settings.mqtt_topic.group else parse_topic_filter(other_form(settings))
     return msgspec.structs.replace(settings, mqtt_client_id=client_id, mqtt_topic=topic)
 
 
 def other_form(settings: Settings) -> str:
     """Of a shared subscription the plain one, of a plain one that which our processes share."""
-    form = parse_topic_filter(settings.mqtt_topic)
-    if settings.mqtt_topic.startswith(SHARE):
+    form = settings.mqtt_topic
+    if form.group:
         return form.plain
     return f"{SHARE}{quote(settings.mqtt_client_id, safe='')}/{form.plain}"
 

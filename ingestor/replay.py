@@ -28,7 +28,7 @@ from shared.readings.model import Reason, duration, to_microseconds
 from shared.readings.partitions import Partitions
 from shared.readings.rules import too_old
 from shared.readings.store import Stored
-from shared.settings import Settings, parse_topic_filter
+from shared.settings import Settings
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ class Replay:
 
     def __init__(self, settings: Settings, connection: Connection) -> None:
         self._connection = connection
-        self._filter = parse_topic_filter(settings.mqtt_topic)
+        self._filter = settings.mqtt_topic
         self._oldest_age = duration(settings.oldest_age)
         self._devices = Devices(register=settings.unknown_devices == "register")
 

@@ -26,7 +26,7 @@ from shared.readings.store import prepare
 from shared.serving.closed import telemetry_access
 from shared.serving.service import listen, serve_telemetry
 from shared.serving.telemetry import Health
-from shared.settings import Settings, parse_topic_filter
+from shared.settings import Settings
 
 PROBE_S = 5.0
 """Interval of database checks while no messages arrive."""
@@ -69,7 +69,7 @@ class Ingestor:
         journal = Journal(settings.mqtt_client_id)
         devices = Devices(register=settings.unknown_devices == "register")
         interest = Interest()
-        topic_filter = parse_topic_filter(settings.mqtt_topic)
+        topic_filter = settings.mqtt_topic
         sampler = Sampler(settings.dead_letters_per_minute, topic_filter.plain)
         self.database = DatabaseConnection(settings.database, self.health, prepare, devices.listen, interest.listen)
         self.writer = Writer(self.database, journal, devices, interest, sampler, self.metrics, topic_filter)

@@ -65,8 +65,7 @@ from shared.readings.model import duration
 from shared.serving.closed import hosts_of_api, require_closed
 from shared.serving.service import listen, serve_http
 from shared.serving.telemetry import Health
-from shared.settings import Settings, parse_ports, parse_topic_filter
-from shared.settings.values import listed
+from shared.settings import Settings
 
 SLOW_READS = Bounds(at_once=SLOW, each=4, waiting=96, waiting_each=24)
 STREAMS = Bounds(at_once=EXPORTS, each=6, waiting=24, waiting_each=6)
@@ -126,7 +125,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             _log.info("serving", address=_address(listener))
             varying = Vary(app, ["Origin"] if settings.cors_origins else [])
             measured = FormatSuffixes(HeadRequests(MeasuredRequests(varying, registry)))
-            proxies = listed(settings.trusted_proxies)
+            proxies = list(settings.trusted_proxies)
             await serve_http(measured, listener, stop, hosts=hosts_of_api(settings), trusted_proxies=proxies)
             for task in running:
                 task.cancel()
@@ -142,7 +141,7 @@ def _given(settings: Settings, pools: Pools, gathering: Gathering, registry: Col
         "exports": Exports(settings.database, Turns("streams", STREAMS, POOL_WAIT_S, turns)),
         "intake": Intake(pools.quick, gathering, duration(settings.oldest_age)),
         "callback_rules": CallbackRules(
-            settings.webhook_secret is not None, settings.webhook_allow_private, parse_ports(settings.webhook_ports)
+            settings.webhook_secret is not None, settings.webhook_allow_private, settings.webhook_ports
         ),
         "quotas": Quotas(settings.schedules_per_key, settings.queued_per_key),
         "tokens": Tokens(
@@ -157,7 +156,7 @@ def _given(settings: Settings, pools: Pools, gathering: Gathering, registry: Col
 def _decisions(settings: Settings, pools: Pools) -> Decisions:
     clock = asyncio.get_running_loop().time
     devices = KnownDevices(pools.credentials, clock)
-    form = parse_topic_filter(settings.mqtt_topic)
+    form = settings.mqtt_topic
     return Decisions(devices, form, clock)
 
 
@@ -189,7 +188,7 @@ def create_app(
         exception_handlers=HANDLERS,
         after_request=_encode,
         middleware=[*requests_a_minute(settings.rate_limit), gate, known],
-        cors_config=cross_origin(listed(settings.cors_origins)),
+        cors_config=cross_origin(list(settings.cors_origins)),
         request_class=JsonRequest,
         request_max_body_size=MAX_BODY_BYTES,
         openapi_config=docs.configuration(secured=gate.is_closed, brokers=settings.mqtt_auth_secret is not None),

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 
+from shared.settings import MqttAddress
 from tests.disclosure import gather, gather_shown, note_settings
 from tests.ports import free_port
 from tests.waiting import HANG_S, eventually
@@ -25,9 +27,24 @@ def argv(*arguments: object) -> list[str]:
 
 def environment(**settings: object) -> dict[str, str]:
     """This process's environment, with these settings of devicestat and no others."""
-    note_settings(settings)
+    given = {name: text_of(value) for name, value in settings.items()}
+    note_settings(given)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEVICESTAT_")}
-    return inherited | {f"DEVICESTAT_{name.upper()}": str(value) for name, value in settings.items()}
+    return inherited | {f"DEVICESTAT_{name.upper()}": text for name, text in given.items()}
+
+
+def text_of(value: object) -> str:
+    """The text of a setting's value."""
+    match value:
+        case MqttAddress():
+            return value.url
+        case timedelta():
+            hours = value / timedelta(hours=1)
+            return f"{value.days}d" if hours % 24 == 0 else f"{hours:.0f}h" if hours % 1 == 0 else f"{value.seconds}s"
+        case tuple() | frozenset():
+            return ",".join(map(str, value))
+        case _:
+            return str(value)
 
 
 def run(

@@ -216,7 +216,7 @@ def make_settings(database_url: str, broker: Broker) -> Callable[..., Settings]:
             "ingestor_metrics_port": free_port(),
             "worker_metrics_port": free_port(),
         }
-        return msgspec.convert({**given, **changes}, Settings)
+        return Settings(**{**given, **changes})
 
     return make
 

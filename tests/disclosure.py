@@ -26,8 +26,8 @@ from structlog.dev import ConsoleRenderer, plain_traceback
 
 from deploy.local.children import EmbeddedServer
 from shared.access import credentials
-from shared.serving.redaction import Redactor, secrets_in, written
-from shared.settings import SECRETS, Settings
+from shared.serving.redaction import Redactor, secrets_of, written
+from shared.settings import SECRETS, MqttAddress, Settings
 
 SHORTEST = 12
 """What is shorter is a word of a test's own, which says by itself where it must not be."""
@@ -97,7 +97,7 @@ def note_settings(settings: dict[str, Any]) -> None:
         if value is None and (file := settings.get(f"{name}_file")) and Path(str(file)).is_file():
             value = Path(str(file)).read_text(encoding="utf-8", errors="replace").strip()
         if isinstance(value, str):
-            for secret in secrets_in(Settings(**{name: value})):
+            for secret in secrets_of(name, value):
                 note(f"DEVICESTAT_{name.upper()}", secret)
 
 
@@ -203,13 +203,14 @@ def _noting_passwords(token_hex: Callable[..., str]) -> Callable[..., str]:
 def _watch_setting(name: str, member: Any) -> None:
     def read(settings: Settings) -> Any:
         value = member.__get__(settings)
-        if isinstance(value, str) and value not in seen:
-            seen.add(value)
-            note_settings({name: value})
+        text = value.url if isinstance(value, MqttAddress) else value
+        if isinstance(text, str) and text not in seen:
+            seen.add(text)
+            note_settings({name: text})
         return value
 
     seen: set[str] = set()
-    setattr(Settings, name, property(read))
+    setattr(Settings, name, property(read, member.__set__))
 
 
 def _gather_standard_error(kind: Any) -> None:

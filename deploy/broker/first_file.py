@@ -23,7 +23,7 @@ from shared.broker.dynamic_security.permissions import (
 )
 from shared.broker.dynamic_security.records import DynsecClient, RoleOfClient
 from shared.broker.dynamic_security.sync import ingestor_user
-from shared.settings import Settings, parse_topic_filter
+from shared.settings import Settings
 
 ITERATIONS = 101
 """As the plugin has it. The tokens are 256 random bits, which no number of iterations adds to; and the broker is busy
@@ -37,7 +37,7 @@ def first_file(settings: Settings, devices: Iterable[DeviceCredential]) -> bytes
 
     Raises SettingsError.
     """
-    form = parse_topic_filter(settings.mqtt_topic)
+    form = settings.mqtt_topic
     known = [device for device in devices if device.token is not None]
     roles = [admin_role(), ingestor_role(form), *(device_role(device.id, device.key, form) for device in known)]
     document = {

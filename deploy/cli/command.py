@@ -50,7 +50,7 @@ def ask_database(
     from shared.postgres.pooler import check_pooler
     from shared.postgres.starting import Patience, connect_patiently
 
-    patience = Patience(settings.start_patience if patient else timedelta())
+    patience = Patience(settings.start_timeout if patient else timedelta())
 
     async def asking() -> _Answer:
         connection = await connect_patiently(settings.database, "command", patience, asyncio.Event(), _say)

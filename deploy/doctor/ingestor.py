@@ -15,7 +15,7 @@ from shared.access.bearer import showing
 from shared.broker.names import probe_topic
 from shared.errors import DevicestatError
 from shared.postgres.connections import connect
-from shared.settings import Settings, parse_topic_filter
+from shared.settings import Settings
 
 TIMEOUT_S = 3.0
 TOLERATED_LAG_S = 5.0
@@ -99,7 +99,7 @@ def _probe(settings: Settings, figures: Mapping[str, list[float]]) -> list[Findi
     """Whether the broker takes the ingestor's probe. Nothing is published here: a queue that is full drops another."""
     if not any(figures.get(_PROBE_REFUSED, ())):
         return []
-    topic = probe_topic(parse_topic_filter(settings.mqtt_topic))
+    topic = probe_topic(settings.mqtt_topic)
     text = (
         f"the broker refuses a message to {topic}, by which the ingestor tries its subscription in silence: allow it "
         "to the user of DEVICESTAT_MQTT_URL. Until then the ingestor subscribes again in silence, and readiness does "

@@ -7,7 +7,7 @@ from deploy.doctor.findings import Finding, State
 from ingestor.payload.decode import MAX_PAYLOAD_BYTES
 from ingestor.session.limits import Limit, find_limits
 from shared.errors import BrokerError
-from shared.settings import MqttAddress, Settings, parse_topic_filter
+from shared.settings import MqttAddress, Settings
 
 
 def examine_limits(connack: ConnAckPacket, settings: Settings, *, is_mosquitto: bool) -> list[Finding]:
@@ -22,7 +22,7 @@ def _finding(limit: Limit, *, is_mosquitto: bool) -> Finding:
 
 def unshared(settings: Settings) -> str:
     """The topic filter of the subscription, without its group."""
-    return parse_topic_filter(settings.mqtt_topic).plain
+    return settings.mqtt_topic.plain
 
 
 async def examine_largest(address: MqttAddress, *, is_mosquitto: bool) -> Finding:

@@ -42,7 +42,7 @@ def _nothing(_: str) -> Explanation | None:
 
 def service_start_timeout_s(settings: Settings) -> float | None:
     """Seconds after which one of our services that is not ready has failed: it may wait up to START_TIMEOUT first."""
-    patience = settings.start_patience
+    patience = settings.start_timeout
     return None if patience is None else patience.total_seconds() + START_TIMEOUT_S
 
 

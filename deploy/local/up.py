@@ -33,7 +33,7 @@ from shared.postgres.pooler import check_pooler
 from shared.postgres.starting import Patience, connect_patiently
 from shared.serving.closed import require_closed, require_closed_telemetry
 from shared.serving.service import listen
-from shared.settings import CONFIG, PREFIX, Settings, overridden, parse_mqtt_url, parse_topic_filter
+from shared.settings import CONFIG, PREFIX, Settings, overridden, parse_mqtt_url
 
 DEMO_DEVICES = 10
 DEMO_RATE = 20.0
@@ -172,13 +172,15 @@ class _Up:
         elsewhere = [name for name in ("http_host", *_PORTS) if getattr(self._settings, name) != getattr(_USUAL, name)]
         names = (PREFIX + name.upper() for name in (*embedded, *elsewhere))
         exports = {name: environment[name] for name in names if name in environment}
-        topic = parse_topic_filter(self._settings.mqtt_topic)
+        topic = self._settings.mqtt_topic
         lines = panel_lines(api.base, broker, topic, device, demo=self._options.demo, closed=closed, exports=exports)
         self._terminal.panel("Devicestat is ready", lines)
 
     async def _start_servers(self, supervisor: Supervisor) -> Mapping[str, str]:
         """PostgreSQL with the schema, and the broker; returns the environment of the services."""
-        database_url, mqtt_url = self._settings.database_url, self._settings.mqtt_url
+        database_url, mqtt_url = self._settings.database_url, None
+        if self._settings.mqtt_url is not None:
+            mqtt_url = self._settings.mqtt_url.url
         seen: dict[str, str] = {}  # what only its host sees of an embedded server
         if database_url is None:
             postgres = EmbeddedPostgres(self._directory / "postgres")
@@ -202,7 +204,7 @@ class _Up:
         await asyncio.to_thread(server.complete)
 
     async def _migrate(self, url: str) -> None:
-        patience = Patience(self._settings.start_patience)
+        patience = Patience(self._settings.start_timeout)
         connection = await connect_patiently(url, "up", patience, asyncio.Event(), self._terminal.say)
         assert connection is not None, "nothing sets the event: a signal cancels this"
         async with connection:

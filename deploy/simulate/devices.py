@@ -21,7 +21,7 @@ from deploy.devices.api_client import ApiClient, Device
 from deploy.simulate.publisher import Counts, Message, Publisher
 from deploy.simulate.waveform import sample
 from shared.serving.service import run
-from shared.settings import Settings, parse_topic_filter
+from shared.settings import Settings
 
 KEY_PREFIX = "sim-"
 REPORT_EVERY_S = 10.0
@@ -49,7 +49,7 @@ def simulate(settings: Settings, plan: Plan, api: str, terminal: Terminal) -> No
         devices = registered(client, plan.devices)
     terminal.say(f"{counted(len(devices), 'device')}: {devices[0].key} to {devices[-1].key}")
     plan = within(plan, settings.oldest_age, terminal)
-    form = parse_topic_filter(settings.mqtt_topic)
+    form = settings.mqtt_topic
     topics = [f"{form.prefix}{device.key}{form.suffix}" for device in devices]
     run(partial(_publish, settings, plan, topics, terminal))
 

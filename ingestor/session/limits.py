@@ -13,8 +13,7 @@ from mqtt5 import ConnAckPacket, PublishPacket, QoS
 
 from ingestor.payload.decode import MAX_PAYLOAD_BYTES
 from ingestor.payload.message_pack import MESSAGE_PACK
-from ingestor.processes import SHARE
-from shared.settings import Settings, TopicFilter, parse_topic_filter
+from shared.settings import Settings, TopicFilter
 
 SESSION_EXPIRY_S = 7 * 24 * 3600
 """Requested time that the broker keeps the session, and queues for it, while the ingestor is offline."""
@@ -39,8 +38,8 @@ class Limit(msgspec.Struct, frozen=True):
 
 def find_limits(connack: ConnAckPacket, settings: Settings) -> list[Limit]:
     """Return the limits in a CONNACK that answers a CONNECT with SESSION_EXPIRY_S."""
-    form = parse_topic_filter(settings.mqtt_topic)
-    return [*_session(connack), *_qos(connack), *_packets(connack, form), *_subscriptions(connack, settings, form)]
+    form = settings.mqtt_topic
+    return [*_session(connack), *_qos(connack), *_packets(connack, form), *_subscriptions(connack, form)]
 
 
 def _session(connack: ConnAckPacket) -> Iterator[Limit]:
@@ -88,14 +87,12 @@ def _packets(connack: ConnAckPacket, form: TopicFilter) -> Iterator[Limit]:
         )
 
 
-def _subscriptions(connack: ConnAckPacket, settings: Settings, form: TopicFilter) -> Iterator[Limit]:
+def _subscriptions(connack: ConnAckPacket, form: TopicFilter) -> Iterator[Limit]:
     if not connack.shared_subscription_available:
-        is_shared = settings.mqtt_topic.startswith(SHARE)
-        group = settings.mqtt_topic.removesuffix(form.plain)
         yield Limit(
             "the broker does not support shared subscriptions, which several ingestors need",
-            f"turn them on, or take {group} off DEVICESTAT_MQTT_TOPIC" if is_shared else "run one ingestor",
-            loses=is_shared,
+            f"turn them on, or take {form.group} off DEVICESTAT_MQTT_TOPIC" if form.group else "run one ingestor",
+            loses=bool(form.group),
         )
     if not connack.wildcard_subscription_available:
         yield Limit(f"the broker does not support wildcard subscriptions, which {form.plain} needs", "turn them on")

@@ -82,7 +82,7 @@ class Session:
     ) -> None:
         self._address = settings.broker
         self._client_id = settings.mqtt_client_id
-        self._pattern = settings.mqtt_topic
+        self._pattern = settings.mqtt_topic.pattern
         self._other_pattern = other_form(settings)
         self._window = settings.mqtt_window
         self._limits = LimitsLog(settings)
@@ -98,7 +98,7 @@ class Session:
         self._cut_offs = 0
         self._was_subscribed = False
         self._contention = Contention(self._address, self._client_id)
-        self._limit = settings.start_patience
+        self._limit = settings.start_timeout
 
     @property
     def probe_is_forbidden(self) -> bool:

@@ -17,12 +17,11 @@ import structlog
 from ingestor.collector import Collector
 from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.processes import SHARE
 from ingestor.session.probe import CannotProbe, Forbidden, Sent, send_probe
 from shared.broker.names import probe_topic
 from shared.errors import BrokerError, SubscriptionRefused
 from shared.serving.telemetry import Health
-from shared.settings import Settings, parse_topic_filter
+from shared.settings import Settings
 
 FIRST_SILENCE_S = 10.0
 """Silence before the first probe of a connection."""
@@ -49,10 +48,10 @@ class SubscriptionCheck:
         health: Health,
         subscribe: Callable[[NetworkConnection], Awaitable[None]],
     ) -> None:
-        form = parse_topic_filter(settings.mqtt_topic)
+        form = settings.mqtt_topic
         self._address = settings.broker
-        self._pattern = settings.mqtt_topic
-        self._is_shared = settings.mqtt_topic.startswith(SHARE)
+        self._pattern = form.pattern
+        self._is_shared = bool(form.group)
         self._topic = probe_topic(form)
         self._collector = collector
         self._counts = counts

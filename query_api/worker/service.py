@@ -36,7 +36,7 @@ from shared.postgres.starting import first_connection
 from shared.serving.closed import telemetry_access
 from shared.serving.service import listen, serve_telemetry
 from shared.serving.telemetry import Health
-from shared.settings import Settings, parse_ports
+from shared.settings import Settings
 
 POLL_S = 2.0
 RENEW_S = queue.LEASE.total_seconds() / 5
@@ -94,14 +94,14 @@ class Worker:
         self._url = settings.database
         self._database = database
         self._concurrency = settings.worker_concurrency
-        self._retention = settings.retention_age
+        self._retention = settings.retention
         self._cleaners = cleaners(settings)
         self._health = health
         self._metrics = metrics
         self._webhook = Webhook(
             settings.webhook_secret,
             allow_private=settings.webhook_allow_private,
-            ports=parse_ports(settings.webhook_ports),
+            ports=settings.webhook_ports,
         )
         self._claimed_for = 0
         self._look = asyncio.Event()

@@ -21,7 +21,7 @@ from shared.broker.reconciliation import Reconcile, Target, locked
 from shared.errors import BrokerError, CommandRefused
 from shared.postgres.connections import Connection
 from shared.postgres.listening import listen
-from shared.settings import Settings, parse_topic_filter
+from shared.settings import Settings
 
 CHANNEL = "broker_outbox"
 """Channel of the NOTIFY for new rows."""
@@ -55,7 +55,7 @@ def target(settings: Settings) -> Target:
     """Return the configured way to reconcile the broker. Raises SettingsError."""
     if settings.broker_passwords is not None:
         return by_file(settings)
-    return ByCommands(settings.broker_admin, parse_topic_filter(settings.mqtt_topic), device_secret(settings))
+    return ByCommands(settings.broker_admin, settings.mqtt_topic, device_secret(settings))
 
 
 def by_file(settings: Settings) -> ByFile:

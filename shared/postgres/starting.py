@@ -53,7 +53,7 @@ async def first_connection(
 
     Raises DatabaseError.
     """
-    connection = await connect_patiently(settings.database, application, Patience(settings.start_patience), stop)
+    connection = await connect_patiently(settings.database, application, Patience(settings.start_timeout), stop)
     if connection is None:
         yield None
         return

@@ -23,7 +23,6 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from shared.settings import Settings
-from shared.settings.values import listed
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+;=%-]+)(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
 """RFC 9110 section 7.2: uri-host, and perhaps a port."""
@@ -66,7 +65,7 @@ def own_hosts(settings: Settings, *, on_loopback: bool) -> OwnHosts:
 
     Off loopback (`--insecure`) that is any address, and the name of the machine.
     """
-    origins = listed(settings.cors_origins)
+    origins = list(settings.cors_origins)
     sites = [urlsplit(origin).netloc for origin in origins]
     names = {_name_of(host.lower()) for host in (settings.http_host, *sites)}
     if not on_loopback:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote, unquote
 
-from shared.settings import SECRETS, Settings
+from shared.settings import SECRETS, MqttAddress, Settings
 
 MASK = "***"
 SHORTEST = 4
@@ -49,11 +49,16 @@ def redactor(settings: Settings) -> Redactor:
 
 
 def secrets_in(settings: Settings) -> Iterator[str]:
-    """What nobody is to see; of a URL that is its password."""
+    """Yield the secrets of the settings; of a URL, its password."""
     for name in SECRETS:
-        value: str | None = getattr(settings, name)
+        value: str | MqttAddress | None = getattr(settings, name)
         if value is not None:
-            yield from _passwords(value) if name.endswith("_url") else [value]
+            yield from secrets_of(name, value.url if isinstance(value, MqttAddress) else value)
+
+
+def secrets_of(name: str, text: str) -> Iterator[str]:
+    """Yield the secrets in the text of a setting."""
+    yield from _passwords(text) if name.endswith("_url") else [text]
 
 
 def _passwords(url: str) -> Iterator[str]:

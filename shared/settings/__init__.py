@@ -1,17 +1,19 @@
-"""Settings, in three files.
+"""Settings, in four files.
 
-- `model.py`: the settings, their defaults and their bounds; `load` reads and checks them all.
+- `model.py`: the settings with their types, bounds and defaults.
+- `loading.py`: `load` reads and checks them all.
 - `sources.py`: the environment, files that it names, and a TOML file.
-- `values.py`: text becomes addresses, topic filters, networks and keys.
+- `values.py`: the values that their texts stand for, such as addresses, topic filters and durations.
 """
 
-from shared.settings.model import CONFIG, PREFIX, SECRETS, Settings, load, overridden
+from shared.settings.loading import load
+from shared.settings.model import SECRETS, Settings
+from shared.settings.sources import CONFIG, PREFIX, overridden
 from shared.settings.values import (
     MqttAddress,
     TlsFiles,
     TopicFilter,
     parse_mqtt_url,
-    parse_ports,
     parse_topic_filter,
     webhook_key,
 )
@@ -27,7 +29,6 @@ __all__ = [
     "load",
     "overridden",
     "parse_mqtt_url",
-    "parse_ports",
     "parse_topic_filter",
     "webhook_key",
 ]

@@ -1,6 +1,6 @@
-"""What the text of a setting stands for: addresses, topic filters, networks, keys.
+"""The values that the texts of settings stand for: addresses, topic filters, durations, ports, keys.
 
-Each parser raises ValueError with what is wrong and, where the text may hold a password, with no part of it.
+Each function raises ValueError with what is wrong. If the text may contain a password, the error has no part of it.
 """
 
 import base64
@@ -23,7 +23,7 @@ _UNQUOTED = "in a user or a password, / ? # @ [ ] are written %2F %3F %23 %40 %5
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """PEM files: whom to trust instead of the system's authorities, and who we are."""
+    """PEM files: authorities to trust instead of the system's, and a client certificate with its key."""
 
     ca: str | None = None
     cert: str | None = None
@@ -31,10 +31,11 @@ class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MqttAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a broker listens: a host and port, or the path of a Unix socket."""
+    """Address of a broker: a host and port, or the path of a Unix socket. `url` may contain a password."""
 
     host: str
     port: int
+    url: str = ""
     tls: bool = False
     files: TlsFiles = TlsFiles()
     username: str | None = None
@@ -49,7 +50,7 @@ class MqttAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicFilter(msgspec.Struct, frozen=True):
-    """The subscription: what stands before and after the one level that is the device's key."""
+    """A subscription: the text before and after the one level that is the device's key."""
 
     pattern: str
     prefix: str
@@ -57,27 +58,35 @@ class TopicFilter(msgspec.Struct, frozen=True):
 
     @property
     def plain(self) -> str:
-        """The filter without the share's name."""
+        """The filter without `$share` and its group."""
         return f"{self.prefix}+{self.suffix}"
+
+    @property
+    def group(self) -> str:
+        """`$share/NAME/` of a shared subscription, else empty."""
+        return self.pattern.removesuffix(self.plain)
+
+    def __str__(self) -> str:
+        return self.pattern
 
     def topic(self, key: str) -> str:
         """Return the topic of the device with the key."""
         return f"{self.prefix}{key}{self.suffix}"
 
     def key(self, topic: str) -> str | None:
-        """The device's key in the topic, None where the topic is not of this form."""
+        """Return the device's key in the topic; None if the topic does not match."""
         if not (topic.startswith(self.prefix) and topic.endswith(self.suffix)):
             return None
         return topic[len(self.prefix) : len(topic) - len(self.suffix)]
 
 
 def parse_mqtt_url(url: str) -> MqttAddress:
-    """The broker's address in a URL. Raises ValueError."""
+    """Return the broker's address. Raises ValueError."""
     parts, port = _split(url)
     if parts.scheme == "mqtt+unix":
         if parts.netloc or not parts.path.startswith("/"):
             raise ValueError("mqtt+unix takes three slashes and an absolute path")
-        return MqttAddress(host="localhost", port=0, unix_socket=unquote(parts.path))
+        return MqttAddress(url=url, host="localhost", port=0, unix_socket=unquote(parts.path))
     if parts.scheme not in ("mqtt", "mqtts"):
         raise ValueError("no mqtt:// or mqtts:// in front")
     if not parts.hostname:
@@ -88,6 +97,7 @@ def parse_mqtt_url(url: str) -> MqttAddress:
         raise ValueError(f"something after the port; {_UNQUOTED}")
     tls = parts.scheme == "mqtts"
     return MqttAddress(
+        url=url,
         host=parts.hostname,
         port=port or (8883 if tls else 1883),
         tls=tls,
@@ -114,7 +124,7 @@ def _is_host(name: str) -> bool:
 
 
 def parse_topic_filter(pattern: str) -> TopicFilter:
-    """The parts of a subscription with exactly one `+` level. Raises ValueError for another form."""
+    """Return the parts of a subscription with exactly one `+` level. Raises ValueError for any other."""
     levels = pattern.split("/")
     if levels[0] == "$share":
         if len(levels) < 3 or not levels[1] or set("+#") & set(levels[1]):  # MQTT-4.8.2-1, -2
@@ -129,7 +139,7 @@ def parse_topic_filter(pattern: str) -> TopicFilter:
 
 
 def check_database_url(url: str) -> None:
-    """Raises ValueError unless libpq would read the URL as it is meant."""
+    """Raise ValueError unless libpq reads the URL as it is meant."""
     scheme = re.match(r"postgres(ql)?://", url)
     if not scheme:
         raise ValueError("no postgresql:// in front")
@@ -144,21 +154,22 @@ def check_database_url(url: str) -> None:
         raise ValueError(f"host or port cannot be read; {_UNQUOTED}")
 
 
-def check_admin_url(url: str) -> None:
-    """Raises ValueError unless it is the URL of a broker, with a user and a password."""
+def parse_admin_url(url: str) -> MqttAddress:
+    """Return the broker's address. Raises ValueError if it has no user and password."""
     address = parse_mqtt_url(url)
     if address.username is None or address.password is None:
         raise ValueError("no user and password")
+    return address
 
 
 def check_api_key(text: str) -> None:
-    """Raises ValueError unless it has the form of a key."""
+    """Raise ValueError unless the text has the form of a key."""
     if not isinstance(read_credential(text), GivenKey):
         raise ValueError("not of the form of a key")  # noqa: TRY004  # the text is wrong, not its type
 
 
 def check_bearer(text: str) -> None:
-    """Raises ValueError unless a header can carry it as a bearer token."""
+    """Raise ValueError unless a header can carry the text as a bearer token."""
     if not _BEARER.fullmatch(text):
         raise ValueError("more than letters, digits and . _ ~ + / -, with = at the end")
 
@@ -197,13 +208,22 @@ def parse_optional_duration(text: str) -> timedelta | None:
 
 LEAST_AUDIT_AGE = timedelta(days=30)
 """The database's function refuses to delete younger entries of the audit log."""
+_DAYS = re.compile(r"[1-9][0-9]{0,4}d", re.ASCII)
 
 
-def check_audit_age(text: str) -> None:
-    """Raise ValueError for what is no age of entries of the audit log, or is less than 30 days."""
+def parse_audit_age(text: str) -> timedelta | None:
+    """Return the duration in the text, None for `none`. Raises ValueError, also for less than 30 days."""
     age = parse_optional_duration(text)
     if age is not None and age < LEAST_AUDIT_AGE:
         raise ValueError("less than 30d")
+    return age
+
+
+def parse_days(text: str) -> timedelta:
+    """Return the duration in a text such as 400d. Raises ValueError for any other unit."""
+    if not _DAYS.fullmatch(text):
+        raise ValueError("not a whole number followed by d")
+    return timedelta(days=int(text[:-1]))
 
 
 def parse_optional_size(text: str) -> int | None:
@@ -220,34 +240,36 @@ def parse_ports(text: str) -> frozenset[int] | None:
     """Return the ports in a text such as 80,443, None for `all`. Raises ValueError."""
     if text == "all":
         return None
-    ports = frozenset(int(part) for part in listed(text))
+    ports = frozenset(int(part) for part in _listed(text))
     if not ports or not all(0 < port < 65_536 for port in ports):
         raise ValueError("not ports from 1 to 65535")
     return ports
 
 
-def listed(value: str) -> list[str]:
-    """The parts of a setting that has commas between them."""
-    return [part.strip() for part in value.split(",") if part.strip()]
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def networks(value: str) -> "list[ipaddress.IPv4Network | ipaddress.IPv6Network]":
-    """The networks of a setting. Raises ValueError, naming the part that is none."""
-    return [ipaddress.ip_network(part) for part in listed(value)]
+def parse_networks(text: str) -> tuple[str, ...]:
+    """Return the comma-separated addresses and networks. Raises ValueError with the part that is neither."""
+    for part in _listed(text):
+        ipaddress.ip_network(part)
+    return _listed(text)
 
 
-def check_origins(value: str) -> None:
-    """Raises ValueError, naming the part that is no origin (RFC 6454) and not `*`."""
-    for origin in listed(value):
+def parse_origins(text: str) -> tuple[str, ...]:
+    """Return the comma-separated origins. Raises ValueError with the part that is no origin (RFC 6454) and not `*`."""
+    for origin in _listed(text):
         parts = urlsplit(origin)
         if origin != "*" and (parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"):
             raise ValueError(f"{origin!r} is no origin")
+    return _listed(text)
 
 
 def webhook_key(secret: str) -> bytes:
-    """The key that callbacks are signed with: the text in UTF-8 or, after whsec_, what its base64 stands for.
+    """Return the key that signs callbacks: the text in UTF-8 or, after whsec_, the bytes of its base64.
 
-    Raises ValueError for one that is too short.
+    Raises ValueError for a key that is too short.
     """
     encoded = secret.removeprefix("whsec_")
     if encoded == secret:

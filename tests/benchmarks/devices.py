@@ -23,7 +23,7 @@ from shared.broker.device_credentials import all_credentials
 from shared.broker.dynamic_security.devices import ByCommands
 from shared.errors import BrokerError
 from shared.postgres.connections import Connection, connect
-from shared.settings import MqttAddress, Settings, parse_topic_filter
+from shared.settings import MqttAddress, Settings
 from tests.benchmarks.http import serving
 from tests.benchmarks.many_readings import publish_of_each
 from tests.benchmarks.pairs import PAIRS, Finding, Ratio, target
@@ -205,7 +205,7 @@ async def _by_commands(postgres: EmbeddedPostgres) -> list[Finding]:
             took = []
             await database.execute("DELETE FROM devices WHERE key LIKE 'single-%'")
             numbers = [device.id for device in devices if device.key.startswith("single-")]
-            form = parse_topic_filter(given.mqtt_topic)
+            form = given.mqtt_topic
             async with ByCommands(given.broker_admin, form, SECRET).open() as reconcile:
                 for number in numbers[:PAIRS]:
                     began = time.perf_counter()

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 
 import httpx
-import msgspec
 import pytest
 from litestar.status_codes import HTTP_200_OK, HTTP_401_UNAUTHORIZED
 
@@ -109,7 +108,7 @@ def test_they_are_not_open_to_the_network(command: str, port: str) -> None:
     "closed", [{"metrics_token": TOKEN}, {"auth": "on"}, {"ingestor_metrics_port": 0}, {"http_host": "127.0.0.1"}]
 )
 def test_what_is_closed_starts(closed: dict[str, object]) -> None:
-    settings = msgspec.convert({"http_host": "0.0.0.0", **closed}, Settings)
+    settings = Settings(**{"http_host": "0.0.0.0", **closed})
     require_closed_telemetry(settings, settings.ingestor_metrics_port, insecure=False)
 
 

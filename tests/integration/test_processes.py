@@ -311,7 +311,9 @@ def test_the_first_goes_on_with_the_session_of_the_one_that_worked_alone() -> No
     assert member(alone, 1, 1) == alone
     assert first.mqtt_client_id == "plant/7"
     assert second.mqtt_client_id == "plant/7.process-2"
-    assert first.mqtt_topic == second.mqtt_topic == "$share/plant%2F7/devices/+/stats" == other_form(alone)
-    assert other_form(first) == alone.mqtt_topic
+    assert (
+        first.mqtt_topic.pattern == second.mqtt_topic.pattern == "$share/plant%2F7/devices/+/stats" == other_form(alone)
+    )
+    assert other_form(first) == alone.mqtt_topic.pattern
     shared = Settings(mqtt_topic="$share/plant/devices/+/stats")
     assert member(shared, 2, 2).mqtt_topic == shared.mqtt_topic

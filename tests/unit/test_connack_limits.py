@@ -7,11 +7,11 @@ from structlog.testing import capture_logs
 from deploy.doctor.findings import State
 from deploy.doctor.limits import examine_limits
 from ingestor.session.limits import SESSION_EXPIRY_S, LimitsLog, find_limits, largest_packet
-from shared.settings import Settings, parse_topic_filter
+from shared.settings import Settings
 
 PLAIN = Settings()
 SHARED = Settings(mqtt_topic="$share/group/devices/+/stats")
-NEEDED = largest_packet(parse_topic_filter(PLAIN.mqtt_topic))
+NEEDED = largest_packet(PLAIN.mqtt_topic)
 
 
 @pytest.mark.parametrize(

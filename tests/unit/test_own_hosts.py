@@ -2,7 +2,6 @@
 
 import socket
 
-import msgspec
 import pytest
 
 from shared.serving.own_hosts import OwnHosts, own_hosts
@@ -12,7 +11,7 @@ PAGES = "https://plots.example.com"
 
 
 def hosts(*, on_loopback: bool = True, **settings: object) -> OwnHosts:
-    given = msgspec.convert({"cors_origins": PAGES, **settings}, Settings)
+    given = Settings(**{"cors_origins": PAGES, **settings})
     return own_hosts(given, on_loopback=on_loopback)
 
 

@@ -15,7 +15,7 @@ _EXPIRE = "SELECT expire_audit_entries(%(age)s, %(limit)s)"
 
 def cleaner(settings: Settings) -> Cleaner | None:
     """Return the cleaner, None where AUDIT_KEEP is none."""
-    age = settings.audit_age
+    age = settings.audit_keep
     return None if age is None else Cleaner("audit_log", partial(delete_some, age=age))
 
 

@@ -20,13 +20,13 @@ Place = tuple[datetime, int]
 
 def age_cleaner(settings: Settings) -> Cleaner | None:
     """Return the cleaner by age, None where DEAD_LETTERS_KEEP is none."""
-    age = settings.dead_letters_age
+    age = settings.dead_letters_keep
     return None if age is None else Cleaner("dead_letters", partial(delete_old, age=age))
 
 
 def size_cleaner(settings: Settings) -> Cleaner | None:
     """Return the cleaner by size, None where DEAD_LETTERS_MAX_BYTES is none."""
-    size = settings.dead_letters_size
+    size = settings.dead_letters_max_bytes
     return None if size is None else Cleaner("dead_letters", BySize(size).delete_some)
 
 

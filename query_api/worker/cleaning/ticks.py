@@ -20,7 +20,7 @@ _DELETE = """
 
 def cleaner(settings: Settings) -> Cleaner | None:
     """Return the cleaner, None where RESULTS_KEEP is none."""
-    age = settings.results_age
+    age = settings.results_keep
     return None if age is None else Cleaner("analysis_ticks", partial(delete_some, age=age))
 
 

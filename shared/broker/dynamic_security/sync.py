@@ -20,7 +20,7 @@ from shared.broker.names import device_id_of
 from shared.broker.reconciliation import Difference, locked
 from shared.errors import CommandRefused, SettingsError
 from shared.postgres.connections import Connection
-from shared.settings import MqttAddress, Settings, parse_topic_filter
+from shared.settings import MqttAddress, Settings
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ async def compare(connection: Connection, dynsec: Dynsec, settings: Settings) ->
 async def _of_devices(
     connection: Connection, known: dict[int, Known], settings: Settings
 ) -> dict[int, list[Difference]]:
-    form = parse_topic_filter(settings.mqtt_topic)
+    form = settings.mqtt_topic
     found: dict[int, list[Difference]] = {}
     async for device in all_credentials(connection, device_secret(settings)):
         if every := differences(device.id, device, known.pop(device.id, Known()), form):
@@ -109,7 +109,7 @@ def _of_default_access(known: dict[str, bool]) -> Iterator[Difference]:
 
 
 def _of_ingestor_role(known: DynsecRole | None, settings: Settings) -> Iterator[Difference]:
-    role = ingestor_role(parse_topic_filter(settings.mqtt_topic))
+    role = ingestor_role(settings.mqtt_topic)
     if known is None:
         yield Difference("is missing", (create_role(role),))
     elif not known.allows_the_same(role):
@@ -157,7 +157,7 @@ async def mend(
         refused = await sender.do([command for one in every for command in one.commands])
         yield Outcome(what, tuple(one.what for one in every), str(refused[0]) if refused else None)
     device_ids = sorted(comparison.devices)
-    form, secret = parse_topic_filter(settings.mqtt_topic), device_secret(settings)
+    form, secret = settings.mqtt_topic, device_secret(settings)
     for start in range(0, len(device_ids), BATCH):
         async with locked(connection, wait=True):
             # Compared again under the lock: a device may have changed since the first comparison.
