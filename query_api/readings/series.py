@@ -14,7 +14,6 @@ from query_api.access.rules import Access
 from query_api.calendar.period import Period, PeriodEnd, PeriodStart
 from query_api.ids import DeviceIdField, require_device
 from query_api.readings.downsampling import MAX_POINTS, MIN_POINTS, Downsampler, Times
-from query_api.readings.formats.copying import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds, next_block
 from query_api.readings.listing import bounds
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented
@@ -23,6 +22,7 @@ from query_api.web.disconnect import cancelled_when_gone
 from query_api.web.requests.bodies import JsonRequest
 from query_api.web.resource import Resource
 from shared.postgres.connections import Connection
+from shared.readings.binary_copy import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds, next_block
 from shared.readings.model import to_microseconds
 
 COLUMNS = {"timestamp": TIMESTAMPTZ, "x": FLOAT8, "y": FLOAT8, "z": FLOAT8}

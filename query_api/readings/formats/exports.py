@@ -18,12 +18,12 @@ from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from query_api.calendar.period import Period
-from query_api.readings.formats.copying import next_block
 from query_api.readings.formats.format import Encode, Order, StreamFormat
 from query_api.web.answers.problems import AnyRequest
 from query_api.web.limits.callers import caller_of
 from query_api.web.limits.turns import Place, Turns
 from shared.postgres.connections import Connection, connect
+from shared.readings.binary_copy import next_block
 from shared.readings.extents import extent_of
 
 _STATE = "export"

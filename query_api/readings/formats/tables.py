@@ -10,8 +10,8 @@ from typing import Any, LiteralString
 
 import numpy as np
 
-from query_api.readings.formats.copying import BIGINT, FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds
 from query_api.readings.formats.format import StreamFormat
+from shared.readings.binary_copy import BIGINT, FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds
 
 COLUMNS = {"id": BIGINT, "device_id": BIGINT, "x": FLOAT8, "y": FLOAT8, "z": FLOAT8, "timestamp": TIMESTAMPTZ}
 ARROW_BATCH_ROWS = 16_384

@@ -5,7 +5,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.readings.formats.copying import FLOAT8, POSTGRES_EPOCH, TIMESTAMPTZ, BinaryRows, microseconds
+from shared.readings.binary_copy import FLOAT8, POSTGRES_EPOCH, TIMESTAMPTZ, BinaryRows, microseconds
 
 ROWS = st.lists(st.tuples(st.integers(-(2**62), 2**62), st.floats(allow_nan=False)), max_size=20)
 
