@@ -1,4 +1,8 @@
-"""Reading what COPY sends: in blocks, and binary rows as numpy arrays."""
+"""COPY in its binary format, to and from numpy arrays, and what COPY sends in blocks.
+
+https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a header of a signature, flags and the length of
+an extension. Each row is the count of its fields; each field is its length and its value. The end is a count of -1.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +19,9 @@ BLOCK_BYTES = 64 * 1024
 POSTGRES_EPOCH = to_microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 """What a binary timestamptz counts from, in microseconds since 1970."""
 BIGINT, FLOAT8, TIMESTAMPTZ = ">i8", ">f8", ">i8"
-_HEADER_BYTES = 19  # signature, flags, length of the extension, which is 0
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+_COUNT, _LENGTH = "count", "length of "
 
 Rows = NDArray[np.void]
 """Binary rows: a field for each column, in the byte order of the network."""
@@ -32,19 +38,31 @@ async def next_block(copy: AsyncCopy, size: int = BLOCK_BYTES) -> tuple[bytes, b
     return bytes(block), True
 
 
-class BinaryRows:
-    """Cuts what a binary COPY sends into its rows, which are all of one size: no column is null.
+def row_type(columns: Mapping[str, str]) -> np.dtype[np.void]:
+    """Return the type of a row of these columns, of which none is null: their names and their types in numpy."""
+    fields: list[Any] = [(_COUNT, ">i2")]
+    for name, kind in columns.items():
+        fields += [(_LENGTH + name, ">i4"), (name, kind)]
+    return np.dtype(fields)
 
-    The format is that of https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a header; each
-    row the count of its fields, each field its length and value; the end a count of -1.
-    """
+
+def pack(kind: np.dtype[np.void], columns: NDArray[np.void]) -> bytes:
+    """Return binary COPY data of the columns. `kind`: their `row_type`."""
+    names = columns.dtype.names or ()
+    rows = np.empty(len(columns), kind)
+    rows[_COUNT] = len(names)
+    for name in names:
+        rows[_LENGTH + name] = kind[name].itemsize
+        rows[name] = columns[name]
+    return b"".join((_HEADER, rows.data, _TRAILER))
+
+
+class BinaryRows:
+    """Cuts what a binary COPY sends into rows, which are all of one size: no column is null."""
 
     def __init__(self, columns: Mapping[str, str]) -> None:
-        fields: list[Any] = [("fields", ">i2")]
-        for name, kind in columns.items():
-            fields += [(f"length of {name}", ">i4"), (name, kind)]
-        self._type = np.dtype(fields)
-        self._skip = _HEADER_BYTES
+        self._type = row_type(columns)
+        self._skip = len(_HEADER)
         self._rest = b""
 
     @property

@@ -8,14 +8,13 @@ All want `shared.readings.partitions.Partitions.ensure` first.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 
 import msgspec
-import numpy as np
 
 from shared.postgres.connections import Connection
-from shared.readings.model import EPOCH, Reading, to_datetime, to_microseconds
-from shared.readings.rows import FIELDS, VALUE_BYTES, Rows
+from shared.readings import binary_copy
+from shared.readings.model import Reading, to_datetime
+from shared.readings.rows import FIELDS, Rows
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -42,15 +41,8 @@ _INSERT = """
 """
 _CLEAR = "TRUNCATE staging"
 
-# https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": signature, flags, length of the
-# extension; each row the count of its fields, each field its length and value; the end a count of -1.
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
-_LENGTH = "length of "
-_COPY_ROW = np.dtype([("count", ">i2"), *(
-    part for name, kind in FIELDS.items() for part in ((_LENGTH + name, ">i4"), (name, f">{kind}"))
-)])  # fmt: skip
-_POSTGRES_EPOCH = to_microseconds(datetime(2000, 1, 1, tzinfo=EPOCH.tzinfo))
+_MOMENTS = ("recorded_at", "received_at")
+_COPY_ROW = binary_copy.row_type({name: f">{kind}" for name, kind in FIELDS.items()})
 
 
 async def prepare(connection: Connection) -> None:
@@ -88,16 +80,11 @@ async def clear(connection: Connection) -> None:
 
 
 def pack(readings: Iterable[Reading]) -> bytes:
-    """The readings as binary COPY data."""
-    columns = Rows.of(readings).columns()
-    rows = np.empty(len(columns), _COPY_ROW)
-    rows["count"] = len(FIELDS)
-    for name in FIELDS:
-        rows[_LENGTH + name] = VALUE_BYTES
-        rows[name] = columns[name]
-    for name in ("recorded_at", "received_at"):
-        rows[name] -= _POSTGRES_EPOCH
-    return b"".join((_HEADER, rows.data, _TRAILER))
+    """Return the readings as binary COPY data."""
+    columns = Rows.of(readings).columns().copy()
+    for name in _MOMENTS:
+        columns[name] -= binary_copy.POSTGRES_EPOCH
+    return binary_copy.pack(_COPY_ROW, columns)
 
 
 class Kept(msgspec.Struct, frozen=True):
