@@ -38,9 +38,9 @@ from query_api.readings import listing as readings
 from query_api.readings import submit as stats
 from query_api.readings.formats.exports import Exports
 from query_api.readings.formats.suffixes import FormatSuffixes
-from query_api.readings.gathering import Gathering
 from query_api.readings.intake import Intake
 from query_api.readings.waiting import FairQueue
+from query_api.readings.write_batcher import WriteBatcher
 from query_api.schedules import handlers as schedules
 from query_api.web.answers import problems
 from query_api.web.answers.failures import HANDLERS
@@ -97,9 +97,9 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
         notifications = Notifications(settings.database, [ENDED, *CHANNELS])
         keyring = Keyring(pools.credentials, asyncio.get_running_loop().time)
         feeds = Live(settings.database, notifications, registry)
-        gathering = Gathering(pools.store, feeds.interest, FairQueue(registry))
+        batcher = WriteBatcher(pools.store, feeds.interest, FairQueue(registry))
         given = {
-            **_given(settings, pools, gathering, registry),
+            **_given(settings, pools, batcher, registry),
             "notifications": notifications,
             "live": feeds,
             "waits": Waits(pools.quick, notifications, stop),
@@ -115,7 +115,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
         background = {
             "last use of keys": keyring.note_use(),
             "notifications": notifications.run(),
-            "gathering": gathering.run(),
+            "write batcher": batcher.run(),
             "database probe": probe(pools.probe, health),
             "broker outbox": apply_outbox(settings, registry),
         }
@@ -132,14 +132,16 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
         await keyring.note_use_now()
 
 
-def _given(settings: Settings, pools: Pools, gathering: Gathering, registry: CollectorRegistry) -> Mapping[str, object]:
+def _given(
+    settings: Settings, pools: Pools, batcher: WriteBatcher, registry: CollectorRegistry
+) -> Mapping[str, object]:
     """What handlers take that neither listens nor has to be stopped, by the names of their parameters."""
     turns = TurnsMetrics(registry)
     return {
         "database": pools.quick,
         "slow_reads": SlowReads(pools.slow, Turns("slow reads", SLOW_READS, POOL_WAIT_S, turns)),
         "exports": Exports(settings.database, Turns("streams", STREAMS, POOL_WAIT_S, turns)),
-        "intake": Intake(pools.quick, gathering, duration(settings.oldest_age)),
+        "intake": Intake(pools.quick, batcher, duration(settings.oldest_age)),
         "callback_rules": CallbackRules(
             settings.webhook_secret is not None, settings.webhook_allow_private, settings.webhook_ports
         ),

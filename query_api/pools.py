@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
-from query_api.readings.gathering import WRITERS
+from query_api.readings.write_batcher import WRITERS
 from shared.postgres.connections import Pool, open_pool
 from shared.settings import Settings
 

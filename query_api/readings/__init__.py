@@ -1,7 +1,8 @@
-"""Readings, in and out.
+"""Storing and reading of readings over HTTP.
 
-In: `submit.py` takes them, `intake.py` sets their times, `gathering.py` stores them together, `waiting.py` bounds them.
+Storing: `submit.py` is the handler, `intake.py` sets their times, `waiting.py` queues the requests, and
+`write_batcher.py` stores those of many requests together.
 
-Out, as a `record.py`: `listing.py` in pages or, with `formats/`, as one stream; `series.py` for plots, downsampled by
-`downsampling.py`; `buckets.py` by calendar intervals.
+Reading, as a `record.py`: `listing.py` in pages or, with `formats/`, as one stream; `series.py` for plots, downsampled
+by `downsampling.py`; `buckets.py` by calendar intervals; `summaries.py` for the list of devices.
 """

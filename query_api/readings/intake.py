@@ -8,8 +8,8 @@ import msgspec
 
 from query_api.errors import Fault
 from query_api.ids import is_id
-from query_api.readings.gathering import Gathering
 from query_api.readings.record import X, Y, Z
+from query_api.readings.write_batcher import WriteBatcher
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused, invalid
 from query_api.web.requests.times import in_utc
@@ -17,7 +17,7 @@ from shared.postgres.connections import Connection, Pool
 from shared.readings.clock import Clock
 from shared.readings.model import Microseconds, Reading
 from shared.readings.rules import HTTP_TIME_RULE, recorded_at
-from shared.readings.store import Kept
+from shared.readings.store import StoredId
 
 
 class NewReading(msgspec.Struct, frozen=True):
@@ -63,23 +63,23 @@ def receipt_clock() -> Clock:
 class Intake:
     """Takes in the readings of all requests, and remembers the times given out."""
 
-    def __init__(self, database: Pool, gathering: Gathering, oldest_age: Microseconds) -> None:
+    def __init__(self, database: Pool, batcher: WriteBatcher, oldest_age: Microseconds) -> None:
         """`oldest_age`: how far before its receipt the time of a reading may lie."""
         self._database = database
         self._oldest_age = oldest_age
-        self._gathering = gathering
+        self._batcher = batcher
         self._clock = receipt_clock()
 
-    async def take(self, given: Submission, caller: str) -> tuple[list[Reading], Sequence[Kept]]:
+    async def take(self, given: Submission, caller: str) -> tuple[list[Reading], Sequence[StoredId]]:
         """Stores the readings: as they are stored, and what became of each.
 
         Raises Refused, and stores nothing, where a time is wrong or a device is unknown.
         """
         readings = to_readings(given, self._receipt_times(len(given.readings)), self._oldest_age)
         if all(is_id(new.device_id) for new in given.readings):
-            kept = await self._gathering.store(readings, caller)
-            if kept is not None:
-                return readings, kept
+            stored = await self._batcher.store(readings, caller)
+            if stored is not None:
+                return readings, stored
         async with self._database.connection() as connection:
             raise await _unknown_devices(connection, given)
 

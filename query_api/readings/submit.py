@@ -67,12 +67,12 @@ async def create_readings(
     """
     given = Submission(data, True) if isinstance(data, list) else Submission([data], False)
     _require_own(request.auth, given)
-    readings, kept = await intake.take(given, caller_of(request.scope))
+    readings, stored = await intake.take(given, caller_of(request.scope))
     answer = [
-        StoredReading(id=k.id, device_id=r.device_id, x=r.x, y=r.y, z=r.z, timestamp=to_datetime(r.recorded_at))
-        for k, r in zip(kept, readings, strict=True)
+        StoredReading(id=one.id, device_id=r.device_id, x=r.x, y=r.y, z=r.z, timestamp=to_datetime(r.recorded_at))
+        for one, r in zip(stored, readings, strict=True)
     ]
-    status = HTTP_201_CREATED if any(k.is_new for k in kept) else HTTP_200_OK
+    status = HTTP_201_CREATED if any(one.is_new for one in stored) else HTTP_200_OK
     return Response(answer if given.is_array else answer[0], status_code=status)
 
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused
 from shared.readings.model import Reading
-from shared.readings.store import Kept
+from shared.readings.store import StoredId
 
 MAX_WAITING = 100_000
 """Readings that wait, of all callers; then only a caller of whom nothing waits is let in."""
@@ -22,15 +22,15 @@ class Waiting(msgspec.Struct, frozen=True):
     """A request's readings, which wait to be stored."""
 
     readings: Sequence[Reading]
-    kept: "asyncio.Future[Sequence[Kept] | None]"
+    outcome: "asyncio.Future[Sequence[StoredId] | None]"
 
-    def answer(self, outcome: Sequence[Kept] | Exception | None) -> None:
-        if self.kept.done():  # the client has gone
+    def answer(self, outcome: Sequence[StoredId] | Exception | None) -> None:
+        if self.outcome.done():  # the client has gone
             return
         if isinstance(outcome, Exception):
-            self.kept.set_exception(outcome)
+            self.outcome.set_exception(outcome)
         else:
-            self.kept.set_result(outcome)
+            self.outcome.set_result(outcome)
 
 
 class _Metrics:

@@ -1,10 +1,9 @@
-"""The one place that stores a reading.
+"""The only module that stores readings.
 
-`store_new` takes batches of which nothing is there yet: one binary COPY. `store` takes any: COPY into a temporary
-table, then INSERT … ON CONFLICT DO NOTHING.
-`store_requests` takes what comes over HTTP and returns each reading's id, the earlier one's if it was there.
+`store_new` stores a batch of new readings by one binary COPY. `store` stores any batch: by COPY into a temporary table,
+then INSERT … ON CONFLICT DO NOTHING. `store_requests` stores the readings of HTTP requests, and returns their ids.
 
-All want `shared.readings.partitions.Partitions.ensure` first.
+Each needs `shared.readings.partitions.Partitions.ensure` first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +17,7 @@ from shared.readings.rows import FIELDS, Rows
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What became of a batch: new rows, and readings that were there already."""
+    """The result of a batch: how many rows are new, and how many readings were stored before."""
 
     stored: int
     duplicates: int
@@ -31,8 +30,8 @@ _CREATE_STAGING = """
 """
 _COPY_STRAIGHT = "COPY readings (device_id, recorded_at, received_at, x, y, z) FROM STDIN (FORMAT BINARY)"
 _COPY = "COPY staging FROM STDIN (FORMAT BINARY)"
-# In the order of the unique index: two writers that hold the same readings meet in one order, so
-# neither can wait for the other, and the index is descended where it was left.
+# In the order of the unique index: two writers with the same readings insert them in one order, so they cannot
+# deadlock. It is also the order of the index's pages.
 _INSERT = """
     INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
     SELECT device_id, recorded_at, received_at, x, y, z FROM staging
@@ -46,15 +45,15 @@ _COPY_ROW = binary_copy.row_type({name: f">{kind}" for name, kind in FIELDS.item
 
 
 async def prepare(connection: Connection) -> None:
-    """Makes the connection ready for `store`; once for each connection."""
+    """Prepare the connection for `store`. Needed once for each connection."""
     await connection.execute(_CREATE_STAGING)
 
 
 async def store_new(connection: Connection, readings: Sequence[Reading]) -> Stored:
-    """Stores a batch in the transaction that the caller has open, at half to two thirds of the cost of `store`.
+    """Store a batch in the caller's transaction, at half to two thirds of the cost of `store`.
 
-    Raises UniqueViolation where one of the readings is there already, or is in the batch twice, and
-    DeadlockDetected where another transaction stores the same readings in another order.
+    Raises UniqueViolation if one of the readings was stored before, or is in the batch twice. Raises DeadlockDetected
+    if another transaction stores the same readings in another order.
     """
     if readings:
         async with connection.cursor() as cursor, cursor.copy(_COPY_STRAIGHT) as copy:
@@ -63,7 +62,7 @@ async def store_new(connection: Connection, readings: Sequence[Reading]) -> Stor
 
 
 async def store(connection: Connection, readings: Sequence[Reading]) -> Stored:
-    """Stores a batch, in the transaction that the caller has open; `clear` is due before another one in it."""
+    """Store a batch in the caller's transaction. `clear` must precede another batch in it."""
     if not readings:
         return Stored(0, 0)
     async with connection.cursor() as cursor:
@@ -75,7 +74,7 @@ async def store(connection: Connection, readings: Sequence[Reading]) -> Stored:
 
 
 async def clear(connection: Connection) -> None:
-    """Makes the connection ready for another `store` in the same transaction; its end does so by itself."""
+    """Prepare the connection for another `store` in one transaction. The end of the transaction clears by itself."""
     await connection.execute(_CLEAR)
 
 
@@ -87,8 +86,8 @@ def pack(readings: Iterable[Reading]) -> bytes:
     return binary_copy.pack(_COPY_ROW, columns)
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """What became of one reading: its id, or that of the same one that was there already."""
+class StoredId(msgspec.Struct, frozen=True):
+    """The id of a reading, or of the equal reading that was stored before."""
 
     id: int
     is_new: bool
@@ -100,9 +99,14 @@ _STORE_REQUESTS = """
 """
 
 
-async def store_requests(connection: Connection, requests: Sequence[Sequence[Reading]]) -> list[Sequence[Kept] | None]:
-    """Stores what several requests bring: of each all readings, in its order, or none (None), where one names an
-    unknown device. On an error nothing of any is stored."""
+async def store_requests(
+    connection: Connection, requests: Sequence[Sequence[Reading]]
+) -> list[Sequence[StoredId] | None]:
+    """Store the readings of several requests, and return their ids, in order.
+
+    A request is stored whole or, if it names an unknown device, not at all: its result is None. On an error no request
+    is stored.
+    """
     readings = [reading for request in requests for reading in request]
     columns = (
         [number for number, request in enumerate(requests) for _ in request],
@@ -116,14 +120,14 @@ async def store_requests(connection: Connection, requests: Sequence[Sequence[Rea
     row = await (await connection.execute(_STORE_REQUESTS, columns, prepare=True)).fetchone()
     assert row is not None, "the function gives one row"
     ids, added = iter(row[0]), set(row[1])
-    return [_kept([next(ids) for _ in request], added) for request in requests]
+    return [_stored_ids([next(ids) for _ in request], added) for request in requests]
 
 
-def _kept(ids: Sequence[int | None], added: set[int]) -> Sequence[Kept] | None:
-    kept = []
+def _stored_ids(ids: Sequence[int | None], added: set[int]) -> Sequence[StoredId] | None:
+    stored = []
     for number in ids:
         if number is None:
             return None
-        kept.append(Kept(number, number in added))
+        stored.append(StoredId(number, number in added))
         added.discard(number)  # the same reading again, in this request or the next, is not new
-    return kept
+    return stored

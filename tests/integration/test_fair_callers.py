@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from query_api.app import SLOW_READS, STREAMS
-from query_api.readings.gathering import WRITERS
 from query_api.readings.waiting import MAX_WAITING_EACH
+from query_api.readings.write_batcher import WRITERS
 from query_api.web.requests.bodies import MAX_BODY_BYTES, ROOM_BYTES, ROOM_EACH_BYTES
 from shared.access.credentials import Role
 from shared.settings import Settings
@@ -41,7 +41,7 @@ async def api(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     for patience in (
         "query_api.app.POOL_WAIT_S",
         "query_api.pools.POOL_WAIT_S",
-        "query_api.readings.gathering.PATIENCE_S",
+        "query_api.readings.write_batcher.PATIENCE_S",
     ):
         monkeypatch.setattr(patience, HANG_S)
     settings = msgspec.structs.replace(api_settings, auth="on", query_timeout=int(HANG_S))

@@ -1,7 +1,7 @@
-"""Readings of all requests, stored together where they come at one time (ADR 17).
+"""Stores the readings of concurrent requests together (ADR 17).
 
-What comes while others are being stored is stored by one statement: the more requests there are at once, the less each
-of them costs. Nobody waits for ever: where the database does not answer, all who wait are told so.
+Requests that arrive during a commit wait, and the next statement stores all of them. So the cost of a request falls as
+the load rises. Each wait has a limit: if the database does not answer, each waiting request fails with the reason.
 """
 
 import asyncio
@@ -20,47 +20,47 @@ from shared.postgres.errors import diagnose
 from shared.readings.announce import Interest, announce
 from shared.readings.model import Reading
 from shared.readings.partitions import Partitions
-from shared.readings.store import Kept, store_requests
+from shared.readings.store import StoredId, store_requests
 
 WRITERS = 2
-"""While one waits for its commit, what comes gathers for the other."""
+"""While one waits for its commit, requests collect for the other."""
 MAX_TOGETHER = 10_000
-"""Readings of one statement, besides those of the request that goes beyond it."""
+"""Readings of one statement. The request that exceeds it is stored whole."""
 DEADLOCKS = 3
-"""It is tried again so often."""
+"""The number of retries after a deadlock."""
 PATIENCE_S = 8.0
-"""A request that is not stored within this time is told so; that is sooner than the service stops at the latest."""
+"""The longest wait of a request. It is shorter than the time that the service takes to stop."""
 
 _log = structlog.get_logger()
 
 
-class Gathering:
-    """Stores what requests bring, and remembers the partitions that are there."""
+class WriteBatcher:
+    """Stores the readings of requests, and caches which partitions exist."""
 
     def __init__(self, database: Pool, interest: Interest, queue: FairQueue) -> None:
-        """`database`: a pool of its own, of WRITERS: however much is read, what comes is stored."""
+        """`database`: a pool of WRITERS connections that nothing else uses, so that reads never delay writes."""
         self._database = database
         self._interest = interest
         self._partitions = Partitions()
         self._queue = queue
 
     async def run(self) -> None:
-        """Stores what comes, for ever."""
+        """Store the readings of requests until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for number in range(WRITERS):
-                tasks.create_task(self._write(), name=f"gathering {number}")
+                tasks.create_task(self._write(), name=f"write batcher {number}")
 
-    async def store(self, readings: Sequence[Reading], caller: str) -> Sequence[Kept] | None:
-        """What became of each; None where one names an unknown device, and none is stored.
+    async def store(self, readings: Sequence[Reading], caller: str) -> Sequence[StoredId] | None:
+        """Store the readings, and return the id of each; None if one names an unknown device: then none is stored.
 
-        Raises Refused where too many of the caller or of all wait, or the wait is too long: then they may be stored
-        or not.
+        Raises Refused if too many readings of the caller, or of all callers, wait. Also raises Refused if the wait is
+        too long: then it is not known whether they are stored.
         """
         waiting = Waiting(readings, asyncio.get_running_loop().create_future())
         self._queue.put(caller, waiting)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                return await waiting.kept
+                return await waiting.outcome
         except TimeoutError:
             raise unavailable(f"not known to be stored after {PATIENCE_S:g} seconds") from None
 
@@ -69,11 +69,11 @@ class Gathering:
             together = [await self._queue.next()]
             while not self._queue.is_empty and sum(len(one.readings) for one in together) < MAX_TOGETHER:
                 together.append(self._queue.take())
-            if there := [one for one in together if not one.kept.done()]:  # whose clients have not gone
+            if there := [one for one in together if not one.outcome.done()]:  # whose clients have not gone
                 await self._store(there)
 
     async def _store(self, together: Sequence[Waiting]) -> None:
-        """Stores them, and answers each; if the database refuses them together, it is asked for each alone."""
+        """Store the requests, and answer each. If the database refuses them together, store each alone."""
         try:
             async with self._database.connection() as connection:
                 outcomes = await self._store_in(connection, [one.readings for one in together])
@@ -86,23 +86,25 @@ class Gathering:
                     await self._store([one])
             else:
                 together[0].answer(_dropping() if isinstance(error, CheckViolation) else error)
-        except Exception as error:  # noqa: BLE001  # each of the requests is answered with it
-            while _is_away(error) and not self._queue.is_empty:  # the others need not wait for the same
+        except Exception as error:  # noqa: BLE001  # each request fails with it
+            while _is_away(error) and not self._queue.is_empty:  # they would fail in the same way
                 together = [*together, self._queue.take()]
             for one in together:
                 one.answer(error)
 
     async def _store_in(
         self, connection: Connection, requests: Sequence[Sequence[Reading]]
-    ) -> list[Sequence[Kept] | None]:
+    ) -> list[Sequence[StoredId] | None]:
         try:
             return await self._try(connection, requests)
-        except CheckViolation:  # retention has dropped a month that we know
+        except CheckViolation:  # retention has dropped a month that is cached
             self._partitions.forget()
             return await self._try(connection, requests)
 
-    async def _try(self, connection: Connection, requests: Sequence[Sequence[Reading]]) -> list[Sequence[Kept] | None]:
-        """An ingestor copies in the order of receipt: it and we can wait for each other, and nothing is stored."""
+    async def _try(
+        self, connection: Connection, requests: Sequence[Sequence[Reading]]
+    ) -> list[Sequence[StoredId] | None]:
+        """An ingestor copies in the order of receipt, so it can deadlock with this transaction: retry."""
         for left in reversed(range(DEADLOCKS + 1)):
             try:
                 absent = await self._partitions.ensure(connection, chain.from_iterable(requests))
@@ -110,20 +112,20 @@ class Gathering:
             except DeadlockDetected:
                 if not left:
                     raise
-                _log.info("storing the same readings as an ingestor: once more")
+                _log.info("deadlock with an ingestor that stores the same readings: retrying")
         raise AssertionError("the last attempt returns or raises")
 
     async def _announce(self, connection: Connection, together: Sequence[Waiting]) -> None:
         try:
             await announce(connection, self._interest, [reading for one in together for reading in one.readings])
         except RETRYABLE as error:
-            _log.warning("who listens was not told of readings that were stored", reason=str(diagnose(error)))
+            _log.warning("could not notify live streams of stored readings", reason=str(diagnose(error)))
 
 
 async def _store_present(
     connection: Connection, requests: Sequence[Sequence[Reading]], absent: Set[int]
-) -> list[Sequence[Kept] | None]:
-    """Stores the requests but those for a device that was absent: if it was registered since, it has no extent yet."""
+) -> list[Sequence[StoredId] | None]:
+    """Store the requests, except those for an absent device: if it was registered meanwhile, it has no extent yet."""
     if not absent:
         return await store_requests(connection, requests)
     present = [absent.isdisjoint(reading.device_id for reading in request) for request in requests]
@@ -132,10 +134,10 @@ async def _store_present(
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether the next statement would fail, too: a DatabaseBusy is about one statement."""
+    """Return whether the next statement would fail, too. A DatabaseBusy concerns one statement."""
     return isinstance(error, DatabaseError) and not isinstance(error, DatabaseBusy)
 
 
 def _dropping() -> Refused:
-    """Its month ended longer ago than RETENTION and is being dropped: until it is gone, nothing can be added to it."""
+    """The refusal of a reading whose month is being dropped by RETENTION. Until it is dropped, it takes no rows."""
     return unavailable("the month of a reading is being dropped, since it ended longer ago than RETENTION")

@@ -10,7 +10,7 @@ from psycopg.errors import DeadlockDetected
 
 from query_api.app import SLOW_READS
 from query_api.pools import SLOW
-from query_api.readings import gathering
+from query_api.readings import write_batcher
 from shared.postgres.connections import Connection
 from shared.readings.model import Reading
 from shared.readings.partitions import Partitions
@@ -31,7 +31,7 @@ async def together(api: httpx.AsyncClient, database: Database, *bodies: object) 
     async with asyncio.TaskGroup() as tasks, database.transaction():
         await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
         posts = [tasks.create_task(api.post("/stats", json=body)) for body in bodies]
-        await eventually(lambda: waiting(database), lambda count: count == gathering.WRITERS)
+        await eventually(lambda: waiting(database), lambda count: count == write_batcher.WRITERS)
     return [post.result() for post in posts]
 
 
@@ -71,7 +71,7 @@ async def test_while_the_database_is_away_nobody_waits_for_the_others(
 async def test_what_is_not_stored_in_time_is_told(
     api: httpx.AsyncClient, device: int, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(write_batcher, "PATIENCE_S", 0.3)
     async with database.transaction():
         await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
         answer = await api.post("/stats", json=reading(device, timestamp=NOON))
@@ -93,7 +93,7 @@ async def test_a_deadlock_with_an_ingestor_is_tried_again(
             raise DeadlockDetected
         return await store_requests(connection, requests)
 
-    monkeypatch.setattr(gathering, "store_requests", unlucky)
+    monkeypatch.setattr(write_batcher, "store_requests", unlucky)
     assert (await api.post("/stats", json=reading(device))).status_code == 201
     assert failures == 0
 
