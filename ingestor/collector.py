@@ -44,6 +44,8 @@ they are committed."""
 BUSY_ROWS, BUSY_S = 100, 0.03
 """After a batch of at least this size the next one grows for this time, in seconds: a commit costs as much CPU as a
 hundred messages."""
+ANSWER_S = 5.0
+"""How long a PINGRESP is awaited before the connection ends."""
 IDLE_S = 0.25
 """Time without a message at QoS 1 after which acknowledgements that were held back are sent."""
 
@@ -279,15 +281,35 @@ class Collector:
         await self._idle.wait()
 
     async def settle(self) -> None:
-        """Wait until all delivered messages are committed and acknowledged."""
+        """Commit all that was delivered, and send the acknowledgements that are held back.
+
+        They are kept if the broker does not answer a PINGREQ: it may not have those before them either, and the next
+        connection shows which it has.
+        """
         await self.drain()
-        if self.holds_back:
+        if self.holds_back and await self._is_answered():
             self.release()
             await self._idle.wait()
 
     async def stop(self) -> None:
-        """Stop reading from the broker, and settle."""
-        if self._deliveries is not None:
-            self._deliveries.connection.pause()
+        """Take no more messages from the broker, and settle.
+
+        The connection is read until the broker has all acknowledgements: closing it with unread bytes would reset it,
+        and a reset discards what the broker has not read.
+        """
         self._stopped = True
-        await self.settle()
+        connection = self._deliveries.connection if self._deliveries is not None else None
+        if connection is not None:
+            connection.pause()
+        await self.drain()
+        if connection is not None:
+            connection.discard()
+            await self.settle()
+            await self._is_answered()
+
+    async def _is_answered(self) -> bool:
+        """Whether the broker answers a PINGREQ, which shows that it has read all acknowledgements before it."""
+        assert self._deliveries is not None
+        answer = self._deliveries.connection.ping()
+        await asyncio.wait([answer], timeout=ANSWER_S)
+        return answer.done() and not answer.cancelled()

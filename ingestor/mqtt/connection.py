@@ -147,6 +147,12 @@ class NetworkConnection(asyncio.BufferedProtocol):
         if self.is_open and not self._held:
             self._transport.resume_reading()  # type: ignore[union-attr]
 
+    def discard(self) -> None:
+        """Read on without delivering messages: the broker will deliver them again."""
+        self._deliver_released = _discard
+        self._early.clear()
+        self.release()
+
     def close(self) -> None:
         """Flush the written data and close."""
         if self._transport is not None:
@@ -241,3 +247,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
 def _retrieve(closed: "asyncio.Future[DisconnectPacket | None]") -> None:
     """Mark the exception as retrieved: a connection may end while no task waits for its end."""
     closed.exception()
+
+
+def _discard(message: Delivered) -> None:
+    pass

@@ -38,6 +38,19 @@ async def test_the_ingestor_is_killed(plan: str, bench: Bench) -> None:
         await bench.until_ready(process)
 
 
+async def test_the_ingestor_is_stopped(bench: Bench) -> None:
+    """Each stop is on the first connection of a process, the first one on that of the session."""
+    process = bench.start_ingestor()
+    await bench.until_ready(process)
+    async with bench.stream(f"{KILLS} stops of the ingestor, equal readings", equal) as (stream, _):
+        for _ in range(KILLS):
+            await stream.grows(GROWS)
+            await bench.some_time()
+            await process.end()
+            process = bench.start_ingestor()
+            await bench.until_ready(process)
+
+
 @pytest.mark.parametrize("plan", ["equal readings", "equal, with timestamps"])
 async def test_the_network_is_cut(plan: str, bench: Bench) -> None:
     """Half of the time the acknowledgements of the last moments are lost with the connection."""

@@ -3,6 +3,7 @@
 import asyncio
 import tracemalloc
 from collections.abc import Iterable
+from unittest.mock import Mock
 
 import pytest
 from mqtt5 import PublishPacket, QoS
@@ -84,6 +85,7 @@ class Acknowledged(NetworkConnection):
 
     def __init__(self, collector: Collector) -> None:
         super().__init__(collector.deliver)
+        self._transport = Mock()
         self.acknowledged: list[int] = []
 
     def acknowledge(self, packet_ids: Iterable[int]) -> None:
@@ -133,6 +135,26 @@ async def test_a_message_that_arrives_before_a_release_is_taken_with_it() -> Non
     assert (batch.packet_ids, batch.held) == ([6], 0)
     collector.done(batch)
     assert connection.acknowledged == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_stop_keeps_acknowledgements_that_the_broker_may_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collectors, "ANSWER_S", 0.0)
+    monkeypatch.setattr(Acknowledged, "ping", lambda _: asyncio.get_running_loop().create_future())
+    collector, connection = await holding(5)
+    await collector.stop()
+    assert connection.acknowledged == []
+
+
+async def test_a_stop_discards_what_arrives_and_sends_what_was_held_back() -> None:
+    collector, connection = await holding(5)
+    stopping = asyncio.create_task(collector.stop())
+    collector.done(await collector.next())
+    await stopping
+    assert connection.acknowledged == [1, 2, 3, 4, 5]
+    message = PublishPacket("devices/1/stats", READING).write()
+    connection.get_buffer(-1)[: len(message)] = message
+    connection.buffer_updated(len(message))
+    assert collector.take() is None
 
 
 async def released_after(collector: Collector) -> int:
