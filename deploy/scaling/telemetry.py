@@ -6,20 +6,18 @@ A sample has the label `process`; what each of them counts adds up by itself, an
 import asyncio
 import socket
 from collections.abc import Iterable, Mapping
-from typing import Any
+from http import HTTPStatus
 
 import httpx
 import msgspec
-from litestar import Litestar, MediaType, Request, Response, get
-from litestar.status_codes import HTTP_200_OK
-from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from shared.access.bearer import showing
 from shared.serving.service import serve_http
-from shared.serving.telemetry import METRICS_MEDIA_TYPE, Health, HealthReport, TelemetryAccess, readiness
+from shared.serving.telemetry import Health, HealthReport, Readiness, TelemetryAccess
+from shared.serving.telemetry_app import TelemetryApp
 
 TIMEOUT_S = 2.0
 NO_ANSWER = "does not answer"
@@ -47,25 +45,17 @@ class Gathered:
         async with httpx.AsyncClient(timeout=TIMEOUT_S, transport=plain, headers=headers) as http:
             await serve_http(self._app(http), listener, stop, lifespan="off", hosts=self._access.hosts)
 
-    def _app(self, http: httpx.AsyncClient) -> Litestar:
-
-        @get("/health/live")
-        async def live() -> HealthReport:
-            return HealthReport("live", {})
-
-        @get("/health/ready")
-        async def ready(request: Request[Any, Any, Any]) -> Response[HealthReport]:
+    def _app(self, http: httpx.AsyncClient) -> TelemetryApp:
+        async def readiness() -> Readiness:
             answers = await _ask(http, self.members, "/health/ready")
-            parts = {**self.health.report(), **dict(_parts(answers))} if self._access.allows(request) else {}
-            return readiness(parts, is_ready=self.health.is_ready and all(map(_is_ready, answers.values())))
+            is_ready = self.health.is_ready and all(map(_is_ready, answers.values()))
+            return Readiness(is_ready, {**self.health.report(), **dict(_parts(answers))})
 
-        @get("/metrics", guards=[self._access.require], media_type=MediaType.TEXT)
-        async def metrics() -> Response[bytes]:
+        async def metrics() -> CollectorRegistry:
             answers = await _ask(http, self.members, "/metrics")
-            texts = {number: answer.text for number, answer in answers.items() if answer is not None}
-            return Response(generate_latest(_Merged(texts)), media_type=METRICS_MEDIA_TYPE)
+            return _Merged({number: answer.text for number, answer in answers.items() if answer is not None})
 
-        return Litestar([live, ready, metrics], openapi_config=None, logging_config=None)
+        return TelemetryApp(readiness, metrics, self._access)
 
 
 _Answers = Mapping[int, httpx.Response | None]
@@ -84,7 +74,7 @@ async def _get(http: httpx.AsyncClient, url: str) -> httpx.Response | None:
 
 
 def _is_ready(answer: httpx.Response | None) -> bool:
-    return answer is not None and answer.status_code == HTTP_200_OK
+    return answer is not None and answer.status_code == HTTPStatus.OK
 
 
 def _parts(answers: _Answers) -> Iterable[tuple[str, str]]:

@@ -1,25 +1,53 @@
-"""Health and metrics as the API serves them: each for whom it is for, and with what a refusal looks like."""
+"""Health and metrics of the API."""
 
+from typing import Any
+
+from litestar import MediaType, Response, get
 from litestar.handlers import HTTPRouteHandler
-from prometheus_client import CollectorRegistry
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.status_codes import HTTP_503_SERVICE_UNAVAILABLE
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from query_api.access.rules import Access
 from query_api.web.answers.problems import FORBIDDEN, UNAUTHENTICATED, documented
-from query_api.web.gate import declare
-from shared.serving.telemetry import Health, telemetry_routes
+from shared.serving.telemetry import Health, HealthReport
 
-_FOR = (Access.OPEN, Access.READ, Access.METRICS)
+_METRICS_MEDIA_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it to any text
+_REFUSALS: Any = {status: documented()[status] for status in (UNAUTHENTICATED.status, FORBIDDEN.status)}
+_NOT_READY = ResponseSpec(HealthReport, generate_examples=False, description="A part cannot, and says why.")
 
 
 def operation_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRouteHandler]:
-    """`/health/live`, `/health/ready` and `/metrics`."""
-    routes = telemetry_routes(health, registry)
-    for access, route in zip(_FOR, routes, strict=True):
-        declare(access, [route])
-        if access is not Access.OPEN:
-            refusals = {status: spec for status, spec in documented().items() if status in _REFUSED}
-            route.responses = {**refusals, **(route.responses or {})}
-    return routes
+    """Return the routes `/health/live`, `/health/ready` and `/metrics`."""
 
+    @get(
+        "/health/live", access=Access.OPEN, tags=["operation"], summary="Whether the process runs", sync_to_thread=False
+    )
+    def live() -> HealthReport:
+        return HealthReport("live", {})
 
-_REFUSED = (UNAUTHENTICATED.status, FORBIDDEN.status)
+    @get(
+        "/health/ready",
+        access=Access.READ,
+        tags=["operation"],
+        summary="Whether every part can do its work",
+        responses={**_REFUSALS, HTTP_503_SERVICE_UNAVAILABLE: _NOT_READY},
+        sync_to_thread=False,
+    )
+    def ready() -> Response[HealthReport]:
+        status, report = health.readiness().answer()
+        return Response(report, status_code=status)
+
+    @get(
+        "/metrics",
+        access=Access.METRICS,
+        tags=["operation"],
+        summary="Figures for Prometheus",
+        media_type=MediaType.TEXT,
+        responses=_REFUSALS,
+        sync_to_thread=False,
+    )
+    def metrics() -> Response[bytes]:
+        return Response(generate_latest(registry), media_type=_METRICS_MEDIA_TYPE)
+
+    return [live, ready, metrics]

@@ -19,9 +19,8 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import msgspec
-from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
+from shared.serving.asgi import ASGIApp, Receive, Scope, Send
 from shared.settings import Settings
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+;=%-]+)(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
@@ -100,13 +99,13 @@ class HostRules:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope) if scope["type"] == ScopeType.HTTP else None
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
         if refusal is None:
             await self._app(scope, receive, send)
         else:
             await _answer(refusal, scope["path"], send)
 
-    def _refusal(self, scope: HTTPScope) -> Refusal | None:
+    def _refusal(self, scope: Scope) -> Refusal | None:
         given = _values(scope, b"host")
         if not given and scope["http_version"] == "1.0":  # no browser's
             return None
@@ -115,7 +114,7 @@ class HostRules:
             return Refusal(HTTPStatus.BAD_REQUEST, detail)
         return self._foreign(scope, given[0].lower()) if self._hosts is not None else None
 
-    def _foreign(self, scope: HTTPScope, host: str) -> Refusal | None:
+    def _foreign(self, scope: Scope, host: str) -> Refusal | None:
         assert self._hosts is not None, "it is called where no key is asked for"
         if not self._hosts.takes(host):
             return _misdirected(host)
@@ -125,7 +124,7 @@ class HostRules:
         return None if self._hosts.takes_page(site, origin, host) else _foreign_page(origin)
 
 
-def _values(scope: HTTPScope, name: bytes) -> Sequence[str]:
+def _values(scope: Scope, name: bytes) -> Sequence[str]:
     return [value.decode("latin-1").strip() for given, value in scope["headers"] if given == name]
 
 

@@ -4,8 +4,7 @@ The rules are those of https://cheatsheetseries.owasp.org/cheatsheets/REST_Secur
 is in ALWAYS, which the server adds to each answer, its own refusals included.
 """
 
-from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from shared.serving.asgi import ASGIApp, Message, Receive, Scope, Send
 
 ALWAYS = [("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer")]
 POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
@@ -26,7 +25,7 @@ class SecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 

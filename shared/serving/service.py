@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 import uvicorn
 import uvloop
-from litestar import Litestar
-from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
 from shared.errors import DevicestatError, LocalError
+from shared.serving.asgi import ASGIApp
 from shared.serving.lifeline import stop_with_parent
 from shared.serving.limits import Connection, allow_many_files, watch
 from shared.serving.own_hosts import HostRules, OwnHosts
 from shared.serving.security_headers import ALWAYS, SecurityHeaders
-from shared.serving.telemetry import Health, TelemetryAccess, telemetry_routes
+from shared.serving.telemetry import Health, Readiness, TelemetryAccess
+from shared.serving.telemetry_app import TelemetryApp
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 """A service: it runs until the event is set, then finishes what it has in hand and returns."""
@@ -135,6 +135,13 @@ async def serve_telemetry(
     stop: asyncio.Event,
     access: TelemetryAccess,
 ) -> None:
-    """Serves health and metrics of a daemon on its own port, to those that have access."""
-    app = Litestar(telemetry_routes(health, registry, access), openapi_config=None, logging_config=None)
+    """Serve health and metrics of a daemon on its own port, to those that have access."""
+
+    async def readiness() -> Readiness:
+        return health.readiness()
+
+    async def metrics() -> CollectorRegistry:
+        return registry
+
+    app = TelemetryApp(readiness, metrics, access)
     await serve_http(app, listener, stop, lifespan="off", hosts=access.hosts)

@@ -1,32 +1,21 @@
 """Logs, metrics and health: what an operator sees of a running service.
 
-`configure_logging` at the start of a command; `Health` holds what the service knows of itself;
-`telemetry_routes` serves both over HTTP, in the API's application and in the small one of the daemons.
+A command calls `configure_logging` as it starts. `Health` holds the state of the service's parts. `telemetry_app.py`
+serves health and metrics of a daemon; the API serves its own with `query_api/web/operation.py`.
 """
 
 import logging
 import sys
-from typing import Any
+from http import HTTPStatus
 
 import msgspec
 import structlog
-from litestar import MediaType, Request, Response, get
-from litestar.connection import ASGIConnection
-from litestar.exceptions import NotAuthorizedException
-from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from structlog.dev import plain_traceback
 
 from shared.access.bearer import CHALLENGE, is_bearer
 from shared.serving.own_hosts import OwnHosts
 from shared.serving.redaction import redactor
 from shared.settings import Settings
-
-AnyConnection = ASGIConnection[Any, Any, Any, Any]
-
-METRICS_MEDIA_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it to any text
 
 
 def configure_logging(settings: Settings) -> None:
@@ -91,8 +80,26 @@ class Health:
         return not any(self._faults.values())
 
     def report(self) -> dict[str, str]:
-        """Each part with "ok" or what is wrong with it."""
+        """Return each part with "ok" or what is wrong with it."""
         return {part: fault or "ok" for part, fault in self._faults.items()}
+
+    def readiness(self) -> "Readiness":
+        """Return whether every part is ready, and the state of each."""
+        return Readiness(self.is_ready, self.report())
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether a service is ready, and the state of its parts."""
+
+    is_ready: bool
+    parts: dict[str, str]
+
+    def answer(self, *, with_parts: bool = True) -> tuple[HTTPStatus, "HealthReport"]:
+        """Return the status and the body of /health/ready: 503 while a part is not ready."""
+        parts = self.parts if with_parts else {}
+        if self.is_ready:
+            return HTTPStatus.OK, HealthReport("ready", parts)
+        return HTTPStatus.SERVICE_UNAVAILABLE, HealthReport("not ready", parts)
 
 
 class HealthReport(msgspec.Struct, frozen=True):
@@ -100,13 +107,6 @@ class HealthReport(msgspec.Struct, frozen=True):
 
     status: str
     parts: dict[str, str]
-
-
-def readiness(parts: dict[str, str], *, is_ready: bool) -> Response[HealthReport]:
-    """The answer of /health/ready: 503 while a part is not ready."""
-    if is_ready:
-        return Response(HealthReport("ready", parts), status_code=HTTP_200_OK)
-    return Response(HealthReport("not ready", parts), status_code=HTTP_503_SERVICE_UNAVAILABLE)
 
 
 class TelemetryAccess(msgspec.Struct, frozen=True):
@@ -119,58 +119,12 @@ class TelemetryAccess(msgspec.Struct, frozen=True):
     token: str | None = None
     hosts: OwnHosts | None = None
 
-    def allows(self, connection: AnyConnection) -> bool:
-        """Whether the request shows the token, or needs none."""
-        shown = connection.headers.get("authorization")
+    def allows(self, shown: str | None) -> bool:
+        """Whether a request with this Authorization header has the token, or needs none."""
         return not self.guarded or (self.token is not None and is_bearer(shown, self.token))
 
-    def require(self, connection: AnyConnection, _: BaseRouteHandler) -> None:
-        """Refuse a request that is not allowed, as a guard of a route. Raises NotAuthorizedException."""
-        if self.allows(connection):
-            return
-        challenge = f'{CHALLENGE}, error="invalid_token"' if "authorization" in connection.headers else CHALLENGE
+    def refusal(self, shown: str | None) -> tuple[str, str]:
+        """Return the detail and the challenge of a 401."""
+        challenge = CHALLENGE if shown is None else f'{CHALLENGE}, error="invalid_token"'
         unset = "" if self.token else ", which is not set here"
-        detail = f"the metrics take DEVICESTAT_METRICS_TOKEN{unset}, as Authorization: Bearer …"
-        raise NotAuthorizedException(detail, headers={"WWW-Authenticate": challenge})
-
-
-OPEN = TelemetryAccess()
-"""For a server that looks at keys by itself."""
-
-
-def telemetry_routes(
-    health: Health, registry: CollectorRegistry, access: TelemetryAccess = OPEN
-) -> list[HTTPRouteHandler]:
-    """`/health/live`, `/health/ready` (503 while a part is not) and `/metrics`, for those that have access."""
-
-    @get("/health/live", tags=["operation"], summary="Whether the process runs", sync_to_thread=False)
-    def live() -> HealthReport:
-        return HealthReport("live", {})
-
-    @get(
-        "/health/ready",
-        tags=["operation"],
-        summary="Whether every part can do its work",
-        responses={
-            HTTP_503_SERVICE_UNAVAILABLE: ResponseSpec(
-                HealthReport, generate_examples=False, description="A part cannot, and says why."
-            )
-        },
-        sync_to_thread=False,
-    )
-    def ready(request: Request[Any, Any, Any]) -> Response[HealthReport]:
-        parts = health.report() if access.allows(request) else {}
-        return readiness(parts, is_ready=health.is_ready)
-
-    @get(
-        "/metrics",
-        guards=[access.require],
-        tags=["operation"],
-        summary="Figures for Prometheus",
-        media_type=MediaType.TEXT,
-        sync_to_thread=False,
-    )
-    def metrics() -> Response[bytes]:
-        return Response(generate_latest(registry), media_type=METRICS_MEDIA_TYPE)
-
-    return [live, ready, metrics]
+        return f"the metrics take DEVICESTAT_METRICS_TOKEN{unset}, as Authorization: Bearer …", challenge

@@ -52,7 +52,7 @@ class Database:
     async def execute(self, statement: str, given: Any) -> Rows:
         if "UPDATE" in statement:
             self.connected |= {
-                number for number, hash_ in zip(given["numbers"], given["hashes"], strict=True)
+                number for number, hash_ in zip(given["device_ids"], given["hashes"], strict=True)
                 if hash_ == digest(self.tokens[number])
             }  # fmt: skip
             return Rows([])
