@@ -67,8 +67,8 @@ from shared.serving.service import listen, serve_http
 from shared.serving.telemetry import Health
 from shared.settings import Settings
 
-SLOW_READS = Bounds(at_once=SLOW, each=4, waiting=96, waiting_each=24)
-STREAMS = Bounds(at_once=EXPORTS, each=6, waiting=24, waiting_each=6)
+SLOW_READS = Bounds(running=SLOW, each=4, waiting=96, waiting_each=24)
+STREAMS = Bounds(running=EXPORTS, each=6, waiting=24, waiting_each=6)
 
 _log = structlog.get_logger()
 

@@ -120,16 +120,14 @@ async def list_requests(
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[AnalysisRequest]]:
     """Waiting, running and ended, the newest first."""
-    before = paging.decode(cursor, _RequestsBefore) or _RequestsBefore(device_id, status, MAX_ID)
-    if (before.device_id, before.status) != (device_id, status):
-        raise paging.foreign()
+    before = paging.decode(cursor, _RequestsBefore, device_id=device_id, status=status)
     if device_id is not None and not is_id(device_id):
-        return paging.page(request, [], None)
+        return Response([])
     async with slow_reads.connection(request) as connection:
-        found = await queue.select(connection, device_id, status, before.id, limit + 1, request.auth)
-    shown = found[:limit]
-    last = msgspec.structs.replace(before, id=shown[-1].id) if len(found) > limit else None
-    return paging.page(request, shown, last)
+        found = await queue.select(
+            connection, device_id, status, before.id if before else MAX_ID, limit + 1, request.auth
+        )
+    return paging.page(request, found, limit, lambda last: _RequestsBefore(device_id, status, last.id))
 
 
 @get(

@@ -43,15 +43,11 @@ async def list_results(
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[AnalysisResult]]:
     """Those of its queued analyses, the newest first."""
-    before = paging.decode(cursor, _ResultsBefore) or _ResultsBefore(device_id, MAX_ID)
-    if before.device_id != device_id:
-        raise paging.foreign()
+    before = paging.decode(cursor, _ResultsBefore, device_id=device_id)
     async with slow_reads.connection(request) as connection:
         await require_device(connection, device_id)
-        found = await results.select(connection, device_id, before.id, limit + 1)
-    shown = found[:limit]
-    last = _ResultsBefore(device_id, shown[-1].id) if len(found) > limit else None
-    return paging.page(request, shown, last)
+        found = await results.select(connection, device_id, before.id if before else MAX_ID, limit + 1)
+    return paging.page(request, found, limit, lambda last: _ResultsBefore(device_id, last.id))
 
 
 @get(

@@ -22,7 +22,7 @@ from query_api.devices.registration import MAX_DEVICES, Registration, Row, check
 from query_api.devices.tokens import Tokens
 from query_api.errors import Fault, UnknownDevices
 from query_api.ids import MAX_ID, is_id
-from query_api.readings.summaries import InShort, in_short
+from query_api.readings.summaries import ReadingSummary, summarize
 from query_api.web.answers import problems
 from query_api.web.answers.operations import bound_array
 from query_api.web.answers.problems import AnyRequest, Refused, documented, invalid
@@ -127,8 +127,7 @@ async def list_devices(
         raise invalid(Fault("search", "holds a NUL character, which no name and no key does"))
     async with slow_reads.connection(request) as connection:
         found = await select(connection, search, after.id, limit + 1)
-    shown = found[:limit]
-    return paging.page(request, shown, _DevicesAfter(shown[-1].id) if len(found) > limit else None)
+    return paging.page(request, found, limit, lambda device: _DevicesAfter(device.id))
 
 
 _SELECT = """
@@ -149,11 +148,11 @@ async def select(connection: Connection, search: str | None, after: int, limit: 
 
 
 async def _with_readings(connection: Connection, rows: Sequence[Row]) -> list[Device]:
-    short = await in_short(connection, [row.id for row in rows])
+    short = await summarize(connection, [row.id for row in rows])
     return [_device(row, short[row.id]) for row in rows]
 
 
-def _device(row: Row, short: InShort) -> Device:
+def _device(row: Row, short: ReadingSummary) -> Device:
     return Device(
         **msgspec.structs.asdict(row),
         readings=short.count,

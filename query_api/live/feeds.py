@@ -65,13 +65,13 @@ class Live:
         notifications: Notifications,
         registry: CollectorRegistry,
         *,
-        at_once: int = MAX_LISTENERS,
+        max_listeners: int = MAX_LISTENERS,
     ) -> None:
         self.interest = Interest()
         """What the listeners of all processes want."""
         self._reader = LiveReader(url)
         self._credentials = Credentials(url, self._listeners, registry)
-        self._at_once = at_once
+        self._max_listeners = max_listeners
         self._feeds: dict[int, Feed] = {}
         self._spans: deque[Span] = deque()
         self._spoken = asyncio.Event()  # there are spans to read
@@ -120,8 +120,8 @@ class Live:
         if self._stopping:
             raise _no_place("the service is stopping")
         callers = [listener.caller for listener in self._listeners()]
-        if len(callers) >= self._at_once:
-            raise _no_place(f"{self._at_once} streams are being read")
+        if len(callers) >= self._max_listeners:
+            raise _no_place(f"{self._max_listeners} streams are being read")
         if callers.count(caller) >= MAX_LISTENERS_EACH:
             detail = f"{MAX_LISTENERS_EACH} streams are being read with this key or from this address: end one of them"
             raise Refused(problems.TOO_MANY_REQUESTS, detail, headers=problems.RETRY_AFTER)

@@ -12,7 +12,7 @@ from shared.readings.model import to_datetime
 
 MAX_READINGS = 20_000
 """Of one span. What one batch brings of a device seldom comes to that."""
-ROWS_AT_ONCE = 500
+FETCH_ROWS = 500
 SETTLE_POLL_S = 0.02
 MAX_SEEN = 50_000
 """The numbers of so many readings are remembered, so that none is shown twice: the spans of two writers overlap."""
@@ -94,7 +94,7 @@ class LiveReader:
         """
         count = 0
         async with self._use() as connection, connection.cursor() as cursor:
-            rows = cursor.stream(READ, read_parameters(span, devices), binary=True, size=ROWS_AT_ONCE)
+            rows = cursor.stream(READ, read_parameters(span, devices), binary=True, size=FETCH_ROWS)
             async for number, device_id, x, y, z, recorded_at in rows:
                 count += 1
                 if self._seen.is_new(number):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from query_api.ids import MAX_ID
 from query_api.mqtt.known_devices import REMEMBERED_S, KnownDevice, KnownDevices
 from query_api.mqtt.rules import Action
 from query_api.web.limits.window import Window
@@ -17,7 +18,6 @@ MANY_FAILURES = 10
 """Refused attempts of one user name in a minute; after them a further one does not have the database asked ..."""
 FAILING_REMEMBERED_S = 10.0
 """... until this many seconds after it was last asked."""
-MAX_NUMBER = 2**63 - 1
 
 _log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ class Denied(msgspec.Struct, frozen=True):
 
 
 Decision = Allowed | Denied
-_STRANGER = Denied("the user name is not that of a device: device-<number>", stranger=True)
+_STRANGER = Denied("the user name is not that of a device: device-<id>", stranger=True)
 _WRONG = Denied("the password is not the present token of this device")
 _CLIENT_ID = Denied("a device connects with its user name as its client id")
 _ROTATED = Denied("no client has connected yet with the device's present token")
@@ -55,14 +55,14 @@ class Decisions:
 
     async def authenticate(self, username: str, password: str, client_id: str) -> Decision:
         """Decide whether the client may connect."""
-        number = _number_of(username)
-        if number is None:
+        device_id = _device_id_of(username)
+        if device_id is None:
             return _STRANGER
         given = read(password)
-        if not isinstance(given, GivenToken) or given.device_id != number:
+        if not isinstance(given, GivenToken) or given.device_id != device_id:
             return self._failed(username)
         try:
-            device = await self._devices.find(number, self._max_age(username))
+            device = await self._devices.find(device_id, self._max_age(username))
             if device is None or not is_same(given.hash, device.hash):
                 return self._failed(username)
             if client_id != username:
@@ -83,13 +83,13 @@ class Decisions:
 
     async def authorize(self, username: str, client_id: str, action: Action, topic: str) -> Decision:
         """Decide whether the client, which the broker has let in before, may do this now."""
-        number = _number_of(username)
-        if number is None:
+        device_id = _device_id_of(username)
+        if device_id is None:
             return _STRANGER
         if client_id != username:
             return _CLIENT_ID
         try:
-            device = await self._with_present_token(number)
+            device = await self._with_present_token(device_id)
         except RETRYABLE:
             return _AWAY
         if isinstance(device, Denied):
@@ -97,17 +97,17 @@ class Decisions:
         allowed = self._allowed(device)
         if action is Action.PUBLISH and topic == allowed.topic:
             return allowed
-        return Denied(f"{device_name(number)} may publish to {allowed.topic}, and do nothing else")
+        return Denied(f"{device_name(device_id)} may publish to {allowed.topic}, and do nothing else")
 
-    async def _with_present_token(self, number: int) -> KnownDevice | Denied:
+    async def _with_present_token(self, device_id: int) -> KnownDevice | Denied:
         """The device whose client is connected with the present token.
 
         After a rotation all connected clients show the former token. The first client that authenticates with the new
         one takes over the session, as a device has one client id.
         """
-        device = await self._devices.find(number)
+        device = await self._devices.find(device_id)
         if device is not None and not device.connected:
-            device = await self._devices.find(number, 0)  # another process may have let it in since
+            device = await self._devices.find(device_id, 0)  # another process may have let it in since
         if device is None:
             return _NO_DEVICE
         return device if device.connected else _ROTATED
@@ -116,6 +116,6 @@ class Decisions:
         return Allowed(self._form.topic(device.key))
 
 
-def _number_of(username: str) -> int | None:
-    number = device_id_of(username)
-    return number if number is not None and number <= MAX_NUMBER else None
+def _device_id_of(username: str) -> int | None:
+    device_id = device_id_of(username)
+    return device_id if device_id is not None and device_id <= MAX_ID else None

@@ -18,13 +18,13 @@ HOLDS_WITHOUT_DATABASE_S = 600.0
 ASK_AGAIN_S = 1.0
 """After a failure the database is not asked for so long."""
 MAX_REMEMBERED = 100_000
-"""Devices, and as many numbers of none; beyond it all are forgotten."""
+"""Devices, and as many ids of no device; beyond it all are forgotten."""
 
 
 class KnownDevice(msgspec.Struct, frozen=True):
     """A device that has a token. `connected`: a client has authenticated at the broker with this very token."""
 
-    number: int
+    id: int
     key: str
     hash: bytes
     connected: bool
@@ -48,16 +48,16 @@ class KnownDevices:
         self._look_ups: Gathered[int, KnownDevice] = Gathered(self._look_up)
         self._marks: Gathered[KnownDevice, KnownDevice] = Gathered(self._mark)
 
-    async def find(self, number: int, max_age: float = REMEMBERED_S) -> KnownDevice | None:
-        """Return the device of the number, as it was within the last `max_age` seconds; None where it has no token.
+    async def find(self, device_id: int, max_age: float = REMEMBERED_S) -> KnownDevice | None:
+        """Return the device, as it was within the last `max_age` seconds; None where it has no token.
 
         Raises what RETRYABLE names where the database does not answer and the device is not remembered.
         """
-        found = self._devices.get(number) or self._absent.get(number)
+        found = self._devices.get(device_id) or self._absent.get(device_id)
         if found and self._age(found) < max_age:
             return found.device
         try:
-            return await self._ask(number)
+            return await self._ask(device_id)
         except RETRYABLE:
             if found is None or self._age(found) >= HOLDS_WITHOUT_DATABASE_S:
                 raise
@@ -66,56 +66,56 @@ class KnownDevices:
     def _age(self, found: _Found) -> float:
         return self._clock() - found.at
 
-    async def _ask(self, number: int) -> KnownDevice | None:
+    async def _ask(self, device_id: int) -> KnownDevice | None:
         if self._failed_at is not None and self._clock() - self._failed_at < ASK_AGAIN_S:
             raise DatabaseUnreachable("the database did not answer a moment ago")
-        return await self._look_ups.of(number)
+        return await self._look_ups.of(device_id)
 
     async def note_connected(self, device: KnownDevice) -> None:
         """Record that a client has authenticated with the device's present token. Raises what RETRYABLE names."""
         await self._marks.of(device)
 
-    async def _look_up(self, numbers: Collection[int]) -> Mapping[int, KnownDevice]:
+    async def _look_up(self, device_ids: Collection[int]) -> Mapping[int, KnownDevice]:
         asked_at = self._clock()
         try:
             async with self._database.connection() as connection:
-                rows = await (await connection.execute(_DEVICES, (list(numbers),))).fetchall()
+                rows = await (await connection.execute(_DEVICES, (list(device_ids),))).fetchall()
         except RETRYABLE:
             self._failed_at = self._clock()
             raise
         self._failed_at = None
         devices = {row[0]: KnownDevice(*row) for row in rows}
-        for number in numbers:
-            self._remember(number, _Found(devices.get(number), asked_at))
+        for device_id in device_ids:
+            self._remember(device_id, _Found(devices.get(device_id), asked_at))
         return devices
 
-    def _remember(self, number: int, found: _Found) -> None:
+    def _remember(self, device_id: int, found: _Found) -> None:
         kept, other = (self._absent, self._devices) if found.device is None else (self._devices, self._absent)
-        other.pop(number, None)
+        other.pop(device_id, None)
         if len(kept) >= MAX_REMEMBERED:
             kept.clear()
-        kept[number] = found
+        kept[device_id] = found
 
     async def _mark(self, devices: Collection[KnownDevice]) -> Mapping[KnownDevice, KnownDevice]:
-        shown = {"numbers": [device.number for device in devices], "hashes": [device.hash for device in devices]}
+        shown = {"device_ids": [device.id for device in devices], "hashes": [device.hash for device in devices]}
         async with self._database.connection() as connection:
             await connection.execute(_CONNECTED, shown)
         for device in devices:
-            found = self._devices.get(device.number)
+            found = self._devices.get(device.id)
             if found and found.device and is_same(found.device.hash, device.hash):
-                self._devices[device.number] = _Found(msgspec.structs.replace(found.device, connected=True), found.at)
+                self._devices[device.id] = _Found(msgspec.structs.replace(found.device, connected=True), found.at)
         return {}
 
 
 _DEVICES = """
     SELECT id, key, hash, connected FROM device_tokens JOIN devices ON id = device_id WHERE device_id = ANY(%s)
 """
-# Locked in the order of their numbers: two processes that mark the same devices do not wait for each other.
+# Locked in the order of their ids: two processes that mark the same devices do not wait for each other.
 _CONNECTED = """
     WITH locked AS (
         SELECT device_id FROM device_tokens
-        JOIN unnest(%(numbers)s::bigint[], %(hashes)s::bytea[]) AS shown (number, shown_hash)
-            ON device_id = number AND hash = shown_hash
+        JOIN unnest(%(device_ids)s::bigint[], %(hashes)s::bytea[]) AS shown (id, shown_hash)
+            ON device_id = id AND hash = shown_hash
         ORDER BY device_id FOR NO KEY UPDATE OF device_tokens
     )
     UPDATE device_tokens SET connected = true FROM locked

@@ -18,7 +18,7 @@ from shared.postgres.connections import Connection
 
 LEASE = timedelta(minutes=1)
 """Several times what a call may take."""
-AT_ONCE_EACH = 3
+MAX_PER_HOST = 3
 """Calls that all workers make at a time to one host: one that is slow delays the others' calls by no more."""
 MAX_ATTEMPTS = 8
 RETRY_BASE = timedelta(seconds=30)
@@ -80,11 +80,11 @@ _CLAIM = """
 
 
 async def claim(connection: Connection, limit: int, after: str = "") -> list[Due]:
-    """Take up to `limit` of those that are due, of each host no more than AT_ONCE_EACH less what is being sent to it.
+    """Take up to `limit` of those that are due, of each host no more than MAX_PER_HOST less what is being sent to it.
 
     `after`: the host that was called last: those after it in the alphabet have their turn first.
     """
-    parameters = {"lease": LEASE, "limit": limit, "after": after, "each": AT_ONCE_EACH}
+    parameters = {"lease": LEASE, "limit": limit, "after": after, "each": MAX_PER_HOST}
     async with connection.cursor(row_factory=class_row(Due)) as cursor:
         await cursor.execute(_CLAIM, parameters)
         return await cursor.fetchall()

@@ -94,16 +94,16 @@ async def list_buckets(
     on which the clocks are changed has 23 or 25 hours.
     """
     length, zone = _interval(interval), read_zone(timezone)  # provide_period has refused one that is not known
-    after = paging.decode(cursor, _BucketsAfter)
-    if after is not None and (after.device_id, after.interval, after.timezone) != (device_id, interval, timezone):
-        raise paging.foreign()
+    after = paging.decode(cursor, _BucketsAfter, device_id=device_id, interval=interval, timezone=timezone)
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         await require_device(connection, device_id)
         start = to_datetime(after.end) if after else None
         found = await select(connection, device_id, period, start, length, zone, limit + 1)
-    page = found[:limit]
-    end = to_microseconds(page[-1].end) if len(found) > limit else None
-    return paging.page(request, page, None if end is None else _BucketsAfter(device_id, interval, timezone, end))
+
+    def key(last: Bucket) -> _BucketsAfter:
+        return _BucketsAfter(device_id, interval, timezone, to_microseconds(last.end))
+
+    return paging.page(request, found, limit, key)
 
 
 def _interval(text: str) -> Interval:

@@ -126,16 +126,12 @@ async def list_readings(
     named = {"Content-Disposition": formats.disposition(device_id, form)}
     if isinstance(form, StreamFormat) and cursor is not None:
         raise invalid(Fault("cursor", "a stream has no pages: leave it out, or ask for JSON"))
-    after = paging.decode(cursor, _ReadingsAfter)
-    if after is not None and (after.device_id, after.order) != (device_id, order):
-        raise paging.foreign()
+    after = paging.decode(cursor, _ReadingsAfter, device_id=device_id, order=order)
     async with slow_reads.connection(request) as connection:
         await require_device(connection, device_id)
         if not isinstance(form, StreamFormat):
             found = await select(connection, device_id, period, order, after, limit + 1)
-            shown = found[:limit]
-            last = _key(shown[-1], order) if len(found) > limit else None
-            page = paging.page(request, shown, last)
+            page = paging.page(request, found, limit, lambda last: _key(last, order))
             return page if format_name is None else Response(page.content, headers={**page.headers, **named})
     at_most = limit if "limit" in request.query_params else None
     in_parts = ranges.is_asked_for(request)

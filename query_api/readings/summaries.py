@@ -26,7 +26,7 @@ def most_counted(devices: int) -> int:
     return max(COUNTED, COUNTED_IN_ALL // max(devices, 1))
 
 
-class InShort(msgspec.Struct, frozen=True, kw_only=True):
+class ReadingSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A device's readings in short."""
 
     count: int = 0
@@ -90,7 +90,7 @@ class _Estimate(msgspec.Struct, frozen=True):
     misses_months: bool
 
 
-async def in_short(connection: Connection, device_ids: Sequence[int]) -> Mapping[int, InShort]:
+async def summarize(connection: Connection, device_ids: Sequence[int]) -> Mapping[int, ReadingSummary]:
     """The readings of each device."""
     extent = await extent_of(connection, device_ids)
     most = most_counted(len(device_ids))
@@ -103,9 +103,9 @@ async def in_short(connection: Connection, device_ids: Sequence[int]) -> Mapping
     return {row.device_id: _short(row, estimates.get(row.device_id)) for row in rows}
 
 
-def _short(row: _Row, estimate: _Estimate | None) -> InShort:
+def _short(row: _Row, estimate: _Estimate | None) -> ReadingSummary:
     latest = None if row.id is None else msgspec.convert(row, StoredReading, from_attributes=True)
-    short = InShort(count=row.count, first_at=row.first_at, latest=latest)
+    short = ReadingSummary(count=row.count, first_at=row.first_at, latest=latest)
     if estimate is None:
         return short
     count, at_least = max(estimate.count, row.count), estimate.misses_months or estimate.count < row.count

@@ -123,11 +123,10 @@ async def list_schedules(
     """By their numbers, the oldest first. An unknown device has none."""
     after = paging.decode(cursor, _SchedulesAfter) or _SchedulesAfter(0)
     if device_id is not None and not is_id(device_id):
-        return paging.page(request, [], None)
+        return Response([])
     async with slow_reads.connection(request) as connection:
         found = await select(connection, device_id, after.id, limit + 1, request.auth)
-    shown = found[:limit]
-    return paging.page(request, shown, _SchedulesAfter(shown[-1].id) if len(found) > limit else None)
+    return paging.page(request, found, limit, lambda schedule: _SchedulesAfter(schedule.id))
 
 
 _SELECT = """

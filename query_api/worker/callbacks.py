@@ -16,7 +16,7 @@ from query_api.worker.webhook import Undelivered, Webhook
 from shared.postgres.connections import RETRYABLE, Connection, Pool
 from shared.postgres.errors import diagnose
 
-AT_ONCE = 16
+CONCURRENCY = 16
 """Calls that one worker makes at a time."""
 MAX_ERROR_LENGTH = 500
 
@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 
 
 class Callbacks:
-    """Makes the callbacks that are due, AT_ONCE at a time. `ended` is called whenever there is room for another."""
+    """Makes the callbacks that are due, CONCURRENCY at a time. `ended` is called whenever there is room for another."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Callbacks:
 
     async def begin(self, connection: Connection) -> None:
         """Begins with what is due, as far as there is room."""
-        room = AT_ONCE - len(self._in_hand)
+        room = CONCURRENCY - len(self._in_hand)
         for due in await queue.claim(connection, room, self._after) if room else ():
             self._after = due.host
             task = self._tasks.create_task(self._make(due), name=f"callback {due.id}")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from deploy.local.postgres import EmbeddedPostgres
-from query_api.readings.summaries import in_short
+from query_api.readings.summaries import summarize
 from query_api.statistics.analysis import analyse
 from shared.postgres.connections import Connection, connect
 from shared.postgres.migrate import migrate
@@ -58,7 +58,7 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
 
 _READS: dict[str, Callable[[Connection, int], Awaitable[object]]] = {
     "an analysis of a device's two months": lambda connection, device: analyse(connection, device, None, None),
-    "a device in short": lambda connection, device: in_short(connection, [device]),
+    "a device in short": lambda connection, device: summarize(connection, [device]),
 }
 
 

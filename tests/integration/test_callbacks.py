@@ -302,12 +302,12 @@ async def test_hosts_take_turns_and_each_has_a_few_calls_at_a_time(database: Dat
     first = await callbacks.claim(database, 4)
     assert [due.host for due in first] == ["[2606:4700::1]"] * 2 + ["b.test"] * 2
     second = await callbacks.claim(database, 16, "b.test")
-    assert [due.host for due in second] == ["slow.test"] * callbacks.AT_ONCE_EACH
+    assert [due.host for due in second] == ["slow.test"] * callbacks.MAX_PER_HOST
     assert await callbacks.claim(database, 16, "slow.test") == []
     await callbacks.delivered(database, second[0])
     assert [due.host for due in await callbacks.claim(database, 16)] == ["slow.test"]
     await database.execute("UPDATE analysis_callbacks SET due_at = now() WHERE token IS NOT NULL")  # their workers died
-    assert len(await callbacks.claim(database, 16)) == 2 + 2 + callbacks.AT_ONCE_EACH
+    assert len(await callbacks.claim(database, 16)) == 2 + 2 + callbacks.MAX_PER_HOST
 
 
 async def test_a_receiver_that_drips_does_not_delay_another(
@@ -315,17 +315,17 @@ async def test_a_receiver_that_drips_does_not_delay_another(
 ) -> None:
     async with receiving(silence) as slow, receiving() as quick:
         dripping = slow.url.replace("127.0.0.1", "localhost")
-        for start in range(3 * worker_callbacks.AT_ONCE):
+        for start in range(3 * worker_callbacks.CONCURRENCY):
             await ask(api, device, dripping, start=str(10**9 + start))
 
         async def called() -> int:
             return len(slow.calls)
 
-        await eventually(called, lambda calls: calls == callbacks.AT_ONCE_EACH)
+        await eventually(called, lambda calls: calls == callbacks.MAX_PER_HOST)
         number = (await ask(api, device, quick.url, start=str(2 * 10**9))).json()["id"]
         callback = await until(api, number, lambda seen: seen["status"] == "delivered")
         assert callback["attempts"] == 1
-        assert await called() == callbacks.AT_ONCE_EACH, "the slow one was called no more meanwhile"
+        assert await called() == callbacks.MAX_PER_HOST, "the slow one was called no more meanwhile"
 
 
 async def test_a_call_ends_after_its_time_however_often_a_byte_comes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -344,7 +344,7 @@ async def test_a_batch_under_way_is_waited_for_and_then_given_up_on(
 async def test_readings_are_removed_some_at_a_time(
     api: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, readings: int, moments: int
 ) -> None:
-    monkeypatch.setattr(removal, "AT_ONCE", 100)
+    monkeypatch.setattr(removal, "BATCH_READINGS", 100)
     first, second = [(await api.post("/devices", json={"name": "n"})).json()["id"] for _ in range(2)]
     await fill(database, first, readings, moments)
     await fill(database, second, 5, 5)

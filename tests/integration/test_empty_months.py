@@ -10,7 +10,7 @@ import pytest
 from ingestor.batch import Batch
 from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
-from query_api.worker.maintenance.partitions import EMPTY_AT_ONCE, drop_empty_partitions, make_partitions
+from query_api.worker.maintenance.partitions import MAX_EMPTY_DROPPED, drop_empty_partitions, make_partitions
 from shared.postgres.connections import Connection, connect
 from shared.readings.model import Reading, to_microseconds
 from shared.readings.store import prepare
@@ -83,8 +83,8 @@ async def test_empty_months_are_dropped_and_others_are_not(
 
 async def test_a_round_drops_some_of_them(database: Database, worker: Connection) -> None:
     many = "SELECT ensure_readings_partition(timestamptz '2010-01-01 UTC' + make_interval(months => n))"
-    await database.execute(f"{many} FROM generate_series(0, {EMPTY_AT_ONCE + 4}) AS n".encode())
-    assert len(await drop_empty_partitions(worker, pause_s=0)) == EMPTY_AT_ONCE
+    await database.execute(f"{many} FROM generate_series(0, {MAX_EMPTY_DROPPED + 4}) AS n".encode())
+    assert len(await drop_empty_partitions(worker, pause_s=0)) == MAX_EMPTY_DROPPED
     assert len(await drop_empty_partitions(worker, pause_s=0)) == 5
 
 

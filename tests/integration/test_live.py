@@ -204,7 +204,7 @@ async def test_for_who_has_left_there_is_no_connection_and_no_word(
 
 
 async def test_the_places_are_limited(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_feeds.Live.__init__, "__kwdefaults__", {"at_once": 2})
+    monkeypatch.setattr(live_feeds.Live.__init__, "__kwdefaults__", {"max_listeners": 2})
     async with services.api(api_settings) as api:
         device = (await api.post("/devices", json={"name": "d"})).json()["id"]
         async with listening(api, device):

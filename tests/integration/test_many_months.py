@@ -12,7 +12,7 @@ from query_api.calendar.period import Period
 from query_api.readings import buckets, listing, series
 from query_api.readings.formats.exports import Exports, _Wanted
 from query_api.readings.formats.negotiation import STREAMS
-from query_api.readings.summaries import in_short
+from query_api.readings.summaries import summarize
 from query_api.statistics.analysis import analyse, analyse_each
 from query_api.web.limits.turns import Bounds, Place, Turns, TurnsMetrics
 from query_api.worker.maintenance.removal import remove_some
@@ -72,7 +72,7 @@ def reads(device: int) -> dict[str, Callable[[Connection], Awaitable[object]]]:
         "the bounds": lambda c: listing.bounds(c, device, ALWAYS),
         "a series": lambda c: series.downsample(c, device, ALWAYS, within, 100),
         "buckets": lambda c: buckets.select(c, device, ALWAYS, None, Interval.parse("P1D"), ZoneInfo("UTC"), 10),
-        "in short": lambda c: in_short(c, [device]),
+        "in short": lambda c: summarize(c, [device]),
     }
 
 
@@ -100,7 +100,7 @@ async def test_the_removal_of_a_device_locks_its_months(many: Connection) -> Non
 
 
 async def test_each_export_locks_the_months_of_its_device(many: Connection, database_url: str) -> None:
-    one = Bounds(at_once=1, each=1, waiting=1, waiting_each=1)
+    one = Bounds(running=1, each=1, waiting=1, waiting_each=1)
     turns = Turns("streams", one, 1.0, TurnsMetrics(CollectorRegistry()))
     exports = Exports(database_url, turns)
     exporting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export' AND datname = %s"
@@ -120,7 +120,7 @@ async def test_what_they_find_is_right(many: Connection) -> None:
     assert (await analyse(many, [NARROW, WIDE], None, None)).x.count == MONTHS + 2
     assert (await analyse(many, NARROW, TIMES[1], None)).x.count == 1
     assert (await analyse(many, NARROW, TIMES[1] + timedelta(days=60), None)).x.count == 0
-    short = await in_short(many, [NARROW, WIDE])
+    short = await summarize(many, [NARROW, WIDE])
     assert (short[NARROW].count, short[NARROW].first_at, short[WIDE].count) == (2, TIMES[0], MONTHS)
     assert await listing.bounds(many, NARROW, ALWAYS) == (TIMES[0], TIMES[1])
 
@@ -128,7 +128,7 @@ async def test_what_they_find_is_right(many: Connection) -> None:
 async def test_a_device_without_an_extent_is_read_whole(many: Connection) -> None:
     await many.execute("DELETE FROM device_extents")
     assert (await analyse(many, NARROW, None, None)).x.count == 2
-    assert (await in_short(many, [NARROW, WIDE]))[WIDE].count == MONTHS
+    assert (await summarize(many, [NARROW, WIDE]))[WIDE].count == MONTHS
 
 
 async def test_an_extent_is_widened_before_the_reading_can_be_seen(many: Connection, database_url: str) -> None:

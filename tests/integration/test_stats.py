@@ -343,7 +343,7 @@ async def test_a_reader_that_goes_away_frees_its_connection(
 async def test_more_streams_than_there_are_places(
     api_settings: Settings, database: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("query_api.app.STREAMS", Bounds(at_once=1, each=2, waiting=1, waiting_each=1))
+    monkeypatch.setattr("query_api.app.STREAMS", Bounds(running=1, each=2, waiting=1, waiting_each=1))
     monkeypatch.setattr("query_api.app.POOL_WAIT_S", 0.3)
 
     async def waiting_for_the_lock() -> int:

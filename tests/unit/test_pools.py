@@ -14,9 +14,9 @@ def test_the_documents_say_how_many_connections_there_are() -> None:
 
 
 def test_a_place_has_a_connection_and_a_caller_leaves_places_to_others() -> None:
-    assert (SLOW_READS.at_once, STREAMS.at_once) == (SLOW, EXPORTS)
+    assert (SLOW_READS.running, STREAMS.running) == (SLOW, EXPORTS)
     for bounds in (SLOW_READS, STREAMS):
-        assert bounds.each < bounds.at_once
+        assert bounds.each < bounds.running
         assert bounds.waiting_each < bounds.waiting
 
 

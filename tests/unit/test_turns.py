@@ -10,7 +10,7 @@ from query_api.web.answers.problems import Refused
 from query_api.web.limits.turns import Bounds, Turns, TurnsMetrics
 from tests.waiting import eventually
 
-BOUNDS = Bounds(at_once=3, each=2, waiting=3, waiting_each=2)
+BOUNDS = Bounds(running=3, each=2, waiting=3, waiting_each=2)
 
 
 def turns(registry: CollectorRegistry, patience: float = 60) -> Turns:

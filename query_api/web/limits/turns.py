@@ -1,6 +1,6 @@
 """Places for slow work: a bound for each caller, a bound for all, and turns between callers that wait.
 
-A request runs at once while its caller has fewer than `each` requests running and all callers fewer than `at_once`.
+A request runs at once while its caller has fewer than `each` requests running and all callers fewer than `running`.
 Otherwise it waits for up to `patience` seconds. When a place becomes free, the waiting caller that runs the least gets
 it. What exceeds the bounds of waiting is refused at once: 429 for the caller's own bound, 503 for that of all.
 """
@@ -24,7 +24,7 @@ RETRY_AFTER_S = 2
 class Bounds(msgspec.Struct, frozen=True):
     """How much of one kind of work there is at a time, in requests."""
 
-    at_once: int
+    running: int
     each: int
     waiting: int
     waiting_each: int
@@ -99,7 +99,7 @@ class Turns:
         self._show()
 
     def _may_run(self, caller: str) -> bool:
-        return self._running.total() < self._bounds.at_once and self._running[caller] < self._bounds.each
+        return self._running.total() < self._bounds.running and self._running[caller] < self._bounds.each
 
     def _enter(self, caller: str) -> None:
         self._running[caller] += 1
@@ -152,7 +152,7 @@ class Turns:
                 f"once, and {waiting} wait: {again}"
             )
             return Refused(problems.TOO_MANY_REQUESTS, detail, headers=headers)
-        detail = f"{self._running.total()} {self._work} run, and there are no more than {self._bounds.at_once} at once"
+        detail = f"{self._running.total()} {self._work} run, and there are no more than {self._bounds.running} at once"
         return Refused(problems.BUSY, f"{detail}: {again}", headers=headers)
 
     def _show(self) -> None:

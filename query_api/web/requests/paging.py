@@ -6,7 +6,7 @@ costs what a page at the start does.
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -55,19 +55,24 @@ def encode(key: msgspec.Struct) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(key)).rstrip(b"=").decode()
 
 
-def decode(cursor: str | None, kind: type[Key]) -> Key | None:
-    """The key in the cursor. Raises Refused where it is not one of this kind."""
+def decode(cursor: str | None, kind: type[Key], **listed: object) -> Key | None:
+    """Return the key in the cursor; None without a cursor. Raises Refused for a cursor of another list.
+
+    `listed`: fields of the key that name the list, with the values of this list.
+    """
     if cursor is None:
         return None
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-        return msgspec.msgpack.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=kind)
+        key = msgspec.msgpack.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=kind)
     except (msgspec.DecodeError, binascii.Error, RecursionError, ValueError) as error:
-        raise foreign() from error
+        raise _foreign() from error
+    if any(getattr(key, name) != value for name, value in listed.items()):
+        raise _foreign()
+    return key
 
 
-def foreign() -> Refused:
-    """The refusal of a cursor that was made for another list, or made up."""
+def _foreign() -> Refused:
     fault = Fault(
         "cursor",
         "not a cursor of this list: pass on what X-Next-Cursor or Link gave, with the same path and order",
@@ -75,11 +80,17 @@ def foreign() -> Refused:
     return Refused(problems.BAD_CURSOR, f"{fault.field}: {fault.detail}", [fault])
 
 
-def page(request: JsonRequest, rows: Sequence[Row], last: msgspec.Struct | None) -> Response[Sequence[Row]]:
-    """The rows, with the way to the next page where there is one: after `last`, its final row's key."""
-    if last is None:
+def page(
+    request: JsonRequest, found: Sequence[Row], limit: int, key: Callable[[Row], msgspec.Struct]
+) -> Response[Sequence[Row]]:
+    """Return a page with the first `limit` rows of those found, and the address of the next page if there are more.
+
+    `key` returns the key of a row, from which the next page continues.
+    """
+    rows = found[:limit]
+    if len(found) <= limit:
         return Response(rows)
-    cursor = encode(last)
+    cursor = encode(key(rows[-1]))
     query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
     address = f"{quote(request.scope['path'])}?{urlencode([*query, ('cursor', cursor)])}"
     return Response(rows, headers={"X-Next-Cursor": cursor, "Link": f'<{address}>; rel="next"'})

@@ -6,7 +6,7 @@ The worker's role may delete none by itself: the database's function does, and r
 from datetime import timedelta
 from functools import partial
 
-from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 
@@ -19,7 +19,7 @@ def cleaner(settings: Settings) -> Cleaner | None:
     return None if age is None else Cleaner("audit_log", partial(delete_some, age=age))
 
 
-async def delete_some(connection: Connection, age: timedelta, limit: int = AT_ONCE) -> int:
+async def delete_some(connection: Connection, age: timedelta, limit: int = BATCH_ROWS) -> int:
     """Delete up to `limit` entries older than `age`, once one is a day older than that; return how many."""
     row = await (await connection.execute(_EXPIRE, {"age": age, "limit": limit})).fetchone()
     assert row is not None, "the function gives one row"

@@ -3,7 +3,7 @@
 A row is never deleted for its age: a token that was revoked while the broker was away would stay valid there.
 """
 
-from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 
@@ -21,6 +21,6 @@ def cleaner(_: Settings) -> Cleaner:
     return Cleaner("broker_outbox", delete_some)
 
 
-async def delete_some(connection: Connection, limit: int = AT_ONCE) -> int:
+async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
     """Delete up to `limit` rows whose device has a newer one; return how many."""
     return (await connection.execute(_DELETE, {"limit": limit})).rowcount

@@ -11,7 +11,7 @@ from query_api.worker.cleaning.rounds import Cleaner
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 
-AT_ONCE = 250
+BATCH_ROWS = 250
 """Rows that one step deletes at most: each may have a payload of 2 MiB."""
 
 Place = tuple[datetime, int]
@@ -37,7 +37,7 @@ _DELETE_OLD = """
 """
 
 
-async def delete_old(connection: Connection, age: timedelta, limit: int = AT_ONCE) -> int:
+async def delete_old(connection: Connection, age: timedelta, limit: int = BATCH_ROWS) -> int:
     """Delete up to `limit` dead letters older than `age`; return how many."""
     return (await connection.execute(_DELETE_OLD, {"age": age, "limit": limit})).rowcount
 
@@ -73,7 +73,7 @@ class BySize:
         self._size = size
         self._newest: Place | None = None
 
-    async def delete_some(self, connection: Connection, limit: int = AT_ONCE) -> int:
+    async def delete_some(self, connection: Connection, limit: int = BATCH_ROWS) -> int:
         """Delete up to `limit` dead letters; return how many."""
         if self._newest is None:
             self._newest = await newest_that_goes(connection, self._size)

@@ -7,7 +7,7 @@ for, and not passed over.
 
 from datetime import timedelta
 
-from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 
@@ -30,6 +30,6 @@ def cleaner(_: Settings) -> Cleaner:
     return Cleaner("deleted_devices", delete_some)
 
 
-async def delete_some(connection: Connection, limit: int = AT_ONCE) -> int:
+async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
     """Delete up to `limit` marks; return how many."""
     return (await connection.execute(_DELETE, {"kept": KEPT, "limit": limit})).rowcount

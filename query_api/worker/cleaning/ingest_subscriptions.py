@@ -1,6 +1,6 @@
 """Topic filters of broker sessions whose journal has expired."""
 
-from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 
@@ -12,7 +12,7 @@ def cleaner(_: Settings) -> Cleaner:
     return Cleaner("ingest_subscriptions", delete_some)
 
 
-async def delete_some(connection: Connection, limit: int = AT_ONCE) -> int:
+async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
     """Delete up to `limit` rows of sessions that are long over; return how many."""
     row = await (await connection.execute(_EXPIRE, (limit,))).fetchone()
     assert row is not None, "the function gives one row"

@@ -1,6 +1,6 @@
 """Ticks of schedules that were deleted: a minutely one has half a million of a year, too many for one DELETE."""
 
-from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 
@@ -25,6 +25,6 @@ def cleaner(_: Settings) -> Cleaner:
     return Cleaner("analysis_ticks", delete_some)
 
 
-async def delete_some(connection: Connection, limit: int = AT_ONCE) -> int:
+async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
     """Delete up to `limit` ticks of one schedule that is gone; return how many."""
     return (await connection.execute(_DELETE, {"limit": limit})).rowcount

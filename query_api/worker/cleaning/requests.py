@@ -8,7 +8,7 @@ is a week.
 from datetime import timedelta
 from functools import partial
 
-from query_api.worker.cleaning.rounds import AT_ONCE, Cleaner
+from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 
@@ -32,6 +32,6 @@ def cleaner(settings: Settings) -> Cleaner | None:
     return None if age is None else Cleaner("analysis_requests", partial(delete_some, age=age))
 
 
-async def delete_some(connection: Connection, age: timedelta, limit: int = AT_ONCE) -> int:
+async def delete_some(connection: Connection, age: timedelta, limit: int = BATCH_ROWS) -> int:
     """Delete up to `limit` requests that ended longer ago than `age`; return how many."""
     return (await connection.execute(_DELETE, {"age": age, "limit": limit})).rowcount

@@ -11,7 +11,7 @@ import msgspec
 
 from shared.postgres.connections import Connection
 
-AT_ONCE = 1000
+BATCH_ROWS = 1000
 """Rows that one step deletes at most, where its cleaner does not say otherwise."""
 PASSES = 500
 """Steps of each cleaner in one round. The next round continues."""

@@ -14,7 +14,7 @@ from shared.postgres.connections import Connection
 
 _log = structlog.get_logger()
 
-AT_ONCE = 1000
+BATCH_ROWS = 1000
 """Schedules of one look."""
 
 _LEASES = """
@@ -72,7 +72,7 @@ _NEXT = """
 
 async def _mend_schedules(connection: Connection) -> int:
     async with connection.transaction():
-        ahead = await (await connection.execute(_AHEAD, (AT_ONCE,))).fetchall()
+        ahead = await (await connection.execute(_AHEAD, (BATCH_ROWS,))).fetchall()
         for number, cron, timezone, now in ahead:
             following = Cron(cron, read_zone(timezone)).after(now)
             await connection.execute(_NEXT, {"id": number, "following": following, "now": now})

@@ -12,7 +12,7 @@ from psycopg.errors import LockNotAvailable
 from shared.postgres.connections import Connection
 
 MONTHS_AHEAD = 3
-EMPTY_AT_ONCE = 24
+MAX_EMPTY_DROPPED = 24
 """Empty months that one round drops at most."""
 EMPTY_PAUSE_S = 0.5
 """After each of them: readers and writers that waited behind its lock go on."""
@@ -83,7 +83,7 @@ async def drop_empty_partitions(connection: Connection, pause_s: float = EMPTY_P
     """
     dropped: list[str] = []
     for (month,) in await (await connection.execute(_EMPTY_MONTHS)).fetchall():
-        if len(dropped) == EMPTY_AT_ONCE:
+        if len(dropped) == MAX_EMPTY_DROPPED:
             break
         try:
             (gone,) = await (await connection.execute(_DROP_EMPTY, (month,))).fetchone() or (False,)

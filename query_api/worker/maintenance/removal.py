@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 
-AT_ONCE = 10_000
+BATCH_READINGS = 10_000
 """Readings of one step, besides those of the same moment as the last of them."""
-ROWS_AT_ONCE = 1_000
+BATCH_ROWS = 1_000
 """Requests, with their results and callbacks, or ticks or schedules, of one step."""
 STEPS = 100
 """Of one round; the next round continues."""
@@ -44,7 +44,7 @@ async def remove_some(connection: Connection) -> int | None:
             if removed := await remove(connection, device_id):
                 return removed
         removed = await _remove_readings(connection, device_id)
-        if removed < AT_ONCE:
+        if removed < BATCH_READINGS:
             await connection.execute(_DONE, (number,))
             await connection.execute(_FORGET, (device_id,))
     return removed
@@ -52,7 +52,7 @@ async def remove_some(connection: Connection) -> int | None:
 
 def _rows(statement: bytes) -> Callable[[Connection, int], Awaitable[int]]:
     async def remove(connection: Connection, device_id: int) -> int:
-        return (await connection.execute(statement, {"device_id": device_id, "limit": ROWS_AT_ONCE})).rowcount
+        return (await connection.execute(statement, {"device_id": device_id, "limit": BATCH_ROWS})).rowcount
 
     return remove
 
@@ -99,5 +99,5 @@ _REMOVE = """
 
 async def _remove_readings(connection: Connection, device_id: int) -> int:
     extent = await extent_of(connection, [device_id])
-    parameters = {"device_id": device_id, "others": AT_ONCE - 1, "first": extent.first, "last": extent.last}
+    parameters = {"device_id": device_id, "others": BATCH_READINGS - 1, "first": extent.first, "last": extent.last}
     return (await connection.execute(_REMOVE, parameters, prepare=False)).rowcount
