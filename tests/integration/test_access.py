@@ -108,7 +108,7 @@ def path_of(template: str) -> str:
         template = template.replace(parameter, NOT_THERE)
     return (
         template.replace("{name:str}", "forbidden")
-        .replace("{file_path:path}", "/swagger-ui.css")
+        .replace("{file_path:path}", "/stylesheets/swagger-ui.css")
         .replace("//", "/")
         .replace("{path:str}", "x")
     )

@@ -67,7 +67,7 @@ async def test_every_route_tells_browsers_what_they_may_do(api_settings: Setting
 
 async def test_what_anybody_may_see_may_be_kept(api: httpx.AsyncClient, device: int) -> None:
     assert "cache-control" not in (await api.get(f"/devices/{device}")).headers
-    assert (await api.get("/docs/assets/swagger-ui.css")).status_code == 200
+    assert (await api.get("/docs/assets/stylesheets/swagger-ui.css")).status_code == 200
 
 
 async def test_the_telemetry_of_a_daemon_has_them_as_well(api_settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and its page: Swagger UI, served from this process with nothing from elsewhere."""
+"""The OpenAPI document and its page: Swagger UI, served by this process without other hosts."""
 
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -21,46 +21,46 @@ from query_api.web.answers.problems import AnyRequest, ProblemDetails, Refused
 from query_api.web.docs.page import ASSETS, HEADERS, PATH, SwaggerPage
 
 _DESCRIPTION = """\
-Readings of devices, and exact figures over any period.
+Device readings, and exact figures over any period.
 
-Times are RFC 3339 in UTC, with six digits of a second. As `start` a date is its midnight, as `end` it includes its day:
-in the `timezone` of the request, else in UTC. A parameter that is not known, or that comes twice and is no list, is
-refused, and so is an unknown field of a body; those of readings are ignored.
+Times are RFC 3339 in UTC, with six fractional digits. A date as `start` means its midnight; a date as `end` includes
+that day. Both are in the `timezone` of the request, by default UTC. Unknown parameters, repeated parameters that are
+not lists, and unknown fields of a body are refused. Unknown fields of readings are ignored.
 
-Lists come in pages: the next one is in the `Link` header. Every error is a problem (RFC 9457) whose `type` says more
-about it.
+Lists are paginated: the `Link` header holds the next page. Every error is a problem (RFC 9457); its `type` links to a
+description.
 """
 _KEY = SecurityScheme(
     type="http",
     scheme="bearer",
-    description="An admin key may do everything, an analyst key read and queue analyses, a writer key `POST /stats`; a "
-    "device's token `POST /stats` for that device.",
+    description="An admin key permits everything, an analyst key reading and queueing analyses, a writer key "
+    "`POST /stats`, and a device token `POST /stats` for that device.",
 )
 _BROKER = SecurityScheme(
     type="http",
     scheme="bearer",
-    description="MQTT_AUTH_SECRET, which nothing else takes; also as the password of Basic authentication.",
+    description="MQTT_AUTH_SECRET, which is valid for these paths only; also as the password of Basic authentication.",
 )
-_BROKERS = Tag("brokers", "What MQTT brokers ask about their clients.")
+_BROKERS = Tag("brokers", "Decisions for MQTT brokers about their clients.")
 _TAGS = [
-    Tag("devices", "Whatever publishes readings."),
-    Tag("readings", "What devices measured, on three axes."),
-    Tag("analysis", "Min, max, sum, count and median of each axis: at once, or queued for a worker."),
-    Tag("schedules", "Analyses that come round again."),
+    Tag("devices", "Devices that publish readings."),
+    Tag("readings", "Measurements of devices, on three axes."),
+    Tag("analysis", "Min, max, sum, count and median of each axis: immediately, or queued for a worker."),
+    Tag("schedules", "Recurring analyses."),
     Tag("problems", "The errors of this service."),
-    Tag("operation", "Health and figures of this process."),
+    Tag("operation", "Health and metrics of this process."),
 ]
 
 
 def _operation_id(handler: HTTPRouteHandler, _: object, __: object) -> str:
-    """The name of the handler's function, such as list_readings: what generated clients call their methods."""
+    """Return the name of the handler's function, such as list_readings, for the methods of generated clients."""
     return str(handler.handler_name).rpartition(".")[2]
 
 
 def configuration(*, secured: bool, brokers: bool) -> OpenAPIConfig:
-    """What Litestar makes the document and its page from.
+    """Configure Litestar's document and its page.
 
-    `secured`: a key is to be shown. `brokers`: MQTT brokers may ask, with a secret of their own.
+    `secured`: requests need a key. `brokers`: the paths for MQTT brokers are served, with a secret of their own.
     """
     schemes: dict[str, SecurityScheme | Reference] = {
         **({"key": _KEY} if secured else {}),
@@ -85,24 +85,24 @@ def configuration(*, secured: bool, brokers: bool) -> OpenAPIConfig:
 
 @get("/openapi.json", access=Access.PUBLIC, include_in_schema=False, sync_to_thread=False)
 def openapi_document(request: AnyRequest) -> Response[bytes]:
-    """The document, where tools look for it."""
+    """Return the document at the path where tools expect it."""
     document = msgspec.json.encode(request.app.openapi_schema.to_schema())
     return Response(document, media_type=MediaType.JSON)
 
 
 @get("/", access=Access.PUBLIC, include_in_schema=False, sync_to_thread=False)
 def page() -> Redirect:
-    """Leads whoever opens the bare address to the page."""
+    """Redirect the bare address to the page."""
     return Redirect(PATH)
 
 
 def assets() -> Router:
-    """Swagger UI's files, which come inside the package swagger-ui-py; the package itself is not imported."""
-    found = find_spec("swagger_ui")
-    assert found is not None, "swagger-ui-py is a dependency"
+    """Files of Swagger UI, from the package mkdocs-swagger-ui-tag (ADR 40); the package itself is not imported."""
+    found = find_spec("mkdocs_swagger_ui_tag")
+    assert found is not None, "mkdocs-swagger-ui-tag is a dependency"
     assert found.origin is not None, "it is a regular package"
-    folder = Path(found.origin).parent / "static"
-    # What a file cannot be called: with a NUL in it, too long, or below another file.
+    folder = Path(found.origin).parent / "swagger-ui"
+    # These names cannot exist: with a NUL, too long, or below a file.
     no_name: ExceptionHandlersMap = {ValueError: _no_such_file, InternalServerException: _no_such_file}
     return create_static_files_router(
         ASSETS, [folder], include_in_schema=False, exception_handlers=no_name, opt={OPTION: Access.PUBLIC}

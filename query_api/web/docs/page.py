@@ -1,7 +1,7 @@
-"""Swagger UI's page under a policy that runs no script but the files of this process.
+"""The page of Swagger UI, under a policy that allows only scripts and styles of this process.
 
-Litestar's own page starts Swagger UI by a script inside of the page, which a policy could not tell from one that was
-smuggled in. Here the document stands in the page as data, and `start.js` reads it.
+Litestar's own page starts Swagger UI by an inline script, which a policy cannot distinguish from an injected one. This
+page contains the document as data, and `start.js` reads it.
 """
 
 from html import escape
@@ -34,10 +34,9 @@ _PAGE = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<link rel="icon" type="image/png" href="{assets}/favicon-32x32.png">
-<link rel="stylesheet" href="{assets}/swagger-ui.css">
-<link rel="stylesheet" href="{assets}/index.css">
-<script src="{assets}/swagger-ui-bundle.js" defer></script>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="{assets}/stylesheets/swagger-ui.css">
+<script src="{assets}/javascripts/swagger-ui-bundle.js" defer></script>
 <script src="{start}" defer></script>
 </head>
 <body>
@@ -57,13 +56,13 @@ SwaggerUIBundle({
 
 
 class SwaggerPage(OpenAPIRenderPlugin):
-    """The page at the root of the documentation."""
+    """Renderer of the page at the root of the documentation."""
 
     def __init__(self) -> None:
         super().__init__(path="/")
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """The page, with the document in it."""
+        """Return the page with the document in it."""
         document = self.render_json(request, openapi_schema).decode().replace("<", r"\u003c")  # of "</script>"
         title = escape(openapi_schema["info"]["title"])
         return _PAGE.format(title=title, assets=ASSETS, start=START, document=document).encode()
@@ -71,5 +70,5 @@ class SwaggerPage(OpenAPIRenderPlugin):
 
 @get(START, access=Access.PUBLIC, include_in_schema=False, media_type="text/javascript", sync_to_thread=False)
 def start_script() -> str:
-    """What the page runs first."""
+    """Return the script that starts Swagger UI."""
     return _START
