@@ -4,9 +4,8 @@
 - `local/`: `devicestat up`, with embedded PostgreSQL and Mosquitto.
 - `scaling/`: `devicestat ingest --processes N`.
 - `doctor/`: `devicestat doctor`.
-- `simulate/`, `dead_letters/`, `devices/`, `broker/`: what the commands of these names do.
-- `containers/`, `systemd/`: deployment. `compose.yaml`, `Dockerfile` and `Caddyfile` are the containers';
-  `setup.sh` is `make setup`.
+- `simulate/`, `dead_letters/`, `devices/`, `broker/`: the work of the commands of these names.
+- `containers/`, `systemd/`: deployment, with `compose.yaml` and `Dockerfile`. `setup.sh` is `make setup`.
 
 It may import every other package; none imports it.
 """

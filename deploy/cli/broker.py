@@ -1,4 +1,4 @@
-"""The commands `devicestat broker sync|init`; what they do is in `shared/broker`."""
+"""The commands `devicestat broker sync|init`; `shared/broker` does the work."""
 
 import os
 from pathlib import Path
@@ -19,14 +19,14 @@ _SETTINGS = ("mqtt_url", "mqtt_admin_url", "device_secret")
 
 @click.group()
 def broker() -> None:
-    """Keep who may do what on the broker as the database has it."""
+    """Manage the users and permissions of the broker."""
 
 
 @broker.command()
-@click.option("--dry-run", is_flag=True, help="Only say what differs; then exit with 1 if anything does.")
+@click.option("--dry-run", is_flag=True, help="Print the differences and change nothing; exit with 1 if there are any.")
 @click.pass_context
 def sync(ctx: click.Context, *, dry_run: bool) -> None:
-    """Compare the broker's dynamic security, or its password file, with the database, and mend it.
+    """Compare the broker's dynamic security, or its password file, with the database, and repair it.
 
     Devices, their roles, the ingestor's user and role, and what is allowed where no role says anything; other users of
     the broker are left alone. Whoever is connected and was right stays connected.
@@ -40,7 +40,7 @@ def sync(ctx: click.Context, *, dry_run: bool) -> None:
 
 
 async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
-    """Whether all is as it should be in the end."""
+    """Return whether the broker agrees with the database at the end."""
     from shared.broker.dynamic_security.administration import administering
     from shared.broker.dynamic_security.sync import compare, mend
 
@@ -62,7 +62,7 @@ async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool
 
 
 async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
-    """`_sync` of the file of BROKER_PASSWORDS."""
+    """`_sync` for the file of BROKER_PASSWORDS."""
     from deploy.cli.terminal import printable
     from shared.broker.outbox import by_file
     from shared.broker.reconciliation import locked
@@ -86,10 +86,10 @@ async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run:
 
 @broker.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--devices", is_flag=True, help="With all devices of the database, for a broker that has lost them.")
+@click.option("--devices", is_flag=True, help="Include all devices of the database, for a broker that has lost them.")
 @click.pass_context
 def init(ctx: click.Context, *, file: Path, devices: bool) -> None:
-    """Write FILE, with which dynamic security of a new broker begins.
+    """Write FILE, the initial dynamic security configuration of a broker.
 
     It holds the user of DEVICESTAT_MQTT_ADMIN_URL as administrator and that of DEVICESTAT_MQTT_URL as ingestor; all
     else is forbidden. Name it in mosquitto.conf as plugin_opt_config_file, in a directory that Mosquitto may write to.

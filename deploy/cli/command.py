@@ -1,4 +1,4 @@
-"""What several commands do: read the settings, ask the database one thing, say who asks, stop at a signal."""
+"""Functions of several commands: read the settings, query the database, name the operator, stop at a signal."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ _EMBEDDED = "`devicestat up` prints an export line for its embedded servers"
 
 
 def read_settings(ctx: click.Context, *require: str) -> "Settings":
-    """The settings from the environment and --config. Raises SettingsError with every fault."""
+    """Return the settings from the environment and --config. Raises SettingsError with every fault."""
     from shared.serving.redaction import redact_tracebacks
     from shared.settings import load
 
@@ -42,7 +42,7 @@ def read_settings(ctx: click.Context, *require: str) -> "Settings":
 def ask_database(
     settings: "Settings", ask: Callable[["Connection"], Awaitable[_Answer]], *, patient: bool = False
 ) -> _Answer:
-    """Ask on a connection of its own, and return the answer. Raises DatabaseError.
+    """Call `ask` with a new connection and return its result. Raises DatabaseError.
 
     `patient`: wait up to START_TIMEOUT for a database that is not there yet.
     """
@@ -68,7 +68,7 @@ def _say(line: str) -> None:
 
 
 def operator() -> "Actor":
-    """As the audit names who runs this command: the user, as the system knows them, and the host."""
+    """Return the actor for the audit log: the system's user name and the host."""
     from shared.access.audit import Actor
 
     try:
@@ -80,7 +80,7 @@ def operator() -> "Actor":
 
 @asynccontextmanager
 async def interruptible(patience_s: float) -> AsyncIterator[asyncio.Event]:
-    """Gives an event that SIGINT and SIGTERM set; what goes on for so many seconds after that is cancelled."""
+    """Provide an event that SIGINT and SIGTERM set; cancel the body if it runs on for the given seconds."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     try:
         async with asyncio.timeout(None) as patience:

@@ -1,4 +1,4 @@
-"""The commands `devicestat dead-letters list|show|replay|purge`; what they do is in `dead_letters` and `replay`."""
+"""The commands `devicestat dead-letters list|show|replay|purge`; `deploy/dead_letters` does the work."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -21,11 +21,11 @@ _Answer = TypeVar("_Answer")
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Look at what was refused, put it back in, or throw it away."""
+    """Manage messages that were refused."""
 
 
 def moment(value: str) -> datetime:
-    """A time as the options take it: ISO 8601, in UTC unless it has an offset, or 2h for so long ago."""
+    """Parse a time: ISO 8601, by default in UTC, or a duration such as 2h before now."""
     try:
         if ago := re.fullmatch(r"(\d{1,6})([mhd])", value):
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
@@ -37,7 +37,7 @@ def moment(value: str) -> datetime:
 
 
 def topic_filter(value: str) -> str:
-    """A topic filter that MQTT allows: + and # are whole levels, # the last one (MQTT-4.7.1-1, -2)."""
+    """Parse a topic filter: + and # are whole levels, # is the last one (MQTT-4.7.1-1, -2)."""
     levels = value.split("/")
     if levels[-1] == "#":
         levels.pop()
@@ -48,20 +48,20 @@ def topic_filter(value: str) -> str:
 
 
 _SELECTING = (
-    click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="Refused for this reason."),
+    click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="Select by reason."),
     click.option(
         "--since",
         type=moment,
         metavar="TIME",
-        help="Received at 2026-01-31T12:00 (UTC), or 2h ago, or later.",
+        help="Select those received at or after TIME: 2026-01-31T12:00 (UTC), or 2h before now.",
     ),
-    click.option("--until", type=moment, metavar="TIME", help="Received at that time or earlier."),
-    click.option("--topic", type=topic_filter, metavar="FILTER", help="Published to this topic; + and # as in MQTT."),
+    click.option("--until", type=moment, metavar="TIME", help="Select those received at or before TIME."),
+    click.option("--topic", type=topic_filter, metavar="FILTER", help="Select by topic; + and # are wildcards."),
 )
 
 
 def _selecting(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that select dead letters."""
+    """Add the options that select dead letters."""
     for option in reversed(_SELECTING):
         command = option(command)
     return command
@@ -75,10 +75,10 @@ def _selection(options: dict[str, Any]) -> "Selection":
 
 @dead_letters.command("list")
 @_selecting
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Maximum number, newest first.")
 @click.pass_context
 def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
-    """List the newest first."""
+    """List dead letters, newest first."""
     from deploy.cli.terminal import Terminal
     from deploy.dead_letters.selection import count, newest, table
 
@@ -95,7 +95,7 @@ def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
 @click.argument("letter_id", metavar="ID", type=int)
 @click.pass_context
 def show(ctx: click.Context, letter_id: int) -> None:
-    """Show one of them whole; a payload that is no text as a hexdump."""
+    """Show a dead letter; a payload that is not text as a hexdump."""
     from deploy.dead_letters.selection import one, whole
 
     letter = _ask(ctx, lambda connection: one(connection, letter_id))
@@ -108,7 +108,7 @@ def show(ctx: click.Context, letter_id: int) -> None:
 @_selecting
 @click.pass_context
 def replay(ctx: click.Context, /, **options: Any) -> None:
-    """Replay them as if they had just arrived.
+    """Process refused readings again.
 
     What became of each is a line on standard output. What is refused again stays. Safe to interrupt, and to repeat.
     """
@@ -122,10 +122,10 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
 
 @dead_letters.command()
 @_selecting
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_context
 def purge(ctx: click.Context, /, *, yes: bool, **options: Any) -> None:
-    """Delete them for good."""
+    """Delete dead letters."""
     from deploy.cli.terminal import counted
     from deploy.dead_letters.selection import count, purge
 

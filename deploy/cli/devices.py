@@ -1,4 +1,4 @@
-"""The command `devicestat devices import`; what it does is in `deploy/devices/imports.py`."""
+"""The command `devicestat devices import`; `deploy/devices/imports.py` does the work."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def devices() -> None:
     metavar="FILE",
     help="Append the tokens to FILE, which only its owner can read. [default: standard output]",
 )
-@click.option("--api", metavar="URL", help="Where to register them. [default: from DEVICESTAT_HTTP_HOST and _PORT]")
+@click.option("--api", metavar="URL", help="URL of the API. [default: from DEVICESTAT_HTTP_HOST and _PORT]")
 @click.pass_context
 def import_(ctx: click.Context, *, file: Path, tokens: Path | None, api: str | None) -> None:
     """Register the devices of FILE, a CSV file with the header key,name ("-": standard input).

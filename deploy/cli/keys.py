@@ -1,11 +1,11 @@
-"""The commands `devicestat keys create|list|revoke|rotate`; what they do is in `shared/access/keys.py`.
+"""The commands `devicestat keys create|list|revoke|rotate`; `shared/access/keys.py` does the work.
 
-A key is shown once, alone on standard output, for KEY=$(devicestat keys create --role analyst). Nothing else ever
-shows one, not even the fault of a command that was given one.
+A new key is the only text on standard output, for KEY=$(devicestat keys create --role analyst). No other output
+contains a key, not even the error of a command that was given one.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,24 +15,28 @@ from deploy.cli.command import ask_database, operator, read_settings
 from shared.access.credentials import GivenKey, Role, read
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from shared.access.audit import Actor
     from shared.access.credentials import NewKey
+    from shared.access.keys import AccessKey
     from shared.postgres.connections import Connection
 
 _PREFIX = re.compile(r"dsk_[a-z0-9]{8}", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _MAX_NAME_LENGTH = 200  # as the database has it
 _ONCE = "It is shown this once: keep it as you keep passwords"
+_COLUMNS = ("prefix", "role", "state", "created", "expires", "last used")
 _Answer = TypeVar("_Answer")
 
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke the keys that people and tools show to the API."""
+    """Manage API keys of people and tools."""
 
 
 def duration(value: str) -> timedelta:
-    """A span of time as the options take it: 90m, 24h or 7d."""
+    """Parse a duration such as 90m, 24h or 7d."""
     given = re.fullmatch(r"([1-9]\d{0,5})([mhd])", value, re.ASCII)
     if given is None:
         raise click.BadParameter(f"{value!r} is no span of time: it takes 90m, 24h or 7d")
@@ -40,7 +44,7 @@ def duration(value: str) -> timedelta:
 
 
 def expiry(value: str) -> datetime:
-    """A time to come: ISO 8601, in UTC unless it has an offset, or 90d from now."""
+    """Parse a time in the future: ISO 8601, by default in UTC, or a duration from now such as 90d."""
     now = datetime.now(UTC)
     try:
         given = now + duration(value) if value[-1:] in _UNITS else datetime.fromisoformat(value)
@@ -54,7 +58,7 @@ def expiry(value: str) -> datetime:
 
 
 def name(value: str) -> str:
-    """What a key is for: a line of text."""
+    """Parse the name of a key: one line of text."""
     if len(value) > _MAX_NAME_LENGTH or not value.isprintable():
         raise click.BadParameter(f"it takes up to {_MAX_NAME_LENGTH} characters that can be printed")
     return value
@@ -79,9 +83,9 @@ def prefix(value: str) -> str:
 )
 @click.pass_context
 def create(ctx: click.Context, *, role: str, name: str, expires: datetime | None) -> None:
-    """Make a key, and show it this once.
+    """Create a key and show it once.
 
-    admin: everything. analyst: read, and queue analyses. writer: store readings, nothing else.
+    admin: everything. analyst: read and queue analyses. writer: store readings.
     """
     from shared.access.keys import create
 
@@ -90,11 +94,10 @@ def create(ctx: click.Context, *, role: str, name: str, expires: datetime | None
 
 
 @keys.command("list")
-@click.option("--all", "also_ended", is_flag=True, help="Also those that are revoked or have expired.")
+@click.option("--all", "also_ended", is_flag=True, help="Include revoked and expired keys.")
 @click.pass_context
 def list_(ctx: click.Context, *, also_ended: bool) -> None:
-    """List them, the oldest first; of a key itself nothing but the prefix is kept."""
-    from deploy.cli.keys_table import summary, table
+    """List the keys by their prefixes, oldest first."""
     from deploy.cli.terminal import Terminal
     from shared.access.keys import KeyState, all_keys
 
@@ -102,15 +105,15 @@ def list_(ctx: click.Context, *, also_ended: bool) -> None:
     shown = [key for key in found if also_ended or key.state is KeyState.VALID]
     terminal = Terminal()
     if shown:
-        terminal.table(table(shown))
-    terminal.say(summary(len(shown), len(found)))
+        terminal.table(_table(shown))
+    terminal.say(_summary(len(shown), len(found)))
 
 
 @keys.command()
 @click.argument("prefix", type=prefix)
 @click.pass_context
 def revoke(ctx: click.Context, prefix: str) -> None:
-    """End a key: within a second every API process refuses it."""
+    """Revoke a key. Every API process refuses it within a second."""
     from shared.access.keys import KeyState, revoke
 
     key = _ask(ctx, lambda connection, actor: revoke(connection, actor, prefix))
@@ -122,13 +125,16 @@ def revoke(ctx: click.Context, prefix: str) -> None:
 
 @keys.command()
 @click.argument("prefix", type=prefix)
-@click.option("--expires", type=expiry, metavar="TIME", help="The new key's. [default: the old one's]")
+@click.option("--expires", type=expiry, metavar="TIME", help="Expiry of the new key. [default: that of the old key]")
 @click.option(
-    "--grace", type=duration, metavar="TIME", help="Let the old key hold for 24h more. [default: it is revoked at once]"
+    "--grace",
+    type=duration,
+    metavar="TIME",
+    help="Keep the old key valid for TIME, such as 24h. [default: revoke it immediately]",
 )
 @click.pass_context
 def rotate(ctx: click.Context, *, prefix: str, expires: datetime | None, grace: timedelta | None) -> None:
-    """Make a key in place of another, with its role and name, and show it this once."""
+    """Replace a key by a new one with the same role and name, and show it once."""
     from shared.access.keys import rotate
 
     key = _ask(ctx, lambda connection, actor: rotate(connection, actor, prefix, expires_at=expires, grace=grace))
@@ -154,3 +160,35 @@ def _ask(ctx: click.Context, ask: Callable[["Connection", "Actor"], Awaitable[_A
         return await ask(connection, operator())
 
     return ask_database(settings, asking)
+
+
+def _table(keys: Sequence["AccessKey"]) -> "Table":
+    """Return a table with a row for each key; times are in UTC."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from deploy.cli.terminal import printable
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in _COLUMNS:
+        shown.add_column(column, no_wrap=True)
+    shown.add_column("name", overflow="fold")
+    for key in keys:
+        times = (key.created_at, key.expires_at, key.last_used_at)
+        fields = (key.prefix, key.role, key.state, *map(_moment, times), key.name)
+        shown.add_row(*(Text(printable(field)) for field in fields))
+    return shown
+
+
+def _summary(shown: int, all_of_them: int) -> str:
+    """Return the number of listed keys, and of those that are not listed."""
+    from deploy.cli.terminal import counted
+
+    ended = all_of_them - shown
+    if all_of_them == 0:
+        return "no keys: `devicestat keys create --role admin` makes the first"
+    return counted(shown, "key") + (f"; {ended:,} more ended: --all shows them" if ended else "")
+
+
+def _moment(moment: datetime | None) -> str:
+    return "never" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"

@@ -1,7 +1,7 @@
 """The `devicestat` command: it parses the command line, calls, and maps errors to exit codes.
 
-A DevicestatError becomes its message on standard error, a line for each fault, and exit code 1. What a
-command needs is imported when it runs, so that `devicestat --help` is there at once.
+A DevicestatError becomes its message on standard error, one line for each fault, and exit code 1. Commands import
+their modules when they run, so that `devicestat --help` is fast.
 """
 
 import asyncio
@@ -9,9 +9,7 @@ import errno
 import io
 import math
 import os
-import socket
 import sys
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,29 +21,20 @@ from deploy.cli.command import ask_database, read_settings
 from deploy.cli.dead_letters import dead_letters
 from deploy.cli.devices import devices as devices_group
 from deploy.cli.keys import keys
+from deploy.cli.services import INSECURE, ingest, serve, work
 from deploy.cli.systemd import systemd
 from shared.errors import DevicestatError, LocalError, SettingsError
 
 if TYPE_CHECKING:
-    from shared.settings import Settings
+    pass
 
-_Service = Callable[["Settings", asyncio.Event], Awaitable[None]]
 _PORT = click.IntRange(0, 65_535)
-_PROCESSES = click.IntRange(1, 64)
 _LONGEST_HISTORY_H = 100_000
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
-_INSECURE = click.option(
-    "--insecure", is_flag=True, help="Start though others may reach the API and DEVICESTAT_AUTH is off."
-)
-_INSECURE_METRICS = click.option(
-    "--insecure",
-    is_flag=True,
-    help="Start though others may reach the metrics and DEVICESTAT_METRICS_TOKEN is not set.",
-)
 
 
 class _Number(click.FloatRange):
-    """A number in a range; click finds nan in every one."""
+    """A number in a range; click alone accepts nan."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
@@ -55,10 +44,10 @@ class _Number(click.FloatRange):
 
 
 class _Main(click.Group):
-    """A group that shows a DevicestatError, and output that cannot be written, as one line for its reader to mend."""
+    """A group that prints a DevicestatError, or an error of its own output, as one line."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run the command, in any encoding of the output: a character that it lacks is shown as an escape."""
+        """Run the command. A character that the output encoding lacks is escaped."""
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
@@ -99,32 +88,31 @@ def main(ctx: click.Context, config: Path | None) -> None:
     ctx.obj = config
 
 
-# Everything on one machine
-
-
 @main.command()
-@click.option("--demo", is_flag=True, help="Add simulated devices, with some hours of history.")
+@click.option("--demo", is_flag=True, help="Add simulated devices with a few hours of history.")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     default=Path(".devicestat"),
     show_default=True,
     metavar="DIR",
-    help="Where the data are, and survive a restart.",
+    help="Directory of the data, which survive a restart.",
 )
-@click.option("--http-port", type=_PORT, metavar="N", help="The API's port. [default: DEVICESTAT_HTTP_PORT, else 8000]")
+@click.option(
+    "--http-port", type=_PORT, metavar="N", help="Port of the API. [default: DEVICESTAT_HTTP_PORT, else 8000]"
+)
 @click.option(
     "--mqtt-port", type=click.IntRange(1, 65_535), default=1883, show_default=True, metavar="N",
-    help="The embedded broker's port.",
+    help="Port of the embedded broker.",
 )  # fmt: skip
-@_INSECURE
+@INSECURE
 @click.pass_context
 def up(
     ctx: click.Context, *, demo: bool, data_dir: Path, http_port: int | None, mqtt_port: int, insecure: bool
 ) -> None:
-    """Run all of Devicestat on this machine.
+    """Run everything on this machine.
 
-    PostgreSQL and Mosquitto are embedded, unless DEVICESTAT_DATABASE_URL and DEVICESTAT_MQTT_URL name others.
+    Starts an embedded PostgreSQL and Mosquitto, unless DEVICESTAT_DATABASE_URL and DEVICESTAT_MQTT_URL name others.
     Ctrl-C stops everything.
     """
     import msgspec
@@ -141,95 +129,17 @@ def up(
     local.up(settings, options)
 
 
-# The services
-
-
 @main.command()
-@click.option("--processes", type=_PROCESSES, default=1, show_default=True, metavar="N", help="Share the work among N.")
-@click.option("--process", type=_PROCESSES, metavar="K", help="Run the K-th of the N alone, as on a host of its own.")
-@click.option("--telemetry-fd", type=int, hidden=True)  # of the command that runs all of them
-@_INSECURE_METRICS
-@click.pass_context
-def ingest(
-    ctx: click.Context, *, processes: int, process: int | None, telemetry_fd: int | None, insecure: bool
-) -> None:
-    """Run the ingestor.
-
-    Several processes share one subscription, each with a client id of its own.
-    """
-    if process is not None and process > processes:
-        what = f"{process} of {processes}: it takes a number from 1 to {processes}"
-        raise click.BadParameter(what, ctx, None, "--process")
-    settings = read_settings(ctx, "database_url", "mqtt_url")
-    port = settings.ingestor_metrics_port if telemetry_fd is None else 0
-    if process is None and processes > 1:
-        from deploy.scaling.processes import ingest_in_processes
-
-        config = ctx.find_root().obj
-        _run_closed(lambda s, stop: ingest_in_processes(s, processes, config, stop), settings, port, insecure=insecure)
-    else:
-        from ingestor.draining import ingest_as
-
-        listener = None if telemetry_fd is None else socket.socket(fileno=telemetry_fd)
-        number = process or 1
-        _run_closed(lambda s, stop: ingest_as(s, number, processes, stop, listener), settings, port, insecure=insecure)
-
-
-@main.command()
-@_INSECURE
-@click.pass_context
-def serve(ctx: click.Context, *, insecure: bool) -> None:
-    """Run the query API."""
-    settings = read_settings(ctx, "database_url")
-    from query_api.app import serve
-
-    _run(partial(serve, insecure=insecure), settings)
-
-
-@main.command()
-@_INSECURE_METRICS
-@click.pass_context
-def work(ctx: click.Context, *, insecure: bool) -> None:
-    """Run the worker of queued analyses."""
-    settings = read_settings(ctx, "database_url")
-    from query_api.worker.service import work
-
-    _run_closed(work, settings, settings.worker_metrics_port, insecure=insecure)
-
-
-def _run_closed(service: _Service, settings: "Settings", port: int, *, insecure: bool) -> None:
-    """Run a service whose metrics are on the port. Raises LocalError where others could read them."""
-    from shared.serving.closed import require_closed_telemetry
-
-    def closed(settings: "Settings", stop: asyncio.Event) -> Awaitable[None]:
-        require_closed_telemetry(settings, port, insecure=insecure)
-        return service(settings, stop)
-
-    _run(closed, settings)
-
-
-def _run(service: _Service, settings: "Settings") -> None:
-    from shared.serving.service import run
-    from shared.serving.telemetry import configure_logging
-
-    configure_logging(settings)
-    run(partial(service, settings))
-
-
-# What one does now and then
-
-
-@main.command()
-@click.option("--roles", is_flag=True, help="Make roles for the services, each with what it needs and no more.")
+@click.option("--roles", is_flag=True, help="Create a database role for each service, with the least rights it needs.")
 @click.option(
     "--passwords",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="With --roles: set their passwords, from the files ingestor, api and worker there.",
+    help="With --roles: set their passwords from the files ingestor, api and worker in DIR.",
 )
 @click.pass_context
 def migrate(ctx: click.Context, *, roles: bool, passwords: Path | None) -> None:
-    """Bring the database's schema up to date."""
+    """Update the database schema."""
     if passwords is not None and not roles:
         raise click.UsageError("--passwords goes with --roles", ctx)
     settings = read_settings(ctx, "database_url")
@@ -248,21 +158,23 @@ def migrate(ctx: click.Context, *, roles: bool, passwords: Path | None) -> None:
 
 @main.command()
 @click.option(
-    "--devices", type=click.IntRange(1, 100_000), default=10, show_default=True, metavar="N", help="How many."
+    "--devices", type=click.IntRange(1, 100_000), default=10, show_default=True, metavar="N", help="Number of devices."
 )
 @click.option(
     "--rate", type=_Number(0.001, 1_000_000), default=10.0, show_default=True, metavar="R",
-    help="Readings a second, of all devices together.",
+    help="Readings a second, over all devices.",
 )  # fmt: skip
-@click.option(
-    "--count", type=click.IntRange(0), metavar="C", help="Stop after so many readings, the history's among them."
-)
+@click.option("--count", type=click.IntRange(0), metavar="C", help="Stop after C readings, including the history.")
 @click.option(
     "--history", type=_Number(0, _LONGEST_HISTORY_H), default=0.0, show_default=True, metavar="HOURS",
-    help="Publish first what the devices would have measured in the hours before.",
+    help="Publish the readings of the preceding HOURS first.",
 )  # fmt: skip
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed makes other signals.")
-@click.option("--api", metavar="URL", help="Where to register them. [default: from DEVICESTAT_HTTP_HOST and _PORT]")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the signals.")
+@click.option(
+    "--api",
+    metavar="URL",
+    help="URL of the API that registers the devices. [default: from DEVICESTAT_HTTP_HOST and _PORT]",
+)
 @click.pass_context
 def simulate(
     ctx: click.Context,
@@ -274,7 +186,7 @@ def simulate(
     seed: int,
     api: str | None,
 ) -> None:
-    """Publish plausible readings of simulated devices."""
+    """Register simulated devices and publish readings for them."""
     settings = read_settings(ctx, "mqtt_url")
     from deploy.cli.terminal import Terminal
     from deploy.devices.api_client import base_url
@@ -287,7 +199,7 @@ def simulate(
 @main.command()
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
-    """Say what is wrong with settings, database or broker."""
+    """Check settings, database and broker."""
     from deploy.doctor import State, examine, report
 
     try:
@@ -308,6 +220,8 @@ main.add_command(dead_letters)
 main.add_command(devices_group)
 main.add_command(keys)
 main.add_command(systemd)
+for service in (ingest, serve, work):
+    main.add_command(service)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The command `devicestat systemd install`; what it writes is in `deploy/systemd/files.py`."""
+"""The command `devicestat systemd install`; `deploy/systemd/files.py` has the files."""
 
 import click
 
@@ -13,7 +13,7 @@ def systemd() -> None:
 @systemd.command()
 @click.option(
     "--names", required=True, metavar="NAME[,NAME...]",
-    help="Host names and addresses by which devices and users reach this host, for its certificate.",
+    help="Host names and addresses of this host, for its certificate.",
 )  # fmt: skip
 def install(*, names: str) -> None:
     """Write secrets, certificates, configurations and units, in /etc/devicestat and /etc/systemd/system.

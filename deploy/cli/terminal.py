@@ -1,4 +1,4 @@
-"""What the commands show a person: lines of the running parts, tables, the panel of `up`.
+"""Output of the commands for people: lines of the running parts, tables, the panel of `up`.
 
 What devices have sent is shown too, so nothing goes to the terminal before its control characters are made
 visible: an escape sequence in a payload is shown, not obeyed.
@@ -29,17 +29,17 @@ NAME_WIDTH = max(map(len, COLOURS))
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal would obey, or not show, as escapes; line ends and tabs stay."""
+    """Return the text with control and invisible characters escaped, except line ends and tabs."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def shortened(text: str, length: int) -> str:
-    """The text, or as much of it as there is room for."""
+    """Return the text, truncated to the available width."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def counted(count: int, thing: str) -> str:
-    """So many of a thing: 1 reading, 2,000 readings."""
+    """Return a number with its noun: 1 reading, 2,000 readings."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
@@ -51,25 +51,25 @@ class Terminal:
         self._console = _Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)
 
     def line(self, name: str, line: str) -> None:
-        """A line of one of the parts, behind its name."""
+        """Print a line of a running part, after its name."""
         name_part = Text(f"{name:<{NAME_WIDTH}} │ ", style=COLOURS.get(name, "bold"))
         self._print(name_part + Text(printable(line)))
 
     def say(self, line: str) -> None:
-        """A line of the command's own."""
+        """Print a line of the command itself."""
         self._print(Text(printable(line), style="bold"))
 
     def table(self, table: Table) -> None:
-        """A table."""
+        """Print a table."""
         self._console.print(table)
 
     def result(self, line: str) -> None:
-        """A line of the command's output, which a program may read as well."""
+        """Print a line of output that programs may read."""
         self._print(Text(printable(line)))
 
     @contextmanager
     def progress(self, total: int, doing: str) -> Iterator[Callable[[], None]]:
-        """A bar, if standard error is a terminal, that what is yielded moves on by one.
+        """Show a progress bar if standard error is a terminal; the yielded function advances it by one.
 
         Where standard output is a terminal too it is mostly the same one: then the bar is drawn by its console,
         which keeps it below the lines.
@@ -82,7 +82,7 @@ class Terminal:
             yield partial(bar.advance, task)
 
     def panel(self, title: str, lines: Sequence[str]) -> None:
-        """Some lines, framed above and below but not at the sides: a line can be copied as it stands."""
+        """Print lines in a frame that is open at the sides, so that a line can be copied."""
         self._print(Text(f"── {title} ".ljust(RULE_WIDTH, "─"), style="green"))
         for line in lines:
             self._print(Text(line))
@@ -96,7 +96,7 @@ class Terminal:
 
 
 class _Console(Console):
-    """Goes quiet when nobody reads any more, where rich would exit: `up` has children to stop first."""
+    """Ignore a closed output, at which rich would exit: `up` must stop its children first."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True

@@ -148,7 +148,7 @@ def _broker(host: Host, certificates: Mapping[str, tuple[str, str]]) -> Iterator
     paragraphs = template().split("\n\n")
     shut = "\n\n".join(one for one in paragraphs if "\nlistener " not in one)
     closed = _replaced(
-        _packaged("mosquitto.closed.conf"),
+        _packaged("containers/mosquitto.closed.conf"),
         {
             "# The broker of compose.yaml: mosquitto.conf, closed.": "# From here on: closed.",
             "include_dir /etc/mosquitto/open\n": "",
@@ -166,7 +166,9 @@ def _broker(host: Host, certificates: Mapping[str, tuple[str, str]]) -> Iterator
 
 def _proxy(host: Host, certificates: Mapping[str, tuple[str, str]]) -> Iterator[Made]:
     directory, group = f"{HOME}/caddy", host.groups["caddy"]
-    adapted = _replaced(_packaged("Caddyfile"), {"/run/secrets/": f"/{directory}/", "api:8000": "127.0.0.1:8000"})
+    adapted = _replaced(
+        _packaged("containers/Caddyfile"), {"/run/secrets/": f"/{directory}/", "api:8000": "127.0.0.1:8000"}
+    )
     yield Made(f"{directory}/Caddyfile", adapted, 0o640, group=group)
     certificate, key = certificates["public"]
     yield Made(f"{directory}/certificate.pem", certificate, 0o640, group=group)

@@ -121,7 +121,14 @@ async def test_each_error_has_an_example_of_its_own(api: httpx.AsyncClient) -> N
 
 
 async def test_head_is_get_without_the_content(api: httpx.AsyncClient, device: int) -> None:
-    for path in (f"/devices/{device}", f"/stats/{device}", "/docs", "/docs/assets/stylesheets/swagger-ui.css", "/health/live", "/"):
+    for path in (
+        f"/devices/{device}",
+        f"/stats/{device}",
+        "/docs",
+        "/docs/assets/stylesheets/swagger-ui.css",
+        "/health/live",
+        "/",
+    ):
         got, head = await api.get(path), await api.head(path)
         assert (head.status_code, head.content) == (got.status_code, b"")
         for name in ("content-type", "content-length"):
