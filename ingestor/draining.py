@@ -1,8 +1,8 @@
-"""What the broker still holds for a process that is gone: stored, and then its session is ended.
+"""Draining of the session of a removed ingestor process.
 
-A process that is not started again, since there are fewer now, leaves a session behind: the broker goes on dealing
-messages out to it, and nobody would take them. So the subscription is ended first, then all that waits is taken
-in the ordinary way, and last the session and its journal are given up.
+After the number of processes is reduced, the broker keeps distributing messages to the sessions of the removed ones. So
+the first process ends such a subscription, stores the queued messages in the ordinary way, and then ends the session
+and its journal.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ _log = structlog.get_logger()
 async def ingest_as(
     settings: Settings, number: int, count: int, stop: asyncio.Event, listener: socket.socket | None = None
 ) -> None:
-    """`ingest` as one of so many; the first takes before that what was left by those that are gone.
+    """Run `ingest` as one of several processes. The first one drains the sessions of removed processes before.
 
-    A `listener` for health and metrics comes from the command that runs them all, and has done that itself.
+    `listener`: socket for health and metrics, given by the command that runs all processes and has drained them itself.
     """
     if number == 1 and listener is None:
         await retire_departed(settings, count, stop)
@@ -41,7 +41,7 @@ async def ingest_as(
 
 
 async def retire_departed(settings: Settings, count: int, stop: asyncio.Event) -> None:
-    """Ends the sessions of processes that are not among so many. Raises what `ingest` raises."""
+    """Drain the sessions of removed processes. `count`: processes that remain. Raises what `ingest` raises."""
     async with first_connection(settings, "ingestor start", stop) as connection:
         if connection is None:
             return
@@ -50,28 +50,28 @@ async def retire_departed(settings: Settings, count: int, stop: asyncio.Event) -
     async with asyncio.TaskGroup() as group:
         for position, number in enumerate(numbers):
             clock = draining_clock(position, len(numbers))
-            group.create_task(_retire(member(settings, number, number), clock, stop), name=f"process {number} leaves")
+            group.create_task(_retire(member(settings, number, number), clock, stop), name=f"drain process {number}")
 
 
 async def _retire(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
-    _log.info("a process that is gone left a session: storing what waits in it", client_id=settings.mqtt_client_id)
+    _log.info("draining the session of a removed process", client_id=settings.mqtt_client_id)
     ingestor = Ingestor(settings, DrainingSession, clock)
     await ingestor.run(stop)
     if stop.is_set():
-        return  # the next start goes on with it
+        return  # the next start continues
     async with await connect(settings.database, "ingestor") as connection:
         with refusals_translated():
             await journals.give_up(connection, settings.mqtt_client_id)
 
 
 class DrainingSession(Session):
-    """A session that takes what waits for it, and ends."""
+    """A session that unsubscribes, receives its queued messages, and ends."""
 
     def _topics(self, known: Set[str]) -> tuple[list[str], list[str]]:
         return [], sorted(known or {self._pattern, self._other_pattern})
 
     async def _settle(self, _: NetworkConnection) -> None:
-        """Nothing is to come any more: it has no subscription to check."""
+        """Do nothing: there is no subscription to check."""
 
     async def _attend(self, connection: NetworkConnection) -> None:
         while not (connection.closed.done() or await self._is_empty(connection)):
@@ -82,10 +82,10 @@ class DrainingSession(Session):
         await super()._attend(connection)
 
     async def _is_empty(self, connection: NetworkConnection) -> bool:
-        """Whether nothing has come until the answer to a PINGREQ that was sent after our last acknowledgement.
+        """Whether no message is delivered before the answer to a PINGREQ that follows the last acknowledgement.
 
-        A broker has room for what it still holds once it reads the acknowledgements, and so sends that first; it is
-        given a moment for it.
+        A broker sends queued messages when it reads the acknowledgements, and so before its answer. QUIET_S gives it
+        time to do so.
         """
         delivered = self._counts.messages
         await self._collector.settle()

@@ -1,8 +1,8 @@
-"""Several ingestors that share the work: `devicestat ingest --processes N`.
+"""The shares of several ingestor processes: `devicestat ingest --processes N`.
 
-Each has a session of its own at the broker, and so a client id and a journal of its own; one shared subscription
-deals the messages out to them (MQTT 5, section 4.8.2). The first is the one that would also work alone, so that
-going from one process to several, and back, goes on with its session.
+Each process has its own broker session, client id and journal; one shared subscription distributes the messages among
+them (MQTT 5, section 4.8.2). The first process uses the session of a single ingestor, so changing the number of
+processes continues that session.
 """
 
 from urllib.parse import quote
@@ -17,22 +17,22 @@ from shared.readings.model import Microseconds
 from shared.settings import Settings, parse_topic_filter
 
 SHARE = "$share/"
-"""What the filter of a shared subscription begins with."""
+"""Prefix of the filter of a shared subscription."""
 
 
 class Share(msgspec.Struct, frozen=True):
-    """Which of so many ingestors one is; numbers begin with 1."""
+    """The number of a process, from 1, and the count of processes."""
 
     number: int
     count: int
 
     @property
     def step(self) -> Microseconds:
-        """From one of its times of receipt to the next one that it may give out."""
+        """Step between its times of receipt."""
         return 2 * self.count
 
     def clock(self) -> Clock:
-        """Clock of receipt: no other ingestor, nor the API, gives the same times (shared.readings.clock)."""
+        """Return the clock of receipt. No other ingestor, nor the API, gives the same times (shared.readings.clock)."""
         return Clock(self.step, 2 * (self.number - 1))
 
 
@@ -40,12 +40,12 @@ ALONE = Share(1, 1)
 
 
 def draining_clock(position: int, count: int) -> Clock:
-    """Of so many that leave the one at the position, from 0: it works beside those that stay."""
+    """Return the clock of receipt for one of `count` drained sessions, at `position` from 0."""
     return Clock(4 * count, 4 * position + 3)
 
 
 def member(settings: Settings, number: int, count: int) -> Settings:
-    """The settings of one process of so many; numbers begin with 1."""
+    """Return the settings of one process; numbers begin with 1."""
     if count == 1:
         return settings
     client_id = settings.mqtt_client_id if number == 1 else f"{settings.mqtt_client_id}{PROCESS_SUFFIX}{number}"
@@ -54,7 +54,7 @@ def member(settings: Settings, number: int, count: int) -> Settings:
 
 
 def other_form(settings: Settings) -> str:
-    """Of a shared subscription the plain one, of a plain one that which our processes share."""
+    """Return the plain form of a shared topic, or the shared form of a plain one."""
     form = settings.mqtt_topic
     if form.group:
         return form.plain
@@ -71,8 +71,7 @@ _CLIENT_IDS = """
 
 
 async def departed(connection: Connection, settings: Settings, count: int) -> list[int]:
-    """The numbers of processes that have run, are not among so many, and have not left: what the broker holds for
-    them waits."""
+    """Return the numbers of removed processes whose sessions are not drained yet. `count`: processes that remain."""
     prefix = f"{settings.mqtt_client_id}{PROCESS_SUFFIX}"
     cursor = await connection.execute(_CLIENT_IDS, (prefix, TOMBSTONE))
     numbers = [client_id.removeprefix(prefix) for (client_id,) in await cursor.fetchall()]

@@ -1,9 +1,9 @@
-"""Replays dead letters: through the same decoding and storing as a message, each in a transaction.
+"""Replay of dead letters: each is decoded and stored like a message, in a transaction of its own.
 
-Only the elements that were refused are taken again, each with the time at which it was received first: a reading
-without a timestamp is stored once, however often and by how many its dead letter is replayed. What is stored now
-leaves the dead letter in that transaction, so a replay can be stopped and repeated at any moment. What is refused
-again stays, with the reason that holds today.
+Only the refused elements are replayed, each with its original time of receipt. So a reading without a timestamp is
+stored once, even if its dead letter is replayed several times. Elements that are stored leave the dead letter in the
+same transaction, so a replay can be stopped and repeated at any time. Elements that are refused again stay, with the
+current reason.
 """
 
 import time
@@ -32,7 +32,7 @@ from shared.settings import Settings
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """What became of a dead letter's readings: how many met which fate, and the first detail where some are refused."""
+    """The result of a replay: counts of readings by outcome, and the detail of the first refusal."""
 
     stored: int
     duplicates: int
@@ -41,7 +41,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 
 class Incomplete(msgspec.Struct, frozen=True):
-    """A dead letter that cannot be replayed, since its payload was not kept, or not all of it. `detail`: says which."""
+    """A dead letter that cannot be replayed, because its payload was not fully kept. `detail`: the reason."""
 
     detail: str
 
@@ -58,7 +58,7 @@ class _Letter(msgspec.Struct, frozen=True):
 
     @property
     def missing(self) -> str | None:
-        """What there is not of it."""
+        """Description of the missing part; None if the dead letter is complete."""
         if self.counts_messages is not None:
             return f"it counts {self.counts_messages:,} messages, whose payloads were not kept"
         if len(self.payload) < self.payload_bytes:
@@ -75,7 +75,7 @@ _REMOVE = "DELETE FROM dead_letters WHERE id = %s"
 
 
 class Replay:
-    """Replays dead letters by their numbers, on a connection that `shared.readings.store.prepare` has prepared."""
+    """Replays dead letters by id, on a connection that `shared.readings.store.prepare` has prepared."""
 
     def __init__(self, settings: Settings, connection: Connection) -> None:
         self._connection = connection
@@ -84,14 +84,14 @@ class Replay:
         self._devices = Devices(register=settings.unknown_devices == "register")
 
     async def replay(self, number: int) -> Replayed | Incomplete | None:
-        """Replays one. None where it is gone, as after another replay."""
+        """Replay one dead letter. Return None if it is gone, as after another replay."""
         async with self._connection.transaction():
             letter = await self._find(number)
             if letter is None:
                 return None
             if letter.missing is not None:
                 return Incomplete(letter.missing)
-            with suppress(MarksMissed):  # before the devices are looked up: what is found is not deleted
+            with suppress(MarksMissed):  # before the devices are looked up, so that those found are not deleted
                 await self._devices.pass_fence(self._connection)
             batch = await self._read(letter)
             stored, refused = await store_isolating(self._connection, batch.readings)
@@ -120,12 +120,12 @@ class Replay:
         if batch.unresolved:
             topics = {one.message.topic: one.key for one in batch.unresolved}
             batch.settle(await self._devices.resolve(self._connection, topics))
-        # Each letter anew: a month that is known may have been dropped, or undone with its letter's transaction.
+        # For each letter: a month may have been dropped, or rolled back with an earlier letter's transaction.
         await Partitions().ensure(self._connection, batch.readings)
         return batch
 
     def _without_a_time(self, letter: _Letter, result: Measurement | Refusal | None) -> Measurement | Refusal | None:
-        """Refuses what has no timestamp: it has the time of its first receipt, which is too long ago by now."""
+        """Refuse a reading without a timestamp whose original time of receipt is too old by now."""
         if not isinstance(result, Measurement) or result.recorded_at is not None:
             return result
         fault = too_old(f"its time of receipt, {letter.received_at.isoformat()},", self._oldest_age)
@@ -133,8 +133,8 @@ class Replay:
 
 
 def _refused_before(results: Results, refused: bytes) -> Results:
-    """The elements that were refused before, in their places; the others are stored already."""
-    if len(results) == 1:  # the array was read once, and is now refused as a whole: so is each of its elements
+    """Return the elements that were refused before, in their places; the others are stored already."""
+    if len(results) == 1:  # the array was decoded before and is now refused as a whole, so each element is refused
         results = [*[results[0]] * 8 * len(refused), None]
     return [result if bitmap.contains(refused, index) else None for index, result in enumerate(results)]
 

@@ -1,4 +1,4 @@
-"""What was refused of one message, collected element by element until it is a dead letter. Pure."""
+"""The refusals of one message, collected by element into a dead letter. Pure."""
 
 from array import array
 from collections import Counter
@@ -11,13 +11,13 @@ from shared.readings import bitmap
 from shared.readings.model import DeadLetter, Fault, Microseconds, Reason
 
 PREFIX_BYTES = 4096
-"""Bytes that are kept of a payload that is too large."""
+"""Bytes kept of a payload that is too large."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What is kept of a PUBLISH. Not the packet itself: its other properties may be of any size.
+    """The fields of a PUBLISH that are kept. The packet itself is not: its other properties may be large.
 
-    `elements`: how many readings it holds, of every fate.
+    `elements`: number of readings, stored or refused.
     """
 
     topic: str
@@ -40,24 +40,24 @@ class Refusals:
     def __init__(self) -> None:
         self.reasons: Counter[Reason] = Counter()
         self._faults: list[Fault] = []
-        self._indexes = array("H")  # two bytes each: a batch that waits holds millions
+        self._indexes = array("H")  # two bytes each: pending batches hold millions
 
     def add(self, index: int | None, reason: Reason, detail: str) -> None:
-        """Add one element. `index`: None where the message is not an array."""
+        """Add one element. `index`: None if the message is not an array."""
         self._indexes.append(index or 0)
         if len(self._faults) < FAULTS_DESCRIBED or reason not in self.reasons:
             self._faults.append(Fault(index, reason, detail))
         self.reasons[reason] += 1
 
     def add_all(self, indexes: Iterable[int], reason: Reason, detail: str) -> None:
-        """Add elements that were refused together, because of their message."""
+        """Add elements that were refused for one reason, which concerns the message."""
         before = len(self._indexes)
         self._indexes.fromlist(list(indexes))  # faster than extend
         self.reasons[reason] += len(self._indexes) - before
         self._faults.append(Fault(None, reason, detail))
 
     def copy(self) -> "Refusals":
-        """Return a copy, which can grow apart from this."""
+        """Return an independent copy."""
         copy = Refusals()
         copy.reasons = self.reasons.copy()
         copy._faults = self._faults.copy()
