@@ -1,5 +1,4 @@
-"""How long to wait before trying again: exponential, with full jitter, so that many who lost the same
-server do not come back to it at one moment.
+"""Delays between retries: exponential with full jitter, so that the clients of a server do not return at once.
 
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
@@ -12,7 +11,7 @@ CAP_S = 10.0
 
 
 def backoff(base: float = BASE_S, cap: float = CAP_S) -> Iterator[float]:
-    """Seconds to wait before each further attempt, for ever; none is longer than `cap`."""
+    """Return the delays before further attempts, in seconds, without end; none is longer than `cap`."""
     longest = base
     while True:
         yield random.uniform(0, longest)  # noqa: S311  # spreads load, guards nothing

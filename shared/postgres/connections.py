@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: opened in one way, their errors translated in one place."""
+"""Connections to PostgreSQL and pools of them, with translated errors."""
 
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -20,23 +20,23 @@ from shared.postgres.session_settings import ENCODING, check_encoding, pin
 
 Connection = AsyncConnection[TupleRow]
 Prepare = Callable[[Connection], Awaitable[None]]
-"""Makes a new connection ready for use."""
+"""Prepares a new connection."""
 
 _FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction, IdleInTransactionSessionTimeout)
 RETRYABLE = (*_FAILURES, DatabaseError)
-"""Failures of the server, the connection or the pool: a running service tries the same work again later. A pool raises
-a DatabaseError, another connection the driver's error; `shared.postgres.errors.diagnose` says what either means."""
+"""Failures of the server, the connection or the pool, after which a service retries. A pool raises a DatabaseError, any
+other connection the driver's error; `shared.postgres.errors.diagnose` translates both."""
 CONNECT_TIMEOUT_S = 10
 RECONNECT_S = 3
-"""A pool tries so long, with growing waits, for a connection that was lost; then the next use starts anew.
-Without this bound the wait after a long outage would be minutes."""
+"""Time that a pool retries a lost connection with growing delays; the next use starts again. Without this limit the
+delay after a long outage would be minutes."""
 KEEPALIVE_S = 30
-"""After so long without a word from the server its host is asked whether it still lives."""
+"""Silence before a TCP keepalive probe."""
 KEEPALIVE_PROBES = 3
 KEEPALIVE_INTERVAL_S = 10
-"""It is asked so often, with such pauses; then the connection is lost."""
+"""Probes and their interval; then the connection is lost."""
 UNANSWERED_MS = 60_000
-"""What was sent and is not received by the server's host within this time loses the connection, too."""
+"""Time without acknowledgement of sent data after which the connection is lost."""
 
 
 def _parameters(application: str) -> dict[str, object]:
@@ -53,7 +53,7 @@ def _parameters(application: str) -> dict[str, object]:
 
 
 async def connect(url: str, application: str) -> Connection:
-    """One connection. Raises DatabaseUnreachable, and DatabaseError where the database's encoding is not UTF-8."""
+    """Open a connection. Raises DatabaseUnreachable, or DatabaseError if the database's encoding is not UTF-8."""
     with translated(url):
         connection = await AsyncConnection.connect(url, **_parameters(application))  # type: ignore[arg-type]
     try:
@@ -67,12 +67,12 @@ async def connect(url: str, application: str) -> Connection:
 
 
 class Pool(AsyncConnectionPool[Connection]):
-    """Connections for work that is short. Its errors are those of `shared.errors`, translated in `connection`."""
+    """Connection pool for short work. `connection` translates errors to those of `shared.errors`."""
 
     def __init__(self, url: str, name: str, configure: Prepare, size: tuple[int, int], patience: float) -> None:
-        """`configure`: called with each new connection. `size`: the least and the most connections.
+        """`configure`: called with each new connection. `size`: minimum and maximum of connections.
 
-        `patience`: seconds that a use waits for a connection.
+        `patience`: seconds to wait for a connection.
         """
         self._address = address(url)
         self._in_use = 0
@@ -93,7 +93,7 @@ class Pool(AsyncConnectionPool[Connection]):
 
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109  # as psycopg_pool has it
-        """Lend a connection for the block, whose failures are raised as DatabaseError. Raises what `getconn` raises."""
+        """Lend a connection for the block; raise its failures as DatabaseError. Raises what `getconn` raises."""
         async with super().connection(timeout) as connection:
             try:
                 yield connection
@@ -101,7 +101,7 @@ class Pool(AsyncConnectionPool[Connection]):
                 raise diagnose(error) from error
 
     async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109  # as psycopg_pool has it
-        """Take a connection out of the pool. Raises PoolExhausted or DatabaseUnreachable after the timeout, seconds."""
+        """Take a connection out of the pool. Raises PoolExhausted or DatabaseUnreachable after `timeout` seconds."""
         try:
             connection = await super().getconn(timeout)
         except PoolTimeout as error:
@@ -110,7 +110,7 @@ class Pool(AsyncConnectionPool[Connection]):
         return connection
 
     async def putconn(self, conn: Connection) -> None:
-        """Give a connection back."""
+        """Return a connection to the pool."""
         self._in_use -= 1
         await super().putconn(conn)
 
@@ -122,7 +122,7 @@ class Pool(AsyncConnectionPool[Connection]):
         return DatabaseUnreachable(f"no connection to PostgreSQL at {self._address}: no answer within {waited:g} s")
 
     def _recording(self) -> type[Connection]:
-        """Return a class of connections that notes why the last one could not be made."""
+        """Return a connection class that records why the last attempt to connect failed."""
         pool = self
 
         class Recording(AsyncConnection[TupleRow]):
@@ -149,10 +149,10 @@ async def open_pool(
     patience: float = CONNECT_TIMEOUT_S,
     statement_timeout: int | None = None,
 ) -> AsyncIterator[Pool]:
-    """A pool of connections, which also opens while the server is away: each use then says so.
+    """Open a pool of connections for the block, even if the server is unreachable.
 
-    `patience`: the seconds that a use waits for a connection before it raises PoolExhausted, or DatabaseUnreachable.
-    `statement_timeout`: the seconds after which the server cuts a statement off (QueryCutOff).
+    `patience`: seconds to wait for a connection, before PoolExhausted or DatabaseUnreachable is raised.
+    `statement_timeout`: seconds after which the server cancels a statement (QueryCutOff).
     """
     configure = partial(pin, statement_timeout_s=statement_timeout or 0)
     pool = Pool(url, application, configure, (min_size, max_size), patience)
@@ -164,21 +164,21 @@ async def open_pool(
 
 
 async def _check_still_open(connection: Connection) -> None:
-    """Raises OperationalError where the server has closed the connection since its last use.
+    """Raise OperationalError if the server has closed the connection since its last use.
 
-    That makes its socket readable, so it costs no round trip to the server as SELECT 1 would.
+    A closed connection's socket is readable, so this needs no round trip to the server, unlike SELECT 1.
     """
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
     while poll.poll(0):
-        connection.pgconn.consume_input()  # a notice is taken in; at the end of the stream this raises
+        connection.pgconn.consume_input()  # reads a notice; raises at the end of the stream
     if connection.pgconn.status != ConnStatus.OK:
-        raise psycopg.OperationalError("the connection was lost while nobody used it")
+        raise psycopg.OperationalError("the connection was lost while idle")
 
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turns the driver's failure to connect into a DatabaseError, which never shows the password."""
+    """Raise the driver's failure to connect as a DatabaseError, without the password."""
     try:
         yield
     except psycopg.OperationalError as error:
@@ -187,7 +187,7 @@ def translated(url: str) -> Iterator[None]:
 
 @contextmanager
 def refusals_translated() -> Iterator[None]:
-    """Turns what the driver raises over an open connection into DatabaseError."""
+    """Raise the driver's errors on an open connection as DatabaseError."""
     try:
         yield
     except psycopg.Error as error:
@@ -195,7 +195,7 @@ def refusals_translated() -> Iterator[None]:
 
 
 def address(url: str) -> str:
-    """Host, port and database of the URL, without user and password."""
+    """Return host, port and database of the URL, without user and password."""
     given = conninfo_to_dict(url)
     host = given.get("host") or "the default socket"
     return f"{host}:{given.get('port') or 5432}/{given.get('dbname') or ''}"

@@ -1,8 +1,8 @@
-"""What the driver's errors mean: the one place that turns psycopg's errors into those of `shared.errors`.
+"""Translation of psycopg's errors into those of `shared.errors`.
 
-PostgreSQL says what is wrong by SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html). libpq hides
-the SQLSTATE of a failed connection and shows the text alone, so that text is looked up here, too. A server whose
-lc_messages is not English gives other texts: such a failure is a DatabaseUnreachable, with the server's own words.
+The SQLSTATE determines the kind (https://www.postgresql.org/docs/current/errcodes-appendix.html). libpq reports only
+the text of a failed connection, so the kind is then looked up by that text. A server whose lc_messages is not English
+has other texts: such a failure is a DatabaseUnreachable with the server's message.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ KINDS: Mapping[str, type[DatabaseError]] = {
     "F0": ServerFault,  # config_file_error
     "XX": ServerFault,  # internal_error, data_corrupted
 }
-"""A SQLSTATE, or the two characters of its class, and the kind of error. All others are StatementRefused."""
+"""The kind of error by SQLSTATE, or by the two characters of its class. All others are StatementRefused."""
 
 CONNECTION_TEXTS: Mapping[str, str] = {
     "the database system is ": "57P03",  # starting up, shutting down, in recovery mode, not (yet) accepting connections
@@ -73,7 +73,7 @@ CONNECTION_TEXTS: Mapping[str, str] = {
     "no such database": "3D000",  # PgBouncer's [databases]
     "is not currently accepting connections": "3D000",  # ALTER DATABASE ... ALLOW_CONNECTIONS false
 }
-"""What PostgreSQL says when it refuses a connection, and the SQLSTATE that libpq does not show."""
+"""Texts of refused connections, and the SQLSTATE that libpq does not report."""
 
 _WORDS: Mapping[type[DatabaseError], tuple[str, str]] = {
     DatabaseUnreachable: ("the connection to PostgreSQL was lost", ""),
@@ -99,15 +99,15 @@ _WORDS: Mapping[type[DatabaseError], tuple[str, str]] = {
     StatementRefused: ("PostgreSQL refuses", ""),
 }
 _PRIVILEGE = (
-    "Grant the role in DEVICESTAT_DATABASE_URL what it lacks, as `devicestat migrate --roles` does for the services' "
-    "own roles, or use the tables' owner"
+    "Grant the missing privilege to the role in DEVICESTAT_DATABASE_URL, as `devicestat migrate --roles` does for the "
+    "services' own roles, or use the owner of the tables"
 )
-# What libpq adds to its reasons, and what it says of several addresses of one host before each of theirs.
+# Hints that libpq adds to a reason, and its headings for a host with several addresses.
 _NOISE = ("Is the server running", "Multiple connection attempts failed", "All failures were")
 
 
 def diagnose(error: Exception) -> DatabaseError:
-    """Return what an error of the driver means; a DatabaseError is returned as it is."""
+    """Translate an error of the driver; return a DatabaseError unchanged."""
     if isinstance(error, DatabaseError):
         return error
     sqlstate, kind = _kind(error)
@@ -118,7 +118,7 @@ def diagnose(error: Exception) -> DatabaseError:
 
 
 def diagnose_connecting(error: Exception, address: str) -> DatabaseError:
-    """Return why no connection to the server at the address could be made. The password is not in it."""
+    """Translate a failure to connect to the server at the address. The result does not contain the password."""
     if isinstance(error, DatabaseError):
         return error
     text = reason_of(error)
@@ -134,7 +134,7 @@ def diagnose_connecting(error: Exception, address: str) -> DatabaseError:
 
 
 def kind_of(sqlstate: str) -> type[DatabaseError]:
-    """Return the kind of error that a SQLSTATE stands for."""
+    """Return the kind of error for a SQLSTATE."""
     return KINDS.get(sqlstate) or KINDS.get(sqlstate[:2], StatementRefused)
 
 
@@ -163,7 +163,7 @@ def _sentences(what: str, advice: str) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the server's or the driver's words on one line, without what libpq adds to them."""
+    """Return the message of the server or the driver on one line, without libpq's additions."""
     lines = [line.strip(" \t-.") for line in str(error).splitlines()]
     said = "; ".join(line for line in lines if line and not line.startswith(_NOISE))
     return said.removeprefix("connection failed: ") or type(error).__name__

@@ -1,9 +1,9 @@
-"""Detection of a connection pooler that does not give each client a server connection of its own.
+"""Detection of a connection pooler that shares server connections between clients.
 
-Devicestat needs the same server connection for as long as a connection is open: for its settings, prepared statements,
-LISTEN, temporary tables and advisory locks. PgBouncer keeps it with `pool_mode = session`. With `transaction` or
-`statement` it gives each transaction to any server connection that is free: then a prepared statement is missing, or is
-another client's (https://www.pgbouncer.org/features.html).
+Devicestat needs one server connection for each of its connections: for session settings, prepared statements, LISTEN,
+temporary tables and advisory locks. PgBouncer provides that with `pool_mode = session`. With `transaction` or
+`statement` it runs each transaction on any free server connection, where a prepared statement may be missing or belong
+to another client (https://www.pgbouncer.org/features.html).
 """
 
 from psycopg.errors import DuplicatePreparedStatement, InvalidSqlStatementName, ProtocolViolation
@@ -12,23 +12,23 @@ from shared.errors import DatabaseError
 from shared.postgres.connections import Connection, address, connect, refusals_translated
 
 ROUNDS = 5
-"""On a busy pooler one round may see nothing: other clients take the server connections that it asks for."""
+"""Rounds of the test: on a busy pooler one round may be inconclusive, because other clients use its connections."""
 _SERVER = "SELECT pg_backend_pid()"
 _SIGNS = (ProtocolViolation, InvalidSqlStatementName, DuplicatePreparedStatement)
-"""Statement mode takes no BEGIN. In transaction mode, a statement that the connection prepared is missing on the next
-server connection, or another client's is there."""
+"""Errors in the other modes. Statement mode refuses BEGIN. In transaction mode a prepared statement may be missing on
+the next server connection, or exist there for another client."""
 
 
 class _IsShared(Exception):
-    """Two connections, or two statements of one, met where only a shared server connection lets them meet."""
+    """Two connections have used one server connection, or one connection has used two."""
 
 
 async def check_pooler(connection: Connection, url: str) -> None:
-    """Raises DatabaseError unless the server connection belongs to this connection alone.
+    """Raise DatabaseError unless the server connection belongs to this connection alone.
 
-    PostgreSQL tells each connection the process id of its server process. A pooler makes up an id of its own, so a
-    direct connection costs one query here. Behind a pooler, a second connection holds in a transaction whatever server
-    connection it gets, and both ask which theirs is.
+    PostgreSQL sends each connection the id of its server process; a pooler sends an invented one. So a direct
+    connection costs one query. Behind a pooler, a second connection holds its server connection in a transaction, and
+    both compare the ids of their server processes.
     """
     if not await is_pooled(connection):
         return
@@ -45,7 +45,7 @@ async def check_pooler(connection: Connection, url: str) -> None:
 
 
 async def is_pooled(connection: Connection) -> bool:
-    """Whether a connection pooler stands between this connection and PostgreSQL."""
+    """Return whether a connection pooler is between this connection and PostgreSQL."""
     with refusals_translated():
         return await _server(connection) != connection.info.backend_pid
 

@@ -1,4 +1,4 @@
-"""Whether the schema is still this version's: a later version may migrate the database while a service runs."""
+"""Check of the schema version in a running service: a later version may migrate the database meanwhile."""
 
 from shared.errors import SchemaTooNew, SchemaTooOld
 from shared.postgres.connections import Connection
@@ -9,9 +9,10 @@ _PART = "schema"
 
 
 async def note_schema(connection: Connection, health: Health) -> None:
-    """Make the service not ready while the schema is another version's, in the words of its start.
+    """Report the service as not ready while the schema has another version.
 
-    It goes on with its work: between `devicestat migrate` and its restart it loses nothing. Raises DatabaseError.
+    The service continues its work, so nothing is lost between `devicestat migrate` and its restart. Raises
+    DatabaseError.
     """
     try:
         await check_schema(connection)

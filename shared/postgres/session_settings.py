@@ -1,11 +1,12 @@
 """PostgreSQL settings that every connection sets for itself.
 
 The server, the database, the role, PG* variables of the environment and the URL may each set a default. Some of these
-change what is sent (`datestyle`), what a value means (`extra_float_digits`), how a statement is planned or when it is
-cut off. The code depends on the values below. A SET after the connection is made is the only way that wins over all
-of those defaults, and the only way that PgBouncer passes on.
+change the text form of values (`datestyle`), their precision (`extra_float_digits`), the plans or the time limits of
+statements. The code depends on the values below. Only a SET after connecting overrides all those defaults, and only a
+SET passes through PgBouncer.
 
-Settings of the operator's own stay: `search_path`, `role`, `default_transaction_read_only`, tablespaces, memory, costs.
+Other settings remain the operator's: `search_path`, `role`, `default_transaction_read_only`, tablespaces, memory,
+costs.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ _TEXT_FORM: Mapping[str, str] = {
     "transform_null_equals": "off",
     "client_min_messages": "notice",
 }
-# default_transaction_isolation: a statement that waited for another transaction must see what that has committed.
+# default_transaction_isolation: a statement that waited for another transaction must see its committed rows.
 _TRANSACTIONS: Mapping[str, str] = {
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
@@ -47,7 +48,7 @@ _TIME_LIMITS: Mapping[str, str] = {
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
 }
-# jit compiles a statement for each month that a read may touch, which takes longer than most reads.
+# jit compiles code for each month in a plan, which takes longer than most reads.
 _PLANNER: Mapping[str, str] = {
     "jit": "off",
     "plan_cache_mode": "auto",
@@ -70,11 +71,11 @@ _PLANNER: Mapping[str, str] = {
     "enable_partitionwise_join": "off",
 }  # fmt: skip
 TRIES = 3
-"""Until it has ended, the statement that turns the database's own statement_timeout off is subject to it."""
+"""Attempts to set the values: the database's own statement_timeout still applies to that statement."""
 PINNED: Mapping[str, str] = {**_TEXT_FORM, **_TRANSACTIONS, **_TIME_LIMITS, **_PLANNER}
-"""Settings of every connection, by name. One that the server's version does not have is passed over."""
+"""Settings of every connection, by name. Settings that the server's version does not have are skipped."""
 
-# synchronous_commit: what is acknowledged must survive a crash. Every value but off promises that.
+# synchronous_commit: acknowledged readings must survive a crash, which every value but off guarantees.
 _PIN = """
     SELECT count(pg_catalog.set_config(name, value, false))
     FROM (
@@ -90,7 +91,7 @@ _PIN = """
 async def pin(connection: AsyncConnection[Any], statement_timeout_s: int = 0) -> None:
     """Set PINNED on the connection. Raises psycopg.Error.
 
-    `statement_timeout_s`: the server cancels a statement that takes longer (QueryCanceled); 0: none.
+    `statement_timeout_s`: the server cancels a statement that takes longer (QueryCanceled); 0: no limit.
     """
     values = {**PINNED, "statement_timeout": f"{statement_timeout_s}s" if statement_timeout_s else "0"}
     for left in reversed(range(TRIES)):
@@ -104,10 +105,10 @@ async def pin(connection: AsyncConnection[Any], statement_timeout_s: int = 0) ->
 
 
 def check_encoding(connection: AsyncConnection[Any], address: str) -> None:
-    """Raises DatabaseError unless the database holds any text."""
+    """Raise DatabaseError unless the database's encoding is UTF-8, which can store any text."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != ENCODING:
         raise DatabaseError(
-            f"the database {address} is encoded in {encoding}, which cannot hold every topic and name: "
+            f"the database {address} has the encoding {encoding}, which cannot store every topic and name: "
             f"create it with ENCODING '{ENCODING}' TEMPLATE template0"
         )

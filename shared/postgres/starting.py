@@ -1,8 +1,8 @@
-"""The start of a service: it waits for a database that is not there yet, and checks what it finds.
+"""The first connection of a service, which waits for the database at startup and checks it.
 
-What passes by itself is waited for, up to START_TIMEOUT: PostgreSQL starts, recovers from a crash or shuts down, takes
-no more connections for now, or does not answer; its host's name is not known yet. What a person must mend is raised at
-once: a refused login, an unknown database, a connection pooler in another mode than session, the wrong schema.
+It retries temporary failures up to START_TIMEOUT: PostgreSQL is starting, recovering from a crash or shutting down, has
+no free connection, or does not answer; its host name does not resolve yet. It raises permanent failures at once: a
+refused login, an unknown database, a connection pooler that is not in session mode, another schema version.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from shared.settings import Settings
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 2.0
 LINE_EVERY_S = 5.0
-"""A line says at most this often what is waited for."""
+"""Least interval between two log lines about the wait."""
 
 _log = structlog.get_logger()
 Say = Callable[[str], None]
@@ -32,16 +32,16 @@ Say = Callable[[str], None]
 
 
 class Patience:
-    """The time that a service still waits, counted from when this is made."""
+    """The remaining time that a service waits, counted from the construction of this object."""
 
     def __init__(self, limit: timedelta | None, now: Callable[[], float] = time.monotonic) -> None:
-        """`limit`: None waits without end."""
+        """`limit`: None for no limit."""
         self._now = now
         self._ends = None if limit is None else now() + limit.total_seconds()
 
     @property
     def is_over(self) -> bool:
-        """Whether the service gives up."""
+        """Whether the time has passed."""
         return self._ends is not None and self._now() >= self._ends
 
 
@@ -49,7 +49,7 @@ class Patience:
 async def first_connection(
     settings: Settings, application: str, stop: asyncio.Event
 ) -> AsyncIterator[Connection | None]:
-    """The connection with which a service starts, on a schema that is its own; None where `stop` was set first.
+    """Open the first connection of a service, and check pooler and schema; yield None if `stop` is set first.
 
     Raises DatabaseError.
     """
@@ -66,7 +66,7 @@ async def first_connection(
 async def connect_patiently(
     url: str, application: str, patience: Patience, stop: asyncio.Event, say: Say | None = None
 ) -> Connection | None:
-    """Connect, and wait while the database is not there; None where `stop` was set first. Raises DatabaseError."""
+    """Connect, and retry temporary failures; return None if `stop` is set first. Raises DatabaseError."""
     line = _Lines(say or _warn)
     waits = backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
     while not stop.is_set():
@@ -84,7 +84,7 @@ async def connect_patiently(
 
 
 async def _ended_before(stop: asyncio.Event, attempt: "asyncio.Task[Connection]") -> bool:
-    """Wait for the attempt; end it where `stop` is set first."""
+    """Wait for the attempt, and return whether it ended; cancel it if `stop` is set first."""
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         await asyncio.wait({attempt, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -97,7 +97,7 @@ async def _ended_before(stop: asyncio.Event, attempt: "asyncio.Task[Connection]"
 
 
 class _Lines:
-    """Says what is waited for, at once and then every few seconds."""
+    """Reports the wait, immediately and then every few seconds."""
 
     def __init__(self, say: Say) -> None:
         self._say = say

@@ -1,8 +1,8 @@
-"""Text that PostgreSQL can store: its `text` takes neither U+0000 nor bytes that are not UTF-8.
+"""Escaping of text that PostgreSQL cannot store: `text` accepts neither U+0000 nor bytes that are not UTF-8.
 
-Each such byte is written as `#` and two hexadecimal digits: the byte 0xFF is `#FF`, a NUL is `#00`. In a text where
-that is done, `#` itself is `#23`, so that `original` can undo it. Any other text stays as it is. `#` is the right mark
-for a topic: a message's topic cannot contain it (MQTT-3.3.2-2), and neither can a device's key.
+Each such byte is written as `#` and two hexadecimal digits: the byte 0xFF is `#FF`, a NUL is `#00`. In an escaped text
+`#` itself is `#23`, so that `original` can restore it. Any other text is unchanged. `#` cannot occur in the topic of a
+message (MQTT-3.3.2-2), nor in a device's key.
 """
 
 import re
@@ -14,19 +14,19 @@ _ESCAPED = re.compile(b"#([0-9A-F]{2})")
 
 
 def storable(text: str) -> str:
-    """Return the text as PostgreSQL can store it."""
+    """Return the text, escaped if PostgreSQL cannot store it."""
     if not _UNSTORABLE.search(text):
         return text
     return _TO_ESCAPE.sub(_escape, text)
 
 
 def storable_bytes(data: bytes) -> str:
-    """Return what should be UTF-8 as text that PostgreSQL can store."""
+    """Return bytes that should be UTF-8 as text, escaped if PostgreSQL cannot store it."""
     return storable(data.decode("utf-8", "surrogateescape"))
 
 
 def ascii_only(text: str) -> str:
-    """Return the text in printable ASCII, with all else escaped: what PostgreSQL stores in any encoding."""
+    """Return the text with everything but printable ASCII escaped, so that any encoding can store it."""
     return _NOT_PLAIN.sub(_escape, text)
 
 

@@ -218,7 +218,7 @@ async def test_while_those_that_are_gone_are_drained_it_lives_and_is_not_ready(
     async with database.transaction():
         await database.execute(_STORE_NOTHING)
         process = start_ingestor(settings, "--processes", 2)
-        await says(process, "a process that is gone left a session")
+        await says(process, "draining the session of a removed process")
         async with client_of(process.port) as client:
             live, ready = [await client.get(f"/health/{what}") for what in ("live", "ready")]
         assert live.status_code == 200
