@@ -1,42 +1,42 @@
-"""Everything that Devicestat raises for a person to read.
+"""The tree of errors that Devicestat reports to a user or an operator.
 
     DevicestatError
-    ├── SettingsError          one or more settings are wrong: all of them, each by name
+    ├── SettingsError          one or more settings are wrong: lists all of them by name
     ├── DatabaseError          shared.postgres.errors turns a driver's error into one of these
     │   ├── DatabaseUnreachable  no connection can be made, or it was lost
-    │   │   ├── DatabaseNotReady   PostgreSQL starts up, recovers or shuts down
+    │   │   ├── DatabaseNotReady   PostgreSQL is starting, recovering or shutting down
     │   │   ├── TooManyConnections
     │   │   └── LoginRefused     password, role, database or pg_hba.conf
-    │   ├── DatabaseBusy         PostgreSQL works, but not on this statement now: the same may succeed later
-    │   │   ├── PoolExhausted    all connections of one of our own pools are in use
+    │   ├── DatabaseBusy         PostgreSQL works, but this statement failed: a retry may succeed
+    │   │   ├── PoolExhausted    all connections of a pool of Devicestat are in use
     │   │   ├── QueryCutOff      statement_timeout
-    │   │   ├── QueryCancelled   somebody cancelled the statement
+    │   │   ├── QueryCancelled   the statement was cancelled
     │   │   ├── LockTimedOut
     │   │   └── Deadlock
-    │   ├── OutOfResources       PostgreSQL lacks something that an operator gives it
+    │   ├── OutOfResources       PostgreSQL lacks a resource that the operator provides
     │   │   ├── OutOfMemory
     │   │   ├── OutOfLockMemory
     │   │   └── DiskFull
     │   ├── DatabaseReadOnly     a standby, or default_transaction_read_only
     │   ├── ServerFault          an I/O error, corrupted data or an internal error of PostgreSQL
     │   ├── StatementRefused     a privilege, a table or a limit: the same statement fails again
-    │   ├── SchemaTooOld       this version needs migrations that are not applied
-    │   └── SchemaTooNew       a later version has migrated this database
+    │   ├── SchemaTooOld         this version needs migrations that are not applied
+    │   └── SchemaTooNew         a later version has migrated this database
     ├── BrokerError
     │   ├── BrokerUnreachable
-    │   │   ├── BrokerNotThere   nothing answers at its address yet
+    │   │   ├── BrokerNotThere   no server answers at its address yet
     │   │   └── ConnectionClosed  by the broker, with or without a reason
-    │   ├── ConnectionRefused  the CONNACK's reason
-    │   ├── SubscriptionRefused  the SUBACK's reason
-    │   ├── StaleConnection    what comes over it must not be read: it is made anew
-    │   ├── SessionTakenOver   another ingestor of ours has connected with our client id
-    │   ├── ClientIdContended  a client that is none of ours does so again and again
-    │   ├── NotAdministered    no dynamic security that takes us for its administrator
-    │   └── CommandRefused     dynamic security did not do what it was told
+    │   ├── ConnectionRefused  with the CONNACK's reason
+    │   ├── SubscriptionRefused  with the SUBACK's reason
+    │   ├── StaleConnection    messages on the connection must not be read: reconnect
+    │   ├── SessionTakenOver   another ingestor has connected with the client id
+    │   ├── ClientIdContended  a foreign client repeatedly connects with the client id
+    │   ├── NotAdministered    dynamic security is missing, or refuses administration
+    │   └── CommandRefused     dynamic security has refused a command
     └── LocalError             a port, a program or a directory of this machine
 
-Each message says what was wrong, with the value, and what to do. A command that meets one prints the
-message and exits with 1; a traceback is only for what is not in this tree.
+Each message names the fault, the value, and a remedy. A command prints the message and exits with 1; it prints a
+traceback only for errors outside this tree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ from typing import ClassVar
 
 
 class DevicestatError(Exception):
-    """Something that the person who runs Devicestat can mend."""
+    """Base of the errors that the operator can resolve."""
 
 
 class SettingsError(DevicestatError):
@@ -56,29 +56,29 @@ class SettingsError(DevicestatError):
 
 
 class DatabaseError(DevicestatError):
-    """PostgreSQL cannot be used as it is."""
+    """PostgreSQL is not usable in its present state."""
 
     passes: ClassVar[bool] = False
-    """Whether it may pass without an operator: a start waits for it."""
+    """Whether the fault may be temporary, so that a retry makes sense."""
 
     def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
-        """`sqlstate`: PostgreSQL's five characters, if it has given an answer that holds them."""
+        """`sqlstate`: PostgreSQL's code of five characters; None if the server has not sent one."""
         self.sqlstate = sqlstate
         super().__init__(message)
 
 
 class DatabaseUnreachable(DatabaseError):
-    """No connection to PostgreSQL: it refuses, does not answer, or the connection was lost."""
+    """No connection to PostgreSQL: it refused, did not answer, or the connection was lost."""
 
     passes = True
 
 
 class DatabaseNotReady(DatabaseUnreachable):
-    """PostgreSQL starts up, recovers from a crash, or shuts down (57P03)."""
+    """PostgreSQL is starting, recovering from a crash, or shutting down (57P03)."""
 
 
 class TooManyConnections(DatabaseUnreachable):
-    """All connections that PostgreSQL, the role or the database may have are in use (53300)."""
+    """The connection limit of PostgreSQL, the role or the database is reached (53300)."""
 
 
 class LoginRefused(DatabaseUnreachable):
@@ -88,13 +88,13 @@ class LoginRefused(DatabaseUnreachable):
 
 
 class DatabaseBusy(DatabaseError):
-    """PostgreSQL works, and this statement did not get its turn: the same statement may succeed later."""
+    """PostgreSQL works, but this statement failed temporarily: a retry may succeed."""
 
     passes = True
 
 
 class PoolExhausted(DatabaseBusy):
-    """All connections of one of our own pools are in use. It says nothing about PostgreSQL."""
+    """All connections of a pool of Devicestat are in use. PostgreSQL may be healthy."""
 
 
 class QueryCutOff(DatabaseBusy):
@@ -102,19 +102,19 @@ class QueryCutOff(DatabaseBusy):
 
 
 class QueryCancelled(DatabaseBusy):
-    """Somebody cancelled the statement, for example with pg_cancel_backend (57014)."""
+    """The statement was cancelled, for example with pg_cancel_backend (57014)."""
 
 
 class LockTimedOut(DatabaseBusy):
-    """Another transaction held a lock for longer than lock_timeout, or NOWAIT did not wait (55P03)."""
+    """Another transaction held a lock for longer than lock_timeout, or with NOWAIT (55P03)."""
 
 
 class Deadlock(DatabaseBusy):
-    """Two transactions waited for each other, or collided; PostgreSQL undid this one (40P01, 40001)."""
+    """Two transactions waited for each other or conflicted; PostgreSQL rolled this one back (40P01, 40001)."""
 
 
 class OutOfResources(DatabaseError):
-    """PostgreSQL lacks something that an operator gives it (class 53)."""
+    """PostgreSQL lacks a resource that the operator provides (class 53)."""
 
     passes = True
 
@@ -132,7 +132,7 @@ class DiskFull(OutOfResources):
 
 
 class DatabaseReadOnly(DatabaseError):
-    """The server or the database takes no writes (25006)."""
+    """The server or the database is read-only (25006)."""
 
     passes = True
 
@@ -142,7 +142,7 @@ class ServerFault(DatabaseError):
 
 
 class StatementRefused(DatabaseError):
-    """PostgreSQL refuses the statement, and would again: a privilege, a missing table, a limit."""
+    """PostgreSQL refuses the statement, and a retry would fail: a privilege, a missing table, a limit."""
 
 
 class SchemaTooOld(DatabaseError):
@@ -168,7 +168,7 @@ class SchemaTooNew(DatabaseError):
 
 
 class BrokerError(DevicestatError):
-    """The MQTT broker cannot be used as it is."""
+    """The MQTT broker is not usable in its present state."""
 
 
 class BrokerUnreachable(BrokerError):
@@ -178,7 +178,8 @@ class BrokerUnreachable(BrokerError):
 class ConnectionClosed(BrokerUnreachable):
     """The broker has closed the connection.
 
-    `was_accepted`: after it had accepted it. `taken_over`: with reason 0x8E, session taken over.
+    `was_accepted`: whether it had accepted the connection. `taken_over`: whether the reason was 0x8E, session taken
+    over.
     """
 
     def __init__(self, message: str, *, was_accepted: bool, taken_over: bool = False) -> None:
@@ -188,11 +189,11 @@ class ConnectionClosed(BrokerUnreachable):
 
 
 class BrokerNotThere(BrokerUnreachable):
-    """Nothing answers at the broker's address: it may be about to start."""
+    """No server answers at the broker's address: it may be starting."""
 
 
 class ConnectionRefused(BrokerError):
-    """The broker answered CONNECT with a reason code of failure."""
+    """The broker answered CONNECT with a failure."""
 
     def __init__(self, message: str, *, reason: str) -> None:
         self.reason = reason
@@ -200,7 +201,7 @@ class ConnectionRefused(BrokerError):
 
 
 class SubscriptionRefused(BrokerError):
-    """The broker answered SUBSCRIBE with a reason code of failure."""
+    """The broker answered SUBSCRIBE with a failure."""
 
     def __init__(self, message: str, *, reason: str) -> None:
         self.reason = reason
@@ -208,11 +209,11 @@ class SubscriptionRefused(BrokerError):
 
 
 class StaleConnection(BrokerError):
-    """While the connection began, its session or the journal of it became another's."""
+    """While the connection began, another client got its session or the journal."""
 
 
 class SessionTakenOver(BrokerError):
-    """Another ingestor connected with the same client id, and has written to the journal."""
+    """Another ingestor has connected with the client id and written to the journal."""
 
     def __init__(self, client_id: str) -> None:
         self.client_id = client_id
@@ -225,40 +226,40 @@ class SessionTakenOver(BrokerError):
 
 
 class ClientIdContended(BrokerError):
-    """Another client, which is no ingestor of this database, connects with our client id.
+    """A client that is not an ingestor of this database connects with the ingestor's client id.
 
-    `told`: the broker has said so; else it has only closed `times` connections in a row.
+    `is_notified`: whether the broker has sent DISCONNECT 0x8E; else it has only closed `times` consecutive connections.
     """
 
-    def __init__(self, address: str, client_id: str, times: int, *, told: bool) -> None:
+    def __init__(self, address: str, client_id: str, times: int, *, is_notified: bool) -> None:
         self.client_id = client_id
         self.times = times
         found = (
             f"another client has connected to the MQTT broker at {address} with the client id {client_id!r} and taken "
             f"over its session, {times} times in a row"
-            if told
+            if is_notified
             else f"the MQTT broker at {address} has closed {times} connections in a row soon after they began, as it "
             f"does when another client connects with the client id {client_id!r}"
         )
         super().__init__(
-            f"{found}. It is no ingestor of this database: nobody else has written to the journal. What it receives is "
-            "not stored. Find it in the broker's log, in Mosquitto's as \"New client connected from ADDRESS as "
-            f'{client_id}", and stop it, or set DEVICESTAT_MQTT_CLIENT_ID to a name that no other client has'
+            f"{found}. It is not an ingestor of this database, because the journal has no entry of another one. What "
+            "it receives is not stored. Find it in the broker's log, in Mosquitto's as \"New client connected from "
+            f'ADDRESS as {client_id}", and stop it, or set DEVICESTAT_MQTT_CLIENT_ID to a name that no other client has'
         )
 
 
 class NotAdministered(BrokerError):
-    """The broker has no dynamic security, or does not let us administer it."""
+    """The broker has no dynamic security, or refuses its administration."""
 
 
 class CommandRefused(BrokerError):
-    """Dynamic security answered a command with an error."""
+    """Dynamic security has answered a command with an error."""
 
     def __init__(self, command: Mapping[str, object], reason: str) -> None:
         self.command = command["command"]
         self.about = command.get("username", command.get("rolename", ""))
         self.reason = reason
-        shown = f"{self.command} {self.about}".rstrip()  # never all of it, for it may hold a password
+        shown = f"{self.command} {self.about}".rstrip()  # not the whole command, which may contain a password
         super().__init__(f"the broker's dynamic security refuses {shown}: {reason}")
 
 

@@ -53,7 +53,7 @@ class Contention:
         self._closed, self._is_notified = 0, False
 
     def _contended(self) -> ClientIdContended:
-        return ClientIdContended(str(self._address), self._client_id, self._closed, told=self._is_notified)
+        return ClientIdContended(str(self._address), self._client_id, self._closed, is_notified=self._is_notified)
 
 
 def _was_closed(error: BrokerError) -> bool:

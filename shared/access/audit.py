@@ -1,4 +1,4 @@
-"""Who did what, when and from where: rows that are only ever added, in the transaction of what was done."""
+"""The audit log: rows are written in the transaction of the action, and never changed."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -10,7 +10,7 @@ from shared.postgres.connections import Connection
 
 
 class Action(StrEnum):
-    """What was done."""
+    """A recorded action."""
 
     KEY_CREATED = "key.created"
     KEY_ROTATED = "key.rotated"
@@ -18,7 +18,7 @@ class Action(StrEnum):
     DEVICE_CREATED = "device.created"
     DEVICE_RENAMED = "device.renamed"
     DEVICE_DELETED = "device.deleted"
-    DEVICE_TOKEN_ROTATED = "device.token_rotated"  # noqa: S105  # the name of what was done
+    DEVICE_TOKEN_ROTATED = "device.token_rotated"  # noqa: S105  # the name of an action
     SCHEDULE_CREATED = "schedule.created"
     SCHEDULE_CHANGED = "schedule.changed"
     SCHEDULE_DELETED = "schedule.deleted"
@@ -27,7 +27,7 @@ class Action(StrEnum):
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who did it, and from where: the prefix of a key and a client's address, or a user and a host."""
+    """The actor and its origin: the prefix of a key and the client's address, or a user and a host."""
 
     name: str
     origin: str
@@ -37,7 +37,7 @@ _RECORD = "INSERT INTO audit_log (actor, origin, action, subject, detail) VALUES
 
 
 async def record(connection: Connection, actor: Actor, action: Action, subject: str, **detail: object) -> None:
-    """Adds a row, in the transaction that the caller has open. `subject`: such as "device 7"."""
+    """Add a row, in the caller's transaction. `subject`: such as "device 7"."""
     await connection.execute(_RECORD, (actor.name, actor.origin, action, subject, Jsonb(detail)))
 
 
@@ -50,7 +50,7 @@ _RECORD_ALL = """
 async def record_all(
     connection: Connection, actor: Actor, action: Action, entries: Sequence[tuple[str, Mapping[str, object]]]
 ) -> None:
-    """Add a row for each subject with its detail, in the transaction that the caller has open."""
+    """Add a row for each subject with its detail, in the caller's transaction."""
     subjects = [subject for subject, _ in entries]
     details = [msgspec.json.encode(detail).decode() for _, detail in entries]
     await connection.execute(_RECORD_ALL, (actor.name, actor.origin, action, subjects, details))

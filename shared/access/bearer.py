@@ -1,4 +1,4 @@
-"""What a request shows as `Authorization: Bearer …` (RFC 6750): read strictly, compared in constant time."""
+"""`Authorization: Bearer` (RFC 6750): strict parsing, and comparison in constant time."""
 
 import base64
 import binascii
@@ -6,27 +6,27 @@ import hmac
 import re
 
 CHALLENGE = 'Bearer realm="devicestat"'
-"""The WWW-Authenticate of a refusal; `, error="…"` follows where something was shown."""
+"""The WWW-Authenticate of a refusal; `, error="…"` follows if the request has credentials."""
 _BASIC = re.compile(r"basic +([A-Za-z0-9+/]+=*)", re.ASCII | re.IGNORECASE)
 _CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
 
 
 def bearer_of(header: str | None) -> str | None:
-    """The token in the header; None where there is no header, or one of another scheme or form (section 2.1)."""
+    """Return the token in the header; None if there is no header, or it has another scheme or form (section 2.1)."""
     found = _CREDENTIALS.fullmatch(header.strip(" \t")) if header is not None else None
     return found[1] if found else None
 
 
 def is_bearer(header: str | None, token: str) -> bool:
-    """Whether the header shows this token."""
+    """Return whether the header has this token."""
     shown = bearer_of(header)
     return shown is not None and hmac.compare_digest(shown.encode(), token.encode())
 
 
 def shows(header: str | None, secret: str) -> bool:
-    """Whether the header shows the secret, as a token or as the password of any user (RFC 7617).
+    """Return whether the header has the secret, as a token or as the password of any user (RFC 7617).
 
-    Basic is for a client that takes nothing but a user and a password in its URL.
+    Basic is for clients that accept only a user and a password in the URL.
     """
     return is_bearer(header, secret) or hmac.compare_digest(_basic_password(header), secret.encode())
 
@@ -40,5 +40,5 @@ def _basic_password(header: str | None) -> bytes:
 
 
 def showing(token: str | None) -> dict[str, str]:
-    """The headers of a request that shows the token, if there is one."""
+    """Return the headers that send the token, if there is one."""
     return {} if token is None else {"Authorization": f"Bearer {token}"}

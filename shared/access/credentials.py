@@ -1,10 +1,9 @@
-"""Keys of people and tools, and tokens of devices: how they are made, and how they are read (ADR 22).
+"""The format of access keys and device tokens (ADR 22).
 
-    dsk_k3v9q2xm_4fXz…   a key: eight characters that may be shown, and 256 random bits
+    dsk_k3v9q2xm_4fXz…   an access key: eight characters that identify it, and 256 random bits
     dst_7_9sLw…          the token of device 7: 256 bits
 
-The database has the SHA-256 of each. That is enough for what is random and 256 bits long: a slow hash is for
-passwords that people think of.
+The database has the SHA-256 of each. A slow hash is not needed for 256 random bits, unlike for passwords.
 """
 
 import base64
@@ -17,18 +16,18 @@ from enum import StrEnum
 import msgspec
 
 BYTES = 32
-"""Of each secret part: 256 bits."""
+"""Size of the secret part: 256 bits."""
 NONCE_BYTES = 16
 PREFIX_LENGTH = len("dsk_") + 8
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-"""Of a prefix: characters that are not taken for each other."""
+"""Characters of a prefix, without those that are easily confused."""
 _KEY = re.compile(r"(dsk_[a-z0-9]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
 _TOKEN = re.compile(r"dst_([1-9][0-9]{0,18})_[A-Za-z0-9_-]{43}", re.ASCII)
 _MAX_ID = 2**63 - 1
 
 
 class Role(StrEnum):
-    """What the holder of a key may do."""
+    """The role of an access key."""
 
     ADMIN = "admin"
     """Everything."""
@@ -39,7 +38,7 @@ class Role(StrEnum):
 
 
 class NewKey(msgspec.Struct, frozen=True):
-    """A key that was just made. `text` is shown once and kept nowhere."""
+    """A new access key. `text` is displayed once and not stored."""
 
     text: str
     prefix: str
@@ -50,7 +49,7 @@ class NewKey(msgspec.Struct, frozen=True):
 
 
 class NewToken(msgspec.Struct, frozen=True):
-    """A device's token that was just made. `text` is shown once and kept nowhere."""
+    """A new device token. `text` is displayed once and not stored."""
 
     text: str
     hash: bytes
@@ -61,28 +60,28 @@ class NewToken(msgspec.Struct, frozen=True):
 
 
 class GivenKey(msgspec.Struct, frozen=True):
-    """What was shown as a key."""
+    """An access key in a request."""
 
     prefix: str
     hash: bytes
 
 
 class GivenToken(msgspec.Struct, frozen=True):
-    """What was shown as a device's token."""
+    """A device token in a request."""
 
     device_id: int
     hash: bytes
 
 
 def new_key() -> NewKey:
-    """A key of 256 random bits."""
+    """Return a random access key."""
     prefix = "dsk_" + "".join(secrets.choice(_ALPHABET) for _ in range(8))
     text = f"{prefix}_{_encoded(secrets.token_bytes(BYTES))}"
     return NewKey(text, prefix, digest(text))
 
 
 def new_token(device_id: int, secret: str | None) -> NewToken:
-    """A token for the device: from the secret and a nonce, so that it can be made again; without a secret at random."""
+    """Return a token for the device, derived from the secret and a random nonce; without a secret a random token."""
     if secret is None:
         text = _token(device_id, secrets.token_bytes(BYTES))
         return NewToken(text, digest(text), None)
@@ -92,13 +91,13 @@ def new_token(device_id: int, secret: str | None) -> NewToken:
 
 
 def derived_token(device_id: int, nonce: bytes, secret: str) -> str:
-    """The device's token of this nonce: HMAC-SHA256 (RFC 2104) of both under the secret."""
+    """Return the device's token for a nonce: HMAC-SHA256 (RFC 2104) of device id and nonce under the secret."""
     message = b"devicestat device token\0" + device_id.to_bytes(8) + nonce
     return _token(device_id, hmac.digest(secret.encode(), message, "sha256"))
 
 
 def read(text: str) -> GivenKey | GivenToken | None:
-    """What the text may be; None where it has the form of neither."""
+    """Parse an access key or a device token; return None if the text is neither."""
     if key := _KEY.fullmatch(text):
         return GivenKey(key[1], digest(text))
     if (token := _TOKEN.fullmatch(text)) and int(token[1]) <= _MAX_ID:
@@ -107,12 +106,12 @@ def read(text: str) -> GivenKey | GivenToken | None:
 
 
 def is_same(given: bytes, kept: bytes) -> bool:
-    """Whether two hashes are equal, in a time that does not depend on where they differ."""
+    """Return whether two hashes are equal, in constant time."""
     return hmac.compare_digest(given, kept)
 
 
 def digest(text: str) -> bytes:
-    """What is kept of a key or a token."""
+    """Return the hash of a key or a token that is stored."""
     return hashlib.sha256(text.encode()).digest()
 
 

@@ -1,6 +1,6 @@
-"""Keys of people and tools: made, listed, revoked, and replaced by new ones (ADR 22).
+"""Access keys: creation, listing, revocation and rotation (ADR 22).
 
-What is done is written to the audit in the same transaction. `query_api/access/keyring.py` is where keys are asked for.
+Each action is written to the audit log in the same transaction. `query_api/access/keyring.py` checks keys of requests.
 """
 
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from shared.postgres.connections import Connection
 
 
 class KeyState(StrEnum):
-    """Whether a key opens anything."""
+    """The state of an access key."""
 
     VALID = "valid"
     EXPIRED = "expired"
@@ -24,7 +24,7 @@ class KeyState(StrEnum):
 
 
 class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be known of a key: all but the key."""
+    """An access key without its secret."""
 
     prefix: str
     role: Role
@@ -37,7 +37,7 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def create(connection: Connection, actor: Actor, role: Role, name: str, expires_at: datetime | None) -> NewKey:
-    """Makes a key. The one time that its text is there."""
+    """Create a key. Only the result has its text."""
     async with connection.transaction():
         key = await _insert(connection, role, name, expires_at)
         detail = {"role": role, "name": name, "expires_at": _text(expires_at)}
@@ -46,7 +46,7 @@ async def create(connection: Connection, actor: Actor, role: Role, name: str, ex
 
 
 async def revoke(connection: Connection, actor: Actor, prefix: str) -> AccessKey:
-    """Ends a key, and returns what it was before: if that is revoked, nothing was done. Raises LocalError."""
+    """Revoke a key, and return its former state; if that is revoked, nothing was changed. Raises LocalError."""
     async with connection.transaction():
         key = await _locked(connection, prefix)
         if key.state is not KeyState.REVOKED:
@@ -63,14 +63,14 @@ async def rotate(
     expires_at: datetime | None = None,
     grace: timedelta | None = None,
 ) -> NewKey:
-    """Makes a key in place of another: of its role and name and, unless another is given, its expiry.
+    """Create a key that replaces another one, with its role, its name and, unless `expires_at` is given, its expiry.
 
-    The old one is revoked, or with `grace` expires so much later, if it doesn't sooner. Raises LocalError.
+    The old key is revoked, or expires after `grace` unless it expires sooner. Raises LocalError.
     """
     async with connection.transaction():
         old = await _locked(connection, prefix)
         if old.state is not KeyState.VALID:
-            advice = f"`devicestat keys create --role {old.role}` makes a new one"
+            advice = f"create one with `devicestat keys create --role {old.role}`"
             raise LocalError(f"the key {prefix} is {old.state}, and cannot be rotated: {advice}")
         new = await create(connection, actor, old.role, old.name, expires_at or old.expires_at)
         if grace is None:
@@ -92,7 +92,7 @@ _ALL = _SELECT + "ORDER BY created_at, id"
 
 
 async def all_keys(connection: Connection) -> list[AccessKey]:
-    """All keys, the oldest first; without those that ended more than 400 days ago."""
+    """Return all keys, the oldest first; keys that ended more than 400 days ago are deleted."""
     async with connection.cursor(row_factory=kwargs_row(_read)) as cursor:
         await cursor.execute(_ALL)
         return await cursor.fetchall()

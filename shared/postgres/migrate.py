@@ -1,11 +1,11 @@
-"""Brings the database's schema up to date: `migrations/NNNN_name.sql`, each once, in order.
+"""Schema migrations: `migrations/NNNN_name.sql`, each applied once, in order.
 
-Each file runs in a transaction of its own, which also writes its row of `schema_migrations`. An advisory
-lock makes any number of `devicestat migrate` at once do the work of one. A file that has been applied is
-never edited; its SHA-256 is held against the row.
+Each file runs in a transaction, which also writes its row of `schema_migrations`. An advisory lock serializes
+concurrent `devicestat migrate`. An applied file is never edited; its SHA-256 is compared with the row.
 
-Services may run meanwhile. A file that waits for a table which a long transaction reads (a pg_dump, a report) makes
-all later statements on the table wait, too. So it gives up after LOCK_TIMEOUT, and is tried again after a pause.
+Services may run meanwhile. A migration that waits for the lock of a table blocks all later statements on it, and a
+long transaction (a pg_dump, a report) may hold that lock. So a migration gives up after LOCK_TIMEOUT, and is retried
+after a pause.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from shared.postgres.roles import keep
 
 LOCK_TIMEOUT = "1s"
 LOCK_PAUSE_S = 2.0
-"""Between two attempts to apply a file; services write to its tables in the pause."""
+"""Pause between two attempts, in which services write to the tables."""
 
 _log = structlog.get_logger()
 
 
 class Migration(msgspec.Struct, frozen=True):
-    """One numbered file."""
+    """One numbered SQL file."""
 
     version: int
     name: str
@@ -57,16 +57,16 @@ _CURRENT_AND_COMING_MONTH = """
 
 
 def migrations() -> list[Migration]:
-    """The files that came with this version, in order."""
+    """Return the migrations of this version, in order."""
     folder = resources.files("shared.postgres") / "migrations"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
     return [Migration(int(f.name[:4]), f.name[5:-4], f.read_text(encoding="utf-8")) for f in files]
 
 
 async def migrate(connection: Connection) -> list[Migration]:
-    """Applies what is missing and returns it. Safe to run twice, and at once.
+    """Apply the missing migrations, and return them. Safe to run twice, and concurrently.
 
-    Raises SchemaTooNew where a later version was here before, DatabaseError where an applied file differs.
+    Raises SchemaTooNew if a later version has migrated the database, and DatabaseError if an applied file differs.
     """
     await check_search_path(connection)
     known = migrations()
@@ -85,7 +85,7 @@ async def _apply_next_patiently(connection: Connection, known: list[Migration]) 
             return await _apply_next(connection, known)
         except (LockNotAvailable, DeadlockDetected) as error:
             if not is_known:
-                _log.warning("a migration waits for the end of another transaction", reason=error.diag.message_primary)
+                _log.warning("a migration waits for another transaction", reason=error.diag.message_primary)
             is_known = True
             await asyncio.sleep(LOCK_PAUSE_S)
 
@@ -114,8 +114,8 @@ def _compare(applied: dict[int, str], known: list[Migration]) -> None:
         if applied.get(migration.version, migration.checksum) != migration.checksum:
             raise DatabaseError(
                 f"migration {migration.version:04} ({migration.name}) was applied with another text "
-                "than this version's: the database was made by a build that was never released. "
-                "Keep what you need with pg_dump --data-only, and migrate an empty database"
+                "than this version's: the database was created by an unreleased build. "
+                "Save its data with pg_dump --data-only, and migrate an empty database"
             )
 
 
@@ -123,19 +123,19 @@ _SEARCH_PATH = "SELECT current_schema(), current_setting('search_path'), current
 
 
 async def check_search_path(connection: Connection) -> None:
-    """Raises DatabaseError where the connection has no schema to find and make tables in."""
+    """Raise DatabaseError if the connection's search_path has no usable schema."""
     row = await (await connection.execute(_SEARCH_PATH)).fetchone()
     assert row is not None, "a SELECT without FROM has one row"
     schema, path, role = row
     if schema is None:
         raise DatabaseError(
-            f"the search_path of {role} is {path}, and it names no schema that is there and that {role} may use: "
+            f"the search_path of {role} is {path}, which contains no existing schema that {role} may use: "
             f"create the schema, GRANT USAGE ON it, or ALTER ROLE {role} SET search_path to another"
         )
 
 
 async def check_schema(connection: Connection) -> None:
-    """Raises SchemaTooOld or SchemaTooNew unless the schema is the one this version was written for."""
+    """Raise SchemaTooOld or SchemaTooNew unless the schema has this version's last migration."""
     need = migrations()[-1].version
     with refusals_translated():
         try:

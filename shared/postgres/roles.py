@@ -1,10 +1,10 @@
-"""Roles of their own for the services: each may do in the database what its statements need, and nothing else (ADR 24).
+"""Database roles of the services: each has the privileges that its statements need, and no others (ADR 24).
 
-`set_up` makes the roles and gives them what `privileges/*.sql` says: `months.sql` whose the months of readings are,
-`services.sql` what each service may do, `database.sql` who may connect. `keep` gives it anew after migrations, where it
-was set up. Without roles, everything works as the owner of the tables.
+`set_up` creates the roles and grants the privileges in `privileges/*.sql`: `months.sql` sets the owner of the months of
+readings, `services.sql` has the privileges of each service, and `database.sql` those to connect. `keep` grants them
+again after migrations, if they were set up. Without roles, all services run as the owner of the tables.
 
-Roles are the server's, and not a database's: two databases with roles on one server have the same.
+Roles belong to the server: two databases on one server share them.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from shared.errors import DatabaseError, LocalError
 from shared.postgres.connections import Connection
 
 SERVICES = {"ingestor": "devicestat_ingestor", "api": "devicestat_api", "worker": "devicestat_worker"}
-"""The role of each service. The worker's inherits nothing: what it may become, it becomes where it has to."""
+"""The role of each service. The worker's role inherits no privileges; it uses SET ROLE where it needs them."""
 _OPTIONS = {
     "devicestat_ingestor": "LOGIN",
     "devicestat_api": "LOGIN",
@@ -28,8 +28,8 @@ _OPTIONS = {
 }
 _FILES = ("months.sql", "services.sql", "database.sql")
 TRIES = 5
-"""Roles are the whole server's, and no lock of ours is: who makes them from another database at the same moment may
-come before us."""
+"""Attempts: the advisory lock belongs to one database, so a set-up in another one may create the same roles
+concurrently."""
 _CAME_FIRST = (DuplicateObject, UniqueViolation, InternalError_)  # the last one: "tuple concurrently updated"
 _LOCK = """
     SELECT pg_advisory_xact_lock(hashtext('devicestat'), hashtext('roles')), set_config('lock_timeout', '30s', true)
@@ -37,7 +37,7 @@ _LOCK = """
 
 
 def read_passwords(directory: Path) -> dict[str, str]:
-    """The password of each role, from the file with its service's name. Raises LocalError for all that are wrong."""
+    """Read each role's password from the file named like its service. Raises LocalError with all faults."""
     passwords, faults = {}, []
     for service, role in SERVICES.items():
         try:
@@ -54,17 +54,17 @@ def _password(file: Path) -> str:
         password = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise LocalError(f"{file}, for a role's password, cannot be read: {reason}") from error
+        raise LocalError(f"{file}, which should contain a role's password, cannot be read: {reason}") from error
     if not password or not password.isprintable():
-        raise LocalError(f"{file} is to hold a role's password: one line of printable characters")
+        raise LocalError(f"{file} must contain a role's password: one line of printable characters")
     return password
 
 
 async def set_up(connection: Connection, passwords: Mapping[str, str] | None = None) -> None:
-    """Makes the roles where they are missing, and gives them exactly what they need. Safe to run twice, and at once.
+    """Create missing roles, and grant exactly the privileges that they need. Safe to run twice, and concurrently.
 
-    The schema is there, at its latest version; whose connection it is owns the database and has CREATEROLE, or is a
-    superuser. `passwords`: by role; what is not given stays. Raises DatabaseError where a role may still do more.
+    The schema must be at its latest version. The connection's role must own the database and have CREATEROLE, or be a
+    superuser. `passwords`: by role; others are unchanged. Raises DatabaseError if a role has excess privileges.
     """
     for left in reversed(range(TRIES)):
         try:
@@ -87,7 +87,7 @@ _IN_USE = """
 
 
 async def keep(connection: Connection) -> None:
-    """Gives the roles what they need of what migrations have added, if they were set up in this database."""
+    """Grant the roles privileges on what migrations have added, if roles were set up in this database."""
     row = await (await connection.execute(_IN_USE)).fetchone()
     if row is not None and row[0]:
         async with connection.transaction():
@@ -99,16 +99,16 @@ _MISSING = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regrole(name) I
 
 
 async def make_roles(connection: Connection) -> None:
-    """Makes those of the roles that are missing, in the transaction that the caller has open."""
+    """Create the missing roles, in the caller's transaction."""
     missing = await (await connection.execute(_MISSING, (list(_OPTIONS),))).fetchall()
     for (name,) in missing:
         await connection.execute(f"CREATE ROLE {name} {_OPTIONS[name]}".encode())  # constants, both
 
 
 async def set_passwords(connection: Connection, passwords: Mapping[str, str]) -> None:
-    """Sets the roles' passwords, in the transaction that the caller has open.
+    """Set the roles' passwords, in the caller's transaction.
 
-    The server gets verifiers (RFC 5803): what it logs of the statement holds no password.
+    The server gets verifiers (RFC 5803), so the statement in its log contains no password.
     """
     for role, password in passwords.items():
         verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
@@ -125,11 +125,11 @@ async def _give(connection: Connection) -> None:
 
 
 def statements(name: str) -> bytes:
-    """A file of `privileges/`, to be run as it is. `database.sql` is what a copy of a database with roles lacks."""
+    """Return the SQL of a file of `privileges/`. A restored copy of a database lacks only `database.sql`."""
     return (resources.files("shared.postgres") / "privileges" / name).read_bytes()
 
 
-# What a role has that was there before us, or has of someone whose grants are not ours to take.
+# Excess privileges: of a role that existed before, or granted by a role whose grants cannot be revoked here.
 _EXCESS = """
     SELECT rolname, what, advice
     FROM pg_roles CROSS JOIN LATERAL (VALUES

@@ -56,7 +56,7 @@ async def test_a_client_that_fights_for_the_client_id_is_named_and_given_way_to(
         assert (await eventually(paused, bool, 60))[0] >= 2
         said = (await ingestor.why_not_ready())["broker"]
     assert f"the client id '{settings.mqtt_client_id}'" in said
-    assert "It is no ingestor of this database" in said
+    assert "It is not an ingestor of this database" in said
     assert f'as "New client connected from ADDRESS as {settings.mqtt_client_id}"' in said
 
     async def stored() -> int:

@@ -50,4 +50,4 @@ async def test_a_migration_that_waits_for_a_long_transaction_lets_others_write_m
             assert not migrating.done()
         applied = await asyncio.wait_for(migrating, HANG_S)
     assert next(file.version for file in applied) == 22
-    assert capsys.readouterr().out.count("a migration waits for the end of another transaction") == 1
+    assert capsys.readouterr().out.count("a migration waits for another transaction") == 1

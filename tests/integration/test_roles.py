@@ -315,9 +315,9 @@ def test_the_doctor_says_what_a_role_may_not_look_at(
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({"ingestor": "a", "worker": "c"}, "api, for a role's password, cannot be read: No such file"),
-        ({"ingestor": "a", "api": " \n", "worker": "c"}, "api is to hold a role's password"),
-        ({"ingestor": "a", "api": "b\nb", "worker": "c"}, "api is to hold a role's password"),
+        ({"ingestor": "a", "worker": "c"}, "api, which should contain a role's password, cannot be read: No such file"),
+        ({"ingestor": "a", "api": " \n", "worker": "c"}, "api must contain a role's password"),
+        ({"ingestor": "a", "api": "b\nb", "worker": "c"}, "api must contain a role's password"),
     ],
 )
 def test_a_password_that_cannot_be_had_is_named(
