@@ -1,4 +1,4 @@
-"""Analyses, at once: of one device, or of several."""
+"""Immediate analyses of one device, or of several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from query_api.web.resource import Resource
 
 MAX_DEVICES = 100
 """In one request."""
-_DEVICES_RULE = f"1 to {MAX_DEVICES} devices' numbers, a parameter each, such as device_id=1&device_id=2"
+_DEVICES_RULE = f"1 to {MAX_DEVICES} device ids, one per parameter, such as device_id=1&device_id=2"
 _PROBLEMS = documented(
     problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE, problems.TOOK_TOO_LONG
 )  # fmt: skip
@@ -34,7 +34,7 @@ Wanted = NamedDependency[FigureNames]
 
 
 class DeviceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of one of several devices."""
+    """The figures of one device."""
 
     device_id: DeviceIdField
     x: Figures
@@ -42,14 +42,14 @@ class DeviceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     z: Figures
 
 
-@get("/{device_id:str}", access=Access.READ, summary="Analyse a device's readings, at once", responses=_PROBLEMS)
+@get("/{device_id:str}", access=Access.READ, summary="Analyse a device's readings immediately", responses=_PROBLEMS)
 async def analyse_now(
     request: JsonRequest, device_id: DeviceId, period: NamedDependency[Period], wanted: Wanted, slow_reads: Slow
 ) -> Analysis:
-    """Of each axis over the period, or all time: min, max, sum, count, median, and what `figures` names.
+    """Return min, max, sum, count, median and the requested `figures` of each axis, over the period or all time.
 
-    No readings: count 0, sum 0, the others null. The median of an even count is the mean of the two middle
-    values.
+    Without readings the count and the sum are 0, and the others are null. The median of an even count is the mean of
+    the two middle values.
     """
     _require_possible([device_id])
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
@@ -58,7 +58,7 @@ async def analyse_now(
 
 @dataclass
 class _SeveralOperation(Operation):
-    """Documents as required what the handler looks for itself, so that it can say what would be right."""
+    """Documents device_id as required. The handler checks it, so that the error can say what is expected."""
 
     def __post_init__(self) -> None:
         for parameter in self.parameters or ():
@@ -67,7 +67,7 @@ class _SeveralOperation(Operation):
 
 
 _DEVICE_IDS = QueryParameter(
-    description=f"Whose readings: {_DEVICES_RULE}.",
+    description=f"The devices: {_DEVICES_RULE}.",
     schema_extra={
         "one_of": None,
         "type": OpenAPIType.ARRAY,
@@ -77,7 +77,7 @@ _DEVICE_IDS = QueryParameter(
     },
 )
 _GROUP_BY = QueryParameter(
-    description="device: the figures of each device by itself. Left out, of all together.",
+    description="device: the figures of each device. Without it: the figures of all devices together.",
     schema_extra={"type": OpenAPIType.STRING, "enum": ["device"]},
 )
 
@@ -85,7 +85,7 @@ _GROUP_BY = QueryParameter(
 @get(
     "/",
     access=Access.READ,
-    summary="Analyse several devices' readings, at once",
+    summary="Analyse several devices' readings immediately",
     operation_class=_SeveralOperation,
     responses=_PROBLEMS,
 )
@@ -97,9 +97,9 @@ async def analyse_several(
     device_id: Annotated[list[str] | None, _DEVICE_IDS] = None,
     group_by: Annotated[str | None, _GROUP_BY] = None,  # as a Literal or None it would take "null", too
 ) -> Analysis | list[DeviceAnalysis]:
-    """The figures over the readings of all the devices together; or of each, in the order asked for.
+    """Return the figures of all the devices together, or of each device in the order of the request.
 
-    They are those of one device's analysis: the median is that of all the readings, not a median of medians.
+    The median of several devices is the median of all their readings.
     """
     if group_by not in (None, "device"):
         raise invalid(Fault("group_by", f"expected device, got {displayed(group_by)}"))
@@ -113,7 +113,7 @@ async def analyse_several(
 
 
 def _numbers(given: Sequence[str]) -> list[int]:
-    """The devices' numbers, each once. Raises Refused for what is none, for none at all, and for too many."""
+    """Return the distinct device ids. Raises Refused for a text that is not a number, for no ids, and for too many."""
     if not given:
         raise invalid(Fault("device_id", f"is missing: expected {_DEVICES_RULE}"))
     if len(given) > MAX_DEVICES:
@@ -131,7 +131,7 @@ def _numbers(given: Sequence[str]) -> list[int]:
 
 
 def _require_possible(devices: Sequence[int]) -> None:
-    """Raises UnknownDevices for numbers that no device can have."""
+    """Raise UnknownDevices for ids that no device can have."""
     if impossible := [device for device in devices if not is_id(device)]:
         raise UnknownDevices(impossible)
 

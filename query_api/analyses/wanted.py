@@ -1,4 +1,4 @@
-"""`figures` of a request: what is wanted besides min, max, sum, count and median, which are always there."""
+"""The parameter `figures`: the figures on request, besides min, max, sum, count and median."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated
@@ -14,11 +14,11 @@ MAX_NAMES = 20
 """In one request."""
 RULE = f"{', '.join(ON_REQUEST)} or a percentile from p0 to p100 with up to 6 decimals, such as p95 or p99.9"
 NAME_PATTERN = f"^({'|'.join(ON_REQUEST)}|{PERCENTILE_PATTERN})$"
-_ALWAYS = "; min, max, sum, count and median are always there"
+_ALWAYS = "; min, max, sum, count and median are always present"
 
 _FIGURES = QueryParameter(
-    description=f"What is wanted besides min, max, sum, count and median: each {RULE}. Several stand behind commas, "
-    f"or in a parameter each; at most {MAX_NAMES}.",
+    description=f"Figures besides min, max, sum, count and median: each is {RULE}. Separate several by commas, or "
+    f"repeat the parameter; at most {MAX_NAMES}.",
     schema_extra={
         "one_of": None,
         "type": OpenAPIType.ARRAY,
@@ -29,12 +29,12 @@ _FIGURES = QueryParameter(
 
 
 def provide_wanted(figures: Annotated[list[str] | None, _FIGURES] = None) -> FigureNames:
-    """The figures that the query names. Raises Refused for what is none."""
+    """Return the figures that the query names. Raises Refused for an unknown name."""
     return parse([name.strip() for given in figures or () for name in given.split(",")])
 
 
 def parse(names: Sequence[str], field: str = "figures") -> FigureNames:
-    """The figures of these names. Raises Refused with each name that is none; `field` is what has them."""
+    """Return the figures of these names. Raises Refused with each unknown name. `field`: the field with the names."""
     if len(names) > MAX_NAMES:
         raise invalid(Fault(field, f"expected at most {MAX_NAMES} names, got {len(names)}"))
     if faults := list(_faults(names, field)):

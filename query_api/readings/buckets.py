@@ -1,4 +1,4 @@
-"""A device's readings in intervals of time: the five figures of each."""
+"""The five figures of a device's readings in each interval of time."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -30,18 +30,18 @@ from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
 MIN_UNITS = 400
-"""So many of the calendar's intervals are gone through at a time, where a page is shorter than that."""
+"""The least number of calendar intervals in one statement, if a page is shorter."""
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     """An interval in which the device has readings."""
 
     start: Annotated[
-        datetime, msgspec.Meta(description="Where the interval begins, included, with the timezone's offset.")
+        datetime, msgspec.Meta(description="The start of the interval, included, with the offset of the timezone.")
     ]
     end: Annotated[
         datetime,
-        msgspec.Meta(description="Where the interval ends, not included: where the next one begins."),
+        msgspec.Meta(description="The end of the interval, excluded: the start of the next one."),
     ]
     x: Figures
     y: Figures
@@ -49,7 +49,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _BucketsAfter(msgspec.Struct, frozen=True, array_like=True, tag="buckets"):
-    """Where the last bucket of a page ends, and the list that it is in."""
+    """The end of the last bucket of a page, and the list that the page is of."""
 
     device_id: Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
     interval: str
@@ -78,7 +78,7 @@ async def list_buckets(
     interval: Annotated[
         str,
         QueryParameter(
-            schema_extra={"pattern": PATTERN},  # documented here, held by Interval.parse
+            schema_extra={"pattern": PATTERN},  # documented here, enforced by Interval.parse
             description="One unit of ISO 8601, such as P1Y, P3M, P1W, P1D, PT1H, PT15M or PT30S. Years, months, weeks "
             "(from Monday) and days begin at midnight in the timezone; hours, minutes and seconds are counted from "
             "there, day by day.",
@@ -88,12 +88,12 @@ async def list_buckets(
     limit: paging.Limit = 1000,
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[Bucket]]:
-    """Of each interval that has readings, in order: min, max, sum, count and median of each axis, exact.
+    """Return min, max, sum, count and median of each axis, for each interval that has readings, in order.
 
-    Only the readings of the period are counted, also in an interval that begins before it or ends after it. A day
-    on which the clocks are changed has 23 or 25 hours.
+    An interval that begins before the period, or ends after it, counts only the readings of the period. A day on which
+    the clocks change has 23 or 25 hours.
     """
-    length, zone = _interval(interval), read_zone(timezone)  # provide_period has refused one that is not known
+    length, zone = _interval(interval), read_zone(timezone)  # provide_period has refused an unknown one
     after = paging.decode(cursor, _BucketsAfter, device_id=device_id, interval=interval, timezone=timezone)
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         await require_device(connection, device_id)
@@ -123,7 +123,7 @@ async def select(
     zone: ZoneInfo,
     limit: int,
 ) -> list[Bucket]:
-    """The first buckets from `start` on, or of the whole period. Only their readings are read."""
+    """Return the first buckets from `start` on, or of the whole period. No other readings are read."""
     found: list[Bucket] = []
     while len(found) < limit:
         rest = Period(max(filter(None, (start, period.start)), default=None), period.end)
@@ -142,7 +142,7 @@ async def _bounds(connection: Connection, device_id: int, period: Period) -> tup
     return None if reversed_by_cursor else await bounds(connection, device_id, period)
 
 
-# The recursion goes from each bucket to the first reading behind it, and so passes over empty ones.
+# The recursion goes from each bucket to the first reading after it, and so skips empty buckets.
 _STATEMENT = """
     WITH RECURSIVE calendar AS (SELECT %(edges)s::timestamptz[] AS edges),
     bucket (number, starts, ends) AS (

@@ -1,4 +1,4 @@
-"""Readings that come over HTTP: checked, given their times, and stored all or none."""
+"""Checks the readings of an HTTP request, sets their times, and stores all or none of them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,13 +21,11 @@ from shared.readings.store import StoredId
 
 
 class NewReading(msgspec.Struct, frozen=True):
-    """A reading to be stored."""
+    """A reading to store."""
 
     device_id: Annotated[
         int,
-        msgspec.Meta(
-            description="The device's number, a whole number.", extra={"takes": "a whole number"}, examples=[1]
-        ),
+        msgspec.Meta(description="The id of the device.", extra={"takes": "a whole number"}, examples=[1]),
     ]
     x: X
     y: Y
@@ -36,44 +34,44 @@ class NewReading(msgspec.Struct, frozen=True):
         datetime | float | None,
         msgspec.Meta(
             extra={"takes": HTTP_TIME_RULE},
-            description="When the device measured: RFC 3339 (without an offset it is UTC), or a number of "
-            "seconds since 1970; not older than the settings OLDEST and RETENTION allow, not over a day ahead of the "
-            "clock. Left out, it is when the request came.",
+            description="The time of the measurement: RFC 3339 (without an offset it is UTC), or a number of seconds "
+            "since 1970. It is not older than the settings OLDEST and RETENTION allow, and at most a day ahead of the "
+            "server's clock. Default: the time of the request.",
             examples=["2026-01-31T12:00:00.25Z"],
         ),
     ] = None
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """What one request brings: one reading, or an array of them."""
+    """The readings of one request: one reading, or an array."""
 
     readings: Sequence[NewReading]
     is_array: bool
 
     def field(self, position: int, name: str) -> str:
-        """How a fault names the field of the reading at the position."""
+        """Return the name that a fault gives to the field of the reading at the position."""
         return f"[{position}].{name}" if self.is_array else name
 
 
 def receipt_clock() -> Clock:
-    """Gives out times of receipt that no ingestor does (shared.readings.clock)."""
+    """Return the clock of the API, whose times of receipt no ingestor uses (shared.readings.clock)."""
     return Clock(step=4, offset=1)
 
 
 class Intake:
-    """Takes in the readings of all requests, and remembers the times given out."""
+    """Stores the readings of requests, with unique times of receipt."""
 
     def __init__(self, database: Pool, batcher: WriteBatcher, oldest_age: Microseconds) -> None:
-        """`oldest_age`: how far before its receipt the time of a reading may lie."""
+        """`oldest_age`: the most that the time of a reading may precede its receipt."""
         self._database = database
         self._oldest_age = oldest_age
         self._batcher = batcher
         self._clock = receipt_clock()
 
     async def take(self, given: Submission, caller: str) -> tuple[list[Reading], Sequence[StoredId]]:
-        """Stores the readings: as they are stored, and what became of each.
+        """Store the readings, and return them with their ids.
 
-        Raises Refused, and stores nothing, where a time is wrong or a device is unknown.
+        Raises Refused, and stores nothing, if a time is wrong or a device is unknown.
         """
         readings = to_readings(given, self._receipt_times(len(given.readings)), self._oldest_age)
         if all(is_id(new.device_id) for new in given.readings):
@@ -84,14 +82,14 @@ class Intake:
             raise await _unknown_devices(connection, given)
 
     def _receipt_times(self, count: int) -> range:
-        """So many moments, strictly increasing over all requests: equal readings without times stay apart."""
+        """Return `count` moments, strictly increasing over all requests: equal readings without times then differ."""
         first, step = self._clock.read(), self._clock.step
         self._clock.take(first, count)
         return range(first, first + count * step, step)
 
 
 def to_readings(given: Submission, received: Sequence[Microseconds], oldest_age: Microseconds) -> list[Reading]:
-    """The readings, each with its time. Raises Refused, with each time that is wrong."""
+    """Return the readings, each with its time. Raises Refused with each time that is wrong."""
     readings: list[Reading] = []
     faults: list[Fault] = []
     for position, (new, received_at) in enumerate(zip(given.readings, received, strict=True)):
@@ -116,7 +114,7 @@ _KNOWN = "SELECT id FROM devices WHERE id = ANY(%s)"
 
 
 async def _unknown_devices(connection: Connection, given: Submission) -> Refused:
-    """The refusal of readings of devices that are not there."""
+    """Return the refusal of readings of unknown devices."""
     asked = [new.device_id for new in given.readings if is_id(new.device_id)]
     known = {row[0] for row in await (await connection.execute(_KNOWN, (asked,))).fetchall()}
     faults = [

@@ -1,4 +1,4 @@
-"""A device's readings: read in pages, or as one stream."""
+"""The handlers that list a device's readings, in pages or as one stream."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
 
 class _ReadingsAfter(msgspec.Struct, frozen=True, array_like=True, tag="readings"):
-    """The unique key of a reading, and the list it ends a page of."""
+    """The unique key of the last reading of a page, and the list that the page is of."""
 
     device_id: Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
     order: Order
@@ -55,14 +55,14 @@ def _schema(form: StreamFormat) -> Schema:
 
 _FORMAT = QueryParameter(
     name="format",
-    description="The format, whatever Accept says. A suffix of the path does the same: /stats/7.csv.",
+    description="The format. It overrides Accept. A suffix of the path has the same effect: /stats/7.csv.",
     schema_extra={"type": OpenAPIType.STRING, "one_of": None, "enum": list(formats.BY_NAME)},
 )
 
 
 @dataclass
 class _ListOperation(Operation):
-    """Adds the streams to the documented answer, which Litestar has for one media type only."""
+    """Adds the streams to the documented response: Litestar documents one media type."""
 
     def __post_init__(self) -> None:
         assert self.responses is not None
@@ -77,7 +77,7 @@ class _ListOperation(Operation):
 @get(
     "/{device_id:str}",
     access=Access.READ,
-    summary="Read a device's readings",
+    summary="List a device's readings",
     operation_class=_ListOperation,
     after_response=close_export,
     response_headers=[
@@ -86,13 +86,13 @@ class _ListOperation(Operation):
             "Vary",
             value="",
             documentation_only=True,
-            description="Accept: the answer's type depends on it; Origin where CORS is set up.",
+            description="Accept, because the media type depends on it; Origin if CORS is configured.",
         ),
         ResponseHeader(
             "Content-Disposition",
             value="",
             documentation_only=True,
-            description="The name of a file to save it as, such as device-7.csv.",
+            description="The name of the file to save, such as device-7.csv.",
         ),
     ],
     responses=documented(
@@ -113,7 +113,7 @@ async def list_readings(
     period: NamedDependency[Period],
     limit: paging.Limit = 1000,
     cursor: paging.Cursor = None,
-    order: Annotated[Order, QueryParameter(description="asc: the oldest first; desc: the newest first.")] = "asc",
+    order: Annotated[Order, QueryParameter(description="asc: oldest first; desc: newest first.")] = "asc",
     format_name: Annotated[str | None, _FORMAT] = None,
 ) -> Response[Sequence[StoredReading]]:
     """Return the readings of the period, or of all time, in pages.
@@ -125,7 +125,7 @@ async def list_readings(
     form = formats.chosen(request, format_name)
     named = {"Content-Disposition": formats.disposition(device_id, form)}
     if isinstance(form, StreamFormat) and cursor is not None:
-        raise invalid(Fault("cursor", "a stream has no pages: leave it out, or ask for JSON"))
+        raise invalid(Fault("cursor", "a stream has no pages: omit the cursor, or request JSON"))
     after = paging.decode(cursor, _ReadingsAfter, device_id=device_id, order=order)
     async with slow_reads.connection(request) as connection:
         await require_device(connection, device_id)
@@ -146,11 +146,11 @@ async def list_readings(
 @get(
     "/{device_id:str}/latest",
     access=Access.READ,
-    summary="Read a device's latest reading",
+    summary="Get a device's latest reading",
     responses=documented(problems.NOT_FOUND, problems.NO_READINGS, problems.INVALID_VALUE),
 )
 async def latest_reading(device_id: DeviceId, database: Database) -> StoredReading:
-    """The one with the latest timestamp, whenever it came."""
+    """Return the reading with the latest timestamp, regardless of its time of receipt."""
     async with database.connection() as connection:
         await require_device(connection, device_id)
         found = await select(connection, device_id, Period(None, None), "desc", None, 1)
@@ -159,8 +159,8 @@ async def latest_reading(device_id: DeviceId, database: Database) -> StoredReadi
     return found[0]
 
 
-# The lower bound stands twice: the plain comparison lets whole partitions go, the row's starts in the index
-# right behind the cursor.
+# The lower bound occurs twice: the plain comparison prunes partitions, and the row comparison starts in the index
+# directly after the cursor.
 _ASCENDING = """
     SELECT id, device_id, x, y, z, recorded_at AS timestamp FROM readings
     WHERE device_id = %(device_id)s
@@ -192,7 +192,7 @@ async def select(
     after: _ReadingsAfter | None,
     limit: int,
 ) -> list[StoredReading]:
-    """The device's readings in the period, in order, those that come after the key."""
+    """Return the device's readings of the period that follow the key, in order."""
     within = await known_part(connection, device_id, period)
     parameters = page_parameters(device_id, within, after, limit)
     async with connection.cursor(row_factory=class_row(StoredReading)) as cursor:
@@ -203,13 +203,13 @@ async def select(
 async def known_part(connection: Connection, device_id: int, period: Period) -> Period:
     """Return the part of the period in which the device may have readings.
 
-    What is read within it is not prepared: a generic plan locks every month before it finds out which ones it needs.
+    A query within it is not prepared: a generic plan locks every month before it prunes.
     """
     return Period(*(await extent_of(connection, [device_id])).within(period.start, period.end))
 
 
 def page_parameters(device_id: int, period: Period, after: _ReadingsAfter | None, limit: int) -> dict[str, object]:
-    """Of the queries in PAGES."""
+    """Return the parameters of the queries in PAGES."""
     return {
         "device_id": device_id, "start": period.start, "end": period.end, "limit": limit,
         "at": to_datetime(after.recorded_at) if after else None,
@@ -237,7 +237,7 @@ _BOUNDS = """
 
 
 async def bounds(connection: Connection, device_id: int, period: Period) -> tuple[datetime, datetime] | None:
-    """When the first and the last of the device's readings in the period were recorded; None if it has none."""
+    """Return the times of the first and the last reading of the device in the period; None if it has none."""
     within = await known_part(connection, device_id, period)
     parameters = {"device_id": device_id, "start": within.start, "end": within.end}
     row = await (await connection.execute(_BOUNDS, parameters, prepare=False)).fetchone()

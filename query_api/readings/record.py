@@ -1,4 +1,4 @@
-"""A reading, as it is stored: what lists, streams and devices show."""
+"""The stored reading of lists and devices."""
 
 from datetime import datetime
 from typing import Annotated
@@ -24,11 +24,11 @@ Z = Annotated[float, _axis("z")]
 
 
 class StoredReading(msgspec.Struct, frozen=True, kw_only=True):
-    """A reading, as it is stored."""
+    """A stored reading."""
 
-    id: Annotated[int, msgspec.Meta(description="The reading's number.", examples=[1])]
-    device_id: Annotated[int, msgspec.Meta(description="The device's number.", examples=[1])]
+    id: Annotated[int, msgspec.Meta(description="The id of the reading.", examples=[1])]
+    device_id: Annotated[int, msgspec.Meta(description="The id of the device.", examples=[1])]
     x: X
     y: Y
     z: Z
-    timestamp: Annotated[datetime, msgspec.Meta(description="When the device measured, in UTC.")]
+    timestamp: Annotated[datetime, msgspec.Meta(description="The time of the measurement, in UTC.")]

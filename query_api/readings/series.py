@@ -1,4 +1,4 @@
-"""A device's readings as lines to be plotted: few points that look as all of the readings would."""
+"""A device's readings for a plot: a few points that look like all of the readings."""
 
 import asyncio
 from datetime import datetime
@@ -28,18 +28,18 @@ from shared.readings.model import to_microseconds
 COLUMNS = {"timestamp": TIMESTAMPTZ, "x": FLOAT8, "y": FLOAT8, "z": FLOAT8}
 AXES = ("x", "y", "z")
 BATCH_ROWS = 65_536
-"""So many readings are looked at together; they are all that is held besides the points."""
+"""Readings that are processed together. Memory holds no others besides the points."""
 
 
 _Moment = Annotated[str, msgspec.Meta(extra_json_schema={"extra": {"format": "date-time"}})]
-"""RFC 3339 with six digits. numpy makes all of a line's at once."""
+"""RFC 3339 with six digits. numpy formats a whole line in one call."""
 
 
 class Line(msgspec.Struct, frozen=True):
-    """The points of an axis, as two columns of one length."""
+    """The points of an axis, in two columns of equal length."""
 
-    timestamp: Annotated[list[_Moment], msgspec.Meta(description="When each was measured, in UTC, in order.")]
-    value: Annotated[list[float], msgspec.Meta(description="What was measured then.")]
+    timestamp: Annotated[list[_Moment], msgspec.Meta(description="The time of each measurement, in UTC, in order.")]
+    value: Annotated[list[float], msgspec.Meta(description="The value of each measurement.")]
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -48,7 +48,9 @@ class Series(msgspec.Struct, frozen=True):
     device_id: DeviceIdField
     start: PeriodStart
     end: PeriodEnd
-    count: Annotated[int, msgspec.Meta(description="How many readings the lines stand for.", examples=[86_400])]
+    count: Annotated[
+        int, msgspec.Meta(description="The number of readings that the lines represent.", examples=[86_400])
+    ]
     x: Line
     y: Line
     z: Line
@@ -66,13 +68,12 @@ async def read_series(
     period: NamedDependency[Period],
     slow_reads: Slow,
     points: Annotated[
-        int, QueryParameter(ge=MIN_POINTS, le=MAX_POINTS, description="At most so many points on each axis.")
+        int, QueryParameter(ge=MIN_POINTS, le=MAX_POINTS, description="The maximum number of points of each axis.")
     ] = 1000,
 ) -> Series:
-    """At most so many points on each axis: all readings if there are no more, else chosen by MinMaxLTTB.
+    """Return at most `points` points of each axis: all readings or, of more, a choice by MinMaxLTTB.
 
-    Each point is a reading. The first and the last reading, the least and the greatest value are always among
-    them.
+    Each point is a reading. The first and the last reading, and the least and the greatest value, are always included.
     """
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         await require_device(connection, device_id)
@@ -94,7 +95,7 @@ COPY = """
 async def downsample(
     connection: Connection, device_id: int, period: Period, within: tuple[datetime, datetime], points: int
 ) -> Series:
-    """The series of the device's readings within these bounds, which the period has."""
+    """Return the series of the readings within these bounds."""
     first, last = within
     lines = [Downsampler(to_microseconds(first), to_microseconds(last), points) for _ in AXES]
     count = 0

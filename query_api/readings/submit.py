@@ -1,4 +1,4 @@
-"""Readings, stored over HTTP."""
+"""The handler that stores readings."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
@@ -26,7 +26,7 @@ from shared.readings.rules import MAX_READINGS
 
 @dataclass
 class _SubmitOperation(Operation):
-    """Documents the array's bounds, which Litestar does not find inside of a union."""
+    """Documents the bounds of the array, which Litestar does not find in a union."""
 
     def __post_init__(self) -> None:
         bound_array(self, 1, MAX_READINGS)
@@ -36,13 +36,13 @@ class _SubmitOperation(Operation):
     "/",
     access=Access.STORE,
     operation_class=_SubmitOperation,
-    summary="Store a reading, or several",
+    summary="Store one or more readings",
     response_description="Stored.",
     responses={
         HTTP_200_OK: ResponseSpec(
             cast("Any", StoredReading | list[StoredReading]),  # a union is no class
             generate_examples=False,
-            description="All of it was there already; each has the id of the first.",
+            description="All of the readings were stored before. Each has the id of the stored one.",
         ),
         **documented(
             problems.UNKNOWN_DEVICE,
@@ -60,10 +60,10 @@ async def create_readings(
     intake: NamedDependency[SkipValidation[Intake]],
     request: AnyRequest,
 ) -> Response[StoredReading | list[StoredReading]]:
-    """Answers a reading with a reading and an array with an array, in its order.
+    """Return the stored reading, or an array of them in the order of the request.
 
-    A reading that was there already (the same device, time and values) is not stored again, and has the id of
-    the first. If all of them were, the status is 200.
+    A reading that was stored before (equal device, time and values) is not stored again: it has the id of the stored
+    one. If all of them were stored before, the status is 200.
     """
     given = Submission(data, True) if isinstance(data, list) else Submission([data], False)
     _require_own(request.auth, given)
@@ -77,9 +77,9 @@ async def create_readings(
 
 
 def _require_own(principal: Principal, given: Submission) -> None:
-    """Raises Refused where a device brings another's readings."""
+    """Raise Refused if a device submits readings of another device."""
     if principal.device_id is not None and any(new.device_id != principal.device_id for new in given.readings):
-        raise forbidden(f"this is the token of device {principal.device_id}, and stores its readings only")
+        raise forbidden(f"this is the token of device {principal.device_id}, and stores only its readings")
 
 
 router = Resource("/stats", route_handlers=[create_readings], tags=["readings"])

@@ -1,8 +1,8 @@
-"""What devices have measured, in short: how many readings, the first and the last time, the latest one.
+"""Summaries of devices' readings: their count, the time of the first one, and the latest one.
 
-A count reads every one of a device's index entries: so it is exact up to a bound, and above it PostgreSQL's
-statistics answer, scaled by how its files have grown since. Of a month that was never analysed they know nothing: then
-the count is a lower bound, and says so.
+A count reads every index entry of a device. So it is exact up to a bound. Above the bound it is an estimate from
+PostgreSQL's statistics, scaled by the growth of the files since ANALYZE. A month that was never analysed has no
+statistics: then the count is a lower bound, and marked as one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,18 @@ from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 
 COUNTED = 1_000
-"""Readings of each device that are counted, however many devices are asked for."""
+"""The exact count of each device reaches at least this bound, for any number of devices."""
 COUNTED_IN_ALL = 100_000
-"""Where few devices are asked for, they share as many."""
+"""A few devices share this bound."""
 
 
 def most_counted(devices: int) -> int:
-    """The number of readings up to which the count of each of so many devices is exact."""
+    """Return the number of readings up to which counts are exact, for this number of devices."""
     return max(COUNTED, COUNTED_IN_ALL // max(devices, 1))
 
 
 class ReadingSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A device's readings in short."""
+    """A summary of a device's readings."""
 
     count: int = 0
     is_estimate: bool = False
@@ -47,8 +47,8 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: datetime | None
 
 
-# The extents bound each search twice: that of the device while the statement runs; that of all that were asked for when
-# it is planned, which keeps the months of others out of the plan and its locks.
+# The extents bound each search twice. The device's own extent bounds the execution. The extent of all the devices
+# bounds the plan, which then neither contains nor locks other months.
 _SHORT = """
     SELECT device.id AS device_id, counted.count, first.recorded_at AS first_at,
            latest.id, latest.x, latest.y, latest.z, latest.recorded_at AS timestamp
@@ -84,14 +84,14 @@ _SHORT = """
 
 
 class _Estimate(msgspec.Struct, frozen=True):
-    """What the statistics say. `misses_months`: some were never analysed, and are not in the count."""
+    """An estimate from the statistics. `misses_months`: some months were never analysed, and are not in the count."""
 
     count: int
     misses_months: bool
 
 
 async def summarize(connection: Connection, device_ids: Sequence[int]) -> Mapping[int, ReadingSummary]:
-    """The readings of each device."""
+    """Return the summary of each device."""
     extent = await extent_of(connection, device_ids)
     most = most_counted(len(device_ids))
     parameters = {"ids": list(device_ids), "most": most + 1, "first": extent.first, "last": extent.last}

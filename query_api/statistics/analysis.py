@@ -21,7 +21,7 @@ class Analysis(msgspec.Struct, frozen=True):
     z: Figures
 
 
-# The devices are looked up in the same statement: of one that was just deleted there may still be readings.
+# The statement looks up the devices, too: a device that was just deleted may still have readings.
 _TOGETHER = """
     SELECT ARRAY(SELECT id FROM devices WHERE id = ANY(%(devices)s::bigint[])), {figures}
     FROM readings
@@ -38,9 +38,9 @@ async def analyse(
     end: datetime | None,
     wanted: FigureNames = FIVE,
 ) -> Analysis:
-    """The figures of the device's readings, or of several devices' together, from start to end.
+    """Return the figures of the readings of one device, or of several devices together, from start to end.
 
-    Both ends are included; None leaves that side open. Raises UnknownDevices.
+    Both ends are included. None leaves that side open. Raises UnknownDevices.
     """
     devices = [device] if isinstance(device, int) else list(device)
     [(known, *found)] = await _run(connection, _TOGETHER, devices, start, end, wanted)
@@ -69,7 +69,7 @@ async def analyse_each(
     end: datetime | None,
     wanted: FigureNames = FIVE,
 ) -> dict[int, Analysis]:
-    """The figures of each device's readings, by the device, in the order given. Raises UnknownDevices."""
+    """Return the figures of each device, in the order given. Raises UnknownDevices."""
     rows = await _run(connection, _EACH, devices, start, end, wanted)
     each = {device: Analysis(*read_axes(wanted, found)) for device, _, *found in rows}
     _require(devices, each)
@@ -92,12 +92,12 @@ async def _run(
     query = _with_figures(statement, wanted.fields)
     first, last = (await extent_of(connection, devices)).within(start, end)
     parameters = {"devices": devices, "start": first, "end": last, "fractions": wanted.fractions}
-    # Not prepared: a generic plan locks every month before it finds out which ones the period leaves.
+    # Not prepared: a generic plan locks every month before it prunes those outside of the period.
     cursor = await connection.execute(query, parameters, prepare=False, binary=True)
     return await cursor.fetchall()
 
 
 @cache
 def _with_figures(statement: str, fields: tuple[str, ...]) -> bytes:
-    """The statement, composed of constants; only the figures of these fields are computed."""
+    """Return the statement with the figures of these fields. It is composed of constants."""
     return statement.format(figures=columns(fields)).encode()

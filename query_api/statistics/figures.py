@@ -52,28 +52,25 @@ def _figure(sql: str, description: str, example: object, read: Callable[[Any], A
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Of one axis over a period. No readings: count 0, sum 0, the others null."""
+    """The figures of one axis over a period. Without readings the count and the sum are 0, and the others are null."""
 
-    min: Annotated[float | None, _figure("min({axis})", "The least of the values.", -2.5)]
-    max: Annotated[float | None, _figure("max({axis})", "The greatest of the values.", 4.0)]
-    sum: Annotated[
-        float, _figure(_SUM, "The sum of the values, without any loss of digits.", 12.0, lambda total: total or 0.0)
-    ]
-    count: Annotated[int, _figure("count(*)", "How many values there are.", 8, lambda count: count or 0)]
+    min: Annotated[float | None, _figure("min({axis})", "The least value.", -2.5)]
+    max: Annotated[float | None, _figure("max({axis})", "The greatest value.", 4.0)]
+    sum: Annotated[float, _figure(_SUM, "The sum of the values, exact.", 12.0, lambda total: total or 0.0)]
+    count: Annotated[int, _figure("count(*)", "The number of values.", 8, lambda count: count or 0)]
     median: Annotated[
         float | None,
-        _figure(_MIDDLE, "The middle value; of an even count the mean of the two in the middle.", 1.5, _middle),
+        _figure(_MIDDLE, "The median. For an even count it is the mean of the two middle values.", 1.5, _middle),
     ]
     mean: Annotated[
         float | UnsetType | None,
-        _figure(f"ARRAY[{_SUM}, count(*)]", "The sum over the count. Only if it was asked for.", 1.5, _quotient),
+        _figure(f"ARRAY[{_SUM}, count(*)]", "The mean. Present on request.", 1.5, _quotient),
     ] = UNSET
     stddev: Annotated[
         float | UnsetType | None,
         _figure(
             "stddev_samp({axis})",
-            "The standard deviation of the values as a sample (over the count less one); null below two values. Only "
-            "if it was asked for.",
+            "The sample standard deviation; null for fewer than two values. Present on request.",
             0.75,
         ),
     ] = UNSET
@@ -81,8 +78,7 @@ class Figures(msgspec.Struct, frozen=True):
         dict[str, float | None] | UnsetType,
         _figure(
             "percentile_cont(%(fractions)s::float8[]) WITHIN GROUP (ORDER BY {axis})",
-            "Each percentile that was asked for, by its name: between two values it is interpolated linearly. Only if "
-            "one was asked for.",
+            "Each requested percentile by its name, interpolated linearly between values. Present on request.",
             {"p95": 3.5, "p99.9": 3.98},
         ),
     ] = UNSET
@@ -96,9 +92,9 @@ ON_REQUEST = tuple(name for name in _TABLE if name not in {*_ALWAYS, _PERCENTILE
 
 
 class FigureNames(msgspec.Struct, frozen=True):
-    """What is asked for besides the five, in one order and without duplicates, so that equal wishes are equal.
+    """The figures on request of an analysis, in a fixed order and without duplicates: equal requests are equal.
 
-    single: names of ON_REQUEST. percentiles: their names, such as "p99.9", rising.
+    single: names of ON_REQUEST. percentiles: names such as "p99.9", in ascending order.
     """
 
     single: tuple[str, ...] = ()
@@ -106,7 +102,7 @@ class FigureNames(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "FigureNames":
-        """From the names, as `names` has them or as a person writes them. Raises ValueError for one that is none."""
+        """Parse names, from `names` or from a request. Raises ValueError for a name that is not a figure's."""
         asked = set(names)
         percentiles = {_percentile(name) for name in asked.difference(ON_REQUEST)}
         if len(percentiles) > MAX_PERCENTILES:
@@ -116,7 +112,7 @@ class FigureNames(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> list[str]:
-        """Their names in order: what the database keeps with a queued analysis."""
+        """The names in order, as the database stores them with a queued analysis."""
         return [*self.single, *self.percentiles]
 
     @property
@@ -126,12 +122,12 @@ class FigureNames(msgspec.Struct, frozen=True):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of Figures that an analysis then has."""
+        """The fields of Figures that the analysis has."""
         return (*_ALWAYS, *self.single, *([_PERCENTILES] if self.percentiles else ()))
 
 
 FIVE = FigureNames()
-"""Nothing besides the five."""
+"""The five figures of every analysis, and none on request."""
 
 
 def columns(fields: Sequence[str]) -> str:
@@ -154,7 +150,7 @@ def _read(wanted: FigureNames, values: Sequence[Any]) -> Figures:
 
 
 def _percentile(name: str) -> Decimal:
-    """The percentile's rank, 0 to 100, without needless zeros."""
+    """Return the rank of the percentile, 0 to 100, without trailing zeros."""
     if not _is_percentile(name):
         raise UnknownFigure(name)
     rank = Decimal(name[1:])
@@ -162,7 +158,7 @@ def _percentile(name: str) -> Decimal:
 
 
 class UnknownFigure(ValueError):
-    """The name is no figure's."""
+    """No figure has this name."""
 
     def __init__(self, name: str) -> None:
         self.name = name

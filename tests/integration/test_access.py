@@ -218,7 +218,7 @@ async def test_a_refusal_says_why(closed: Settings, database: Database) -> None:
         readings = [{"device_id": number, "x": 1, "y": 1, "z": 1} for number in (device, device + 1)]
         foreign = await api.post("/stats", json=readings, headers=credentials[DEVICE])
         assert foreign.status_code == 403
-        assert foreign.json()["detail"] == f"this is the token of device {device}, and stores its readings only"
+        assert foreign.json()["detail"] == f"this is the token of device {device}, and stores only its readings"
 
 
 async def test_while_auth_is_off_whoever_comes_may_do_everything(api: httpx.AsyncClient) -> None:

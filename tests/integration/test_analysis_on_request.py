@@ -77,7 +77,7 @@ async def test_figures_that_there_are_not(api: httpx.AsyncClient, device: int) -
             assert error["field"] == "figures"
             assert error["detail"] == (
                 "expected mean, stddev or a percentile from p0 to p100 with up to 6 decimals, such as p95 or p99.9, "
-                f"got {said}; min, max, sum, count and median are always there"
+                f"got {said}; min, max, sum, count and median are always present"
             )
         details = await refused(api, f"{path}figures=avg,mean,sigma", 422)
         assert len(details["errors"]) == 2
@@ -120,14 +120,14 @@ async def test_devices_that_cannot_be_analysed(api: httpx.AsyncClient, device: i
     path = "/stats/analysis"
     missing = await refused(api, path, 422)
     assert missing["detail"] == (
-        "device_id: is missing: expected 1 to 100 devices' numbers, a parameter each, such as device_id=1&device_id=2"
+        "device_id: is missing: expected 1 to 100 device ids, one per parameter, such as device_id=1&device_id=2"
     )
     for query, detail in (
         ("device_id=", "expected a whole number, got ''"),
         (f"device_id={device},2", f"expected a whole number, got '{device},2'"),
         (f"device_id={device}&device_id=1.5", "expected a whole number, got '1.5'"),
         ("device_id=%00", r"expected a whole number, got '\x00'"),
-        ("&".join(f"device_id={n}" for n in range(101)), "a parameter each, such as device_id=1&device_id=2, got 101"),
+        ("&".join(f"device_id={n}" for n in range(101)), "one per parameter, such as device_id=1&device_id=2, got 101"),
     ):
         assert (await refused(api, f"{path}?{query}", 422))["errors"][0]["detail"].endswith(detail)
     for group in ("axis", "null", ""):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from query_api.readings.formats.negotiation import ALL, best
 
-JSON, CSV, NDJSON, ARROW, PARQUET = [form.media_type for form in ALL]
+JSON, CSV, NDJSON, ARROW, PARQUET, *_ = [form.media_type for form in ALL]
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 CASES = [
     ("", JSON), ("*/*", JSON), (" , ", JSON), (BROWSER, JSON), ("application/*", JSON), ("text/*", CSV),
