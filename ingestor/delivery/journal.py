@@ -146,7 +146,7 @@ class Journal:
 
 
 TOMBSTONE = uuid.UUID(int=0)
-"""The writer of the last entry of a client id that was given up."""
+"""The writer of a tombstone: the only entry of a client id whose session has ended."""
 
 _LOAD = "SELECT batch_no, packets, held, in_sequence FROM ingest_journal WHERE client_id = %s ORDER BY batch_no"
 # A number below the newest is not free either, whether or not its entry is still there.
@@ -221,5 +221,8 @@ async def find(connection: Connection, journal: Journal) -> Stored | None:
 
 
 async def give_up(connection: Connection, client_id: str) -> None:
-    """The client id's session is ended. One entry remains: who still believes to have it finds its number taken."""
+    """Replace the entries of a client id whose session has ended by a tombstone.
+
+    A process that still thinks it owns the session fails on its next write, because the tombstone has that number.
+    """
     await connection.execute(_GIVE_UP, {"client_id": client_id, "tombstone": TOMBSTONE})
