@@ -1,4 +1,4 @@
-"""The journal: which packets of the broker session are stored, so that none is stored twice (ADR 3, ADR 34).
+"""The journal of the stored packets of a broker session, so that none is stored twice (ADR 3, ADR 34).
 
 The transaction that stores a batch also writes the packet ids that are acknowledged after it, each with a CRC of topic
 and payload. If an acknowledgement is lost, the broker delivers the packet again, with DUP set. `redelivery` decides
@@ -31,10 +31,11 @@ from shared.postgres.connections import Connection
 from shared.readings.store import Stored
 
 SPAN = 60_000
-"""The packets that the journal keeps: nearly as many as there are packet ids (65,535), so that it covers what can be
-unacknowledged."""
+"""Packets that the journal keeps: nearly as many as there are packet ids (65,535), so that it covers all packets that
+can be unacknowledged."""
 MAX_ENTRIES = 60_000
-"""Batches of QoS 0 alone have entries without packets, which would else pile up. So many take an hour at least."""
+"""Entries that the journal keeps, which bounds those without packets, of batches at QoS 0. They cover an hour at
+least."""
 
 _packet = struct.Struct(">HI")
 _pack = _packet.pack
@@ -58,7 +59,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def pack(packet: Delivered) -> bytes:
-    """Return the packet as the journal keeps it: its packet id, and a CRC-32 of topic and payload.
+    """Return the packet in the journal's format: its packet id, and a CRC-32 of topic and payload.
 
     Return nothing for a packet without an id (QoS 0): it is not redelivered.
     """
@@ -92,11 +93,11 @@ class Journal:
 
     @property
     def oldest_no(self) -> int:
-        """Entries below this number are not needed any more."""
+        """The number of the oldest entry that is kept."""
         return self._entries[0].batch_no if self._entries else self._next_no
 
     def replace(self, entries: Iterable[Entry]) -> None:
-        """The journal as it was read from the database, in the order of batch_no."""
+        """Set the entries, as read from the database, in the order of batch_no."""
         self._entries.clear()
         self._count = self.held = 0
         for entry in entries:
@@ -106,11 +107,11 @@ class Journal:
         self.packet_ids = PacketIds(self._entries[-1].in_sequence if self._entries else None, last_id, self._ids)
 
     def next(self, packets: bytes, held: int) -> Entry:
-        """The entry of the next batch."""
+        """Return the entry of the next batch."""
         return Entry(self._next_no, packets, held, self.packet_ids.in_sequence)
 
     def append(self, entry: Entry) -> None:
-        """A batch that is committed."""
+        """Add the entry of a committed batch."""
         self._entries.append(entry)
         self._next_no = entry.batch_no + 1
         self.held = entry.held
@@ -120,15 +121,15 @@ class Journal:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it knows of no packet."""
+        """Whether the journal has no packets."""
         return self._count == 0
 
     def void(self) -> None:
-        """The broker has no session of ours: its packet ids begin anew, and say nothing of the old ones."""
+        """Remove all entries: the broker has lost the session, so its packet ids start again."""
         self.replace([])
 
     def redelivery(self) -> Redelivery:
-        """A connection begins: return what decides on the packets that the broker now delivers again."""
+        """Return the rule that decides, for a new connection, which redelivered packets are stored."""
         packets = b"".join(entry.packets for entry in self._entries)
         known = list(unpack(packets))[-self._span :]
         if self.packet_ids.in_sequence:
@@ -172,17 +173,17 @@ _GIVE_UP = """
 
 
 class NumberTaken(Exception):
-    """An entry with the number, or a later one, is there already: `find` tells whose."""
+    """An entry with this number or a later one exists; `find` shows its writer."""
 
 
 async def load(connection: Connection, journal: Journal) -> None:
-    """Reads the journal from the database."""
+    """Read the journal from the database."""
     cursor = await connection.execute(_LOAD, (journal.client_id,))
     journal.replace(Entry(*row) for row in await cursor.fetchall())
 
 
 async def record(connection: Connection, journal: Journal, entry: Entry, stored: Stored) -> None:
-    """Writes the entry, which is the next one, and drops those that are not needed, in the transaction of its batch.
+    """Write the next entry, and delete entries that are not kept, in the transaction of its batch.
 
     Raises NumberTaken.
     """
@@ -206,7 +207,7 @@ async def record(connection: Connection, journal: Journal, entry: Entry, stored:
 
 
 async def find(connection: Connection, journal: Journal) -> Stored | None:
-    """What the next entry says of its batch, if it is committed after all; None if it is not there.
+    """Return the counts of the next entry if its batch is committed after all; None if there is no entry.
 
     Raises SessionTakenOver where another ingestor has written it, or a later one.
     """
