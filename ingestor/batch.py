@@ -1,4 +1,4 @@
-"""A batch: what one transaction stores, and what is acknowledged after it. Pure."""
+"""A batch: the rows of one transaction, and the packets to acknowledge after it. Pure."""
 
 import time
 from bisect import bisect_right
@@ -14,11 +14,11 @@ from shared.readings.rows import ROW_BYTES, Rows, pack_row
 from shared.settings import TopicFilter
 
 Results = Sequence[Measurement | Refusal | None]
-"""What became of the elements of a message; None: the element is not of the batch, and only has a time of receipt."""
+"""The results of the elements of a message; None: the element has a time of receipt, but is not in the batch."""
 
 
 class Unresolved(msgspec.Struct, frozen=True):
-    """A message of a device that is not known yet: its topic's key is looked up when its batch is written."""
+    """A message whose device is unknown: its key is looked up when the batch is written."""
 
     message: Message
     key: str
@@ -26,9 +26,9 @@ class Unresolved(msgspec.Struct, frozen=True):
 
 
 class Batch:
-    """What one transaction stores: readings, dead letters, and the packets to acknowledge after it.
+    """The readings and dead letters of one transaction, and the packets to acknowledge after it.
 
-    `step`: from the time of receipt of one reading of a message to that of the next, in microseconds.
+    `step`: microseconds between the times of receipt of one reading of a message and the next.
     """
 
     def __init__(self, step: Microseconds = 1) -> None:
@@ -52,7 +52,7 @@ class Batch:
         self._refusals: dict[int, Refusals] = {}  # by the place of the message among them
 
     def add_redelivered(self, packet_id: int, packed: bytes, is_recorded: bool, is_in_order: bool) -> None:
-        """Adds a packet that came with DUP set, to be acknowledged; `is_recorded`: the journal records it."""
+        """Add a packet with DUP set, to be acknowledged. `is_recorded`: the journal records it."""
         self.packet_ids.append(packet_id)
         if is_recorded:
             self.packets += packed
@@ -62,11 +62,10 @@ class Batch:
             self.disordered = len(self.packet_ids)
 
     def add(self, message: Message, results: Results, device_id: int | None, topic_filter: TopicFilter) -> int:
-        """Adds what a message holds, and returns how many rows that may become.
+        """Add a message, and return the number of rows that it may become.
 
-        `device_id` is None while nobody knows whose topic it is.
-
-        Each reading has a time of receipt of its own, from the message's upwards.
+        `device_id`: None while the device of the topic is unknown. The times of receipt of the readings rise from that
+        of the message.
         """
         self.received += message.elements
         if device_id is not None:
@@ -86,7 +85,7 @@ class Batch:
         return 1
 
     def _take(self, message: Message, results: Results, device_id: int) -> int:
-        """Takes in what a device's message holds, and returns how many readings that are."""
+        """Add the readings of a known device's message, and return their number."""
         buffer, step, at, taken = self.readings.buffer, self._step, message.received_at, 0
         self._messages.append(message)
         self._firsts.append(len(buffer) // ROW_BYTES)
@@ -105,7 +104,7 @@ class Batch:
         return taken
 
     def _refuse_elements(self, results: Results) -> None:
-        """Refuses those of the last message that are refusals."""
+        """Record the refusals of the last message."""
         refusals = Refusals()
         for index, result in enumerate(results):
             if isinstance(result, Refusal):
@@ -113,7 +112,7 @@ class Batch:
         self._keep(refusals)
 
     def _refuse(self, message: Message, results: Results, reason: Reason, detail: str) -> None:
-        """Refuses a message as a whole."""
+        """Refuse a whole message."""
         self._messages.append(message)
         self._firsts.append(len(self.readings))
         refusals = Refusals()
@@ -121,13 +120,13 @@ class Batch:
         self._keep(refusals)
 
     def _keep(self, refusals: Refusals) -> None:
-        """Keeps what was refused of the last message."""
+        """Record what was refused of the last message."""
         if refusals.reasons:
             self._refusals[len(self._messages) - 1] = refusals
             self.rejected += refusals.reasons
 
     def settle(self, numbers: Mapping[str, int]) -> None:
-        """Takes in what was unresolved: `numbers` gives the device of each topic that has one."""
+        """Add the unresolved messages. `numbers`: the device of each topic that has one."""
         for one in self.unresolved:
             device_id = numbers.get(one.message.topic)
             if device_id is not None:
@@ -174,15 +173,15 @@ class Batch:
         self.rejected[Reason.UNKNOWN_DEVICE] += len(own)
 
     def letters(self, refused: Sequence[RefusedRow] = ()) -> list[DeadLetter]:
-        """The dead letters, one for each message of which something was refused, in the order of receipt.
+        """Return the dead letters in the order of receipt: one for each message with a refusal.
 
-        `refused`: the readings that the database refuses, by their place in `readings`.
+        `refused`: the readings that the database refuses, by their index in `readings`.
         """
         refusals = self._with(refused) if refused else self._refusals
         return [refusals[number].letter(self._messages[number], self._step) for number in sorted(refusals)]
 
     def _with(self, refused: Sequence[RefusedRow]) -> dict[int, Refusals]:
-        """All refusals, in copies: another attempt to store the batch may find others."""
+        """Return copies of all refusals: another attempt to store the batch may find others."""
         refusals = {number: one.copy() for number, one in self._refusals.items()}
         for row in refused:
             number = bisect_right(self._firsts, row.index) - 1
@@ -192,5 +191,5 @@ class Batch:
         return refusals
 
     def _index(self, message: Message, reading: Reading) -> int:
-        """The place of the reading in its message: each element has a time of receipt of its own."""
+        """Return the index of the reading in its message, which its time of receipt gives."""
         return (reading.received_at - message.received_at) // self._step

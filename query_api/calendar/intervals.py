@@ -1,12 +1,12 @@
-"""Intervals of the calendar and the clock, and where they begin in a timezone.
+"""Intervals of the calendar and the clock, and their edges in a timezone.
 
 Years, months, weeks and days are the calendar's: they begin at midnight in the timezone, so that a day has 23 or 25
-hours where the clock is changed. Several of them are counted from the year 2000, weeks and days from Monday, 3 January
+hours where the clocks change. Several of them are counted from the year 2000, weeks and days from Monday, 3 January
 2000: P3M are the quarters, P1W begins on Monday.
 
-Hours, minutes and seconds are time that passes: they are counted from the midnight that begins each day, and the last
-one of a day is cut at the next midnight. So an hour is an hour, also where the clock is changed: the hour that the
-clock shows twice is two of them, and the one that it leaves out is none.
+Hours, minutes and seconds are elapsed time. They are counted from the midnight that begins each day, and the last one
+of a day ends at the next midnight. So an hour has 60 minutes where the clocks change, too: an hour that the clocks show
+twice is two intervals, and an hour that they skip is none.
 """
 
 import re
@@ -40,7 +40,7 @@ _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UT
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """So many months, or so many days; or days that are cut into steps of time."""
+    """A number of months, a number of days, or days that are divided into steps of time."""
 
     months: int = 0
     days: int = 0
@@ -58,13 +58,13 @@ class Interval(msgspec.Struct, frozen=True):
         return cls(months=count * _MONTHS[unit]) if unit in _MONTHS else cls(days=count * _DAYS[unit])
 
     def number(self, wall: datetime) -> int:
-        """Which one of the calendar's intervals the wall clock is in."""
+        """Return the number of the calendar interval that contains the wall-clock time."""
         if self.months:
             return ((wall.year - 2000) * 12 + wall.month - 1) // self.months
         return (wall - _MONDAY) // timedelta(days=self.days)
 
     def midnight(self, number: int) -> datetime:
-        """What the wall clock shows where this interval of the calendar begins.
+        """Return the wall-clock time at which this calendar interval begins.
 
         Raises ValueError or OverflowError outside of the years 1 to 9999.
         """
@@ -75,13 +75,13 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 def edges(interval: Interval, zone: ZoneInfo, first: datetime, last: datetime, at_most: int) -> list[datetime]:
-    """Where the calendar's intervals begin and end, in UTC and rising, from the one that holds `first`.
+    """Return the edges of the calendar intervals in UTC, ascending, from the one that contains `first`.
 
-    They reach beyond `last`, or are so many intervals.
+    They reach beyond `last`, or are those of `at_most` intervals.
     """
     found: list[datetime] = []
     for edge in _from(interval, zone, first):
-        if not found or edge > found[-1]:  # a day that a timezone left out is none
+        if not found or edge > found[-1]:  # a day that a timezone skips is no interval
             found.append(edge)
         if edge > last or edge == _LAST or len(found) > at_most:
             break
@@ -108,7 +108,7 @@ def _begins(interval: Interval, zone: ZoneInfo, number: int) -> datetime:
 
 
 def in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
-    """The moment with the timezone's offset; in UTC where that is no whole number of minutes, as RFC 3339 wants it."""
+    """Return the moment with the timezone's offset, or in UTC if the offset has seconds, which RFC 3339 excludes."""
     local = moment.astimezone(zone)
     offset = local.utcoffset()
     return moment if offset is None or offset % timedelta(minutes=1) else local

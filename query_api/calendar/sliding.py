@@ -1,4 +1,4 @@
-"""Periods that slide: a length of time up to a tick ("the day before"), in a time zone.
+"""Sliding periods: a length of time before a tick ("the previous day"), in a time zone.
 
 A length is an ISO 8601 duration: P1D, P3M, P1DT12H. Its years, months, weeks and days are a calendar's, so that a day
 is 23 or 25 hours long when the clocks change; hours, minutes and seconds are exact.
@@ -8,7 +8,7 @@ P1D is the whole day before the tick's day, P1M the whole month before its month
 day. Not aligned, it ends at the tick.
 
 An analysis includes both ends of its period. So the period's end is one microsecond, PostgreSQL's resolution, before
-the boundary: what falls on it is in the next one, and never in two.
+the boundary: a reading on the boundary is in the next period only.
 """
 
 import re
@@ -52,7 +52,7 @@ _BEGINNING: dict[str, Callable[[datetime], datetime]] = {
 
 
 class Duration(msgspec.Struct, frozen=True):
-    """A length of time, as many of each unit as it names; None of those that it does not."""
+    """A length of time: a number of each unit that it names; None for the other units."""
 
     years: int | None = None
     months: int | None = None
@@ -73,9 +73,9 @@ class Duration(msgspec.Struct, frozen=True):
         return timedelta(hours=self.hours or 0, minutes=self.minutes or 0, seconds=self.seconds or 0)
 
     def before(self, wall: datetime) -> datetime:
-        """The time on the clock's face so many years, months, weeks and days earlier.
+        """Return the wall-clock time that is earlier by its years, months, weeks and days.
 
-        In a month that is too short for its day, it is the month's last day.
+        If the month is too short for the day, it is the last day of the month.
         """
         months = wall.year * 12 + wall.month - 1 - (self.years or 0) * 12 - (self.months or 0)
         year, month = divmod(months, 12)
@@ -85,7 +85,7 @@ class Duration(msgspec.Struct, frozen=True):
 
 
 def parse_duration(text: str) -> Duration:
-    """The length. Raises ValueError, which says what would be right."""
+    """Parse an ISO 8601 duration. Raises ValueError, which says what is expected."""
     found = _DURATION.fullmatch(text) if len(text) <= MAX_LENGTH else None
     if found is None or not any(found.groupdict().values()):
         raise ValueError('expected an ISO 8601 duration in whole numbers, such as "P1D", "P1W", "P1M" or "PT12H"')
@@ -96,7 +96,7 @@ def parse_duration(text: str) -> Duration:
 
 
 def period_before(tick: datetime, length: Duration, align: bool, zone: ZoneInfo) -> Period:
-    """The period of this length, in UTC, that ends at the tick or, aligned, with the last whole unit before it."""
+    """Return the period of this length, in UTC, that ends at the tick or, aligned, with the last unit before it."""
     local = tick.astimezone(zone)
     if align and length.smallest in _FIRST_DAY:
         midnight = datetime.combine(_FIRST_DAY[length.smallest](local.date()), time())

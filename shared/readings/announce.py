@@ -1,10 +1,10 @@
-"""Readings shown as they are stored: what those who show them and those who store them tell each other by NOTIFY.
+"""Notifications between the processes that store readings and the API processes with live streams.
 
-An API process that has listeners says every REPEAT_S on WANTED_CHANNEL which devices they want. Whoever stores
-readings of these devices says on STORED_CHANNEL, in the same transaction, where to look for them: a `Span`. So a
-reading that nobody listens to costs nothing, and one that somebody listens to is read once, by index.
+An API process with live streams publishes their devices on WANTED_CHANNEL every REPEAT_S. A process that stores
+readings of these devices publishes a `Span` on STORED_CHANNEL in the same transaction: where to find the readings. So a
+reading without subscribers costs nothing, and one with subscribers is read once, by index.
 
-Who has only begun to hear does not know yet what is wanted, and says of everything where it is.
+A process that just subscribed does not know yet which devices are wanted, so it announces every batch.
 """
 
 import time
@@ -22,28 +22,28 @@ from shared.readings.model import SECOND, Microseconds, Reading
 from shared.readings.rows import Rows
 
 WANTED_CHANNEL = "devicestat_live_wanted"
-"""NOTIFY on it says that someone listens to these devices: a JSON array of their numbers."""
+"""The payload of NOTIFY: the devices that have subscribers, as a JSON array of ids."""
 STORED_CHANNEL = "devicestat_live"
-"""NOTIFY on it says where readings are that were stored: a Span as a JSON array."""
+"""The payload of NOTIFY: a Span of stored readings, as a JSON array."""
 REPEAT_S = 5.0
-"""What is wanted is said so often."""
+"""The interval at which an API process publishes the devices that it wants."""
 EXPIRES_S = 3 * REPEAT_S + 1
-"""What is not said again within this time is wanted no longer."""
+"""A device that is not published again within this time is no longer wanted."""
 ANY_DEVICE = 0
-"""In a Span: of devices that are not named."""
+"""In a Span: readings of any devices."""
 MAX_NUMBERS = 390
-"""In one NOTIFY: its payload is shorter than 8,000 bytes, and a number has up to 19 digits."""
+"""Ids in one NOTIFY: its payload is shorter than 8,000 bytes, and an id has up to 19 digits."""
 MAX_SPANS = 20
-"""Of one device in one batch."""
+"""The most spans of one device in one batch."""
 APART: Microseconds = 60 * SECOND
-"""Readings at least so far from each other are looked for one by one: what lies between them is not read."""
+"""Readings at least this far apart are in separate spans: the readings between them are not read."""
 
 _Moment = Annotated[Microseconds, msgspec.Meta(ge=0, le=253_402_300_799_999_999)]  # the end of the year 9999
 _log = structlog.get_logger()
 
 
 class Span(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Where stored readings are: of this device, measured from `first` to `last`, and received in that time."""
+    """Where to find stored readings: the device, and the ranges of their times of measurement and of receipt."""
 
     device_id: Annotated[int, msgspec.Meta(ge=ANY_DEVICE, le=2**63 - 1)]
     first: _Moment
@@ -57,25 +57,25 @@ _decode_numbers = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=1, le
 
 
 def parse_span(payload: str) -> Span | None:
-    """What was said on STORED_CHANNEL; None where it makes no sense."""
+    """Parse a payload of STORED_CHANNEL. Return None if it is malformed."""
     try:
         return _decode_span(payload)
     except msgspec.DecodeError as error:
-        _log.warning("not understood", channel=STORED_CHANNEL, reason=str(error))
+        _log.warning("malformed notification", channel=STORED_CHANNEL, reason=str(error))
         return None
 
 
 def parse_wanted(payload: str) -> list[int]:
-    """The devices that were named on WANTED_CHANNEL; none where it makes no sense."""
+    """Parse a payload of WANTED_CHANNEL. Return no devices if it is malformed."""
     try:
         return _decode_numbers(payload)
     except msgspec.DecodeError as error:
-        _log.warning("not understood", channel=WANTED_CHANNEL, reason=str(error))
+        _log.warning("malformed notification", channel=WANTED_CHANNEL, reason=str(error))
         return []
 
 
 def spans(device_id: int, readings: Iterable[Reading]) -> Iterator[Span]:
-    """Where the readings are: few spans, cut where the readings are far apart, at the widest gaps."""
+    """Yield a few spans that contain the readings, split at the widest gaps between them."""
     columns = Rows.of(readings).columns()
     columns = columns[np.argsort(columns["recorded_at"])]
     recorded, received = columns["recorded_at"], columns["received_at"]
@@ -90,7 +90,7 @@ def spans(device_id: int, readings: Iterable[Reading]) -> Iterator[Span]:
 
 
 class Interest:
-    """The devices that someone listens to, as far as was heard. It is false while there are none."""
+    """The devices that have subscribers, as far as this process was notified. It is false while there are none."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -101,7 +101,7 @@ class Interest:
         return bool(self._wanted) or self._knows_at is not None
 
     async def listen(self, connection: Connection) -> None:
-        """From here on it hears what the connection brings."""
+        """Subscribe over the connection."""
         connection.add_notify_handler(self._hear)
         await connection.execute(_LISTEN)
         self.begin()
@@ -111,16 +111,16 @@ class Interest:
             self.hear(parse_wanted(notify.payload))
 
     def begin(self) -> None:
-        """From here on it hears: what is wanted it knows once all had to say it again."""
+        """Start: the devices are known once every API process has had to publish them again."""
         self._knows_at = self._clock() + REPEAT_S + 1
 
     def hear(self, devices: Iterable[int]) -> None:
-        """Someone listens to these."""
+        """Record that these devices have subscribers."""
         until = self._clock() + EXPIRES_S
         self._wanted.update((device_id, until) for device_id in devices)
 
     def spans(self, readings: Sequence[Reading]) -> list[Span]:
-        """Where those of the readings are that someone listens to, or may listen to."""
+        """Return the spans of those readings that have subscribers, or may have some."""
         now = self._clock()
         if self._knows_at is not None and now < self._knows_at:
             return list(spans(ANY_DEVICE, readings))
@@ -138,16 +138,16 @@ _NOTIFY = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
 
 
 async def announce(connection: Connection, interest: Interest, readings: Sequence[Reading]) -> None:
-    """Says where the readings are that someone listens to: in the transaction that stores them, or right after it.
+    """Publish the spans of the readings with subscribers, in the transaction that stores them or right after it.
 
-    Some of them may have been there already, or been refused: what is not found is not shown.
+    Some of the readings may have been stored before, or refused: a stream shows only those that it finds.
     """
     if interest:
         await _say(connection, interest.spans(readings))
 
 
 async def announce_all(connection: Connection, readings: Iterable[Reading]) -> None:
-    """Says where the readings are, whoever may listen."""
+    """Publish the spans of the readings, for any subscribers."""
     await _say(connection, _by_device(Rows.of(readings)))
 
 
@@ -158,7 +158,7 @@ async def _say(connection: Connection, found: Sequence[Span]) -> None:
 
 
 async def want(connection: Connection, devices: Sequence[int]) -> None:
-    """Says that someone listens to these devices."""
+    """Publish that these devices have subscribers."""
     chunks = (devices[at : at + MAX_NUMBERS] for at in range(0, len(devices), MAX_NUMBERS))
     payloads = [msgspec.json.encode(chunk).decode() for chunk in chunks]
     await connection.execute(_NOTIFY, (WANTED_CHANNEL, payloads))

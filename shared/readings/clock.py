@@ -1,8 +1,7 @@
-"""Times of receipt, each given out once: equal readings without a timestamp stay apart (ADR 4).
+"""Unique times of receipt: equal readings without a timestamp stay distinct (ADR 4).
 
-Whoever gives them out has moments of its own. The even ones are dealt out among the ingestors
-(`ingestor.processes.Share`); of the odd ones every second is the API's, and the others are dealt out among the
-ingestors that leave.
+Each process has microseconds of its own. The even ones are divided among the ingestors (`ingestor.processes.Share`).
+Every second odd one belongs to the API, and the others are divided among the ingestors that drain sessions.
 """
 
 import time
@@ -11,13 +10,13 @@ from collections.abc import Callable
 from shared.readings.model import SECOND, Microseconds
 
 SMOOTHED: Microseconds = 10 * SECOND
-"""A clock that goes back by as much is waited for. If it goes back further, it was set: the times follow it."""
+"""If the clock goes back by at most this, the times wait for it. If it goes back further, the times follow it."""
 
 
 class Clock:
-    """The system's clock, which never gives out a moment twice: of each `step` microseconds the one at `offset`.
+    """A clock that returns each moment once: of each `step` microseconds the one at `offset`.
 
-    Asked for more than one moment in each step, it runs ahead of the system's.
+    If more than one moment per step is taken, it runs ahead of the system's clock.
     """
 
     def __init__(self, step: Microseconds, offset: Microseconds, now: Callable[[], int] = time.time_ns) -> None:
@@ -28,7 +27,7 @@ class Clock:
         self._free: Microseconds = 0
 
     def read(self) -> Microseconds:
-        """Takes the first of its moments that is not past and not taken."""
+        """Take the first of its moments that is neither past nor taken."""
         now = self._now() // 1000
         if now < self._latest - SMOOTHED:
             self._free = 0
@@ -38,5 +37,5 @@ class Clock:
         return first
 
     def take(self, first: Microseconds, count: int) -> None:
-        """Takes `count` of its moments from `first`, which was the last to be read."""
+        """Take `count` of its moments from `first`, which `read` returned last."""
         self._free = first + count * self.step

@@ -1,12 +1,12 @@
-"""Deleted devices, and the fence that keeps out what still comes for them (ADR 16).
+"""Deleted devices, and the fence that stops later readings of them (ADR 16).
 
-A writer passes the fence first in its transaction, and hears what was deleted since it did so last; who deletes a
-device closes it for the end of the transaction. So a reading is committed before its device is deleted, and removed
-with it, or its writer knows.
+A writer enters the fence first in its transaction, and learns which devices were deleted since it last did so. A
+deletion closes the fence for the end of its transaction. So a reading is committed before its device is deleted, and
+removed with it, or its writer knows of the deletion.
 
 Old marks are deleted, in the order of their numbers and never the newest (`worker/cleaning/deleted_devices.py`). So the
-mark that a writer saw last is still there unless later ones may be missing: a writer that does not find it forgets all
-devices that it knows.
+mark that a writer saw last exists unless later ones may be missing. A writer that does not find it clears its cache of
+devices.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ _ENTER = "SELECT number, device_id FROM devices_deleted_since(%s)"
 
 
 class MarksMissed(Exception):
-    """Marks were deleted that this writer has not seen: any device that it knows may be among them."""
+    """Marks were deleted that this writer has not seen: any device in its cache may be deleted."""
 
 
 class Fence:
-    """One writer's look at what was deleted."""
+    """The deletions that one writer knows of."""
 
     def __init__(self) -> None:
         self._seen: int | None = None
@@ -33,18 +33,18 @@ class Fence:
 
     @property
     def deleted(self) -> Set[int]:
-        """The numbers of the devices that were deleted since `begin`, as far as it was heard."""
+        """The ids of the devices that were deleted since `begin`, as of the last `enter`."""
         return self._deleted
 
     async def begin(self, connection: Connection) -> None:
-        """From here on it hears: due before the writer looks for its first device. Later it does nothing."""
+        """Start at the newest mark. Needed before the writer looks up its first device; later it does nothing."""
         if self._seen is None:
             row = await (await connection.execute(_LATEST)).fetchone()
             assert row is not None, "an aggregate has one row"
             self._seen = row[0]
 
     async def enter(self, connection: Connection) -> Set[int]:
-        """Passes the fence, for the transaction that the caller has open: the devices that were deleted since.
+        """Enter the fence in the caller's transaction, and return the devices that were deleted since the last time.
 
         Raises MarksMissed, once; the next transaction continues from the newest mark.
         """
@@ -61,16 +61,16 @@ class Fence:
 
 TRIES = 4
 PAUSE_S = 0.25
-"""Between two of them; those who store readings wait behind a try, and go on in the pause."""
+"""Between two tries. Writers wait behind a try, and continue in the pause."""
 _PATIENCE = "SET LOCAL lock_timeout = '250ms'"
 _CLOSE = "SELECT close_deletion_fence()"
 _RECORD = "INSERT INTO deleted_devices (device_id, key) VALUES (%s, %s)"
 
 
 async def record(connection: Connection, device_id: int, key: str) -> None:
-    """Writes down that the device is deleted, as the last act of the caller's transaction.
+    """Record the deletion of the device, as the last statement of the caller's transaction.
 
-    It waits for the batches that are being written. Raises LockNotAvailable where one of them does not end.
+    It waits for the batches that are being written. Raises LockNotAvailable if one of them does not end.
     """
     await _close(connection)
     await connection.execute(_RECORD, (device_id, key))

@@ -1,10 +1,10 @@
-"""A time that is given as a number: seconds since 1970, or a refusal that says what the number looks like.
+"""Times as numbers: seconds since 1970, or a refusal that says what the number looks like.
 
-MQTT payloads, HTTP bodies and query parameters share it. Pure.
+MQTT payloads, HTTP bodies and query parameters use it. Pure.
 
 A number of seconds lies within EARLIEST_S and LATEST_S, which are in the years 2001 and 5138. There no unit can be
-taken for another: the milliseconds of each moment from 1973 on are above LATEST_S. Whether a reading of that moment is
-too old, or ahead of the clock, the caller judges.
+mistaken for another: the milliseconds of each moment from 1973 on are above LATEST_S. The caller decides whether the
+moment is too old, or ahead of the clock.
 """
 
 import math
@@ -31,7 +31,7 @@ _YEARS = range(1970, 2200)
 
 
 class ImplausibleTime(ValueError):
-    """The number is no time in seconds since 1970. The text says what it looks like, and what to write."""
+    """The number is not a time in seconds since 1970. The text says what it looks like, and what to write."""
 
 
 def from_number(seconds: float) -> Microseconds:

@@ -1,7 +1,7 @@
-"""What a reading needs before it is stored: a partition for its month, and its device's extent to hold the month.
+"""What a reading needs before it is stored: a partition for its month, and an extent of its device with the month.
 
-Both are made when they are first needed, and remembered, so that a batch of known devices in known months asks nothing
-of the database.
+Both are created when they are first needed, and cached, so that a batch of known devices in known months needs no
+query.
 """
 
 from collections.abc import Iterable, Set
@@ -16,12 +16,12 @@ from shared.readings.model import DAY, Reading, to_datetime, to_microseconds
 from shared.readings.rows import Rows
 
 AT_ONCE = 12
-"""Months that one statement makes. The lock that it holds keeps others from making months meanwhile: for 30 ms."""
+"""Months that one statement creates. Its lock stops other processes from creating months, for 30 ms."""
 _NONE = range(0)
 
 
 class Partitions:
-    """Makes the months that readings need, and widens their devices' extents."""
+    """Creates the months that readings need, and widens the extents of their devices."""
 
     def __init__(self) -> None:
         self._connections = WeakSet[Connection]()
@@ -31,11 +31,11 @@ class Partitions:
         self._runs: dict[tuple[Month, Month], range] = {}
 
     async def ensure(self, connection: Connection, readings: Iterable[Reading]) -> Set[int]:
-        """Make what the readings need and is not known to be there; return those of their devices that do not exist.
+        """Create what the readings need and the cache does not hold. Return those of their devices that do not exist.
 
-        Before their transaction, or in it. Those devices have no extent: a reading of one that was registered since
-        must not be stored. A connection that is new to this object may lead to another state of the database, as after
-        a failover: what was known is then found out again.
+        Call it before their transaction, or in it. Those devices have no extent: a reading of a device that was
+        registered since must not be stored. A new connection may lead to another state of the database, as after a
+        failover, so it clears the cache.
         """
         if connection not in self._connections:
             self.forget()
@@ -49,7 +49,7 @@ class Partitions:
         return {device_id for device_id, _ in missing if device_id not in self._extents}
 
     def _missing(self, readings: Iterable[Reading]) -> set[tuple[int, int]]:
-        """The devices and days for which something is missing."""
+        """Return the devices and days for which something is missing."""
         known = self._known
         if isinstance(readings, Rows) and all(
             first in (moments := known.get(device_id, _NONE)) and last in moments
@@ -94,7 +94,7 @@ class Partitions:
         return self._runs.setdefault((begin, end), run)  # devices share it
 
     def forget(self) -> None:
-        """After the database missed a partition, as one that was dropped: nothing is known to be there any more."""
+        """Clear the cache. Needed when a partition is missing, for example because it was dropped."""
         self._known.clear()
         self._extents.clear()
         self._made.clear()
@@ -114,7 +114,7 @@ def _month_of_day(day: int) -> Month:
 
 
 def _spans(months: Iterable[tuple[int, Month]]) -> dict[int, tuple[Month, Month]]:
-    """Of each device the first and the last month."""
+    """Return the first and the last month of each device."""
     spans: dict[int, tuple[Month, Month]] = {}
     for device_id, month in months:
         first, last = spans.get(device_id, (month, month))

@@ -1,7 +1,7 @@
-"""Readings as packed rows: what a batch holds.
+"""Readings as packed rows: the contents of a batch.
 
 A row takes 48 bytes, where a `Reading` takes 200 with its numbers. One reading is appended by `struct`, an array of
-readings of one device by numpy, column by column. What looks at all rows of a batch, as COPY does, does so by columns.
+readings of one device by numpy, column by column. Operations on all rows of a batch, such as COPY, use columns.
 """
 
 import struct
@@ -21,7 +21,7 @@ VALUE_BYTES = 8
 ROW_BYTES = VALUE_BYTES * len(FIELDS)
 _ROW = struct.Struct("=qqqddd")
 pack_row = _ROW.pack
-"""Makes a row of the fields of one Reading, in their order."""
+"""Packs the fields of one Reading, in their order, into a row."""
 _DTYPE = np.dtype(list(FIELDS.items()))
 
 Column = NDArray[Any]
@@ -29,14 +29,14 @@ Run = tuple[int, Microseconds, Microseconds]
 
 
 class Rows(Sequence[Reading]):
-    """A sequence of readings. `buffer`: its rows, one behind the other, as `pack_row` makes them."""
+    """A sequence of readings. `buffer`: its rows, consecutive, as `pack_row` returns them."""
 
     def __init__(self, buffer: bytes | bytearray = b"") -> None:
         self.buffer = bytearray(buffer)
 
     @classmethod
     def of(cls, readings: Iterable[Reading]) -> "Rows":
-        """Return the readings as rows: themselves, if that is what they are."""
+        """Return the readings as rows: the argument itself if it is Rows."""
         if isinstance(readings, Rows):
             return readings
         rows = cls()
@@ -62,7 +62,7 @@ class Rows(Sequence[Reading]):
     def extend_columns(
         self, device_id: int, recorded_at: Column | None, received_at: range, axes: Sequence[Column]
     ) -> None:
-        """Add readings of one device, by their columns. `recorded_at`: None where the times of receipt stand for it."""
+        """Add readings of one device, by their columns. `recorded_at`: None: the times of receipt."""
         rows = np.empty(len(received_at), _DTYPE)
         rows["device_id"] = device_id
         rows["received_at"] = received = np.arange(received_at.start, received_at.stop, received_at.step)
@@ -91,7 +91,7 @@ class Rows(Sequence[Reading]):
 
     def columns(self) -> Column:
         """Return the rows as an array with a field for each of a Reading's."""
-        return np.frombuffer(bytes(self.buffer), _DTYPE)  # of a copy: a buffer that an array looks at cannot grow
+        return np.frombuffer(bytes(self.buffer), _DTYPE)  # of a copy: a buffer that an array refers to cannot grow
 
     def devices(self) -> set[int]:
         """Return the devices that the readings are of."""
