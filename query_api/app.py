@@ -1,4 +1,4 @@
-"""Wires the query API, and serves it: the entry point of `devicestat serve`."""
+"""Wire and serve the query API: the entry point of `devicestat serve`."""
 
 import asyncio
 import socket
@@ -74,11 +74,10 @@ _log = structlog.get_logger()
 
 
 async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = False) -> None:
-    """Serves the API until the event is set, then finishes the requests in hand.
+    """Serve the API until the event is set, then finish the requests in progress.
 
-    A database that is not there yet is waited for, up to START_TIMEOUT. Raises DevicestatError at the start: the
-    database refuses us, its schema is not ours, the port is taken, or others could reach the API while AUTH is off,
-    which `insecure` allows.
+    At the start it waits for the database up to START_TIMEOUT. Raises DevicestatError at the start: login refused,
+    wrong schema version, port in use, or an API that other hosts can reach while AUTH is off, unless `insecure`.
     """
     require_closed(settings, insecure=insecure)
     listener = listen(settings.http_host, settings.http_port, "DEVICESTAT_HTTP_PORT")
@@ -135,7 +134,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
 def _given(
     settings: Settings, pools: Pools, batcher: WriteBatcher, registry: CollectorRegistry
 ) -> Mapping[str, object]:
-    """What handlers take that neither listens nor has to be stopped, by the names of their parameters."""
+    """Return the dependencies of handlers that need no task, by parameter name."""
     turns = TurnsMetrics(registry)
     return {
         "database": pools.quick,
@@ -170,7 +169,7 @@ def _address(listener: socket.socket) -> str:
 def create_app(
     settings: Settings, given: Mapping[str, object], gate: Gate, health: Health, registry: CollectorRegistry
 ) -> Litestar:
-    """The application. `given`: what its handlers take, by the names of their parameters."""
+    """Return the application. `given`: the dependencies of its handlers, by parameter name."""
     known = KnownParameters()
     app = Litestar(
         route_handlers=[
@@ -215,4 +214,4 @@ def _handed(value: object) -> Provide:
 
 async def _warn_of_no_key(connection: Connection, settings: Settings) -> None:
     if settings.auth == "on" and not await has_administrator(connection):
-        _log.warning("there is no admin key: `devicestat keys create --role admin` makes one")
+        _log.warning("there is no admin key: create one with `devicestat keys create --role admin`")

@@ -1,7 +1,7 @@
-"""What the database tells the requests that wait: one connection listens for all of them.
+"""Deliver notifications of PostgreSQL to the waiting requests of this process, over one connection.
 
-A request asks for a channel and a key, and gets a queue. What was sent while the connection was away is lost:
-so after each connection every queue gets an empty payload, upon which whoever waits looks for himself.
+A request subscribes to a key on a channel and gets a queue. Notifications are lost while the connection is down. So
+after each connect every queue gets an empty payload, upon which its reader queries the database.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from shared.postgres.connections import Connection
 from shared.postgres.listening import listen
 
 LOOK_AGAIN = ""
-"""Instead of a payload: something may have been missed."""
+"""Payload that replaces notifications which may have been lost."""
 MAX_WAITING = 1000
-"""Payloads in one queue; when it is full all of them give way to LOOK_AGAIN."""
+"""Payloads in one queue. LOOK_AGAIN replaces all payloads of a full queue."""
 
 Subscriber = Callable[[str], None]
-"""Takes a payload; it neither waits nor raises."""
+"""Receives a payload. It must neither block nor raise."""
 _Queues = set[asyncio.Queue[str]]
 
 
 class Notifications:
-    """One connection that listens for all waiting requests of this process."""
+    """The subscriptions of this process, over one connection."""
 
     def __init__(self, url: str, channels: Sequence[str]) -> None:
         self._url = url
@@ -42,9 +42,9 @@ class Notifications:
 
     @contextmanager
     def subscribe(self, channel: str, key: str) -> Iterator[asyncio.Queue[str]]:
-        """The payloads that come on the channel until the end of the block and whose first word is the key.
+        """Yield a queue of the channel's payloads whose first word is the key.
 
-        LOOK_AGAIN among them says that some may be missing.
+        LOOK_AGAIN in the queue means that payloads may be missing.
         """
         assert channel in self._subscribers, f"nobody listens on {channel}"
         queue = asyncio.Queue[str](MAX_WAITING)
@@ -58,7 +58,7 @@ class Notifications:
                 del self._queues[channel, key]
 
     def call(self, channel: str, subscriber: Subscriber) -> None:
-        """From here on the subscriber is called with each payload that comes on the channel, and with LOOK_AGAIN."""
+        """Call the subscriber with each payload of the channel from now on, and with LOOK_AGAIN."""
         self._subscribers[channel].append(subscriber)
 
     def _look_again(self) -> None:

@@ -2,11 +2,11 @@
 
 | pool | connections | work |
 | --- | --- | --- |
-| credentials | 2 | whose a key or a token is |
-| probe | 1 | whether the database answers, for /health/ready |
-| quick | 4 | one device, its latest reading, one request, what registers or changes a thing |
-| slow | 8 | analyses at once, buckets, series, lists |
-| store | 2 | readings that are stored |
+| credentials | 2 | lookups of keys and tokens |
+| probe | 1 | the check of the database for /health/ready |
+| quick | 4 | one device, its latest reading, one request, changes |
+| slow | 8 | immediate analyses, buckets, series, lists |
+| store | 2 | storing readings |
 
 Beside them a process has up to 8 connections for exports, and one each for notifications, live readings, the
 credentials of live streams, and the broker's outbox: CONNECTIONS in all. PostgreSQL's max_connections has to hold them
@@ -32,9 +32,9 @@ _SINGLE = 4
 CONNECTIONS = CREDENTIALS + PROBE + QUICK + SLOW + WRITERS + EXPORTS + _SINGLE
 """The most that one process has."""
 POOL_WAIT_S = 3.0
-"""Seconds that a request waits for a connection; then it is answered with 503."""
+"""Seconds that a request waits for a connection before a 503."""
 CREDENTIALS_TIMEOUT_S = 3
-"""Seconds after which a look-up of a credential is cut off."""
+"""Timeout of a credential lookup in seconds."""
 
 
 class Pools(msgspec.Struct, frozen=True):

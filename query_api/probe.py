@@ -1,4 +1,4 @@
-"""Asks the database every few seconds whether it answers, over a connection of its own."""
+"""Check every few seconds, over a separate connection, whether the database responds."""
 
 import asyncio
 
@@ -12,11 +12,11 @@ from shared.serving.telemetry import Health
 
 INTERVAL_S = 2.0
 ANSWER_S = 6.0
-"""Without an answer within this time the database counts as away."""
+"""Without a response within this time the database counts as unavailable."""
 
 
 async def probe(database: Pool, health: Health) -> None:
-    """Keep the health's part "database" true, until cancelled. `database`: a pool that nothing else uses."""
+    """Keep the health part "database" current until cancelled. `database`: a pool that nothing else uses."""
     while True:
         try:
             async with asyncio.timeout(ANSWER_S), database.connection() as connection:

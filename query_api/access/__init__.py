@@ -1,5 +1,5 @@
-"""Roles and principals: who may do what over HTTP.
+"""Authentication and authorization, without HTTP.
 
-`rules.py` names the roles for each kind of route. `keyring.py` finds the owner of a key or token (`holding.py` has the
-statement); the owner is a `principal.py`. `web/gate.py` applies them to each request.
+`rules.py`: principals, and the roles that each kind of route allows. `keyring.py` finds the principal of a key or
+token; `holding.py` checks many at once for live streams. `query_api/web/gate.py` applies both to each request.
 """

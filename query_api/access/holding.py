@@ -1,4 +1,4 @@
-"""Which of several credentials hold, in one statement."""
+"""Check many credentials in one statement."""
 
 from collections.abc import Collection
 
@@ -14,7 +14,7 @@ _HOLDING = """
 
 
 async def holding(connection: Connection, credentials: Collection[str]) -> set[str]:
-    """Return those of the keys and tokens that are somebody's now."""
+    """Return the keys and tokens that are valid now."""
     given = {credential: read(credential) for credential in credentials}
     prefixes = [key.prefix for key in given.values() if isinstance(key, GivenKey)]
     devices = [token.device_id for token in given.values() if isinstance(token, GivenToken)]

@@ -1,7 +1,7 @@
-"""Whose a key or a token is: looked up in the database, and remembered for less than a second.
+"""Find the principal of a key or token in the database, cached for less than a second.
 
-So a key that is revoked, or a token that is rotated, is refused within a second by every process, whatever becomes of
-the notifications between them; and a client that asks a hundred times a second costs one look-up.
+Every process refuses a revoked key or a rotated token within a second, without depending on notifications. A client
+that sends a hundred requests per second costs one lookup per second.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ from shared.postgres.errors import diagnose
 
 REMEMBERED_S = 0.9
 MAX_REMEMBERED = 10_000
-"""Credentials, those that were refused among them; beyond it all are forgotten."""
+"""Cached credentials, including refused ones. Above this number the cache is cleared."""
 NOTE_USE_S = 15.0
-"""How often it is written down when the keys were last used."""
+"""Interval at which the last use of keys is written."""
 
 _log = structlog.get_logger()
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """What was found, and until when that stands."""
+    """A cached lookup, and its expiry."""
 
     principal: Principal | None
     until: float
 
 
 class Keyring:
-    """The keys and tokens of this process's requests."""
+    """The credentials of this process's requests."""
 
     def __init__(self, database: Pool, clock: Callable[[], float]) -> None:
         """`clock`: seconds, such as the event loop's."""
@@ -43,7 +43,7 @@ class Keyring:
         self._used: set[int] = set()
 
     async def find(self, credential: str) -> Principal | None:
-        """Whose it is; None where it is nobody's, or no longer."""
+        """Return the principal of the credential; None if it is not valid."""
         given = read(credential)
         if given is None:
             return None
@@ -57,16 +57,16 @@ class Keyring:
         return principal
 
     def known(self, credential: str) -> Principal | None:
-        """Whose it is, as far as this process has asked lately."""
+        """Return the cached principal of the credential."""
         given = read(credential)
         known = self._known.get(given.hash) if given else None
         return known.principal if known and known.until >= self._clock() else None
 
     async def _ask_once(self, given: GivenKey | GivenToken) -> Principal | None:
-        """One look-up for all who show the same at one time; it goes on if one of them goes away."""
+        """Share one lookup between concurrent requests. It continues if one of them is cancelled."""
         asked = self._asked.get(given.hash)
         if asked is None:
-            asked = self._asked[given.hash] = asyncio.create_task(self._ask(given), name="credential look-up")
+            asked = self._asked[given.hash] = asyncio.create_task(self._ask(given), name="credential lookup")
             asked.add_done_callback(lambda _: self._asked.pop(given.hash, None))
         return await asyncio.shield(asked)
 
@@ -81,13 +81,13 @@ class Keyring:
         return principal
 
     async def note_use(self) -> None:
-        """Writes down, now and then, when the keys were last used; for ever."""
+        """Write the last use of keys every NOTE_USE_S, until cancelled."""
         while True:
             await asyncio.sleep(NOTE_USE_S)
             await self.note_use_now()
 
     async def note_use_now(self) -> None:
-        """Writes it down for those that were used since it was done last."""
+        """Write the last use of the keys that were used since the last write."""
         used, self._used = self._used, set()
         if not used:
             return
@@ -96,7 +96,7 @@ class Keyring:
                 await connection.execute(_NOTE_USE, (list(used),))
         except RETRYABLE as error:
             self._used |= used
-            _log.warning("the last use of keys was not written down", reason=str(diagnose(error)))
+            _log.warning("the last use of keys could not be written", reason=str(diagnose(error)))
 
 
 _KEY = """
@@ -129,6 +129,6 @@ _USABLE = """
 
 
 async def has_administrator(connection: Connection) -> bool:
-    """Whether there is a key that may do everything."""
+    """Whether a valid admin key exists."""
     row: tuple[bool] | None = await (await connection.execute(_USABLE)).fetchone()
     return row is not None and row[0]

@@ -7,30 +7,30 @@ import msgspec
 from shared.access.credentials import Role
 
 OPTION = "access"
-"""The option of a route that says of which kind it is."""
+"""The option of a route that has its Access."""
 DEVICE = "device"
-"""Stands for the token of a device, which has no role: what it may do it may do for that device."""
+"""The role of a device's token, which is limited to that device."""
 
 
 class Access(StrEnum):
-    """What a route is for. Each says who may."""
+    """What a route is for. ALLOWED has the roles of each."""
 
     OPEN = "open"
-    """Whether the process runs: for anybody."""
+    """Whether the process runs. No credentials are required."""
     PUBLIC = "public"
-    """What is the same for everybody, such as the documentation: for anybody."""
+    """Static content such as the documentation. No credentials are required."""
     READ = "read"
     QUEUE = "queue"
-    """Have analyses computed, once or again and again, and take that back."""
+    """Queue or schedule analyses, and cancel them."""
     STORE = "store"
-    """Bring readings."""
+    """Store readings."""
     ADMINISTER = "administer"
     METRICS = "metrics"
-    """As READ, or with METRICS_TOKEN."""
+    """As READ, or METRICS_TOKEN."""
     BROKER = "broker"
-    """What an MQTT broker asks about its clients: with MQTT_AUTH_SECRET alone."""
+    """Questions of an MQTT broker. Requires MQTT_AUTH_SECRET."""
     ASK = "ask"
-    """Which methods a path takes: for whoever may do anything at all."""
+    """OPTIONS. Any valid credentials are sufficient."""
 
 
 _READERS = frozenset({Role.ADMIN, Role.ANALYST})
@@ -45,7 +45,7 @@ ALLOWED: dict[Access, frozenset[str]] = {
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """The holder of a key or of a device's token. `role`: one of Role, or DEVICE for the device of the number."""
+    """The holder of a key or of a device's token. `role`: one of Role, or DEVICE for the device with `device_id`."""
 
     name: str
     role: str
@@ -54,21 +54,21 @@ class Principal(msgspec.Struct, frozen=True):
 
     @property
     def owner(self) -> str | None:
-        """What says whose something is that this principal makes; None: nobody's in particular."""
+        """The owner of what this principal creates; None without a key."""
         return None if self.key_id is None else self.name
 
     def owns(self, owner: str | None) -> bool:
-        """Whether this principal may see what only its owner may; an admin sees everything."""
+        """Whether this principal may see what belongs to the owner. An admin sees everything."""
         return self.role == Role.ADMIN or (owner is not None and owner == self.owner)
 
 
 ANYBODY = Principal("anonymous", Role.ADMIN)
-"""Whoever it is, while AUTH is off."""
+"""Every client while AUTH is off."""
 
 BROKER = Principal("broker", "broker")
-"""An MQTT broker that has shown MQTT_AUTH_SECRET."""
+"""An MQTT broker that sent MQTT_AUTH_SECRET."""
 
 
 def device(device_id: int) -> Principal:
-    """The device of the number."""
+    """Return the principal of a device."""
     return Principal(f"device {device_id}", DEVICE, device_id)

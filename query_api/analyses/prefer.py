@@ -1,4 +1,4 @@
-"""`Prefer: wait=N` (RFC 7240): a client that would rather wait for a while than come back."""
+"""`Prefer: wait=N` (RFC 7240): the client waits for a result instead of polling."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,8 +15,8 @@ PreferHeader = Annotated[
     str | None,
     HeaderParameter(
         name="Prefer",
-        description=f"wait=N: rather than come back, the client waits up to N seconds for the result, at most "
-        f"{MAX_WAIT_S} (RFC 7240). What cannot be read is passed over.",
+        description=f"wait=N: wait up to N seconds for the result, at most {MAX_WAIT_S} (RFC 7240). "
+        "A malformed preference is ignored.",
     ),
 ]
 RESPONSE_HEADERS = [
@@ -24,16 +24,18 @@ RESPONSE_HEADERS = [
         "Preference-Applied",
         value="",
         documentation_only=True,
-        description="wait=N: the seconds that were granted; missing where none were asked for.",
+        description="wait=N: the seconds granted. Absent if none were requested.",
     ),
-    ResponseHeader("Vary", value="", documentation_only=True, description="Prefer: the answer depends on this header."),
+    ResponseHeader(
+        "Vary", value="", documentation_only=True, description="Prefer: the response depends on this header."
+    ),
 ]
 
 
 def wait_of(headers: Iterable[str]) -> int | None:
-    """The seconds to wait by the Prefer headers, at most MAX_WAIT_S; None where they ask for none.
+    """Return the seconds to wait by the Prefer headers, at most MAX_WAIT_S; None if they request none.
 
-    What is malformed is ignored, and of several waits the first counts (RFC 7240 section 2).
+    A malformed preference is ignored, and the first of several waits applies (RFC 7240 section 2).
     """
     for header in headers:
         for preference in _split(header, ","):
@@ -44,7 +46,7 @@ def wait_of(headers: Iterable[str]) -> int | None:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The parts between separators that stand outside of quotes (RFC 9110 section 5.6.4), in one pass."""
+    """Split at the separators outside of quotes (RFC 9110 section 5.6.4), in one pass."""
     parts, begun, quoted, escaped = [], 0, False, False
     for at, character in enumerate(text):
         if escaped:
@@ -60,7 +62,7 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def _seconds(value: str) -> int | None:
-    """RFC 7240 section 4.3: delta-seconds, which may stand in quotes as any value."""
+    """RFC 7240 section 4.3: delta-seconds, which may be quoted like any value."""
     digits = value[1:-1] if value[:1] == value[-1:] == '"' else value
     if not _is_seconds(digits):
         return None
@@ -69,5 +71,5 @@ def _seconds(value: str) -> int | None:
 
 
 def answer_headers(seconds: int | None) -> Mapping[str, str]:
-    """The headers that say which preference the answer has followed."""
+    """Return the headers that name the applied preference."""
     return {} if seconds is None else {"Preference-Applied": f"wait={seconds}"}

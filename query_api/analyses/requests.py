@@ -1,4 +1,4 @@
-"""Queued analyses: asked for, looked at, listed, cancelled."""
+"""Routes of queued analyses: queue, get, list, cancel."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -33,18 +33,18 @@ from query_api.web.resource import Resource
 from shared.access import audit
 from shared.access.audit import Action
 
-RequestId = Annotated[int, PathParameter(description="The request's number.")]
+RequestId = Annotated[int, PathParameter(description="Id of the request.")]
 CallbackUrl = Annotated[
     str | None,
     QueryParameter(
         schema_extra={"pattern": URL_PATTERN, "max_length": MAX_URL_LENGTH},
-        description="An http or https address that is called with the ended request and its result (POST, signed, "
-        "see the README), whether it is done, failed or cancelled. It has no user, no password and no fragment, and "
-        "does not lead to a private network; its port is one that the service allows, by default 80 or 443.",
+        description="An http or https URL that receives a signed POST with the request and its result when the "
+        "request is done, failed or cancelled. It has no user, password or fragment, and no private address. Its port "
+        "is one of WEBHOOK_PORTS, by default 80 or 443.",
     ),
 ]
 _LOCATION = ResponseHeader(
-    "Location", value="", documentation_only=True, description="Where to see how far it is."
+    "Location", value="", documentation_only=True, description="The path of the request."
 )  # fmt: skip
 
 
@@ -56,7 +56,9 @@ _LOCATION = ResponseHeader(
     response_headers=[_LOCATION, *prefer.RESPONSE_HEADERS],
     responses={
         HTTP_200_OK: ResponseSpec(
-            AnalysisRequest, generate_examples=False, description="It has ended within the seconds of Prefer: wait."
+            AnalysisRequest,
+            generate_examples=False,
+            description="The request ended within the seconds of Prefer: wait.",
         ),
         **documented(problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE),
     },
@@ -71,12 +73,12 @@ async def queue_analysis(
     callback_rules: NamedDependency[SkipValidation[CallbackRules]],
     quotas: NamedDependency[SkipValidation[Quotas]],
     callback: CallbackUrl = None,
-    prefer_header: PreferHeader = None,  # documents it: headers of one name may come several times
+    prefer_header: PreferHeader = None,  # for the document: the handler reads all headers of this name
 ) -> Response[AnalysisRequest]:
-    """A worker takes it; its result is then with the request, and under /stats/analysis/result/{device_id}.
+    """A worker computes the analysis. The request and /stats/analysis/result/{device_id} then have the result.
 
-    Whoever asks for what waits already gets the request that is there. With `Prefer: wait=N` the answer comes when
-    the analysis has ended, or after N seconds.
+    If an equal analysis is queued already, its request is returned. With `Prefer: wait=N` the response is sent when the
+    analysis ends, or after N seconds.
     """
     if callback is not None:
         callback_rules.require(callback)
@@ -114,12 +116,12 @@ class _RequestsBefore(msgspec.Struct, frozen=True, array_like=True, tag="request
 async def list_requests(
     request: JsonRequest,
     slow_reads: Slow,
-    status: Annotated[Status | None, QueryParameter(description="Only those that are.")] = None,
-    device_id: Annotated[int | None, QueryParameter(description="Only the device's of this number.")] = None,
+    status: Annotated[Status | None, QueryParameter(description="Return requests with this status.")] = None,
+    device_id: Annotated[int | None, QueryParameter(description="Return requests of this device.")] = None,
     limit: paging.Limit = 100,
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[AnalysisRequest]]:
-    """Waiting, running and ended, the newest first."""
+    """Queued, running and ended requests, newest first."""
     before = paging.decode(cursor, _RequestsBefore, device_id=device_id, status=status)
     if device_id is not None and not is_id(device_id):
         return Response([])
@@ -133,11 +135,11 @@ async def list_requests(
 @get(
     "/requests/{request_id:str}",
     access=Access.READ,
-    summary="See how far a queued analysis is",
+    summary="Get a queued analysis",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def show_request(request: AnyRequest, request_id: RequestId, database: Database) -> AnalysisRequest:
-    """Its status, when it came to it, and its result."""
+    """The status, its times, and the result."""
     async with database.connection() as connection:
         return await queue.find(connection, request_id, request.auth)
 
@@ -150,7 +152,7 @@ async def show_request(request: AnyRequest, request_id: RequestId, database: Dat
     responses=documented(problems.NOT_FOUND, problems.ALREADY_ENDED, problems.INVALID_VALUE),
 )
 async def cancel_request(request: AnyRequest, request_id: RequestId, database: Database) -> AnalysisRequest:
-    """It is cancelled at once, for all who asked for it, and there will be no result."""
+    """The analysis is cancelled immediately, for every client that requested it, and has no result."""
     async with database.connection() as connection, connection.transaction():
         cancelled = await queue.cancel(connection, request_id, request.auth)
         await audit.record(connection, actor_of(request), Action.ANALYSIS_CANCELLED, f"request {request_id}")

@@ -1,4 +1,4 @@
-"""What queued analyses have found: listed, shown, deleted."""
+"""Routes of the results of queued analyses: list, get, delete."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -20,7 +20,7 @@ from query_api.web.resource import Resource
 from shared.access import audit
 from shared.access.audit import Action
 
-ResultId = Annotated[int, PathParameter(description="The result's number.")]
+ResultId = Annotated[int, PathParameter(description="Id of the result.")]
 
 
 class _ResultsBefore(msgspec.Struct, frozen=True, array_like=True, tag="results"):
@@ -42,7 +42,7 @@ async def list_results(
     limit: paging.Limit = 100,
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[AnalysisResult]]:
-    """Those of its queued analyses, the newest first."""
+    """Results of the device's queued analyses, newest first."""
     before = paging.decode(cursor, _ResultsBefore, device_id=device_id)
     async with slow_reads.connection(request) as connection:
         await require_device(connection, device_id)
@@ -53,11 +53,11 @@ async def list_results(
 @get(
     "/result/{device_id:str}/{result_id:str}",
     access=Access.READ,
-    summary="Show an analysis result",
+    summary="Get an analysis result",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def show_result(device_id: DeviceId, result_id: ResultId, database: Database) -> AnalysisResult:
-    """What one of the device's queued analyses found."""
+    """The result of a queued analysis of the device."""
     async with database.connection() as connection:
         found = await results.find(connection, device_id, result_id)
     if found is None:
@@ -72,7 +72,7 @@ async def show_result(device_id: DeviceId, result_id: ResultId, database: Databa
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def delete_result(request: AnyRequest, device_id: DeviceId, result_id: ResultId, database: Database) -> None:
-    """Its request stays, without the result."""
+    """The request stays, without the result."""
     async with database.connection() as connection, connection.transaction():
         if not await results.delete(connection, device_id, result_id):
             raise _no_such_result(device_id, result_id)

@@ -1,4 +1,4 @@
-"""Devices: registered, listed, shown, renamed, deleted."""
+"""Routes of devices: register, list, get, rename, delete."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,14 +44,14 @@ class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices")
 
 @dataclass
 class _RegisterOperation(Operation):
-    """Documents the array's bounds, which Litestar does not find inside of a union."""
+    """Adds the bounds of the array, which Litestar does not find inside a union."""
 
     def __post_init__(self) -> None:
         bound_array(self, 1, MAX_DEVICES)
 
 
 class Existing(StrEnum):
-    """What becomes of a device whose key is taken."""
+    """How to handle a device whose key is taken."""
 
     REFUSE = "refuse"
     SKIP = "skip"
@@ -61,10 +61,12 @@ class Existing(StrEnum):
     "/",
     access=Access.ADMINISTER,
     operation_class=_RegisterOperation,
-    summary="Register a device, or several",
+    summary="Register devices",
     response_description="Registered.",
     response_headers=[
-        ResponseHeader("Location", value="", description="The path of a single device.", documentation_only=True)
+        ResponseHeader(
+            "Location", value="", description="The path of the device, if it was sent alone.", documentation_only=True
+        )
     ],
     responses=documented(
         problems.KEY_TAKEN, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
@@ -74,7 +76,7 @@ async def create_device(
     request: AnyRequest,
     data: Annotated[
         NewDevice | Annotated[list[NewDevice], msgspec.Meta(min_length=1, max_length=MAX_DEVICES)],
-        BodyKwarg(description=f"One device, or an array of 1 to {MAX_DEVICES:,}: all are registered, or none."),
+        BodyKwarg(description=f"A device, or an array of 1 to {MAX_DEVICES:,} devices. All are registered, or none."),
     ],
     database: Database,
     tokens: _Tokens,
@@ -82,15 +84,15 @@ async def create_device(
     existing: Annotated[
         Existing,
         QueryParameter(
-            description="refuse: a key that is taken is an error, and nothing is registered. skip: of an array, "
-            "devices whose keys are taken are left out of the answer, and stay as they are."
+            description="refuse: a taken key is an error, and nothing is registered. skip: devices of an array whose "
+            "keys are taken are left unchanged, and left out of the response."
         ),
     ] = Existing.REFUSE,
 ) -> Response[RegisteredDevice | list[RegisteredDevice]]:
-    """From then on what a device publishes to devices/<key>/stats is stored.
+    """Messages that a device publishes to devices/<key>/stats are stored from now on.
 
-    A device is answered with a device, and an array with an array, in its order. The tokens are in this answer alone.
-    A lost token is replaced by another: POST /devices/{device_id}/token.
+    The response to an array is an array in the same order. A token is shown only in this response.
+    `POST /devices/{device_id}/token` replaces a lost token.
     """
     given = Registration(data, True) if isinstance(data, list) else Registration([data], False)
     await check(given, device_keys)
@@ -105,7 +107,7 @@ async def create_device(
 @get(
     "/",
     access=Access.READ,
-    summary="List the devices",
+    summary="List devices",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
 )
@@ -115,16 +117,16 @@ async def list_devices(
     search: Annotated[
         str | None,
         QueryParameter(
-            max_length=200, description="Only those with this in their name or key, in upper or lower case."
+            max_length=200, description="Return devices whose name or key contains this text, ignoring case."
         ),
     ] = None,
     limit: paging.Limit = 100,
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[Device]]:
-    """By their numbers, the oldest first."""
+    """Devices in the order of their ids."""
     after = paging.decode(cursor, _DevicesAfter) or _DevicesAfter(0)
     if search is not None and "\0" in search:
-        raise invalid(Fault("search", "holds a NUL character, which no name and no key does"))
+        raise invalid(Fault("search", "contains a NUL character, which no name and no key has"))
     async with slow_reads.connection(request) as connection:
         found = await select(connection, search, after.id, limit + 1)
     return paging.page(request, found, limit, lambda device: _DevicesAfter(device.id))
@@ -141,7 +143,7 @@ _SELECT = """
 
 
 async def select(connection: Connection, search: str | None, after: int, limit: int) -> list[Device]:
-    """The devices with numbers above `after` that match, in order."""
+    """Return the matching devices with ids above `after`, in order."""
     async with connection.cursor(row_factory=class_row(Row)) as cursor:
         await cursor.execute(_SELECT, {"search": search, "after": after, "limit": limit})
         return await _with_readings(connection, await cursor.fetchall())
@@ -167,11 +169,11 @@ def _device(row: Row, short: ReadingSummary) -> Device:
 @get(
     "/{device_id:str}",
     access=Access.READ,
-    summary="Show a device",
+    summary="Get a device",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def show_device(device_id: DeviceId, database: Database) -> Device:
-    """The device of this number."""
+    """The device with its number of readings and its latest reading."""
     async with database.connection() as connection:
         row = await _row(connection, _FIND, device_id)
         return (await _with_readings(connection, [row]))[0]
@@ -200,7 +202,7 @@ async def _row(connection: Connection, query: LiteralString, device_id: int, **v
 async def rename_device(
     request: AnyRequest, device_id: DeviceId, data: JSONBody[NewName], database: Database
 ) -> Device:
-    """Its number and its key stay."""
+    """The id and the key do not change."""
     async with database.connection() as connection, connection.transaction():
         row = await _row(connection, _RENAME, device_id, name=data.name)
         await audit.record(connection, actor_of(request), Action.DEVICE_RENAMED, f"device {device_id}", name=data.name)
@@ -213,14 +215,14 @@ _RENAME = "UPDATE devices SET name = %(name)s WHERE id = %(id)s RETURNING id, ke
 @delete(
     "/{device_id:str}",
     access=Access.ADMINISTER,
-    summary="Delete a device with all it has",
+    summary="Delete a device and its data",
     response_description="Deleted.",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def delete_device(request: AnyRequest, device_id: DeviceId, database: Database, tokens: _Tokens) -> None:
-    """At once its messages are refused as those of an unknown device, and its analyses and schedules are gone.
+    """The device, its analyses and its schedules are gone immediately, and its messages are refused.
 
-    A worker removes all of it soon after. Its key may be registered again; that is then another device.
+    A worker removes its data soon after. Its key can be registered again, for a new device.
     """
     async with database.connection() as connection:
         try:
@@ -234,7 +236,7 @@ async def delete_device(request: AnyRequest, device_id: DeviceId, database: Data
 def _busy(device_id: int) -> Refused:
     return Refused(
         problems.UNAVAILABLE,
-        f"device {device_id} is in use and could not be deleted: try again in {problems.RETRY_AFTER_S} seconds",
+        f"device {device_id} is in use and could not be deleted: retry in {problems.RETRY_AFTER_S} seconds",
         headers=problems.RETRY_AFTER,
     )
 

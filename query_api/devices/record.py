@@ -1,4 +1,4 @@
-"""A device, as it is registered and shown."""
+"""Records of a device in requests and responses."""
 
 from datetime import datetime
 from typing import Annotated
@@ -18,7 +18,7 @@ _Name = Annotated[
         min_length=1,
         max_length=200,
         pattern=r"^[^\x00]*[^\s\x00][^\x00]*$",
-        description=f"What people call the device: {NAME_RULE}.",
+        description=f"Display name: {NAME_RULE}.",
         extra={"takes": NAME_RULE},
         examples=["Boiler, north"],
     ),
@@ -27,8 +27,8 @@ _Key = Annotated[
     str,
     msgspec.Meta(
         pattern=KEY_PATTERN.replace(r"\Z", "$"),
-        description=f"The device's level in its MQTT topic, devices/<key>/stats: {KEY_RULE}. No two "
-        "devices have the same. Left out, it is the number.",
+        description=f"The device's level in its MQTT topic, devices/<key>/stats: {KEY_RULE}. It is unique. "
+        "Default: the id.",
         extra={"takes": f"one level of a topic: {KEY_RULE}"},
         examples=["boiler-north"],
     ),
@@ -36,53 +36,55 @@ _Key = Annotated[
 
 
 class NewDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A device to be registered."""
+    """A device to register."""
 
     name: _Name
     key: _Key | None = None
 
 
 class NewName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be changed of a device."""
+    """Changes of a device."""
 
     name: _Name
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """Whatever publishes readings."""
+    """A device that publishes readings."""
 
-    id: Annotated[int, msgspec.Meta(description="Its number, which this API uses.", examples=[1])]
-    key: Annotated[str, msgspec.Meta(description="Its level in its MQTT topic, devices/<key>/stats.", examples=["1"])]
-    name: Annotated[str, msgspec.Meta(description="What people call it.", examples=["Boiler, north"])]
-    created_at: Annotated[datetime, msgspec.Meta(description="When it was registered.")]
+    id: Annotated[int, msgspec.Meta(description="Id of the device.", examples=[1])]
+    key: Annotated[str, msgspec.Meta(description="Level in its MQTT topic, devices/<key>/stats.", examples=["1"])]
+    name: Annotated[str, msgspec.Meta(description="Display name.", examples=["Boiler, north"])]
+    created_at: Annotated[datetime, msgspec.Meta(description="Time of registration.")]
     readings: Annotated[
         int,
         msgspec.Meta(
-            description=f"How many readings it has. It is exact up to {COUNTED:,}, and up to {COUNTED_IN_ALL:,} where "
-            "one device is shown; above that it is an estimate, or a lower bound."
+            description=f"Number of readings. It is exact up to {COUNTED:,}, or up to {COUNTED_IN_ALL:,} for a "
+            "single device; above that it is an estimate or a lower bound."
         ),
     ]
     readings_is_estimate: Annotated[
-        bool, msgspec.Meta(description="Whether `readings` is an estimate, by the statistics of PostgreSQL.")
+        bool, msgspec.Meta(description="Whether `readings` is an estimate from the statistics of PostgreSQL.")
     ]
     readings_at_least: Annotated[
         bool,
         msgspec.Meta(
-            description="Whether `readings` is a lower bound: the statistics do not know all readings until ANALYZE "
-            "has run, which PostgreSQL does by itself."
+            description="Whether `readings` is a lower bound: the statistics miss readings until PostgreSQL runs "
+            "its next automatic ANALYZE."
         ),
     ]
     first_reading_at: Annotated[
-        datetime | None, msgspec.Meta(description="The time of its first reading; null: it has none.")
+        datetime | None, msgspec.Meta(description="Time of the first reading; null if there is none.")
     ]
     last_reading_at: Annotated[
-        datetime | None, msgspec.Meta(description="The time of its latest reading; null: it has none.")
+        datetime | None, msgspec.Meta(description="Time of the latest reading; null if there is none.")
     ]
-    latest_reading: Annotated[StoredReading | None, msgspec.Meta(description="Its latest reading; null: it has none.")]
+    latest_reading: Annotated[
+        StoredReading | None, msgspec.Meta(description="The latest reading; null if there is none.")
+    ]
 
 
 class RegisteredDevice(Device, frozen=True, kw_only=True):
-    """A device that was just registered, with what it shows to be let in."""
+    """A device that was just registered, with its credentials."""
 
     token: ShownToken
     mqtt_username: ShownUsername

@@ -1,4 +1,4 @@
-"""A device's token is rotated: the former one ends, at the broker and here."""
+"""Route that rotates a device's token."""
 
 from litestar import post
 from litestar.di import NamedDependency
@@ -29,9 +29,9 @@ from shared.postgres.connections import Connection
 async def rotate_token(
     request: AnyRequest, device_id: DeviceId, database: Database, tokens: NamedDependency[SkipValidation[Tokens]]
 ) -> IssuedToken:
-    """From then on the former token is refused, and what is connected to the broker with it is cut off.
+    """The former token is revoked, and a client that is connected to the broker with it is disconnected.
 
-    A device that has no token yet, since an ingestor has registered it, gets its first one.
+    A device that an ingestor registered has no token; this creates its first one.
     """
     async with database.connection() as connection, connection.transaction():
         key = await _lock(connection, device_id)
@@ -40,7 +40,7 @@ async def rotate_token(
     return issued
 
 
-# Against whoever deletes the device meanwhile.
+# Keeps a concurrent transaction from deleting the device.
 _LOCK = "SELECT key FROM devices WHERE id = %s FOR KEY SHARE"
 
 

@@ -1,7 +1,7 @@
-"""Tokens of devices: made in the transaction that registers a device or rotates its token.
+"""Tokens of devices, created in the transaction that registers a device or rotates its token.
 
-A token is in one answer, and nowhere else. With DEVICE_SECRET the broker is told of it, too: that it is to be told
-stands in the outbox (ADR 23), written in the same transaction.
+A token appears in one response only. Where Devicestat administers the broker, the same transaction adds the device to
+the outbox (ADR 23), from which the broker gets its credentials.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,15 @@ from shared.postgres.connections import Connection
 ShownToken = Annotated[
     str,
     msgspec.Meta(
-        description="What it shows to publish, as its password at the broker, or to store readings here, as "
-        "`Authorization: Bearer …`. It is shown this once.",
+        description="Password at the broker, and bearer token for `POST /stats`. It is shown only once.",
         examples=["dst_1_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE"],
     ),
 ]
 ShownUsername = Annotated[
     str,
     msgspec.Meta(
-        description="Its user name and its client id at a broker that Devicestat administers: device-<id>, or its key "
-        "where BROKER_PASSWORDS is set.",
+        description="User name and client id at a broker that Devicestat administers: device-<id>, or the key if "
+        "BROKER_PASSWORDS is set.",
         examples=["device-1"],
     ),
 ]
@@ -36,12 +35,12 @@ ShownUsername = Annotated[
 class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
     """A device's new token."""
 
-    device_id: Annotated[int, msgspec.Meta(description="The device's number.", examples=[1])]
+    device_id: Annotated[int, msgspec.Meta(description="Id of the device.", examples=[1])]
     token: ShownToken
     mqtt_username: ShownUsername
 
 
-# Hashes as text: psycopg takes 20 ms to write a thousand bytea into an array.
+# Hashes are passed as text: psycopg takes 20 ms to write a thousand bytea into an array.
 _KEEP = """
     INSERT INTO device_tokens (device_id, hash, nonce)
     SELECT device_id, decode(hash, 'hex'), decode(nonce, 'hex')
@@ -52,9 +51,9 @@ _KEEP = """
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """Makes tokens. `secret`: DEVICE_SECRET. `administered`: somebody tells the broker of them.
+    """Creates tokens. `secret`: DEVICE_SECRET. `administered`: Devicestat administers the broker.
 
-    `by_key`: user names at the broker are keys, as in a password file, and not numbers.
+    `by_key`: user names at the broker are keys, as in a password file, not ids.
     """
 
     secret: str | None
@@ -65,16 +64,13 @@ class Tokens(msgspec.Struct, frozen=True):
         return "Tokens(…)"
 
     async def issue(self, connection: Connection, device_id: int, key: str) -> IssuedToken:
-        """A token in place of the device's former one, in the transaction that the caller has open."""
+        """Replace the device's token, in the caller's transaction."""
         issued = await self._issue(connection, {device_id: key})
         await self.tell_broker(connection, [device_id], Change.REVOCATION)
         return issued[0]
 
     async def issue_all(self, connection: Connection, devices: Mapping[int, str]) -> list[IssuedToken]:
-        """A token for each of the devices, which are new, in the transaction that the caller has open.
-
-        `devices`: the key of each number.
-        """
+        """Create a token for each new device, in the caller's transaction. `devices`: the key by id."""
         issued = await self._issue(connection, devices)
         await self.tell_broker(connection, [*devices], Change.REGISTRATION)
         return issued
@@ -92,6 +88,6 @@ class Tokens(msgspec.Struct, frozen=True):
         ]
 
     async def tell_broker(self, connection: Connection, device_ids: Sequence[int], change: Change) -> None:
-        """Have the broker told, soon after the caller's transaction, of what the devices now are."""
+        """Add the devices to the broker's outbox, in the caller's transaction."""
         if self.administered:
             await outbox.queue(connection, device_ids, change)

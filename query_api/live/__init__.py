@@ -1,7 +1,6 @@
-"""Readings as they are stored: `handlers.py` answers with a stream of events.
+"""Readings as server-sent events while they are stored; `handlers.py` has the route.
 
-`feeds.py` says whose readings this process wants and hears where they are; `reader.py` reads them, over one connection;
-`credentials.py` confirms again and again that the listeners' keys hold, without which nothing is shown.
-`feed.py` is those who listen to one device;
-`listeners.py` has a queue for each client.
+`feeds.py` announces which devices this process needs, and is notified of their stored readings. `reader.py` reads them
+over one connection. `feed.py` has the listeners of one device, `listeners.py` the queue of one client.
+`credentials.py` checks the listeners' keys every 0.4 s; without a valid check no event is sent.
 """

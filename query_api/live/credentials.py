@@ -26,8 +26,8 @@ HELD_S = 10.0
 """A stream whose credential was not confirmed for so long ends."""
 RETRY_CAP_S = 1.0
 
-_KEY_IS_LOST = End("the key does not hold any more: it has expired, or was revoked")
-_UNCONFIRMED = Interrupted("the service could not find out whether the key still holds: connect again")
+_KEY_IS_LOST = End("the key has expired or was revoked")
+_UNCONFIRMED = Interrupted("the key could not be checked: reconnect")
 _TIMEOUT = "SELECT set_config('statement_timeout', '1s', false)"
 _log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class Credentials:
         self._listeners = listeners
         self._soon = asyncio.Event()
         self._held = Gauge(
-            "devicestat_http_live_held", "Live streams that hold events back: their credential is not confirmed.",
+            "devicestat_http_live_held", "Live streams that hold events back until their credential is confirmed.",
             registry=registry,
         )  # fmt: skip
 
@@ -71,7 +71,9 @@ class Credentials:
                         await self._next_time()
             except RETRYABLE as error:
                 if not is_known:
-                    _log.warning("live streams show nothing: no answer on their keys", reason=str(diagnose(error)))
+                    _log.warning(
+                        "live streams are held back: their keys cannot be checked", reason=str(diagnose(error))
+                    )
                 is_known = True
                 await asyncio.sleep(next(waits))
                 self._soon.set()

@@ -1,4 +1,4 @@
-"""Those who listen to one device."""
+"""The listeners of one device, together."""
 
 import asyncio
 import time
@@ -13,32 +13,32 @@ class Feed:
 
     def __init__(self) -> None:
         self.listeners: set[Listener] = set()
-        self.is_heard = asyncio.Event()  # by those who store readings
+        self.is_heard = asyncio.Event()  # the writers know that the device is wanted
         self.hear()
 
     def hear(self) -> None:
-        """Note that those who store readings have heard of it."""
+        """Note that the writers know that the device is wanted."""
         self.heard_at = datetime.now(UTC)
         self._heard = time.monotonic()
 
     @property
     def unheard_s(self) -> float:
-        """Seconds since they have; a clock that is set changes nothing."""
+        """Seconds since then, on the monotonic clock."""
         return time.monotonic() - self._heard
 
     def show(self, reading: StoredReading) -> None:
-        """Has it sent to all of them."""
+        """Send the reading to all listeners."""
         event = reading_event(reading)
         for listener in self.listeners:
             listener.send(event, reading.timestamp)
 
     def tell(self, gap: Gap) -> None:
-        """Has the gap told to all of them."""
+        """Send the gap to all listeners."""
         for listener in self.listeners:
             listener.tell(gap)
 
     def end(self, end: End | None = None) -> None:
-        """Ends the streams of all of them, and those that are about to begin."""
+        """End all streams, including those about to begin."""
         for listener in self.listeners:
             listener.end(end)
         self.is_heard.set()

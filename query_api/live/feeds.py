@@ -1,10 +1,10 @@
-"""All who listen in this process, device by device, and what they are shown.
+"""The live streams of this process.
 
-1. `Live.join`: one more listens to a device. What is wanted is said at once and again every few seconds, over the
-   connection of `LiveReader`, to all who store readings (`shared.readings.announce`).
-2. Whoever stores readings of the device says where they are, and `Notifications` hears it.
-3. `LiveReader` reads them by index, once for all.
-4. Each `Listener` sends them on, as fast as its client takes them.
+1. `Live.join` adds a listener to a device. `LiveReader` notifies all writers immediately and every few seconds which
+   devices are wanted (`shared.readings.announce`).
+2. A writer that stores readings of a wanted device notifies where they are, and `Notifications` receives it.
+3. `LiveReader` reads them by index, once for all listeners.
+4. Each `Listener` sends them as fast as its client reads.
 """
 
 import asyncio
@@ -42,22 +42,22 @@ from shared.readings.model import to_datetime
 
 MAX_LISTENERS = 1000
 MAX_LISTENERS_EACH = 200
-"""Of one key or, where none is shown, of one address: one client cannot take all places."""
+"""Listeners of one key, or else one address, so that one client cannot take all places."""
 MAX_SPANS = 10_000
-"""Heard and not read yet."""
+"""Notified spans that are not read yet."""
 HEARD_WITHIN_S = 3.0
-"""Who begins to listen waits so long until those who store readings have heard of it."""
+"""Time that a new stream waits until the writers know that its device is wanted."""
 MARGIN = timedelta(seconds=REPEAT_S)
 """A reading that is missing since some moment may have been measured and received so much earlier."""
 CHANNELS = (WANTED_CHANNEL, STORED_CHANNEL)
-"""What Notifications must listen to."""
+"""Channels that Notifications must listen on."""
 
 _DEVICE_IS_GONE = End("the device was deleted")
 _log = structlog.get_logger()
 
 
 class Live:
-    """All listeners of this process, and what is shown to them."""
+    """All listeners of this process."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Live:
         max_listeners: int = MAX_LISTENERS,
     ) -> None:
         self.interest = Interest()
-        """What the listeners of all processes want."""
+        """The devices that listeners of all processes want."""
         self._reader = LiveReader(url)
         self._credentials = Credentials(url, self._listeners, registry)
         self._max_listeners = max_listeners
@@ -81,7 +81,7 @@ class Live:
         notifications.call(STORED_CHANNEL, self._hear_stored)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serves the listeners until the event is set; then ends their streams."""
+        """Serve the listeners until the event is set, then end their streams."""
         async with asyncio.TaskGroup() as tasks:
             parts = [
                 tasks.create_task(self._want(), name="live wishes"),
@@ -99,9 +99,9 @@ class Live:
     # Listeners.
 
     async def join(self, device_id: int, caller: str, credential: str | None = None) -> Listener:
-        """One more who listens, from when it returns; `leave` is owed. Raises Refused where there is no place.
+        """Add a listener, which gets readings from the return on. The caller must call `leave`. Raises Refused.
 
-        `caller`: whose streams are counted together. `credential`: what it was let in with, if anything.
+        `caller`: its streams are counted together. `credential`: the credential of the request, if any.
         """
         self._require_place(caller)
         listener = Listener(device_id, caller, credential)
@@ -121,9 +121,9 @@ class Live:
             raise _no_place("the service is stopping")
         callers = [listener.caller for listener in self._listeners()]
         if len(callers) >= self._max_listeners:
-            raise _no_place(f"{self._max_listeners} streams are being read")
+            raise _no_place(f"{self._max_listeners} streams are open")
         if callers.count(caller) >= MAX_LISTENERS_EACH:
-            detail = f"{MAX_LISTENERS_EACH} streams are being read with this key or from this address: end one of them"
+            detail = f"{MAX_LISTENERS_EACH} streams of this key or address are open: close one of them"
             raise Refused(problems.TOO_MANY_REQUESTS, detail, headers=problems.RETRY_AFTER)
 
     async def _until_settled(self, listener: Listener) -> None:
@@ -133,7 +133,7 @@ class Live:
             async with asyncio.timeout(HEARD_WITHIN_S):
                 await self._reader.settle()
         except (TimeoutError, *RETRYABLE):
-            listener.tell(Gap("a batch was being written as the stream began", began - MARGIN))
+            listener.tell(Gap("a batch was in progress as the stream began", began - MARGIN))
 
     async def _until_heard(self, feed: Feed) -> None:
         if not feed.is_heard.is_set():
@@ -142,10 +142,10 @@ class Live:
             async with asyncio.timeout(HEARD_WITHIN_S):
                 await feed.is_heard.wait()
         except TimeoutError:
-            raise _no_place("the database does not answer") from None
+            raise _no_place("the database does not respond") from None
 
     def leave(self, listener: Listener) -> None:
-        """One less. It may be said twice."""
+        """Remove a listener. It may be called twice."""
         feed = self._feeds.get(listener.device_id)
         if feed is not None:
             feed.listeners.discard(listener)
@@ -175,7 +175,7 @@ class Live:
                     await self._reader.close()
                 waits = backoff()
             except RETRYABLE as error:
-                _log.warning("live readings: what is wanted could not be announced", reason=str(diagnose(error)))
+                _log.warning("the devices with live streams could not be announced", reason=str(diagnose(error)))
                 await asyncio.sleep(next(waits))
                 self._wishes.set()
 
@@ -190,7 +190,7 @@ class Live:
         for device_id in wanted:
             if feed := self._feeds.get(device_id):
                 if feed.is_heard.is_set() and feed.unheard_s > EXPIRES_S:
-                    feed.tell(Gap("what is listened to was not heard of in time", feed.heard_at - MARGIN))
+                    feed.tell(Gap("the announcement of the device was late", feed.heard_at - MARGIN))
                 feed.hear()
                 feed.is_heard.set()
 
@@ -204,7 +204,7 @@ class Live:
                 return
             if len(self._spans) == MAX_SPANS:
                 self._spans.clear()
-                self._tell_all("more is stored than can be shown")
+                self._tell_all("more was stored than can be sent")
             self._spans.append(span)
             self._spoken.set()
 
@@ -228,10 +228,10 @@ class Live:
             return
         try:
             if not await self._reader.read(span, devices, self._show):
-                self._tell(devices, Gap("more was stored at once than is shown", to_datetime(span.first)))
+                self._tell(devices, Gap("more was stored at a time than can be sent", to_datetime(span.first)))
         except RETRYABLE as error:
             _log.warning("live readings could not be read", reason=str(diagnose(error)))
-            self._tell(devices, Gap("the database did not answer", to_datetime(span.first)))
+            self._tell(devices, Gap("the database did not respond", to_datetime(span.first)))
 
     def _show(self, reading: StoredReading) -> None:
         if feed := self._feeds.get(reading.device_id):
@@ -246,6 +246,6 @@ class Live:
 def _no_place(why: str) -> Refused:
     return Refused(
         problems.UNAVAILABLE,
-        f"{why}: try again in {problems.RETRY_AFTER_S} seconds",
+        f"{why}: retry in {problems.RETRY_AFTER_S} seconds",
         headers=problems.RETRY_AFTER,
     )

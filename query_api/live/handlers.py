@@ -1,4 +1,4 @@
-"""A device's readings as they are stored, as server-sent events."""
+"""Route that streams a device's readings as server-sent events while they are stored."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -24,18 +24,18 @@ from shared.access.bearer import bearer_of
 MEDIA_TYPE = "text/event-stream"
 _STATE = "listener"
 _EVENTS = """\
-- `reading`: `data` is the reading, as GET /stats/{device_id} shows it, and `id` its number. None comes twice.
-- `gap`: readings may be missing, since the time in `since`; `detail` says why. Read them with GET /stats/{device_id}.
-- `dropped`: `count` readings are missing, the earliest of `since`: they came faster than they were read.
-- `end`: the last one, where it is of no use to connect again; `detail` says why: the device was deleted, or the key
-  does not hold any more.
-- `interrupted`: the last one of a stream of which the service could not find out for ten seconds whether its key still
-  holds. Connect again; the new stream begins with a gap.
+- `reading`: `data` is the reading as in GET /stats/{device_id}, and `id` its id. No reading is sent twice.
+- `gap`: readings from `since` on may be missing; `detail` has the reason. Get them with GET /stats/{device_id}.
+- `dropped`: `count` readings from `since` on are missing, as the client reads too slowly.
+- `end`: the last event; do not reconnect. `detail` has the reason: the device was deleted, or the key was revoked or
+  has expired.
+- `interrupted`: the last event, after the key could not be checked for ten seconds. Reconnect; the new stream begins
+  with a gap.
 
-Readings are sent only within a second of a check that the key holds. While the database does not answer that check they
-are held back, and sent after the next one.
+Readings are sent only within a second of a successful check of the key. While the database does not respond, they are
+held back until the next successful check.
 
-Every 15 seconds without an event a comment comes.
+A comment is sent every 15 seconds without an event.
 """
 _EXAMPLE = """\
 retry: 2000
@@ -55,7 +55,7 @@ data: {"count":17,"since":"2026-01-31T12:00:09.5Z"}
 
 @dataclass
 class _LiveOperation(Operation):
-    """Documents the stream, of which Litestar knows nothing but the media type."""
+    """Documents the stream, of which Litestar knows only the media type."""
 
     def __post_init__(self) -> None:
         assert self.responses is not None
@@ -67,7 +67,7 @@ class _LiveOperation(Operation):
 
 
 async def leave(request: AnyRequest) -> None:
-    """After the response: its listener has gone."""
+    """Remove the listener after the response."""
     live, listener = request.scope["state"].pop(_STATE, (None, None))
     if live is not None:
         live.leave(listener)
@@ -76,14 +76,14 @@ async def leave(request: AnyRequest) -> None:
 @get(
     "/{device_id:str}/live",
     access=Access.READ,
-    summary="Listen to a device",
+    summary="Stream a device's readings",
     operation_class=_LiveOperation,
     after_response=leave,
     media_type=MEDIA_TYPE,
-    response_description="Events without end.",
+    response_description="A stream of events.",
     response_headers=[
-        ResponseHeader("Cache-Control", value="no-store", description="There is no second reader of a stream."),
-        ResponseHeader("X-Accel-Buffering", value="no", description="A proxy passes each event on at once."),
+        ResponseHeader("Cache-Control", value="no-store", description="A stream cannot be cached."),
+        ResponseHeader("X-Accel-Buffering", value="no", description="Proxies do not buffer the stream."),
     ],
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -96,14 +96,14 @@ async def listen(
         str | None,
         HeaderParameter(
             name="Last-Event-ID",
-            description="What a browser sends when it connects again. The stream is not resumed; it begins with a gap.",
+            description="A browser sends it when it reconnects. The stream is not resumed, and begins with a gap.",
         ),
     ] = None,
 ) -> Stream:
-    """Its readings as they are stored, however they come, from the moment at which the answer begins.
+    """Readings that are stored after the start of the response, from MQTT and HTTP.
 
-    They come as [server-sent events](https://html.spec.whatwg.org/multipage/server-sent-events.html), in a browser
-    with `EventSource`. Readings that were there already do not come again.
+    They are [server-sent events](https://html.spec.whatwg.org/multipage/server-sent-events.html), which a browser reads
+    with `EventSource`. Earlier readings are not sent.
     """
     async with database.connection() as connection:
         await require_device(connection, device_id)

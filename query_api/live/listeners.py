@@ -1,4 +1,4 @@
-"""One who listens to a device: events on their way out as server-sent events, in bounded memory.
+"""One client of a live stream: its queue of server-sent events, in bounded memory.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -17,44 +17,42 @@ from query_api.calendar.json_times import encode
 from query_api.readings.record import StoredReading
 
 MAX_EVENTS = 20_000
-"""Waiting to be sent to one listener; it holds what one batch can bring. All listeners of a device share the bytes."""
+"""Events queued for one listener, enough for a batch. All listeners of a device share the bytes."""
 BLOCK_BYTES = 64 * 1024
-"""Events are sent together, up to about this size."""
+"""Approximate size up to which events are sent together."""
 HEARTBEAT_S = 15.0
 RETRY_MS = 2000
-"""A browser that lost the stream connects again after this time."""
+"""Time after which a browser reconnects."""
 
 _BEGINNING = b"retry: %d\n\n" % RETRY_MS
 _HEARTBEAT = b": still here\n\n"
 _Since = Annotated[
     datetime | None,
-    msgspec.Meta(
-        description="Readings of this time and later may be missing. Left out: those after the last one that came."
-    ),
+    msgspec.Meta(description="Readings from this time on may be missing. Absent: those after the last one received."),
 ]
 
 
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     """Readings may be missing: read them with GET /stats/{device_id}."""
 
-    detail: Annotated[str, msgspec.Meta(description="Why.", examples=["the database was away"])]
+    detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the database was away"])]
     since: _Since = None
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """Readings are missing: they came faster than they were read."""
+    """Readings are missing, as the client reads too slowly."""
 
-    count: Annotated[int, msgspec.Meta(description="How many.", examples=[17])]
-    since: Annotated[datetime, msgspec.Meta(description="The earliest time of those that are missing.")]
+    count: Annotated[int, msgspec.Meta(description="Number of missing readings.", examples=[17])]
+    since: Annotated[datetime, msgspec.Meta(description="Earliest time of the missing readings.")]
 
 
 def reading_event(reading: StoredReading) -> bytes:
-    """The event for a reading."""
+    """Return the event of a reading."""
     return b"id: %d\nevent: reading\ndata: %b\n\n" % (reading.id, encode(reading))
 
 
 def gap_event(gap: Gap) -> bytes:
-    """The event for readings that may be missing."""
+    """Return the event of a gap."""
     return b"event: gap\ndata: %b\n\n" % encode(gap)
 
 
@@ -63,32 +61,30 @@ def _dropped_event(dropped: Dropped) -> bytes:
 
 
 class End(msgspec.Struct, frozen=True):
-    """The stream ends, and connecting again is of no use."""
+    """The stream ends. The client should not reconnect."""
 
-    detail: Annotated[str, msgspec.Meta(description="Why.", examples=["the device was deleted"])]
+    detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the device was deleted"])]
 
 
 class Interrupted(msgspec.Struct, frozen=True):
-    """The stream ends, and its reader may connect again; the next stream begins with a gap."""
+    """The stream ends. The client may reconnect; the next stream begins with a gap."""
 
-    detail: Annotated[
-        str, msgspec.Meta(description="Why.", examples=["the service could not find out whether the key still holds"])
-    ]
+    detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the key could not be checked"])]
 
 
 def last_event(end: End | Interrupted) -> bytes:
-    """The event for the last of a stream."""
+    """Return the last event of a stream."""
     name = b"end" if isinstance(end, End) else b"interrupted"
     return b"event: %b\ndata: %b\n\n" % (name, encode(end))
 
 
 class Listener:
-    """What waits to be sent to one who listens to a device."""
+    """The queued events of one client."""
 
     def __init__(self, device_id: int, caller: str = "", credential: str | None = None) -> None:
-        """`caller`: whose streams are counted together. `credential`: what was shown for it, and has to hold.
+        """`caller`: its streams are counted together. `credential`: must stay valid while events are sent.
 
-        Until `confirm` is called a listener with a credential sends no event.
+        A listener with a credential sends no event before `confirm`.
         """
         self.device_id = device_id
         self.caller = caller
@@ -99,7 +95,7 @@ class Listener:
         self._ended = False
         self._farewell = b""
         self.confirmed_until = math.inf if credential is None else time.monotonic()
-        """Until when its events may be sent, on time.monotonic's clock."""
+        """Events may be sent until this time of time.monotonic."""
 
     @property
     def is_confirmed(self) -> bool:
@@ -107,13 +103,13 @@ class Listener:
         return time.monotonic() < self.confirmed_until
 
     def confirm(self, until: float) -> None:
-        """Has events sent until this time of time.monotonic, also those that were held back."""
+        """Allow events until this time of time.monotonic, including those held back."""
         self.confirmed_until = until
         if self._waiting or self._dropped is not None:
             self._something.set()
 
     def send(self, event: bytes, of: datetime) -> None:
-        """Has the event of a reading sent, or counted among the dropped; `of` is the reading's time."""
+        """Queue the event of a reading, or count it as dropped. `of`: the reading's time."""
         if self._dropped is not None:
             self._dropped = Dropped(self._dropped.count + 1, min(self._dropped.since, of))
         elif len(self._waiting) >= MAX_EVENTS:
@@ -123,21 +119,21 @@ class Listener:
         self._something.set()
 
     def tell(self, gap: Gap) -> None:
-        """Has the gap told."""
+        """Queue a gap."""
         if self._dropped is not None and gap.since is not None:
             self._dropped = Dropped(self._dropped.count, min(self._dropped.since, gap.since))
-        elif len(self._waiting) < 2 * MAX_EVENTS:  # who never reads hears of the first of so many
+        elif len(self._waiting) < 2 * MAX_EVENTS:  # a client that never reads keeps the first gaps
             self._waiting.append(gap_event(gap))
         self._something.set()
 
     def end(self, end: End | Interrupted | None = None) -> None:
-        """Ends the stream, whatever still waits; and says why, unless the service stops."""
+        """End the stream without sending queued events, with a last event unless the service stops."""
         self._farewell = last_event(end) if end else b""
         self._ended = True
         self._something.set()
 
     async def events(self) -> AsyncGenerator[bytes]:
-        """The stream, in blocks, until its end."""
+        """Yield the stream in blocks until its end."""
         yield _BEGINNING
         while not self._ended:
             try:

@@ -23,13 +23,13 @@ _log = structlog.get_logger()
 
 
 class Allowed(msgspec.Struct, frozen=True):
-    """The client may. `topic`: the only one that it may publish to."""
+    """The client is allowed. `topic`: the only topic it may publish to."""
 
     topic: str
 
 
 class Denied(msgspec.Struct, frozen=True):
-    """The client may not. `undecided`: the database did not answer. `stranger`: the user name is not of a device."""
+    """The client is denied. `undecided`: the database did not respond. `stranger`: the user name is not a device's."""
 
     reason: str
     undecided: bool = False
@@ -37,12 +37,12 @@ class Denied(msgspec.Struct, frozen=True):
 
 
 Decision = Allowed | Denied
-_STRANGER = Denied("the user name is not that of a device: device-<id>", stranger=True)
-_WRONG = Denied("the password is not the present token of this device")
-_CLIENT_ID = Denied("a device connects with its user name as its client id")
-_ROTATED = Denied("no client has connected yet with the device's present token")
+_STRANGER = Denied("the user name is not a device's: expected device-<id>", stranger=True)
+_WRONG = Denied("the password is not the current token of this device")
+_CLIENT_ID = Denied("the client id of a device must be its user name")
+_ROTATED = Denied("no client has connected with the device's current token yet")
 _NO_DEVICE = Denied("this device is not registered, or has no token")
-_AWAY = Denied("the database does not answer", undecided=True)
+_AWAY = Denied("the database does not respond", undecided=True)
 
 
 class Decisions:
@@ -97,7 +97,7 @@ class Decisions:
         allowed = self._allowed(device)
         if action is Action.PUBLISH and topic == allowed.topic:
             return allowed
-        return Denied(f"{device_name(device_id)} may publish to {allowed.topic}, and do nothing else")
+        return Denied(f"{device_name(device_id)} may only publish to {allowed.topic}")
 
     async def _with_present_token(self, device_id: int) -> KnownDevice | Denied:
         """The device whose client is connected with the present token.

@@ -41,7 +41,7 @@ _POST: dict[str, Any] = {
 }
 
 
-@post("/user", summary="Whether a client of Mosquitto may connect", **_POST)
+@post("/user", summary="Authenticate a client of Mosquitto", **_POST)
 async def go_auth_user(data: JSONBody[Question], mqtt: Given) -> Granted:
     """For `http_getuser_uri`."""
     decision = await mqtt.decisions.authenticate(data.username or "", data.password or "", data.clientid or "")
@@ -49,16 +49,16 @@ async def go_auth_user(data: JSONBody[Question], mqtt: Given) -> Granted:
     return _granted(decision)
 
 
-@post("/superuser", summary="Whether a client of Mosquitto may do everything", sync_to_thread=False, **_POST)
+@post("/superuser", summary="Check whether a client of Mosquitto is a superuser", sync_to_thread=False, **_POST)
 def go_auth_superuser(data: JSONBody[Question]) -> Granted:
-    """For `http_superuser_uri`. No client may."""
-    return _granted(Denied(f"{data.username or 'nobody'} may not do everything: no client may"))
+    """For `http_superuser_uri`. No client is a superuser."""
+    return _granted(Denied(f"{data.username or 'nobody'} is not a superuser: no client is"))
 
 
 _ACTIONS = {"1": Action.RECEIVE, "2": Action.PUBLISH, "4": Action.SUBSCRIBE}
 
 
-@post("/acl", summary="Whether a client of Mosquitto may publish, subscribe or receive", **_POST)
+@post("/acl", summary="Authorize a client of Mosquitto", **_POST)
 async def go_auth_acl(data: JSONBody[Question], mqtt: Given) -> Granted:
     """For `http_aclcheck_uri`."""
     action = _ACTIONS.get(str(data.acc))

@@ -36,27 +36,30 @@ _Result = Literal["allow", "deny", "ignore"]
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer to a broker."""
 
-    result: Annotated[_Result, msgspec.Meta(description="What the broker is to do.")]
-    reason: Annotated[str, msgspec.Meta(description="Of a refusal: why, for whoever configures the broker.")] = ""
+    result: Annotated[_Result, msgspec.Meta(description="Decision.")]
+    reason: Annotated[str, msgspec.Meta(description="Reason of a refusal, for the broker's operator.")] = ""
 
 
 class Admission(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The answer about a client that may connect."""
 
-    result: Annotated[_Result, msgspec.Meta(description="What the broker is to do.")]
-    reason: Annotated[str, msgspec.Meta(description="Of a refusal: why, for whoever configures the broker.")] = ""
+    result: Annotated[_Result, msgspec.Meta(description="Decision.")]
+    reason: Annotated[str, msgspec.Meta(description="Reason of a refusal, for the broker's operator.")] = ""
     is_superuser: Annotated[
-        bool | None, msgspec.Meta(description="Whether EMQX is to let the client do everything: never.")
+        bool | None, msgspec.Meta(description="Whether the client is a superuser of EMQX: always false.")
     ] = None
-    superuser: Annotated[bool | None, msgspec.Meta(description="The same, as rmqtt calls it.")] = None
+    superuser: Annotated[
+        bool | None, msgspec.Meta(description="Whether the client is a superuser of rmqtt: always false.")
+    ] = None
     acl: Annotated[
         list[AclRule] | None,
         msgspec.Meta(
-            description="What the client may do; the first rule that matches decides. Empty: /mqtt/authorize."
+            description="Rules of the client, of which the first match applies. Empty: the broker asks /mqtt/authorize."
         ),
     ] = None
     expire_at: Annotated[
-        int | None, msgspec.Meta(description="When the broker is to end the connection, in seconds since 1970.")
+        int | None,
+        msgspec.Meta(description="Time at which the broker should close the connection, in seconds since 1970."),
     ] = None
 
 
@@ -66,7 +69,7 @@ class Answers:
     def __init__(self, decisions: Decisions, registry: CollectorRegistry) -> None:
         self.decisions = decisions
         self._count = Counter(
-            "devicestat_mqtt_decisions", "Questions of MQTT brokers that were answered.", ("question", "result"),
+            "devicestat_mqtt_decisions", "Decisions for MQTT brokers.", ("question", "result"),
             registry=registry,
         )  # fmt: skip
 
@@ -103,12 +106,12 @@ _POST: dict[str, Any] = {
 Others = Annotated[
     Literal["deny", "ignore"],
     QueryParameter(
-        description="The answer about a user name that is not of a device. `ignore`: the broker asks somebody else."
+        description="Decision for a user name that is not a device's. `ignore`: the broker asks its next authenticator."
     ),
 ]
 
 
-@post("/authenticate", summary="Whether a client of a broker may connect", **_POST)
+@post("/authenticate", summary="Authenticate a client of a broker", **_POST)
 async def authenticate(
     data: JSONBody[Question],
     mqtt: Given,
@@ -116,15 +119,15 @@ async def authenticate(
     rules: Annotated[
         Literal["answer", "ask"],
         QueryParameter(
-            description="`answer`: the answer has what the client may do. `ask`: the broker asks /mqtt/authorize."
+            description="`answer`: the response has the client's rules. `ask`: the broker asks /mqtt/authorize."
         ),
     ] = "answer",
     session: Annotated[
         int | None,
-        QueryParameter(ge=60, le=31_536_000, description="Seconds after which the broker is to end the connection."),
+        QueryParameter(ge=60, le=31_536_000, description="Seconds after which the broker should close the connection."),
     ] = None,
 ) -> Response[Admission]:
-    """The body is JSON or a form. A device shows its token as the password, and its user name as its client id."""
+    """The body is JSON or a form. A device's password is its token, and its client id is its user name."""
     decision = await mqtt.decisions.authenticate(data.username or "", data.password or "", data.clientid or "")
     mqtt.count("authenticate", decision)
     if isinstance(decision, Denied):
@@ -145,9 +148,9 @@ def _ends(session: int) -> int:
     return int(time.time() + session - early)
 
 
-@post("/authorize", summary="Whether a client of a broker may publish or subscribe", **_POST)
+@post("/authorize", summary="Authorize a client of a broker", **_POST)
 async def authorize(data: JSONBody[Question], mqtt: Given, others: Others = "deny") -> Response[Answer]:
-    """The body is JSON or a form. The client is one that was let in before; its password is not needed."""
+    """The body is JSON or a form. The client is authenticated already, so its password is not needed."""
     action = _action(data)
     if action is None:
         decision: Decision = Denied("action is neither publish (2) nor subscribe (1)")

@@ -1,5 +1,8 @@
 """The queue of analyses, in the database.
 
-`claims.py`: a worker claims, renews and ends a request. `records.py`: requests and results as they are shown.
-`waiting.py`: waits for the end of a request. `quotas.py`: bounds for each key. `addresses.py`: callback addresses.
+1. `requests.py` queues a request within the `quotas.py`, and notifies the workers (`channels.py`).
+2. `claims.py`: a worker claims it, renews its lease and ends it. `results.py` has the result.
+3. `waiting.py` waits for the end of a request. `callbacks.py` has the callbacks that are due (`addresses.py`).
+
+`records.py`: requests and results as clients see them.
 """

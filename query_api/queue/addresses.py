@@ -1,7 +1,7 @@
-"""Addresses that a callback may go to, and those that lead into the network that this service stands in.
+"""Check the URLs of callbacks, and refuse those that lead into a private network.
 
-Whoever may ask for a callback could else have the service talk to what only it can reach (server-side request
-forgery): a database, a router's page, the metadata of a cloud.
+Otherwise a client could make the service send requests to hosts that only the service can reach (server-side request
+forgery): a database, a router, the metadata service of a cloud.
 """
 
 import re
@@ -14,7 +14,7 @@ from query_api.errors import Fault, InvalidFields
 
 MAX_URL_LENGTH = 2000
 Ports = Set[int] | None
-"""The ports that callbacks may go to; None: all."""
+"""Ports that callbacks may use; None: all."""
 
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = rf"({_LABEL}\.)*[A-Za-z]([A-Za-z0-9_-]{{0,61}}[A-Za-z0-9_])?"
@@ -25,8 +25,8 @@ _PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2]
 _REST = r"([/?][!$-;=?-Z\[\]_a-z~]*)?"
 _URL = rf"[Hh][Tt][Tt][Pp][Ss]?://({_NAME}|{_IPV4}|<ipv6>)(:{_PORT})?{_REST}"
 URL_PATTERN = f"^{_URL.replace('<ipv6>', _WHOLE_IPV6)}$"
-"""Of an address, in the document."""
-# Also shortened forms of IPv6, which no short expression can tell from nonsense.
+"""Pattern of a URL, for the OpenAPI document."""
+# Also matches shortened forms of IPv6, which `_ipv6` checks.
 _match = re.compile(
     _URL.replace("<ipv6>", r"\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\]")
     .replace(_IPV4, f"(?P<ipv4>{_IPV4})")
@@ -36,17 +36,17 @@ _match = re.compile(
 
 
 def check_url(url: str, *, allow_private: bool, ports: Ports) -> None:
-    """Raises ValueError, which says what would be right, for what is no callback's address.
+    """Raise ValueError for a URL that no callback may use. The message says what is expected.
 
-    A name is not resolved: it is when the callback is made, for a name can lead elsewhere by then.
+    The host name is resolved only when the callback is sent, as its address may change until then.
     """
     if len(url) > MAX_URL_LENGTH:
         raise ValueError(f"expected at most {MAX_URL_LENGTH} characters, got {len(url)}")
     found = _match(url)
     if found is None:
         raise ValueError(
-            "expected http:// or https://, a host name or an address in its common form, perhaps a port, a path and "
-            "a query, all in ASCII, and no user, password or fragment"
+            "expected http:// or https://, a host name or IP address, and optionally a port, a path and a query, all "
+            "in ASCII, without user, password or fragment"
         )
     address = _ipv6(found["ipv6"]) if found["ipv6"] else found["ipv4"] and IPv4Address(found["ipv4"])
     if address and not allow_private and not is_public(address):
@@ -73,21 +73,21 @@ class CallbackRules(msgspec.Struct, frozen=True):
 
 
 def check_port(port: int, ports: Ports) -> None:
-    """Raises ValueError for a port that callbacks do not go to."""
+    """Raise ValueError for a port that callbacks may not use."""
     if ports is not None and port not in ports:
         raise ValueError(
-            f"port {port} is none of those that callbacks go to ({', '.join(map(str, sorted(ports)))}): the setting "
-            "DEVICESTAT_WEBHOOK_PORTS names them"
+            f"port {port} is not one of the allowed ports ({', '.join(map(str, sorted(ports)))}): the setting "
+            "DEVICESTAT_WEBHOOK_PORTS lists them"
         )
 
 
-ONLY_PUBLIC = "callbacks go to a private network only where DEVICESTAT_WEBHOOK_ALLOW_PRIVATE is true"
+ONLY_PUBLIC = "private addresses are allowed only if DEVICESTAT_WEBHOOK_ALLOW_PRIVATE is true"
 
 _MAYBE_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,}")
 
 
 def without_addresses(text: str) -> str:
-    """Return the text with each IP address in it left out: it may be one that only this service can see."""
+    """Return the text without IP addresses, which may be known only to this service."""
     return _MAYBE_ADDRESS.sub(lambda found: "…" if _is_address(found[0].strip(".")) else found[0], text)
 
 
@@ -108,8 +108,8 @@ def _ipv6(literal: str) -> IPv6Address:
 
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is in the last 32 bits
 _ISATAP = 0x00005EFE  # RFC 5214: before the IPv4 address in the last 32 bits; the bit 0x02000000 may be set
-# https://www.iana.org/assignments/iana-ipv4-special-registry, and multicast (RFC 5771). Also the parts of it that are
-# called global: no receiver of callbacks is there.
+# https://www.iana.org/assignments/iana-ipv4-special-registry, and multicast (RFC 5771). Includes blocks that the
+# registry calls global, as no receiver of callbacks is there.
 _SPECIAL_IPV4 = [
     IPv4Network(network)
     for network in (
@@ -118,7 +118,7 @@ _SPECIAL_IPV4 = [
         "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
     )
 ]  # fmt: skip
-_GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291 section 2.4: all that IANA gives out
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291 section 2.4: the block that IANA assigns from
 # https://www.iana.org/assignments/iana-ipv6-special-registry, of 2000::/3.
 _SPECIAL_IPV6 = [
     IPv6Network(network)
@@ -133,8 +133,7 @@ _SPECIAL_IPV6 = [
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether it is of the public Internet: none of the special-purpose addresses of IANA's registries, nor an IPv6
-    form of one of those of IPv4."""
+    """Whether the address is public: not a special-purpose address of IANA's registries, nor an IPv6 form of one."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _SPECIAL_IPV4)
     if address.ipv4_mapped is not None:

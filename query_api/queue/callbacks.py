@@ -1,11 +1,11 @@
-"""Callbacks: whoever asked for it is told that an analysis has ended, at least once.
+"""Callbacks, which notify a receiver at least once that an analysis has ended.
 
 waiting ──the request ends──▶ due ──claim──▶ sent: a 2xx ──▶ delivered
-                               ▲                │ else: attempts left, later; or the last one ──▶ failed
-                               └────────────────┘ or nothing was heard of it: its lease ran out
+                               ▲                │ else: a retry; or the last attempt ──▶ failed
+                               └────────────────┘ or its lease expired
 
-A row is due from the transaction on that ends its request. Who claims one moves the moment at which it is due
-by a lease: a worker that dies in the middle leaves it to the next. The receiver tells a repeat by webhook-id.
+The transaction that ends a request makes its callbacks due. A claim delays the due time by a lease, so that another
+worker continues if this one dies. The receiver recognizes a repeat by webhook-id.
 """
 
 from datetime import timedelta
@@ -17,19 +17,19 @@ from psycopg.rows import class_row
 from shared.postgres.connections import Connection
 
 LEASE = timedelta(minutes=1)
-"""Several times what a call may take."""
+"""Several times the duration of a call."""
 MAX_PER_HOST = 3
-"""Calls that all workers make at a time to one host: one that is slow delays the others' calls by no more."""
+"""Concurrent calls of all workers to one host, so that a slow host delays calls to other hosts little."""
 MAX_ATTEMPTS = 8
 RETRY_BASE = timedelta(seconds=30)
 RETRY_FACTOR = 4
 RETRY_CAP = timedelta(hours=2)
-"""The wait after a failure grows by the factor from RETRY_BASE, and is between half of that and all of it: with eight
-attempts the last is between three and seven hours after the first."""
+"""The delay after a failure grows by the factor from RETRY_BASE, with a jitter of up to half. So the last of eight
+attempts is between three and seven hours after the first."""
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """A callback that this worker is to make."""
+    """A callback that this worker has claimed."""
 
     id: int
     request_id: int
@@ -40,8 +40,8 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     token: UUID
 
 
-# As devices do in the queue of analyses (queue.py): the hosts that are due stand in a circle, each one step in the
-# index, and the one after the host that was called last has the first turn. held: calls that some worker is making.
+# Round robin over hosts, as claims.py does over devices: each host with due callbacks costs one index search, and the
+# host after the last one called comes first. held: calls in progress in any worker.
 _CLAIM = """
     WITH RECURSIVE circle (host, lap, position) AS (
         SELECT %(after)s::text COLLATE "C", 0, 0
@@ -80,9 +80,9 @@ _CLAIM = """
 
 
 async def claim(connection: Connection, limit: int, after: str = "") -> list[Due]:
-    """Take up to `limit` of those that are due, of each host no more than MAX_PER_HOST less what is being sent to it.
+    """Claim up to `limit` due callbacks, with at most MAX_PER_HOST in progress for each host.
 
-    `after`: the host that was called last: those after it in the alphabet have their turn first.
+    `after`: the host that was called last. Hosts after it in the alphabet come first.
     """
     parameters = {"lease": LEASE, "limit": limit, "after": after, "each": MAX_PER_HOST}
     async with connection.cursor(row_factory=class_row(Due)) as cursor:
@@ -97,7 +97,7 @@ _DELIVERED = """
 
 
 async def delivered(connection: Connection, due: Due) -> None:
-    """It is not made again."""
+    """End a callback that was delivered."""
     await connection.execute(_DELIVERED, {"id": due.id, "token": due.token})
 
 
@@ -113,7 +113,10 @@ _FAIL = """
 
 
 async def fail(connection: Connection, due: Due, error: str) -> str | None:
-    """Puts it off, or ends it after the last attempt: "waiting" or "failed"; None if another worker has it."""
+    """Delay the callback for a retry, or end it after the last attempt.
+
+    Returns "waiting" or "failed"; None if the claim is lost.
+    """
     parameters = {
         "id": due.id, "token": due.token, "error": error,
         "most": MAX_ATTEMPTS, "base": RETRY_BASE, "factor": RETRY_FACTOR, "cap": RETRY_CAP,

@@ -1,14 +1,14 @@
-"""The queue of analyses, as a worker uses it: each statement is a transaction of its own.
+"""The queue as a worker uses it. Each statement is a transaction of its own.
 
 queued ──claim──▶ running ──finish──▶ done
   ▲                  │ fail: attempts left, later; or the last one ──▶ failed
-  └── give_back, fail, reap: its lease ran out
+  └── give_back, fail, reap (its lease expired)
 
-A worker that has claimed an analysis holds a lease on it, under a token. Whatever it does to it names the
-token, and does nothing if another worker has taken over, or someone has cancelled it.
+A worker that claims an analysis gets a lease with a token. Its later statements name the token, and change nothing
+if another worker has taken over or the request was cancelled.
 
-Workers go from device to device (ADR 18), each in a circle of its own: a device's backlog of any length delays
-another's request by one analysis, and what a claim costs does not depend on it.
+Each worker claims from one device after another, round robin (ADR 18). So a device's backlog delays a request of
+another device by one analysis at most, and the cost of a claim does not depend on the backlog.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ LEASE = timedelta(seconds=30)
 MAX_ATTEMPTS = 5
 RETRY_BASE = timedelta(seconds=2)
 RETRY_CAP = timedelta(minutes=5)
-"""The wait after a failure doubles from RETRY_BASE, and is between half of that and all of it: with five
-attempts the last is at most half a minute of waiting after the first."""
+"""The delay after a failure doubles from RETRY_BASE, with a jitter of up to half. So the delays of five attempts add
+up to at most half a minute."""
 CANDIDATES = 16
-"""Devices that a claim looks at: so many workers can claim at one moment, and none goes away with nothing."""
+"""Devices that a claim considers. As many workers can claim concurrently without finding nothing."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """An analysis that this worker holds."""
+    """An analysis that this worker has claimed."""
 
     id: int
     device_id: int
@@ -53,14 +53,14 @@ _WAKE = """
 
 
 async def wake(connection: Connection) -> None:
-    """Lets those that were put off until now be claimed."""
+    """Make requests claimable whose retry is due."""
     await connection.execute(_WAKE)
 
 
-# circle: the devices that wait, from the one after `after` on and round to it; each is one step in the index, however
-# much it has waiting. A device with less running goes before one with more, so that none has more than its share
-# while another waits; among equals it is their turn in the circle. Several candidates, as others claim meanwhile.
-# A device that was deleted has no turn: it is looked up for each candidate by itself, and not by a join with all.
+# circle: the devices with queued requests, from the one after `after` on and round to it. Each costs one index search,
+# whatever its backlog. Devices with fewer running requests come first, then the order of the circle applies. Several
+# are candidates, as other workers claim concurrently. Deleted devices are excluded by a lookup per candidate, which is
+# cheaper than a join with all devices.
 _CLAIM = """
     WITH RECURSIVE running AS MATERIALIZED (
         SELECT device_id, count(*) AS held FROM analysis_requests WHERE status = 'running' GROUP BY device_id
@@ -108,17 +108,17 @@ _CLAIM = """
 
 
 async def claim(connection: Connection, after: int = 0) -> Claim | None:
-    """Takes one of those that wait, fairly over devices; of one device the oldest.
+    """Claim a queued request, fairly between devices, and the oldest of its device. None if there is none.
 
-    `after`: the device that this worker has claimed for last; the others have their turn before it.
+    `after`: the device of this worker's last claim. Other devices have their turn before it.
     """
     async with connection.cursor(row_factory=class_row(Claim)) as cursor:
         await cursor.execute(_CLAIM, {"after": after, "lease": LEASE, "candidates": CANDIDATES})
         return await cursor.fetchone()
 
 
-# SKIP LOCKED, as where several are put back: whoever deletes a device locks its requests in an order of its own, and
-# what someone else is ending needs no lease.
+# SKIP LOCKED, as in give_back: the deletion of a device locks its requests in another order, and a request that
+# another transaction is ending needs no lease.
 _RENEW = """
     UPDATE analysis_requests SET lease_until = now() + %(lease)s
     WHERE id IN (SELECT id FROM analysis_requests WHERE status = 'running' AND lease_token = ANY(%(tokens)s)
@@ -128,12 +128,12 @@ _RENEW = """
 
 
 async def renew(connection: Connection, tokens: Sequence[UUID]) -> set[UUID]:
-    """Prolongs the leases; returns those that are still held."""
+    """Renew the leases. Returns the tokens that are still valid."""
     cursor = await connection.execute(_RENEW, {"lease": LEASE, "tokens": list(tokens)})
     return {row[0] for row in await cursor.fetchall()}
 
 
-# The device first, as whoever deletes it does: neither can wait for the other.
+# The device is locked first, as its deletion locks it first, so that the two cannot deadlock.
 _FINISH = """
     WITH device AS MATERIALIZED (
         SELECT id FROM devices WHERE id = %(device_id)s FOR KEY SHARE
@@ -150,7 +150,7 @@ _FINISH = """
 
 
 async def finish(connection: Connection, held: Claim, found: Analysis) -> bool:
-    """Writes the result and ends the request; False, and nothing written, if it is no longer held."""
+    """Write the result and end the request; False, with nothing written, if the claim is lost."""
     parameters = {
         "id": held.id, "device_id": held.device_id, "token": held.token,
         "x": _json(found.x), "y": _json(found.y), "z": _json(found.z),
@@ -175,7 +175,10 @@ _FAIL = """
 
 
 async def fail(connection: Connection, held: Claim, error: str) -> str | None:
-    """Puts it back for later, or ends it after the last attempt: "queued" or "failed"; None if not held."""
+    """Queue the request for a retry, or end it after the last attempt.
+
+    Returns "queued" or "failed"; None if the claim is lost.
+    """
     parameters = {
         "id": held.id, "token": held.token, "error": error,
         "most": MAX_ATTEMPTS, "base": RETRY_BASE, "cap": RETRY_CAP,
@@ -193,16 +196,16 @@ _GIVE_BACK = """
 
 
 async def give_back(connection: Connection, tokens: Sequence[UUID]) -> None:
-    """Puts back what a worker that stops has not finished, as if it had not been claimed."""
+    """Queue the requests of a stopping worker again, as if they had not been claimed."""
     await connection.execute(_GIVE_BACK, {"tokens": list(tokens)})
 
 
-# An analysis that brings its worker down must end too: a lost lease counts as an attempt.
+# A lost lease counts as an attempt, so that an analysis that crashes its worker ends too.
 _REAP = """
     UPDATE analysis_requests
     SET status = CASE WHEN attempts < %(most)s THEN 'queued' ELSE 'failed' END,
         finished_at = CASE WHEN attempts < %(most)s THEN NULL ELSE now() END,
-        last_error = 'its worker was not heard of until the lease ran out',
+        last_error = 'the lease of its worker expired',
         lease_token = NULL, lease_until = NULL
     WHERE id IN (SELECT id FROM analysis_requests WHERE status = 'running' AND lease_until < now()
                  FOR UPDATE SKIP LOCKED)
@@ -211,7 +214,7 @@ _REAP = """
 
 
 async def reap(connection: Connection) -> dict[int, str]:
-    """Takes those whose lease has run out from their workers: their ids, with "queued" or "failed"."""
+    """Take requests with an expired lease from their workers. Returns "queued" or "failed" by id."""
     cursor = await connection.execute(_REAP, {"most": MAX_ATTEMPTS})
     return dict(await cursor.fetchall())
 
@@ -220,7 +223,7 @@ _LENGTH = "SELECT count(*) FROM analysis_requests WHERE status = 'queued'"
 
 
 async def length(connection: Connection) -> int:
-    """How many wait."""
+    """Return the number of queued requests."""
     row = await (await connection.execute(_LENGTH)).fetchone()
     assert row is not None, "an aggregate has one row"
     return int(row[0])
@@ -233,6 +236,6 @@ _WAS_CANCELLED = """
 
 
 async def was_cancelled(connection: Connection, request_id: int) -> bool:
-    """Whether someone has cancelled it or deleted its device, as opposed to another worker having taken over."""
+    """Whether the request was cancelled or its device deleted, rather than claimed by another worker."""
     row = await (await connection.execute(_WAS_CANCELLED, (request_id,))).fetchone()
     return row is None or bool(row[0])

@@ -1,4 +1,4 @@
-"""How much one key may have queued, and how many schedules: an analyst's, that is; admins have no bounds."""
+"""Quotas of each key for queued analyses and schedules. Admin keys have none."""
 
 from typing import LiteralString
 
@@ -18,30 +18,29 @@ _SCHEDULES = """
 
 
 class Quotas(msgspec.Struct, frozen=True):
-    """The bounds: SCHEDULES_PER_KEY and QUEUED_PER_KEY."""
+    """SCHEDULES_PER_KEY and QUEUED_PER_KEY."""
 
     schedules: int
     queued: int
 
     async def take_turn(self, connection: Connection, principal: Principal) -> None:
-        """Keep others with this key waiting until the end of the caller's transaction, so that none exceeds a bound."""
+        """Lock the key until the end of the caller's transaction, so that concurrent requests cannot exceed a quota."""
         if _is_bounded(principal):
             await connection.execute(_TURN, (principal.name,))
 
     async def require_queued(self, connection: Connection, principal: Principal) -> None:
-        """Raise QuotaReached where the key has too many requests queued, with the one that was just added."""
+        """Raise QuotaReached if the key has too many queued requests, including the one just added."""
         if _is_bounded(principal) and await _count(connection, _QUEUED, principal) > self.queued:
             raise QuotaReached(
-                f"this key has {self.queued} analyses queued, as many as the setting QUEUED_PER_KEY allows: "
-                "try again when some have ended, or cancel some"
+                f"this key has {self.queued} queued analyses, the maximum of QUEUED_PER_KEY: "
+                "retry when some have ended, or cancel some"
             )
 
     async def require_schedules(self, connection: Connection, principal: Principal) -> None:
-        """Raise QuotaReached where the key has too many schedules, with the one that was just added."""
+        """Raise QuotaReached if the key has too many schedules, including the one just added."""
         if _is_bounded(principal) and await _count(connection, _SCHEDULES, principal) > self.schedules:
             raise QuotaReached(
-                f"this key has {self.schedules} schedules, as many as the setting SCHEDULES_PER_KEY allows: "
-                "delete one first"
+                f"this key has {self.schedules} schedules, the maximum of SCHEDULES_PER_KEY: delete one first"
             )
 
 

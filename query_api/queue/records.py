@@ -1,4 +1,4 @@
-"""Queued analyses as they are shown: the request, what it found, and who is called when it has ended."""
+"""Records of a queued analysis in responses: the request, its result and its callbacks."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -17,41 +17,41 @@ ENDED = ("done", "failed", "cancelled")
 
 
 class AnalysisResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a queued analysis found."""
+    """The result of a queued analysis."""
 
     id: Id
-    request_id: Annotated[int, msgspec.Meta(description="The number of the request that asked for it.", examples=[1])]
+    request_id: Annotated[int, msgspec.Meta(description="Id of its request.", examples=[1])]
     device_id: DeviceIdField
     start: PeriodStart
     end: PeriodEnd
     x: Figures
     y: Figures
     z: Figures
-    created_at: Annotated[datetime, msgspec.Meta(description="When it was found.")]
+    created_at: Annotated[datetime, msgspec.Meta(description="Time of the result.")]
 
 
 class AnalysisCallback(msgspec.Struct, frozen=True, kw_only=True):
-    """An address that is called when the analysis has ended."""
+    """A callback at the end of the analysis."""
 
-    url: Annotated[str, msgspec.Meta(description="The address.", examples=["https://example.org/analyses"])]
+    url: Annotated[str, msgspec.Meta(description="URL of the callback.", examples=["https://example.org/analyses"])]
     status: Annotated[
         Literal["waiting", "delivered", "failed"],
         msgspec.Meta(
-            description="waiting: for the end of the analysis, or for its next attempt; delivered: it answered "
-            "with a 2xx; failed: it did not, in all of its attempts."
+            description="waiting: for the end of the analysis or the next attempt; delivered: the receiver "
+            "returned a 2xx; failed: every attempt failed."
         ),
     ]
-    attempts: Annotated[int, msgspec.Meta(description="How often it has been called.", examples=[1])]
+    attempts: Annotated[int, msgspec.Meta(description="Number of attempts.", examples=[1])]
     last_error: Annotated[
         str | None,
         msgspec.Meta(
-            description="Why the latest attempt that failed did; null: none has.", examples=["it answered 500"]
+            description="Error of the latest failed attempt; null if none failed.", examples=["it answered 500"]
         ),
     ]
 
 
 class QueuedAnalysis(msgspec.Struct, frozen=True, kw_only=True):
-    """A queued analysis, and how far it is."""
+    """A queued analysis with its status."""
 
     id: Id
     device_id: DeviceIdField
@@ -60,41 +60,43 @@ class QueuedAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     figures: Annotated[
         list[str],
         msgspec.Meta(
-            description="The figures that it finds besides min, max, sum, count and median.",
+            description="Statistics besides min, max, sum, count and median.",
             examples=[["mean", "p95"]],
         ),
     ]
     status: Annotated[
         Status,
-        msgspec.Meta(description="queued and running lead to done, failed (after several attempts) or cancelled."),
+        msgspec.Meta(description="queued and running end as done, failed (after several attempts) or cancelled."),
     ]
-    attempts: Annotated[int, msgspec.Meta(description="How often a worker has begun it.", examples=[1])]
+    attempts: Annotated[int, msgspec.Meta(description="Number of attempts.", examples=[1])]
     last_error: Annotated[
-        str | None, msgspec.Meta(description="Why the latest attempt that failed did; null: none has.")
+        str | None, msgspec.Meta(description="Error of the latest failed attempt; null if none failed.")
     ]
     retry_at: Annotated[
         datetime | None,
-        msgspec.Meta(description="After a failure: when it will be tried again; null: it waits for no such moment."),
+        msgspec.Meta(description="Time of the next retry; null if none is pending."),
     ]
-    created_at: Annotated[datetime, msgspec.Meta(description="When it was queued.")]
-    started_at: Annotated[datetime | None, msgspec.Meta(description="When the latest attempt began; null: none has.")]
+    created_at: Annotated[datetime, msgspec.Meta(description="Time at which it was queued.")]
+    started_at: Annotated[
+        datetime | None, msgspec.Meta(description="Start of the latest attempt; null if there was none.")
+    ]
     finished_at: Annotated[
-        datetime | None, msgspec.Meta(description="When it was done, failed or cancelled; null: not yet.")
+        datetime | None, msgspec.Meta(description="Time at which it was done, failed or cancelled; null before.")
     ]
     result: Annotated[
         AnalysisResult | None,
-        msgspec.Meta(description="What it found; null: nothing yet, or its result was deleted."),
+        msgspec.Meta(description="The result; null if there is none yet, or it was deleted."),
     ]
 
 
 class AnalysisRequest(QueuedAnalysis, frozen=True, kw_only=True):
-    """A queued analysis, how far it is, and who is called when it has ended."""
+    """A queued analysis with its status and callbacks."""
 
     callbacks: Annotated[
         list[AnalysisCallback],
         msgspec.Meta(
-            description="The addresses that are called when it has ended; several, if several asked for it. Each is "
-            "shown to the key that gave it, and to admins."
+            description="Callbacks at its end: one for each client that requested one. Only the key that set it and "
+            "admins see it."
         ),
     ]
 
@@ -103,13 +105,13 @@ _FIND = "SELECT * FROM shown_analysis_requests WHERE id = %(id)s"
 
 
 async def find_shown(connection: Connection, request_id: int, principal: Principal) -> AnalysisRequest | None:
-    """The request as the principal may see it, None where there is none."""
+    """Return the request as the principal may see it; None if it does not exist."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         row = await (await cursor.execute(_FIND, {"id": request_id})).fetchone()
         return None if row is None else shown_to(principal, row)
 
 
 def shown_to(principal: Principal, row: dict[str, Any]) -> AnalysisRequest:
-    """The request of a row of shown_analysis_requests, with those of its callbacks that the principal may see."""
+    """Return the request of a row of shown_analysis_requests, with the callbacks that the principal may see."""
     callbacks = [callback for callback in row["callbacks"] if principal.owns(callback["owner"])]
     return msgspec.convert({**row, "callbacks": callbacks}, AnalysisRequest)

@@ -1,4 +1,4 @@
-"""Waiting for a queued analysis to end, without a connection of one's own."""
+"""Wait for a queued analysis to end, without a connection per request."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from shared.postgres.connections import Pool
 
 
 class Waits:
-    """All who wait in this process. They wait no longer once `stop` is set."""
+    """The waiting requests of this process. They stop waiting once `stop` is set."""
 
     def __init__(self, database: Pool, notifications: Notifications, stop: asyncio.Event) -> None:
         self._database = database
@@ -18,12 +18,12 @@ class Waits:
         self._stop = stop
 
     async def until_ended(self, queued: AnalysisRequest, seconds: float, principal: Principal) -> AnalysisRequest:
-        """The request once it has ended, or is gone, or as it is after so many seconds."""
+        """Return the request once it has ended or was deleted, or its state after the given seconds."""
         stopping = asyncio.create_task(self._stop.wait(), name="wait for the stop")
         try:
             with self._notifications.subscribe(ENDED_CHANNEL, str(queued.id)) as ended:
                 deadline = asyncio.get_running_loop().time() + seconds
-                seen = await self._look(queued, principal)  # it may have ended before anyone listened
+                seen = await self._look(queued, principal)  # it may have ended before the subscription
                 while seen is not None and seen.status not in ENDED:
                     queued = seen
                     if not await _next(ended, stopping, deadline):
@@ -39,11 +39,11 @@ class Waits:
 
 
 async def _next(ended: asyncio.Queue[str], stopping: asyncio.Task[bool], deadline: float) -> bool:
-    """Waits until something is heard; False where the deadline, or the stop, comes first."""
-    hearing = asyncio.create_task(ended.get(), name="hear of an analysis")
+    """Wait for a notification; False if the deadline or the stop comes first."""
+    received = asyncio.create_task(ended.get(), name="wait for a notification")
     try:
         left = deadline - asyncio.get_running_loop().time()
-        await asyncio.wait({hearing, stopping}, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
-        return hearing.done()
+        await asyncio.wait({received, stopping}, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
+        return received.done()
     finally:
-        hearing.cancel()
+        received.cancel()

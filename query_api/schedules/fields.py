@@ -1,4 +1,4 @@
-"""Schedules as requests and answers have them."""
+"""Records of a schedule in requests and responses."""
 
 from datetime import datetime
 from typing import Annotated
@@ -16,40 +16,39 @@ _CRON_RULE = "a cron expression of five fields, in at most 200 characters"
 _CRON = msgspec.Meta(
     min_length=1,
     max_length=cron.MAX_LENGTH,
-    description="When it ticks, in crontab's five fields: minute, hour, day of month, month, day of week (0 and 7 are "
-    "Sunday); or @hourly, @daily, @weekly, @monthly or @yearly. If both days are restricted, either is enough. "
-    "Ticks in the hour that the clocks skip come at its end, as one; those in the hour that they show twice come the "
-    "first time, or with * as the hour both times.",
+    description="Cron expression of five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday); "
+    "or @hourly, @daily, @weekly, @monthly or @yearly. If both day fields are restricted, either may match. Ticks in "
+    "an hour that a clock change skips run once at its end. Ticks in a repeated hour run the first time, or both times "
+    "if the hour is *.",
     extra={"takes": _CRON_RULE},
     extra_json_schema={"extra": {"format": "cron", "pattern": cron.FIVE_FIELDS}},
     examples=["0 2 * * *"],
 )
 _TIMEZONE = msgspec.Meta(
     max_length=64,
-    description="The IANA time zone of the expression, and of the days of the period.",
+    description="IANA time zone of the expression and of the days of the period.",
     extra={"takes": 'a time zone such as "Europe/Berlin"'},
     extra_json_schema={"extra": {"format": "timezone"}},
     examples=["Europe/Berlin"],
 )
 _PERIOD = msgspec.Meta(
     max_length=sliding.MAX_LENGTH,
-    description="How long a time each tick looks at: an ISO 8601 duration in whole numbers, at most a century. "
-    "null: all time.",
+    description="Length of the period: an ISO 8601 duration in whole numbers, at most a century. null: all time.",
     extra={"takes": 'an ISO 8601 duration such as "P1D", or null'},
     extra_json_schema={"extra": {"format": "duration"}},
     examples=["P1D"],
 )
 _ALIGN = msgspec.Meta(
-    description="true: up to the end of the last whole unit before the tick, of the smallest that the period names: "
-    "P1D is the day before, P1M the month before. false: up to the tick. The boundary itself is in the following "
-    "period.",
+    description="true: the period ends with the last whole unit before the tick, where the unit is the smallest in "
+    "`period`: P1D is the previous day, P1M the previous month. false: it ends at the tick. The boundary belongs to "
+    "the next period.",
     extra={"takes": "true or false"},
     examples=[True],
 )
 _FIGURES_RULE = f"at most {MAX_NAMES} of {RULE}"
 _FIGURES = msgspec.Meta(
     max_length=MAX_NAMES,
-    description=f"The figures besides the five that every analysis has: {_FIGURES_RULE}.",
+    description=f"Statistics besides min, max, sum, count and median: {_FIGURES_RULE}.",
     extra={"takes": f"an array of {_FIGURES_RULE}"},
     extra_json_schema={"extra": {"items": Schema(type=OpenAPIType.STRING, pattern=NAME_PATTERN)}},
     examples=[["mean", "p95"]],
@@ -57,8 +56,8 @@ _FIGURES = msgspec.Meta(
 _Figure = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 _CALLBACK = msgspec.Meta(
     max_length=MAX_URL_LENGTH,
-    description="An http or https address that is called with each request when it has ended, as that of a queued "
-    "analysis is; null: none is. It is shown to the key that gave it, and to admins; to others as null.",
+    description="An http or https URL that receives each ended request, as for a queued analysis; null if none. Only "
+    "the key that set it and admins see it; others see null.",
     extra={"takes": f"an http or https address in at most {MAX_URL_LENGTH:,} characters, or null"},
     extra_json_schema={"extra": {"pattern": URL_PATTERN}},
     examples=["https://example.org/analyses"],
@@ -67,25 +66,23 @@ _NAME_RULE = "at most 200 characters, none of them NUL"
 _NAME = msgspec.Meta(
     max_length=200,
     pattern=r"^[^\x00]*$",
-    description=f"What people call it: {_NAME_RULE}; null: nothing.",
+    description=f"Display name: {_NAME_RULE}; null if none.",
     extra={"takes": _NAME_RULE},
     examples=["The day before, every night"],
 )
 _PAUSED = msgspec.Meta(
-    description="Whether it is paused: then it does not tick, and what it misses is not made up for.",
+    description="Whether the schedule is paused. Ticks missed during a pause are not run.",
     extra={"takes": "true or false"},
     examples=[False],
 )
 
 
 class NewSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A schedule to be made."""
+    """A schedule to create."""
 
     device_id: Annotated[
         int,
-        msgspec.Meta(
-            description="The device's number, a whole number.", extra={"takes": "a whole number"}, examples=[1]
-        ),
+        msgspec.Meta(description="Id of the device.", extra={"takes": "a whole number"}, examples=[1]),
     ]
     cron: Annotated[str, _CRON]
     timezone: Annotated[str, _TIMEZONE] = "UTC"
@@ -97,7 +94,7 @@ class NewSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ScheduleChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be changed of a schedule; what is left out stays."""
+    """Changes of a schedule. Fields left out keep their values."""
 
     paused: Annotated[bool, _PAUSED] | UnsetType = UNSET
     cron: Annotated[str, _CRON] | UnsetType = UNSET
@@ -110,7 +107,7 @@ class ScheduleChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """An analysis that comes round again."""
+    """A recurring analysis."""
 
     id: Id
     device_id: DeviceIdField
@@ -122,18 +119,17 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     callback: Annotated[str, _CALLBACK] | None
     name: Annotated[str, _NAME] | None
     paused: Annotated[bool, _PAUSED]
-    next_tick: Annotated[datetime | None, msgspec.Meta(description="When it ticks next; null: it is paused.")]
-    last_tick: Annotated[datetime | None, msgspec.Meta(description="When it last ticked; null: it has not.")]
+    next_tick: Annotated[datetime | None, msgspec.Meta(description="Time of the next tick; null if paused.")]
+    last_tick: Annotated[datetime | None, msgspec.Meta(description="Time of the last tick; null if there was none.")]
     latest_request: Annotated[
         int | None,
         msgspec.Meta(
-            description="The number of the request that its last tick made: see /stats/analysis/requests/{id}; "
-            "null: there is none.",
+            description="Id of the request that the last tick queued, for /stats/analysis/requests/{id}; null if none.",
             examples=[1],
         ),
     ]
     last_error: Annotated[
         str | None,
-        msgspec.Meta(description="Why a worker that could not make its tick has paused it; null: none has."),
+        msgspec.Meta(description="Why a worker paused the schedule after a failed tick; null if none did."),
     ]
-    created_at: Annotated[datetime, msgspec.Meta(description="When it was made.")]
+    created_at: Annotated[datetime, msgspec.Meta(description="Time of creation.")]

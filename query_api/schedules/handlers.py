@@ -1,6 +1,6 @@
-"""Schedules: analyses that come round again, made, listed, paused, changed and deleted.
+"""Routes of schedules, which are recurring analyses: create, list, get, change, delete.
 
-What they make is in the table `analysis_requests`; worker/ticks.py makes it.
+`query_api/worker/ticks.py` queues their requests in `analysis_requests`.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from shared.access.audit import Action
 from shared.postgres.connections import Connection
 
 _Rules = NamedDependency[SkipValidation[CallbackRules]]
-ScheduleId = Annotated[int, PathParameter(description="The schedule's number.")]
+ScheduleId = Annotated[int, PathParameter(description="Id of the schedule.")]
 
 
 class _SchedulesAfter(msgspec.Struct, frozen=True, array_like=True, tag="schedules"):
@@ -42,10 +42,10 @@ class _SchedulesAfter(msgspec.Struct, frozen=True, array_like=True, tag="schedul
 @post(
     "/",
     access=Access.QUEUE,
-    summary="Have an analysis come round again",
-    response_description="Made.",
+    summary="Create a schedule",
+    response_description="Created.",
     response_headers=[
-        ResponseHeader("Location", value="", description="The schedule's path.", documentation_only=True)
+        ResponseHeader("Location", value="", description="The path of the schedule.", documentation_only=True)
     ],
     responses=documented(
         problems.UNKNOWN_DEVICE, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
@@ -58,9 +58,9 @@ async def create_schedule(
     callback_rules: _Rules,
     quotas: NamedDependency[SkipValidation[Quotas]],
 ) -> Response[Schedule]:
-    """Each tick queues an analysis, once, however many workers there are.
+    """Each tick queues one analysis, whatever the number of workers.
 
-    Ticks that were missed while no worker ran are made up for by one: the latest of them.
+    After a time without a worker, only the latest missed tick is run.
     """
     if data.callback is not None:
         callback_rules.require(data.callback)
@@ -75,7 +75,7 @@ async def create_schedule(
 
 
 _NOW = "SELECT now()"
-# The lock keeps others from deleting the device meanwhile.
+# The lock keeps a concurrent transaction from deleting the device.
 _INSERT = """
     INSERT INTO analysis_schedules (device_id, cron, timezone, period, align, figures, callback, name, next_tick,
                                     owner, callback_owner)
@@ -87,7 +87,7 @@ _INSERT = """
 
 
 async def insert(connection: Connection, new: NewSchedule, principal: Principal = ANYBODY) -> Schedule:
-    """Makes the schedule, as the principal's. Raises Refused, with what is wrong with it."""
+    """Create a schedule of the principal. Raises InvalidFields, and Refused for an unknown device."""
     (now,) = await (await connection.execute(_NOW)).fetchone() or ()
     timing = read_timing(new)
     values = msgspec.structs.asdict(new) | {
@@ -109,18 +109,18 @@ def _unknown_device(device_id: int) -> Refused:
 @get(
     "/",
     access=Access.READ,
-    summary="List the schedules",
+    summary="List schedules",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
 )
 async def list_schedules(
     request: JsonRequest,
     slow_reads: Slow,
-    device_id: Annotated[int | None, QueryParameter(description="Only this device's.")] = None,
+    device_id: Annotated[int | None, QueryParameter(description="Return schedules of this device.")] = None,
     limit: paging.Limit = 100,
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[Schedule]]:
-    """By their numbers, the oldest first. An unknown device has none."""
+    """Schedules in the order of their ids. An unknown device has none."""
     after = paging.decode(cursor, _SchedulesAfter) or _SchedulesAfter(0)
     if device_id is not None and not is_id(device_id):
         return Response([])
@@ -142,7 +142,7 @@ _SELECT = """
 async def select(
     connection: Connection, device_id: int | None, after: int, limit: int, principal: Principal
 ) -> list[Schedule]:
-    """The schedules with numbers above `after`, of one device or all, in order, as the principal may see them."""
+    """Return the schedules with ids above `after`, of one device or all, as the principal may see them."""
     values = {"device_id": device_id, "after": after, "limit": limit}
     return await _schedules(connection, _SELECT, values, principal)
 
@@ -160,11 +160,11 @@ async def _schedules(
 @get(
     "/{schedule_id:str}",
     access=Access.READ,
-    summary="Show a schedule",
+    summary="Get a schedule",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def show_schedule(request: AnyRequest, schedule_id: ScheduleId, database: Database) -> Schedule:
-    """When it ticks next, and which request its last tick made."""
+    """The schedule, with its next tick and the request of its last tick."""
     async with database.connection() as connection:
         return await find_schedule(connection, schedule_id, request.auth)
 
@@ -177,7 +177,7 @@ _FIND = """
 
 
 async def find_schedule(connection: Connection, schedule_id: int, principal: Principal = ANYBODY) -> Schedule:
-    """The schedule, as the principal may see it. Raises Refused where there is none."""
+    """Return the schedule as the principal may see it. Raises Refused if it does not exist."""
     if is_id(schedule_id):
         for schedule in await _schedules(connection, _FIND, {"id": schedule_id}, principal):
             return schedule
@@ -185,7 +185,7 @@ async def find_schedule(connection: Connection, schedule_id: int, principal: Pri
 
 
 def no_such_schedule(schedule_id: int) -> Refused:
-    """The refusal of a path that names no schedule."""
+    """Return the refusal of an unknown id of a schedule."""
     return Refused(problems.NOT_FOUND, f"there is no schedule {schedule_id}: GET /stats/analysis/schedules lists them")
 
 
@@ -204,7 +204,7 @@ async def change_schedule(
     database: Database,
     callback_rules: _Rules,
 ) -> Schedule:
-    """What is due already is made, as changed. What it missed while it was paused, it does not make up for."""
+    """A due tick uses the changed schedule. Ticks missed during a pause are not run."""
     if isinstance(data.callback, str):
         callback_rules.require(data.callback)
     async with database.connection() as connection, connection.transaction():
@@ -231,9 +231,9 @@ _CHANGE = """
 async def change(
     connection: Connection, schedule_id: int, changes: ScheduleChanges, principal: Principal = ANYBODY
 ) -> Schedule:
-    """Changes the schedule for the principal, in a transaction.
+    """Change the schedule for the principal, in the caller's transaction.
 
-    Raises Refused: there is none, or what is wrong with the changes.
+    Raises InvalidFields, and Refused if it does not exist.
     """
     locked = is_id(schedule_id) and await (await connection.execute(_LOCK, (schedule_id,))).fetchone()
     if not locked:
@@ -262,14 +262,14 @@ async def change(
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def delete_schedule(request: AnyRequest, schedule_id: ScheduleId, database: Database) -> None:
-    """What its ticks have queued, and the results, stay."""
+    """Requests that its ticks queued stay, and so do their results."""
     async with database.connection() as connection, connection.transaction():
         if not is_id(schedule_id) or not (await connection.execute(_DELETE, (schedule_id,))).rowcount:
             raise no_such_schedule(schedule_id)
         await audit.record(connection, actor_of(request), Action.SCHEDULE_DELETED, f"schedule {schedule_id}")
 
 
-# A worker removes its ticks: there may be too many for one statement.
+# A worker removes the ticks: there may be too many for one statement.
 _DELETE = """
     DELETE FROM analysis_schedules WHERE id = %s AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
 """

@@ -1,4 +1,4 @@
-"""When a schedule ticks, and what each tick asks for."""
+"""The times of a schedule's ticks, and the period of each."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ from query_api.statistics.figures import FigureNames
 
 
 class Timed(Protocol):
-    """What says it, in words: of a request's body, or a row."""
+    """The texts that define a schedule, in a request's body or a row."""
 
     @property
     def cron(self) -> str: ...
@@ -31,7 +31,7 @@ class Timed(Protocol):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """The words, read. length: None is all time."""
+    """The parsed texts. `length`: None for all time."""
 
     cron: Cron
     zone: ZoneInfo
@@ -40,14 +40,14 @@ class Timing(msgspec.Struct, frozen=True):
     figures: FigureNames
 
     def period(self, tick: datetime) -> Period:
-        """What the tick looks at."""
+        """Return the period that the tick analyses."""
         if self.length is None:
             return Period(None, None)
         return period_before(tick, self.length, self.align, self.zone)
 
 
 def read_timing(words: Timed) -> Timing:
-    """Reads them. Raises InvalidFields, with each field that is wrong."""
+    """Parse the texts. Raises InvalidFields with each wrong field."""
     faults: list[Fault] = []
 
     def read(field: str, parse: Callable[[], Any]) -> Any:

@@ -10,10 +10,10 @@ _LIMITS = ["RateLimit-Limit", "RateLimit-Policy", "RateLimit-Remaining", "RateLi
 
 
 def cross_origin(origins: Sequence[str]) -> CORSConfig | None:
-    """What is answered to browsers that ask for pages of these origins; None where there are none.
+    """Return the CORS configuration for these origins; None without any.
 
-    A browser's question before the request itself shows no key, and is answered before one is looked for. Keys are
-    sent by the page, not by the browser: so credentials in the sense of CORS are never allowed.
+    A preflight request has no key, and is answered before authentication. The page sends the key, not the browser, so
+    credentials in the sense of CORS are never allowed.
     """
     if not origins:
         return None

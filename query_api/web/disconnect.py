@@ -1,4 +1,4 @@
-"""A client that goes away ends what it waited for: its query stops in the database, too."""
+"""Cancel the work of a request, and its query in the database, when the client disconnects."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,15 +10,15 @@ from query_api.web.answers.problems import AnyRequest
 
 
 class ClientGone(Exception):
-    """The client has hung up: nobody reads the answer."""
+    """The client disconnected, so nobody reads the response."""
 
 
 @asynccontextmanager
 async def cancelled_when_gone(request: AnyRequest) -> AsyncIterator[None]:
-    """The block is cancelled when the client hangs up, and raises ClientGone.
+    """Cancel the block when the client disconnects, and raise ClientGone.
 
-    psycopg cancels the statement that a cancelled task waits for, and the connection can be used again. So
-    the connection is taken outside of the block, and given back after it:
+    psycopg cancels the statement of a cancelled task, and the connection stays usable. So the connection is taken
+    outside of the block:
 
         async with database.connection() as connection, cancelled_when_gone(request):
     """

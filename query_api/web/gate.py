@@ -1,7 +1,7 @@
-"""Stands before every route: finds out who a request is from, and refuses what they may not do.
+"""Middleware that authenticates and authorizes every request.
 
-RFC 6750: a request shows its key as `Authorization: Bearer …`. 401 says that none was shown, or none that holds; 403
-that whoever it is may not do this.
+A request sends its key as `Authorization: Bearer …` (RFC 6750). The response is 401 if the credentials are missing or
+invalid, and 403 if they do not allow the request.
 """
 
 from collections.abc import Collection, Iterable
@@ -29,7 +29,7 @@ _HOLDERS = {
 
 
 class Gate(ASGIMiddleware):
-    """The way in. `keyring`: None while AUTH is off, and whoever comes may do everything."""
+    """Authenticates requests. `keyring`: None while AUTH is off; then every request is allowed."""
 
     def __init__(self, keyring: Keyring | None, metrics_token: str | None, broker_secret: str | None = None) -> None:
         self._keyring = keyring
@@ -39,11 +39,11 @@ class Gate(ASGIMiddleware):
 
     @property
     def is_closed(self) -> bool:
-        """Whether a key is to be shown."""
+        """Whether requests need a key."""
         return self._keyring is not None
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Lets the request pass, with its principal in scope["auth"]. Raises Refused."""
+        """Pass the request on with its principal in scope["auth"]. Raises Refused."""
         access = access_of(scope["route_handler"])
         if access is Access.BROKER:
             scope["auth"] = self._for_broker(scope)
@@ -59,7 +59,7 @@ class Gate(ASGIMiddleware):
         if is_bearer(_header(scope), token):
             return ANYBODY
         if self._keyring is None:
-            raise _unauthenticated("this service's metrics take METRICS_TOKEN as Authorization: Bearer …")
+            raise _unauthenticated("the metrics take METRICS_TOKEN as Authorization: Bearer …")
         return await self._admitted(scope, Access.METRICS, self._keyring)
 
     def _for_broker(self, scope: Scope) -> Principal:
@@ -71,18 +71,18 @@ class Gate(ASGIMiddleware):
         return BROKER
 
     def _warn_of_refusal(self, client: tuple[str, int] | None) -> None:
-        """The broker that is refused does not say so itself."""
+        """Log the refusal once a minute, as the broker may not."""
         address = client[0] if client else "unknown"
         if self._refusals.add(address) == 1:
-            _log.warning("a question of a broker was refused: it does not show MQTT_AUTH_SECRET", address=address)
+            _log.warning("a request of a broker was refused: it has no valid MQTT_AUTH_SECRET", address=address)
 
     async def _admitted(self, scope: Scope, access: Access, keyring: Keyring) -> Principal:
         credential = bearer_of(_header(scope))
         if credential is None:
-            raise _unauthenticated("no key was shown: send it as Authorization: Bearer …")
+            raise _unauthenticated("no credentials were sent: send a key as Authorization: Bearer …")
         principal = await keyring.find(credential)
         if principal is None:
-            raise _unauthenticated("the key does not hold: it is unknown, has expired, or was revoked", "invalid_token")
+            raise _unauthenticated("the credentials are invalid: unknown, expired or revoked", "invalid_token")
         if principal.role not in ALLOWED[access]:
             raise _forbidden(principal, ALLOWED[access])
         return principal
@@ -99,34 +99,34 @@ def _unauthenticated(detail: str, error: str | None = None) -> Refused:
 
 def _forbidden(principal: Principal, allowed: Collection[str]) -> Refused:
     wanted = " or ".join(words for role, words in _HOLDERS.items() if role in allowed)
-    return forbidden(f"this takes {wanted}, not {_HOLDERS[principal.role]}")
+    return forbidden(f"this requires {wanted}, not {_HOLDERS[principal.role]}")
 
 
 def forbidden(detail: str) -> Refused:
-    """The refusal of what whoever it is may not do."""
+    """Return the refusal of a request that the credentials do not allow."""
     challenge = f'{CHALLENGE}, error="insufficient_scope"'
     return Refused(problems.FORBIDDEN, detail, headers={"WWW-Authenticate": challenge})
 
 
 def require_rules(app: Litestar) -> None:
-    """Raises LookupError where a route does not say who may use it."""
+    """Raise LookupError for a route without an Access."""
     for route in app.routes:
         for handler in handlers_of(route):
             access_of(handler)
 
 
 def handlers_of(route: object) -> list[BaseRouteHandler]:
-    """The handlers of a route, of whatever kind it is."""
+    """Return the handlers of a route of any kind."""
     several: list[BaseRouteHandler] | None = getattr(route, "route_handlers", None)
     return several if several is not None else [route.route_handler]  # type: ignore[attr-defined]
 
 
 def access_of(handler: BaseRouteHandler) -> Access:
-    """What the route is for. Raises LookupError where it does not say."""
+    """Return the Access of the route. Raises LookupError if it has none."""
     if "OPTIONS" in getattr(handler, "http_methods", ()):  # Litestar's own answer
         return Access.ASK
     if OPTION not in handler.opt:
-        raise LookupError(f"the route {handler} does not say who may use it: it takes access=Access.…")
+        raise LookupError(f"the route {handler} has no Access: declare it with access=Access.…")
     return Access(handler.opt[OPTION])
 
 

@@ -1,7 +1,7 @@
-"""No parameter of a query is passed over: one that is not known, or that comes twice, is refused (422).
+"""Middleware that refuses unknown and repeated query parameters with 422.
 
-An analyst who writes `from` for `start` would get figures over all time, and never know. What each route takes is
-read from its handler and the handler's dependencies, once, so that no route can forget it.
+Otherwise a request with `from` instead of `start` would silently analyse all time. The parameters of each route are
+read once from its handler and the handler's dependencies.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from query_api.web.requests.nearest import not_known
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What a route takes: its parameters, those of them that are lists, and whether it takes a body."""
+    """The parameters of a route, those that are lists, and whether it takes a body."""
 
     parameters: frozenset[str]
     lists: frozenset[str]
@@ -31,13 +31,13 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class KnownParameters(ASGIMiddleware):
-    """Stands before every route, once it has learnt what each takes."""
+    """The middleware. It does nothing until `learn` is called."""
 
     def __init__(self) -> None:
         self._taken: dict[BaseRouteHandler, Taken] = {}
 
     def learn(self, app: Litestar) -> None:
-        """Reads what each route of the application takes."""
+        """Read the parameters of each route of the application."""
         for route in app.routes:
             if isinstance(route, HTTPRoute):
                 for handler, model in route.route_handler_map.values():
@@ -49,11 +49,11 @@ class KnownParameters(ASGIMiddleware):
                     )
 
     def of(self, handler: BaseRouteHandler) -> Taken:
-        """What the handler's route takes."""
+        """Return the parameters of the handler's route."""
         return self._taken[handler]
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Lets the request pass. Raises Refused, with each parameter that is wrong."""
+        """Pass the request on. Raises Refused with each wrong parameter."""
         taken = self._taken.get(scope["route_handler"])
         if taken is not None and scope["type"] == ScopeType.HTTP:
             faults = list(islice(_faults(scope, taken), MAX_FAULTS))

@@ -1,4 +1,4 @@
-"""What Prometheus sees of the requests: how many, and how long they take, by route, method and status.
+"""Metrics of HTTP requests: count and duration by route, method and status.
 
 A HEAD is counted as the GET that answers it.
 """
@@ -12,14 +12,14 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 _HUNG_UP = "499"
-"""The client went away before it was answered, as nginx counts it; that is no failure of the service."""
+"""nginx's status for a client that disconnected before the response, which is no failure of the service."""
 _METHODS: frozenset[str] = frozenset(HTTPMethod)
 
 
 class MeasuredRequests:
-    """The application, with its requests counted in the registry.
+    """Counts the requests of an application in the registry.
 
-    It stands around the whole application, so that what finds no route is counted too, as route "none".
+    It wraps the whole application, so that requests without a route are counted too, as route "none".
     """
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:

@@ -8,12 +8,11 @@ from litestar.types import ControllerRouterHandler
 class Resource(Router):
     """A router whose answers to OPTIONS list every method of the path.
 
-    Litestar adds the answer with a path's first handler, and keeps it, with that one's methods, when others
-    follow.
+    Litestar creates the answer with the first handler of a path, and does not update it for later handlers.
     """
 
     def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
-        """Registers the handler, and lets the answer to OPTIONS be made anew."""
+        """Register the handler, and let Litestar create the answer to OPTIONS again."""
         for route in self.routes:
             if isinstance(route, HTTPRoute):
                 route.route_handlers = [h for h in route.route_handlers if "OPTIONS" not in h.http_methods]

@@ -1,4 +1,4 @@
-"""The analyses that a worker has in hand: each a task that holds a lease, and ends in one statement."""
+"""The analyses in progress in a worker: each is a task with a lease, and ends in one statement."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 
 
 class Attempts:
-    """Runs claimed analyses. `ended` is called whenever there is room for another."""
+    """Runs claimed analyses. `ended` is called after each."""
 
     def __init__(
         self, database: Pool, tasks: asyncio.TaskGroup, metrics: WorkerMetrics, ended: Callable[[], None]
@@ -30,29 +30,29 @@ class Attempts:
         self._tasks = tasks
         self._metrics = metrics
         self._ended = ended
-        self._in_hand: dict[UUID, asyncio.Task[None]] = {}
+        self._in_progress: dict[UUID, asyncio.Task[None]] = {}
         self._computing: dict[UUID, int] = {}
         self._lost: set[UUID] = set()
 
     def __len__(self) -> int:
-        return len(self._in_hand)
+        return len(self._in_progress)
 
     def begin(self, held: Claim) -> None:
-        """Starts on a claimed analysis."""
+        """Start a claimed analysis."""
         task = self._tasks.create_task(self._run(held), name=f"analysis {held.id}")
-        self._in_hand[held.token] = task
+        self._in_progress[held.token] = task
         self._computing[held.token] = held.id
         task.add_done_callback(lambda _: self._done(held.token))  # also of one that is cancelled before it begins
 
     def _done(self, token: UUID) -> None:
-        del self._in_hand[token]
+        del self._in_progress[token]
         self._computing.pop(token, None)
         self._lost.discard(token)
         self._ended()
 
     async def renew(self, connection: Connection) -> None:
-        """Prolongs the leases, and stops the computing of what was cancelled or taken over."""
-        held = list(self._in_hand)
+        """Renew the leases, and stop analyses that were cancelled or taken over."""
+        held = list(self._in_progress)
         if not held:
             return
         kept = await queue.renew(connection, held)
@@ -60,19 +60,19 @@ class Attempts:
             self._stop(token)
 
     def ended_elsewhere(self, number: str) -> None:
-        """Stops the computing of the request of this number: someone has cancelled it, or deleted its device."""
+        """Stop the analysis of this request, which was cancelled or whose device was deleted."""
         for token in [token for token, request_id in self._computing.items() if str(request_id) == number]:
             self._stop(token)
 
     def _stop(self, token: UUID) -> None:
         self._lost.add(token)
-        self._in_hand[token].cancel()
+        self._in_progress[token].cancel()
 
     async def end(self, patience: float) -> None:
-        """Gives those in hand so many seconds to end, then puts them back."""
-        if self._in_hand:
-            await asyncio.wait(self._in_hand.values(), timeout=patience)
-        left = dict(self._in_hand)
+        """Wait for the analyses in progress up to `patience` seconds, then queue the rest again."""
+        if self._in_progress:
+            await asyncio.wait(self._in_progress.values(), timeout=patience)
+        left = dict(self._in_progress)
         if not left:
             return
         for task in left.values():
@@ -82,7 +82,7 @@ class Attempts:
             async with self._database.connection() as connection:
                 await queue.give_back(connection, list(left))
         except RETRYABLE as error:
-            _log.warning("analyses could not be put back: their leases run out", reason=str(diagnose(error)))
+            _log.warning("analyses could not be queued again: their leases will expire", reason=str(diagnose(error)))
         self._metrics.ended.labels("returned").inc(len(left))
 
     async def _run(self, held: Claim) -> None:
@@ -92,7 +92,7 @@ class Attempts:
         except RETRYABLE as error:
             outcome = "abandoned"
             _log.warning(
-                "the end of an analysis could not be written: its lease runs out",
+                "the end of an analysis could not be written: its lease will expire",
                 id=held.id,
                 reason=str(diagnose(error)),
             )
@@ -101,14 +101,14 @@ class Attempts:
         _log.info("analysis ended", id=held.id, device_id=held.device_id, outcome=outcome)
 
     async def _attempt(self, held: Claim) -> str:
-        """Analyses, and writes what came of it; the outcome. Raises one of RETRYABLE where it cannot write."""
+        """Run the analysis and write its end. Returns the outcome. Raises one of RETRYABLE if it cannot be written."""
         try:
             found = await self._compute(held)
         except asyncio.CancelledError:
             if held.token not in self._lost:
                 raise
             return await self._taken(held)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is kept with the request
+        except Exception as error:  # noqa: BLE001  # it is stored with the request
             return await self._failed(held, error)
         async with self._database.connection() as connection:
             if await queue.finish(connection, held, found):
@@ -132,6 +132,6 @@ class Attempts:
         return "retried" if status == "queued" else "failed"
 
     async def _taken(self, held: Claim) -> str:
-        """The outcome of what is no longer held."""
+        """Return the outcome of a lost claim."""
         async with self._database.connection() as connection:
             return "cancelled" if await queue.was_cancelled(connection, held.id) else "superseded"

@@ -1,4 +1,4 @@
-"""Make the callbacks that are due (`query_api/queue/callbacks.py`)."""
+"""Send the callbacks that are due (`query_api/queue/callbacks.py`)."""
 
 import asyncio
 import time
@@ -17,14 +17,14 @@ from shared.postgres.connections import RETRYABLE, Connection, Pool
 from shared.postgres.errors import diagnose
 
 CONCURRENCY = 16
-"""Calls that one worker makes at a time."""
+"""Concurrent calls of one worker."""
 MAX_ERROR_LENGTH = 500
 
 _log = structlog.get_logger()
 
 
 class Callbacks:
-    """Makes the callbacks that are due, CONCURRENCY at a time. `ended` is called whenever there is room for another."""
+    """Sends due callbacks, up to CONCURRENCY at a time. `ended` is called after each."""
 
     def __init__(
         self,
@@ -39,30 +39,30 @@ class Callbacks:
         self._tasks = tasks
         self._metrics = metrics
         self._ended = ended
-        self._in_hand: set[asyncio.Task[None]] = set()
+        self._in_progress: set[asyncio.Task[None]] = set()
         self._after = ""
 
     async def begin(self, connection: Connection) -> None:
-        """Begins with what is due, as far as there is room."""
-        room = CONCURRENCY - len(self._in_hand)
+        """Start due callbacks, up to CONCURRENCY in progress."""
+        room = CONCURRENCY - len(self._in_progress)
         for due in await queue.claim(connection, room, self._after) if room else ():
             self._after = due.host
             task = self._tasks.create_task(self._make(due), name=f"callback {due.id}")
-            self._in_hand.add(task)
+            self._in_progress.add(task)
             task.add_done_callback(self._done)
 
     async def end(self, patience: float) -> None:
-        """Gives those in hand so many seconds to end; then they are left to their leases."""
-        if self._in_hand:
-            await asyncio.wait(self._in_hand, timeout=patience)
-        left = set(self._in_hand)
+        """Wait for the calls in progress up to `patience` seconds, then leave the rest to their leases."""
+        if self._in_progress:
+            await asyncio.wait(self._in_progress, timeout=patience)
+        left = set(self._in_progress)
         for task in left:
             task.cancel()
         if left:
             await asyncio.wait(left)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._in_hand.discard(task)
+        self._in_progress.discard(task)
         self._ended()
 
     async def _make(self, due: Due) -> None:
@@ -72,7 +72,7 @@ class Callbacks:
         except RETRYABLE as error:
             outcome = "abandoned"
             _log.warning(
-                "the end of a callback could not be written: it is made again",
+                "the end of a callback could not be written: it will be sent again",
                 id=due.request_id,
                 reason=str(diagnose(error)),
             )
@@ -80,7 +80,7 @@ class Callbacks:
         self._metrics.callback_seconds.observe(time.perf_counter() - began)
 
     async def _attempt(self, due: Due) -> str:
-        """Calls, and writes what came of it; the outcome. Raises one of RETRYABLE where it cannot write."""
+        """Send the callback and write its end. Returns the outcome. Raises one of RETRYABLE if it cannot be written."""
         async with self._database.connection() as connection:
             request = await find_shown(connection, due.request_id, ANYBODY)
         if request is None:
@@ -101,6 +101,6 @@ class Callbacks:
 
 
 def body(request: QueuedAnalysis) -> bytes:
-    """What the call says: the request with its result, and not who else is called."""
+    """Return the body of a call: the request with its result, without its callbacks."""
     fields = QueuedAnalysis.__struct_fields__
     return encode(QueuedAnalysis(**{name: getattr(request, name) for name in fields}))

@@ -1,34 +1,34 @@
-"""What Prometheus sees of a worker."""
+"""Metrics of a worker."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 OUTCOMES = {
-    "done": "its result is written",
-    "retried": "it failed, and is put back for later",
-    "failed": "it failed for the last time",
-    "cancelled": "someone cancelled it",
-    "superseded": "its lease ran out, and another worker took over",
-    "abandoned": "the database went away",
-    "returned": "the worker stopped, and put it back",
+    "done": "its result was written",
+    "retried": "it failed and will be retried",
+    "failed": "its last attempt failed",
+    "cancelled": "it was cancelled",
+    "superseded": "its lease expired and another worker took over",
+    "abandoned": "the connection to the database was lost",
+    "returned": "the worker stopped and queued it again",
 }
 CALLBACK_OUTCOMES = {
-    "delivered": "it was answered with a 2xx",
-    "retried": "it failed, and is put off",
-    "failed": "it failed for the last time",
-    "gone": "its request was deleted meanwhile",
-    "abandoned": "the database went away",
+    "delivered": "the receiver returned a 2xx",
+    "retried": "it failed and will be retried",
+    "failed": "its last attempt failed",
+    "gone": "its request was deleted",
+    "abandoned": "the connection to the database was lost",
 }
 
 
 class WorkerMetrics:
-    """All that the worker shows at /metrics."""
+    """The metrics at /metrics of the worker."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         explained = "; ".join(f"{name}: {meaning}" for name, meaning in OUTCOMES.items())
         self.ended = Counter(
             "devicestat_worker_analyses",
-            f"Attempts at analyses by how they ended ({explained})",
+            f"Attempts at analyses by outcome ({explained})",
             ["outcome"],
             registry=self.registry,
         )
@@ -36,19 +36,19 @@ class WorkerMetrics:
             self.ended.labels(outcome)  # so that each is there from the start, as 0
         self.seconds = Histogram(
             "devicestat_worker_analysis_seconds",
-            "From a claim to the end of the attempt",
+            "Duration of an attempt in seconds, from the claim",
             registry=self.registry,
         )
         explained = "; ".join(f"{name}: {meaning}" for name, meaning in CALLBACK_OUTCOMES.items())
         self.callbacks = Counter(
             "devicestat_worker_callbacks",
-            f"Calls of webhooks by how they ended ({explained})",
+            f"Calls of webhooks by outcome ({explained})",
             ["outcome"],
             registry=self.registry,
         )
         for outcome in CALLBACK_OUTCOMES:
             self.callbacks.labels(outcome)
         self.callback_seconds = Histogram(
-            "devicestat_worker_callback_seconds", "What a call of a webhook takes", registry=self.registry
+            "devicestat_worker_callback_seconds", "Duration of a call of a webhook in seconds", registry=self.registry
         )
-        self.waiting = Gauge("devicestat_worker_queue_length", "Analyses that wait", registry=self.registry)
+        self.waiting = Gauge("devicestat_worker_queue_length", "Queued analyses", registry=self.registry)

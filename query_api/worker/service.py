@@ -1,8 +1,8 @@
-"""Runs the queued analyses: the entry point of `devicestat work`.
+"""Run the queued analyses: the entry point of `devicestat work`.
 
-The queue is a table (`queue.py`, ADR 8): any number of workers share it, and one that is killed loses
-nothing. APScheduler drives what comes round again: the look at the queue, the renewal of leases, the survey
-of others' lost leases, and maintenance. A NOTIFY makes the look at the queue come at once.
+The queue is a table (`query_api/queue/claims.py`, ADR 8). Any number of workers share it, and nothing is lost if one
+is killed. APScheduler runs the periodic jobs: polling the queue, renewing leases, recovering expired leases of other
+workers, and maintenance. A NOTIFY makes the worker poll immediately.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ MAINTAIN_S = 3600.0
 REMOVE_S = 5.0
 CLEAN_S = 60.0
 STOP_TIMEOUT_S = 8.0
-"""After a signal the analyses in hand have so long to end; then they are put back."""
+"""Time after a signal for analyses in progress to end. The rest are queued again."""
 POOL_WAIT_S = 3.0
 SPARE_CONNECTIONS = 5
 """Besides one for each analysis: for claiming, renewing, removing, cleaning, and what is done less often."""
@@ -59,10 +59,10 @@ _log = structlog.get_logger()
 
 
 async def work(settings: Settings, stop: asyncio.Event) -> None:
-    """Runs queued analyses until the event is set, then ends those in hand, or puts them back.
+    """Run queued analyses until the event is set. Analyses in progress then end or are queued again.
 
-    A database that is not there is waited for: at the start up to START_TIMEOUT, later without end, and not ready.
-    Raises DevicestatError at the start: the database refuses us, its schema is not ours, or the port is taken.
+    At the start it waits for the database up to START_TIMEOUT; later it waits without limit and is not ready.
+    Raises DevicestatError at the start: login refused, wrong schema version, or port in use.
     """
     health = Health("database", timetable.PART)
     metrics = WorkerMetrics()
@@ -88,7 +88,7 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
 
 
 class Worker:
-    """Claims analyses, up to WORKER_CONCURRENCY at once, and does what comes round again."""
+    """Claims up to WORKER_CONCURRENCY analyses at a time, and runs the periodic jobs."""
 
     def __init__(self, settings: Settings, database: Pool, health: Health, metrics: WorkerMetrics) -> None:
         self._url = settings.database
@@ -114,7 +114,7 @@ class Worker:
             self._tasks = tasks
             self._attempts = Attempts(self._database, tasks, self._metrics, self._look.set)
             self._callbacks = Callbacks(self._database, self._webhook, tasks, self._metrics, self._look.set)
-            claiming = tasks.create_task(self._claim_for_ever(), name="claiming")
+            claiming = tasks.create_task(self._claim_until_stopped(), name="claiming")
             listens = database_listen(self._url, "worker listen", CHANNELS, self._attend)
             listening = tasks.create_task(listens, name="listening")
             rounds = self._timetable()
@@ -160,7 +160,7 @@ class Worker:
         await moved_clock.mend(connection)
         reaped = await queue.reap(connection)
         for number, status in reaped.items():
-            _log.warning("took an analysis from a worker that was not heard of", id=number, status=status)
+            _log.warning("took over an analysis whose lease had expired", id=number, status=status)
         if reaped:
             self._look.set()
         self._metrics.waiting.set(await queue.length(connection))
@@ -170,11 +170,11 @@ class Worker:
         await make_partitions(connection)
         if self._retention is not None:
             for month in await drop_partitions(connection, self._retention):
-                _log.info("dropped a month that has ended longer ago than RETENTION", table=month)
+                _log.info("dropped a month older than RETENTION", table=month)
         for month in await drop_empty_partitions(connection):
             _log.info("dropped a month without readings", table=month)
         if widened := await widen_late(connection):
-            _log.warning("a service of an older version has stored readings since the migration", devices=widened)
+            _log.warning("a service of an older version stored readings after the migration", devices=widened)
 
     async def _clean(self, connection: Connection) -> None:
         for table, rows in (await clean(connection, self._cleaners)).items():
@@ -182,7 +182,7 @@ class Worker:
 
     # Claiming.
 
-    async def _claim_for_ever(self) -> None:
+    async def _claim_until_stopped(self) -> None:
         while True:
             await self._look.wait()
             self._look.clear()
@@ -213,7 +213,7 @@ class Worker:
                 self._look.set()
 
     async def _with_database(self, action: Callable[[Connection], Awaitable[None]]) -> None:
-        """Does the action if the database is there; if not, it comes round again."""
+        """Run the action if the database is available. If not, the next round runs it."""
         try:
             async with self._database.connection() as connection:
                 await action(connection)
@@ -221,16 +221,16 @@ class Worker:
             self._failed(diagnose(error))
         else:
             if self._is_away:
-                _log.info("the database can be used again")
+                _log.info("the database is available again")
             self._is_away = False
             self._health.ready("database")
 
     def _failed(self, fault: DatabaseError) -> None:
         if isinstance(fault, DatabaseBusy):  # the next round does it
-            _log.warning("a round of the worker was put off", reason=str(fault))
+            _log.warning("a job of the worker was delayed", reason=str(fault))
             return
         if not self._is_away:
-            _log.warning("the database cannot be used", reason=str(fault))
+            _log.warning("the database is unavailable", reason=str(fault))
         self._is_away = True
         self._health.not_ready("database", str(fault))
 

@@ -1,8 +1,8 @@
-"""The ticks of schedules: what is due becomes a request in the queue, once a tick.
+"""Queue the requests of due schedules, one per tick.
 
-A tick is one transaction: the schedule's row is locked, and passed over by whoever else looks; the request is queued,
-`analysis_ticks` says which it is, and the schedule moves on to its next tick. So a worker that dies in the middle has
-done nothing, and another one does it. The clock is the database's.
+A tick is one transaction. It locks the schedule's row, which other workers skip, queues the request, records it in
+`analysis_ticks`, and sets the next tick. If a worker dies during a tick, another one runs it. The clock is the
+database's.
 """
 
 from datetime import datetime
@@ -35,10 +35,7 @@ class _Due(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run_due_ticks(connection: Connection) -> int:
-    """Queues what the schedules that are due ask for; how many schedules that were.
-
-    Of the ticks that a schedule has missed the latest is run.
-    """
+    """Run the due ticks. Returns their number. Of a schedule's missed ticks only the latest is run."""
     count = 0
     while await _run_one(connection):
         count += 1
@@ -46,7 +43,7 @@ async def run_due_ticks(connection: Connection) -> int:
 
 
 async def _run_one(connection: Connection) -> bool:
-    """Runs the tick of one that is due; False where none is. One that cannot tick is paused, with the reason."""
+    """Run one due tick; False if none is due. A schedule whose tick fails is paused with the error."""
     async with connection.transaction():
         due = await _lock_one(connection)
         if due is None:
@@ -55,7 +52,7 @@ async def _run_one(connection: Connection) -> bool:
             async with connection.transaction():
                 await _tick(connection, due)
         except (ValueError, ClientError, psycopg.DataError, psycopg.IntegrityError) as error:
-            _log.exception("a schedule cannot tick, and is paused", id=due.id)
+            _log.exception("the tick of a schedule failed, and the schedule is paused", id=due.id)
             await connection.execute(_PAUSE, {"id": due.id, "error": f"{type(error).__name__}: {error}".strip()})
     return True
 
@@ -71,11 +68,11 @@ async def _tick(connection: Connection, due: _Due) -> None:
         callback = Callback(due.callback, due.callback_owner) if due.callback is not None else None
         queued = await enqueue(connection, due.device_id, timing.period(tick), timing.figures, callback)
         await connection.execute(_POINT, values | {"request_id": queued.id})
-        _log.info("a schedule has ticked", id=due.id, tick=tick.isoformat(), request=queued.id)
+        _log.info("a schedule ticked", id=due.id, tick=tick.isoformat(), request=queued.id)
     await connection.execute(_MOVE_ON, values)
 
 
-# The device is locked too, as it will be for the request: who deletes it then waits for us, and we never for them.
+# The device is locked too, as enqueue locks it: its deletion then waits for the tick, and not the other way round.
 _DUE = """
     SELECT schedule.id, device_id, cron, timezone, period, align, figures, callback, callback_owner,
            next_tick, now() AS now
@@ -93,7 +90,7 @@ async def _lock_one(connection: Connection) -> _Due | None:
         return await (await cursor.execute(_DUE)).fetchone()
 
 
-# A tick that has been is not run again, should the database's clock have been set back.
+# A tick is not run twice if the database's clock is set back.
 _TICK = "INSERT INTO analysis_ticks (schedule_id, tick) VALUES (%(id)s, %(tick)s) ON CONFLICT DO NOTHING"
 _POINT = "UPDATE analysis_ticks SET request_id = %(request_id)s WHERE schedule_id = %(id)s AND tick = %(tick)s"
 _MOVE_ON = "UPDATE analysis_schedules SET next_tick = %(following)s, last_tick = %(tick)s WHERE id = %(id)s"

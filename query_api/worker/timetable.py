@@ -121,7 +121,7 @@ class Timetable:
         offset = self._wall() - self._monotonic()
         moved, self._offset = offset - self._offset, offset
         if abs(moved) > STEP_S:
-            _log.warning("the clock was set, or the machine was suspended: all rounds run now", moved_s=round(moved, 1))
+            _log.warning("the clock was set or the machine was suspended: all jobs run now", moved_s=round(moved, 1))
             self._run_now(self._rounds)
         faults = self._faults()
         if faults:

@@ -213,7 +213,7 @@ async def test_a_refusal_says_why(closed: Settings, database: Database) -> None:
         assert old.headers["www-authenticate"] == 'Bearer realm="devicestat", error="invalid_token"'
         assert made.revoked not in old.text
         writer = await api.get("/devices", headers=bearer(made.writer))
-        assert writer.json()["detail"] == "this takes an admin key or an analyst key, not a writer key"
+        assert writer.json()["detail"] == "this requires an admin key or an analyst key, not a writer key"
         assert 'error="insufficient_scope"' in writer.headers["www-authenticate"]
         readings = [{"device_id": number, "x": 1, "y": 1, "z": 1} for number in (device, device + 1)]
         foreign = await api.post("/stats", json=readings, headers=credentials[DEVICE])

@@ -267,7 +267,7 @@ async def test_a_port_is_checked_where_the_call_is_made(api_settings: Settings, 
     async with services.api(settings) as api, receiving() as receiver:
         answer = await ask(api, 1, receiver.url)
         assert answer.status_code == 422
-        assert "none of those that callbacks go to (80, 443)" in answer.json()["errors"][0]["detail"]
+        assert "is not one of the allowed ports (80, 443)" in answer.json()["errors"][0]["detail"]
     assert receiver.calls == []
     hook = Webhook(SECRET, allow_private=True, ports={80, 443})
     with pytest.raises(Undelivered, match="DEVICESTAT_WEBHOOK_PORTS"):

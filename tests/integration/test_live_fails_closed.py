@@ -124,7 +124,7 @@ async def test_a_stream_that_is_held_back_for_long_ends_and_says_so(
         await stage.store(1)
         event = await next_of(events)
         assert event["event"] == "interrupted"
-        assert "connect again" in event["data"]["detail"]
+        assert "reconnect" in event["data"]["detail"]
         with pytest.raises(StopAsyncIteration):
             await next_of(events)
     headers = bearer(stage.analyst.text) | {"last-event-id": "1"}

@@ -215,8 +215,8 @@ SAYS = {
     "/devices?limit=10001": "limit: expected a whole number from 1 to 10000, got '10001'",
     "/devices?limit=x": "limit: expected a whole number from 1 to 10000, got 'x'",
     "/devices?search=" + "a" * 201: "search: expected at most 200 characters, got '" + "a" * 60 + "'…",
-    "/devices?cursor=": "cursor: not a cursor of this list: pass on what X-Next-Cursor or Link gave, "
-    "with the same path and order",
+    "/devices?cursor=": "cursor: not a cursor of this list: copy it from X-Next-Cursor or Link, "
+    "with the same path and parameters",
 }
 
 

@@ -47,7 +47,7 @@ async def test_an_analyst_has_so_many_requests_queued(
     assert [(await ask(api, first, start)).status_code for start in (0, 1, 2, 2)] == [202] * 4  # the last joins
     refused = await ask(api, first, 3)
     assert (refused.status_code, refused.json()["type"]) == (429, "/problems/too-many-requests")
-    assert "3 analyses queued" in refused.json()["detail"]
+    assert "3 queued analyses" in refused.json()["detail"]
     assert "QUEUED_PER_KEY" in refused.json()["detail"]
     assert refused.headers["retry-after"]
     assert (await ask(api, second, 3)).status_code == 202

@@ -18,7 +18,7 @@ from shared.postgres.connections import Pool
 from shared.settings import parse_topic_filter
 from tests.waiting import eventually
 
-AWAY = "the database does not answer"
+AWAY = "the database does not respond"
 TOKEN, OTHER = new_token(7, None).text, new_token(7, None).text
 FORM = parse_topic_filter("$share/g/plant/+/stats")
 

@@ -50,7 +50,7 @@ async def test_a_caller_has_its_bound_and_another_runs_beside_it() -> None:
     with pytest.raises(Refused) as refused:
         await AsyncExitStack().enter_async_context(reads.turn("greedy"))
     assert (refused.value.problem.status, refused.value.headers) == (429, {"Retry-After": "2"})
-    assert refused.value.detail.startswith("2 reads of this key or address run, of at most 2 at once, and 2 wait: ")
+    assert "2 reads of this key or address are running, of at most 2, and 2 are waiting: " in refused.value.detail
     quiet = Reader(reads, "quiet")
     await quiet.runs.wait()
     for reader in [*greedy, quiet]:
@@ -86,7 +86,7 @@ async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
     with pytest.raises(Refused) as refused:
         await AsyncExitStack().enter_async_context(reads.turn("a"))
     assert refused.value.problem.status == 429
-    assert "and 0 wait" in refused.value.detail
+    assert "and 0 are waiting" in refused.value.detail
     cancelled = Reader(reads, "a")
     await waiting(registry, 1)
     cancelled.task.cancel()

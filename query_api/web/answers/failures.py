@@ -1,4 +1,4 @@
-"""Every exception that leaves a handler becomes a problem: the one place that decides which."""
+"""Map every exception of a handler to a problem."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,7 @@ from shared.errors import (
 from shared.postgres.errors import diagnose
 
 _HUNG_UP = 499
-"""As nginx has it: the client went away before it was answered."""
+"""nginx's status for a client that disconnected before the response."""
 
 _log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ def _refused(request: AnyRequest, refused: Refused) -> Response[ProblemDetails]:
 
 
 def _wrong_parameters(request: AnyRequest, error: ValidationException) -> Response[ProblemDetails]:
-    """Litestar could not convert the parameters: `extra` has a dict for each."""
+    """Litestar could not convert parameters. `extra` has a dict for each."""
     found: Any = error.extra or []
     if any(fault.get("key") == "data" for fault in found):
         return problems.answer(request, Refused(problems.MALFORMED, "the body is empty: this path takes JSON in UTF-8"))
@@ -53,12 +53,12 @@ def _wrong_parameters(request: AnyRequest, error: ValidationException) -> Respon
 
 
 def _http_error(request: AnyRequest, error: HTTPException) -> Response[ProblemDetails]:
-    """What Litestar itself answers with: no such path, no such method, too large."""
+    """An error of Litestar: unknown path, wrong method, body too large."""
     path = request.scope["path"]
     headers: Mapping[str, str] = error.headers or {}
     match error.status_code:
         case 404:
-            refused = Refused(problems.NOT_FOUND, f"nothing is at {path}: /docs lists all paths")
+            refused = Refused(problems.NOT_FOUND, f"{path} does not exist: /docs lists all paths")
         case 405:
             allowed = headers.get("allow", "")
             refused = Refused(
@@ -68,7 +68,7 @@ def _http_error(request: AnyRequest, error: HTTPException) -> Response[ProblemDe
             refused = Refused(problems.TOO_LARGE, problems.TOO_LARGE.description)
         case 429:
             wait = headers.get("Retry-After", "some")
-            detail = f"as many requests as may be made in a minute were made: try again in {wait} seconds"
+            detail = f"the limit of requests per minute was reached: retry in {wait} seconds"
             refused = Refused(problems.TOO_MANY_REQUESTS, detail, headers=headers)
         case 400:
             refused = Refused(problems.MALFORMED, error.detail)
@@ -82,40 +82,40 @@ def _driver_failed(request: AnyRequest, error: psycopg.Error) -> Response[Proble
 
 
 def _database_failed(request: AnyRequest, error: DatabaseError) -> Response[ProblemDetails]:
-    """The answer names the kind of fault; the log has PostgreSQL's words, which may name tables and addresses."""
+    """The response names the kind of fault. The log has PostgreSQL's message, which may name tables and addresses."""
     if isinstance(error, StatementRefused | ServerFault):
         return _unexpected(request, error)
-    _log.warning("the database failed a request", path=request.scope["path"], reason=str(error))
+    _log.warning("a request failed at the database", path=request.scope["path"], reason=str(error))
     if isinstance(error, QueryCutOff) and request.method == "GET":
         return problems.answer(request, _took_too_long(request))
     problem, detail, wait_s = next(answer for kind, answer in _DATABASE_ANSWERS.items() if isinstance(error, kind))
-    refused = Refused(problem, f"{detail}: try again in {wait_s} seconds", headers={"Retry-After": str(wait_s)})
+    refused = Refused(problem, f"{detail}: retry in {wait_s} seconds", headers={"Retry-After": str(wait_s)})
     return problems.answer(request, refused)
 
 
 _DATABASE_ANSWERS: Mapping[type[DatabaseError], tuple[Problem, str, int]] = {
     PoolExhausted: (problems.BUSY, "all connections for such requests are in use", 2),
-    QueryCutOff: (problems.BUSY, "other transactions held this one up until it was cut off", 2),
+    QueryCutOff: (problems.BUSY, "the statement was blocked by other transactions until it timed out", 2),
     QueryCancelled: (problems.BUSY, "an operator of the database cancelled the query", 2),
     LockTimedOut: (problems.BUSY, "another transaction holds a lock that this request needs", 2),
-    Deadlock: (problems.BUSY, "the request and another transaction waited for each other", 1),
+    Deadlock: (problems.BUSY, "the request was in a deadlock with another transaction", 1),
     DiskFull: (problems.LACKS_RESOURCES, "the database's disk is full", 30),
     OutOfLockMemory: (problems.LACKS_RESOURCES, "the database is out of lock memory", 5),
     OutOfResources: (problems.LACKS_RESOURCES, "the database is out of memory or of another resource", 5),
-    DatabaseReadOnly: (problems.UNAVAILABLE, "the database takes no writes now", problems.RETRY_AFTER_S),
-    DatabaseNotReady: (problems.UNAVAILABLE, "the database starts up or shuts down", problems.RETRY_AFTER_S),
+    DatabaseReadOnly: (problems.UNAVAILABLE, "the database is read-only", problems.RETRY_AFTER_S),
+    DatabaseNotReady: (problems.UNAVAILABLE, "the database is starting up or shutting down", problems.RETRY_AFTER_S),
     LoginRefused: (problems.UNAVAILABLE, "the database refuses the service's login", problems.RETRY_AFTER_S),
-    TooManyConnections: (problems.UNAVAILABLE, "the database takes no more connections", problems.RETRY_AFTER_S),
-    DatabaseError: (problems.UNAVAILABLE, "the database does not answer", problems.RETRY_AFTER_S),
+    TooManyConnections: (problems.UNAVAILABLE, "the database has no free connections", problems.RETRY_AFTER_S),
+    DatabaseError: (problems.UNAVAILABLE, "the database does not respond", problems.RETRY_AFTER_S),
 }
-"""For each kind the problem, its detail, and the seconds of Retry-After. The first that fits is taken."""
+"""Problem, detail and Retry-After in seconds by kind of error. The first match applies."""
 
 
 def _took_too_long(request: AnyRequest) -> Refused:
     device = request.path_params.get("device_id", "{device_id}")
     return Refused(
         problems.TOOK_TOO_LONG,
-        "the query ran longer than a request may: ask for a shorter period or for fewer devices, or queue the "
+        "the query ran longer than QUERY_TIMEOUT: request a shorter period or fewer devices, or queue the "
         f"analysis with POST /stats/analysis/{device}/async",
     )
 
@@ -142,13 +142,13 @@ def _quota_reached(request: AnyRequest, error: QuotaReached) -> Response[Problem
 
 
 def _hung_up(_: AnyRequest, __: ClientGone) -> Response[None]:
-    """Nobody reads it; the status is for whoever stands in between."""
+    """Nobody reads this response; its status is for proxies and metrics."""
     return Response(None, status_code=_HUNG_UP)
 
 
 def _unexpected(request: AnyRequest, error: Exception) -> Response[ProblemDetails]:
-    """A fault of ours: the log has the traceback, the client does not."""
-    _log.error("a request has failed", method=request.method, path=request.scope["path"], exc_info=error)
+    """A defect of the service. The traceback goes to the log, not to the client."""
+    _log.error("a request failed", method=request.method, path=request.scope["path"], exc_info=error)
     return problems.answer(request, Refused(problems.INTERNAL_ERROR, problems.INTERNAL_ERROR.description))
 
 
@@ -162,8 +162,8 @@ HANDLERS: ExceptionHandlersMap = {
     ClientGone: _hung_up,
     ValidationException: _wrong_parameters,
     HTTPException: _http_error,
-    DatabaseError: _database_failed,  # the pools raise it
-    psycopg.OperationalError: _driver_failed,  # a stream's own connection does
+    DatabaseError: _database_failed,  # from the pools
+    psycopg.OperationalError: _driver_failed,  # from the connection of a stream
     psycopg.InterfaceError: _driver_failed,
     Exception: _unexpected,
 }

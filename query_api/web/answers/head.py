@@ -1,4 +1,4 @@
-"""HEAD: whatever answers GET answers it too, without the content (RFC 9110 section 9.3.2)."""
+"""Answer HEAD like GET, without the content (RFC 9110 section 9.3.2)."""
 
 import asyncio
 from typing import cast
@@ -10,12 +10,12 @@ _STATE = "head"
 
 
 def is_head(scope: Scope) -> bool:
-    """Whether the request is a HEAD, though the application sees a GET."""
+    """Whether the request is a HEAD, which the application sees as a GET."""
     return _STATE in scope["state"]
 
 
 class HeadRequests:
-    """The application, which sees a GET for each HEAD."""
+    """Passes each HEAD to the application as a GET."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -34,7 +34,7 @@ class HeadRequests:
                 answered.set()
 
         async def gone_once_answered() -> HTTPReceiveMessage:
-            # A stream ends when its reader goes away: nobody reads what HEAD leaves out.
+            # A disconnect ends a stream, whose content nobody reads.
             asked = asyncio.ensure_future(receive())
             until_answered = asyncio.create_task(answered.wait(), name="answered")
             await asyncio.wait({asked, until_answered}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,11 +1,11 @@
-"""What the OpenAPI document says of an operation that Litestar does not find out by itself."""
+"""Add to the OpenAPI document what Litestar does not find by itself."""
 
 from litestar import MediaType
 from litestar.openapi.spec import Operation, RequestBody, Schema
 
 
 def bound_array(operation: Operation, least: int, most: int) -> None:
-    """Document the array's bounds of a body that is an object or an array of them."""
+    """Document the bounds of the array in a body that is an object or an array of objects."""
     assert isinstance(operation.request_body, RequestBody)
     body = operation.request_body.content[MediaType.JSON].schema
     assert isinstance(body, Schema)

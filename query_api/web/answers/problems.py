@@ -1,8 +1,8 @@
-"""What a client is told when its request is refused or fails: problem details (RFC 9457), for every error.
+"""Problem details (RFC 9457), the body of every error response.
 
-`Refused` is what a handler raises. Each problem's `type` is a path of this service that describes it.
-The statuses: 400 what cannot be read or contradicts itself, 422 a value that is missing, of the wrong type
-or out of range, 404 a path that leads to nothing.
+A handler raises `Refused`. The `type` of a problem is a path of this service that describes it.
+Status 400 is for a request that cannot be read or contradicts itself, 422 for a value that is missing, of the wrong
+type or out of range, 404 for a path that leads nowhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,13 +24,13 @@ AnyRequest = Request[Any, Any, Any]
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 RETRY_AFTER = {"Retry-After": str(RETRY_AFTER_S)}
-"""The headers of a 503 after which it is worth while to try again."""
+"""Headers of a 503 that the client may retry."""
 MAX_FAULTS = 20
-"""So many faults of one request are listed; whoever mends these will see the others."""
+"""Faults that one response lists."""
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One kind of error that this service answers with."""
+    """A kind of error of this service."""
 
     name: str
     status: int
@@ -39,7 +39,7 @@ class Problem(msgspec.Struct, frozen=True):
 
     @property
     def uri(self) -> str:
-        """Identifies the problem, and answers GET with its description."""
+        """The path that identifies the problem. GET returns its description."""
         return f"/problems/{self.name}"
 
 
@@ -49,50 +49,50 @@ MALFORMED = Problem(
 )  # fmt: skip
 REVERSED_PERIOD = Problem(
     "reversed-period", 400, "The period ends before it starts",
-    "start is after end. Both are included in the period; either may be left out.",
+    "start is after end. Both are included in the period, and both are optional.",
 )  # fmt: skip
 BAD_CURSOR = Problem(
-    "bad-cursor", 400, "The cursor is not of this list",
-    "Take it as it is from X-Next-Cursor or the Link header, and use it with the same path and order.",
+    "bad-cursor", 400, "The cursor belongs to another list",
+    "Copy the cursor from X-Next-Cursor or the Link header, and use it with the same path and parameters.",
 )  # fmt: skip
 UNKNOWN_DEVICE = Problem(
     "unknown-device", 400, "The body names an unknown device",
-    "No device has this number. POST /devices registers one; GET /devices lists them.",
+    "No device has this id. POST /devices registers a device; GET /devices lists them.",
 )  # fmt: skip
 UNAUTHENTICATED = Problem(
-    "unauthenticated", 401, "The request shows no key that holds",
-    "Send a key as `Authorization: Bearer …`. `devicestat keys create` makes one; a device has the token that it got "
-    "when it was registered.",
+    "unauthenticated", 401, "Missing or invalid credentials",
+    "Send a key or a device's token as `Authorization: Bearer …`. `devicestat keys create` creates a key; a device "
+    "gets its token when it is registered.",
 )  # fmt: skip
 FORBIDDEN = Problem(
-    "forbidden", 403, "The key is not for this",
-    "An admin key may do everything, an analyst key read and queue analyses, a writer key store readings, and a "
-    "device's token store readings of that device.",
+    "forbidden", 403, "The credentials do not allow this",
+    "An admin key allows everything, an analyst key reading and queueing analyses, a writer key storing readings, and "
+    "a device's token storing readings of that device.",
 )  # fmt: skip
 NOT_FOUND = Problem(
-    "not-found", 404, "Nothing is here",
-    "The path leads to nothing, or what it names by its number does not exist.",
+    "not-found", 404, "Not found",
+    "The path does not exist, or nothing has the id in it.",
 )  # fmt: skip
 NO_READINGS = Problem(
     "no-readings", 404, "The device has no readings",
-    "The device is there and has not measured yet, or its readings are older than what is kept.",
+    "The device exists, but has no readings yet, or all of them were deleted at the age of RETENTION.",
 )  # fmt: skip
 NOT_ACCEPTABLE = Problem(
-    "not-acceptable", 406, "Nothing here is of a type that Accept takes",
-    "Accept one of application/json, text/csv, application/x-ndjson, application/vnd.apache.arrow.stream and "
-    "application/vnd.apache.parquet; or leave it out, which gives JSON.",
+    "not-acceptable", 406, "No representation matches Accept",
+    "Accept application/json, text/csv, application/x-ndjson, application/vnd.apache.arrow.stream or "
+    "application/vnd.apache.parquet. Without the header the response is JSON.",
 )  # fmt: skip
 NOT_INSTALLED = Problem(
-    "format-not-installed", 406, "Arrow and Parquet are not installed here",
-    'Have `pip install "devicestat[arrow]"` run where the service runs, or accept JSON, CSV or NDJSON.',
+    "format-not-installed", 406, "Arrow and Parquet are not installed",
+    'Run `pip install "devicestat[arrow]"` where the service runs, or accept JSON, CSV or NDJSON.',
 )  # fmt: skip
 METHOD_NOT_ALLOWED = Problem(
-    "method-not-allowed", 405, "The path does not take this method",
-    "The Allow header lists the methods that it takes.",
+    "method-not-allowed", 405, "Method not allowed",
+    "The Allow header lists the methods of this path.",
 )  # fmt: skip
 KEY_TAKEN = Problem(
     "key-taken", 409, "Another device has this key",
-    "A key is the device's level in its MQTT topic, and belongs to one device only.",
+    "A key is the device's level in its MQTT topic, and is unique.",
 )  # fmt: skip
 ALREADY_ENDED = Problem(
     "already-ended", 409, "The analysis has ended",
@@ -100,50 +100,50 @@ ALREADY_ENDED = Problem(
 )  # fmt: skip
 TOO_LARGE = Problem(
     "too-large", 413, "The body is too large",
-    "A body has at most 4 MiB. Send the readings in several requests, each of at most 10,000.",
+    "A body is at most 4 MiB. Send readings in several requests, each with at most 10,000.",
 )  # fmt: skip
 UNSUPPORTED_MEDIA_TYPE = Problem(
     "unsupported-media-type", 415, "The body is not JSON",
-    "Send JSON, with the header Content-Type: application/json.",
+    "Send JSON with the header Content-Type: application/json.",
 )  # fmt: skip
 RANGE_NOT_SATISFIABLE = Problem(
-    "range-not-satisfiable", 416, "The content has no such range",
-    "The range begins behind the end of the content, or the content is too long to have ranges: read it without the "
-    "header Range.",
+    "range-not-satisfiable", 416, "The range cannot be satisfied",
+    "The range begins after the end of the content, or the content is too long for ranges. Send the request without "
+    "the header Range.",
 )  # fmt: skip
 INVALID_VALUE = Problem(
     "invalid-value", 422, "A value is missing or wrong",
-    "`errors` names each field and says what would be right.",
+    "`errors` names each wrong field and what it takes.",
 )  # fmt: skip
 TOO_MANY_REQUESTS = Problem(
-    "too-many-requests", 429, "Too much at once",
-    "A key, or an address where none is shown, has limits: of requests a minute (the setting RATE_LIMIT), of slow "
-    "reads and streams at once, of readings that wait to be stored and long bodies that are being read, of queued "
-    "analyses and schedules. The detail names the one that was reached. Try again after the seconds in Retry-After.",
+    "too-many-requests", 429, "A limit was reached",
+    "Each key, or each address without a key, has limits: requests per minute (RATE_LIMIT), concurrent slow reads and "
+    "streams, readings waiting to be stored, long bodies in transfer, queued analyses, and schedules. The detail names "
+    "the limit. Retry after the seconds in Retry-After.",
 )  # fmt: skip
 INTERNAL_ERROR = Problem(
-    "internal-error", 500, "The service has failed",
-    "A fault of the service. It is logged there, with this path and time.",
+    "internal-error", 500, "Internal error",
+    "The service failed. Its log has an entry with this path and time.",
 )  # fmt: skip
 UNAVAILABLE = Problem(
-    "unavailable", 503, "The service cannot answer now",
-    "The database does not answer, starts up, takes no writes, or the service stops. Try again after the seconds in "
-    "Retry-After. GET /health/ready says more.",
+    "unavailable", 503, "The service is unavailable",
+    "The database does not respond, is starting up or is read-only, or the service is stopping. Retry after the "
+    "seconds in Retry-After. GET /health/ready returns the state of each part.",
 )  # fmt: skip
 BUSY = Problem(
-    "busy", 503, "Too much is being done at once",
-    "The service and its database work. All connections for such requests are in use, or another transaction held this "
-    "request up. Try again after the seconds in Retry-After.",
+    "busy", 503, "The service is busy",
+    "The service and its database work, but all connections for such requests are in use, or another transaction "
+    "blocked this one. Retry after the seconds in Retry-After.",
 )  # fmt: skip
 LACKS_RESOURCES = Problem(
-    "database-lacks-resources", 503, "The database lacks disk, memory or locks",
-    "PostgreSQL answers, and lacks something that its operator has to give it. Try again after the seconds in "
-    "Retry-After. The service's log has PostgreSQL's words.",
+    "database-lacks-resources", 503, "The database is out of a resource",
+    "PostgreSQL responds, but is out of disk space, memory or locks, which its operator must provide. Retry after the "
+    "seconds in Retry-After. The service's log has PostgreSQL's message.",
 )  # fmt: skip
 TOOK_TOO_LONG = Problem(
-    "took-too-long", 503, "The query was cut off",
-    "It ran longer than a request may (the setting QUERY_TIMEOUT), and would again. Ask for a shorter period or for "
-    "fewer devices, or queue the analysis: POST /stats/analysis/{device_id}/async.",
+    "took-too-long", 503, "The query timed out",
+    "It ran longer than QUERY_TIMEOUT, and would time out again. Request a shorter period or fewer devices, or queue "
+    "the analysis: POST /stats/analysis/{device_id}/async.",
 )  # fmt: skip
 
 PROBLEMS = {
@@ -160,20 +160,18 @@ PROBLEMS = {
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why the request got no other answer (RFC 9457)."""
+    """Problem details (RFC 9457)."""
 
-    type: Annotated[str, msgspec.Meta(description="The kind of problem: a path that describes it.")]
-    title: Annotated[str, msgspec.Meta(description="The kind of problem, in words.")]
-    status: Annotated[int, msgspec.Meta(description="The HTTP status, again.")]
-    detail: Annotated[str, msgspec.Meta(description="What was wrong this time, and what to do.")]
+    type: Annotated[str, msgspec.Meta(description="The kind of problem, as a path that describes it.")]
+    title: Annotated[str, msgspec.Meta(description="The title of the kind of problem.")]
+    status: Annotated[int, msgspec.Meta(description="The HTTP status.")]
+    detail: Annotated[str, msgspec.Meta(description="What was wrong with this request, and what to do.")]
     instance: Annotated[str, msgspec.Meta(description="The path of the request.")]
-    errors: Annotated[
-        Sequence[Fault], msgspec.Meta(description=f"Each wrong field; at most {MAX_FAULTS} of them.")
-    ] = ()
+    errors: Annotated[Sequence[Fault], msgspec.Meta(description=f"The wrong fields, at most {MAX_FAULTS}.")] = ()
 
 
 class Refused(Exception):
-    """The request is answered with a problem."""
+    """The request is refused with a problem."""
 
     def __init__(
         self,
@@ -190,20 +188,20 @@ class Refused(Exception):
 
 
 def invalid(*faults: Fault) -> Refused:
-    """The refusal of a request for the faults of its values."""
+    """Return the refusal of a request with wrong values."""
     first = f"{faults[0].field}: {faults[0].detail}"
     others = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
     return Refused(INVALID_VALUE, first + others, faults)
 
 
 def answer(request: AnyRequest, refused: Refused) -> Response[ProblemDetails]:
-    """The response that carries the problem."""
+    """Return the response for a refusal."""
     problem = refused.problem
     return _respond(request, problem.uri, problem.title, problem.status, refused)
 
 
 def answer_status(request: AnyRequest, status: int, detail: str) -> Response[ProblemDetails]:
-    """The response for a status that is no problem of ours (RFC 9457 section 4.2.1)."""
+    """Return the response for a status that has no problem here (RFC 9457 section 4.2.1)."""
     title = HTTPStatus(status).phrase
     return _respond(request, "about:blank", title, status, Refused(INTERNAL_ERROR, detail or title))
 
@@ -215,11 +213,11 @@ def _respond(request: AnyRequest, uri: str, title: str, status: int, refused: Re
 
 
 NO_KEY: list[dict[str, list[str]]] = [{}]
-"""The `security` of an operation that takes no key, in the OpenAPI document."""
+"""`security` of an operation without credentials, in the OpenAPI document."""
 
 
 def documented(*problems: Problem) -> dict[int, ResponseSpec]:
-    """The responses of a route in the OpenAPI document: these problems, and those that any route can have."""
+    """Return the responses of a route for the OpenAPI document: these problems, and those of every route."""
     everywhere = (
         MALFORMED,
         UNAUTHENTICATED,
@@ -246,7 +244,7 @@ def documented(*problems: Problem) -> dict[int, ResponseSpec]:
 
 
 class _NamedExample(Example):
-    """An example under its name. Litestar writes the name into the example, too, where OpenAPI allows no `id`."""
+    """A named example. Litestar also writes the name into the example as `id`, which OpenAPI does not allow."""
 
     @property
     def _exclude_fields(self) -> set[str]:
@@ -262,12 +260,12 @@ def _example(problem: Problem) -> Example:
     "/",
     access=Access.PUBLIC,
     security=NO_KEY,
-    summary="The problems that requests can meet",
+    summary="List the kinds of problem",
     responses=documented(INVALID_VALUE),
     sync_to_thread=False,
 )
 def list_problems() -> list[Problem]:
-    """Each with the status it comes with, and what to do about it."""
+    """Return each kind of problem with its status and advice."""
     return list(PROBLEMS.values())
 
 
@@ -275,12 +273,12 @@ def list_problems() -> list[Problem]:
     "/{name:str}",
     access=Access.PUBLIC,
     security=NO_KEY,
-    summary="One problem",
+    summary="Get a kind of problem",
     responses=documented(NOT_FOUND, INVALID_VALUE),
     sync_to_thread=False,
 )
-def describe_problem(name: Annotated[str, PathParameter(description="The last part of the `type`.")]) -> Problem:
-    """What the `type` of a problem stands for."""
+def describe_problem(name: Annotated[str, PathParameter(description="The last segment of `type`.")]) -> Problem:
+    """Return the kind of problem that a `type` names."""
     if name not in PROBLEMS:
         raise Refused(NOT_FOUND, f"no problem is named {name!r}: GET /problems lists them")
     return PROBLEMS[name]

@@ -1,4 +1,4 @@
-"""`Vary` names every header that an answer depends on, for the caches on its way (RFC 9110 section 12.5.5)."""
+"""Set `Vary` to every header that a response depends on (RFC 9110 section 12.5.5)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,14 @@ _VARY = b"vary"
 
 
 def depends_on(request: Request[Any, Any, Any], header: str) -> None:
-    """Has the answer to the request name the header, also where it is an error."""
+    """Add the header to `Vary` of the response, also of an error."""
     request.scope["state"].setdefault(_STATE, []).append(header)
 
 
 class Vary:
-    """The application, whose answers name what they depend on. `always`: headers that every answer depends on.
+    """Sets `Vary` in the responses of an application. `always`: headers that every response depends on.
 
-    Litestar's CORS writes `Vary: Origin` over whatever was there, and only in answers to requests with an Origin.
+    Litestar's CORS overwrites `Vary` with `Origin`, and only for requests with an Origin.
     """
 
     def __init__(self, app: ASGIApp, always: Sequence[str]) -> None:

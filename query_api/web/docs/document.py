@@ -110,4 +110,4 @@ def assets() -> Router:
 
 
 def _no_such_file(request: AnyRequest, _: Exception) -> Response[ProblemDetails]:
-    return problems.answer(request, Refused(problems.NOT_FOUND, f"there is no file here: {PATH} is the page"))
+    return problems.answer(request, Refused(problems.NOT_FOUND, f"this file does not exist: {PATH} is the page"))

@@ -1,4 +1,4 @@
-"""Whose requests are counted together: those of one key, else those of one address."""
+"""Identify the caller of a request: its key, or else its address."""
 
 import ipaddress
 from functools import lru_cache
@@ -8,28 +8,28 @@ from litestar.types import Scope
 from query_api.access.rules import ANYBODY, Principal
 
 MAX_KNOWN = 10_000
-"""Credentials; beyond it all are forgotten, and learnt again."""
+"""Cached credentials. Above this number the cache is cleared."""
 _SITE_BITS = 64
-"""A site has a whole IPv6 network of this prefix, and so any number of addresses (RFC 6177)."""
+"""Prefix length of an IPv6 site, whose addresses count as one (RFC 6177)."""
 
 
 class Callers:
-    """The callers that this process has seen.
+    """The callers known to this process.
 
-    A request has to be counted before it is found out whose it is: what no database has been asked for cannot flood
-    it. So a key counts as itself from its second request on, and one that was made up as the address it comes from.
+    A request is counted before its key is looked up, so that requests over the limit do not load the database. A valid
+    key is counted as itself from its second request on; an invalid key is counted by its address.
     """
 
     def __init__(self) -> None:
         self._known: dict[bytes, str] = {}
 
     def of(self, scope: Scope) -> str:
-        """The caller, before the request is let in."""
+        """Return the caller before the request is authenticated."""
         shown = _credential(scope)
         return (shown and self._known.get(shown)) or _address(scope)
 
     def learn(self, scope: Scope) -> None:
-        """Remembers whose the credential is, once the request was let in."""
+        """Cache the caller of the credential after authentication."""
         principal: Principal | None = scope.get("auth")
         shown = _credential(scope)
         if shown and principal is not None and principal is not ANYBODY and shown not in self._known:
@@ -39,7 +39,7 @@ class Callers:
 
 
 def caller_of(scope: Scope) -> str:
-    """The caller of a request that was let in."""
+    """Return the caller of an authenticated request."""
     principal: Principal = scope["auth"]
     return _address(scope) if principal is ANYBODY else principal.name
 
@@ -58,7 +58,7 @@ def _address(scope: Scope) -> str:
 
 @lru_cache(MAX_KNOWN)
 def network_of(host: str) -> str:
-    """The address of IPv4, the network of an address of IPv6; what is neither as it is."""
+    """Return an IPv4 address, the network of an IPv6 address, or anything else unchanged."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

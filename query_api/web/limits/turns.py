@@ -1,8 +1,8 @@
-"""Places for slow work: a bound for each caller, a bound for all, and turns between callers that wait.
+"""Bound the concurrency of slow work per caller and in total, and share it fairly.
 
-A request runs at once while its caller has fewer than `each` requests running and all callers fewer than `running`.
-Otherwise it waits for up to `patience` seconds. When a place becomes free, the waiting caller that runs the least gets
-it. What exceeds the bounds of waiting is refused at once: 429 for the caller's own bound, 503 for that of all.
+A request runs immediately while its caller has fewer than `each` running requests and all callers fewer than `running`.
+Otherwise it waits for up to `patience` seconds. A free place goes to the waiting caller with the fewest running
+requests. A request beyond the bounds for waiting is refused: 429 for the bound of the caller, 503 for the total.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ RETRY_AFTER_S = 2
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """How much of one kind of work there is at a time, in requests."""
+    """Bounds for one kind of work, in requests: running and waiting, in total and for each caller."""
 
     running: int
     each: int
@@ -31,7 +31,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class TurnsMetrics:
-    """What Prometheus sees of all kinds of slow work."""
+    """Metrics of all kinds of slow work."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.running = Gauge("devicestat_http_slow_running", "Slow requests that run.", ["work"], registry=registry)
@@ -65,7 +65,7 @@ class Turns:
     """The places for one kind of work."""
 
     def __init__(self, work: str, bounds: Bounds, patience: float, metrics: TurnsMetrics) -> None:
-        """`work`: what it is called in answers and metrics. `patience`: seconds that a request waits."""
+        """`work`: its name in messages and metrics. `patience`: seconds that a request waits."""
         self._work = work
         self._bounds = bounds
         self._patience = patience
@@ -74,7 +74,7 @@ class Turns:
         self._waiting: list[_Waiting] = []
 
     async def take(self, caller: str) -> Place:
-        """Have a place until `Place.free`, which is owed. Raises Refused."""
+        """Take a place. The caller must call `Place.free`. Raises Refused."""
         if self._may_run(caller):
             self._enter(caller)
         else:
@@ -83,7 +83,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, caller: str) -> AsyncIterator[Place]:
-        """Have a place for the block, or until `Place.free`. Raises Refused."""
+        """Take a place for the block, or until `Place.free`. Raises Refused."""
         place = await self.take(caller)
         try:
             yield place
@@ -91,7 +91,7 @@ class Turns:
             place.free()
 
     def leave(self, caller: str) -> None:
-        """Give one of the caller's places back."""
+        """Return one of the caller's places."""
         self._running[caller] -= 1
         if not self._running[caller]:
             del self._running[caller]
@@ -121,7 +121,7 @@ class Turns:
 
     def _give_up(self, waiting: _Waiting) -> None:
         if waiting.granted.done() and not waiting.granted.cancelled():
-            self.leave(waiting.caller)  # the place came as the request went away
+            self.leave(waiting.caller)  # the place was granted as the request was cancelled
         else:
             self._waiting.remove(waiting)
             self._show()
@@ -130,7 +130,7 @@ class Turns:
         # A wait that was cancelled stays in the list until its own task runs; its future is done.
         ready = [one for one in self._waiting if not one.granted.done() and self._may_run(one.caller)]
         if ready:
-            first = min(ready, key=lambda one: self._running[one.caller])  # of equals the one that came first
+            first = min(ready, key=lambda one: self._running[one.caller])  # of equals the first in line
             self._waiting.remove(first)
             self._enter(first.caller)
             first.granted.set_result(None)
@@ -144,15 +144,15 @@ class Turns:
     def _refused(self, caller: str, bound: str) -> Refused:
         self._metrics.refused.labels(self._work, bound).inc()
         headers = {"Retry-After": str(RETRY_AFTER_S)}
-        again = f"try again in {RETRY_AFTER_S} seconds"
+        again = f"retry in {RETRY_AFTER_S} seconds"
         if bound == "caller":
             waiting = sum(one.caller == caller for one in self._waiting)
             detail = (
-                f"{self._running[caller]} {self._work} of this key or address run, of at most {self._bounds.each} at "
-                f"once, and {waiting} wait: {again}"
+                f"{self._running[caller]} {self._work} of this key or address are running, of at most "
+                f"{self._bounds.each}, and {waiting} are waiting: {again}"
             )
             return Refused(problems.TOO_MANY_REQUESTS, detail, headers=headers)
-        detail = f"{self._running.total()} {self._work} run, and there are no more than {self._bounds.running} at once"
+        detail = f"{self._running.total()} {self._work} are running, of at most {self._bounds.running}"
         return Refused(problems.BUSY, f"{detail}: {again}", headers=headers)
 
     def _show(self) -> None:
@@ -161,15 +161,15 @@ class Turns:
 
 
 class SlowReads:
-    """The connections for reads that may take long."""
+    """The connections for long reads."""
 
     def __init__(self, database: Pool, turns: Turns) -> None:
-        """`database`: a pool of their own, with a connection for each place."""
+        """`database`: a separate pool with a connection for each place."""
         self._database = database
         self._turns = turns
 
     @asynccontextmanager
     async def connection(self, request: AnyRequest) -> AsyncIterator[Connection]:
-        """Lend a connection for the block, when it is the caller's turn. Raises Refused and DatabaseError."""
+        """Yield a connection when it is the caller's turn. Raises Refused and DatabaseError."""
         async with self._turns.turn(caller_of(request.scope)), self._database.connection() as connection:
             yield connection

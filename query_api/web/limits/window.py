@@ -1,15 +1,15 @@
-"""Counts for each caller in a window of time that is one for all callers."""
+"""Count per caller in a time window shared by all callers."""
 
 import math
 from collections.abc import Callable
 
 MAX_CALLERS = 100_000
-"""Counted by themselves in one minute; beyond it those who are new are counted together."""
+"""Callers counted separately in one window. Further callers are counted together."""
 _OTHERS = "others"
 
 
 class Window:
-    """How many requests each caller has made in the window that runs."""
+    """The number of requests of each caller in the current window."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -18,7 +18,7 @@ class Window:
         self._ends = clock() + seconds
 
     def add(self, caller: str) -> int:
-        """Counts a request: how many it makes."""
+        """Count a request, and return the caller's count."""
         if self._clock() >= self._ends:
             self._counts = {}
             self._ends = self._clock() + self._seconds
@@ -28,10 +28,10 @@ class Window:
         return count
 
     def count(self, caller: str) -> int:
-        """Return how many requests the caller has made."""
+        """Return the caller's count."""
         return 0 if self._clock() >= self._ends else self._counts.get(caller, 0)
 
     @property
     def ends_in(self) -> int:
-        """Whole seconds, until it does."""
+        """Seconds until the window ends, rounded up."""
         return max(1, math.ceil(self._ends - self._clock()))

@@ -1,9 +1,9 @@
-"""A request's body becomes its record, strictly, or a refusal that names every wrong field.
+"""Decode the body of a request strictly, or refuse it with every wrong field.
 
-Litestar converts what `Request.json` returns with the leniency that query strings need ("1.5" is a number).
-JSON has types: so the body is decoded here, by msgspec, straight into the record that the handler takes.
+Litestar converts the result of `Request.json` leniently, as query strings need it ("1.5" is a number). JSON has types,
+so msgspec decodes the body directly into the record that the handler takes.
 
-Bodies that are long and slow would fill the memory: there is room for so many bytes of those at once.
+The memory for long bodies in transfer is bounded.
 """
 
 import json
@@ -28,18 +28,18 @@ from shared.readings.encodings import BOM, wide_encoding
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 SMALL_BYTES = 64 * 1024
-"""A body that is no longer is read whatever others there are."""
+"""Bodies up to this size do not count against ROOM_BYTES."""
 ROOM_BYTES = 256 * 1024 * 1024
-"""For the longer bodies that are being read, in all; one that does not say how long it is counts as the longest."""
+"""For longer bodies in transfer, in total. A body without a length counts as MAX_BODY_BYTES."""
 ROOM_EACH_BYTES = 64 * 1024 * 1024
-"""For those of one caller: clients that announce long bodies and send none leave room for others'."""
+"""For longer bodies of one caller, so that a client that announces bodies and sends none leaves room for others."""
 
 
 class JsonRequest(Request[Any, Any, Any]):
     """A request whose JSON is decoded into the type of the handler's `data`."""
 
     async def json(self) -> Any:
-        """The record. Raises Refused."""
+        """Return the record. Raises Refused."""
         body = await super().body()
         media_type = self.content_type[0]
         if body and media_type != "application/json" and not media_type.endswith("+json"):
@@ -52,7 +52,7 @@ class JsonRequest(Request[Any, Any, Any]):
         return decode(body, field.annotation)
 
     async def body(self) -> bytes:
-        """Litestar calls it first. Raises Refused where there is no room for it."""
+        """Return the body. Litestar calls it first. Raises Refused if there is no room."""
         length = MAX_BODY_BYTES if self.content_length is None else min(self.content_length, MAX_BODY_BYTES)
         if length <= SMALL_BYTES:
             return await super().body()
@@ -61,18 +61,18 @@ class JsonRequest(Request[Any, Any, Any]):
 
 
 class _Room:
-    """What is taken of ROOM_BYTES, by all requests of the process."""
+    """The part of ROOM_BYTES in use by the requests of this process."""
 
     def __init__(self) -> None:
         self._taken = Counter[str]()
 
     @contextmanager
     def room(self, caller: str, length: int) -> Iterator[None]:
-        """Room for a body, for the block. Raises Refused where there is none: 429 for the caller's own bound."""
+        """Reserve room for a body. Raises Refused if there is none: 429 for the bound of the caller."""
         if self._taken[caller] + length > ROOM_EACH_BYTES:
-            raise _no_room(problems.TOO_MANY_REQUESTS, "too many long bodies of this key or address are being read")
+            raise _no_room(problems.TOO_MANY_REQUESTS, "too many long bodies of this key or address are in transfer")
         if self._taken.total() + length > ROOM_BYTES:
-            raise _no_room(problems.UNAVAILABLE, "too many long bodies are being read")
+            raise _no_room(problems.UNAVAILABLE, "too many long bodies are in transfer")
         self._taken[caller] += length
         try:
             yield
@@ -83,7 +83,7 @@ class _Room:
 
 
 def _no_room(problem: Problem, why: str) -> Refused:
-    again = f"send less at once, or again in {problems.RETRY_AFTER_S} seconds"
+    again = f"send fewer at a time, or retry in {problems.RETRY_AFTER_S} seconds"
     return Refused(problem, f"{why}: {again}", headers=problems.RETRY_AFTER)
 
 
@@ -91,11 +91,11 @@ _long_bodies = _Room()
 
 
 def decode(body: bytes, record: Any) -> Any:
-    """The body as a record. Raises Refused: malformed, or with each field that is wrong."""
+    """Decode the body. Raises Refused: malformed, or with each wrong field."""
     body = body.removeprefix(BOM)  # RFC 8259, section 8.1
     try:
         if not body.isascii():
-            body.decode()  # msgspec passes over what the record has no field for
+            body.decode()  # msgspec does not check unknown fields
         return _decoder(record).decode(body)
     except msgspec.ValidationError as error:
         raise _explained(body, record, error) from error
@@ -126,7 +126,7 @@ def _malformed(body: bytes, error: Exception) -> Refused:
 
 
 def _lone_surrogate(body: bytes) -> bool:
-    """Whether that is all that is wrong: msgspec may call it truncated."""
+    """Whether a lone surrogate is the only fault, which msgspec may report as truncation."""
     try:
         json.dumps(json.loads(body), ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -137,7 +137,7 @@ def _lone_surrogate(body: bytes) -> bool:
 
 
 def _explained(body: bytes, record: Any, error: msgspec.ValidationError) -> Refused:
-    """msgspec stops at the first fault; a person wants to see them all."""
+    """msgspec stops at the first fault; this finds all of them."""
     try:
         value = _anything.decode(body)
     except msgspec.ValidationError:  # a number of thousands of digits
@@ -167,7 +167,7 @@ def _struct(record: Any) -> type:
 
 
 def _faults(value: Any, record: Any) -> Iterator[Fault]:
-    """Of a value that should be the struct or, where the record is a union with it, an array of them."""
+    """Yield the faults of a value that should be the struct or, if the record is a union, an array of structs."""
     array = next((choice for choice in _choices(record) if isinstance(choice, inspect.ListType)), None)
     if not isinstance(value, list) or array is None:
         yield from _object_faults(value, _struct(record), "")
@@ -210,7 +210,7 @@ def _converts(value: Any, kind: Any) -> bool:
 
 @cache
 def _fields(struct: type) -> list[tuple[msgspec.structs.FieldInfo, str]]:
-    """Each field, with what it takes in words."""
+    """Return each field with a description of its values."""
     return [(field, _takes(field)) for field in msgspec.structs.fields(struct)]
 
 

@@ -1,4 +1,4 @@
-"""The name that somebody meant who wrote another one."""
+"""Suggest the known name for a misspelt or foreign one."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -24,11 +24,11 @@ _MEANT = {
     "cron": ("schedule", "every"),
     "period": ("range", "window", "duration"),
 }
-"""What other services call a parameter or a field of ours."""
+"""Names in other APIs of a parameter or field of this one."""
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """The known name that is nearest to this one, in meaning or else in spelling; None where none is near."""
+    """Return the known name nearest in meaning, or else in spelling; None if none is near."""
     written = name.lower().replace("-", "_")
     for meant, others in _MEANT.items():
         if meant in known and written in others:
@@ -37,7 +37,7 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def not_known(name: str, known: Collection[str], kind: str) -> str:
-    """What is said of a name that is not known: the nearest one, and all that there are. `kind`: such as "field"."""
+    """Return the message about an unknown name, with the nearest and all known names. `kind`: such as "field"."""
     meant = nearest(name, known)
     question = f": did you mean {meant}?" if meant else "."
     listed = f"It takes {', '.join(sorted(known))}" if known else "It takes none"

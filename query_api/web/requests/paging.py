@@ -1,7 +1,7 @@
-"""Pages of a list, by keyset: a page starts after the key at which the one before it ended.
+"""Keyset pagination: each page starts after the key of the last row of the previous page.
 
-A cursor holds that key, and what it is a key of. It stays good while rows come and go, and a page at the end
-costs what a page at the start does.
+A cursor has that key and identifies the list. It stays valid while rows are added or deleted, and the last page costs
+no more than the first.
 """
 
 import base64
@@ -22,12 +22,12 @@ from query_api.web.requests.bodies import JsonRequest
 
 MAX_LIMIT = 10_000
 
-Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="At most so many on one page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="Maximum number of items on a page.")]
 Cursor = Annotated[
     str | None,
     QueryParameter(
-        schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},  # documented here, held by decode
-        description="Where the page starts: X-Next-Cursor of the page before. Left out, at the start.",
+        schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},  # for the document: decode checks it
+        description="X-Next-Cursor of the previous page. Default: the first page.",
     ),
 ]
 
@@ -35,13 +35,13 @@ HEADERS = [
     ResponseHeader(
         "X-Next-Cursor",
         value="",
-        description="The cursor of the next page; missing on the last.",
+        description="Cursor of the next page. Absent on the last page.",
         documentation_only=True,
     ),
     ResponseHeader(
         "Link",
         value="",
-        description='The next page\'s address, with rel="next"; missing on the last.',
+        description='URL of the next page, with rel="next". Absent on the last page.',
         documentation_only=True,
     ),
 ]
@@ -51,7 +51,7 @@ Key = TypeVar("Key", bound=msgspec.Struct)
 
 
 def encode(key: msgspec.Struct) -> str:
-    """The key as a cursor: opaque, and safe in a URL."""
+    """Return the key as an opaque cursor, safe in a URL."""
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(key)).rstrip(b"=").decode()
 
 
@@ -75,7 +75,7 @@ def decode(cursor: str | None, kind: type[Key], **listed: object) -> Key | None:
 def _foreign() -> Refused:
     fault = Fault(
         "cursor",
-        "not a cursor of this list: pass on what X-Next-Cursor or Link gave, with the same path and order",
+        "not a cursor of this list: copy it from X-Next-Cursor or Link, with the same path and parameters",
     )
     return Refused(problems.BAD_CURSOR, f"{fault.field}: {fault.detail}", [fault])
 

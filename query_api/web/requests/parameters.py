@@ -1,4 +1,4 @@
-"""A path's or a query's parameter that Litestar could not convert: what it takes, and what it got."""
+"""Explain a path or query parameter that Litestar could not convert."""
 
 from typing import Literal, get_args, get_origin
 
@@ -9,7 +9,7 @@ from query_api.web.answers.problems import AnyRequest
 
 
 def parameter_fault(request: AnyRequest, name: str, otherwise: str) -> Fault:
-    """The fault of the parameter. `otherwise`: what is said of one whose type has no words here."""
+    """Return the fault of the parameter. `otherwise`: the message for a type that has none here."""
     field = request.route_handler.parsed_fn_signature.parameters.get(name)
     given = request.path_params.get(name, request.query_params.get(name))
     if field is None or given is None:

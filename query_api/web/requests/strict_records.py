@@ -1,4 +1,4 @@
-"""The OpenAPI document says of a record that forbids unknown fields that it has no others."""
+"""Document in OpenAPI that a record forbids unknown fields."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class StrictRecords(OpenAPISchemaPlugin):
         )
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """What the plugin that is responsible otherwise makes of it, and closed."""
+        """Return the schema of the plugin that is otherwise responsible, closed to other properties."""
         others = (plugin for plugin in schema_creator.plugins if plugin is not self)
         usual = next(plugin for plugin in others if schema_creator.plugin_supports_field(plugin, field_definition))
         schema: Schema = usual.to_openapi_schema(field_definition, schema_creator)

@@ -1,7 +1,7 @@
-"""Mends what was put off by a clock of the database that has been put back since.
+"""Correct times that were set before the database's clock was set back.
 
-A lease, a retry or a tick that was set by a clock two hours ahead would keep everybody waiting for two hours. Each has
-a longest wait: what lies further ahead than twice that was set by another clock, and waits once more from now.
+A lease, a retry or a tick that was set by a clock two hours ahead would delay its request by two hours. Each has a
+longest delay. A time further ahead than twice that delay was set by a wrong clock, and is set again from now.
 """
 
 import structlog
@@ -15,7 +15,7 @@ from shared.postgres.connections import Connection
 _log = structlog.get_logger()
 
 BATCH_ROWS = 1000
-"""Schedules of one look."""
+"""Schedules of one statement."""
 
 _LEASES = """
     UPDATE analysis_requests SET lease_until = now() + %(lease)s
@@ -39,7 +39,7 @@ _CALLBACKS = """
 
 
 async def mend(connection: Connection) -> None:
-    """Shorten the waits that are longer than any can be."""
+    """Set the times again that are too far ahead."""
     mended = {
         "leases": (await connection.execute(_LEASES, {"lease": queue.LEASE})).rowcount,
         "retries": (await connection.execute(_RETRIES, {"cap": queue.RETRY_CAP})).rowcount,
@@ -47,7 +47,9 @@ async def mend(connection: Connection) -> None:
         "schedules": await _mend_schedules(connection),
     }
     if any(mended.values()):
-        _log.warning("the database's clock was put back: what waited for it waits from now", **mended)
+        _log.warning(
+            "the database's clock was set back: leases, retries and ticks ahead of it were set again", **mended
+        )
 
 
 _CALLBACK_WAITS = {
