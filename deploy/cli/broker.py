@@ -29,7 +29,7 @@ def sync(ctx: click.Context, *, dry_run: bool) -> None:
     """Compare the broker's dynamic security, or its password file, with the database, and repair it.
 
     Devices, their roles, the ingestor's user and role, and what is allowed where no role says anything; other users of
-    the broker are left alone. Whoever is connected and was right stays connected.
+    the broker are left alone. Clients whose credentials stay valid stay connected.
     """
     settings = read_settings(ctx, "database_url")
     if settings.broker_passwords is None:

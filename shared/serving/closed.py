@@ -1,4 +1,4 @@
-"""Closed by default: what asks for no key listens only where nothing but this machine reaches it (ADR 22, 33)."""
+"""Closed by default: a server without keys listens on this machine only (ADR 22, 33)."""
 
 import ipaddress
 
@@ -52,17 +52,17 @@ def require_closed_telemetry(settings: Settings, port: int, *, insecure: bool) -
 
 
 def guards_telemetry(settings: Settings) -> bool:
-    """Whether the ingestor and the worker show their metrics to METRICS_TOKEN alone."""
+    """Return whether the metrics of the ingestor and the worker require METRICS_TOKEN."""
     return settings.auth == "on" or settings.metrics_token is not None
 
 
 def hosts_of_api(settings: Settings) -> OwnHosts | None:
-    """The hosts that the API answers to; None where it asks for a key."""
+    """Return the hosts that the API answers to; None if it requires a key."""
     return None if settings.auth == "on" else _hosts(settings)
 
 
 def telemetry_access(settings: Settings) -> TelemetryAccess:
-    """Access to the health and the metrics of the ingestor and the worker."""
+    """Return the access rules for health and metrics of the ingestor and the worker."""
     guarded = guards_telemetry(settings)
     return TelemetryAccess(guarded, settings.metrics_token, None if guarded else _hosts(settings))
 
@@ -72,11 +72,11 @@ def _hosts(settings: Settings) -> OwnHosts:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether all addresses that the name stands for are of this machine alone."""
+    """Return whether the name resolves to loopback addresses only."""
     addresses = (ipaddress.ip_address(address[0]) for *_, address in look_up(host, 0))
     return all(_inner(address).is_loopback for address in addresses)
 
 
 def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address in one of the form ::ffff:127.0.0.1."""
+    """Return the IPv4 address in an address of the form ::ffff:127.0.0.1."""
     return getattr(address, "ipv4_mapped", None) or address

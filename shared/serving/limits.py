@@ -1,10 +1,10 @@
-"""The connections of an HTTP server: none is held open by a client that does not send, or does not read.
+"""Limits on the connections of an HTTP server: a client that neither sends nor reads cannot hold one open.
 
-uvicorn bounds the time between two requests, and with httptools nothing else. Here a request's head and body have a
-time and a size, what is sent must be taken, and there are only so many connections. Whoever does not keep to it
-is answered with a problem (RFC 9457), and disconnected.
+uvicorn with httptools limits only the time between two requests. This module limits time and size of a request's
+head and body, the time in which a client must read, and the number of connections. A client that exceeds a limit gets a
+problem (RFC 9457) and is disconnected.
 
-A timer for each request would cost more than the parsing of one: `watch` looks at all connections once a second.
+A timer for each request would cost more than parsing it: `watch` checks all connections once a second.
 """
 
 import asyncio
@@ -22,24 +22,24 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from shared.serving.security_headers import POLICY
 
 HEAD_WITHIN_S = 10.0
-"""From the connection, or from the first byte of a later request, until its headers are there."""
+"""Time from the connection, or from the first byte of a later request, to the end of its headers."""
 BODY_WITHIN_S = 30.0
-"""From its first byte until all of a request is there."""
+"""Time from the first byte of a request to its last."""
 STANDSTILL_S = 60.0
-"""What is sent moves on within this time."""
+"""Time within which a client must read some of what is sent."""
 MAX_HEAD_BYTES = 64 * 1024
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
-"""With the headers, and what chunks add. How long the body itself may be is the application's to say."""
+"""Includes headers and chunk framing. The application limits the body itself."""
 MAX_PIPELINED = 8
 """Requests that wait for the answer of an earlier one on their connection."""
 MAX_CONNECTIONS = 4096
 RESERVED_FILES = 128
-"""File descriptors that connections leave for the database, the log and files."""
+"""File descriptors that are kept for the database, the log and files."""
 LOOK_EVERY_S = 1.0
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol for one connection, with bounds."""
+    """uvicorn's protocol for one connection, with limits."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -97,7 +97,7 @@ class Connection(HttpToolsProtocol):
     # What is refused.
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn calls it where the parser gives up."""
+        """Answer a request that the parser cannot read; uvicorn calls this."""
         self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1, or of a form that is not taken")
 
     def _refuse_size(self) -> None:
@@ -115,19 +115,19 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             if cycle is not None:
                 cycle.disconnected = True
-                cycle.message_event.set()  # whoever waits for the body
+                cycle.message_event.set()  # wakes the reader of the body
         else:
             cycle.keep_alive = False
             self.flow.pause_reading()
 
     def _awaits_body(self) -> bool:
-        """Whether it is the request in hand that is not whole, and nothing has been answered."""
+        """Return whether the current request is incomplete and unanswered."""
         return not (self._in_head or self._whole or self.pipeline or self.cycle.response_started)
 
     # What `watch` calls.
 
     def look(self, now: float) -> None:
-        """Ends the connection if its client has taken too long."""
+        """Close the connection if its client has exceeded a time limit."""
         if self.transport.is_closing() or self.flow.write_paused:
             self._require_reading(now)
             return
@@ -153,7 +153,7 @@ class Connection(HttpToolsProtocol):
 
 
 async def watch(connections: Iterable[object]) -> None:
-    """Ends those of the connections whose clients have taken too long, for ever."""
+    """Close connections whose clients have exceeded a time limit, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
@@ -183,13 +183,13 @@ def plain_address(host: str) -> str:
 
 
 def connections_at_most() -> int:
-    """How many connections there may be at once: what the process may open bounds them, too."""
+    """Return the maximum of connections, which the limit on open files bounds as well."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if files < 0 else max(1, min(MAX_CONNECTIONS, files - RESERVED_FILES))
 
 
 def allow_many_files() -> None:
-    """Lets the process open what MAX_CONNECTIONS take, as far as the system has it."""
+    """Raise the limit on open files for MAX_CONNECTIONS, as far as the system allows."""
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + RESERVED_FILES
     if 0 <= files < wanted:

@@ -24,7 +24,7 @@ from shared.serving.asgi import ASGIApp, Receive, Scope, Send
 from shared.settings import Settings
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+;=%-]+)(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
-"""RFC 9110 section 7.2: uri-host, and perhaps a port."""
+"""RFC 9110 section 7.2: uri-host with an optional port."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _OWN_PAGES = frozenset({"same-origin", "none"})
 """Of https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header: our own pages, and what the user typed."""
@@ -32,7 +32,7 @@ _MAX_SHOWN = 100
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why a request is not served: the status, and what to do."""
+    """Refusal of a request: the status, and advice."""
 
     status: HTTPStatus
     detail: str
@@ -46,12 +46,12 @@ class OwnHosts(msgspec.Struct, frozen=True, kw_only=True):
     origins: frozenset[str]
 
     def takes(self, host: str) -> bool:
-        """Whether the value of a Host header, in lower case, names this server."""
+        """Return whether the value of a Host header, in lower case, names this server."""
         name = _name_of(host)
         return name in self.names or _is_loopback_name(name) or _is_address(name, loopback=not self.any_address)
 
     def takes_page(self, site: str | None, origin: str | None, host: str) -> bool:
-        """Whether a page may change something: by Sec-Fetch-Site and Origin; without both it is no browser's."""
+        """Return whether a page may change data, by Sec-Fetch-Site and Origin; browsers send one of them."""
         if origin is not None and not self.origins.isdisjoint((origin, "*")):
             return True
         if site is not None:
@@ -60,7 +60,7 @@ class OwnHosts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def own_hosts(settings: Settings, *, on_loopback: bool) -> OwnHosts:
-    """The hosts of a server that listens on HTTP_HOST and asks for no key.
+    """Return the hosts of a server that listens on HTTP_HOST and requires no key.
 
     Off loopback (`--insecure`) that is any address, and the name of the machine.
     """
@@ -73,13 +73,13 @@ def own_hosts(settings: Settings, *, on_loopback: bool) -> OwnHosts:
 
 
 def _name_of(host: str) -> str:
-    """The host without its port, brackets, and the dot that ends a full name."""
+    """Return the host without port, brackets and trailing dot."""
     found = _HOST.fullmatch(host)
     return found[1].strip("[]").removesuffix(".") if found else host
 
 
 def _is_loopback_name(name: str) -> bool:
-    """RFC 6761 section 6.3: no resolver may ask anybody else for these."""
+    """RFC 6761 section 6.3: resolvers must not query the network for these names."""
     return name == "localhost" or name.endswith(".localhost")
 
 
@@ -92,7 +92,7 @@ def _is_address(name: str, *, loopback: bool) -> bool:
 
 
 class HostRules:
-    """The application, which sees the requests that are meant for it alone. `hosts`: None where a key is asked for."""
+    """Middleware that refuses requests for other hosts. `hosts`: None if the server requires a key."""
 
     def __init__(self, app: ASGIApp, hosts: OwnHosts | None) -> None:
         self._app = app
@@ -151,7 +151,7 @@ def _foreign_page(origin: str | None) -> Refusal:
 
 
 async def _answer(refusal: Refusal, path: str, send: Send) -> None:
-    """A problem of no type of its own (RFC 9457 section 4.2.1)."""
+    """A problem without a type of its own (RFC 9457 section 4.2.1)."""
     status = refusal.status
     problem = {
         "type": "about:blank", "title": status.phrase, "status": status.value, "detail": refusal.detail,

@@ -1,4 +1,4 @@
-"""Takes secrets out of text that is about to be seen: a net below code that shows none in the first place.
+"""Remove secrets from output: a last defense, since no code should print one.
 
 What the settings hold, also escaped as a log line has it, and whatever has the form of a key or a device's token.
 """
@@ -16,22 +16,22 @@ from shared.settings import SECRETS, MqttAddress, Settings
 
 MASK = "***"
 SHORTEST = 4
-"""What is shorter is part of too many words to be taken out of them."""
+"""Shorter secrets would be found in too many words."""
 _CREDENTIAL = re.compile(r"(dsk_[a-z0-9]{8}_|dst_[0-9]{1,19}_)[A-Za-z0-9_-]{8,}", re.ASCII)
-"""A key or a token, or a good part of it; what says whose it is stays."""
+"""A key or a token, or a long part of it; the prefix that identifies it stays."""
 _PASSWORDS = (re.compile(r"^[^:]+://[^:@/]*:([^/]+)@"), re.compile(r"[?&][a-z_]*(?:password|secret)=([^&]+)"))
-"""Where a URL has them: behind the user, and among libpq's parameters."""
+"""Passwords in a URL: after the user, and among libpq's parameters."""
 
 
 class Redactor:
-    """Replaces the secrets in a text by MASK."""
+    """Replacement of secrets in a text by MASK."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         forms = {form for secret in secrets if len(secret) >= SHORTEST for form in written(secret)}
         self._secrets = sorted(forms, key=len, reverse=True)  # one may be a part of another
 
     def __call__(self, text: str) -> str:
-        """The text without the secrets."""
+        """Return the text without the secrets."""
         if "dsk_" in text or "dst_" in text:
             text = _CREDENTIAL.sub(rf"\1{MASK}", text)
         for secret in self._secrets:
@@ -39,12 +39,12 @@ class Redactor:
         return text
 
     def process(self, logger: object, method: str, event: Any) -> str:
-        """The same, as the last of structlog's processors: `event` is the line."""
+        """Redact a line, as the last processor of structlog."""
         return self(event if isinstance(event, str) else event.decode())
 
 
 def redactor(settings: Settings) -> Redactor:
-    """A redactor of these settings' secrets."""
+    """Return a redactor for the secrets of the settings."""
     return Redactor(secrets_in(settings))
 
 
@@ -62,7 +62,7 @@ def secrets_of(name: str, text: str) -> Iterator[str]:
 
 
 def _passwords(url: str) -> Iterator[str]:
-    """As they are written in the URL, and what that stands for. A user's or a database's name, too, is no secret."""
+    """Yield passwords as written in the URL and decoded, unless equal to the user or the database name."""
     besides = url
     found = [password for place in _PASSWORDS for password in place.findall(url)]
     for password in found:
@@ -74,7 +74,7 @@ def _passwords(url: str) -> Iterator[str]:
 
 
 def written(secret: str) -> Iterator[str]:
-    """The secret as it stands in a line of text, in JSON, in a repr and in a URL."""
+    """Yield the secret as written in text, in JSON, in a repr and in a URL."""
     yield secret
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
@@ -83,7 +83,7 @@ def written(secret: str) -> Iterator[str]:
 
 
 def redact_tracebacks(settings: Settings) -> None:
-    """Has what ends the process shown without the secrets of the settings."""
+    """Print the exception that ends the process without the secrets of the settings."""
     redact = redactor(settings)
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,4 +1,4 @@
-"""What every answer tells a browser, whatever it is: the API's, the telemetry's, an error, a file, a stream.
+"""Security headers of every response: of the API, of the telemetry, of errors, files and streams.
 
 The rules are those of https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html. What never changes
 is in ALWAYS, which the server adds to each answer, its own refusals included.
@@ -8,7 +8,7 @@ from shared.serving.asgi import ASGIApp, Message, Receive, Scope, Send
 
 ALWAYS = [("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer")]
 POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-"""Nothing may be loaded or run. An answer that needs more has its own."""
+"""Allows nothing to load or run. A response that needs more sets its own policy."""
 _NO_STORE = (b"cache-control", b"no-store")
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 
@@ -38,7 +38,7 @@ class SecurityHeaders:
 
 
 def _missing(scope: Scope, given: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-    """The headers that the answer to the request lacks."""
+    """Return the headers that the response lacks."""
     headers = [] if POLICY[0] in given else [POLICY]
     if _NO_STORE[0] not in given and any(name == b"authorization" for name, _ in scope["headers"]):
         headers.append(_NO_STORE)

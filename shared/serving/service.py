@@ -1,4 +1,4 @@
-"""What every long-running command does alike: the event loop, the signals, the HTTP port."""
+"""Common parts of the long-running commands: event loop, signals, HTTP port."""
 
 import asyncio
 import contextlib
@@ -22,16 +22,16 @@ from shared.serving.telemetry import Health, Readiness, TelemetryAccess
 from shared.serving.telemetry_app import TelemetryApp
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
-"""A service: it runs until the event is set, then finishes what it has in hand and returns."""
+"""A service: it runs until the event is set, then finishes its current work and returns."""
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 IDLE_S = 5
-"""A connection stays open so long for a next request."""
+"""Time that an idle connection stays open."""
 PROXY_IDLE_S = 150
-"""A proxy's. It must be the proxy that closes, or it may send a request as we do: Caddy keeps connections for 120 s."""
+"""For a trusted proxy: it must close first, or a request could meet our close. Caddy closes after 120 s."""
 
 
 def run(main: Main) -> None:
-    """Runs a service on uvloop until it returns. SIGTERM, SIGINT and the end of a supervisor set its event.
+    """Run a service on uvloop until it returns. SIGTERM, SIGINT and the end of a supervisor set its event.
 
     Raises what the service raises; of a task group that failed, the first error that a person can mend.
     """
@@ -60,7 +60,7 @@ def _first_mendable(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, without its own hold on the signals."""
+    """uvicorn without its signal handlers."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -68,7 +68,7 @@ class _Server(uvicorn.Server):
 
 
 def look_up(host: str, port: int) -> Sequence[AddressInfo]:
-    """The addresses of HTTP_HOST, as getaddrinfo has them. Raises LocalError."""
+    """Return the addresses of HTTP_HOST by getaddrinfo. Raises LocalError."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:  # ValueError: a label that is too long for any name
@@ -77,7 +77,7 @@ def look_up(host: str, port: int) -> Sequence[AddressInfo]:
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
-    """A listening socket. Raises LocalError, naming the setting that chose the port."""
+    """Return a listening socket. Raises LocalError with the setting of the port."""
     family, kind, protocol, _, address = look_up(host, port)[0]
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -100,7 +100,7 @@ async def serve_http(
     hosts: OwnHosts | None = None,
     trusted_proxies: Sequence[str] = (),
 ) -> None:
-    """Serves the application on the socket until the event is set, then finishes the requests in hand.
+    """Serve the application on the socket until the event is set, then finish the current requests.
 
     `hosts`: what a server that asks for no key answers to. `trusted_proxies`: addresses and networks of proxies, whose
     X-Forwarded-For and X-Forwarded-Proto are believed.

@@ -1,4 +1,4 @@
-"""Logs, metrics and health: what an operator sees of a running service.
+"""Logs, metrics and health of a service, for its operator.
 
 A command calls `configure_logging` as it starts. `Health` holds the state of the service's parts. `telemetry_app.py`
 serves health and metrics of a daemon; the API serves its own with `query_api/web/operation.py`.
@@ -62,17 +62,17 @@ def configure_logging(settings: Settings) -> None:
 
 
 class Health:
-    """What a service knows of itself: each part is ready, or says why it is not."""
+    """State of a service: each part is ready, or has a reason why it is not."""
 
     def __init__(self, *parts: str) -> None:
         self._faults: dict[str, str | None] = dict.fromkeys(parts, "starting")
 
     def ready(self, part: str) -> None:
-        """The part does its work."""
+        """Mark the part as ready."""
         self._faults[part] = None
 
     def not_ready(self, part: str, why: str) -> None:
-        """The part cannot do its work, for the reason given."""
+        """Mark the part as not ready, with the reason."""
         self._faults[part] = why
 
     @property

@@ -1,4 +1,4 @@
-"""Where the settings come from: variables of the environment, files that these name, and a TOML file.
+"""Sources of the settings: the environment, files that it names, and a TOML file.
 
 `DEVICESTAT_<NAME>_FILE=/path` is for what should not stand in an environment: the file's content is the value.
 """
@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 64 * 1024
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """What a setting was given as, and by what, as a fault names it; or the fault that keeps it from being had."""
+    """A given setting: its value and its source, for error messages; or the fault of its source."""
 
     source: str
     value: Any = None
@@ -32,19 +32,19 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def variable(name: str) -> str:
-    """The variable of the environment that gives the setting."""
+    """Return the environment variable of the setting."""
     return f"{PREFIX}{name.upper()}"
 
 
 def overridden(environ: Mapping[str, str], **settings: str) -> dict[str, str]:
-    """The environment with other values of these settings, however it gave them before."""
+    """Return the environment with these settings replaced, including their `_FILE` variables."""
     replaced = {variable(name): value for name, value in settings.items()}
     by_file = {f"{name}{FILE}" for name in replaced}
     return {name: value for name, value in environ.items() if name not in by_file} | replaced
 
 
 def from_environment(environ: Mapping[str, str], names: Collection[str]) -> dict[str, Given]:
-    """The settings by name; `names` are those that there are."""
+    """Return the given settings by name; `names`: the known settings."""
     given: dict[str, Given] = {}
     for source, value in environ.items():
         if not source.startswith(PREFIX) or source == CONFIG or source.startswith(TEST_PREFIX):
@@ -77,7 +77,7 @@ def _from_file(source: str, path: str) -> Given:
 
 
 def _content(path: Path) -> str:
-    """Without the newline at its end. Raises OSError, and ValueError with what is wrong."""
+    """Return the content without the final newline. Raises OSError, and ValueError with what is wrong."""
     with path.open("rb") as file:
         content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
@@ -92,7 +92,7 @@ def _content(path: Path) -> str:
 
 
 def from_toml(path: Path) -> dict[str, Given]:
-    """The settings by name, from the table [devicestat] of the file. Raises SettingsError."""
+    """Return the settings by name, from the table [devicestat] of the file. Raises SettingsError."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
