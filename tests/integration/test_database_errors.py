@@ -124,25 +124,36 @@ async def test_a_lock_is_not_had_in_time(pool: Pool, database_url: str) -> None:
         assert type(await fault(pool, "BEGIN", "LOCK TABLE devices NOWAIT")) is LockTimedOut
 
 
-async def test_a_deadlock(pool: Pool, database_url: str) -> None:
-    async with await connect(database_url, "other") as other:
-        async with other.transaction():
-            await other.execute("LOCK TABLE devices")
+_WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'dead_letters'::regclass"
 
-            async def cross() -> None:
-                async with pool.connection() as connection, connection.transaction():
-                    await connection.execute("SET LOCAL deadlock_timeout = '10ms'")
-                    await connection.execute("LOCK TABLE dead_letters")
-                    crossing.set()
-                    await connection.execute("LOCK TABLE devices")
 
-            crossing = asyncio.Event()
-            task = asyncio.create_task(cross())
-            await crossing.wait()
-            await other.execute("SET LOCAL deadlock_timeout = '60s'")
-            await other.execute("LOCK TABLE dead_letters")  # the one that looks first is the one that is undone
+async def test_a_deadlock(pool: Pool, database: Connection, database_url: str) -> None:
+    """A connection looks for a deadlock once, at its deadlock_timeout: by then the other one has to wait for it."""
+
+    async def cross() -> None:
+        async with pool.connection() as connection, connection.transaction():
+            await connection.execute("SET LOCAL deadlock_timeout = '10ms'")
+            await connection.execute("LOCK TABLE dead_letters")
+            locked.set()
+            await other_waits.wait()
+            await connection.execute("LOCK TABLE devices")
+
+    async def waits() -> bool:
+        row = await (await database.execute(_WAITS)).fetchone()
+        return row is not None and row[0] == 1
+
+    locked, other_waits = asyncio.Event(), asyncio.Event()
+    async with await connect(database_url, "other") as other, other.transaction():
+        await other.execute("SET LOCAL deadlock_timeout = '60s'")
+        await other.execute("LOCK TABLE devices")
+        crossing = asyncio.create_task(cross())
+        await locked.wait()
+        waiting = asyncio.create_task(other.execute("LOCK TABLE dead_letters"))
+        await eventually(waits, bool)
+        other_waits.set()
         with pytest.raises(Deadlock):
-            await task
+            await crossing
+        await waiting
 
 
 async def test_a_read_only_database(pool: Pool) -> None:
