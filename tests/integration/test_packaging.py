@@ -96,4 +96,4 @@ def test_a_command_without_its_settings_says_which(clean: Path, tmp_path: Path, 
 def test_the_packages_import_each_other_in_one_direction() -> None:
     linted = call(BIN / "lint-imports", cwd=ROOT)
     assert linted.returncode == 0, linted.stdout
-    assert "1 kept, 0 broken" in linted.stdout
+    assert " 0 broken" in linted.stdout

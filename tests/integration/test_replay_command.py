@@ -163,7 +163,7 @@ async def test_the_letter_in_hand_is_finished_first(
 
 
 def test_help_says_all_of_what_replay_does() -> None:
-    assert "Replay them as if they had just arrived." in run("dead-letters", "--help").stdout
+    assert "Process refused readings again." in run("dead-letters", "--help").stdout
 
 
 # The progress bar

@@ -363,7 +363,7 @@ async def test_more_streams_than_there_are_places(
             await eventually(waiting_for_the_lock, lambda count: count == 1)
             refused = await stream()
         assert (refused.status_code, refused.json()["type"]) == (503, "/problems/busy")
-        assert "1 streams run" in refused.json()["detail"]
+        assert "1 streams are running" in refused.json()["detail"]
         assert int(refused.headers["retry-after"]) > 0
         assert (await first).status_code == 200
         assert (await stream()).status_code == 200
