@@ -82,19 +82,21 @@ class Live:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve the listeners until the event is set, then end their streams."""
-        async with asyncio.TaskGroup() as tasks:
-            parts = [
-                tasks.create_task(self._want(), name="live wishes"),
-                tasks.create_task(self._read(), name="live readings"),
-                tasks.create_task(self._credentials.run(), name="live credentials"),
-            ]
-            await stop.wait()
-            self._stopping = True
-            for feed in self._feeds.values():
-                feed.end()
-            for part in parts:
-                part.cancel()
-        await self._reader.close()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                parts = [
+                    tasks.create_task(self._want(), name="live wishes"),
+                    tasks.create_task(self._read(), name="live readings"),
+                    tasks.create_task(self._credentials.run(), name="live credentials"),
+                ]
+                await stop.wait()
+                self._stopping = True
+                for feed in self._feeds.values():
+                    feed.end()
+                for part in parts:
+                    part.cancel()
+        finally:
+            await self._reader.close()
 
     # Listeners.
 
