@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import CollectorRegistry
 
-from deploy.doctor.connection import BrokerConnection
+from deploy.doctor.broker_connection import BrokerConnection
 from shared.broker.outbox import Outbox, waiting
 from shared.errors import BrokerUnreachable
 from shared.postgres.connections import Connection

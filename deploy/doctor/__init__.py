@@ -3,7 +3,7 @@
 - `database` looks at the server, the schema, when each ingestor last committed, and what was refused.
 - `broker` looks at what the broker offers (`limits`) and grants, and what waits in it; `queue` tries how much it
   keeps for an ingestor that is away. `redelivery` tries how it delivers again, and `promise` says what that means.
-  `trial` is what these two share, `connection` how they talk to the broker.
+  `trial` is what these two share, `broker_connection` how they talk to the broker.
 - `broker_disk` looks at the space for the broker's saves, and at the last one; `refused` finds out why it refuses us.
 - `access` looks for an admin key, and holds the broker's dynamic security against the database, where it is
   administered.

@@ -8,7 +8,7 @@ from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
 from deploy.cli.terminal import counted, printable
-from deploy.doctor.connection import connected, own_client_id
+from deploy.doctor.broker_connection import connected, own_client_id
 from deploy.doctor.findings import Finding, State, ago, not_allowed
 from deploy.doctor.refused import why_refused
 from query_api.access.keyring import has_administrator

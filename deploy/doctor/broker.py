@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mqtt5 import ConnAckPacket, QoS
 
 from deploy.cli.terminal import counted, printable
-from deploy.doctor.connection import BrokerConnection, connected, own_client_id
+from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id
 from deploy.doctor.findings import Finding, State
 from deploy.doctor.limits import examine_largest, examine_limits, unshared
 from deploy.doctor.queue import RIGHT_BYTES, RIGHT_MESSAGES, examine_queue

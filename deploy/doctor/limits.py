@@ -2,7 +2,7 @@
 
 from mqtt5 import ConnAckPacket
 
-from deploy.doctor.connection import connected, own_client_id, own_topic
+from deploy.doctor.broker_connection import connected, own_client_id, own_topic
 from deploy.doctor.findings import Finding, State
 from ingestor.payload.decode import MAX_PAYLOAD_BYTES
 from ingestor.session.limits import Limit, find_limits

@@ -7,7 +7,7 @@ messages would.
 
 import msgspec
 
-from deploy.doctor.connection import BrokerConnection, connected, own_client_id, own_topic
+from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id, own_topic
 from deploy.doctor.findings import Finding, State
 from deploy.doctor.trial import LIFETIME_S, PAYLOAD, QUIET_S, Untold, check_delivered, check_granted, forgotten
 from shared.settings import MqttAddress

@@ -7,7 +7,7 @@ dropped without DISCONNECT; it comes back and notes what is delivered. `promise`
 import time
 from collections.abc import Iterable
 
-from deploy.doctor.connection import BrokerConnection, connected, own_client_id, own_topic
+from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id, own_topic
 from deploy.doctor.findings import Finding, State
 from deploy.doctor.promise import Delivery, Observed, explain
 from deploy.doctor.trial import LIFETIME_S, Untold, check_delivered, check_granted, forgotten

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deploy.doctor.connection import connected, own_client_id
+from deploy.doctor.broker_connection import connected, own_client_id
 from shared.broker.data_directory import CLIENTS, look
 from shared.errors import BrokerError, ConnectionRefused, LocalError
 from shared.settings import MqttAddress, Settings

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from mqtt5 import SubAckPacket
 
-from deploy.doctor.connection import BrokerConnection, connected
+from deploy.doctor.broker_connection import BrokerConnection, connected
 from ingestor.mqtt.reasons import check_suback
 from shared.broker.names import DOCTOR_TOPICS
 from shared.errors import SubscriptionRefused

@@ -17,7 +17,7 @@ import msgspec
 import psutil
 import psycopg
 
-from deploy.doctor.connection import connected
+from deploy.doctor.broker_connection import connected
 from deploy.local.postgres import EmbeddedPostgres
 from shared.broker.device_credentials import all_credentials
 from shared.broker.dynamic_security.devices import ByCommands

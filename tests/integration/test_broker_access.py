@@ -12,7 +12,7 @@ from mqtt5 import SubAckReasonCode
 from prometheus_client import CollectorRegistry
 
 from deploy.doctor import State, examine
-from deploy.doctor.connection import connected, own_client_id
+from deploy.doctor.broker_connection import connected, own_client_id
 from shared.access.credentials import Role
 from shared.broker.dynamic_security.administration import administering
 from shared.broker.dynamic_security.devices import BATCH

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from deploy.doctor import State, examine
-from deploy.doctor.connection import connected, own_client_id
+from deploy.doctor.broker_connection import connected, own_client_id
 from ingestor.session import subscription_check
 from shared.broker import by_file
 from shared.broker.outbox import Change, queue, waiting

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import trustme
 
-from deploy.doctor.connection import connected, own_client_id
+from deploy.doctor.broker_connection import connected, own_client_id
 from deploy.local.mosquitto import EmbeddedMosquitto
 from shared.broker.client import mqtt_client
 from shared.broker.tls import client_context

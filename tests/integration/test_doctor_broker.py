@@ -13,7 +13,7 @@ import trustme
 
 from deploy.doctor import Finding, State
 from deploy.doctor.broker import examine_broker
-from deploy.doctor.connection import connected, own_client_id
+from deploy.doctor.broker_connection import connected, own_client_id
 from deploy.doctor.queue import MESSAGES, examine_queue
 from deploy.doctor.redelivery import examine_redelivery
 from deploy.local.mosquitto import EmbeddedMosquitto
