@@ -200,18 +200,18 @@ def simulate(
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
     """Check settings, database and broker."""
-    from deploy.doctor import State, examine, report
+    from deploy.doctor import Severity, examine, report
 
     try:
         settings = read_settings(ctx, "database_url", "mqtt_url")
     except SettingsError as error:
-        click.echo(report("settings", State.WRONG, error.faults))
+        click.echo(report("settings", Severity.WRONG, error.faults))
         ctx.exit(1)
     findings = asyncio.run(examine(settings))
-    click.echo(report("settings", State.OK, ["all are valid"]))
+    click.echo(report("settings", Severity.OK, ["all are valid"]))
     for finding in findings:
-        click.echo(report(finding.what, finding.state, [finding.text]))
-    if any(finding.state is State.WRONG for finding in findings):
+        click.echo(report(finding.what, finding.severity, [finding.text]))
+    if any(finding.severity is Severity.WRONG for finding in findings):
         ctx.exit(1)
 
 

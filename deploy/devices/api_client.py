@@ -18,14 +18,14 @@ class NotCarriedOut(LocalError):
     """A request that the API has not received, or has refused: it changed nothing."""
 
 
-class Device(msgspec.Struct, frozen=True):
+class ApiDevice(msgspec.Struct, frozen=True):
     """A registered device: its number, and its level in the topic."""
 
     id: int
     key: str
 
 
-class RegisteredDevice(Device, frozen=True):
+class DeviceWithToken(ApiDevice, frozen=True):
     """A device that was just registered, with what it shows to the broker or the API."""
 
     mqtt_username: str
@@ -67,23 +67,23 @@ class ApiClient:
         except httpx.HTTPError:
             return False
 
-    def devices(self, search: str = "") -> Iterator[Device]:
+    def devices(self, search: str = "") -> Iterator[ApiDevice]:
         """The devices with that in their name or key, the oldest first."""
         path: str | None = f"/devices?{httpx.QueryParams(search=search, limit=PAGE)}"
         while path is not None:
             response = self._ask("GET", path)
-            yield from msgspec.json.decode(response.content, type=list[Device])
+            yield from msgspec.json.decode(response.content, type=list[ApiDevice])
             path = response.links.get("next", {}).get("url")
 
-    def register(self, key: str, name: str) -> Device:
+    def register(self, key: str, name: str) -> ApiDevice:
         """Registers a device."""
         response = self._ask("POST", "/devices", {"key": key, "name": name})
-        return msgspec.json.decode(response.content, type=Device)
+        return msgspec.json.decode(response.content, type=ApiDevice)
 
-    def register_all(self, devices: Sequence[Mapping[str, str]]) -> list[RegisteredDevice]:
+    def register_all(self, devices: Sequence[Mapping[str, str]]) -> list[DeviceWithToken]:
         """Register the devices, each with a key and a name; return those whose keys were not taken."""
         response = self._ask("POST", "/devices?existing=skip", list(devices))
-        return msgspec.json.decode(response.content, type=list[RegisteredDevice])
+        return msgspec.json.decode(response.content, type=list[DeviceWithToken])
 
     def count(self, device_id: int) -> int:
         """How many readings of the device there are."""

@@ -40,7 +40,7 @@ _QUOTING = (
 _REPORT_EVERY = 10_000
 
 
-class Line(msgspec.Struct, frozen=True):
+class DeviceLine(msgspec.Struct, frozen=True):
     """A device of the file. `number`: its line, from 1."""
 
     number: int
@@ -48,7 +48,7 @@ class Line(msgspec.Struct, frozen=True):
     name: str
 
 
-def read_file(path: Path) -> list[Line]:
+def read_file(path: Path) -> list[DeviceLine]:
     """Return the devices of the file, or of standard input for "-". Raises LocalError, which names each wrong line."""
     if str(path) == "-":
         # Strictly, whatever the locale: Python reads standard input with surrogates in the locale C.
@@ -61,7 +61,7 @@ def read_file(path: Path) -> list[Line]:
         raise LocalError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def read_lines(stream: TextIO, where: str) -> list[Line]:
+def read_lines(stream: TextIO, where: str) -> list[DeviceLine]:
     """Return the devices of a CSV file. Raises LocalError, which names each wrong line."""
     rows = csv.reader(stream, strict=True)
     try:
@@ -82,20 +82,20 @@ class _Rows(Protocol):
     def __next__(self) -> list[str]: ...
 
 
-def _checked(rows: _Rows, where: str) -> list[Line]:
+def _checked(rows: _Rows, where: str) -> list[DeviceLine]:
     first = next(filter(None, rows), None)
     if first is None:
         raise LocalError(f"{where} is empty: {_ADVICE}")
     header = [cell.strip().lower().removeprefix("\ufeff") for cell in first]
     if header != _HEADER:
         raise LocalError(f"{where}, line {rows.line_num}: {displayed(','.join(header))}: {_ADVICE}")
-    lines: list[Line] = []
+    lines: list[DeviceLine] = []
     faults: list[str] = []
     seen: dict[str, int] = {}
     for row in filter(None, rows):
         fault = _fault(row, seen)
         if fault is None:
-            line = Line(rows.line_num, *row)
+            line = DeviceLine(rows.line_num, *row)
             seen[line.key] = line.number
             lines.append(line)
         else:
@@ -130,7 +130,7 @@ def _fault(row: list[str], seen: dict[str, int]) -> str | None:
     return None
 
 
-def import_devices(client: ApiClient, lines: Sequence[Line], tokens: Path | None) -> None:
+def import_devices(client: ApiClient, lines: Sequence[DeviceLine], tokens: Path | None) -> None:
     """Register the devices, and write their tokens to the file, or to standard output. Raises LocalError."""
     registered = 0
     with _output(tokens) as write:
@@ -152,13 +152,13 @@ def import_devices(client: ApiClient, lines: Sequence[Line], tokens: Path | None
     click.echo(f"registered {counted(registered, 'device')}{also}", err=True)
 
 
-def _so_far(registered: int, sent: Sequence[Line]) -> str:
+def _so_far(registered: int, sent: Sequence[DeviceLine]) -> str:
     if not registered:
         return ""
     return f"\n{counted(registered, 'device')} registered; none from line {sent[0].number} on: run the command again"
 
 
-def _remark(sent: Sequence[Line]) -> str:
+def _remark(sent: Sequence[DeviceLine]) -> str:
     return (
         f"lines {sent[0].number} to {sent[-1].number} may be registered or not: run the command again. A device "
         "of these that is skipped then needs a new token: POST /devices/{device_id}/token"

@@ -19,11 +19,11 @@ from deploy.doctor.access import examine_access
 from deploy.doctor.broker import examine_broker
 from deploy.doctor.broker_disk import examine_broker_disk
 from deploy.doctor.database import examine_database
-from deploy.doctor.findings import Finding, State, report
+from deploy.doctor.findings import Finding, Severity, report
 from deploy.doctor.ingestor import examine_ingestor
 from shared.settings import Settings
 
-__all__ = ["Finding", "State", "examine", "report"]
+__all__ = ["Finding", "Severity", "examine", "report"]
 
 
 async def examine(settings: Settings) -> list[Finding]:

@@ -9,7 +9,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from deploy.cli.terminal import counted, printable
 from deploy.doctor.broker_connection import connected, own_client_id
-from deploy.doctor.findings import Finding, State, ago, not_allowed
+from deploy.doctor.findings import Finding, Severity, ago, not_allowed
 from deploy.doctor.refused import why_refused
 from query_api.access.keyring import has_administrator
 from shared.broker.dynamic_security.administration import administering
@@ -38,17 +38,17 @@ async def examine_access(settings: Settings) -> list[Finding]:
     except InsufficientPrivilege as error:
         return [not_allowed("access", error)]
     except ConnectionRefused as error:
-        return [Finding(State.WRONG, "access", await why_refused(settings, error))]
+        return [Finding(Severity.WRONG, "access", await why_refused(settings, error))]
     except PostgresError as error:
-        return [Finding(State.WRONG, "access", str(diagnose(error)))]
+        return [Finding(Severity.WRONG, "access", str(diagnose(error)))]
     except DevicestatError as error:
-        return [Finding(State.WRONG, "access", str(error).strip().splitlines()[0])]
+        return [Finding(Severity.WRONG, "access", str(error).strip().splitlines()[0])]
 
 
 async def _keys(connection: Connection, settings: Settings) -> list[Finding]:
     if settings.auth == "off" or await has_administrator(connection):
         return []
-    return [Finding(State.WARNING, "keys", _NO_KEY)]
+    return [Finding(Severity.WARNING, "keys", _NO_KEY)]
 
 
 async def _broker(connection: Connection, settings: Settings) -> list[Finding]:
@@ -68,25 +68,25 @@ async def _differences(connection: Connection, settings: Settings) -> list[Findi
         comparison = await compare(connection, dynsec, settings)
     if comparison.count == 0:
         text = f"dynamic security of the broker at {settings.broker_admin} knows what the database does"
-        return [Finding(State.OK, "access", text)]
+        return [Finding(Severity.OK, "access", text)]
     text = (
         f"dynamic security of the broker at {settings.broker_admin} differs from the database in "
         f"{counted(comparison.count, 'client')}, role or device: `devicestat broker sync --dry-run` shows them, "
         "`devicestat broker sync` mends them"
     )
-    return [Finding(State.WRONG, "access", text)]
+    return [Finding(Severity.WRONG, "access", text)]
 
 
 async def _of_password_file(connection: Connection, settings: Settings, path: str) -> list[Finding]:
     found = await by_file(settings).compare(connection)
     unfit = _unfit(found.unfit)
     if not found.differing:
-        return [Finding(State.OK, "access", f"the broker's password file {path} has what the database does"), *unfit]
+        return [Finding(Severity.OK, "access", f"the broker's password file {path} has what the database does"), *unfit]
     text = (
         f"the broker's password file {path} differs from the database in {counted(len(found.differing), 'device')}: "
         "`devicestat broker sync --dry-run` shows them, `devicestat broker sync` mends them"
     )
-    return [Finding(State.WRONG, "access", text), *unfit]
+    return [Finding(Severity.WRONG, "access", text), *unfit]
 
 
 def _unfit(unfit: Sequence[Unfit]) -> list[Finding]:
@@ -95,7 +95,7 @@ def _unfit(unfit: Sequence[Unfit]) -> list[Finding]:
     others = f", and {len(unfit) - 1:,} more" if len(unfit) > 1 else ""
     advice = "register these devices with other keys; `devicestat broker sync --dry-run` lists them"
     text = f"{counted(len(unfit), 'device')} cannot connect: {printable(str(unfit[0]))}{others}: {advice}"
-    return [Finding(State.WARNING, "keys of devices", text)]
+    return [Finding(Severity.WARNING, "keys of devices", text)]
 
 
 _OLDEST = "SELECT count(*), now() - min(queued_at) FROM broker_outbox"
@@ -106,12 +106,12 @@ async def _waiting(connection: Connection) -> list[Finding]:
     assert row is not None, "an aggregate has one row"
     count, age = row
     if count == 0:
-        return [Finding(State.OK, "outbox", "the broker was told of every change of a device")]
+        return [Finding(Severity.OK, "outbox", "the broker was told of every change of a device")]
     text = f"{counted(count, 'change')} of devices that the broker is not told yet, the oldest {ago(age)}"
     if age < LATE:
-        return [Finding(State.OK, "outbox", text)]
+        return [Finding(Severity.OK, "outbox", text)]
     advice = "run `devicestat serve` or `devicestat work` with the same settings"
-    return [Finding(State.WARNING, "outbox", f"{text}: {advice}")]
+    return [Finding(Severity.WARNING, "outbox", f"{text}: {advice}")]
 
 
 async def _anonymous(address: MqttAddress) -> list[Finding]:
@@ -119,8 +119,8 @@ async def _anonymous(address: MqttAddress) -> list[Finding]:
     try:
         async with connected(nobody, own_client_id()):
             text = "the broker takes clients without user and password: set allow_anonymous false in its configuration"
-            return [Finding(State.WRONG, "access", text)]
+            return [Finding(Severity.WRONG, "access", text)]
     except ConnectionRefused:
         return []
     except BrokerError as error:
-        return [Finding(State.WRONG, "access", str(error))]
+        return [Finding(Severity.WRONG, "access", str(error))]

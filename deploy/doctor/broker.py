@@ -6,7 +6,7 @@ from mqtt5 import ConnAckPacket, QoS
 
 from deploy.cli.terminal import counted, printable
 from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id
-from deploy.doctor.findings import Finding, State
+from deploy.doctor.findings import Finding, Severity
 from deploy.doctor.limits import examine_largest, examine_limits, unshared
 from deploy.doctor.queue import RIGHT_BYTES, RIGHT_MESSAGES, examine_queue
 from deploy.doctor.redelivery import examine_redelivery
@@ -36,15 +36,15 @@ async def examine_broker(settings: Settings) -> list[Finding]:
             figures = await _own_figures(connection)
             is_mosquitto = figures.get(_VERSION, "").startswith("mosquitto")
             limits = examine_limits(offer, settings, is_mosquitto=is_mosquitto)
-            if not any(limit.state is State.WRONG for limit in limits):
+            if not any(limit.severity is Severity.WRONG for limit in limits):
                 limits.append(await examine_largest(address, is_mosquitto=is_mosquitto))
             kept = await _kept(address, is_mosquitto=is_mosquitto) if offer.max_qos != QoS.AT_MOST_ONCE else []
             subscription = await _subscription(connection, settings)
     except ConnectionRefused as error:
-        return [Finding(State.WRONG, "broker", await why_refused(settings, error))]
+        return [Finding(Severity.WRONG, "broker", await why_refused(settings, error))]
     except BrokerError as error:
-        return [Finding(State.WRONG, "broker", str(error))]
-    found = Finding(State.OK, "broker", f"{printable(figures.get(_VERSION, 'MQTT 5'))} at {address}")
+        return [Finding(Severity.WRONG, "broker", str(error))]
+    found = Finding(Severity.OK, "broker", f"{printable(figures.get(_VERSION, 'MQTT 5'))} at {address}")
     waiting = _waiting(figures, settings, is_mosquitto=is_mosquitto)
     return [found, subscription, *limits, *kept, *waiting, *_dropped(figures, is_mosquitto=is_mosquitto)]
 
@@ -75,8 +75,8 @@ async def _subscription(connection: BrokerConnection, settings: Settings) -> Fin
     try:
         check_suback(await connection.subscribe(topic), topic)
     except SubscriptionRefused as error:
-        return Finding(State.WRONG, "subscription", str(error))
-    return Finding(State.OK, "subscription", f"{topic} at QoS 1")
+        return Finding(Severity.WRONG, "subscription", str(error))
+    return Finding(Severity.OK, "subscription", f"{topic} at QoS 1")
 
 
 def _waiting(figures: Mapping[str, str], settings: Settings, *, is_mosquitto: bool) -> list[Finding]:
@@ -88,12 +88,12 @@ def _waiting(figures: Mapping[str, str], settings: Settings, *, is_mosquitto: bo
     size = f" ({printable(figures[_BYTES])} bytes)" if _BYTES in figures else ""
     text = f"about {counted(waiting, 'message')}{size} in the broker, for all of its clients"
     if waiting <= settings.mqtt_window:
-        return [Finding(State.OK, "waiting", text)]
+        return [Finding(Severity.OK, "waiting", text)]
     text = f"{text}: is the ingestor running, and does it keep up?"
     if is_mosquitto:
         bound = f"{RIGHT_MESSAGES} messages or {RIGHT_BYTES} bytes (mosquitto.conf)"
         text = f"{text} Beyond {bound} it drops those of every device"
-    return [Finding(State.WARNING, "waiting", text)]
+    return [Finding(Severity.WARNING, "waiting", text)]
 
 
 def _dropped(figures: Mapping[str, str], *, is_mosquitto: bool) -> list[Finding]:
@@ -110,4 +110,4 @@ def _dropped(figures: Mapping[str, str], *, is_mosquitto: bool) -> list[Finding]
         f"the broker has dropped messages for one of its clients since it started ({printable(count)}), "
         f"{printable(rate)} a minute now; they were acknowledged: {advice}"
     )
-    return [Finding(State.WARNING, "dropped", text)]
+    return [Finding(Severity.WARNING, "dropped", text)]

@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from deploy.doctor.findings import Finding, State, ago
+from deploy.doctor.findings import Finding, Severity, ago
 from shared.broker.data_directory import SAVED, DataDirectory, look
 from shared.errors import LocalError
 from shared.settings import Settings
@@ -24,7 +24,7 @@ def examine_broker_disk(settings: Settings) -> list[Finding]:
     try:
         found = look(directory)
     except LocalError as error:
-        return [Finding(State.WRONG, "broker disk", str(error))]
+        return [Finding(Severity.WRONG, "broker disk", str(error))]
     return [_space(found, directory), *_last_save(found, directory)]
 
 
@@ -32,10 +32,10 @@ def _space(found: DataDirectory, directory: Path) -> Finding:
     size = 0 if found.saved is None else found.saved.size
     text = f"{found.free:,} bytes are free in {directory}"
     if found.free < max(size, 1):
-        return Finding(State.WRONG, "broker disk", f"{text}, and {_needed(size)}: make room")
+        return Finding(Severity.WRONG, "broker disk", f"{text}, and {_needed(size)}: make room")
     if found.free < max(_ROOM * size, SMALL_BYTES):
-        return Finding(State.WARNING, "broker disk", f"{text}, and {_needed(size)}: make room before it is full")
-    return Finding(State.OK, "broker disk", text)
+        return Finding(Severity.WARNING, "broker disk", f"{text}, and {_needed(size)}: make room before it is full")
+    return Finding(Severity.OK, "broker disk", text)
 
 
 def _needed(size: int) -> str:
@@ -48,10 +48,10 @@ def _last_save(found: DataDirectory, directory: Path) -> list[Finding]:
     age_s = time.time() - found.saved.changed_at
     when = f"{directory / SAVED} was saved {ago(timedelta(seconds=age_s))}"
     if age_s <= SAVED_WITHIN_S:
-        return [Finding(State.OK, "broker saved", when)]
+        return [Finding(Severity.OK, "broker saved", when)]
     text = (
         f"{when}, and mosquitto.conf has it saved every 10 seconds: what was acknowledged since and still waits is "
         "lost when Mosquitto ends, also at a clean stop. Mosquitto's log says why it cannot save: is the disk full? "
         "Or set autosave_interval 10, as mosquitto.conf has it"
     )
-    return [Finding(State.WRONG, "broker saved", text)]
+    return [Finding(Severity.WRONG, "broker saved", text)]

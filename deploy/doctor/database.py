@@ -7,7 +7,7 @@ from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
 from deploy.cli.terminal import counted, printable
-from deploy.doctor.findings import Finding, State, ago, not_allowed
+from deploy.doctor.findings import Finding, Severity, ago, not_allowed
 from ingestor.delivery.journal import TOMBSTONE
 from ingestor.processes import member
 from shared.errors import DevicestatError
@@ -32,11 +32,11 @@ async def examine_database(settings: Settings) -> list[Finding]:
                 pooler = await _guarded("pooler", partial(_pooler, url=url), connection)
                 about_server = [_server(connection, settings), *pooler, *await _durability(connection)]
                 findings = [*about_server, *schema, *partitions]
-                if schema[0].state is State.OK:
+                if schema[0].severity is Severity.OK:
                     findings += await _contents(connection, settings)
                 return findings
     except DevicestatError as error:
-        return [Finding(State.WRONG, "database", str(error))]
+        return [Finding(Severity.WRONG, "database", str(error))]
 
 
 _Check = Callable[[Connection], Awaitable[list[Finding]]]
@@ -48,9 +48,9 @@ async def _guarded(what: str, check: _Check, connection: Connection) -> list[Fin
     except InsufficientPrivilege as error:
         return [not_allowed(what, error)]
     except PostgresError as error:
-        return [Finding(State.WRONG, what, str(diagnose(error)))]
+        return [Finding(Severity.WRONG, what, str(diagnose(error)))]
     except DevicestatError as error:
-        return [Finding(State.WRONG, what, str(error).strip().splitlines()[0])]
+        return [Finding(Severity.WRONG, what, str(error).strip().splitlines()[0])]
 
 
 async def _contents(connection: Connection, settings: Settings) -> list[Finding]:
@@ -65,15 +65,15 @@ def _server(connection: Connection, settings: Settings) -> Finding:
     version = connection.info.server_version
     shown = f"PostgreSQL {version // 10_000}.{version % 10_000} at {address(settings.database)}"
     if version < OLDEST_POSTGRES:
-        return Finding(State.WRONG, "database", f"{shown}: devicestat needs 15 or later")
-    return Finding(State.OK, "database", shown)
+        return Finding(Severity.WRONG, "database", f"{shown}: devicestat needs 15 or later")
+    return Finding(Severity.OK, "database", shown)
 
 
 async def _pooler(connection: Connection, url: str) -> list[Finding]:
     await check_pooler(connection, url)
     if not await is_pooled(connection):
         return []
-    return [Finding(State.OK, "pooler", "a connection pooler that keeps one server connection for each client")]
+    return [Finding(Severity.OK, "pooler", "a connection pooler that keeps one server connection for each client")]
 
 
 _UNSAFE = """
@@ -87,12 +87,12 @@ async def _durability(connection: Connection) -> list[Finding]:
     if row is None or row[0] is None:
         return []
     advice = "readings that devices have had acknowledged are lost if the server crashes: turn them on"
-    return [Finding(State.WARNING, "durability", f"turned off: {row[0]}; {advice}")]
+    return [Finding(Severity.WARNING, "durability", f"turned off: {row[0]}; {advice}")]
 
 
 async def _schema(connection: Connection) -> list[Finding]:
     await check_schema(connection)
-    return [Finding(State.OK, "schema", f"version {migrations()[-1].version}, which this devicestat needs")]
+    return [Finding(Severity.OK, "schema", f"version {migrations()[-1].version}, which this devicestat needs")]
 
 
 _MISSING_MONTHS = """
@@ -106,8 +106,8 @@ async def _partitions(connection: Connection) -> list[Finding]:
     missing = [row[0] for row in await (await connection.execute(_MISSING_MONTHS)).fetchall()]
     if missing:
         advice = "run `devicestat migrate`, and keep a worker running, which makes them ahead"
-        return [Finding(State.WRONG, "partitions", f"none for {' and '.join(missing)}: {advice}")]
-    return [Finding(State.OK, "partitions", "this month's and the next one's are there"), *await _months(connection)]
+        return [Finding(Severity.WRONG, "partitions", f"none for {' and '.join(missing)}: {advice}")]
+    return [Finding(Severity.OK, "partitions", "this month's and the next one's are there"), *await _months(connection)]
 
 
 MANY_MONTHS = 200
@@ -133,12 +133,12 @@ def months_and_locks(months: int, locks: int, transactions: int) -> list[Finding
     findings = []
     if months > MANY_MONTHS:
         advice = "lower OLDEST or set RETENTION, if devices with a wrong clock have made them"
-        findings.append(Finding(State.WARNING, "partitions", f"readings has {months} months: {advice}"))
+        findings.append(Finding(Severity.WARNING, "partitions", f"readings has {months} months: {advice}"))
     needed = -(-READS_AT_ONCE * 2 * months // transactions)
     if locks < needed:
         advice = f"set it to {max(256, needed)} in postgresql.conf and restart PostgreSQL"
         text = f"max_locks_per_transaction is {locks}, too small for {months} months: {advice}"
-        findings.append(Finding(State.WARNING, "locks", text))
+        findings.append(Finding(Severity.WARNING, "locks", text))
     return findings
 
 
@@ -159,7 +159,7 @@ async def _last_commits(connection: Connection, settings: Settings) -> list[Find
     parameters = {"alone": settings.mqtt_client_id, "member": member_prefix, "left": TOMBSTONE}
     rows = await (await connection.execute(_LAST_COMMITS, parameters)).fetchall()
     texts = [f"{ago(age)} by {printable(client_id)}" for client_id, age in rows]
-    return [Finding(State.OK, "last commit", text) for text in texts or [f"none yet by {settings.mqtt_client_id}"]]
+    return [Finding(Severity.OK, "last commit", text) for text in texts or [f"none yet by {settings.mqtt_client_id}"]]
 
 
 _WRITERS = """
@@ -178,7 +178,9 @@ async def _rivals(connection: Connection) -> list[Finding]:
     advice = "does one restart again and again, or do two run with this client id? Give each one its own"
     return [
         Finding(
-            State.WARNING, "ingestors", f"{count} have written as {printable(client_id)} within ten minutes: {advice}"
+            Severity.WARNING,
+            "ingestors",
+            f"{count} have written as {printable(client_id)} within ten minutes: {advice}",
         )
         for client_id, count in rows
     ]
@@ -196,10 +198,10 @@ _DEAD_LETTERS = """
 async def _dead_letters(connection: Connection) -> list[Finding]:
     rows = await (await connection.execute(_DEAD_LETTERS)).fetchall()
     if not rows:
-        return [Finding(State.OK, "dead letters", "none")]
+        return [Finding(Severity.OK, "dead letters", "none")]
     findings = []
     for reason, recent, total, age in rows:
         text = f"{reason}: {counted(recent, 'reading')} in the last 24 hours, {total:,} in all, the newest {ago(age)}"
         advice = f": `devicestat dead-letters list --reason {reason} --since 24h` shows them" if recent else ""
-        findings.append(Finding(State.WARNING if recent else State.OK, "dead letters", text + advice))
+        findings.append(Finding(Severity.WARNING if recent else Severity.OK, "dead letters", text + advice))
     return findings

@@ -10,7 +10,7 @@ from psycopg.errors import InsufficientPrivilege
 from deploy.cli.terminal import counted
 
 
-class State(StrEnum):
+class Severity(StrEnum):
     """How a finding is shown; only `wrong` makes the doctor's exit code 1."""
 
     OK = "ok"
@@ -21,20 +21,20 @@ class State(StrEnum):
 class Finding(msgspec.Struct, frozen=True):
     """What was looked at, how it is and, if it is not as it should be, how to mend it."""
 
-    state: State
+    severity: Severity
     what: str
     text: str
 
 
-def report(what: str, state: State, texts: Iterable[str]) -> str:
+def report(what: str, severity: Severity, texts: Iterable[str]) -> str:
     """The lines of a finding."""
-    return "\n".join(f"{state:<8} {what:<15} {text}" for text in texts)
+    return "\n".join(f"{severity:<8} {what:<15} {text}" for text in texts)
 
 
 def not_allowed(what: str, error: InsufficientPrivilege) -> Finding:
     """What the role that asks may not look at."""
     advice = "ask with the DEVICESTAT_DATABASE_URL of the tables' owner"
-    return Finding(State.WARNING, what, f"{str(error).splitlines()[0]}: {advice}")
+    return Finding(Severity.WARNING, what, f"{str(error).splitlines()[0]}: {advice}")
 
 
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))

@@ -10,7 +10,7 @@ from psycopg import Error as PostgresError
 
 from deploy.cli.terminal import counted, printable
 from deploy.devices.api_client import base_url
-from deploy.doctor.findings import Finding, State
+from deploy.doctor.findings import Finding, Severity
 from shared.access.bearer import showing
 from shared.broker.names import probe_topic
 from shared.errors import DevicestatError
@@ -34,7 +34,7 @@ async def examine_ingestor(settings: Settings) -> list[Finding]:
     port = settings.ingestor_metrics_port
     if port == 0:
         text = "not asked how far it is behind: DEVICESTAT_INGESTOR_METRICS_PORT is 0"
-        return [Finding(State.OK, "ingestor", text)]
+        return [Finding(Severity.OK, "ingestor", text)]
     url = base_url(settings.http_host, port)
     try:
         async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client:
@@ -62,37 +62,37 @@ async def _elsewhere(settings: Settings, url: str) -> Finding:
         async with await connect(settings.database, "doctor") as connection:
             found = await (await connection.execute(_CONNECTED)).fetchall()
     if not found:
-        return Finding(State.WARNING, "ingestor", f"none answers at {url}: is `devicestat ingest` running?")
+        return Finding(Severity.WARNING, "ingestor", f"none answers at {url}: is `devicestat ingest` running?")
     hosts = ", ".join(sorted(host for (host,) in found if host))
     where = f"connected to the database from {hosts}" if hosts else "connected to the database"
     advice = "run the doctor where the ingestor runs to see how far it is behind"
-    return Finding(State.OK, "ingestor", f"{where}, but it does not answer at {url}: {advice}")
+    return Finding(Severity.OK, "ingestor", f"{where}, but it does not answer at {url}: {advice}")
 
 
 def _readiness(url: str, response: httpx.Response) -> Finding:
     if response.is_success:
-        return Finding(State.OK, "ingestor", f"ready at {url}")
+        return Finding(Severity.OK, "ingestor", f"ready at {url}")
     try:
         parts = msgspec.json.decode(response.content, type=_Health).parts
     except msgspec.DecodeError:
         advice = "is DEVICESTAT_INGESTOR_METRICS_PORT right?"
-        return Finding(State.WARNING, "ingestor", f"what answers at {url} is no ingestor: {advice}")
+        return Finding(Severity.WARNING, "ingestor", f"what answers at {url} is no ingestor: {advice}")
     faults = "; ".join(f"{part}: {fault}" for part, fault in parts.items() if fault != "ok")
     faults = faults or "it shows why to DEVICESTAT_METRICS_TOKEN alone"
-    return Finding(State.WRONG, "ingestor", printable(f"the one at {url} is not ready: {faults}"))
+    return Finding(Severity.WRONG, "ingestor", printable(f"the one at {url} is not ready: {faults}"))
 
 
 def _lag(url: str, response: httpx.Response, figures: Mapping[str, list[float]], linger_s: float) -> Finding:
     if response.status_code == httpx.codes.UNAUTHORIZED:
         advice = "set DEVICESTAT_METRICS_TOKEN to the one that it was started with"
-        return Finding(State.WARNING, "lag", f"the ingestor at {url} takes another token for its metrics: {advice}")
+        return Finding(Severity.WARNING, "lag", f"the ingestor at {url} takes another token for its metrics: {advice}")
     if not {_LAG, _IN_FLIGHT} <= figures.keys():
-        return Finding(State.WARNING, "lag", f"not to be seen at {url}: is that an ingestor of this version?")
+        return Finding(Severity.WARNING, "lag", f"not to be seen at {url}: is that an ingestor of this version?")
     lag_s, in_flight = max(figures[_LAG]), counted(int(sum(figures[_IN_FLIGHT])), "reading")
     if lag_s <= TOLERATED_LAG_S + linger_s:
-        return Finding(State.OK, "lag", f"{lag_s:.1f} s, with {in_flight} in hand")
+        return Finding(Severity.OK, "lag", f"{lag_s:.1f} s, with {in_flight} in hand")
     text = f"what was received {lag_s:.0f} s ago is not committed yet ({in_flight} in hand)"
-    return Finding(State.WARNING, "lag", f"{text}: is the database slow, or away?")
+    return Finding(Severity.WARNING, "lag", f"{text}: is the database slow, or away?")
 
 
 def _probe(settings: Settings, figures: Mapping[str, list[float]]) -> list[Finding]:
@@ -105,7 +105,7 @@ def _probe(settings: Settings, figures: Mapping[str, list[float]]) -> list[Findi
         "to the user of DEVICESTAT_MQTT_URL. Until then the ingestor subscribes again in silence, and readiness does "
         "not show a subscription that the broker has ended"
     )
-    return [Finding(State.WARNING, "probe", text)]
+    return [Finding(Severity.WARNING, "probe", text)]
 
 
 def _figures(response: httpx.Response) -> Mapping[str, list[float]]:

@@ -3,7 +3,7 @@
 from mqtt5 import ConnAckPacket
 
 from deploy.doctor.broker_connection import connected, own_client_id, own_topic
-from deploy.doctor.findings import Finding, State
+from deploy.doctor.findings import Finding, Severity
 from ingestor.payload.decode import MAX_PAYLOAD_BYTES
 from ingestor.session.limits import Limit, find_limits
 from shared.errors import BrokerError
@@ -17,7 +17,7 @@ def examine_limits(connack: ConnAckPacket, settings: Settings, *, is_mosquitto: 
 
 def _finding(limit: Limit, *, is_mosquitto: bool) -> Finding:
     advice = limit.on_mosquitto if is_mosquitto and limit.on_mosquitto else limit.advice
-    return Finding(State.WRONG if limit.loses else State.OK, "limits", f"{limit.text}: {advice}")
+    return Finding(Severity.WRONG if limit.loses else Severity.OK, "limits", f"{limit.text}: {advice}")
 
 
 def unshared(settings: Settings) -> str:
@@ -39,6 +39,6 @@ async def examine_largest(address: MqttAddress, *, is_mosquitto: bool) -> Findin
         option = "If message_size_limit is in the broker's configuration, take it out"
         advice = option if is_mosquitto else "Raise the broker's limit on the size of messages"
         text = f"{size} is not taken: {error}. {advice}"
-        return Finding(State.WRONG, "limits", text)
+        return Finding(Severity.WRONG, "limits", text)
     taken = "the broker tells of none that is too small" if published.refused else f"{size} is taken"
-    return Finding(State.OK, "limits", taken)
+    return Finding(Severity.OK, "limits", taken)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import msgspec
 
 from deploy.cli.terminal import counted
-from deploy.doctor.findings import Finding, State
+from deploy.doctor.findings import Finding, Severity
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -94,14 +94,14 @@ def explain(observed: Observed) -> list[Finding]:
             f"of {counted(len(observed.sent), 'message')} that a lost connection left unacknowledged, the broker did "
             f"not deliver {observed.lost} again: readings are lost with the ingestor's connection. {_how(observed)}"
         )
-        return [Finding(State.WRONG, "redelivery", text)]
+        return [Finding(Severity.WRONG, "redelivery", text)]
     if observed.is_exact:
-        return [Finding(State.OK, "redelivery", f"exactly once: {_how(observed)}")]
+        return [Finding(Severity.OK, "redelivery", f"exactly once: {_how(observed)}")]
     text = (
         f"at least once, never less: {_how(observed)}. After a lost connection a reading without a timestamp may be "
         "stored twice; with a timestamp in the payload it is stored exactly once"
     )
-    return [Finding(State.WARNING, "redelivery", text)]
+    return [Finding(Severity.WARNING, "redelivery", text)]
 
 
 def _how(observed: Observed) -> str:

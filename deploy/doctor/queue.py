@@ -8,8 +8,8 @@ messages would.
 import msgspec
 
 from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id, own_topic
-from deploy.doctor.findings import Finding, State
-from deploy.doctor.trial import LIFETIME_S, PAYLOAD, QUIET_S, Untold, check_delivered, check_granted, forgotten
+from deploy.doctor.findings import Finding, Severity
+from deploy.doctor.trial import LIFETIME_S, PAYLOAD, QUIET_S, CannotTest, check_delivered, check_granted, forgotten
 from shared.settings import MqttAddress
 
 RIGHT_MESSAGES = "10000000"
@@ -23,7 +23,7 @@ PUBLISH_S = 10.0
 """No longer than this, however far away the broker is."""
 
 
-class Kept(msgspec.Struct, frozen=True):
+class QueueTrial(msgspec.Struct, frozen=True):
     """How many messages were published to a client that was away, and how many it found when it came back."""
 
     published: int
@@ -36,16 +36,16 @@ async def examine_queue(address: MqttAddress, *, is_mosquitto: bool) -> list[Fin
         kept = await keep_while_away(address, PAYLOAD, MESSAGES)
         if kept.found < kept.published:
             return await _what_is_too_small(address, kept) if is_mosquitto else [_keeps_too_few(kept)]
-    except Untold as reason:
-        return [Finding(State.WARNING, "queue", f"it cannot be told how many messages the broker keeps: {reason}")]
+    except CannotTest as reason:
+        return [Finding(Severity.WARNING, "queue", f"it cannot be told how many messages the broker keeps: {reason}")]
     text = f"at least {kept.published:,} messages are kept for an ingestor that is away"
     if kept.published == MESSAGES:
-        return [Finding(State.OK, "queue", text)]
+        return [Finding(Severity.OK, "queue", text)]
     slow = f"more than that could not be published in {PUBLISH_S:g} s: run the doctor near the broker"
-    return [Finding(State.WARNING, "queue", f"{text}; {slow}")]
+    return [Finding(Severity.WARNING, "queue", f"{text}; {slow}")]
 
 
-async def _what_is_too_small(address: MqttAddress, kept: Kept) -> list[Finding]:
+async def _what_is_too_small(address: MqttAddress, kept: QueueTrial) -> list[Finding]:
     """Empty messages tell the two limits apart: they have a number, but no bytes."""
     empty = await keep_while_away(address, b"", kept.published)
     findings = []
@@ -56,23 +56,23 @@ async def _what_is_too_small(address: MqttAddress, kept: Kept) -> list[Finding]:
     return findings
 
 
-def _keeps_too_few(kept: Kept) -> Finding:
+def _keeps_too_few(kept: QueueTrial) -> Finding:
     text = (
         f"of {kept.published:,} messages for a client that was away the broker kept {kept.found:,} and dropped the "
         "others: raise its limit on what it queues for one client"
     )
-    return Finding(State.WRONG, "queue", text)
+    return Finding(Severity.WRONG, "queue", text)
 
 
-def _too_small(name: str, right: str, messages: str, kept: Kept) -> Finding:
+def _too_small(name: str, right: str, messages: str, kept: QueueTrial) -> Finding:
     text = (
         f"{name} of the broker is too small: of {kept.published:,} {messages} for a client that was away it kept "
         f"{kept.found:,} and dropped the others. Set {name} {right}, as mosquitto.conf has it"
     )
-    return Finding(State.WRONG, "queue", text)
+    return Finding(Severity.WRONG, "queue", text)
 
 
-async def keep_while_away(address: MqttAddress, payload: bytes, count: int) -> Kept:
+async def keep_while_away(address: MqttAddress, payload: bytes, count: int) -> QueueTrial:
     """Publishes the payload so often to a client that is away. Raises Untold, and BrokerError."""
     topic, client_id = own_topic(), own_client_id()
     async with connected(address, own_client_id()) as publisher, forgotten(address, client_id):
@@ -82,8 +82,8 @@ async def keep_while_away(address: MqttAddress, payload: bytes, count: int) -> K
         published = await publisher.publish(topic, payload, count=count, within_s=PUBLISH_S, lifetime_s=LIFETIME_S)
         async with connected(address, client_id, clean_start=False) as session:
             if not session.connack.session_present:
-                raise Untold("it has ended the session of a client that was away for a moment")
-            return Kept(published.answered, await _count(session, published.accepted))
+                raise CannotTest("it has ended the session of a client that was away for a moment")
+            return QueueTrial(published.answered, await _count(session, published.accepted))
 
 
 async def _count(session: BrokerConnection, published: int) -> int:

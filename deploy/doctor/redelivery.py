@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable
 
 from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id, own_topic
-from deploy.doctor.findings import Finding, State
+from deploy.doctor.findings import Finding, Severity
 from deploy.doctor.promise import Delivery, Observed, explain
-from deploy.doctor.trial import LIFETIME_S, Untold, check_delivered, check_granted, forgotten
+from deploy.doctor.trial import LIFETIME_S, CannotTest, check_delivered, check_granted, forgotten
 from shared.settings import MqttAddress
 
 ACKNOWLEDGED = 4
@@ -31,9 +31,9 @@ async def examine_redelivery(address: MqttAddress) -> list[Finding]:
     """Try the redelivery, and say what it means for what is promised. Raises BrokerError."""
     try:
         return explain(await observe(address))
-    except Untold as reason:
+    except CannotTest as reason:
         text = f"it cannot be told how the broker delivers again what was not acknowledged: {reason}"
-        return [Finding(State.WARNING, "redelivery", text)]
+        return [Finding(Severity.WARNING, "redelivery", text)]
 
 
 async def observe(address: MqttAddress) -> Observed:
@@ -57,7 +57,7 @@ async def observe(address: MqttAddress) -> Observed:
                 session.drop()
         async with connected(address, client_id, clean_start=False) as session:
             if not session.connack.session_present:
-                raise Untold("it has ended the session of a client whose connection was lost")
+                raise CannotTest("it has ended the session of a client whose connection was lost")
             again = await _again(session, {one.number for one in unacknowledged})
     return Observed(acknowledged=acknowledged, unacknowledged=unacknowledged, again=again, left=left)
 

@@ -18,7 +18,7 @@ LIFETIME_S = 60
 """Of the session and its messages, if the doctor is killed."""
 
 
-class Untold(Exception):
+class CannotTest(Exception):
     """The broker does not let it be tried; the message says what it forbids."""
 
 
@@ -37,7 +37,7 @@ def check_granted(suback: SubAckPacket, topic: str) -> None:
     try:
         check_suback(suback, topic)
     except SubscriptionRefused as error:
-        raise Untold(str(error)) from error
+        raise CannotTest(str(error)) from error
 
 
 async def check_delivered(publisher: BrokerConnection, session: BrokerConnection, topic: str) -> None:
@@ -45,6 +45,6 @@ async def check_delivered(publisher: BrokerConnection, session: BrokerConnection
     advice = f"allow {DOCTOR_TOPICS} to DEVICESTAT_MQTT_URL's user"
     published = await publisher.publish(topic, PAYLOAD, lifetime_s=LIFETIME_S)
     if published.refused:
-        raise Untold(f"it refuses a message to {topic} ({published.words}): {advice}")
+        raise CannotTest(f"it refuses a message to {topic} ({published.words}): {advice}")
     if await session.message(QUIET_S) is None:
-        raise Untold(f"it takes a message to {topic} but does not deliver it: {advice}")
+        raise CannotTest(f"it takes a message to {topic} but does not deliver it: {advice}")

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping
 
-from deploy.devices.api_client import Device
+from deploy.devices.api_client import ApiDevice
 from shared.settings import MqttAddress, TopicFilter
 
 _KEY = '-H "Authorization: Bearer $DEVICESTAT_API_KEY"'
@@ -13,7 +13,7 @@ def panel_lines(
     api: str,
     broker: MqttAddress,
     topic: TopicFilter,
-    device: Device | None,
+    device: ApiDevice | None,
     *,
     demo: bool,
     exports: Mapping[str, str],
@@ -41,7 +41,7 @@ def panel_lines(
     ]
 
 
-def _look(curl: str, api: str, device: Device) -> list[str]:
+def _look(curl: str, api: str, device: ApiDevice) -> list[str]:
     return [
         f"{curl} '{api}/devices'",
         f"{curl} '{api}/stats/{device.id}?limit=5'",
@@ -49,10 +49,10 @@ def _look(curl: str, api: str, device: Device) -> list[str]:
     ]
 
 
-def _publish(curl: str, api: str, broker: MqttAddress, topic: TopicFilter, device: Device | None) -> list[str]:
+def _publish(curl: str, api: str, broker: MqttAddress, topic: TopicFilter, device: ApiDevice | None) -> list[str]:
     register = f"""{curl} -H 'Content-Type: application/json' -d '{{"name": "Boiler"}}' '{api}/devices'"""
     devices = register if device is None else f"{curl} '{api}/devices'"
-    device = device or Device(id=1, key="1")
+    device = device or ApiDevice(id=1, key="1")
     to = shlex.quote(f"{topic.prefix}{device.key}{topic.suffix}")
     where = f"--unix {shlex.quote(broker.unix_socket)}" if broker.unix_socket else f"-h {broker.host} -p {broker.port}"
     return [

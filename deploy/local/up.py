@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from deploy.cli.terminal import Terminal
-from deploy.devices.api_client import ApiClient, Device, base_url
+from deploy.devices.api_client import ApiClient, ApiDevice, base_url
 from deploy.local.children import START_TIMEOUT_S, EmbeddedServer, Program, make_directory, service_start_timeout_s
 from deploy.local.leftovers import ChildrenFile, locked
 from deploy.local.mosquitto import HOST as MQTT_HOST
@@ -243,11 +243,11 @@ class _Up:
 _FIRST_DEVICE = "SELECT id, key FROM devices ORDER BY id LIMIT 1"
 
 
-async def _first_device(url: str) -> Device | None:
+async def _first_device(url: str) -> ApiDevice | None:
     """The device that the panel is about. The database tells it also where the API does not take our key."""
     async with await connect(url, "up") as connection:
         row: tuple[int, str] | None = await (await connection.execute(_FIRST_DEVICE)).fetchone()
-    return Device(*row) if row else None
+    return ApiDevice(*row) if row else None
 
 
 def _devices(environment: Mapping[str, str], api: ApiClient) -> Program:

@@ -21,7 +21,7 @@ import msgspec
 from deploy.devices.api_client import ApiClient, base_url
 from deploy.local.children import Program, service_start_timeout_s
 from deploy.local.supervisor import Supervisor
-from deploy.scaling.telemetry import TIMEOUT_S, Gathered, Members
+from deploy.scaling.telemetry import TIMEOUT_S, CombinedTelemetry, Members
 from ingestor.draining import retire_departed
 from ingestor.service import telemetry_listener
 from shared.serving.closed import telemetry_access
@@ -38,7 +38,7 @@ _ALL = "processes"
 async def ingest_in_processes(settings: Settings, count: int, config: Path | None, stop: asyncio.Event) -> None:
     """Runs so many ingestors until `stop` is set. Raises what `ingest` raises, and LocalError where one ends."""
     listener = telemetry_listener(settings)
-    gathered = Gathered(Health(_ALL), telemetry_access(settings))
+    gathered = CombinedTelemetry(Health(_ALL), telemetry_access(settings))
     gathered.health.not_ready(_ALL, "sessions of departed processes are being drained")
     async with asyncio.TaskGroup() as group:
         if listener is not None:

@@ -26,7 +26,7 @@ Members = Mapping[int, str]
 """The processes' numbers, and the base URLs of what they serve."""
 
 
-class Gathered:
+class CombinedTelemetry:
     """What is served for all of them together; of the `members`, nobody is asked before they are known.
 
     `health`: what the command that runs them says of itself. `access`: what is to be shown for

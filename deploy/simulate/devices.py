@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from deploy.cli.terminal import Terminal, counted
-from deploy.devices.api_client import ApiClient, Device
-from deploy.simulate.publisher import Counts, Message, Publisher
+from deploy.devices.api_client import ApiClient, ApiDevice
+from deploy.simulate.publisher import PublishCounts, Publisher, SimulatedMessage
 from deploy.simulate.waveform import sample
 from shared.serving.service import run
 from shared.settings import Settings
@@ -63,7 +63,7 @@ def within(plan: Plan, oldest_age: timedelta, terminal: Terminal) -> Plan:
     return msgspec.structs.replace(plan, history_h=longest_h)
 
 
-def registered(client: ApiClient, wanted: int) -> list[Device]:
+def registered(client: ApiClient, wanted: int) -> list[ApiDevice]:
     """The devices sim-1, sim-2, …: those that exist as they are, the others newly registered."""
     existing = {device.key: device for device in client.devices(KEY_PREFIX)}
     keys = [f"{KEY_PREFIX}{number}" for number in range(1, wanted + 1)]
@@ -73,7 +73,7 @@ def registered(client: ApiClient, wanted: int) -> list[Device]:
     ]
 
 
-def history(plan: Plan, topics: list[str], now: float) -> Iterator[Message]:
+def history(plan: Plan, topics: list[str], now: float) -> Iterator[SimulatedMessage]:
     """What the devices measured in the hours before now; at the same moments whenever it is asked."""
     first = int(now - plan.history_h * 3600) // HISTORY_STEP_S + 1
     last = int(now) // HISTORY_STEP_S
@@ -88,7 +88,7 @@ def history(plan: Plan, topics: list[str], now: float) -> Iterator[Message]:
             yield _message(topic, readings)
 
 
-def live(plan: Plan, topics: list[str], start: float) -> Iterator[tuple[float, Message]]:
+def live(plan: Plan, topics: list[str], start: float) -> Iterator[tuple[float, SimulatedMessage]]:
     """When each reading is due, and its message; the devices take turns."""
     for position in itertools.count() if plan.count is None else range(plan.count):
         number = position % len(topics) + 1
@@ -100,9 +100,9 @@ def _reading(seed: int, number: int, moment: float) -> dict[str, float]:
     return {**msgspec.structs.asdict(sample(seed, number, moment)), "timestamp": moment}
 
 
-def _message(topic: str, readings: list[dict[str, float]]) -> Message:
+def _message(topic: str, readings: list[dict[str, float]]) -> SimulatedMessage:
     content = readings[0] if len(readings) == 1 else readings
-    return Message(topic, msgspec.json.encode(content), len(readings))
+    return SimulatedMessage(topic, msgspec.json.encode(content), len(readings))
 
 
 async def _publish(settings: Settings, plan: Plan, topics: list[str], terminal: Terminal, stop: asyncio.Event) -> None:
@@ -142,13 +142,13 @@ async def _make(plan: Plan, topics: list[str], publisher: Publisher) -> None:
     await publisher.flush()
 
 
-async def _report(counts: Counts, terminal: Terminal) -> None:
+async def _report(counts: PublishCounts, terminal: Terminal) -> None:
     while True:
         await asyncio.sleep(REPORT_EVERY_S)
         terminal.say(f"{counted(counts.readings, 'reading')} sent, {counts.acknowledged:,} acknowledged")
 
 
-def _summary(counts: Counts, devices: int, seconds: float) -> str:
+def _summary(counts: PublishCounts, devices: int, seconds: float) -> str:
     again = f"; {counted(counts.sent_again, 'message')} sent again" if counts.sent_again else ""
     return (
         f"sent {counted(counts.readings, 'reading')} of {counted(devices, 'device')} "

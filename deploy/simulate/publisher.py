@@ -18,7 +18,7 @@ WAITING = 1_000
 QOS = 1
 
 
-class Message(msgspec.Struct, frozen=True):
+class SimulatedMessage(msgspec.Struct, frozen=True):
     """One PUBLISH, and how many readings are in it."""
 
     topic: str
@@ -26,7 +26,7 @@ class Message(msgspec.Struct, frozen=True):
     readings: int
 
 
-class Counts(msgspec.Struct):
+class PublishCounts(msgspec.Struct):
     """What was given to be sent, and what the broker has acknowledged."""
 
     messages: int = 0
@@ -44,12 +44,12 @@ class Publisher:
     def __init__(self, address: MqttAddress, say: Callable[[str], None]) -> None:
         self._address = address
         self._say = say
-        self._waiting: asyncio.Queue[Message] = asyncio.Queue(WAITING)
-        self._again: deque[Message] = deque()
+        self._waiting: asyncio.Queue[SimulatedMessage] = asyncio.Queue(WAITING)
+        self._again: deque[SimulatedMessage] = deque()
         self._refused: LocalError | None = None
-        self.counts = Counts()
+        self.counts = PublishCounts()
 
-    async def put(self, message: Message) -> None:
+    async def put(self, message: SimulatedMessage) -> None:
         """Takes a message to be sent."""
         await self._waiting.put(message)
         self.counts.messages += 1

@@ -28,7 +28,7 @@ NOISE = 0.15
 _HASH_RANGE = 2**64
 
 
-class Sample(msgspec.Struct, frozen=True):
+class Acceleration(msgspec.Struct, frozen=True):
     """The three axes at one moment, in m/s², rounded as a sensor of 16 bits would."""
 
     x: float
@@ -36,10 +36,10 @@ class Sample(msgspec.Struct, frozen=True):
     z: float
 
 
-def sample(seed: int, device: int, moment: float) -> Sample:
+def sample(seed: int, device: int, moment: float) -> Acceleration:
     """What the device measures at the moment, in seconds since 1970."""
     axes = (_axis(seed, device, axis, moment) for axis in range(3))
-    return Sample(*(round(value, 3) for value in axes))
+    return Acceleration(*(round(value, 3) for value in axes))
 
 
 def _axis(seed: int, device: int, axis: int, moment: float) -> float:

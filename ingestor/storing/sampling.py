@@ -35,7 +35,7 @@ def _units(letter: DeadLetter) -> int:
     return 1 + size // UNIT_BYTES
 
 
-class Sample(msgspec.Struct, frozen=True):
+class LetterSample(msgspec.Struct, frozen=True):
     """The dead letters of a batch: those that are kept, and counts of the others."""
 
     kept: list[DeadLetter]
@@ -55,14 +55,14 @@ class Sampler:
         self._left = self._whole
         self._rows: dict[_Key, int] = {}
 
-    def take(self, letters: Iterable[DeadLetter], now: float) -> Sample:
+    def take(self, letters: Iterable[DeadLetter], now: float) -> LetterSample:
         """Return which of the dead letters are kept. `now`: seconds of a monotonic clock."""
         if now >= self._ends_at:
             self._ends_at = now + WINDOW_S
             self._spent.clear()
             self._left = self._whole
             self._rows.clear()
-        sample, left = Sample([], {}, Counter()), self._left
+        sample, left = LetterSample([], {}, Counter()), self._left
         for letter in letters:
             key = _key(letter.topic)
             is_used_up = self._spent[key] + sample.spent[key] >= self._part
@@ -74,7 +74,7 @@ class Sampler:
                 self._omit(letter, key if is_used_up else _OTHERS, sample)
         return sample
 
-    def _omit(self, letter: DeadLetter, key: _Key, sample: Sample) -> None:
+    def _omit(self, letter: DeadLetter, key: _Key, sample: LetterSample) -> None:
         omitted = sample.omitted.get(key)
         if omitted is None:
             topic, detail = (
@@ -97,7 +97,7 @@ class Sampler:
             "(DEVICESTAT_DEAD_LETTERS_PER_MINUTE also limits all topics together)"
         )
 
-    def remember(self, sample: Sample, rows: Mapping[_Key, int]) -> None:
+    def remember(self, sample: LetterSample, rows: Mapping[_Key, int]) -> None:
         """Note a committed sample. `rows`: id of the row with the count, by the key in the sample."""
         self._spent.update(sample.spent)
         self._left -= sample.spent.total()

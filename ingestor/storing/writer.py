@@ -25,7 +25,7 @@ from ingestor.metrics import IngestMetrics
 from ingestor.payload.refusals import RefusedRow
 from ingestor.storing.database_connection import DatabaseConnection
 from ingestor.storing.isolate import keep_isolating, store_isolating
-from ingestor.storing.sampling import Sample, Sampler
+from ingestor.storing.sampling import LetterSample, Sampler
 from shared.errors import SessionTakenOver, StaleConnection
 from shared.postgres.connections import Connection
 from shared.postgres.errors import ROW_FAULTS
@@ -233,7 +233,7 @@ class Writer:
         await self._persist(Batch(), self._journal.next(b"", self._journal.held))
 
 
-async def _keep(connection: Connection, sample: Sample, add: _Add) -> dict[int, int]:
+async def _keep(connection: Connection, sample: LetterSample, add: _Add) -> dict[int, int]:
     if sample.kept:
         await add(connection, sample.kept)
     return {key: await dead_letters.count(connection, omitted) for key, omitted in sample.omitted.items()}

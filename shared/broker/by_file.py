@@ -22,8 +22,8 @@ from shared.broker.device_credentials import DeviceCredential, all_credentials, 
 from shared.broker.names import KeyRules
 from shared.broker.password_file import (
     WITNESS,
-    Change,
-    Comparison,
+    FileChange,
+    FileComparison,
     PasswordFile,
     change,
     compare,
@@ -82,7 +82,7 @@ class ByFile:
         found = {device_id: [Difference("another line in the password file")] for device_id in done.changed}
         return Reconciled(found | {device_id: [Difference("no token", lost=True)] for device_id in done.lost}, {})
 
-    async def compare(self, connection: Connection) -> Comparison:
+    async def compare(self, connection: Connection) -> FileComparison:
         """Compare the file with the devices; write nothing. Raises BrokerError."""
         file = await asyncio.to_thread(self.read)
         devices = {device.id: device async for device in all_credentials(connection, self._secret)}
@@ -98,7 +98,7 @@ class ByFile:
         except (OSError, UnicodeDecodeError) as error:
             raise self._unusable("read", error) from error
 
-    def _change(self, device_ids: Sequence[int], devices: dict[int, DeviceCredential]) -> Change:
+    def _change(self, device_ids: Sequence[int], devices: dict[int, DeviceCredential]) -> FileChange:
         done = change(self.read(), device_ids, devices, self._rules)
         if done.changed or self._is_unread:
             try:

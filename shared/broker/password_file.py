@@ -41,7 +41,7 @@ class PasswordFile(msgspec.Struct, frozen=True):
         return {_user_of(line) for line in self.others}
 
 
-class Change(msgspec.Struct, frozen=True):
+class FileChange(msgspec.Struct, frozen=True):
     """A changed file. `changed`: ids of devices whose lines differ. `lost`: ids of devices with unrecoverable tokens.
 
     `unfit`: devices without a line, because their keys cannot be user names.
@@ -64,7 +64,7 @@ class Unfit(msgspec.Struct, frozen=True):
         return f"the key {self.key!r} of device {self.device_id} {self.reason}"
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class FileComparison(msgspec.Struct, frozen=True):
     """The difference between a file and the devices. `differing`: ids of devices with a wrong or missing line."""
 
     differing: tuple[int, ...]
@@ -102,7 +102,7 @@ def witness_password(file: PasswordFile, secret: str) -> str:
 
 def change(
     file: PasswordFile, device_ids: Iterable[int], devices: Mapping[int, DeviceCredential], rules: KeyRules
-) -> Change:
+) -> FileChange:
     """Return the file with up-to-date lines of the devices in `device_ids`.
 
     `devices`: credentials of the devices that may connect; the lines of others are removed.
@@ -126,10 +126,10 @@ def change(
             lines[device_id] = line
         if line != former:
             changed.append(device_id)
-    return Change(PasswordFile(lines, file.others), tuple(changed), tuple(lost), tuple(unfit))
+    return FileChange(PasswordFile(lines, file.others), tuple(changed), tuple(lost), tuple(unfit))
 
 
-def compare(file: PasswordFile, devices: Mapping[int, DeviceCredential], rules: KeyRules) -> Comparison:
+def compare(file: PasswordFile, devices: Mapping[int, DeviceCredential], rules: KeyRules) -> FileComparison:
     """Return the lines that `change` would change. `devices`: all devices that may connect."""
     users = file.users
     faults = {device_id: fault for device_id, device in devices.items() if (fault := _fault(device, users, rules))}
@@ -139,7 +139,7 @@ def compare(file: PasswordFile, devices: Mapping[int, DeviceCredential], rules: 
         if not _is_right(file.devices.get(device_id), None if device_id in faults else devices.get(device_id))
     ]
     unfit = [Unfit(device_id, devices[device_id].key, faults[device_id]) for device_id in sorted(faults)]
-    return Comparison(tuple(differing), tuple(unfit))
+    return FileComparison(tuple(differing), tuple(unfit))
 
 
 def users_among(text: str, names: Collection[str]) -> set[str]:

@@ -38,7 +38,7 @@ RESERVED_FILES = 128
 LOOK_EVERY_S = 1.0
 
 
-class Connection(HttpToolsProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's protocol for one connection, with limits."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -158,7 +158,7 @@ async def watch(connections: Iterable[object]) -> None:
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         for connection in list(connections):
-            cast("Connection", connection).look(loop.time())
+            cast("LimitedProtocol", connection).look(loop.time())
 
 
 def _answer(status: HTTPStatus, detail: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -31,7 +31,7 @@ _OWN_PAGES = frozenset({"same-origin", "none"})
 _MAX_SHOWN = 100
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class HostRefusal(msgspec.Struct, frozen=True):
     """Refusal of a request: the status, and advice."""
 
     status: HTTPStatus
@@ -105,16 +105,16 @@ class HostRules:
         else:
             await _answer(refusal, scope["path"], send)
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def _refusal(self, scope: Scope) -> HostRefusal | None:
         given = _values(scope, b"host")
         if not given and scope["http_version"] == "1.0":  # no browser's
             return None
         if len(given) != 1 or not _HOST.fullmatch(given[0]):
             detail = f"a request has one Host header with a name or an address, and this has {_shown(given)}"
-            return Refusal(HTTPStatus.BAD_REQUEST, detail)
+            return HostRefusal(HTTPStatus.BAD_REQUEST, detail)
         return self._foreign(scope, given[0].lower()) if self._hosts is not None else None
 
-    def _foreign(self, scope: Scope, host: str) -> Refusal | None:
+    def _foreign(self, scope: Scope, host: str) -> HostRefusal | None:
         assert self._hosts is not None, "it is called where no key is asked for"
         if not self._hosts.takes(host):
             return _misdirected(host)
@@ -132,8 +132,8 @@ def _shown(hosts: Sequence[str]) -> str:
     return "none" if not hosts else " and ".join(repr(host[:_MAX_SHOWN]) for host in hosts[:2])
 
 
-def _misdirected(host: str) -> Refusal:
-    return Refusal(
+def _misdirected(host: str) -> HostRefusal:
+    return HostRefusal(
         HTTPStatus.MISDIRECTED_REQUEST,
         f"the Host {host[:_MAX_SHOWN]!r} is not taken: while DEVICESTAT_AUTH is off, only names of loopback such as "
         "localhost and 127.0.0.1, and DEVICESTAT_HTTP_HOST, are. Behind a proxy, have it send one of these, or name "
@@ -141,16 +141,16 @@ def _misdirected(host: str) -> Refusal:
     )
 
 
-def _foreign_page(origin: str | None) -> Refusal:
+def _foreign_page(origin: str | None) -> HostRefusal:
     page = "another site" if origin is None else repr(origin[:_MAX_SHOWN])
-    return Refusal(
+    return HostRefusal(
         HTTPStatus.FORBIDDEN,
         f"a page of {page} may change nothing here: while DEVICESTAT_AUTH is off, only pages of this service and of "
         "the origins in DEVICESTAT_CORS_ORIGINS may",
     )
 
 
-async def _answer(refusal: Refusal, path: str, send: Send) -> None:
+async def _answer(refusal: HostRefusal, path: str, send: Send) -> None:
     """A problem without a type of its own (RFC 9457 section 4.2.1)."""
     status = refusal.status
     problem = {

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from shared.errors import DevicestatError, LocalError
 from shared.serving.asgi import ASGIApp
 from shared.serving.lifeline import stop_with_parent
-from shared.serving.limits import Connection, allow_many_files, watch
+from shared.serving.limits import LimitedProtocol, allow_many_files, watch
 from shared.serving.own_hosts import HostRules, OwnHosts
 from shared.serving.security_headers import ALWAYS, SecurityHeaders
 from shared.serving.telemetry import Health, Readiness, TelemetryAccess
@@ -106,7 +106,7 @@ async def serve_http(
     X-Forwarded-For and X-Forwarded-Proto are believed.
     """
     config = uvicorn.Config(
-        SecurityHeaders(HostRules(app, hosts)), loop="none", http=Connection, ws="none", lifespan=lifespan,
+        SecurityHeaders(HostRules(app, hosts)), loop="none", http=LimitedProtocol, ws="none", lifespan=lifespan,
         log_config=None, access_log=False, server_header=False, headers=ALWAYS,
         proxy_headers=bool(trusted_proxies), forwarded_allow_ips=list(trusted_proxies),
         timeout_keep_alive=PROXY_IDLE_S if trusted_proxies else IDLE_S,

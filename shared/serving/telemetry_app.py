@@ -15,7 +15,7 @@ from shared.serving.telemetry import HealthReport, Readiness, TelemetryAccess
 JSON = "application/json"
 
 
-class Answer(msgspec.Struct, frozen=True):
+class TelemetryResponse(msgspec.Struct, frozen=True):
     """A response with a body."""
 
     body: bytes
@@ -46,7 +46,7 @@ class TelemetryApp:
         await send({"type": "http.response.start", "status": answer.status.value, "headers": encoded})
         await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
-    async def _answer(self, scope: Scope) -> Answer:
+    async def _answer(self, scope: Scope) -> TelemetryResponse:
         routes = {"/health/live": self._live, "/health/ready": self._ready, "/metrics": self._figures}
         route = routes.get(scope["path"].rstrip("/"))
         if route is None:
@@ -56,20 +56,20 @@ class TelemetryApp:
         shown = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"), None)
         return await route(shown)
 
-    async def _live(self, _: str | None) -> Answer:
-        return Answer(msgspec.json.encode(HealthReport("live", {})))
+    async def _live(self, _: str | None) -> TelemetryResponse:
+        return TelemetryResponse(msgspec.json.encode(HealthReport("live", {})))
 
-    async def _ready(self, shown: str | None) -> Answer:
+    async def _ready(self, shown: str | None) -> TelemetryResponse:
         status, report = (await self._readiness()).answer(with_parts=self._access.allows(shown))
-        return Answer(msgspec.json.encode(report), status=status)
+        return TelemetryResponse(msgspec.json.encode(report), status=status)
 
-    async def _figures(self, shown: str | None) -> Answer:
+    async def _figures(self, shown: str | None) -> TelemetryResponse:
         if not self._access.allows(shown):
             detail, challenge = self._access.refusal(shown)
             return _error(HTTPStatus.UNAUTHORIZED, detail, ("www-authenticate", challenge))
-        return Answer(generate_latest(await self._metrics()), CONTENT_TYPE_LATEST)
+        return TelemetryResponse(generate_latest(await self._metrics()), CONTENT_TYPE_LATEST)
 
 
-def _error(status: HTTPStatus, detail: str, *headers: tuple[str, str]) -> Answer:
+def _error(status: HTTPStatus, detail: str, *headers: tuple[str, str]) -> TelemetryResponse:
     body = msgspec.json.encode({"status_code": status.value, "detail": detail})
-    return Answer(body, status=status, headers=headers)
+    return TelemetryResponse(body, status=status, headers=headers)

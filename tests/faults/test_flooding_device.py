@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.doctor.broker import examine_broker
-from deploy.doctor.findings import Finding, State
+from deploy.doctor.findings import Finding, Severity
 from deploy.local.mosquitto import EmbeddedMosquitto
 from deploy.local.mosquitto_log import explain
 from shared.settings import Settings
@@ -75,7 +75,7 @@ async def test_what_exceeds_the_queue_is_dropped_for_every_device_and_told(
         assert (count > 0) is some_are_dropped
         assert (await stored(database))[1] == (0 if some_are_dropped else QUIET)
         if finding is not None:
-            assert finding.state is State.WARNING
+            assert finding.severity is Severity.WARNING
             assert "faster than its messages are stored" in finding.text
             explained = (explain(line, broker.data) for line in broker.log.read_text().splitlines())
             texts = [one.text for one in explained if one is not None]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from deploy.doctor.database import examine_database
-from deploy.doctor.findings import State
+from deploy.doctor.findings import Severity
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.faults.stream import add_devices, expect_a_good_end, expect_counts_to_add_up, expect_each_once, publishing
@@ -36,7 +36,7 @@ async def test_a_second_one_with_the_client_id_ends_the_first_with_a_clear_line(
             older = newer
     await expect_each_once(database, stream)
     (rivals,) = [found for found in await examine_database(make_settings()) if found.what == "ingestors"]
-    assert rivals.state is State.WARNING
+    assert rivals.severity is Severity.WARNING
     assert f" have written as {make_settings().mqtt_client_id} within ten minutes" in rivals.text
     await expect_a_good_end(older)
 

@@ -11,7 +11,7 @@ import pytest
 from mqtt5 import SubAckReasonCode
 from prometheus_client import CollectorRegistry
 
-from deploy.doctor import State, examine
+from deploy.doctor import Severity, examine
 from deploy.doctor.broker_connection import connected, own_client_id
 from shared.access.credentials import Role
 from shared.broker.dynamic_security.administration import administering
@@ -266,7 +266,7 @@ async def test_sync_mends_what_somebody_has_changed(
         )
         assert refused == []
     given = given_of(settings)
-    findings = {one.what: one for one in await examine(settings) if one.state is State.WRONG}
+    findings = {one.what: one for one in await examine(settings) if one.severity is Severity.WRONG}
     assert "`devicestat broker sync` mends them" in findings["access"].text
     mended = await command.arun("broker", "sync", **given)
     assert mended.returncode == 0, mended.stdout + mended.stderr
@@ -274,13 +274,13 @@ async def test_sync_mends_what_somebody_has_changed(
         "client ingestor", "default access", "device 7", "device 9", "role devicestat-ingestor"
     ]  # fmt: skip
     assert not await is_refused(closed.as_device(7, token), "device-7")
-    assert {one.what: one.text for one in await examine(settings) if one.state is State.WRONG} == {}
+    assert {one.what: one.text for one in await examine(settings) if one.severity is Severity.WRONG} == {}
 
 
 async def test_the_doctor_finds_a_closed_broker_as_right_as_an_open_one(settings: Settings, database: Database) -> None:
     findings = {one.what: one for one in await examine(settings)}
     for what in ("broker", "subscription", "limits", "queue", "access", "outbox"):
-        assert findings[what].state is State.OK, findings[what]
+        assert findings[what].severity is Severity.OK, findings[what]
 
 
 @pytest.mark.parametrize("empty_file", [False, True], ids=["no file", "an empty file"])
@@ -321,14 +321,14 @@ async def test_one_wrong_password_is_the_password(closed: ClosedBroker, settings
 async def broker_findings(settings: Settings) -> dict[str, str]:
     """What is wrong with the broker, by what was looked at."""
     findings = await examine(settings)
-    wrong = [one for one in findings if one.state is State.WRONG and one.what in ("broker", "access")]
+    wrong = [one for one in findings if one.severity is Severity.WRONG and one.what in ("broker", "access")]
     return {one.what: one.text for one in wrong}
 
 
 async def test_the_doctor_looks_for_an_admin_key(settings: Settings, database: Database) -> None:
     locked = msgspec.structs.replace(settings, auth="on")
     (keys,) = [finding for finding in await examine(locked) if finding.what == "keys"]
-    assert keys.state is State.WARNING
+    assert keys.severity is Severity.WARNING
     assert "devicestat keys create --role admin" in keys.text
     await key(database, Role.ADMIN)
     assert "keys" not in {finding.what for finding in await examine(locked)}

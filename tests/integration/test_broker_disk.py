@@ -12,7 +12,7 @@ import aiomqtt
 import pytest
 
 from deploy.doctor.broker_disk import SMALL_BYTES, examine_broker_disk
-from deploy.doctor.findings import Finding, State
+from deploy.doctor.findings import Finding, Severity
 from deploy.local.mosquitto import EmbeddedMosquitto
 from deploy.local.mosquitto_log import explain
 from shared.broker.data_directory import SAVED
@@ -69,8 +69,8 @@ async def test_a_full_disk_is_told_and_what_it_costs(small_disk: EmbeddedMosquit
         return file.stat().st_size if file.exists() else 0
 
     saved = await eventually(size, lambda size: size > HALF * 1000)
-    assert found(broker.data)["broker disk"].state is State.WARNING
-    assert found(broker.data)["broker saved"].state is State.OK
+    assert found(broker.data)["broker disk"].severity is Severity.WARNING
+    assert found(broker.data)["broker saved"].severity is Severity.OK
     await send_half(broker)
 
     async def complaint() -> list[str]:
@@ -81,7 +81,7 @@ async def test_a_full_disk_is_told_and_what_it_costs(small_disk: EmbeddedMosquit
     assert explanation is not None
     assert f"the disk of {broker.data} is full" in explanation.text
     disk = found(broker.data)["broker disk"]
-    assert disk.state is State.WRONG
+    assert disk.severity is Severity.WRONG
     assert f"a save takes {saved:,} beside the last one" in disk.text
     broker.stop()
     broker.start()
@@ -101,11 +101,11 @@ async def test_a_full_disk_is_told_and_what_it_costs(small_disk: EmbeddedMosquit
 async def test_a_save_that_is_old_is_told(own_broker: EmbeddedMosquitto) -> None:
     own_broker.stop()  # it has saved
     file = own_broker.data / SAVED
-    assert found(own_broker.data)["broker saved"].state is State.OK
+    assert found(own_broker.data)["broker saved"].severity is Severity.OK
     hour = time.time() - 7200
     os.utime(file, (hour, hour))
     saved = found(own_broker.data)["broker saved"]
-    assert saved.state is State.WRONG
+    assert saved.severity is Severity.WRONG
     assert saved.text.startswith(f"{file} was saved 2 hours ago, and mosquitto.conf has it saved every 10 seconds: ")
 
 

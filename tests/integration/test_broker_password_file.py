@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploy.doctor import State, examine
+from deploy.doctor import Severity, examine
 from deploy.doctor.broker_connection import connected, own_client_id
 from ingestor.session import subscription_check
 from shared.broker import by_file
@@ -249,7 +249,7 @@ async def test_a_broker_that_forbids_the_probe_is_said_once_and_the_ingestor_sta
     for text in (said, warned.text):
         assert "refuses a message to devices/devicestat-probe/stats" in text
         assert "allow it to the user of DEVICESTAT_MQTT_URL" in text
-    assert warned.state is State.WARNING
+    assert warned.severity is Severity.WARNING
 
 
 @pytest.mark.parametrize("document", ["many-devices", "broker-authentication"])

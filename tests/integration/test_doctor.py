@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 import pytest
 
-from deploy.doctor import Finding, State
+from deploy.doctor import Finding, Severity
 from deploy.doctor.database import months_and_locks
 from deploy.doctor.findings import ago
 from deploy.doctor.ingestor import examine_ingestor
@@ -40,7 +40,7 @@ def lines(stdout: str) -> list[Finding]:
     """What is shown: all texts begin in one column."""
     shown = stdout.splitlines()
     assert all(line[8] == line[24] == " " != line[25] for line in shown), stdout
-    return [Finding(State(line[:8].rstrip()), line[9:24].rstrip(), line[25:]) for line in shown]
+    return [Finding(Severity(line[:8].rstrip()), line[9:24].rstrip(), line[25:]) for line in shown]
 
 
 def findings(stdout: str) -> dict[str, str]:
@@ -49,7 +49,7 @@ def findings(stdout: str) -> dict[str, str]:
     But for what waits in the broker, which not every broker tells, and for what the tests' own server turns off.
     """
     found = (finding for finding in lines(stdout) if finding.what != "waiting")
-    return {f.what: f.state.value for f in found if f.what != "durability"}
+    return {f.what: f.severity.value for f in found if f.what != "durability"}
 
 
 def texts(stdout: str, what: str) -> list[str]:
@@ -146,7 +146,7 @@ def test_too_few_locks_for_the_months_there_are() -> None:
     assert months_and_locks(months=125, locks=64, transactions=100) == []
     assert months_and_locks(months=700, locks=512, transactions=100)[0].what == "partitions"
     (finding,) = months_and_locks(months=125, locks=64, transactions=20)
-    assert (finding.state, finding.what) == (State.WARNING, "locks")
+    assert (finding.severity, finding.what) == (Severity.WARNING, "locks")
     assert "max_locks_per_transaction is 64, too small for 125 months: set it to 256" in finding.text
 
 
@@ -182,13 +182,13 @@ async def test_dead_letters_by_reason(database_url: str, broker: Broker) -> None
     assert result.returncode == 0
     assert [finding for finding in lines(result.stdout) if finding.what == "dead letters"] == [
         Finding(
-            State.WARNING,
+            Severity.WARNING,
             "dead letters",
             "unknown_device: 2 readings in the last 24 hours, 3 in all, the newest 60 minutes ago: "
             "`devicestat dead-letters list --reason unknown_device --since 24h` shows them",
         ),
         Finding(
-            State.OK, "dead letters", "malformed: 0 readings in the last 24 hours, 1 in all, the newest 2 days ago"
+            Severity.OK, "dead letters", "malformed: 0 readings in the last 24 hours, 1 in all, the newest 2 days ago"
         ),
     ]
 
@@ -256,12 +256,12 @@ async def test_what_is_not_committed_for_long_is_lag(
         return only(await examine_ingestor(settings), "lag")
 
     async with running_ingestor(settings):
-        assert await lag() == Finding(State.OK, "lag", "0.0 s, with 0 readings in hand")
+        assert await lag() == Finding(Severity.OK, "lag", "0.0 s, with 0 readings in hand")
         async with database.transaction():
             await database.execute("LOCK TABLE readings")
             await publish(broker.host, broker.port, READING)
-            late = await eventually(lag, lambda finding: finding.state is State.WARNING)
-        await eventually(lag, lambda finding: finding.state is State.OK)
+            late = await eventually(lag, lambda finding: finding.severity is Severity.WARNING)
+        await eventually(lag, lambda finding: finding.severity is Severity.OK)
     assert "s ago is not committed yet (1 reading in hand)" in late.text
 
 
@@ -285,7 +285,7 @@ async def test_several_processes_are_one_ingestor(
 
 async def test_nobody_is_asked_where_the_port_is_turned_off() -> None:
     (finding,) = await examine_ingestor(Settings(ingestor_metrics_port=0))
-    assert finding.state is State.OK
+    assert finding.severity is Severity.OK
     assert "DEVICESTAT_INGESTOR_METRICS_PORT is 0" in finding.text
 
 
@@ -294,11 +294,11 @@ async def test_an_ingestor_that_runs_elsewhere_is_no_warning(make_settings: Make
     here = msgspec.structs.replace(settings, ingestor_metrics_port=free_port())
     async with running_ingestor(settings):
         (finding,) = await examine_ingestor(here)
-    assert finding.state is State.OK
+    assert finding.severity is Severity.OK
     assert finding.text.startswith("connected to the database")
     assert f"but it does not answer at http://127.0.0.1:{here.ingestor_metrics_port}" in finding.text
     (finding,) = await examine_ingestor(here)
-    assert finding.state is State.WARNING
+    assert finding.severity is Severity.WARNING
     assert finding.text.endswith("is `devicestat ingest` running?")
 
 
@@ -306,7 +306,7 @@ async def test_another_service_on_the_port_is_no_ingestor(database_url: str) -> 
     settings = Settings(database_url=database_url, http_port=free_port())
     async with services.api(settings):
         found = await examine_ingestor(Settings(ingestor_metrics_port=settings.http_port))
-    assert only(found, "lag").state is State.WARNING
+    assert only(found, "lag").severity is Severity.WARNING
     assert "is that an ingestor of this version?" in only(found, "lag").text
 
 
@@ -319,5 +319,5 @@ async def test_another_server_on_the_port_is_no_ingestor() -> None:
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         found = await examine_ingestor(Settings(ingestor_metrics_port=port))
-    assert [finding.state for finding in found] == [State.WARNING, State.WARNING]
+    assert [finding.severity for finding in found] == [Severity.WARNING, Severity.WARNING]
     assert "is no ingestor: is DEVICESTAT_INGESTOR_METRICS_PORT right?" in only(found, "ingestor").text

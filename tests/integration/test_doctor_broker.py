@@ -11,7 +11,7 @@ import aiomqtt
 import pytest
 import trustme
 
-from deploy.doctor import Finding, State
+from deploy.doctor import Finding, Severity
 from deploy.doctor.broker import examine_broker
 from deploy.doctor.broker_connection import connected, own_client_id
 from deploy.doctor.queue import MESSAGES, examine_queue
@@ -50,7 +50,7 @@ async def found(broker: EmbeddedMosquitto | Broker, **changes: object) -> dict[s
 
 
 def wrong(findings: dict[str, Finding]) -> list[str]:
-    return [what for what, finding in findings.items() if finding.state is State.WRONG]
+    return [what for what, finding in findings.items() if finding.severity is Severity.WRONG]
 
 
 # What is too small
@@ -58,8 +58,8 @@ def wrong(findings: dict[str, Finding]) -> list[str]:
 
 async def test_our_configuration_is_large_enough(broker: Broker) -> None:
     findings = await found(broker)
-    assert {what: finding.state for what, finding in findings.items()} == dict.fromkeys(
-        ("broker", "subscription", "limits", "redelivery", "queue"), State.OK
+    assert {what: finding.severity for what, finding in findings.items()} == dict.fromkeys(
+        ("broker", "subscription", "limits", "redelivery", "queue"), Severity.OK
     )
     assert findings["queue"].text == "at least 10,000 messages are kept for an ingestor that is away"
     assert findings["limits"].text.startswith("a payload of 2,097,152 bytes, ")
@@ -86,7 +86,7 @@ async def test_a_setting_that_is_too_small_is_named(options: dict[str, str], wha
 async def test_mosquitto_delivers_again_exactly(broker: Broker) -> None:
     (finding,) = await examine_redelivery(parse_mqtt_url(broker.url))
     assert finding == Finding(
-        State.OK,
+        Severity.OK,
         "redelivery",
         "exactly once: the broker delivers again under the same packet ids, in the order sent, with DUP set; it gives "
         "out packet ids in sequence",
@@ -96,7 +96,7 @@ async def test_mosquitto_delivers_again_exactly(broker: Broker) -> None:
 async def test_a_small_window_is_told() -> None:
     with mosquitto({"max_inflight_messages": "5"}) as narrow:
         (finding,) = await examine_redelivery(parse_mqtt_url(narrow.url))
-    assert finding.state is State.OK
+    assert finding.severity is Severity.OK
     assert "it sends 5 messages before it waits for an acknowledgement" in finding.text
 
 
@@ -104,7 +104,7 @@ async def test_the_options_of_mosquitto_are_not_named_to_another_broker() -> Non
     with mosquitto({"max_queued_messages": "1000"}) as small:
         findings = await examine_queue(parse_mqtt_url(small.url), is_mosquitto=False)
     (finding,) = findings
-    assert finding.state is State.WRONG
+    assert finding.severity is Severity.WRONG
     assert finding.text == (
         "of 10,000 messages for a client that was away the broker kept 1,000 and dropped the others: raise its limit "
         "on what it queues for one client"
@@ -151,7 +151,7 @@ async def test_a_broker_on_a_slow_way_is_not_blamed(monkeypatch: pytest.MonkeyPa
     """Where the messages cannot be published in time, that is what is said."""
     monkeypatch.setattr("deploy.doctor.queue.PUBLISH_S", 0.02)
     (finding,) = await examine_queue(parse_mqtt_url(broker.url), is_mosquitto=True)
-    assert finding.state is State.WARNING
+    assert finding.severity is Severity.WARNING
     assert "more than that could not be published in 0.02 s" in finding.text
 
 
@@ -226,7 +226,7 @@ async def test_the_probe_publishes_to_no_device(broker: Broker) -> None:
 
 async def test_the_subscription_of_a_group_takes_no_share(broker: Broker) -> None:
     findings = await found(broker, mqtt_topic="$share/ingestors/devices/+/stats")
-    assert findings["subscription"] == Finding(State.OK, "subscription", "devices/+/stats at QoS 1")
+    assert findings["subscription"] == Finding(Severity.OK, "subscription", "devices/+/stats at QoS 1")
 
 
 async def test_a_broker_on_a_unix_socket() -> None:
@@ -237,9 +237,9 @@ async def test_a_broker_on_a_unix_socket() -> None:
             return (local.data / "socket").exists()
 
         await eventually(listens, bool)  # the other listener is there first
-        assert {finding.state for finding in await examine_broker(settings)} == {State.OK}
+        assert {finding.severity for finding in await examine_broker(settings)} == {Severity.OK}
     (finding,) = await examine_broker(settings)
-    assert (finding.state, finding.what) == (State.WRONG, "broker")
+    assert (finding.severity, finding.what) == (Severity.WRONG, "broker")
     assert f"no connection at unix socket {local.data}/socket" in finding.text
 
 
@@ -256,8 +256,8 @@ async def test_a_broker_over_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     with mosquitto({"protocol": f"mqtt\nlistener {listener}"}, files):
         (refused,) = await examine_broker(settings)
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-        assert {finding.state for finding in await examine_broker(settings)} == {State.OK}
-    assert (refused.state, refused.what) == (State.WRONG, "broker")
+        assert {finding.severity for finding in await examine_broker(settings)} == {Severity.OK}
+    assert (refused.severity, refused.what) == (Severity.WRONG, "broker")
     assert "its certificate is not trusted" in refused.text
 
 
@@ -290,7 +290,7 @@ async def test_a_subscription_that_access_control_forbids() -> None:
         findings = await found(strict)
     assert wrong(findings) == ["subscription"]
     assert "refuses the subscription to devices/+/stats: not authorized" in findings["subscription"].text
-    assert findings["queue"].state is State.WARNING
+    assert findings["queue"].severity is Severity.WARNING
     assert "refuses the subscription to devicestat/doctor/" in findings["queue"].text
 
 
@@ -305,12 +305,12 @@ async def test_a_probe_that_access_control_forbids_cannot_tell(rules: str, why: 
     with mosquitto({"acl_file": "DIRECTORY/acl", "max_queued_messages": "10"}, {"acl": rules}) as strict:
         findings = await found(strict)
     assert wrong(findings) == []
-    assert findings["queue"].state is State.WARNING
+    assert findings["queue"].severity is Severity.WARNING
     said = findings["queue"].text
     assert said.startswith("it cannot be told how many messages the broker keeps: ")
     assert all(part in said for part in why.split(".*"))
     redelivery = findings["redelivery"]
-    assert redelivery.state is State.WARNING
+    assert redelivery.severity is Severity.WARNING
     assert redelivery.text.startswith("it cannot be told how the broker delivers again what was not acknowledged: ")
     assert "allow devicestat/doctor/#" in said
 
@@ -339,7 +339,11 @@ async def test_what_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def is_all(finding: Finding | None) -> bool:
             """The broker counts once a second, and so for a moment a part of them."""
-            return finding is not None and finding.state is State.WARNING and 150 < int(finding.text.split()[1]) < 250
+            return (
+                finding is not None
+                and finding.severity is Severity.WARNING
+                and 150 < int(finding.text.split()[1]) < 250
+            )
 
         told = await eventually(waiting, is_all)
     assert told is not None
@@ -353,7 +357,7 @@ async def test_a_broker_that_has_dropped_messages(monkeypatch: pytest.MonkeyPatc
     with mosquitto({"max_queued_messages": "20", "sys_interval": "1"}) as small:
         await stay_away(small, b"{}", 100)
         findings = await eventually(lambda: found(small), lambda findings: "dropped" in findings)
-    assert findings["dropped"].state is State.WARNING
+    assert findings["dropped"].severity is Severity.WARNING
     assert "(80)" in findings["dropped"].text
     assert "raise max_queued_messages" in findings["dropped"].text
     assert wrong(findings) == []

@@ -321,13 +321,13 @@ async def test_who_reads_nothing_of_an_answer_is_disconnected(
     whole = (await api.get(f"/stats/{device}?limit=10000")).content
     request = b"GET /stats/%d?limit=10000 HTTP/1.1\r\n%b\r\n" % (device, HOST)
     ended = asyncio.Event()
-    lost = connections.Connection.connection_lost
+    lost = connections.LimitedProtocol.connection_lost
 
-    def note(connection: connections.Connection, error: Exception | None) -> None:
+    def note(connection: connections.LimitedProtocol, error: Exception | None) -> None:
         lost(connection, error)
         ended.set()
 
-    monkeypatch.setattr(connections.Connection, "connection_lost", note)
+    monkeypatch.setattr(connections.LimitedProtocol, "connection_lost", note)
     with deaf(api, request * 5) as connection:
         async with asyncio.timeout(HANG_S):
             await ended.wait()

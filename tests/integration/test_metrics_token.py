@@ -7,7 +7,7 @@ import httpx
 import pytest
 from litestar.status_codes import HTTP_200_OK, HTTP_401_UNAUTHORIZED
 
-from deploy.doctor.findings import State
+from deploy.doctor.findings import Severity
 from deploy.doctor.ingestor import examine_ingestor
 from shared.serving.closed import require_closed_telemetry
 from shared.settings import Settings
@@ -48,10 +48,10 @@ async def test_the_ingestors_figures_and_the_doctor_that_reads_them(make_setting
         shown = await expect_closed_to_others(settings.ingestor_metrics_port)
         assert "devicestat_ingest_readings_received_total" in shown.text
         with_it = await examine_ingestor(settings)
-        assert [finding.state for finding in with_it] == [State.OK, State.OK]
+        assert [finding.severity for finding in with_it] == [Severity.OK, Severity.OK]
         for other in (None, f"another {TOKEN}"):
             ready, lag = await examine_ingestor(make_settings(metrics_token=other, **ports_of(settings)))
-            assert (ready.state, lag.state) == (State.OK, State.WARNING)
+            assert (ready.severity, lag.severity) == (Severity.OK, Severity.WARNING)
             assert "DEVICESTAT_METRICS_TOKEN" in lag.text
 
 

@@ -4,7 +4,7 @@ import pytest
 from mqtt5 import ConnAckPacket, QoS
 from structlog.testing import capture_logs
 
-from deploy.doctor.findings import State
+from deploy.doctor.findings import Severity
 from deploy.doctor.limits import examine_limits
 from ingestor.session.limits import SESSION_EXPIRY_S, LimitsLog, find_limits, largest_packet
 from shared.settings import Settings
@@ -43,7 +43,7 @@ def test_what_is_enough_is_no_limit(connack: ConnAckPacket) -> None:
 )
 def test_what_loses_readings_is_wrong(connack: ConnAckPacket, settings: Settings, words: tuple[str, ...]) -> None:
     (finding,) = examine_limits(connack, settings, is_mosquitto=False)
-    assert finding.state is State.WRONG
+    assert finding.severity is Severity.WRONG
     assert all(part in finding.text for part in words), finding.text
 
 
@@ -60,7 +60,7 @@ def test_what_loses_readings_is_wrong(connack: ConnAckPacket, settings: Settings
 )
 def test_what_loses_none_is_shown(connack: ConnAckPacket, words: str) -> None:
     (finding,) = examine_limits(connack, PLAIN, is_mosquitto=False)
-    assert finding.state is State.OK
+    assert finding.severity is Severity.OK
     assert words in finding.text
 
 

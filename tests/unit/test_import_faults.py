@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from deploy.devices import imports as import_devices
-from deploy.devices.api_client import NotCarriedOut, RegisteredDevice
-from deploy.devices.imports import Line
+from deploy.devices.api_client import DeviceWithToken, NotCarriedOut
+from deploy.devices.imports import DeviceLine
 from shared.errors import LocalError
 
 
 class Api:
     """Registers all."""
 
-    def register_all(self, devices: Sequence[Mapping[str, str]]) -> list[RegisteredDevice]:
-        return [RegisteredDevice(id=1, key=one["key"], mqtt_username="device-1", token="dst_1") for one in devices]
+    def register_all(self, devices: Sequence[Mapping[str, str]]) -> list[DeviceWithToken]:
+        return [DeviceWithToken(id=1, key=one["key"], mqtt_username="device-1", token="dst_1") for one in devices]
 
 
 def test_a_full_disk_leaves_no_part_of_a_line_and_says_which_devices_have_lost_their_tokens(
@@ -39,7 +39,7 @@ def test_a_full_disk_leaves_no_part_of_a_line_and_says_which_devices_have_lost_t
     monkeypatch.setattr(os, "write", full)
     api: Any = Api()
     with pytest.raises(LocalError) as caught:
-        import_devices.import_devices(api, [Line(2, "a", "A"), Line(3, "b", "B")], tokens)
+        import_devices.import_devices(api, [DeviceLine(2, "a", "A"), DeviceLine(3, "b", "B")], tokens)
     assert str(caught.value).startswith(f"{tokens} cannot be written: No space left on device\nlines 2 to 3 may be")
     assert tokens.read_text() == "key,id,mqtt_username,token\n"
 
@@ -55,14 +55,14 @@ def test_standard_input_that_is_not_utf_8_is_said_to_be_so() -> None:
 
 def test_what_is_registered_before_the_api_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing(Api):
-        def register_all(self, devices: Sequence[Mapping[str, str]]) -> list[RegisteredDevice]:
+        def register_all(self, devices: Sequence[Mapping[str, str]]) -> list[DeviceWithToken]:
             if devices[0]["key"] == "b":
                 raise NotCarriedOut("the API does not answer")
             return super().register_all(devices)
 
     monkeypatch.setattr(import_devices, "MAX_DEVICES", 1)
     api: Any = Refusing()
-    lines = [Line(2, "a", "A"), Line(4, "b", "B")]
+    lines = [DeviceLine(2, "a", "A"), DeviceLine(4, "b", "B")]
     with pytest.raises(LocalError) as caught:
         import_devices.import_devices(api, lines, tmp_path / "tokens.csv")
     assert str(caught.value) == (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.doctor.findings import Finding, State
+from deploy.doctor.findings import Finding, Severity
 from deploy.doctor.promise import Delivery, Observed, explain
 
 SENT = tuple(Delivery(number, 5 + number, duplicate=False) for number in range(4))
@@ -17,7 +17,7 @@ def said(again: tuple[Delivery, ...], before: tuple[Delivery, ...] = (), sent: t
 
 def test_exactly_once() -> None:
     finding = said(SAME)
-    assert finding.state is State.OK
+    assert finding.severity is Severity.OK
     assert finding.text.startswith("exactly once: ")
     assert (
         "under the same packet ids, in the order sent, with DUP set; it gives out packet ids in sequence"
@@ -42,7 +42,7 @@ def test_exactly_once() -> None:
 )
 def test_at_least_once(again: tuple[Delivery, ...], before: tuple[Delivery, ...], words: str) -> None:
     finding = said(again, before)
-    assert finding.state is State.WARNING
+    assert finding.severity is Severity.WARNING
     assert finding.text.startswith("at least once, never less: ")
     assert words in finding.text
     assert "with a timestamp in the payload it is stored exactly once" in finding.text
@@ -50,7 +50,7 @@ def test_at_least_once(again: tuple[Delivery, ...], before: tuple[Delivery, ...]
 
 def test_what_does_not_come_again_is_lost() -> None:
     finding = said(SAME[:3])
-    assert finding.state is State.WRONG
+    assert finding.severity is Severity.WRONG
     assert (
         "of 4 messages that a lost connection left unacknowledged, the broker did not deliver 1 again" in finding.text
     )
@@ -58,11 +58,11 @@ def test_what_does_not_come_again_is_lost() -> None:
 
 def test_retransmission_on_a_live_connection_and_a_small_window_are_shown() -> None:
     finding = said(SAME[:2], sent=(*SENT[:2], SAME[0]))
-    assert finding.state is State.OK
+    assert finding.severity is Severity.OK
     assert "it also sends again on a live connection" in finding.text
     assert "it sends 2 messages before it waits for an acknowledgement" in finding.text
 
 
 def test_first_deliveries_after_the_return_say_nothing() -> None:
     """mochi sets DUP on them, too."""
-    assert said((Delivery(9, 40, duplicate=True), *SAME)).state is State.OK
+    assert said((Delivery(9, 40, duplicate=True), *SAME)).severity is Severity.OK

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.devices.api_client import Device, base_url
+from deploy.devices.api_client import ApiDevice, base_url
 from deploy.local.mosquitto import derive
 from deploy.local.panel import panel_lines
 from deploy.local.postgres import SOCKET_PATH_BYTES, socket_directory
@@ -22,7 +22,7 @@ def pasted(lines: list[str]) -> list[list[str]]:
 
 
 def test_with_devices_the_lines_look_at_the_first_of_them() -> None:
-    lines = panel_lines(API, BROKER, TOPIC, Device(id=4, key="sim-1"), demo=True, exports={})
+    lines = panel_lines(API, BROKER, TOPIC, ApiDevice(id=4, key="sim-1"), demo=True, exports={})
     assert pasted(lines) == [
         ["curl", f"{API}/devices"],
         ["curl", f"{API}/stats/4?limit=5"],
@@ -38,7 +38,7 @@ def test_without_devices_the_lines_register_one_and_publish() -> None:
 
 
 def test_with_a_device_the_lines_publish_to_it_and_register_none() -> None:
-    device = Device(id=4, key="boiler")
+    device = ApiDevice(id=4, key="boiler")
     devices, publish, analyse = pasted(panel_lines(API, BROKER, TOPIC, device, demo=False, exports={}))
     assert devices == ["curl", f"{API}/devices"]
     assert "devices/boiler/stats" in publish
@@ -53,7 +53,7 @@ def test_the_topic_is_the_one_that_is_subscribed_to() -> None:
 
 
 def test_a_key_with_a_quote_does_not_end_the_quoting() -> None:
-    publish = pasted(panel_lines(API, BROKER, TOPIC, Device(id=1, key="a'b"), demo=False, exports={}))[1]
+    publish = pasted(panel_lines(API, BROKER, TOPIC, ApiDevice(id=1, key="a'b"), demo=False, exports={}))[1]
     assert "devices/a'b/stats" in publish
 
 

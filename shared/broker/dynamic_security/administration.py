@@ -17,7 +17,7 @@ import msgspec
 from aiomqtt.exceptions import MqttConnectError
 
 from shared.broker.client import mqtt_client
-from shared.broker.dynamic_security.records import Answer, Answers, Command, DynsecClient, DynsecRole
+from shared.broker.dynamic_security.records import Command, CommandAnswer, CommandAnswers, DynsecClient, DynsecRole
 from shared.broker.tls import why
 from shared.errors import BrokerUnreachable, CommandRefused, ConnectionRefused, NotAdministered, SettingsError
 from shared.settings import MqttAddress
@@ -33,7 +33,7 @@ PAGE = 1000
 _FAILURES = 0x80
 """First reason code of a failure (MQTT 5, section 2.4)."""
 
-_decoder = msgspec.json.Decoder(Answers)
+_decoder = msgspec.json.Decoder(CommandAnswers)
 
 
 class Dynsec:
@@ -55,11 +55,11 @@ class Dynsec:
         await self.ask([{"command": "getDefaultACLAccess"}], FIRST_ANSWER_S)
         self.round_trip_s = time.monotonic() - began
 
-    async def ask(self, commands: Sequence[Command], within_s: float = ANSWER_S) -> list[Answer]:
+    async def ask(self, commands: Sequence[Command], within_s: float = ANSWER_S) -> list[CommandAnswer]:
         """Send the commands in one message; return the answer to each. Raises BrokerError if one is missing."""
         tags = [f"{self._name}-{next(self._numbers)}" for _ in commands]
         tagged = [{**command, "correlationData": tag} for command, tag in zip(commands, tags, strict=True)]
-        answers: dict[str, Answer] = {}
+        answers: dict[str, CommandAnswer] = {}
         try:
             async with asyncio.timeout(within_s):
                 await self._client.publish(TOPIC, msgspec.json.encode({"commands": tagged}), qos=1, timeout=within_s)
@@ -73,7 +73,7 @@ class Dynsec:
             ) from error
         return [answers[tag] for tag in tags]
 
-    async def _answers(self) -> dict[str, Answer]:
+    async def _answers(self) -> dict[str, CommandAnswer]:
         """Return the answers in the next message by correlationData, also those to other administrators."""
         message = await anext(self._client.messages)
         assert isinstance(message.payload, bytes), "aiomqtt delivers bytes"

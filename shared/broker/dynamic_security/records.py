@@ -78,7 +78,7 @@ class _Data(msgspec.Struct, frozen=True, kw_only=True):
     acls: tuple[DefaultAccess, ...] = ()
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, rename={"correlation": "correlationData"}):
+class CommandAnswer(msgspec.Struct, frozen=True, kw_only=True, rename={"correlation": "correlationData"}):
     """The answer to one command."""
 
     command: str = ""
@@ -87,7 +87,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, rename={"correlation": "
     data: _Data = _Data()
 
 
-class Answers(msgspec.Struct, frozen=True):
+class CommandAnswers(msgspec.Struct, frozen=True):
     """The answers to the commands of one message, in their order."""
 
-    responses: tuple[Answer, ...]
+    responses: tuple[CommandAnswer, ...]
