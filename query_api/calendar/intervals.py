@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from query_api.calendar.durations import parse_duration
 from query_api.calendar.zones import first_shown
 
 _COUNTS = {"Y": "[1-9][0-9]?", "M": "[1-9][0-9]{0,2}", "W": "[1-9][0-9]{0,2}", "D": "[1-9][0-9]{0,2}"}
@@ -29,12 +30,8 @@ def _any_of(counts: dict[str, str]) -> str:
 PATTERN = f"^P({_any_of(_COUNTS)}|T({_any_of(_TIME_COUNTS)}))$"
 RULE = "one unit of ISO 8601: P1Y to P99Y, P1M to P999M, P1W to P999W, P1D to P999D, PT1H to PT24H, PT1M to PT999M or "
 RULE += "PT1S to PT9999S"
-_parts = re.compile(r"P(T?)([0-9]+)([YMWDHS])", re.ASCII).fullmatch
 _is_interval = re.compile(PATTERN.removesuffix("$") + r"\Z", re.ASCII).match
 
-_MONTHS = {"Y": 12, "M": 1}
-_DAYS = {"W": 7, "D": 1}
-_SECONDS = {"H": 3600, "M": 60, "S": 1}
 _MONDAY = datetime(2000, 1, 3)  # noqa: DTZ001 (a wall clock's, wherever it hangs)
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -48,14 +45,13 @@ class Interval(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "Interval":
-        """From ISO 8601. Raises ValueError for what PATTERN does not match."""
-        parts = _parts(text) if _is_interval(text) else None
-        if parts is None:
+        """Parse a duration of one unit. Raises ValueError for a text that PATTERN does not match."""
+        if not _is_interval(text):
             raise ValueError(f"expected {RULE}")
-        is_time, count, unit = parts[1] == "T", int(parts[2]), parts[3]
-        if is_time:
-            return cls(days=1, step=timedelta(seconds=count * _SECONDS[unit]))
-        return cls(months=count * _MONTHS[unit]) if unit in _MONTHS else cls(days=count * _DAYS[unit])
+        length = parse_duration(text)
+        if length.exact:
+            return cls(days=1, step=length.exact)
+        return cls(length.total_months, length.total_days)
 
     def number(self, wall: datetime) -> int:
         """Return the number of the calendar interval that contains the wall-clock time."""

@@ -1,7 +1,6 @@
 """Sliding periods: a length of time before a tick ("the previous day"), in a time zone.
 
-A length is an ISO 8601 duration: P1D, P3M, P1DT12H. Its years, months, weeks and days are a calendar's, so that a day
-is 23 or 25 hours long when the clocks change; hours, minutes and seconds are exact.
+A length is a duration (`durations.py`).
 
 Aligned, the period ends where the last whole unit before the tick does, of the smallest unit that the length names:
 P1D is the whole day before the tick's day, P1M the whole month before its month, P7D the seven whole days before its
@@ -11,29 +10,14 @@ An analysis includes both ends of its period. So the period's end is one microse
 the boundary: a reading on the boundary is in the next period only.
 """
 
-import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-import msgspec
-
+from query_api.calendar.durations import Duration
 from query_api.calendar.period import Period
 from query_api.calendar.zones import first_shown
 
-MAX_LENGTH = 40
-"""Characters of a duration."""
-MAX_DAYS = 36_525
-"""A century."""
-_DURATION = re.compile(
-    r"P(?:(?P<weeks>\d+)W|(?:(?P<years>\d+)Y)?(?:(?P<months>\d+)M)?(?:(?P<days>\d+)D)?"
-    r"(?:T(?=\d)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+)S)?)?)",
-    re.ASCII,
-)
-_DAYS_OF = {
-    "years": 365.25, "months": 365.25 / 12, "weeks": 7, "days": 1,
-    "hours": 1 / 24, "minutes": 1 / 1440, "seconds": 1 / 86_400,
-}  # fmt: skip
 _MICROSECOND = timedelta(microseconds=1)
 
 # The latest beginning of a day, or of a longer unit.
@@ -49,50 +33,6 @@ _BEGINNING: dict[str, Callable[[datetime], datetime]] = {
     "minutes": lambda moment: moment.replace(second=0, microsecond=0),
     "seconds": lambda moment: moment.replace(microsecond=0),
 }
-
-
-class Duration(msgspec.Struct, frozen=True):
-    """A length of time: a number of each unit that it names; None for the other units."""
-
-    years: int | None = None
-    months: int | None = None
-    weeks: int | None = None
-    days: int | None = None
-    hours: int | None = None
-    minutes: int | None = None
-    seconds: int | None = None
-
-    @property
-    def smallest(self) -> str:
-        """The smallest unit that it names."""
-        return [name for name in self.__struct_fields__ if getattr(self, name) is not None][-1]
-
-    @property
-    def exact(self) -> timedelta:
-        """Its hours, minutes and seconds."""
-        return timedelta(hours=self.hours or 0, minutes=self.minutes or 0, seconds=self.seconds or 0)
-
-    def before(self, wall: datetime) -> datetime:
-        """Return the wall-clock time that is earlier by its years, months, weeks and days.
-
-        If the month is too short for the day, it is the last day of the month.
-        """
-        months = wall.year * 12 + wall.month - 1 - (self.years or 0) * 12 - (self.months or 0)
-        year, month = divmod(months, 12)
-        days_in_month = (date(year + (month + 1) // 12, (month + 1) % 12 + 1, 1) - date(year, month + 1, 1)).days
-        day = min(wall.day, days_in_month)
-        return wall.replace(year=year, month=month + 1, day=day) - timedelta(weeks=self.weeks or 0, days=self.days or 0)
-
-
-def parse_duration(text: str) -> Duration:
-    """Parse an ISO 8601 duration. Raises ValueError, which says what is expected."""
-    found = _DURATION.fullmatch(text) if len(text) <= MAX_LENGTH else None
-    if found is None or not any(found.groupdict().values()):
-        raise ValueError('expected an ISO 8601 duration in whole numbers, such as "P1D", "P1W", "P1M" or "PT12H"')
-    amounts = {unit: int(digits) for unit, digits in found.groupdict().items() if digits is not None}
-    if not 0 < sum(amount * _DAYS_OF[unit] for unit, amount in amounts.items()) <= MAX_DAYS:
-        raise ValueError("expected a duration of at least a second and at most a century")
-    return Duration(**amounts)
 
 
 def period_before(tick: datetime, length: Duration, align: bool, zone: ZoneInfo) -> Period:

@@ -8,7 +8,7 @@ from litestar.openapi.spec import OpenAPIType, Schema
 from msgspec import UNSET, UnsetType
 
 from query_api.analyses.wanted import MAX_NAMES, NAME_PATTERN, RULE
-from query_api.calendar import cron, sliding
+from query_api.calendar import cron, durations
 from query_api.ids import DeviceIdField, Id
 from query_api.queue.addresses import MAX_URL_LENGTH, URL_PATTERN
 
@@ -32,7 +32,7 @@ _TIMEZONE = msgspec.Meta(
     examples=["Europe/Berlin"],
 )
 _PERIOD = msgspec.Meta(
-    max_length=sliding.MAX_LENGTH,
+    max_length=durations.MAX_LENGTH,
     description="Length of the period: an ISO 8601 duration in whole numbers, at most a century. null: all time.",
     extra={"takes": 'an ISO 8601 duration such as "P1D", or null'},
     extra_json_schema={"extra": {"format": "duration"}},

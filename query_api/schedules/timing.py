@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from query_api.calendar.cron import Cron
+from query_api.calendar.durations import Duration, parse_duration
 from query_api.calendar.period import Period
-from query_api.calendar.sliding import Duration, parse_duration, period_before
+from query_api.calendar.sliding import period_before
 from query_api.calendar.zones import read_zone
 from query_api.errors import Fault, InvalidFields
 from query_api.statistics.figures import FigureNames

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from query_api.calendar.cron import Cron
-from query_api.calendar.sliding import Duration, parse_duration, period_before
+from query_api.calendar.durations import Duration, parse_duration
+from query_api.calendar.sliding import period_before
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MICROSECOND = timedelta(microseconds=1)
