@@ -14,9 +14,9 @@ Id = Annotated[int, msgspec.Meta(description="Its id.", examples=[1])]
 DeviceIdField = Annotated[int, msgspec.Meta(description="The device's id.", examples=[1])]
 
 
-def is_id(number: int) -> bool:
+def is_id(given: int) -> bool:
     """Whether something can have this id."""
-    return 0 < number <= MAX_ID
+    return 0 < given <= MAX_ID
 
 
 _DEVICE = "SELECT FROM devices WHERE id = %s"

@@ -57,7 +57,7 @@ class Notifications:
             if not queues:
                 del self._queues[channel, key]
 
-    def call(self, channel: str, subscriber: Subscriber) -> None:
+    def add_subscriber(self, channel: str, subscriber: Subscriber) -> None:
         """Call the subscriber with each payload of the channel from now on, and with LOOK_AGAIN."""
         self._subscribers[channel].append(subscriber)
 

@@ -1,4 +1,4 @@
-"""Principals, and the roles that may use each kind of route."""
+"""Principals, and the permissions of each role."""
 
 from enum import StrEnum
 
@@ -6,14 +6,14 @@ import msgspec
 
 from shared.access.credentials import Role
 
-OPTION = "access"
-"""The option of a route that has its Access."""
+OPTION = "permission"
+"""The option of a route that has its Permission."""
 DEVICE = "device"
 """The role of a device's token, which is limited to that device."""
 
 
-class Access(StrEnum):
-    """What a route is for. ALLOWED has the roles of each."""
+class Permission(StrEnum):
+    """The permission that a route requires. ALLOWED has the roles with each."""
 
     OPEN = "open"
     """Whether the process runs. No credentials are required."""
@@ -34,13 +34,13 @@ class Access(StrEnum):
 
 
 _READERS = frozenset({Role.ADMIN, Role.ANALYST})
-ALLOWED: dict[Access, frozenset[str]] = {
-    Access.READ: _READERS,
-    Access.QUEUE: _READERS,
-    Access.STORE: frozenset({Role.ADMIN, Role.WRITER, DEVICE}),
-    Access.ADMINISTER: frozenset({Role.ADMIN}),
-    Access.METRICS: _READERS,
-    Access.ASK: frozenset({*Role, DEVICE}),
+ALLOWED: dict[Permission, frozenset[str]] = {
+    Permission.READ: _READERS,
+    Permission.QUEUE: _READERS,
+    Permission.STORE: frozenset({Role.ADMIN, Role.WRITER, DEVICE}),
+    Permission.ADMINISTER: frozenset({Role.ADMIN}),
+    Permission.METRICS: _READERS,
+    Permission.ASK: frozenset({*Role, DEVICE}),
 }
 
 

@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
 from litestar.params import QueryParameter
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.calendar.period import Period
 from query_api.errors import Fault, UnknownDevices, displayed
 from query_api.ids import DeviceIdField, is_id
@@ -42,7 +42,12 @@ class DeviceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     z: Figures
 
 
-@get("/{device_id:str}", access=Access.READ, summary="Analyse a device's readings immediately", responses=_PROBLEMS)
+@get(
+    "/{device_id:str}",
+    permission=Permission.READ,
+    summary="Analyse a device's readings immediately",
+    responses=_PROBLEMS,
+)
 async def analyse_now(
     request: JsonRequest, device_id: DeviceId, period: NamedDependency[Period], wanted: Wanted, slow_reads: Slow
 ) -> Analysis:
@@ -84,7 +89,7 @@ _GROUP_BY = QueryParameter(
 
 @get(
     "/",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="Analyse several devices' readings immediately",
     operation_class=_SeveralOperation,
     responses=_PROBLEMS,
@@ -103,7 +108,7 @@ async def analyse_several(
     """
     if group_by not in (None, "device"):
         raise invalid(Fault("group_by", f"expected device, got {displayed(group_by)}"))
-    devices = _numbers(device_id or [])
+    devices = _ids(device_id or [])
     _require_possible(devices)
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         if group_by is None:
@@ -112,22 +117,22 @@ async def analyse_several(
     return [DeviceAnalysis(device_id=device, x=of.x, y=of.y, z=of.z) for device, of in each.items()]
 
 
-def _numbers(given: Sequence[str]) -> list[int]:
+def _ids(given: Sequence[str]) -> list[int]:
     """Return the distinct device ids. Raises Refused for a text that is not a number, for no ids, and for too many."""
     if not given:
         raise invalid(Fault("device_id", f"is missing: expected {_DEVICES_RULE}"))
     if len(given) > MAX_DEVICES:
         raise invalid(Fault("device_id", f"expected {_DEVICES_RULE}, got {len(given)}"))
-    numbers: dict[int, None] = {}
+    ids: dict[int, None] = {}
     faults: list[Fault] = []
     for text in given:
         try:
-            numbers[msgspec.convert(text, int, strict=False)] = None
+            ids[msgspec.convert(text, int, strict=False)] = None
         except msgspec.ValidationError:
             faults.append(Fault("device_id", f"expected a whole number, got {displayed(text)}"))
     if faults:
         raise invalid(*faults)
-    return list(numbers)
+    return list(ids)
 
 
 def _require_possible(devices: Sequence[int]) -> None:

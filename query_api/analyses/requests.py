@@ -11,7 +11,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, QueryParameter, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
-from query_api.access.rules import Access, Principal
+from query_api.access.rules import Permission, Principal
 from query_api.analyses import prefer
 from query_api.analyses.prefer import PreferHeader
 from query_api.calendar.period import Period
@@ -50,7 +50,7 @@ _LOCATION = ResponseHeader(
 
 @post(
     "/{device_id:str}/async",
-    access=Access.QUEUE,
+    permission=Permission.QUEUE,
     status_code=HTTP_202_ACCEPTED,
     summary="Queue an analysis",
     response_headers=[_LOCATION, *prefer.RESPONSE_HEADERS],
@@ -108,7 +108,7 @@ class _RequestsBefore(msgspec.Struct, frozen=True, array_like=True, tag="request
 
 @get(
     "/requests",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="List queued analyses",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
@@ -134,7 +134,7 @@ async def list_requests(
 
 @get(
     "/requests/{request_id:str}",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="Get a queued analysis",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -146,7 +146,7 @@ async def show_request(request: AnyRequest, request_id: RequestId, database: Dat
 
 @delete(
     "/requests/{request_id:str}",
-    access=Access.QUEUE,
+    permission=Permission.QUEUE,
     status_code=HTTP_200_OK,
     summary="Cancel a queued or running analysis",
     responses=documented(problems.NOT_FOUND, problems.ALREADY_ENDED, problems.INVALID_VALUE),

@@ -7,7 +7,7 @@ import msgspec
 from litestar import Response, delete, get
 from litestar.params import PathParameter
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.ids import MAX_ID, require_device
 from query_api.queue import results
 from query_api.queue.records import AnalysisResult
@@ -30,7 +30,7 @@ class _ResultsBefore(msgspec.Struct, frozen=True, array_like=True, tag="results"
 
 @get(
     "/result/{device_id:str}",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="List a device's analysis results",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.NOT_FOUND, problems.INVALID_VALUE),
@@ -52,7 +52,7 @@ async def list_results(
 
 @get(
     "/result/{device_id:str}/{result_id:str}",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="Get an analysis result",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -67,7 +67,7 @@ async def show_result(device_id: DeviceId, result_id: ResultId, database: Databa
 
 @delete(
     "/result/{device_id:str}/{result_id:str}",
-    access=Access.ADMINISTER,
+    permission=Permission.ADMINISTER,
     summary="Delete an analysis result",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )

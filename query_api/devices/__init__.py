@@ -1,4 +1,5 @@
-"""Devices: `handlers.py` lists, shows and renames them, as the `record.py` has them; `registration.py` registers them.
+"""Devices.
 
-`readings.py` finds what they have measured, in short; `deletion.py` removes one with all it has.
+`handlers.py` lists, shows, renames and deletes them, `registration.py` registers them, `rotation.py` rotates a token.
+`record.py` has their records, `keys.py` the keys that a device may have, and `tokens.py` creates tokens.
 """

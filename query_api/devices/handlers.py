@@ -14,14 +14,14 @@ from litestar.params import BodyKwarg, JSONBody, QueryParameter, SkipValidation
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.rows import class_row
 
-from query_api.access.rules import Access
-from query_api.devices.deletion import remove
+from query_api.access.rules import Permission
 from query_api.devices.keys import Keys
 from query_api.devices.record import Device, NewDevice, NewName, RegisteredDevice
 from query_api.devices.registration import MAX_DEVICES, Registration, Row, check, register
 from query_api.devices.tokens import Tokens
 from query_api.errors import Fault, UnknownDevices
 from query_api.ids import MAX_ID, is_id
+from query_api.queue.requests import notify_ended
 from query_api.readings.summaries import ReadingSummary, summarize
 from query_api.web.answers import problems
 from query_api.web.answers.operations import bound_array
@@ -31,8 +31,10 @@ from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
 from query_api.web.resource import Resource
 from shared.access import audit
-from shared.access.audit import Action
+from shared.access.audit import Action, Actor
+from shared.broker.outbox import Change
 from shared.postgres.connections import Connection
+from shared.readings import deletions
 
 _Tokens = NamedDependency[SkipValidation[Tokens]]
 _Keys = NamedDependency[SkipValidation[Keys]]
@@ -59,7 +61,7 @@ class Existing(StrEnum):
 
 @post(
     "/",
-    access=Access.ADMINISTER,
+    permission=Permission.ADMINISTER,
     operation_class=_RegisterOperation,
     summary="Register devices",
     response_description="Registered.",
@@ -106,7 +108,7 @@ async def create_device(
 
 @get(
     "/",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="List devices",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
@@ -168,7 +170,7 @@ def _device(row: Row, short: ReadingSummary) -> Device:
 
 @get(
     "/{device_id:str}",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="Get a device",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -193,7 +195,7 @@ async def _row(connection: Connection, query: LiteralString, device_id: int, **v
 
 @patch(
     "/{device_id:str}",
-    access=Access.ADMINISTER,
+    permission=Permission.ADMINISTER,
     summary="Rename a device",
     responses=documented(
         problems.NOT_FOUND, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
@@ -214,7 +216,7 @@ _RENAME = "UPDATE devices SET name = %(name)s WHERE id = %(id)s RETURNING id, ke
 
 @delete(
     "/{device_id:str}",
-    access=Access.ADMINISTER,
+    permission=Permission.ADMINISTER,
     summary="Delete a device and its data",
     response_description="Deleted.",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
@@ -226,11 +228,33 @@ async def delete_device(request: AnyRequest, device_id: DeviceId, database: Data
     """
     async with database.connection() as connection:
         try:
-            removed = is_id(device_id) and await remove(connection, device_id, tokens, actor_of(request))
+            removed = is_id(device_id) and await _remove(connection, device_id, tokens, actor_of(request))
         except (LockNotAvailable, DeadlockDetected) as error:
             raise _busy(device_id) from error
     if not removed:
         raise UnknownDevices([device_id])
+
+
+_PATIENCE = "SET LOCAL lock_timeout = '3s'"
+_DELETE = "DELETE FROM devices WHERE id = %s RETURNING key"
+
+
+async def _remove(connection: Connection, device_id: int, tokens: Tokens, actor: Actor) -> bool:
+    """Delete the device and its token in one short transaction. Return False if it does not exist.
+
+    A mark remains, by which a worker removes its other data (ADR 16, ADR 31). Raises LockNotAvailable and
+    DeadlockDetected if other transactions use the device.
+    """
+    async with connection.transaction():
+        await connection.execute(_PATIENCE)
+        deleted = await (await connection.execute(_DELETE, (device_id,))).fetchone()
+        if deleted is None:
+            return False
+        await notify_ended(connection, device_id)
+        await tokens.queue_for_broker(connection, [device_id], Change.REVOCATION)
+        await audit.record(connection, actor, Action.DEVICE_DELETED, f"device {device_id}", key=deleted[0])
+        await deletions.record(connection, device_id, deleted[0])
+    return True
 
 
 def _busy(device_id: int) -> Refused:

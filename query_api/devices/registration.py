@@ -113,7 +113,7 @@ def _registered(row: Row, issued: IssuedToken) -> RegisteredDevice:
 
 
 async def _insert_all(connection: Connection, given: Registration, *, pass_over: bool) -> list[Row]:
-    """Insert the rows: first those of given keys, then those whose key is their number, if that is free."""
+    """Insert the rows: first those of given keys, then those whose key is their id, if that is free."""
     keyed = {index: new for index, new in enumerate(given.devices) if new.key is not None}
     found = await _insert(connection, keyed)
     taken = [index for index in keyed if index not in found]
@@ -138,19 +138,19 @@ _INSERT = """
     )
     SELECT id, key, name, created_at FROM registered, pg_notify(%(channel)s, key)
 """
-_NUMBERS = "SELECT nextval(pg_get_serial_sequence('devices', 'id')) FROM generate_series(1, %s)"
+_NEW_IDS = "SELECT nextval(pg_get_serial_sequence('devices', 'id')) FROM generate_series(1, %s)"
 
 
 async def _insert(connection: Connection, new: dict[int, NewDevice]) -> dict[int, Row]:
     """Insert those of the devices whose keys are free; return them by their place in the request."""
     if not new:
         return {}
-    numbers = [row[0] for row in await (await connection.execute(_NUMBERS, (len(new),))).fetchall()]
-    places = dict(zip(numbers, new, strict=True))
-    keys = [str(number) if one.key is None else one.key for number, one in zip(numbers, new.values(), strict=True)]
+    ids = [row[0] for row in await (await connection.execute(_NEW_IDS, (len(new),))).fetchall()]
+    places = dict(zip(ids, new, strict=True))
+    keys = [str(device_id) if one.key is None else one.key for device_id, one in zip(ids, new.values(), strict=True)]
     names = [one.name for one in new.values()]
     async with connection.cursor(row_factory=class_row(Row)) as cursor:
-        await cursor.execute(_INSERT, {"ids": numbers, "keys": keys, "names": names, "channel": DEVICES_CHANNEL})
+        await cursor.execute(_INSERT, {"ids": ids, "keys": keys, "names": names, "channel": DEVICES_CHANNEL})
         return {places[row.id]: row for row in await cursor.fetchall()}
 
 

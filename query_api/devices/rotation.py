@@ -5,7 +5,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from litestar.status_codes import HTTP_200_OK
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.devices.tokens import IssuedToken, Tokens
 from query_api.errors import UnknownDevices
 from query_api.ids import is_id
@@ -20,7 +20,7 @@ from shared.postgres.connections import Connection
 
 @post(
     "/{device_id:str}/token",
-    access=Access.ADMINISTER,
+    permission=Permission.ADMINISTER,
     status_code=HTTP_200_OK,
     summary="Rotate a device's token",
     response_description="The new token.",

@@ -66,13 +66,13 @@ class Tokens(msgspec.Struct, frozen=True):
     async def issue(self, connection: Connection, device_id: int, key: str) -> IssuedToken:
         """Replace the device's token, in the caller's transaction."""
         issued = await self._issue(connection, {device_id: key})
-        await self.tell_broker(connection, [device_id], Change.REVOCATION)
+        await self.queue_for_broker(connection, [device_id], Change.REVOCATION)
         return issued[0]
 
     async def issue_all(self, connection: Connection, devices: Mapping[int, str]) -> list[IssuedToken]:
         """Create a token for each new device, in the caller's transaction. `devices`: the key by id."""
         issued = await self._issue(connection, devices)
-        await self.tell_broker(connection, [*devices], Change.REGISTRATION)
+        await self.queue_for_broker(connection, [*devices], Change.REGISTRATION)
         return issued
 
     async def _issue(self, connection: Connection, devices: Mapping[int, str]) -> list[IssuedToken]:
@@ -87,7 +87,7 @@ class Tokens(msgspec.Struct, frozen=True):
             for (device_id, key), token in zip(devices.items(), made, strict=True)
         ]
 
-    async def tell_broker(self, connection: Connection, device_ids: Sequence[int], change: Change) -> None:
+    async def queue_for_broker(self, connection: Connection, device_ids: Sequence[int], change: Change) -> None:
         """Add the devices to the broker's outbox, in the caller's transaction."""
         if self.administered:
             await outbox.queue(connection, device_ids, change)

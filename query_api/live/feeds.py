@@ -17,8 +17,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from query_api.live.credentials import Credentials
-from query_api.live.feed import Feed
-from query_api.live.listeners import End, Gap, Listener
+from query_api.live.listeners import End, Feed, Gap, Listener
 from query_api.live.reader import LiveReader
 from query_api.notifications import LOOK_AGAIN, Notifications
 from query_api.readings.record import StoredReading
@@ -77,8 +76,8 @@ class Live:
         self._spoken = asyncio.Event()  # there are spans to read
         self._wishes = asyncio.Event()  # what is wanted has changed
         self._stopping = False
-        notifications.call(WANTED_CHANNEL, self._hear_wanted)
-        notifications.call(STORED_CHANNEL, self._hear_stored)
+        notifications.add_subscriber(WANTED_CHANNEL, self._hear_wanted)
+        notifications.add_subscriber(STORED_CHANNEL, self._hear_stored)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve the listeners until the event is set, then end their streams."""

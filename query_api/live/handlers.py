@@ -10,7 +10,7 @@ from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Op
 from litestar.params import HeaderParameter, SkipValidation
 from litestar.response import Stream
 
-from query_api.access.rules import ANYBODY, Access
+from query_api.access.rules import ANYBODY, Permission
 from query_api.ids import require_device
 from query_api.live.feeds import Live
 from query_api.live.listeners import Gap
@@ -75,7 +75,7 @@ async def leave(request: AnyRequest) -> None:
 
 @get(
     "/{device_id:str}/live",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="Stream a device's readings",
     operation_class=_LiveOperation,
     after_response=leave,

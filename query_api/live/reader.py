@@ -22,17 +22,17 @@ class Seen:
     """The numbers that were seen last."""
 
     def __init__(self, size: int) -> None:
-        self._numbers: set[int] = set()
+        self._ids: set[int] = set()
         self._in_order = deque[int](maxlen=size)
 
-    def is_new(self, number: int) -> bool:
+    def is_new(self, reading_id: int) -> bool:
         """Whether it is seen for the first time, as far as is remembered."""
-        if number in self._numbers:
+        if reading_id in self._ids:
             return False
         if len(self._in_order) == self._in_order.maxlen:
-            self._numbers.remove(self._in_order[0])
-        self._in_order.append(number)
-        self._numbers.add(number)
+            self._ids.remove(self._in_order[0])
+        self._in_order.append(reading_id)
+        self._ids.add(reading_id)
         return True
 
 
@@ -95,10 +95,10 @@ class LiveReader:
         count = 0
         async with self._use() as connection, connection.cursor() as cursor:
             rows = cursor.stream(READ, read_parameters(span, devices), binary=True, size=FETCH_ROWS)
-            async for number, device_id, x, y, z, recorded_at in rows:
+            async for reading_id, device_id, x, y, z, recorded_at in rows:
                 count += 1
-                if self._seen.is_new(number):
-                    show(StoredReading(id=number, device_id=device_id, x=x, y=y, z=z, timestamp=recorded_at))
+                if self._seen.is_new(reading_id):
+                    show(StoredReading(id=reading_id, device_id=device_id, x=x, y=y, z=z, timestamp=recorded_at))
         return count < MAX_READINGS
 
     async def close(self) -> None:

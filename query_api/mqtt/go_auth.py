@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.params import JSONBody
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.mqtt.decisions import Decision, Denied
 from query_api.mqtt.handlers import SECURITY, Given
 from query_api.mqtt.question import BrokerRequest, Question, Unreadable, note
@@ -32,7 +32,7 @@ def refuse_unreadable(request: Request[Any, Any, Any], error: Unreadable) -> Res
 
 
 _POST: dict[str, Any] = {
-    "access": Access.BROKER,
+    "permission": Permission.BROKER,
     "status_code": 200,
     "request_class": BrokerRequest,
     "exception_handlers": {Unreadable: refuse_unreadable},

@@ -15,7 +15,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter, SkipValidation
 from prometheus_client import CollectorRegistry, Counter
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.mqtt.decisions import Allowed, Decision, Decisions, Denied
 from query_api.mqtt.question import BrokerRequest, Question, Unreadable, note
 from query_api.mqtt.rules import AclRule, Action, acl_of
@@ -94,7 +94,7 @@ def refuse_unreadable(_: Request[Any, Any, Any], error: Unreadable) -> Response[
 
 
 _POST: dict[str, Any] = {
-    "access": Access.BROKER,
+    "permission": Permission.BROKER,
     "status_code": 200,
     "request_class": BrokerRequest,
     "exception_handlers": {Unreadable: refuse_unreadable},

@@ -10,7 +10,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.calendar.intervals import PATTERN, Interval, edges, in_zone
 from query_api.calendar.period import Period
 from query_api.calendar.zones import read_zone
@@ -59,7 +59,7 @@ class _BucketsAfter(msgspec.Struct, frozen=True, array_like=True, tag="buckets")
 
 @get(
     "/{device_id:str}/buckets",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="Analyse a device's readings by intervals",
     response_headers=paging.HEADERS,
     responses=documented(

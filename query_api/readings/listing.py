@@ -14,7 +14,7 @@ from litestar.params import QueryParameter, SkipValidation
 from litestar.response import Stream
 from psycopg.rows import class_row
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.calendar.period import Period
 from query_api.errors import Fault
 from query_api.ids import MAX_ID, require_device
@@ -76,7 +76,7 @@ class _ListOperation(Operation):
 
 @get(
     "/{device_id:str}",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="List a device's readings",
     operation_class=_ListOperation,
     after_response=close_export,
@@ -145,7 +145,7 @@ async def list_readings(
 
 @get(
     "/{device_id:str}/latest",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="Get a device's latest reading",
     responses=documented(problems.NOT_FOUND, problems.NO_READINGS, problems.INVALID_VALUE),
 )

@@ -10,7 +10,7 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.calendar.period import Period, PeriodEnd, PeriodStart
 from query_api.ids import DeviceIdField, require_device
 from query_api.readings.downsampling import MAX_POINTS, MIN_POINTS, Downsampler, Times
@@ -58,7 +58,7 @@ class Series(msgspec.Struct, frozen=True):
 
 @get(
     "/{device_id:str}/series",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="Read a device's readings for a plot",
     responses=documented(problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE, problems.TOOK_TOO_LONG),
 )

@@ -11,7 +11,7 @@ from litestar.openapi.spec import Operation
 from litestar.params import BodyKwarg, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
-from query_api.access.rules import Access, Principal
+from query_api.access.rules import Permission, Principal
 from query_api.readings.intake import Intake, NewReading, Submission
 from query_api.readings.record import StoredReading
 from query_api.web.answers import problems
@@ -34,7 +34,7 @@ class _SubmitOperation(Operation):
 
 @post(
     "/",
-    access=Access.STORE,
+    permission=Permission.STORE,
     operation_class=_SubmitOperation,
     summary="Store one or more readings",
     response_description="Stored.",

@@ -14,7 +14,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter, SkipValidat
 from msgspec import UNSET
 from psycopg.rows import dict_row
 
-from query_api.access.rules import ANYBODY, Access, Principal
+from query_api.access.rules import ANYBODY, Permission, Principal
 from query_api.errors import Fault
 from query_api.ids import MAX_ID, is_id
 from query_api.queue.addresses import CallbackRules
@@ -41,7 +41,7 @@ class _SchedulesAfter(msgspec.Struct, frozen=True, array_like=True, tag="schedul
 
 @post(
     "/",
-    access=Access.QUEUE,
+    permission=Permission.QUEUE,
     summary="Create a schedule",
     response_description="Created.",
     response_headers=[
@@ -108,7 +108,7 @@ def _unknown_device(device_id: int) -> Refused:
 
 @get(
     "/",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="List schedules",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
@@ -159,7 +159,7 @@ async def _schedules(
 
 @get(
     "/{schedule_id:str}",
-    access=Access.READ,
+    permission=Permission.READ,
     summary="Get a schedule",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -191,7 +191,7 @@ def no_such_schedule(schedule_id: int) -> Refused:
 
 @patch(
     "/{schedule_id:str}",
-    access=Access.QUEUE,
+    permission=Permission.QUEUE,
     summary="Pause, resume or change a schedule",
     responses=documented(
         problems.NOT_FOUND, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
@@ -256,7 +256,7 @@ async def change(
 
 @delete(
     "/{schedule_id:str}",
-    access=Access.QUEUE,
+    permission=Permission.QUEUE,
     summary="Delete a schedule",
     response_description="Deleted.",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),

@@ -4,7 +4,7 @@ A request sends its key as `Authorization: Bearer …` (RFC 6750). The response 
 invalid, and 403 if they do not allow the request.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from time import monotonic
 
 import structlog
@@ -15,7 +15,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from query_api.access.keyring import Keyring
-from query_api.access.rules import ALLOWED, ANYBODY, BROKER, DEVICE, OPTION, Access, Principal
+from query_api.access.rules import ALLOWED, ANYBODY, BROKER, DEVICE, OPTION, Permission, Principal
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused
 from query_api.web.limits.window import Window
@@ -44,15 +44,15 @@ class Gate(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Pass the request on with its principal in scope["auth"]. Raises Refused."""
-        access = access_of(scope["route_handler"])
-        if access is Access.BROKER:
+        permission = permission_of(scope["route_handler"])
+        if permission is Permission.BROKER:
             scope["auth"] = self._for_broker(scope)
-        elif access is Access.METRICS and self._metrics_token is not None:
+        elif permission is Permission.METRICS and self._metrics_token is not None:
             scope["auth"] = await self._for_metrics(scope, self._metrics_token)
-        elif self._keyring is None or access in (Access.OPEN, Access.PUBLIC):
+        elif self._keyring is None or permission in (Permission.OPEN, Permission.PUBLIC):
             scope["auth"] = ANYBODY
         else:
-            scope["auth"] = await self._admitted(scope, access, self._keyring)
+            scope["auth"] = await self._admitted(scope, permission, self._keyring)
         await next_app(scope, receive, send)
 
     async def _for_metrics(self, scope: Scope, token: str) -> Principal:
@@ -60,7 +60,7 @@ class Gate(ASGIMiddleware):
             return ANYBODY
         if self._keyring is None:
             raise _unauthenticated("the metrics take METRICS_TOKEN as Authorization: Bearer …")
-        return await self._admitted(scope, Access.METRICS, self._keyring)
+        return await self._admitted(scope, Permission.METRICS, self._keyring)
 
     def _for_broker(self, scope: Scope) -> Principal:
         if self._broker_secret is None or not shows(_header(scope), self._broker_secret):
@@ -76,15 +76,15 @@ class Gate(ASGIMiddleware):
         if self._refusals.add(address) == 1:
             _log.warning("a request of a broker was refused: it has no valid MQTT_AUTH_SECRET", address=address)
 
-    async def _admitted(self, scope: Scope, access: Access, keyring: Keyring) -> Principal:
+    async def _admitted(self, scope: Scope, permission: Permission, keyring: Keyring) -> Principal:
         credential = bearer_of(_header(scope))
         if credential is None:
             raise _unauthenticated("no credentials were sent: send a key as Authorization: Bearer …")
         principal = await keyring.find(credential)
         if principal is None:
             raise _unauthenticated("the credentials are invalid: unknown, expired or revoked", "invalid_token")
-        if principal.role not in ALLOWED[access]:
-            raise _forbidden(principal, ALLOWED[access])
+        if principal.role not in ALLOWED[permission]:
+            raise _forbidden(principal, ALLOWED[permission])
         return principal
 
 
@@ -109,10 +109,10 @@ def forbidden(detail: str) -> Refused:
 
 
 def require_rules(app: Litestar) -> None:
-    """Raise LookupError for a route without an Access."""
+    """Raise LookupError for a route without a Permission."""
     for route in app.routes:
         for handler in handlers_of(route):
-            access_of(handler)
+            permission_of(handler)
 
 
 def handlers_of(route: object) -> list[BaseRouteHandler]:
@@ -121,16 +121,10 @@ def handlers_of(route: object) -> list[BaseRouteHandler]:
     return several if several is not None else [route.route_handler]  # type: ignore[attr-defined]
 
 
-def access_of(handler: BaseRouteHandler) -> Access:
-    """Return the Access of the route. Raises LookupError if it has none."""
+def permission_of(handler: BaseRouteHandler) -> Permission:
+    """Return the Permission of the route. Raises LookupError if it has none."""
     if "OPTIONS" in getattr(handler, "http_methods", ()):  # Litestar's own answer
-        return Access.ASK
+        return Permission.ASK
     if OPTION not in handler.opt:
-        raise LookupError(f"the route {handler} has no Access: declare it with access=Access.…")
-    return Access(handler.opt[OPTION])
-
-
-def declare(access: Access, handlers: Iterable[BaseRouteHandler]) -> None:
-    """Says it for routes that are made elsewhere."""
-    for handler in handlers:
-        handler.opt[OPTION] = access
+        raise LookupError(f"the route {handler} has no Permission: declare it with permission=Permission.…")
+    return Permission(handler.opt[OPTION])

@@ -8,7 +8,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_503_SERVICE_UNAVAILABLE
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.web.answers.problems import FORBIDDEN, UNAUTHENTICATED, documented
 from shared.serving.telemetry import Health, HealthReport
 
@@ -21,14 +21,18 @@ def operation_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRo
     """Return the routes `/health/live`, `/health/ready` and `/metrics`."""
 
     @get(
-        "/health/live", access=Access.OPEN, tags=["operation"], summary="Whether the process runs", sync_to_thread=False
+        "/health/live",
+        permission=Permission.OPEN,
+        tags=["operation"],
+        summary="Whether the process runs",
+        sync_to_thread=False,
     )
     def live() -> HealthReport:
         return HealthReport("live", {})
 
     @get(
         "/health/ready",
-        access=Access.READ,
+        permission=Permission.READ,
         tags=["operation"],
         summary="Whether every part can do its work",
         responses={**_REFUSALS, HTTP_503_SERVICE_UNAVAILABLE: _NOT_READY},
@@ -40,7 +44,7 @@ def operation_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRo
 
     @get(
         "/metrics",
-        access=Access.METRICS,
+        permission=Permission.METRICS,
         tags=["operation"],
         summary="Figures for Prometheus",
         media_type=MediaType.TEXT,

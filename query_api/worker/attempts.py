@@ -59,9 +59,9 @@ class Attempts:
         for token in set(held).intersection(self._computing).difference(kept):
             self._stop(token)
 
-    def ended_elsewhere(self, number: str) -> None:
+    def ended_elsewhere(self, request_id: str) -> None:
         """Stop the analysis of this request, which was cancelled or whose device was deleted."""
-        for token in [token for token, request_id in self._computing.items() if str(request_id) == number]:
+        for token in [token for token, computing in self._computing.items() if str(computing) == request_id]:
             self._stop(token)
 
     def _stop(self, token: UUID) -> None:

@@ -159,8 +159,8 @@ class Worker:
     async def _survey(self, connection: Connection) -> None:
         await moved_clock.mend(connection)
         reaped = await queue.reap(connection)
-        for number, status in reaped.items():
-            _log.warning("took over an analysis whose lease had expired", id=number, status=status)
+        for request_id, status in reaped.items():
+            _log.warning("took over an analysis whose lease had expired", id=request_id, status=status)
         if reaped:
             self._look.set()
         self._metrics.waiting.set(await queue.length(connection))

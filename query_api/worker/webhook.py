@@ -21,7 +21,7 @@ import httpcore
 from httpcore import AsyncNetworkBackend, AsyncNetworkStream
 
 from query_api.queue.addresses import ONLY_PUBLIC, Ports, check_port, is_public, without_addresses
-from shared.settings import webhook_key
+from shared.settings import WebhookSecret
 
 STEP_TIMEOUT_S = 5.0
 """Of each step of a call: the connection, TLS, sending, the answer's beginning."""
@@ -40,8 +40,8 @@ class Undelivered(Exception):
 class Webhook:
     """Makes calls, signed with the secret."""
 
-    def __init__(self, secret: str | None, *, allow_private: bool, ports: Ports) -> None:
-        self._key = None if secret is None else webhook_key(secret)
+    def __init__(self, secret: WebhookSecret | None, *, allow_private: bool, ports: Ports) -> None:
+        self._key = None if secret is None else secret.key
         self._backend = CheckedNetwork(allow_private=allow_private, ports=ports)
 
     async def send(self, url: str, message_id: str, timestamp: int, body: bytes) -> None:

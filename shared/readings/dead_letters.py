@@ -47,12 +47,12 @@ _REPLACE = """
 """
 
 
-async def replace(connection: Connection, number: int, letter: DeadLetter) -> None:
+async def replace(connection: Connection, letter_id: int, letter: DeadLetter) -> None:
     """Make the dead letter of that number what remains of it after a replay."""
     await connection.execute(
         _REPLACE,
         {
-            "id": number,
+            "id": letter_id,
             "payload": letter.payload,
             "reason": letter.reason.value,
             "detail": storable(letter.detail),
@@ -138,8 +138,8 @@ async def count(connection: Connection, omitted: Omitted) -> int:
             return omitted.row
     row = await (await connection.execute(_COUNT_FIRST, parameters)).fetchone()
     assert row is not None, "RETURNING gives the row"
-    number: int = row[0]
-    return number
+    row_id: int = row[0]
+    return row_id
 
 
 def _faults(letter: DeadLetter) -> str:

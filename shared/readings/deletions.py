@@ -52,11 +52,11 @@ class Fence:
         assert self._seen is not None, "begin has set it"
         marks = await (await connection.execute(_ENTER, (self._seen - 1,))).fetchall()  # with the last one seen
         before, self._seen = self._seen, marks[-1][0] if marks else self._seen
-        numbers = {device_id for number, device_id in marks if number > before}
-        self._deleted |= numbers
+        newly_deleted = {device_id for number, device_id in marks if number > before}
+        self._deleted |= newly_deleted
         if marks and marks[0][0] != max(before, 1):
             raise MarksMissed
-        return numbers
+        return newly_deleted
 
 
 TRIES = 4

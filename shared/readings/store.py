@@ -125,9 +125,9 @@ async def store_requests(
 
 def _stored_ids(ids: Sequence[int | None], added: set[int]) -> Sequence[StoredId] | None:
     stored = []
-    for number in ids:
-        if number is None:
+    for reading_id in ids:
+        if reading_id is None:
             return None
-        stored.append(StoredId(number, number in added))
-        added.discard(number)  # the same reading again, in this request or the next, is not new
+        stored.append(StoredId(reading_id, reading_id in added))
+        added.discard(reading_id)  # the same reading again, in this request or the next, is not new
     return stored

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote, unquote
 
-from shared.settings import SECRETS, MqttAddress, Settings
+from shared.settings import SECRETS, MqttAddress, Settings, WebhookSecret
 
 MASK = "***"
 SHORTEST = 4
@@ -51,9 +51,9 @@ def redactor(settings: Settings) -> Redactor:
 def secrets_in(settings: Settings) -> Iterator[str]:
     """Yield the secrets of the settings; of a URL, its password."""
     for name in SECRETS:
-        value: str | MqttAddress | None = getattr(settings, name)
-        if value is not None:
-            yield from secrets_of(name, value.url if isinstance(value, MqttAddress) else value)
+        match getattr(settings, name):
+            case MqttAddress(url=text) | WebhookSecret(text=text) | str(text):
+                yield from secrets_of(name, text)
 
 
 def secrets_of(name: str, text: str) -> Iterator[str]:

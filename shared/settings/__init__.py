@@ -13,9 +13,9 @@ from shared.settings.values import (
     MqttAddress,
     TlsFiles,
     TopicFilter,
+    WebhookSecret,
     parse_mqtt_url,
     parse_topic_filter,
-    webhook_key,
 )
 
 __all__ = [
@@ -26,9 +26,9 @@ __all__ = [
     "Settings",
     "TlsFiles",
     "TopicFilter",
+    "WebhookSecret",
     "load",
     "overridden",
     "parse_mqtt_url",
     "parse_topic_filter",
-    "webhook_key",
 ]

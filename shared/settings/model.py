@@ -14,6 +14,7 @@ from shared.settings.values import (
     MqttAddress,
     TlsFiles,
     TopicFilter,
+    WebhookSecret,
     check_api_key,
     check_bearer,
     check_database_url,
@@ -28,7 +29,7 @@ from shared.settings.values import (
     parse_origins,
     parse_ports,
     parse_topic_filter,
-    webhook_key,
+    parse_webhook_secret,
 )
 
 
@@ -99,10 +100,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "devicestat-ingestor"
     mqtt_topic: Annotated[
         TopicFilter,
+        WebhookSecret,
         About(
             "a topic filter with the device's key as its only wildcard, such as devices/+/stats or "
             "$share/group/devices/+/stats",
             parse_topic_filter,
+            parse_webhook_secret,
         ),
     ] = parse_topic_filter("devices/+/stats")
     broker_data_dir: Annotated[
@@ -163,13 +166,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         None
     )
     webhook_secret: Annotated[
-        str | None,
-        _text(
-            "at least 16 characters, or whsec_ and at least 16 bytes in base64",
-            webhook_key,
-            secret=True,
-            least=16,
-        ),
+        WebhookSecret | None,
+        About("at least 16 characters, or whsec_ and at least 16 bytes in base64", parse_webhook_secret, secret=True),
     ] = None
     webhook_allow_private: Annotated[bool, About("true or false")] = False
     webhook_ports: Annotated[

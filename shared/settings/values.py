@@ -266,18 +266,26 @@ def parse_origins(text: str) -> tuple[str, ...]:
     return _listed(text)
 
 
-def webhook_key(secret: str) -> bytes:
-    """Return the key that signs callbacks: the text in UTF-8 or, after whsec_, the bytes of its base64.
+class WebhookSecret(msgspec.Struct, frozen=True):
+    """The secret of callbacks. `text`: as it was given. `key`: the bytes that sign."""
+
+    text: str
+    key: bytes
+
+    def __repr__(self) -> str:
+        return "WebhookSecret(…)"
+
+
+def parse_webhook_secret(text: str) -> WebhookSecret:
+    """Return the secret that signs callbacks: the text in UTF-8 or, after whsec_, the bytes of its base64.
 
     Raises ValueError for a key that is too short.
     """
-    encoded = secret.removeprefix("whsec_")
-    if encoded == secret:
-        return secret.encode()
+    encoded = text.removeprefix("whsec_")
     try:
-        key = base64.b64decode(encoded, validate=True)
+        key = text.encode() if encoded == text else base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("no base64 after whsec_") from None
     if len(key) < 16:
         raise ValueError("too short")
-    return key
+    return WebhookSecret(text, key)

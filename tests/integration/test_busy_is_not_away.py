@@ -10,7 +10,7 @@ from litestar import Litestar, get
 from litestar.testing import AsyncTestClient
 
 from ingestor.storing.database_connection import BUSY_ATTEMPTS, DatabaseConnection
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.pools import QUICK
 from query_api.web.answers.failures import HANDLERS
 from shared import errors
@@ -45,7 +45,7 @@ ANSWERS: dict[type[errors.DatabaseError], tuple[int, str, bool]] = {
 
 @pytest.mark.parametrize(("kind", "expected"), ANSWERS.items())
 async def test_each_kind_has_its_answer(kind: type[errors.DatabaseError], expected: tuple[int, str, bool]) -> None:
-    @get("/", access=Access.OPEN)
+    @get("/", permission=Permission.OPEN)
     async def fail() -> None:
         raise kind("words of PostgreSQL that a client is not shown: table secrets")
 

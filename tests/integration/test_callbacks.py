@@ -21,6 +21,7 @@ from query_api.worker import callbacks as worker_callbacks
 from query_api.worker import service, timetable, webhook
 from query_api.worker.webhook import CheckedNetwork, Undelivered, Webhook
 from shared.settings import Settings
+from shared.settings.values import parse_webhook_secret
 from tests import services
 from tests.conftest import Database
 from tests.ports import free_port
@@ -28,6 +29,7 @@ from tests.receiver import drip, receiving, silence, status
 from tests.waiting import HANG_S, eventually
 
 SECRET = "correct horse battery"
+KEY = parse_webhook_secret(SECRET)
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ async def test_the_ended_request_comes_signed(api: httpx.AsyncClient, device: in
     assert shown["result"]["x"]["mean"] == 1
     assert abs(int(call.headers["webhook-timestamp"]) - time.time()) < 60
     signed = f"{call.headers['webhook-id']}.{call.headers['webhook-timestamp']}.{call.body.decode()}"
-    expected = base64.b64encode(hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).digest()).decode()
+    expected = base64.b64encode(hmac.new(KEY.key, signed.encode(), hashlib.sha256).digest()).decode()
     assert call.headers["webhook-signature"] == f"v1,{expected}"
 
 
@@ -151,7 +153,7 @@ async def test_several_callbacks_of_one_request(api: httpx.AsyncClient, device: 
             async with asyncio.timeout(HANG_S):
                 request = await look(api, due.request_id)
                 body = worker_callbacks.body(msgspec.convert(request, worker_callbacks.QueuedAnalysis))
-                await Webhook(SECRET, allow_private=True, ports=None).send(due.url, str(due.message_id), 1, body)
+                await Webhook(KEY, allow_private=True, ports=None).send(due.url, str(due.message_id), 1, body)
             await callbacks.delivered(database, due)
         shown = await look(api, asked[0]["id"])
     assert [callback["status"] for callback in shown["callbacks"]] == ["delivered", "delivered"]
@@ -253,11 +255,11 @@ async def test_a_name_is_resolved_once_and_all_of_it_checked(monkeypatch: pytest
         monkeypatch.setattr(webhook, "_resolve", names)
         for _ in range(2):
             with pytest.raises(Undelivered, match="rebound leads to an address that is not public"):
-                await Webhook(SECRET, allow_private=False, ports=None).send(
+                await Webhook(KEY, allow_private=False, ports=None).send(
                     f"http://rebound:{receiver.port}/", "m", 1, b"{}"
                 )
         names.answers = [["127.0.0.1"]]
-        await Webhook(SECRET, allow_private=True, ports=None).send(f"http://rebound:{receiver.port}/", "m", 1, b"{}")
+        await Webhook(KEY, allow_private=True, ports=None).send(f"http://rebound:{receiver.port}/", "m", 1, b"{}")
         assert (names.answers, receiver.calls[0].headers["host"]) == ([], f"rebound:{receiver.port}")
 
 
@@ -269,7 +271,7 @@ async def test_a_port_is_checked_where_the_call_is_made(api_settings: Settings, 
         assert answer.status_code == 422
         assert "is not one of the allowed ports (80, 443)" in answer.json()["errors"][0]["detail"]
     assert receiver.calls == []
-    hook = Webhook(SECRET, allow_private=True, ports={80, 443})
+    hook = Webhook(KEY, allow_private=True, ports={80, 443})
     with pytest.raises(Undelivered, match="DEVICESTAT_WEBHOOK_PORTS"):
         await hook.send("http://127.0.0.1:5432/", "m", 1, b"{}")
 
@@ -278,7 +280,7 @@ async def test_an_error_names_no_address_that_a_name_leads_to(monkeypatch: pytes
     port = free_port()
     monkeypatch.setattr(webhook, "_resolve", Names(["127.0.0.9", "::1"]))
     with pytest.raises(Undelivered) as raised:
-        await Webhook(SECRET, allow_private=True, ports=None).send(f"http://inside:{port}/", "m", 1, b"{}")
+        await Webhook(KEY, allow_private=True, ports=None).send(f"http://inside:{port}/", "m", 1, b"{}")
     assert str(raised.value).startswith(f"no connection to inside, port {port}: ")
     assert "127.0.0.9" not in str(raised.value)
     assert "::1" not in str(raised.value)
@@ -331,7 +333,7 @@ async def test_a_receiver_that_drips_does_not_delay_another(
 async def test_a_call_ends_after_its_time_however_often_a_byte_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "TIMEOUT_S", 0.3)
     async with receiving(status(200), drip) as receiver:
-        hook = Webhook(SECRET, allow_private=True, ports=None)
+        hook = Webhook(KEY, allow_private=True, ports=None)
         await hook.send(receiver.url, "m", 1, b"{}")
         with pytest.raises(Undelivered, match=r"within 0\.3 seconds"):
             await hook.send(receiver.url, "m", 1, b"{}")
@@ -339,7 +341,7 @@ async def test_a_call_ends_after_its_time_however_often_a_byte_comes(monkeypatch
 
 async def test_an_ipv6_address_has_its_brackets_in_the_host_header() -> None:
     async with receiving() as receiver:
-        hook = Webhook(SECRET, allow_private=True, ports=None)
+        hook = Webhook(KEY, allow_private=True, ports=None)
         await hook.send(f"http://127.0.0.1:{receiver.port}/hook", "id", 0, b"{}")
         assert receiver.calls[0].headers["host"] == f"127.0.0.1:{receiver.port}"
     assert webhook.host("http://[::1]:8080/hook") == "[::1]:8080"

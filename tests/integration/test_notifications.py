@@ -44,7 +44,7 @@ async def test_each_hears_its_own_key(listening: Notifications, database: Databa
         listening.subscribe(ENDED, "3") as three,
     ):
         everything: list[str] = []
-        listening.call(ENDED, everything.append)
+        listening.add_subscriber(ENDED, everything.append)
         await send(database, "12 done", "1", "3")
         assert await next_of(three) == "3"
         assert everything == ["12 done", "1", "3"]
@@ -63,7 +63,7 @@ async def test_after_an_outage_everyone_looks_again(
     listening: Notifications, postgres_server: str, database_url: str
 ) -> None:
     everything: list[str] = []
-    listening.call(ENDED, everything.append)
+    listening.add_subscriber(ENDED, everything.append)
     with listening.subscribe(ENDED, "1") as one:
         async with database_away(postgres_server, database_url):
             pass

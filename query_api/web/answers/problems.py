@@ -15,7 +15,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import PathParameter
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 from query_api.errors import Fault
 from query_api.web.resource import Resource
 
@@ -79,12 +79,11 @@ NO_READINGS = Problem(
 )  # fmt: skip
 NOT_ACCEPTABLE = Problem(
     "not-acceptable", 406, "No representation matches Accept",
-    "Accept application/json, text/csv, application/x-ndjson, application/vnd.apache.arrow.stream or "
-    "application/vnd.apache.parquet. Without the header the response is JSON.",
+    "The detail lists the media types of this path. Without the header the response is JSON.",
 )  # fmt: skip
 NOT_INSTALLED = Problem(
-    "format-not-installed", 406, "Arrow and Parquet are not installed",
-    'Run `pip install "devicestat[arrow]"` where the service runs, or accept JSON, CSV or NDJSON.',
+    "format-not-installed", 406, "The format is not installed",
+    'Run `pip install "devicestat[arrow]"` where the service runs, or request another format.',
 )  # fmt: skip
 METHOD_NOT_ALLOWED = Problem(
     "method-not-allowed", 405, "Method not allowed",
@@ -258,7 +257,7 @@ def _example(problem: Problem) -> Example:
 
 @get(
     "/",
-    access=Access.PUBLIC,
+    permission=Permission.PUBLIC,
     security=NO_KEY,
     summary="List the kinds of problem",
     responses=documented(INVALID_VALUE),
@@ -271,7 +270,7 @@ def list_problems() -> list[Problem]:
 
 @get(
     "/{name:str}",
-    access=Access.PUBLIC,
+    permission=Permission.PUBLIC,
     security=NO_KEY,
     summary="Get a kind of problem",
     responses=documented(NOT_FOUND, INVALID_VALUE),

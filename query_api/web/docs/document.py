@@ -15,7 +15,7 @@ from litestar.router import Router
 from litestar.static_files import create_static_files_router
 from litestar.types import ExceptionHandlersMap
 
-from query_api.access.rules import OPTION, Access
+from query_api.access.rules import OPTION, Permission
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, ProblemDetails, Refused
 from query_api.web.docs.page import ASSETS, HEADERS, PATH, SwaggerPage
@@ -77,20 +77,20 @@ def configuration(*, secured: bool, brokers: bool) -> OpenAPIConfig:
         use_handler_docstrings=True,
         operation_id_creator=_operation_id,
         openapi_router=Router(
-            PATH, route_handlers=[], opt={OPTION: Access.PUBLIC}, include_in_schema=False, response_headers=HEADERS
+            PATH, route_handlers=[], opt={OPTION: Permission.PUBLIC}, include_in_schema=False, response_headers=HEADERS
         ),
         render_plugins=[SwaggerPage()],
     )
 
 
-@get("/openapi.json", access=Access.PUBLIC, include_in_schema=False, sync_to_thread=False)
+@get("/openapi.json", permission=Permission.PUBLIC, include_in_schema=False, sync_to_thread=False)
 def openapi_document(request: AnyRequest) -> Response[bytes]:
     """Return the document at the path where tools expect it."""
     document = msgspec.json.encode(request.app.openapi_schema.to_schema())
     return Response(document, media_type=MediaType.JSON)
 
 
-@get("/", access=Access.PUBLIC, include_in_schema=False, sync_to_thread=False)
+@get("/", permission=Permission.PUBLIC, include_in_schema=False, sync_to_thread=False)
 def page() -> Redirect:
     """Redirect the bare address to the page."""
     return Redirect(PATH)
@@ -105,7 +105,7 @@ def assets() -> Router:
     # These names cannot exist: with a NUL, too long, or below a file.
     no_name: ExceptionHandlersMap = {ValueError: _no_such_file, InternalServerException: _no_such_file}
     return create_static_files_router(
-        ASSETS, [folder], include_in_schema=False, exception_handlers=no_name, opt={OPTION: Access.PUBLIC}
+        ASSETS, [folder], include_in_schema=False, exception_handlers=no_name, opt={OPTION: Permission.PUBLIC}
     )
 
 

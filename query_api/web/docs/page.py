@@ -11,7 +11,7 @@ from litestar import Request, get
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
-from query_api.access.rules import Access
+from query_api.access.rules import Permission
 
 PATH = "/docs"
 ASSETS = "/docs/assets"
@@ -68,7 +68,7 @@ class SwaggerPage(OpenAPIRenderPlugin):
         return _PAGE.format(title=title, assets=ASSETS, start=START, document=document).encode()
 
 
-@get(START, access=Access.PUBLIC, include_in_schema=False, media_type="text/javascript", sync_to_thread=False)
+@get(START, permission=Permission.PUBLIC, include_in_schema=False, media_type="text/javascript", sync_to_thread=False)
 def start_script() -> str:
     """Return the script that starts Swagger UI."""
     return _START

@@ -15,11 +15,11 @@ from litestar.middleware import DefineMiddleware
 from litestar.middleware.rate_limit import DURATION_VALUES, CacheObject, RateLimitConfig, RateLimitMiddleware
 from litestar.types import Message, Receive, Scope, Send
 
-from query_api.access.rules import OPTION, Access
+from query_api.access.rules import OPTION, Permission
 from query_api.web.limits.callers import Callers
 from query_api.web.limits.window import Window
 
-_UNLIMITED = (Access.OPEN, Access.BROKER)
+_UNLIMITED = (Permission.OPEN, Permission.BROKER)
 
 
 @dataclass

@@ -15,7 +15,7 @@ BATCH_ROWS = 250
 """Rows that one step deletes at most: each may have a payload of 2 MiB."""
 
 Place = tuple[datetime, int]
-"""Where a dead letter is in the order of age: its time of receipt, and its number."""
+"""Position of a dead letter in the order of age: its time of receipt, and its id."""
 
 
 def age_cleaner(settings: Settings) -> Cleaner | None:
@@ -79,8 +79,8 @@ class BySize:
             self._newest = await newest_that_goes(connection, self._size)
         if self._newest is None:
             return 0
-        received_at, number = self._newest
-        parameters = {"received_at": received_at, "id": number, "limit": limit}
+        received_at, letter_id = self._newest
+        parameters = {"received_at": received_at, "id": letter_id, "limit": limit}
         deleted = (await connection.execute(_DELETE_UP_TO, parameters)).rowcount
         if deleted < limit:
             self._newest = None

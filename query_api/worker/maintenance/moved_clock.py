@@ -75,7 +75,7 @@ _NEXT = """
 async def _mend_schedules(connection: Connection) -> int:
     async with connection.transaction():
         ahead = await (await connection.execute(_AHEAD, (BATCH_ROWS,))).fetchall()
-        for number, cron, timezone, now in ahead:
+        for schedule_id, cron, timezone, now in ahead:
             following = Cron(cron, read_zone(timezone)).after(now)
-            await connection.execute(_NEXT, {"id": number, "following": following, "now": now})
+            await connection.execute(_NEXT, {"id": schedule_id, "following": following, "now": now})
     return len(ahead)
