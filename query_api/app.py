@@ -63,6 +63,7 @@ from shared.postgres.connections import Connection
 from shared.postgres.starting import first_connection
 from shared.readings.model import duration
 from shared.serving.closed import hosts_of_api, require_closed
+from shared.serving.limits import LIMITS, ConnectionLimits
 from shared.serving.service import listen, serve_http
 from shared.serving.telemetry import Health
 from shared.settings import Settings
@@ -73,7 +74,9 @@ STREAMS = Bounds(running=EXPORTS, each=6, waiting=24, waiting_each=6)
 _log = structlog.get_logger()
 
 
-async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = False) -> None:
+async def serve(
+    settings: Settings, stop: asyncio.Event, *, insecure: bool = False, limits: ConnectionLimits = LIMITS
+) -> None:
     """Serve the API until the event is set, then finish the requests in progress.
 
     At the start it waits for the database up to START_TIMEOUT. Raises DevicestatError at the start: login refused,
@@ -86,10 +89,10 @@ async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = Fal
             if connection is None:
                 return
             await _warn_of_no_key(connection, settings)
-        await _serve(settings, listener, stop)
+        await _serve(settings, listener, stop, limits)
 
 
-async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Event) -> None:
+async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Event, limits: ConnectionLimits) -> None:
     health = Health("database")
     registry = CollectorRegistry()
     async with open_pools(settings) as pools:
@@ -125,7 +128,8 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             varying = Vary(app, ["Origin"] if settings.cors_origins else [])
             measured = FormatSuffixes(HeadRequests(MeasuredRequests(varying, registry)))
             proxies = list(settings.trusted_proxies)
-            await serve_http(measured, listener, stop, hosts=hosts_of_api(settings), trusted_proxies=proxies)
+            hosts = hosts_of_api(settings)
+            await serve_http(measured, listener, stop, hosts=hosts, trusted_proxies=proxies, limits=limits)
             for task in running:
                 task.cancel()
         await keyring.note_use_now()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -39,10 +40,14 @@ async def running(
 
 
 @asynccontextmanager
-async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a running query API, once it answers."""
+async def api(settings: Settings, **given: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Run the query API, and return a client of it once it is ready. `given`: further arguments of `serve`."""
+
+    async def api(settings: Settings, stop: asyncio.Event) -> None:
+        await serve(settings, stop, **given)
+
     async with (
-        running(serve, as_role(settings, "api")) as task,
+        running(api, as_role(settings, "api")) as task,
         client_of(settings.http_port) as client,
     ):
 

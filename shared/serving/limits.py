@@ -21,29 +21,39 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shared.serving.security_headers import POLICY
 
-HEAD_WITHIN_S = 10.0
-"""Time from the connection, or from the first byte of a later request, to the end of its headers."""
-BODY_WITHIN_S = 30.0
-"""Time from the first byte of a request to its last."""
-STANDSTILL_S = 60.0
-"""Time within which a client must read some of what is sent."""
 MAX_HEAD_BYTES = 64 * 1024
-MAX_REQUEST_BYTES = 16 * 1024 * 1024
-"""Includes headers and chunk framing. The application limits the body itself."""
 MAX_PIPELINED = 8
 """Requests that wait for the answer of an earlier one on their connection."""
-MAX_CONNECTIONS = 4096
 RESERVED_FILES = 128
 """File descriptors that are kept for the database, the log and files."""
-LOOK_EVERY_S = 1.0
+
+
+class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits on one connection, and on the number of connections."""
+
+    head_within_s: float = 10.0
+    """Time from the connection, or from the first byte of a later request, to the end of its headers."""
+    body_within_s: float = 30.0
+    """Time from the first byte of a request to its last."""
+    standstill_s: float = 60.0
+    """Time within which a client must read some of the response."""
+    max_request_bytes: int = 16 * 1024 * 1024
+    """Includes headers and chunk framing. The application limits the body itself."""
+    max_connections: int = 4096
+    look_every_s: float = 1.0
+    """Interval at which `watch` checks the connections."""
+
+
+LIMITS = ConnectionLimits()
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's protocol for one connection, with limits."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limits: ConnectionLimits = LIMITS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._at_most = connections_at_most()
+        self._limits = limits
+        self._at_most = connections_at_most(limits)
         self._in_head = True  # the headers of the request are not all there
         self._whole = False  # all of the request is there
         self._received = 0  # bytes of the request so far, about
@@ -63,7 +73,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if not self._waits_for_client():
             self._waits_since = None
-        elif self._received > (MAX_HEAD_BYTES if self._in_head else MAX_REQUEST_BYTES):
+        elif self._received > (MAX_HEAD_BYTES if self._in_head else self._limits.max_request_bytes):
             self._refuse_size()
         elif self._waits_since is None:
             self._waits_since = self.loop.time()
@@ -105,7 +115,8 @@ class LimitedProtocol(HttpToolsProtocol):
             detail = f"the request's headers and address are longer than {MAX_HEAD_BYTES:,} bytes"
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
         else:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the request is over {MAX_REQUEST_BYTES:,} bytes")
+            detail = f"the request is over {self._limits.max_request_bytes:,} bytes"
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         """Answers with a problem and closes the connection; where another answer is due first, closes it after that."""
@@ -134,7 +145,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._moved_at = now
         if self._waits_since is None:
             return
-        within = HEAD_WITHIN_S if self._in_head else BODY_WITHIN_S
+        within = self._limits.head_within_s if self._in_head else self._limits.body_within_s
         if now - self._waits_since > within:
             what = "headers" if self._in_head else "body"
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request's {what} did not come within {within:g} seconds")
@@ -144,7 +155,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if left < self._left:
             self._moved_at = now
         self._left = left
-        if now - self._moved_at > STANDSTILL_S:
+        if now - self._moved_at > self._limits.standstill_s:
             self.transport.abort()
 
     def resume_writing(self) -> None:
@@ -152,11 +163,11 @@ class LimitedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
 
-async def watch(connections: Iterable[object]) -> None:
+async def watch(connections: Iterable[object], every_s: float) -> None:
     """Close connections whose clients have exceeded a time limit, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(every_s)
         for connection in list(connections):
             cast("LimitedProtocol", connection).look(loop.time())
 
@@ -182,15 +193,15 @@ def plain_address(host: str) -> str:
     return host if mapped is None else str(mapped)
 
 
-def connections_at_most() -> int:
+def connections_at_most(limits: ConnectionLimits) -> int:
     """Return the maximum of connections, which the limit on open files bounds as well."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS if files < 0 else max(1, min(MAX_CONNECTIONS, files - RESERVED_FILES))
+    return limits.max_connections if files < 0 else max(1, min(limits.max_connections, files - RESERVED_FILES))
 
 
 def allow_many_files() -> None:
-    """Raise the limit on open files for MAX_CONNECTIONS, as far as the system allows."""
+    """Raise the limit on open files for `max_connections`, as far as the system allows."""
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + RESERVED_FILES
+    wanted = LIMITS.max_connections + RESERVED_FILES
     if 0 <= files < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if most < 0 else min(wanted, most), most))

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import uvicorn
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from shared.errors import DevicestatError, LocalError
 from shared.serving.asgi import ASGIApp
 from shared.serving.lifeline import stop_with_parent
-from shared.serving.limits import LimitedProtocol, allow_many_files, watch
+from shared.serving.limits import LIMITS, ConnectionLimits, LimitedProtocol, allow_many_files, watch
 from shared.serving.own_hosts import HostRules, OwnHosts
 from shared.serving.security_headers import ALWAYS, SecurityHeaders
 from shared.serving.telemetry import Health, Readiness, TelemetryAccess
@@ -99,14 +100,16 @@ async def serve_http(
     lifespan: Literal["on", "off"] = "on",
     hosts: OwnHosts | None = None,
     trusted_proxies: Sequence[str] = (),
+    limits: ConnectionLimits = LIMITS,
 ) -> None:
     """Serve the application on the socket until the event is set, then finish the current requests.
 
     `hosts`: what a server that asks for no key answers to. `trusted_proxies`: addresses and networks of proxies, whose
     X-Forwarded-For and X-Forwarded-Proto are believed.
     """
+    protocol: Any = partial(LimitedProtocol, limits=limits)
     config = uvicorn.Config(
-        SecurityHeaders(HostRules(app, hosts)), loop="none", http=LimitedProtocol, ws="none", lifespan=lifespan,
+        SecurityHeaders(HostRules(app, hosts)), loop="none", http=protocol, ws="none", lifespan=lifespan,
         log_config=None, access_log=False, server_header=False, headers=ALWAYS,
         proxy_headers=bool(trusted_proxies), forwarded_allow_ips=list(trusted_proxies),
         timeout_keep_alive=PROXY_IDLE_S if trusted_proxies else IDLE_S,
@@ -121,7 +124,7 @@ async def serve_http(
     async with asyncio.TaskGroup() as tasks:
         others = [
             tasks.create_task(stop_server(), name="http stop"),
-            tasks.create_task(watch(server.server_state.connections), name="http connections"),
+            tasks.create_task(watch(server.server_state.connections, limits.look_every_s), name="http connections"),
         ]
         await server.serve(sockets=[listener])
         for other in others:

@@ -17,9 +17,10 @@ def api_settings(database_url: str) -> Settings:
 
 
 @pytest.fixture
-async def api(api_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a running API on the test's database."""
-    async with services.api(api_settings) as client:
+async def api(request: pytest.FixtureRequest, api_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a running API on the test's database. The marker `serve` passes further arguments to `serve`."""
+    marker = request.node.get_closest_marker("serve")
+    async with services.api(api_settings, **(marker.kwargs if marker else {})) as client:
         yield client
 
 

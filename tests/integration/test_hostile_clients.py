@@ -76,18 +76,18 @@ def require_refusal(answer: tuple[int, dict[str, str], Any], status: int) -> str
     return str(problem["detail"])
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server looks often, and waits for the client's part for a short time."""
-    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.05)
-    for name in ("HEAD_WITHIN_S", "BODY_WITHIN_S", "STANDSTILL_S"):
-        monkeypatch.setattr(connections, name, SOON_S)
+SHORT = connections.ConnectionLimits(look_every_s=0.05, head_within_s=SOON_S, body_within_s=SOON_S, standstill_s=SOON_S)
+IMPATIENT = pytest.mark.serve(limits=SHORT)
+"""The server checks often, and its time limits are short."""
+SMALL = pytest.mark.serve(limits=connections.ConnectionLimits(max_request_bytes=200_000))
+FEW = pytest.mark.serve(limits=connections.ConnectionLimits(max_connections=3))
 
 
 # Slow.
 
 
-async def test_headers_that_do_not_come_end_the_connection(impatient: None, api: httpx.AsyncClient) -> None:
+@IMPATIENT
+async def test_headers_that_do_not_come_end_the_connection(api: httpx.AsyncClient) -> None:
     for sent in (b"", b"\r\n", b"GET /devic", b"GET /devices HTTP/1.1\r\nHost: localhost\r\nX-Slow: "):
         async with raw(api) as client:
             await client.send(sent)
@@ -96,7 +96,8 @@ async def test_headers_that_do_not_come_end_the_connection(impatient: None, api:
             assert await client.is_closed()
 
 
-async def test_a_body_that_does_not_come_ends_the_connection(impatient: None, api: httpx.AsyncClient) -> None:
+@IMPATIENT
+async def test_a_body_that_does_not_come_ends_the_connection(api: httpx.AsyncClient) -> None:
     needs_none = b"GET /problems HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n"
     for sent in (post(b'{"device_id":', length=60), CHUNKED + b"5\r\n[{", needs_none):
         async with raw(api) as client:
@@ -107,7 +108,8 @@ async def test_a_body_that_does_not_come_ends_the_connection(impatient: None, ap
             assert await client.is_closed()
 
 
-async def test_what_comes_drop_by_drop_is_not_waited_for_longer(impatient: None, api: httpx.AsyncClient) -> None:
+@IMPATIENT
+async def test_what_comes_drop_by_drop_is_not_waited_for_longer(api: httpx.AsyncClient) -> None:
     async with raw(api) as client:
 
         async def drip() -> None:
@@ -123,7 +125,8 @@ async def test_what_comes_drop_by_drop_is_not_waited_for_longer(impatient: None,
             dripping.cancel()
 
 
-async def test_empty_lines_do_not_keep_a_connection(impatient: None, api: httpx.AsyncClient) -> None:
+@IMPATIENT
+async def test_empty_lines_do_not_keep_a_connection(api: httpx.AsyncClient) -> None:
     async with raw(api) as client:
         await client.send(b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
         assert (await client.answer())[0] == 200
@@ -132,7 +135,8 @@ async def test_empty_lines_do_not_keep_a_connection(impatient: None, api: httpx.
         assert await client.is_closed()
 
 
-async def test_who_is_quick_again_and_again_is_not_cut_off(impatient: None, api: httpx.AsyncClient) -> None:
+@IMPATIENT
+async def test_who_is_quick_again_and_again_is_not_cut_off(api: httpx.AsyncClient) -> None:
     loop = asyncio.get_running_loop()
     async with raw(api) as client:
         ends = loop.time() + 3 * SOON_S
@@ -188,9 +192,9 @@ async def test_long_bodies_do_not_fill_the_memory(
     await eventually(lambda: api.post("/stats", json=[reading] * 9000), lambda answer: answer.status_code == 201)
 
 
-async def test_a_request_does_not_go_on_for_ever(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+@SMALL
+async def test_a_request_that_never_ends_is_cut_off(api: httpx.AsyncClient) -> None:
     """Also one whose body nobody reads."""
-    monkeypatch.setattr(connections, "MAX_REQUEST_BYTES", 200_000)
     chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
     for start in (b"GET /health/live HTTP/1.1\r\n", b"POST /nowhere HTTP/1.1\r\n"):
         async with raw(api) as client:
@@ -200,8 +204,8 @@ async def test_a_request_does_not_go_on_for_ever(api: httpx.AsyncClient, monkeyp
                 await client.send(*[chunk] * 1000)
 
 
-async def test_trailers_are_bounded(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_REQUEST_BYTES", 200_000)
+@SMALL
+async def test_trailers_are_bounded(api: httpx.AsyncClient) -> None:
     async with raw(api) as client:
         await client.send(CHUNKED + b"2\r\n[]\r\n0\r\n")
         sending = asyncio.create_task(client.send(*[b"X-Trailer: " + b"x" * 60_000 + b"\r\n"] * 10))
@@ -226,9 +230,9 @@ async def test_only_so_many_requests_come_at_once(api: httpx.AsyncClient) -> Non
         assert 1 <= answered <= connections.MAX_PIPELINED + 1
 
 
-async def test_there_are_only_so_many_connections(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+@FEW
+async def test_the_number_of_connections_is_bounded(api: httpx.AsyncClient) -> None:
     await api.get("/health/live")
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
     async with AsyncExitStack() as stack:
         two = [await stack.enter_async_context(raw(api)) for _ in range(2)]
         for client in two:
@@ -298,8 +302,9 @@ async def fill(database: psycopg.AsyncConnection[Any], device: int, count: int) 
     await database.execute("SELECT find_device_extents()")
 
 
+@IMPATIENT
 async def test_who_reads_nothing_of_a_stream_is_disconnected(
-    impatient: None, api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await fill(database, device, 150_000)
     request = b"GET /stats/%d HTTP/1.1\r\n%bAccept: text/csv\r\n\r\n" % (device, HOST)
@@ -313,8 +318,9 @@ async def test_who_reads_nothing_of_a_stream_is_disconnected(
 EXPORTING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export'"
 
 
+@IMPATIENT
 async def test_who_reads_nothing_of_an_answer_is_disconnected(
-    impatient: None, api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any],
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     await fill(database, device, 10_000)
@@ -346,8 +352,9 @@ def read_all(connection: socket.socket) -> bytes:
     return bytes(found)
 
 
+@IMPATIENT
 async def test_who_reads_slowly_reads_to_the_end(
-    impatient: None, api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
     """As long as something moves, the stream goes on."""
     await fill(database, device, 100_000)
