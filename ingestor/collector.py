@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 
+from ingestor.backlog import Backlog
 from ingestor.batch import Batch
-from ingestor.delivery.deliveries import Deliveries, Redelivered, Step
+from ingestor.delivery.deliveries import Deliveries, DeliveryLimits, Redelivered, Step
 from ingestor.delivery.journal import Journal, pack
 from ingestor.devices import Devices
 from ingestor.metrics import Counts
@@ -28,32 +29,26 @@ from shared.readings.clock import Clock
 from shared.readings.model import duration
 from shared.settings import Settings
 
-HIGH_READINGS = 50_000
-HIGH_BYTES = 16 * 1024 * 1024
-HIGH_PACKETS = 20_000
-"""High watermarks of pending messages: above any of them, reading from the broker pauses. The readings are those that
-may become rows; all refused elements of a message count as one. The packets are those whose acknowledgements a broken
-connection loses, and which the journal must identify (ADR 3)."""
-LOW_READINGS = HIGH_READINGS // 2
-LOW_BYTES = HIGH_BYTES // 2
-LOW_PACKETS = HIGH_PACKETS // 2
-"""Low watermarks: below all of them, reading resumes."""
 FULL_PACKETS = 5_000
 """Packets of a full batch, even without readings: half of the default window, so that the broker keeps sending while
 they are committed."""
 BUSY_ROWS, BUSY_S = 100, 0.03
 """After a batch of at least this size the next one grows for this time, in seconds: a commit costs as much CPU as a
 hundred messages."""
-ANSWER_S = 5.0
-"""How long a PINGRESP is awaited before the connection ends."""
-IDLE_S = 0.25
-"""Time without a message at QoS 1 after which acknowledgements that were held back are sent."""
 
 
 class Collector:
     """Takes messages from the connection, and gives batches to the writer."""
 
-    def __init__(self, settings: Settings, devices: Devices, journal: Journal, counts: Counts, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        devices: Devices,
+        journal: Journal,
+        counts: Counts,
+        clock: Clock,
+        limits: DeliveryLimits = DeliveryLimits(),  # noqa: B008  # it is frozen
+    ) -> None:
         self._max_readings = settings.batch_max_readings
         self._max_packets = min(settings.batch_max_readings, FULL_PACKETS)
         self._linger_s = settings.batch_linger_ms / 1000
@@ -64,17 +59,14 @@ class Collector:
         self._journal = journal
         self._counts = counts
         self._clock = clock
+        self._limits = limits
         self._deliveries: Deliveries | None = None
-        self._paused = False
         self._stopped = False
         self._open: Batch | None = None
         self._full: deque[Batch] = deque()
         self._due_at = float("-inf")  # monotonic, in seconds; when the next batch may be taken, if it is not full
         self._woken_at = float("-inf")  # monotonic, in seconds; of the last packet with an id, commit of one, or `rest`
-        self._unwritten = 0
-        self._waiting_bytes = 0
-        self._waiting_rows = 0
-        self._waiting_packets = 0
+        self._backlog = Backlog()
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -83,10 +75,11 @@ class Collector:
 
     def attach(self, connection: NetworkConnection) -> None:
         """Acknowledge on this connection the messages that are delivered from now on."""
-        assert self._unwritten == 0, "a batch never spans two connections"
+        assert self._backlog.batches == 0, "a batch never spans two connections"
         starved = self._deliveries.acknowledgements.starved if self._deliveries else 0
-        self._deliveries = Deliveries(connection, self._journal, self._counts, self._window, starved)
-        self._paused = False
+        self._deliveries = Deliveries(connection, self._journal, self._counts, self._window, starved, self._limits)
+        if self._stopped:
+            connection.discard()
 
     def deliver(self, packet: Delivered) -> None:
         """Add a message to the open batch."""
@@ -103,19 +96,15 @@ class Collector:
             if packet_id is not None:
                 self._take_redelivered(deliveries.note(packet_id))
             self._take(packet)
-        if (
-            self._waiting_rows > HIGH_READINGS
-            or self._waiting_bytes > HIGH_BYTES
-            or self._waiting_packets > HIGH_PACKETS
-        ):
-            self._pause()
+        if self._backlog.is_high:
+            deliveries.pause()
 
     def _take(self, packet: Delivered) -> None:
         batch = self._open or self._open_batch()
         if packet.packet_id is not None:
             batch.packet_ids.append(packet.packet_id)
             batch.packets += pack(packet)
-            self._waiting_packets += 1
+            self._backlog.packets += 1
         self._decode(packet, batch)
         self._close_if_full(batch)
 
@@ -123,7 +112,7 @@ class Collector:
         for one in redelivered:
             batch = self._open or self._open_batch()
             if not one.is_acknowledged and one.packet.packet_id is not None:
-                self._waiting_packets += 1
+                self._backlog.packets += 1
                 batch.add_redelivered(one.packet.packet_id, pack(one.packet), one.is_recorded, one.is_in_order)
             if not one.is_stored:
                 self._decode(one.packet, batch)
@@ -151,8 +140,8 @@ class Collector:
         message = Message(topic, content_type, payload, now, count)
         rows = batch.add(message, results, self._devices.known(topic), self._filter)
         batch.size_bytes += size
-        self._waiting_bytes += size
-        self._waiting_rows += rows
+        self._backlog.size_bytes += size
+        self._backlog.rows += rows
         counts = self._counts
         counts.received += count
         counts.in_flight += count
@@ -161,9 +150,9 @@ class Collector:
         batch = self._open = Batch(self._clock.step)
         if self._deliveries is not None:
             self._deliveries.acknowledgements.receive(batch)
-        if self._unwritten == 0:
+        if self._backlog.batches == 0:
             self._counts.oldest_at = batch.opened_at
-        self._unwritten += 1
+        self._backlog.batches += 1
         self._idle.clear()
         self._changed.set()
         return batch
@@ -174,25 +163,15 @@ class Collector:
         self._open = None
         self._changed.set()
 
-    def _pause(self) -> None:
-        if self._deliveries is not None and not self._paused:
-            self._paused = True
-            self._deliveries.connection.pause()
-
-    def _resume(self) -> None:
-        if self._deliveries is not None and self._paused and not self._stopped:
-            self._paused = False
-            self._deliveries.connection.release()
-
     # The writer's side
 
     async def next(self) -> Batch:
         """Wait for the next batch, at least BATCH_LINGER_MS after the last. The caller owes a `done` for it."""
         while True:
-            idle_s = self._woken_at + IDLE_S - time.monotonic() if self.is_restless else None
+            idle_s = self._idle_s()
             if idle_s is not None and idle_s <= 0:
                 self.rest()
-                idle_s = IDLE_S
+                idle_s = self._idle_s()
             self._changed.clear()
             remaining_s = self._due_at - time.monotonic()
             if (self._full or remaining_s <= 0) and (batch := self.take()) is not None:
@@ -214,11 +193,10 @@ class Collector:
             self._deliveries.plan(batch)
         return batch
 
-    async def _has_changed(self, timeout_s: float | None) -> bool:
+    async def _has_changed(self, timeout_s: float | None) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
-        return self._changed.is_set()
 
     def done(self, batch: Batch) -> None:
         """Acknowledge a committed batch, and resume reading below the low watermarks."""
@@ -226,19 +204,12 @@ class Collector:
             self._deliveries.commit(batch)
             if batch.packet_ids:
                 self._woken_at = time.monotonic()
-        self._unwritten -= 1
-        self._waiting_bytes -= batch.size_bytes
-        self._waiting_rows -= batch.rows
-        self._waiting_packets -= len(batch.packet_ids)
+        self._backlog.remove(batch)
         self._counts.in_flight -= batch.received
         self._counts.oldest_at = self._oldest_at()
-        if (
-            self._waiting_rows <= LOW_READINGS
-            and self._waiting_bytes <= LOW_BYTES
-            and self._waiting_packets <= LOW_PACKETS
-        ):
-            self._resume()
-        if self._unwritten == 0:
+        if self._backlog.is_low and self._deliveries is not None and not self._stopped:
+            self._deliveries.resume()
+        if self._backlog.batches == 0:
             self._idle.set()
 
     def _oldest_at(self) -> float | None:
@@ -249,8 +220,14 @@ class Collector:
 
     @property
     def is_restless(self) -> bool:
-        """Whether `rest` is due after IDLE_S without a packet."""
-        return self._deliveries is not None and self._deliveries.is_restless
+        """Whether `rest` is due after some time without a packet."""
+        return self._deliveries is not None and self._deliveries.is_restless and not self._stopped
+
+    def _idle_s(self) -> float | None:
+        """Return the time, in seconds, until `rest` is due; None if it is not."""
+        if self._deliveries is None or not self.is_restless:
+            return None
+        return self._woken_at + self._deliveries.rest_s - time.monotonic()
 
     @property
     def holds_back(self) -> bool:
@@ -259,9 +236,12 @@ class Collector:
         return deliveries is not None and deliveries.acknowledgements.held > 0 and deliveries.connection.is_open
 
     def rest(self) -> None:
-        """Finish what waits for more packets, after IDLE_S without one."""
+        """Decide on the packets that wait, or release acknowledgements, after some time without a packet.
+
+        While the ingestor stops, nothing is decided: the packets that follow are discarded, so silence proves nothing.
+        """
         self._woken_at = time.monotonic()
-        if self._deliveries is None or not self._deliveries.rest():
+        if self._stopped or self._deliveries is None or not self._deliveries.rest():
             return
         if self._deliveries.has_undecided:
             self._take_redelivered(self._deliveries.end())
@@ -287,7 +267,7 @@ class Collector:
         connection shows which it has.
         """
         await self.drain()
-        if self.holds_back and await self._is_answered():
+        if self._deliveries is not None and self.holds_back and await self._deliveries.is_answered():
             self.release()
             await self._idle.wait()
 
@@ -298,18 +278,14 @@ class Collector:
         and a reset discards what the broker has not read.
         """
         self._stopped = True
-        connection = self._deliveries.connection if self._deliveries is not None else None
-        if connection is not None:
-            connection.pause()
+        deliveries = self._deliveries
+        if deliveries is not None:
+            deliveries.pause()
         await self.drain()
-        if connection is not None:
-            connection.discard()
-            await self.settle()
-            await self._is_answered()
-
-    async def _is_answered(self) -> bool:
-        """Whether the broker answers a PINGREQ, which shows that it has read all acknowledgements before it."""
-        assert self._deliveries is not None
-        answer = self._deliveries.connection.ping()
-        await asyncio.wait([answer], timeout=ANSWER_S)
-        return answer.done() and not answer.cancelled()
+        if deliveries is None:
+            return
+        deliveries.connection.discard()
+        if await deliveries.is_answered() and self.holds_back:
+            self.release()
+            await self._idle.wait()
+            await deliveries.is_answered()

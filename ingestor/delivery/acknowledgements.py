@@ -16,12 +16,14 @@ from ingestor.delivery.redelivery import ENOUGH, Packet
 
 SHARE_HELD = 4
 """At most one in four of the packets that may be unacknowledged is held back."""
-REMEMBERED = 20_000
-"""The number of acknowledged packets that are recognized if the broker repeats them."""
+STARVED = 8
+"""Consecutive releases that the broker was waiting for, after which no acknowledgement is held back any more. The
+silence before a release has a random duration, so it is followed by a message of a device by chance in one case of 15.
+"""
 
 
 class PacketState(Enum):
-    """What became of a packet that came earlier on the same connection."""
+    """The state of a packet that may have arrived earlier on the same connection."""
 
     UNKNOWN = auto()
     UNACKNOWLEDGED = auto()
@@ -29,22 +31,24 @@ class PacketState(Enum):
 
 
 class Acknowledgements:
-    """What came over one connection.
+    """The packets of one connection.
 
     `window`: the number of packets that may be unacknowledged.
+    `ids`: the number of packet ids in a cycle.
     `before`: the number of packets of earlier connections that were never acknowledged.
-    `starved`: how often the broker was found to wait for acknowledgements that were held back.
-    `states`: what `state` has found out; to be None once a packet has come that was not noted.
+    `starved`: the number of consecutive releases that the broker was waiting for.
     """
 
-    def __init__(self, window: int, before: int = 0, starved: int = 0) -> None:
+    def __init__(self, window: int, ids: int, before: int = 0, starved: int = 0) -> None:
         self.starved = starved
         self._before = before
-        self._room = 0  # the most acknowledgements that were held back when the broker sent another packet
         self._limit = min(ENOUGH, window // SHARE_HELD)
-        self.states: dict[int, tuple[int, PacketState]] | None = None
+        self._recent = ids // 2  # packets that are recognized if they are repeated
+        self._states: dict[int, tuple[int, PacketState, int]] | None = None  # CRC, state and position, by packet id
+        self._position = 0
         self._held: list[int] = []
         self._in_order = 0  # packets received since the last one whose place in the order of sending is not known
+        self._undecided: deque[Packet] = deque()
         self._received: deque[Batch] = deque()
         self._committed: deque[bytes] = deque()
         self._committed_count = 0
@@ -54,30 +58,26 @@ class Acknowledgements:
         """The number of committed packets that are not acknowledged."""
         return len(self._held)
 
-    @property
-    def may_starve(self) -> bool:
-        """Whether the broker may be waiting for acknowledgements that are held back."""
-        return len(self._held) > self._room
+    # Batches
 
     def receive(self, batch: Batch) -> None:
-        """The batch has begun to fill."""
+        """Add a batch that begins to fill."""
         self._received.append(batch)
 
     def plan(self, batch: Batch, in_sequence: bool | None) -> int:
-        """Return how many packets are to be unacknowledged once the batch is committed."""
+        """Return the number of packets that stay unacknowledged once the batch is committed."""
         count = len(batch.packet_ids)
         if count:
             self._before = 0  # they come back in their order, and are counted as this connection's
-            self._room = max(self._room, len(self._held))
         if self._before:
             return self._before
         self._in_order = count - batch.disordered if batch.disordered else self._in_order + count
-        if in_sequence or batch.known or batch.is_release:
+        if in_sequence or batch.known or batch.is_release or self.starved >= STARVED:
             return 0
-        return min(self._limit >> 2 * self.starved, len(self._held) + count, self._in_order)
+        return min(self._limit, len(self._held) + count, self._in_order)
 
     def commit(self, batch: Batch) -> list[int]:
-        """The batch is committed: return the packet ids to acknowledge, in order."""
+        """Take note that the batch is committed; return the packet ids to acknowledge, in order."""
         self._received.popleft()
         self._remember(batch)
         ids = self._held + batch.packet_ids
@@ -86,29 +86,56 @@ class Acknowledgements:
         return ids[:cut]
 
     def _remember(self, batch: Batch) -> None:
-        self.states = None
-        packets = bytes(batch.known + batch.packets)
-        self._committed.append(packets)
+        self._states = None
+        self._committed.append(bytes(batch.known + batch.packets))
         self._committed_count += len(batch.packet_ids)
-        while self._committed_count > REMEMBERED and len(self._committed) > 1:
+        while self._committed_count > self._recent and len(self._committed) > 1:
             self._committed_count -= len(list(unpack(self._committed.popleft())))
 
+    # Repeated packets
+
+    def note(self) -> None:
+        """Take note that a packet without DUP has arrived, which is in a batch."""
+        self._states = None
+
+    def wait(self, packet: Packet) -> None:
+        """Add a packet that waits for a verdict."""
+        self._undecided.append(packet)
+        if self._states is not None:
+            self._set(packet, PacketState.UNACKNOWLEDGED)
+
+    def decide(self) -> None:
+        """Take note that the oldest packet that waits is about to be added to a batch."""
+        self._undecided.popleft()
+
     def state(self, packet: Packet) -> PacketState:
-        """Return what became of the packet, if it came earlier on this connection."""
-        if self.states is None:
-            self.states = dict(self._all_states())
-        crc, state = self.states.get(packet[0], (0, PacketState.UNKNOWN))
-        return state if crc == packet[1] else PacketState.UNKNOWN
+        """Return the state of the packet, if it arrived recently on this connection.
 
-    def _all_states(self) -> Iterable[tuple[int, tuple[int, PacketState]]]:
+        An id returns within half a cycle of ids only if it was free, or if its packet is repeated. After a whole cycle
+        it is another message: Mosquitto 2.0.11 overruns the cycle while it redelivers.
+        """
+        if self._states is None:
+            self._states, self._position = {}, 0
+            for one, state in self._all_states():
+                self._set(one, state)
+        crc, state, position = self._states.get(packet[0], _NEVER)
+        is_recent = self._position - position < self._recent
+        return state if is_recent and crc == packet[1] else PacketState.UNKNOWN
+
+    def _set(self, packet: Packet, state: PacketState) -> None:
+        assert self._states is not None
+        self._position += 1
+        self._states[packet[0]] = (packet[1], state, self._position)
+
+    def _all_states(self) -> Iterable[tuple[Packet, PacketState]]:
         held = set(self._held)
-        for packet_id, crc in chain.from_iterable(map(unpack, self._committed)):
-            yield packet_id, (crc, PacketState.UNACKNOWLEDGED if packet_id in held else PacketState.ACKNOWLEDGED)
+        for packet in chain.from_iterable(map(unpack, self._committed)):
+            yield packet, PacketState.UNACKNOWLEDGED if packet[0] in held else PacketState.ACKNOWLEDGED
         for batch in self._received:
-            for packet_id, crc in chain(unpack(batch.known), unpack(batch.packets)):
-                yield packet_id, (crc, PacketState.UNACKNOWLEDGED)
+            for packet in chain(unpack(batch.known), unpack(batch.packets)):
+                yield packet, PacketState.UNACKNOWLEDGED
+        for packet in self._undecided:
+            yield packet, PacketState.UNACKNOWLEDGED
 
-    def note(self, packet: Packet) -> None:
-        """The packet has come: it is found if it comes again."""
-        if self.states is not None:
-            self.states[packet[0]] = (packet[1], PacketState.UNACKNOWLEDGED)
+
+_NEVER = (0, PacketState.UNKNOWN, 0)

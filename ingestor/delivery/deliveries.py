@@ -1,14 +1,15 @@
 """The packets of one connection, from their arrival to their acknowledgement (ADR 34).
 
-A packet with DUP set is repeated, if it came earlier on this connection, or else redelivered: `redelivery` decides
+A packet with DUP set is repeated, if it arrived earlier on this connection, or else redelivered: `redelivery` decides
 whether it is stored. Such a packet may have to wait until more have arrived.
 
-While nothing arrives, three things are due, a step at a time. A PINGREQ shows that the broker has all acknowledgements,
-and that nothing more is redelivered for now. Then acknowledgements that are held back are sent, if the broker may be
-waiting for them. Last, another PINGREQ shows whether it was.
+While nothing arrives, a step is due at a time. A PINGREQ shows that the broker has all acknowledgements, and that it
+redelivers nothing more for now. Then acknowledgements that are held back are released. A message that follows the
+release at once shows that the broker was waiting for them.
 """
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -28,12 +29,27 @@ from ingestor.mqtt.packets import Delivered
 _log = structlog.get_logger()
 
 
-PATIENCE = 8
-"""Moments without a message until acknowledgements are sent that the broker does not wait for."""
-REPLY_S = 0.05
-"""A message that arrives within this time, in seconds, after the release of acknowledgements was waiting for them."""
-UNDECIDED_BYTES = 64 * 1024 * 1024
-"""Payloads that may wait for a verdict. If there are more, their order proves nothing, and they are stored."""
+MOMENT_S = 0.05
+"""Time, in seconds, between two looks for the answer of the broker."""
+PACKET_BYTES = 600
+"""Memory of a packet without its payload, topic and content type."""
+
+
+class DeliveryLimits(msgspec.Struct, frozen=True):
+    """How long the broker is waited for, and how much waits for it.
+
+    `silence_s`: least and most time without a packet, in seconds, before acknowledgements are released. It varies at
+    random, so that a device that publishes periodically is not taken for a broker that waits.
+    `reply_s`: a message that arrives within this time, in seconds, after the answer to a release was waiting for it.
+    `answer_s`: the time, in seconds, for which a PINGRESP is awaited before the connection ends.
+    `undecided_bytes`: memory of the packets that wait for a verdict. If they take more, their order proves nothing, and
+    they are stored.
+    """
+
+    silence_s: tuple[float, float] = (0.25, 1.0)
+    reply_s: float = 0.05
+    answer_s: float = 5.0
+    undecided_bytes: int = 64 * 1024 * 1024
 
 
 class Redelivered(msgspec.Struct, frozen=True):
@@ -52,7 +68,7 @@ class Redelivered(msgspec.Struct, frozen=True):
 
 
 class Step(Enum):
-    """How far a silence has come."""
+    """The progress of a silence."""
 
     NONE = auto()
     ASKED = auto()
@@ -61,26 +77,34 @@ class Step(Enum):
 
 
 class Deliveries:
-    """What came over one connection.
+    """The packets of one connection.
 
     `window`: the number of packets that may be unacknowledged.
-    `starved`: how often the broker was found to wait for acknowledgements that were held back.
+    `starved`: the number of consecutive releases that the broker was waiting for.
     """
 
     def __init__(
-        self, connection: NetworkConnection, journal: Journal, counts: Counts, window: int, starved: int = 0
+        self,
+        connection: NetworkConnection,
+        journal: Journal,
+        counts: Counts,
+        window: int,
+        starved: int,
+        limits: DeliveryLimits,
     ) -> None:
         self.connection = connection
-        self.acknowledgements = Acknowledgements(window, journal.held, starved)
+        self.acknowledgements = Acknowledgements(window, journal.ids, journal.held, starved)
         self.step = Step.NONE
-        self._moments = 0  # in which nothing has arrived
+        self._limits = limits
         self._journal = journal
         self._counts = counts
         self._redelivery = journal.redelivery()
         self._undecided: deque[tuple[Delivered, bool]] = deque()  # with whether the id followed the last one
         self._undecided_bytes = 0
-        self._answer: asyncio.Future[None] | None = None
-        self._released_at = float("-inf")  # monotonic, in seconds; of acknowledgements that the broker may wait for
+        self._answer: asyncio.Future[float] | None = None
+        self._released: asyncio.Future[float] | None = None  # the answer after the last release
+        self._is_paused = False
+        self._begin_silence()
         journal.packet_ids.begin()
 
     # Packets
@@ -91,23 +115,23 @@ class Deliveries:
         return bool(self._undecided)
 
     def note(self, packet_id: int) -> Iterator[Redelivered]:
-        """A packet without DUP has come, so the redelivery is over: return all that waited."""
+        """Take a packet without DUP, which ends the redelivery: return all packets that waited."""
         yield from self.end()
         self._journal.packet_ids.note(packet_id)
-        self.acknowledgements.states = None
+        self.acknowledgements.note()
 
     def again(self, packet: Delivered, packet_id: int) -> Iterator[Redelivered]:
-        """A packet with DUP has come: return those that are decided now, in the order of receipt."""
+        """Take a packet with DUP set: return the packets that are decided now, in the order of receipt."""
         ids = self._journal.packet_ids
         (known,) = unpack(pack(packet))
-        state = PacketState.UNKNOWN if ids.is_next(packet_id) else self.acknowledgements.state(known)
+        state = self.acknowledgements.state(known)
         if state is PacketState.UNKNOWN:
             self._undecided.append((packet, ids.is_next(packet_id)))
-            self._undecided_bytes += len(packet.payload)
+            self._undecided_bytes += _size(packet)
             ids.note_redelivered(packet_id)
-            self.acknowledgements.note(known)
+            self.acknowledgements.wait(known)
             yield from self._decide(self._redelivery.judge(known))
-            if self._undecided_bytes > UNDECIDED_BYTES:
+            if self._undecided_bytes > self._limits.undecided_bytes:
                 yield from self.end()
         elif state is PacketState.ACKNOWLEDGED and not ids.in_sequence:
             # Perhaps a new message under the same id. It is not acknowledged again: if it is the old one, that
@@ -116,20 +140,21 @@ class Deliveries:
             yield Redelivered(packet, is_acknowledged=True)
 
     def end(self) -> Iterator[Redelivered]:
-        """Nothing more is redelivered for now: return all that waited."""
+        """End the redelivery for now: return all packets that waited."""
         return self._decide(self._redelivery.end())
 
     def _decide(self, verdicts: list[Verdict]) -> Iterator[Redelivered]:
         for verdict in verdicts:
             packet, is_next = self._undecided.popleft()
-            self._undecided_bytes -= len(packet.payload)
+            self._undecided_bytes -= _size(packet)
+            self.acknowledgements.decide()
             if verdict is Verdict.STORED:
                 # By order, the journal is to end with what is not acknowledged.
                 yield Redelivered(packet, is_stored=True, is_recorded=isinstance(self._redelivery, InOrder))
                 continue
             if verdict is Verdict.AMBIGUOUS:
                 self._note_ambiguous(packet)
-            if not is_next:
+            elif not is_next:
                 self._journal.packet_ids.note_unordered()
             follows = is_next and self._journal.packet_ids.in_sequence is not False
             yield Redelivered(packet, is_in_order=self._redelivery.keeps_order or follows)
@@ -152,49 +177,74 @@ class Deliveries:
 
     def commit(self, batch: Batch) -> None:
         """The batch is committed: acknowledge what is not held back."""
-        may_starve = self.acknowledgements.may_starve
         self.connection.acknowledge(self.acknowledgements.commit(batch))
         if batch.packet_ids:
-            self.wake()
+            self._begin_silence()
         if batch.is_release:
             self._ask(Step.RELEASED)
-            if may_starve:
-                self._released_at = time.monotonic()
+            self._released = self._answer
+
+    # The connection
+
+    def pause(self) -> None:
+        """Pause reading from the broker."""
+        if not self._is_paused:
+            self._is_paused = True
+            self.connection.pause()
+
+    def resume(self) -> None:
+        """Resume reading after `pause`."""
+        if self._is_paused:
+            self._is_paused = False
+            self.connection.release()
+
+    async def is_answered(self) -> bool:
+        """Whether the broker answers a PINGREQ, which shows that it has read all acknowledgements before it."""
+        answer = self.connection.ping()
+        await asyncio.wait([answer], timeout=self._limits.answer_s)
+        return answer.done() and not answer.cancelled()
 
     # Silence
 
     @property
     def is_restless(self) -> bool:
-        """Whether `rest` is due once nothing has arrived for a moment."""
+        """Whether `rest` is due after `rest_s` without a packet."""
         if self.step is Step.DONE or not self.connection.is_open or self._journal.is_empty:
             return False
         return self.has_undecided or self.acknowledgements.held > 0
 
+    @property
+    def rest_s(self) -> float:
+        """Time without a packet, in seconds, after which `rest` is due."""
+        if self.step is not Step.NONE:
+            return MOMENT_S
+        return self._limits.silence_s[0] if self.has_undecided else self._silence_s
+
     def rest(self) -> bool:
-        """Nothing has arrived for a moment: return whether the broker has answered since."""
+        """Take the next step of a silence: return whether the broker has answered since."""
         if self.step is Step.NONE:
-            self._moments += 1
-            if not (self.has_undecided or self._is_urgent or self._moments >= PATIENCE):
-                return False
             self._ask(Step.ASKED)
         if self._answer is None or not self._answer.done() or self._answer.cancelled():
             return False
-        if self.step is Step.RELEASED or not self.acknowledgements.held:
+        if not self.acknowledgements.held:
             self.step = Step.DONE
         return True
 
-    @property
-    def _is_urgent(self) -> bool:
-        """Whether the broker may be waiting. A second time, a longer silence tells it from a device that is slow."""
-        return self.acknowledgements.may_starve and not self.acknowledgements.starved
-
     def wake(self) -> None:
-        """The silence is over."""
-        is_unanswered = self.step is Step.RELEASED and self._answer is not None and not self._answer.done()
-        if is_unanswered or time.monotonic() - self._released_at < REPLY_S:
-            self.acknowledgements.starved += 1  # the broker was waiting for them
-        self._released_at = float("-inf")
-        self.step, self._answer, self._moments = Step.NONE, None, 0
+        """A packet has arrived, which ends the silence."""
+        answer = self._released
+        if answer is not None and not answer.cancelled():
+            was_awaited = not answer.done() or time.monotonic() - answer.result() < self._limits.reply_s
+            self.acknowledgements.starved = self.acknowledgements.starved + 1 if was_awaited else 0
+        self._begin_silence()
+
+    def _begin_silence(self) -> None:
+        self.step, self._answer, self._released = Step.NONE, None, None
+        self._silence_s = random.uniform(*self._limits.silence_s)  # noqa: S311  # no secret
 
     def _ask(self, step: Step) -> None:
         self.step, self._answer = step, self.connection.ping()
+
+
+def _size(packet: Delivered) -> int:
+    return PACKET_BYTES + len(packet.payload) + len(packet.topic) + len(packet.content_type or "")

@@ -83,7 +83,7 @@ class Journal:
         self._count = 0
         self._next_no = 1
         self.held = 0  # of the last entry
-        self._ids = ids
+        self.ids = ids
         self.packet_ids = PacketIds(count=ids)
 
     @property
@@ -104,7 +104,7 @@ class Journal:
             self.append(entry)
         packets = next((entry.packets for entry in reversed(self._entries) if entry.packets), None)
         last_id = _packet.unpack(packets[-_packet.size :])[0] if packets else None
-        self.packet_ids = PacketIds(self._entries[-1].in_sequence if self._entries else None, last_id, self._ids)
+        self.packet_ids = PacketIds(self._entries[-1].in_sequence if self._entries else None, last_id, self.ids)
 
     def next(self, packets: bytes, held: int) -> Entry:
         """Return the entry of the next batch."""
@@ -133,14 +133,14 @@ class Journal:
         packets = b"".join(entry.packets for entry in self._entries)
         known = list(unpack(packets))[-self._span :]
         if self.packet_ids.in_sequence:
-            return InSequence(self._one_cycle(known), self._ids)
+            return InSequence(self._one_cycle(known), self.ids)
         return InOrder(known, min(self.held, len(known)))
 
     def _one_cycle(self, known: list[Packet]) -> list[Packet]:
         """Return the last packets, less than a cycle of ids: a broker that drops messages skips their ids."""
         passed = 0
         for at in range(len(known) - 1, 0, -1):
-            passed += (known[at][0] - known[at - 1][0]) % self._ids
+            passed += (known[at][0] - known[at - 1][0]) % self.ids
             if passed >= self._span:
                 return known[at:]
         return known

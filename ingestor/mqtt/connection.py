@@ -9,6 +9,7 @@ A connection starts *held*: packets after the CONNACK stay in the buffer, and th
 
 import asyncio
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -63,7 +64,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         self._deliver_released = deliver
         self._transport: asyncio.Transport | None = None
         self._farewell: DisconnectPacket | None = None
-        self._pings: deque[asyncio.Future[None]] = deque()
+        self._pings: deque[asyncio.Future[float]] = deque()
         self._held = False
         self._read: Callable[[memoryview], tuple[packets.Packet, int]] = mqtt5.read
         self._view = memoryview(bytearray(BUFFER_BYTES))
@@ -118,8 +119,11 @@ class NetworkConnection(asyncio.BufferedProtocol):
         self._write(b"".join(request.write() for request in requests))
         return answers
 
-    def ping(self) -> "asyncio.Future[None]":
-        """Write a PINGREQ; return a future that its PINGRESP sets and the connection's end cancels."""
+    def ping(self) -> "asyncio.Future[float]":
+        """Write a PINGREQ; return a future of the monotonic time of its PINGRESP, in seconds.
+
+        The connection's end cancels the future.
+        """
         answered = self._loop.create_future()
         if self.closed.done():
             answered.cancel()
@@ -214,7 +218,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
             case SubAckPacket() | UnsubAckPacket() if self.requests.answer(packet):
                 pass
             case PingRespPacket() if self._pings:
-                self._pings.popleft().set_result(None)
+                self._pings.popleft().set_result(time.monotonic())
             case _:
                 raise MalformedPacket(f"a {type(packet).__name__} out of place")
 

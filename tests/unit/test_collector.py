@@ -1,6 +1,7 @@
 """What is collected: a batch is full, and the connection paused, by what is to be written, not by what is refused."""
 
 import asyncio
+import time
 import tracemalloc
 from collections.abc import Iterable
 from unittest.mock import Mock
@@ -8,9 +9,11 @@ from unittest.mock import Mock
 import pytest
 from mqtt5 import PublishPacket, QoS
 
-from ingestor import collector as collectors
-from ingestor.collector import HIGH_READINGS, Collector
-from ingestor.delivery import deliveries
+from ingestor.backlog import HIGH_READINGS
+from ingestor.batch import Batch
+from ingestor.collector import Collector
+from ingestor.delivery.acknowledgements import STARVED
+from ingestor.delivery.deliveries import PACKET_BYTES, DeliveryLimits
 from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.metrics import Counts
@@ -31,7 +34,7 @@ class Device1(Devices):
 
 
 async def collect(payload: bytes, count: int) -> tuple[Collector, NetworkConnection, Counts]:
-    """Delivers the payload so many times."""
+    """Deliver the payload `count` times."""
     counts = Counts()
     settings = Settings(batch_linger_ms=0)
     collector = Collector(settings, Device1(register=False), Journal("test"), counts, ALONE.clock())
@@ -91,19 +94,20 @@ class Acknowledged(NetworkConnection):
     def acknowledge(self, packet_ids: Iterable[int]) -> None:
         self.acknowledged += packet_ids
 
-    def ping(self) -> "asyncio.Future[None]":
+    def ping(self) -> "asyncio.Future[float]":
         answer = asyncio.get_running_loop().create_future()
-        answer.set_result(None)
+        answer.set_result(time.monotonic())
         return answer
 
 
 READING = b'{"x":1,"y":2,"z":3}'
+NO_SILENCE = DeliveryLimits(silence_s=(0.0, 0.0))
 
 
-async def holding(count: int) -> tuple[Collector, Acknowledged]:
-    """A collector that holds back the acknowledgements of so many packets."""
-    journal = Journal("test")
-    collector = Collector(Settings(batch_linger_ms=0), Device1(register=False), journal, Counts(), ALONE.clock())
+async def holding(count: int, limits: DeliveryLimits = NO_SILENCE) -> tuple[Collector, Acknowledged]:
+    """Return a collector that holds back the acknowledgements of `count` packets."""
+    journal, settings = Journal("test"), Settings(batch_linger_ms=0)
+    collector = Collector(settings, Device1(register=False), journal, Counts(), ALONE.clock(), limits)
     connection = Acknowledged(collector)
     collector.attach(connection)
     for number in range(count):
@@ -115,13 +119,13 @@ async def holding(count: int) -> tuple[Collector, Acknowledged]:
     return collector, connection
 
 
-async def test_messages_without_an_id_do_not_hold_acknowledgements_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_without_an_id_do_not_hold_acknowledgements_back() -> None:
     """A broker that waits for them goes on sending at QoS 0: no message at QoS 1 came any more."""
-    monkeypatch.setattr(collectors, "IDLE_S", 0.0)
     collector, connection = await holding(5)
-    for _ in range(20):
+    while not connection.acknowledged:
         collector.deliver(PublishPacket("devices/1/stats", READING, qos=QoS.AT_MOST_ONCE))
         collector.done(await collector.next())
+        await asyncio.sleep(0)
     assert connection.acknowledged == [1, 2, 3, 4, 5]
 
 
@@ -138,11 +142,44 @@ async def test_a_message_that_arrives_before_a_release_is_taken_with_it() -> Non
 
 
 async def test_a_stop_keeps_acknowledgements_that_the_broker_may_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collectors, "ANSWER_S", 0.0)
-    monkeypatch.setattr(Acknowledged, "ping", lambda _: asyncio.get_running_loop().create_future())
-    collector, connection = await holding(5)
+    """The broker is asked once: with a broker that does not answer, a stop took twice the time."""
+    asked = 0
+
+    def ping(_: Acknowledged) -> "asyncio.Future[float]":
+        nonlocal asked
+        asked += 1
+        return asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(Acknowledged, "ping", ping)
+    collector, connection = await holding(5, DeliveryLimits(answer_s=0.0))
     await collector.stop()
-    assert connection.acknowledged == []
+    assert (connection.acknowledged, asked) == ([], 1)
+
+
+async def test_silence_during_a_stop_decides_nothing() -> None:
+    """Packets that waited for the next ones of their redelivery were stored again, since the next ones are discarded
+    while the ingestor stops."""
+    collector, connection = await holding(5)
+    collector.attach(connection)
+    for packet_id in range(1, 4):
+        collector.deliver(redelivered(packet_id))
+    await collector.stop()
+    for _ in range(3):
+        collector.rest()
+    assert (collector.is_restless, collector.take()) == (False, None)
+
+
+async def test_a_connection_that_is_made_during_a_stop_delivers_nothing() -> None:
+    """It was read until the end of the stop, and then closed with unread bytes, which discards acknowledgements."""
+    collector, _ = await holding(5)
+    stopping = asyncio.create_task(collector.stop())
+    collector.done(await collector.next())
+    await stopping
+    again = Acknowledged(collector)
+    collector.attach(again)
+    again.release()
+    receive(again, PublishPacket("devices/1/stats", READING).write())
+    assert collector.take() is None
 
 
 async def test_a_stop_discards_what_arrives_and_sends_what_was_held_back() -> None:
@@ -151,41 +188,70 @@ async def test_a_stop_discards_what_arrives_and_sends_what_was_held_back() -> No
     collector.done(await collector.next())
     await stopping
     assert connection.acknowledged == [1, 2, 3, 4, 5]
-    message = PublishPacket("devices/1/stats", READING).write()
-    connection.get_buffer(-1)[: len(message)] = message
-    connection.buffer_updated(len(message))
+    receive(connection, PublishPacket("devices/1/stats", READING).write())
     assert collector.take() is None
 
 
-async def released_after(collector: Collector) -> int:
-    """Let nothing arrive until the acknowledgements are sent; return after how many moments they were."""
-    for moments in range(1, 20):
+def receive(connection: NetworkConnection, data: bytes) -> None:
+    """Let the connection read the bytes."""
+    connection.get_buffer(-1)[: len(data)] = data
+    connection.buffer_updated(len(data))
+
+
+def deliver_window(collector: Collector, committed_before: Batch | None = None) -> int:
+    """Deliver and commit 50 packets; return how many acknowledgements are held back."""
+    for packet_id in range(1, 51):
+        collector.deliver(PublishPacket("devices/1/stats", READING, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id))
+    if committed_before is not None:
+        collector.done(committed_before)
+    batch = collector.take()
+    assert batch is not None
+    collector.done(batch)
+    return batch.held
+
+
+def release(collector: Collector) -> None:
+    """Let nothing arrive until the acknowledgements are released."""
+    while (batch := collector.take()) is None:
         collector.rest()
-        if (batch := collector.take()) is not None:
-            collector.done(batch)
-            return moments
-    raise AssertionError("they are never sent")
+    collector.done(batch)
 
 
-@pytest.mark.parametrize(("is_at_once", "held"), [(True, [2, 0, 0]), (False, [8, 8, 8])])
-async def test_a_broker_that_waits_for_all_acknowledgements_is_found_out(
-    is_at_once: bool, held: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def next_window_after(reply_s: float) -> DeliveryLimits:
+    """Return limits with which the next message after a release is a reply, or is not."""
+    return DeliveryLimits(silence_s=(0.0, 0.0), reply_s=reply_s)
+
+
+async def test_a_broker_that_waits_for_all_acknowledgements_is_found_out() -> None:
     """HiveMQ answers the PINGREQ before it sends its next messages, so each of its windows took half a second."""
-    monkeypatch.setattr(deliveries, "REPLY_S", HANG_S if is_at_once else 0.0)
-    collector, connection = await holding(8)
-    moments = []
-    for expected in held:
-        if collector.holds_back:
-            moments.append(await released_after(collector))
-        connection.acknowledged.clear()
-        for packet_id in range(1, 51):
-            collector.deliver(PublishPacket("devices/1/stats", READING, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id))
-        batch = collector.take()
-        assert batch is not None
-        collector.done(batch)
-        assert len(connection.acknowledged) == 50 - expected
-    assert moments == ([1, deliveries.PATIENCE] if is_at_once else [1, 1, 1])
+    collector, _ = await holding(8, next_window_after(reply_s=HANG_S))
+    held = []
+    while collector.holds_back:
+        release(collector)
+        held.append(deliver_window(collector))
+    assert held == [8] * (STARVED - 1) + [0]
+
+
+async def test_a_broker_is_not_thought_to_wait_because_messages_follow_releases_by_chance() -> None:
+    """After two such messages nothing was held back any more, so a crash stored readings of Mosquitto twice."""
+    by_chance = next_window_after(reply_s=HANG_S)
+    collector, _ = await holding(8, by_chance)
+    for _ in range(3):
+        for _ in range(STARVED - 1):
+            release(collector)
+            assert deliver_window(collector) == 8
+        release(collector)
+        collector._deliveries._limits = next_window_after(reply_s=0.0)  # type: ignore[union-attr]
+        assert deliver_window(collector) == 8
+        collector._deliveries._limits = by_chance  # type: ignore[union-attr]
+
+
+async def test_a_message_that_arrives_before_a_release_is_sent_did_not_wait_for_it() -> None:
+    collector, _ = await holding(8, next_window_after(reply_s=HANG_S))
+    for _ in range(2 * STARVED):
+        while (released := collector.take()) is None:
+            collector.rest()
+        assert deliver_window(collector, released) == 8
 
 
 def redelivered(packet_id: int) -> PublishPacket:
@@ -193,11 +259,11 @@ def redelivered(packet_id: int) -> PublishPacket:
 
 
 @pytest.mark.parametrize(("fit", "stored"), [(3, 5), (4, 0)])
-async def test_what_waits_for_a_verdict_is_bounded(fit: int, stored: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_for_a_verdict_is_bounded(fit: int, stored: int) -> None:
     """A network that had swallowed acknowledgements brought back a window of ten thousand messages of any size: all of
     them waited in memory until their order was known, and nothing paused the connection."""
-    monkeypatch.setattr(deliveries, "UNDECIDED_BYTES", fit * len(READING))
-    collector, connection = await holding(5)
+    size = PACKET_BYTES + len(READING) + len("devices/1/stats")
+    collector, connection = await holding(5, DeliveryLimits(undecided_bytes=fit * size))
     collector.attach(connection)
     for packet_id in range(1, 6):
         collector.deliver(redelivered(packet_id))

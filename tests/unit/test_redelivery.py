@@ -25,7 +25,6 @@ from mqtt5 import PublishPacket, QoS
 
 from ingestor.batch import Batch
 from ingestor.collector import Collector
-from ingestor.delivery import deliveries
 from ingestor.delivery.journal import Entry, Journal, unpack
 from ingestor.delivery.redelivery import InSequence
 from ingestor.devices import Devices
@@ -38,12 +37,6 @@ EXAMPLES = 100
 IDS = 40
 SPAN = 36
 """Small, so that packet ids come round within a history; like the real ones, the span is below the ids."""
-
-
-@pytest.fixture(autouse=True)
-def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The histories have no clock: whether a message arrives soon after a release says nothing in them."""
-    monkeypatch.setattr(deliveries, "REPLY_S", 0.0)
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -101,6 +94,10 @@ class Answer:
     def cancelled(self) -> bool:
         return False
 
+    def result(self) -> float:
+        """The histories have no clock: a message after the answer proves nothing in them."""
+        return float("-inf")
+
 
 class Connection:
     """The ingestor's end: what it has written and the broker has not read."""
@@ -121,6 +118,8 @@ class Connection:
     def pause(self) -> None: ...
 
     def release(self) -> None: ...
+
+    def discard(self) -> None: ...
 
 
 class Broker:
@@ -439,6 +438,45 @@ def test_ids_that_were_free_before_the_connection_broke_prove_no_sequence() -> N
     history.the_broker_reads(20)
     history.devices_publish(b"a", 1)
     history.the_connection_breaks(0, crash=True)
+    history.teardown()
+
+
+def test_a_packet_that_is_repeated_is_not_acknowledged_again_where_ids_are_reused() -> None:
+    """Id 2 followed id 1, and was not looked up among the packets of the connection. The acknowledgement of its
+    repetition met the next message with that id, which was lost."""
+    history = type("Repeated", (History,), {"kind": Kind(in_sequence=False, repeats=True, window=16)})()
+    history.begin(0)
+    history.devices_publish(b"a", 11)
+    history.packets_arrive(10)
+    history.devices_publish(b"a", 7)
+    history.a_batch_is_committed()
+    history.the_broker_reads(1)
+    history.the_broker_repeats()
+    history.packets_arrive(8)
+    history.the_broker_reads(1)
+    history.the_ingestor_is_restarted()
+    history.teardown()
+
+
+def test_ambiguous_packets_do_not_hide_that_ids_are_in_sequence() -> None:
+    """A crash during a release made eight packets ambiguous. From then on ids counted as reused, also on Mosquitto."""
+    history = type("Ambiguous", (History,), {"kind": MOSQUITTO})()
+    history.begin(0)
+    history.devices_publish(b"a", 8)
+    history.packets_arrive(8)
+    history.nothing_arrives_for_a_moment()
+    history.the_broker_reads(1)
+    history.packets_arrive(1)
+    history.nothing_arrives_for_a_moment()
+    history.the_connection_breaks(0, crash=True)
+    history.packets_arrive(8)
+    history.nothing_arrives_for_a_moment()
+    history.the_broker_reads(8)
+    assert history.counts.ambiguous > 1
+    history.the_connection_breaks(12, crash=True)
+    history.devices_publish(b"a", 12)
+    history.packets_arrive(12)
+    assert history.journal.packet_ids.in_sequence
     history.teardown()
 
 
