@@ -74,7 +74,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of its class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are not of this class
         connected = transport.get_extra_info("socket")
         if connected is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER_BYTES)
@@ -145,14 +145,14 @@ class NetworkConnection(asyncio.BufferedProtocol):
     def release(self) -> None:
         """Resume reading and parsing, after `pause` or after the CONNACK."""
         self._held = False
-        self.heard_at = self._loop.time()  # while paused, silence was not the broker's
+        self.heard_at = self._loop.time()  # while reading was paused, the broker was not silent
         self._deliver = self._deliver_released
         self._parse()
         if self.is_open and not self._held:
             self._transport.resume_reading()  # type: ignore[union-attr]
 
     def discard(self) -> None:
-        """Read on without delivering messages: the broker will deliver them again."""
+        """Continue to read without delivering messages: the broker will deliver them again."""
         self._deliver_released = _discard
         self._early.clear()
         self.release()
@@ -181,7 +181,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
                     packet, size = self._read(view[start:end])
                 except IndexError:  # the rest of the packet has not arrived
                     break
-                except BaseException as error:  # noqa: BLE001  # a panic is no Exception; raised again if it is not one
+                except BaseException as error:  # noqa: BLE001  # a panic is not an Exception; other errors are raised again
                     packet, size = packets.refused(view[start:end], error)
                 start += size
                 if type(packet) is PublishPacket:
@@ -220,7 +220,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
             case PingRespPacket() if self._pings:
                 self._pings.popleft().set_result(time.monotonic())
             case _:
-                raise MalformedPacket(f"a {type(packet).__name__} out of place")
+                raise MalformedPacket(f"an unexpected {type(packet).__name__}")
 
     def _make_room(self) -> None:
         rest = self._view[self._start : self._end]

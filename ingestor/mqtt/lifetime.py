@@ -31,7 +31,7 @@ async def connect(address: MqttAddress, deliver: Callable[[Delivered], None], wi
                 _, connection = await loop.create_connection(protocol, address.host, address.port, ssl=tls)
     except SettingsError as error:  # a certificate may be in the middle of its renewal; at startup it is fatal
         raise BrokerUnreachable(str(error)) from error
-    except OSError as error:  # TimeoutError and ssl.SSLError are of this kind
+    except OSError as error:  # includes TimeoutError and ssl.SSLError
         kind = BrokerUnreachable if isinstance(error, ssl.SSLError) else BrokerNotThere
         raise kind(
             f"no connection to the MQTT broker at {address}: {why(error)}. "
@@ -82,7 +82,7 @@ async def why_ended(connection: NetworkConnection, address: MqttAddress) -> Brok
     if farewell is None:
         return ConnectionClosed(f"the MQTT broker at {address} closed the connection", was_accepted=was_accepted)
     return ConnectionClosed(
-        f"the MQTT broker at {address} disconnected us: {describe(farewell)}",
+        f"the MQTT broker at {address} disconnected the ingestor: {describe(farewell)}",
         was_accepted=was_accepted,
         taken_over=farewell.reason_code == DisconnectReasonCode.SESSION_TAKEN_OVER,
     )

@@ -1,7 +1,7 @@
 """Bytes to packets, with the `mqtt5` codec, and the handling of a PUBLISH that it refuses.
 
-The codec panics on text that is not UTF-8, and raises ValueError for other faults. MQTT allows to close the connection
-then (MQTT-1.5.4-1), but the broker would redeliver the same packet on the next one. So a PUBLISH that can be
+The codec panics on text that is not UTF-8, and raises ValueError for other faults. MQTT allows the receiver to close
+the connection (MQTT-1.5.4-1), but the broker would redeliver the same packet on the next one. So a PUBLISH that can be
 acknowledged becomes a `RefusedPublish`, which is stored as a dead letter.
 """
 

@@ -19,7 +19,7 @@ _FIXED_SIZES = {0x01: 1, 0x02: 4, 0x23: 2}
 
 
 class MalformedPacket(Exception):
-    """The broker sent bytes that are not an MQTT 5 packet, or a packet that is out of place."""
+    """The broker sent bytes that are not an MQTT 5 packet, or an unexpected packet."""
 
 
 class Publish(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ def split(data: memoryview) -> Publish:
         raise IndexError("the packet is not complete")
     quality = flags & QOS
     if quality > AT_LEAST_ONCE:
-        raise MalformedPacket("a PUBLISH with a quality of service that was not requested")
+        raise MalformedPacket("a PUBLISH with a QoS that was not requested")
     try:
         return _cut(flags, bytes(data[start:size]), size, has_id=quality == AT_LEAST_ONCE)
     except (IndexError, struct.error) as error:

@@ -1,6 +1,6 @@
 """Decoding of payloads.
 
-`decode.py` decodes a payload and lists the formats; `formats.py` is what a format has, `json_format.py` and
-`message_pack.py` are the two. Long arrays become columns (`columns.py`). The result is `measurements.py`, or refusals,
-which `explain.py` and `undecodable.py` put into words.
+`decode.py` decodes a payload and lists the formats. `formats.py` defines a format; `json_format.py` and
+`message_pack.py` are the two formats. `columns.py` decodes long arrays into columns. The results are defined in
+`measurements.py`. `explain.py` and `undecodable.py` describe refusals; `refusals.py` collects those of one message.
 """

@@ -1,7 +1,7 @@
-"""Decoded readings become columns. Pure.
+"""Conversion of decoded readings to columns. Pure.
 
-msgspec writes the readings as MessagePack, in C. Each takes the same number of bytes, so numpy reads what is written
-as a table. This takes a third of the time of a loop over the readings (ADR 36).
+msgspec encodes the readings as MessagePack, in C. Each reading has the same size, so numpy reads the result as a table.
+This takes a third of the time of a loop over the readings (ADR 36).
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from shared.readings.numeric_times import EARLIEST_S, LATEST_S
 from shared.readings.rules import is_near
 
 FEWEST = 48
-"""Readings: of fewer it is faster to take one by one. At least 16, which MessagePack counts in three bytes."""
+"""Number of readings below which a loop is faster. At least 16, for which MessagePack uses a header of three bytes."""
 
-# https://github.com/msgpack/msgpack/blob/master/spec.md. Before each value stand its name and the byte of its type. A
-# timestamp of whole seconds takes four bytes, another one eight: nanoseconds in 30 bits, then seconds in 34.
+# https://github.com/msgpack/msgpack/blob/master/spec.md. Each value follows its name and the byte of its type. A
+# timestamp of whole seconds has four bytes. Any other has eight: nanoseconds in 30 bits, then seconds in 34.
 _ARRAY_HEADER_BYTES = 3
 _AXES = [("map, x", "V4"), ("x", ">f8"), ("y is", "V3"), ("y", ">f8"), ("z is", "V3"), ("z", ">f8"), ("time is", "V10")]
 _NIL, _FLOAT, _WHOLE_SECONDS, _NANOSECONDS = 0xC0, 0xCB, 0xD6FF, 0xD7FF
@@ -34,16 +34,16 @@ _TABLES = {
 _TYPE_AT = _ARRAY_HEADER_BYTES + np.dtype(_AXES).itemsize  # of the first reading
 _WHOLE_SECONDS_BYTES = 4
 _SECONDS_BITS = 34
-_NANOSECONDS_EACH = 1000  # microsecond
+_NANOSECONDS_EACH = 1000  # in a microsecond
 _MICROSECOND = timedelta(microseconds=1)
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def in_columns(samples: Sequence[Sample], now: Microseconds, oldest_age: Microseconds) -> Measurements | None:
-    """Return the measurements of the readings of one array, which are FEWEST to 65,535.
+    """Return the measurements of one array, which has FEWEST to 65,535 readings.
 
-    None where they have no columns: a timestamp is not accepted, or the timestamps are of several kinds.
-    `now`, `oldest_age`: as in `rules.accepted_at`, which accepts the same timestamps as the same moments.
+    Return None if a timestamp is not accepted, or if the timestamps are of several kinds.
+    `now`, `oldest_age`: as in `rules.accepted_at`, which accepts the same timestamps and returns the same times.
     """
     whole: list[int] = []
     table = _table(samples)
@@ -64,7 +64,7 @@ def in_columns(samples: Sequence[Sample], now: Microseconds, oldest_age: Microse
 
 
 def _table(samples: Sequence[Sample]) -> Column | None:
-    """The readings as a table; None where their timestamps are not of one type."""
+    """Return the readings as a table; None if their timestamps are of several types."""
     encoded = _encode(samples)
     kind = encoded[_TYPE_AT]
     if kind not in _TABLES:
@@ -73,20 +73,20 @@ def _table(samples: Sequence[Sample]) -> Column | None:
     if layout is None or len(encoded) != _ARRAY_HEADER_BYTES + len(samples) * layout.itemsize:
         return None
     table = np.frombuffer(encoded, layout, offset=_ARRAY_HEADER_BYTES)
-    # The first row of another type has it in this very place: each row before it has this one's length.
+    # All rows before the first one of another type have this layout, so the type of that row is in this column.
     return table if (table["type"] == kind).all() else None
 
 
 def _of_whole_seconds(samples: Sequence[Sample]) -> list[int]:
-    """The places of the timestamps of whole seconds; none where not all timestamps are texts."""
+    """Return the indexes of the timestamps of whole seconds; none unless all timestamps were strings."""
     try:
         return [place for place, sample in enumerate(samples) if not sample.timestamp.microsecond]  # type: ignore[union-attr]
-    except AttributeError:  # a number, or none
+    except AttributeError:  # a number, or no timestamp
         return []
 
 
 def _shifted_table(shifted: Sequence[Any], samples: Sequence[Sample]) -> Column | None:
-    """The readings as a table in which the timestamps of some are a microsecond later, so that all have one type."""
+    """Return the readings as a table. The timestamps of `shifted` are a microsecond later, so all have one type."""
     for sample in shifted:
         sample.timestamp += _MICROSECOND
     table = _table(samples)
@@ -96,9 +96,9 @@ def _shifted_table(shifted: Sequence[Any], samples: Sequence[Sample]) -> Column 
 
 
 def _moments(times: Column) -> Column | None:
-    """The timestamps as microseconds; None where one is a number that is no time."""
+    """Return the timestamps in microseconds; None if one is a number that is not a plausible time."""
     if times.dtype.kind == "f":
-        are_times = bool(((times >= EARLIEST_S) & (times < LATEST_S)).all())  # false for NaN, too
+        are_times = bool(((times >= EARLIEST_S) & (times < LATEST_S)).all())  # False for NaN as well
         return np.rint(times * SECOND).astype(np.int64) if are_times else None
     if times.itemsize == _WHOLE_SECONDS_BYTES:
         return times.astype(np.int64) * SECOND

@@ -1,7 +1,7 @@
-"""A message's payload becomes measurements, or refusals that say why. Pure: no clock, no database.
+"""Decoding of a payload into measurements, or refusals with their reasons. Pure: no clock, no database.
 
-The good case is one call of a typed msgspec decoder, which also holds the range of the axes. Only what it
-refuses is looked at again, to tell the person who reads the dead letter what is wrong with it.
+A valid payload takes one call of a typed msgspec decoder, which also checks the range of the axes. Only a refused
+payload is decoded again, to describe its fault in the dead letter.
 """
 
 from datetime import datetime
@@ -19,19 +19,19 @@ from shared.readings.model import Microseconds, Reason
 from shared.readings.rules import accepted_at, recorded_at
 
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
-"""Ten thousand readings with all their digits, offsets and spaces take 1.3 MB."""
+"""Ten thousand readings with all digits, offsets and spaces take 1.3 MB."""
 FAULTS_DESCRIBED = 10
-"""Of the elements of one message. Besides them, the first fault of each reason is described."""
+"""Number of described faults of one message. The first fault of each reason is described in addition."""
 FORMATS = (MESSAGE_PACK, JSON)
-"""Without a content type that names a format, the first one that matches the payload is taken."""
+"""If no content type names a format, the first one that matches the payload is used."""
 
 
 def decode(payload: bytes, content_type: str | None, now: Microseconds, oldest_age: Microseconds) -> Results:
-    """The measurements of a payload, in its order, with a Refusal for each element that is not one.
+    """Return the measurements of a payload in order, with a Refusal in place of each invalid element.
 
-    A payload that cannot be read as a whole is one Refusal. An empty one holds nothing, not even a refusal: that is how
-    a retained message is cleared (MQTT-3.3.1-6). Any bytes give one of these, never an error.
-    `now`: the time of receipt; `oldest_age`: how far before it a timestamp may lie.
+    A payload that cannot be decoded is one Refusal. An empty payload clears a retained message (MQTT-3.3.1-6): the
+    result is empty. No payload raises an error.
+    `now`: time of receipt; `oldest_age`: greatest age of a timestamp at that time.
     """
     if not payload:
         return []
@@ -49,13 +49,13 @@ def decode(payload: bytes, content_type: str | None, now: Microseconds, oldest_a
         if document != payload:
             return decode(document, content_type, now, oldest_age)
         return [Refusal(refused.reason, named(payload) or refused.detail)]
-    except Exception as error:  # noqa: BLE001  # a fault of ours must not come again with each redelivery, for ever
+    except Exception as error:  # noqa: BLE001  # a bug here must not recur at each redelivery
         return [Refusal(Reason.MALFORMED, f"it could not be decoded: {type(error).__name__}: {error}")]
 
 
 def _check_size(payload: bytes) -> None:
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise Refused(Reason.TOO_LARGE, f"{len(payload)} bytes: a message holds at most {MAX_PAYLOAD_BYTES}")
+        raise Refused(Reason.TOO_LARGE, f"{len(payload)} bytes: a message has at most {MAX_PAYLOAD_BYTES}")
 
 
 def _named(content_type: str | None) -> Format | None:
@@ -79,7 +79,7 @@ def _decode_array(payload: bytes, form: Format, now: Microseconds, oldest_age: M
     form.check_length(payload, True)
     try:
         samples = form.many.decode(payload)
-    except (msgspec.ValidationError, RecursionError):  # perhaps of one element only
+    except (msgspec.ValidationError, RecursionError):  # maybe in one element only
         return _decode_elements(payload, form, now, oldest_age)
     except UNREADABLE as error:
         raise _malformed(form, error) from error
@@ -95,7 +95,7 @@ def _decode_array(payload: bytes, form: Format, now: Microseconds, oldest_age: M
 def _decode_elements(
     payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds
 ) -> list[Measurement | Refusal]:
-    """Each element by itself: the good ones of an array are taken, whatever the others are."""
+    """Decode each element separately, so that the valid elements of an array are kept."""
     form.check_length(payload, False)
     try:
         elements = form.elements.decode(payload)
@@ -107,10 +107,10 @@ def _decode_elements(
 
 
 class _Elements:
-    """Decodes the elements of one array, each by itself.
+    """Decodes the elements of one array separately.
 
-    Describing a fault takes longer than finding it. So the first few are described, and the first one of each reason;
-    all others of a reason share one refusal.
+    It takes longer to describe a fault than to find it. So only the first faults and the first of each reason are
+    described. All others of a reason share one refusal.
     """
 
     def __init__(self, form: Format, now: Microseconds, oldest_age: Microseconds) -> None:
@@ -137,7 +137,7 @@ class _Elements:
         return self._other(reason) or self._describe(element)
 
     def _other(self, reason: Reason | None) -> Refusal | None:
-        """The refusal without a description, if there were enough of those."""
+        """Return the refusal without a description, if enough faults are described."""
         return self._others.get(reason) if reason and self._described >= FAULTS_DESCRIBED else None
 
     def _describe(self, element: msgspec.Raw) -> Refusal:
@@ -152,7 +152,7 @@ def _refused(element: bytes, form: Format, now: Microseconds, oldest_age: Micros
         _decode_one(element, form, now, oldest_age)
     except Refused as refused:
         return Refusal(refused.reason, refused.detail)
-    raise AssertionError("what the decoder refuses once it refuses twice")
+    raise AssertionError("the decoder refused the element before and accepts it now")
 
 
 def _measurement(sample: Sample, now: Microseconds, oldest_age: Microseconds) -> Measurement:
@@ -173,7 +173,7 @@ def _bad_timestamp(timestamp: datetime | float, now: Microseconds, oldest_age: M
         recorded_at(timestamp, now, oldest_age)
     except ValueError as error:
         return Refused(Reason.BAD_TIMESTAMP, f"timestamp: {error}")
-    raise AssertionError("what is not accepted has a reason")
+    raise AssertionError("a timestamp is not accepted, and no rule refuses it")
 
 
 def _malformed(form: Format, error: Exception) -> Refused:

@@ -1,6 +1,6 @@
-"""Why a well-formed payload is no reading: for the person who reads the dead letter. Pure.
+"""Description of the fault of a well-formed payload that is not a reading, for the dead letter. Pure.
 
-What the payload holds beside a reading's fields may be of any size, and is not decoded.
+Other fields of the payload may have any size, and are not decoded.
 """
 
 import math
@@ -13,7 +13,7 @@ from shared.readings.model import Reason
 from shared.readings.rules import AXIS_RULE, MQTT_TIME_RULE
 
 LONG = 1_000
-"""Bytes. Every number and timestamp is shorter: a longer value is not decoded."""
+"""Bytes. A longer value is not decoded, because every number and timestamp is shorter."""
 _SHOWN_CHARACTERS = 60
 _MISSING = "Object missing required field "
 
@@ -24,16 +24,16 @@ _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean
 
 
 class _Long:
-    """In the place of a value that is too long to be looked at."""
+    """Placeholder of a value that is too long to be decoded."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
 
 def explain(payload: bytes | msgspec.Raw, form: Format, error: msgspec.ValidationError) -> Fault:
-    """Return the reason and the detail of the fault that the decoder of readings met first, which `error` says.
+    """Return the reason and the detail of the first fault, which the decoder of readings reported as `error`.
 
-    Raises what `formats.UNREADABLE` names.
+    Raises the errors in `formats.UNREADABLE`.
     """
     words = str(error)
     field = _field(words)
@@ -41,7 +41,7 @@ def explain(payload: bytes | msgspec.Raw, form: Format, error: msgspec.Validatio
         if words.startswith(_MISSING):
             return Reason.INVALID_READING, f"{words[len(_MISSING) :].strip('`')} is missing"
         kind = _kind(_value(payload, form))
-        if kind == "an object":  # of which a key is no text
+        if kind == "an object":  # with a key that is not a string
             return Reason.INVALID_READING, words
         return Reason.INVALID_READING, f"expected an object with x, y and z, got {kind}"
     value = _value(getattr(form.fields.decode(payload), field), form)
@@ -52,9 +52,9 @@ def explain(payload: bytes | msgspec.Raw, form: Format, error: msgspec.Validatio
 
 @lru_cache(maxsize=256)
 def reason_of(words: str, has_nan: bool) -> Reason | None:
-    """Return the reason that `explain` gives, by the words of the error alone; None where those do not tell.
+    """Return the reason that `explain` would return, from the text of the error alone; None if the text is ambiguous.
 
-    There are few such words: they name a field, and the types that are expected and found, and hold no value.
+    There are few different texts: they name a field and the expected and found types, and contain no values.
     """
     field = _field(words)
     if field == "timestamp":
@@ -65,7 +65,7 @@ def reason_of(words: str, has_nan: bool) -> Reason | None:
 
 
 def _field(words: str) -> str | None:
-    """The field at fault, in words such as "Expected `float`, got `str` - at `$.x`"."""
+    """Return the field that a message such as "Expected `float`, got `str` - at `$.x`" names."""
     path = words.rpartition(" - at `$.")[2].rstrip("`")
     return path if path in FIELDS else None
 
@@ -79,7 +79,7 @@ def _axis_fault(axis: str, number: object) -> Fault:
 
 
 def _value(raw: bytes | msgspec.Raw, form: Format) -> object:
-    """The value, unless it is long."""
+    """Return the value, or a placeholder if it is long."""
     if len(bytes(raw)) <= LONG:
         return form.anything.decode(raw)
     for decoder, kind in ((form.array, "an array"), (form.object, "an object")):

@@ -1,6 +1,6 @@
-"""Formats of payloads: what each has, and the records that its decoders make. Pure.
+"""Definition of a payload format, and the records that its decoders return. Pure.
 
-A format is one file that makes a `Format`, and one entry in `decode.FORMATS`.
+A format is one file with a `Format`, and one entry in `decode.FORMATS`.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Sample(msgspec.Struct, gc=False):
 
 
 class Fields(msgspec.Struct, gc=False):
-    """The fields of an object that should be a reading, not decoded."""
+    """The undecoded fields of an object that should be a reading."""
 
     x: msgspec.Raw = msgspec.Raw()
     y: msgspec.Raw = msgspec.Raw()
@@ -46,26 +46,26 @@ class AnyArray(msgspec.Struct, array_like=True):
 
 
 UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
-"""What the decoders raise: ValueError for text in MessagePack that is not UTF-8, and for endless integers."""
+"""Errors of the decoders. ValueError: text in MessagePack that is not UTF-8, or an integer with too many digits."""
 
 
 class Format(msgspec.Struct, frozen=True, kw_only=True):
     """A format of payloads.
 
-    `content_type`: the content type that names it; None: only the payload tells. `has_nan`: a number may be NaN.
+    `content_type`: content type of the format; None if only the payload identifies it. `has_nan`: numbers may be NaN.
     """
 
     name: str
     content_type: str | None = None
     has_nan: bool = True
     one: Any
-    """Decoder of a Sample. Each decoder raises what UNREADABLE names."""
+    """Decoder of a Sample. Each decoder raises the errors in UNREADABLE."""
     many: Any
     """Decoder of list[Sample]."""
     elements: Any
-    """Decoder of an array into a list of its elements, of which `one` decodes each."""
+    """Decoder of an array into a list of its elements; `one` decodes each element."""
     fields: Any
-    """Decoder of Fields, of which `anything` decodes each."""
+    """Decoder of Fields; `anything` decodes each field."""
     anything: Any
     """Decoder of any value."""
     object: Any
@@ -76,15 +76,15 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     """Return whether a payload without a known content type looks like this format."""
     is_array: Callable[[bytes], bool]
     check: Callable[[bytes], None] = lambda _: None
-    """Raise Refused for a payload that is not to be decoded."""
+    """Raise Refused for a payload that must not be decoded."""
     check_length: Callable[[bytes, bool], None]
-    """Raise Refused for an array that is seen to be too long before it is decoded. True: it should hold readings;
-    False: it holds elements of any kind."""
+    """Raise Refused if an array is found to be too long before it is decoded. True: it should contain readings;
+    False: it contains elements of any kind."""
 
 
 def check_count(count: int) -> None:
-    """Raise Refused for an array of no elements, and for one of too many."""
+    """Raise Refused for an empty array, and for an array of too many elements."""
     if count == 0:
-        raise Refused(Reason.INVALID_READING, "an empty array holds no reading")
+        raise Refused(Reason.INVALID_READING, "the array is empty")
     if count > MAX_READINGS:
-        raise Refused(Reason.TOO_LARGE, f"an array of {count}: it holds at most {MAX_READINGS} readings")
+        raise Refused(Reason.TOO_LARGE, f"an array of {count} elements: it has at most {MAX_READINGS}")

@@ -11,7 +11,7 @@ from shared.readings.model import Reason
 from shared.readings.rules import MAX_READINGS
 
 SMALLEST_READINGS_BYTES = MAX_READINGS * len('{"x":0,"y":0,"z":0},')
-"""An array of more readings than MAX_READINGS is longer."""
+"""An array of more than MAX_READINGS readings is longer than this."""
 
 
 def _is_array(payload: bytes) -> bool:
@@ -27,7 +27,7 @@ def _check_utf8(payload: bytes) -> None:
 
 
 def _check_length(payload: bytes, should_hold_readings: bool) -> None:
-    """Count the elements where there are enough of a character: elements may hold it any number of times."""
+    """Count the elements if a character occurs often enough. It may also occur inside the elements."""
     if should_hold_readings:
         may_be_long = len(payload) > SMALLEST_READINGS_BYTES and payload.count(b"{") > MAX_READINGS
     else:
@@ -35,27 +35,27 @@ def _check_length(payload: bytes, should_hold_readings: bool) -> None:
     if may_be_long and _holds_too_many(payload):
         raise Refused(
             Reason.TOO_LARGE,
-            f"an array of more than {MAX_READINGS} elements, which is the most that a message may hold",
+            f"an array of more than {MAX_READINGS} elements: it has at most {MAX_READINGS}",
         )
 
 
 def _holds_too_many(array: bytes) -> bool:
-    """Return whether the array has more than MAX_READINGS elements, each of any kind.
+    """Return whether the array has more than MAX_READINGS elements of any kind.
 
-    The decoder stops after those, and decodes none of them. It takes about half a millisecond.
+    The decoder stops after MAX_READINGS elements, and decodes none of them. This takes about half a millisecond.
     """
     try:
         _bounded().decode(array)
     except msgspec.ValidationError:
         return True
     except UNREADABLE:
-        return False  # the full decoder says what is wrong
+        return False  # the full decoder reports the fault
     return False
 
 
 @cache
 def _bounded() -> Any:
-    """A decoder of arrays of at most MAX_READINGS elements of any kind. Making it takes 20 ms."""
+    """Return a decoder of arrays of at most MAX_READINGS elements of any kind. It takes 20 ms to create."""
     elements = [(f"e{number}", msgspec.Raw, msgspec.Raw()) for number in range(MAX_READINGS)]
     bounded = msgspec.defstruct("_Bounded", elements, array_like=True, forbid_unknown_fields=True)
     return msgspec.json.Decoder(bounded)
@@ -68,7 +68,7 @@ JSON = Format(
     many=msgspec.json.Decoder(list[Sample]),
     elements=msgspec.json.Decoder(list[msgspec.Raw]),
     fields=msgspec.json.Decoder(Fields),
-    anything=msgspec.json.Decoder(float_hook=float),  # 1e999 is then infinite, and can be named out of range
+    anything=msgspec.json.Decoder(float_hook=float),  # 1e999 becomes infinite, and is reported as out of range
     object=msgspec.json.Decoder(AnyObject),
     array=msgspec.json.Decoder(AnyArray),
     matches=lambda _: True,

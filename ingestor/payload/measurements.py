@@ -1,4 +1,4 @@
-"""What a device measured: one by one, or an array's in columns. Pure."""
+"""Measurements and refusals: the results of decoding a payload. Pure."""
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
@@ -13,7 +13,7 @@ Column = NDArray[Any]
 
 
 class Measurement(msgspec.Struct, frozen=True, gc=False):
-    """What a device measured. `recorded_at` is None where the device did not say when."""
+    """One measurement of a device. `recorded_at`: None if the payload has no timestamp."""
 
     x: float
     y: float
@@ -22,7 +22,7 @@ class Measurement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """Why the payload, or one element of its array, is not taken."""
+    """The reason why the payload, or one element of its array, is refused."""
 
     reason: Reason
     detail: str
@@ -38,9 +38,9 @@ class Refused(Exception):
 
 
 class Measurements(Sequence[Measurement]):
-    """The measurements of an array of which all elements are good, in columns.
+    """The measurements of an array without refused elements, in columns.
 
-    `axes`: x, y and z. `recorded_at`: None where the device did not say of any when.
+    `axes`: x, y and z. `recorded_at`: None if no element has a timestamp.
     """
 
     def __init__(self, axes: Sequence[Column], recorded_at: Column | None) -> None:
@@ -71,8 +71,8 @@ class Measurements(Sequence[Measurement]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]  # as of a list
+    __hash__ = None  # type: ignore[assignment]  # like a list
 
 
 Results = Sequence[Measurement | Refusal]
-"""What became of the elements of a message."""
+"""The result for each element of a message."""

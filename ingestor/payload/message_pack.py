@@ -7,7 +7,7 @@ from shared.readings.encodings import BYTE_ORDER_MARKS
 
 
 def _matches(payload: bytes) -> bool:
-    """Maps and arrays begin with a byte from 0x80 on, which is no ASCII."""
+    """Maps and arrays begin with a byte of 0x80 or above, which is not ASCII."""
     return payload[:1] >= b"\x80" and not payload.startswith(BYTE_ORDER_MARKS)
 
 
@@ -17,7 +17,7 @@ def _is_array(payload: bytes) -> bool:
 
 
 def _check_length(payload: bytes, _: bool) -> None:
-    """By the count that precedes the elements: four million small ones fit into a payload."""
+    """Check the count that precedes the elements. A payload can contain two million small elements."""
     first = payload[0]
     if first < 0xA0:
         check_count(first & 0x0F)

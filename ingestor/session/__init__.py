@@ -2,6 +2,6 @@
 
 - `session.py` connects, subscribes and reconnects.
 - `subscribing.py` exchanges SUBSCRIBE and UNSUBSCRIBE; `subscriptions.py` stores the topic filters.
-- `subscription_check.py` detects a subscription that delivers nothing, with a `probe.py`.
-- `limits.py` reports the limits in CONNACK; `contention.py` detects another client with the client id.
+- `subscription_check.py` detects a subscription that delivers nothing; `probe.py` sends its probes.
+- `limits.py` logs the limits in CONNACK. `contention.py` detects another client with the same client id.
 """

@@ -56,14 +56,14 @@ def _session(connack: ConnAckPacket) -> Iterator[Limit]:
     yield Limit(
         text,
         f"raise its limit on session expiry to {SESSION_EXPIRY_S} s, seven days",
-        f"set persistent_client_expiration to {SESSION_EXPIRY_S // 86_400}d, or take it out",
+        f"set persistent_client_expiration to {SESSION_EXPIRY_S // 86_400}d, or remove it",
     )
 
 
 def _qos(connack: ConnAckPacket) -> Iterator[Limit]:
     if connack.max_qos == QoS.AT_MOST_ONCE:
         text = "the broker supports QoS 0 only, without redelivery, so readings are lost"
-        yield Limit(text, "allow QoS 1 in its configuration", "take max_qos out of its configuration")
+        yield Limit(text, "allow QoS 1 in its configuration", "remove max_qos from its configuration")
     elif connack.max_qos == QoS.AT_LEAST_ONCE:
         text = "the broker does not support QoS 2, and disconnects a device that publishes at QoS 2"
         yield Limit(text, "publish at QoS 1, with a timestamp in the payload", loses=False)
@@ -76,7 +76,7 @@ def _packets(connack: ConnAckPacket, form: TopicFilter) -> Iterator[Limit]:
             f"the broker accepts packets of up to {size} bytes, and disconnects a device that sends a larger one: the "
             f"largest payload needs {needed}",
             f"raise its limit to {RIGHT_PACKET_SIZE}, or send smaller arrays",
-            f"set max_packet_size {RIGHT_PACKET_SIZE}, as mosquitto.conf has it",
+            f"set max_packet_size {RIGHT_PACKET_SIZE}, as in mosquitto.conf",
         )
     if connack.receive_max < NARROW:
         yield Limit(
@@ -91,11 +91,11 @@ def _subscriptions(connack: ConnAckPacket, form: TopicFilter) -> Iterator[Limit]
     if not connack.shared_subscription_available:
         yield Limit(
             "the broker does not support shared subscriptions, which several ingestors need",
-            f"turn them on, or take {form.group} off DEVICESTAT_MQTT_TOPIC" if form.group else "run one ingestor",
+            f"enable them, or remove {form.group} from DEVICESTAT_MQTT_TOPIC" if form.group else "run one ingestor",
             loses=bool(form.group),
         )
     if not connack.wildcard_subscription_available:
-        yield Limit(f"the broker does not support wildcard subscriptions, which {form.plain} needs", "turn them on")
+        yield Limit(f"the broker does not support wildcard subscriptions, which {form.plain} needs", "enable them")
 
 
 def largest_packet(form: TopicFilter) -> int:

@@ -271,7 +271,7 @@ class Session:
             if not connection.is_paused and silent_s(connection) > HANDSHAKE_TIMEOUT_S:
                 raise BrokerUnreachable(
                     f"the MQTT broker at {self._address} did not answer {to} within {HANDSHAKE_TIMEOUT_S} s: "
-                    "does it speak MQTT 5?"
+                    "does it support MQTT 5?"
                 )
         if answer.cancelled():
             await self._attend(connection)

@@ -2,12 +2,12 @@
 
 The transaction holds the readings, the dead letters and the packet ids. There are three ways to store the readings:
 
-1. where all of them are new: COPY straight into the table;
-2. where some are stored already: through a staging table, which leaves those out;
-3. where the database refuses some, or a dead letter: by halves, until each of those is alone (`isolate`).
+1. If all readings are new: COPY directly into the table.
+2. If some readings are already stored: through a staging table, which skips them.
+3. If the database refuses readings or a dead letter: by halving the batch until each refused row is alone (`isolate`).
 
-A batch that the database fails is retried until it is stored (`database_connection`). If a COMMIT was not answered, the
-journal shows whether it succeeded (ADR 3).
+If the database fails for another reason, the batch is retried until it is stored (`database_connection`). If a COMMIT
+was not answered, the journal shows whether it succeeded (ADR 3).
 """
 
 import time
@@ -40,7 +40,7 @@ from shared.readings.store import Stored
 from shared.settings import TopicFilter
 
 STAGED_BATCHES = 100
-"""Batches that skip the first way after it has failed: a device that resends readings usually resends several batches,
+"""Batches that skip the first way after it has failed. A device that resends readings usually resends several batches,
 and the rows of a failed COPY must be vacuumed."""
 
 _log = structlog.get_logger()
@@ -49,7 +49,7 @@ _Way = Callable[[Connection, Rows], Awaitable[tuple[Stored, list[RefusedRow]]]]
 
 
 class DevicesDeleted(Exception):
-    """The batch has readings of devices that were, or may have been, deleted: look up their keys again."""
+    """The batch has readings of devices that were or may have been deleted. Their keys must be looked up again."""
 
     def __init__(self, numbers: Set[int]) -> None:
         self.numbers = numbers
@@ -78,7 +78,7 @@ class Writer:
         self._sampler = sampler
         self._partitions = Partitions()
         self._staged_batches = 0
-        self._missed_at = float("-inf")  # seconds; when marks of deletions were last found to be removed unread
+        self._missed_at = float("-inf")  # seconds; when it was last found that deletion marks had been removed unread
         self._owns_journal = False
 
     async def write(self, batch: Batch) -> None:
@@ -162,9 +162,9 @@ class Writer:
                 await announce(connection, self._interest, batch.readings)
         except (NumberTaken, UniqueViolation, DevicesDeleted):
             found = await journals.find(connection, self._journal)
-            if found is None:  # a reading is there already, or a device is not
+            if found is None:  # a reading already exists, or a device does not
                 raise
-            _log.info("the batch is committed already", batch_no=self._journal.next_no)
+            _log.info("the batch is already committed", batch_no=self._journal.next_no)
             return found
         self._sampler.remember(sample, rows)
         return stored

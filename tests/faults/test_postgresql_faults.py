@@ -92,7 +92,7 @@ async def test_a_commit_or_the_answer_to_it_is_lost(
                     await proxy.was_cut.wait()
                 proxy.was_cut.clear()
         await expect_each_once(database, stream)
-        assert process.logged.count("the batch is committed already") == times - times // 2
+        assert process.logged.count("the batch is already committed") == times - times // 2
         await expect_a_good_end(process)
 
 

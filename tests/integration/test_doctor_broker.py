@@ -142,7 +142,7 @@ async def test_a_broker_without_qos_1() -> None:
         findings = await found(careless)
     assert wrong(findings) == ["subscription", "limits"]
     assert "the broker supports QoS 0 only" in findings["limits"].text
-    assert "take max_qos out" in findings["limits"].text
+    assert "remove max_qos from" in findings["limits"].text
     assert "grants only QoS 0 on devices/+/stats" in findings["subscription"].text
     assert "queue" not in findings
 

@@ -37,7 +37,11 @@ def test_what_is_enough_is_no_limit(connack: ConnAckPacket) -> None:
         (ConnAckPacket(session_expiry_interval=3600), PLAIN, ("for 3600 s only", "to 604800 s, seven days")),
         (ConnAckPacket(max_qos=QoS.AT_MOST_ONCE), PLAIN, ("QoS 0 only", "readings are lost")),
         (ConnAckPacket(max_packet_size=NEEDED - 1), PLAIN, (f"up to {NEEDED - 1} bytes", f"needs {NEEDED}")),
-        (ConnAckPacket(shared_subscription_available=False), SHARED, ("take $share/group/ off DEVICESTAT_MQTT_TOPIC",)),
+        (
+            ConnAckPacket(shared_subscription_available=False),
+            SHARED,
+            ("remove $share/group/ from DEVICESTAT_MQTT_TOPIC",),
+        ),
         (ConnAckPacket(wildcard_subscription_available=False), SHARED, ("which devices/+/stats needs",)),
     ],
 )

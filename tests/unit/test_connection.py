@@ -121,7 +121,7 @@ async def test_acknowledgements_are_one_write_in_the_order_given() -> None:
 @pytest.mark.parametrize(
     "data",
     [b"\x00\x00", b"\x32\xff\xff\xff\xff\x01", b"\x3f\x02\x00\x00", mqtt5.PingReqPacket().write()],
-    ids=["no such packet", "endless length", "quality of service 3", "a client's packet"],
+    ids=["no such packet", "endless length", "QoS 3", "a client's packet"],
 )
 async def test_what_is_no_packet_of_a_broker_ends_the_connection(data: bytes) -> None:
     connection, transport = connected(lambda packet: None)

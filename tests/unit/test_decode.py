@@ -130,7 +130,7 @@ READING = b'{"x":1,"y":2,"z":3}'
         (b'{"x":1,"y":2}', Reason.INVALID_READING, "z is missing"),
         (b"null", Reason.INVALID_READING, "got null"),
         (b"7", Reason.INVALID_READING, "got a number"),
-        (b"[]", Reason.INVALID_READING, "empty array"),
+        (b"[]", Reason.INVALID_READING, "array is empty"),
         (b'{"x":1,"y":2,"z":3,"timestamp":' + b"9" * 400 + b"}", Reason.BAD_TIMESTAMP, "timestamp: "),
         (b"\xa6abcde\x80", Reason.MALFORMED, "not MessagePack"),
         (b'{"x":1e999,"y":2,"z":3}', Reason.OUT_OF_RANGE, "x: inf"),
