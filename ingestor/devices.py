@@ -44,8 +44,17 @@ async def _register(connection: Connection, keys: list[str]) -> None:
 class Devices:
     """The devices that publish, by topic."""
 
-    def __init__(self, *, register: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        register: bool,
+        clock: Callable[[], float] = time.monotonic,
+        max_known: int = MAX_KNOWN,
+        max_unknown: int = MAX_UNKNOWN,
+    ) -> None:
         self._register = register
+        self._max_known = max_known
+        self._max_unknown = max_unknown
         self._clock = clock
         self._known: dict[str, int] = {}
         self._unknown: dict[str, float] = {}
@@ -107,11 +116,11 @@ class Devices:
         return found
 
     def _remember(self, found: dict[str, int], missing: Iterable[str], ask_again: float) -> None:
-        if len(self._known) > MAX_KNOWN:
+        if len(self._known) > self._max_known:
             self._known.clear()
         self._known |= found
         for key in missing:
             self._unknown.pop(key, None)  # reinserted as the newest
             self._unknown[key] = ask_again
-        while len(self._unknown) > MAX_UNKNOWN:
+        while len(self._unknown) > self._max_unknown:
             del self._unknown[next(iter(self._unknown))]

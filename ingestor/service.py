@@ -5,6 +5,7 @@ On SIGTERM or SIGINT it stops reading, stores and acknowledges the collected mes
 
 import asyncio
 import socket
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -58,9 +59,9 @@ def telemetry_listener(settings: Settings) -> socket.socket | None:
 
 
 class Ingestor:
-    """The wired parts. `session`: the class of the session. `clock`: gives the times of receipt."""
+    """The wired parts. `session`: constructs the session. `clock`: gives the times of receipt."""
 
-    def __init__(self, settings: Settings, session: type[Session], clock: Clock) -> None:
+    def __init__(self, settings: Settings, session: type[Session] | partial[Session], clock: Clock) -> None:
         self._settings = settings
         self.health = Health("broker", "database")
         self.metrics = IngestMetrics()

@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from deploy.doctor.broker_connection import BrokerConnection
-from shared.broker.outbox import Outbox, waiting
+from shared.broker.outbox import Outbox, target, waiting
+from shared.broker.reconciliation import Target
 from shared.errors import BrokerUnreachable
 from shared.postgres.connections import Connection
 from shared.settings import Settings
@@ -17,10 +18,11 @@ from tests.waiting import eventually
 
 
 @asynccontextmanager
-async def telling(settings: Settings) -> AsyncIterator[None]:
-    """Apply the outbox until the end of the block."""
+async def telling(settings: Settings, way: Target | None = None) -> AsyncIterator[None]:
+    """Apply the outbox until the end of the block. `way`: how, instead of the configured way."""
+    outbox = Outbox(settings.database, way or target(settings), CollectorRegistry())
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(Outbox(settings, CollectorRegistry()).run(), name="outbox under test")
+        task = tasks.create_task(outbox.run(), name="outbox under test")
         yield
         task.cancel()
 

@@ -8,12 +8,15 @@ import tempfile
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.metrics import IngestMetrics
-from ingestor.service import ingest
+from ingestor.processes import ALONE
+from ingestor.service import Ingestor, telemetry_listener
+from ingestor.session.session import Session
 from ingestor.storing.database_connection import DatabaseConnection
 from ingestor.storing.sampling import Sampler
 from ingestor.storing.writer import Writer
@@ -53,8 +56,14 @@ async def metrics(port: int) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def running_ingestor(settings: Settings) -> AsyncIterator[None]:
-    """An ingestor in this process, ready; stopped, as by a signal, at the end."""
+async def running_ingestor(
+    settings: Settings, session: type[Session] | partial[Session] = Session
+) -> AsyncIterator[None]:
+    """Run an ingestor in this process. The block begins when it is ready. `session`: constructs its session."""
+
+    async def ingest(settings: Settings, stop: asyncio.Event) -> None:
+        await Ingestor(settings, session, ALONE.clock()).run(stop, telemetry_listener(settings))
+
     async with running(ingest, as_role(settings, "ingestor")) as task:
         ready = asyncio.create_task(until_ready(settings.ingestor_metrics_port), name="until ready")
         await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)

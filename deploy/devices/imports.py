@@ -130,12 +130,14 @@ def _fault(row: list[str], seen: dict[str, int]) -> str | None:
     return None
 
 
-def import_devices(client: ApiClient, lines: Sequence[DeviceLine], tokens: Path | None) -> None:
+def import_devices(
+    client: ApiClient, lines: Sequence[DeviceLine], tokens: Path | None, batch: int = MAX_DEVICES
+) -> None:
     """Register the devices, and write their tokens to the file, or to standard output. Raises LocalError."""
     registered = 0
     with _output(tokens) as write:
-        for start in range(0, len(lines), MAX_DEVICES):
-            sent = lines[start : start + MAX_DEVICES]
+        for start in range(0, len(lines), batch):
+            sent = lines[start : start + batch]
             try:
                 made = client.register_all([{"key": line.key, "name": line.name} for line in sent])
                 write(_rows([device.key, device.id, device.mqtt_username, device.token] for device in made))

@@ -8,7 +8,7 @@ from deploy.cli.terminal import counted, printable
 from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id
 from deploy.doctor.findings import Finding, Severity
 from deploy.doctor.limits import examine_largest, examine_limits, unshared
-from deploy.doctor.queue import RIGHT_BYTES, RIGHT_MESSAGES, examine_queue
+from deploy.doctor.queue import MESSAGES, RIGHT_BYTES, RIGHT_MESSAGES, examine_queue
 from deploy.doctor.redelivery import examine_redelivery
 from deploy.doctor.refused import why_refused
 from ingestor.mqtt.reasons import check_suback
@@ -27,7 +27,7 @@ _RETAINED = "$SYS/broker/retained messages/count"
 _FIGURES = (_VERSION, _DROPPED, _DROPPED_A_MINUTE, _STORED, _BYTES, _RETAINED)
 
 
-async def examine_broker(settings: Settings) -> list[Finding]:
+async def examine_broker(settings: Settings, messages: int = MESSAGES) -> list[Finding]:
     """What the broker offers, grants and keeps, and what waits in it."""
     address = settings.broker
     try:
@@ -38,7 +38,10 @@ async def examine_broker(settings: Settings) -> list[Finding]:
             limits = examine_limits(offer, settings, is_mosquitto=is_mosquitto)
             if not any(limit.severity is Severity.WRONG for limit in limits):
                 limits.append(await examine_largest(address, is_mosquitto=is_mosquitto))
-            kept = await _kept(address, is_mosquitto=is_mosquitto) if offer.max_qos != QoS.AT_MOST_ONCE else []
+            kept = []
+            if offer.max_qos != QoS.AT_MOST_ONCE:
+                kept += await examine_redelivery(address)
+                kept += await examine_queue(address, is_mosquitto=is_mosquitto, messages=messages)
             subscription = await _subscription(connection, settings)
     except ConnectionRefused as error:
         return [Finding(Severity.WRONG, "broker", await why_refused(settings, error))]
@@ -47,11 +50,6 @@ async def examine_broker(settings: Settings) -> list[Finding]:
     found = Finding(Severity.OK, "broker", f"{printable(figures.get(_VERSION, 'MQTT 5'))} at {address}")
     waiting = _waiting(figures, settings, is_mosquitto=is_mosquitto)
     return [found, subscription, *limits, *kept, *waiting, *_dropped(figures, is_mosquitto=is_mosquitto)]
-
-
-async def _kept(address: MqttAddress, *, is_mosquitto: bool) -> list[Finding]:
-    """What the broker keeps for a session that is away, and how it delivers again."""
-    return [*await examine_redelivery(address), *await examine_queue(address, is_mosquitto=is_mosquitto)]
 
 
 async def _offer(address: MqttAddress) -> ConnAckPacket:

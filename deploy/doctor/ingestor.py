@@ -29,7 +29,7 @@ class _Health(msgspec.Struct):
     parts: dict[str, str]
 
 
-async def examine_ingestor(settings: Settings) -> list[Finding]:
+async def examine_ingestor(settings: Settings, tolerated_lag_s: float = TOLERATED_LAG_S) -> list[Finding]:
     """Asks at DEVICESTAT_HTTP_HOST and DEVICESTAT_INGESTOR_METRICS_PORT."""
     port = settings.ingestor_metrics_port
     if port == 0:
@@ -44,8 +44,8 @@ async def examine_ingestor(settings: Settings) -> list[Finding]:
     except httpx.HTTPError:
         return [await _elsewhere(settings, url)]
     figures = _figures(metrics)
-    linger_s = settings.batch_linger_ms / 1000
-    return [_readiness(url, health), _lag(url, metrics, figures, linger_s), *_probe(settings, figures)]
+    tolerated_s = tolerated_lag_s + settings.batch_linger_ms / 1000
+    return [_readiness(url, health), _lag(url, metrics, figures, tolerated_s), *_probe(settings, figures)]
 
 
 # The address is there for a superuser and for members of pg_monitor; else, and for a Unix socket, it is null.
@@ -82,14 +82,14 @@ def _readiness(url: str, response: httpx.Response) -> Finding:
     return Finding(Severity.WRONG, "ingestor", printable(f"the one at {url} is not ready: {faults}"))
 
 
-def _lag(url: str, response: httpx.Response, figures: Mapping[str, list[float]], linger_s: float) -> Finding:
+def _lag(url: str, response: httpx.Response, figures: Mapping[str, list[float]], tolerated_s: float) -> Finding:
     if response.status_code == httpx.codes.UNAUTHORIZED:
         advice = "set DEVICESTAT_METRICS_TOKEN to the one that it was started with"
         return Finding(Severity.WARNING, "lag", f"the ingestor at {url} takes another token for its metrics: {advice}")
     if not {_LAG, _IN_FLIGHT} <= figures.keys():
         return Finding(Severity.WARNING, "lag", f"not to be seen at {url}: is that an ingestor of this version?")
     lag_s, in_flight = max(figures[_LAG]), counted(int(sum(figures[_IN_FLIGHT])), "reading")
-    if lag_s <= TOLERATED_LAG_S + linger_s:
+    if lag_s <= tolerated_s:
         return Finding(Severity.OK, "lag", f"{lag_s:.1f} s, with {in_flight} in hand")
     text = f"what was received {lag_s:.0f} s ago is not committed yet ({in_flight} in hand)"
     return Finding(Severity.WARNING, "lag", f"{text}: is the database slow, or away?")

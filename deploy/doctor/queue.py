@@ -30,18 +30,20 @@ class QueueTrial(msgspec.Struct, frozen=True):
     found: int
 
 
-async def examine_queue(address: MqttAddress, *, is_mosquitto: bool) -> list[Finding]:
+async def examine_queue(
+    address: MqttAddress, *, is_mosquitto: bool, messages: int = MESSAGES, within_s: float = PUBLISH_S
+) -> list[Finding]:
     """Tries the queue, and says what makes it too small, of Mosquitto by name. Raises BrokerError."""
     try:
-        kept = await keep_while_away(address, PAYLOAD, MESSAGES)
+        kept = await keep_while_away(address, PAYLOAD, messages, within_s)
         if kept.found < kept.published:
             return await _what_is_too_small(address, kept) if is_mosquitto else [_keeps_too_few(kept)]
     except CannotTest as reason:
         return [Finding(Severity.WARNING, "queue", f"it cannot be told how many messages the broker keeps: {reason}")]
     text = f"at least {kept.published:,} messages are kept for an ingestor that is away"
-    if kept.published == MESSAGES:
+    if kept.published == messages:
         return [Finding(Severity.OK, "queue", text)]
-    slow = f"more than that could not be published in {PUBLISH_S:g} s: run the doctor near the broker"
+    slow = f"more than that could not be published in {within_s:g} s: run the doctor near the broker"
     return [Finding(Severity.WARNING, "queue", f"{text}; {slow}")]
 
 
@@ -72,14 +74,14 @@ def _too_small(name: str, right: str, messages: str, kept: QueueTrial) -> Findin
     return Finding(Severity.WRONG, "queue", text)
 
 
-async def keep_while_away(address: MqttAddress, payload: bytes, count: int) -> QueueTrial:
+async def keep_while_away(address: MqttAddress, payload: bytes, count: int, within_s: float = PUBLISH_S) -> QueueTrial:
     """Publishes the payload so often to a client that is away. Raises Untold, and BrokerError."""
     topic, client_id = own_topic(), own_client_id()
     async with connected(address, own_client_id()) as publisher, forgotten(address, client_id):
         async with connected(address, client_id, expiry_s=LIFETIME_S, forget=False) as session:
             check_granted(await session.subscribe(topic), topic)
             await check_delivered(publisher, session, topic)
-        published = await publisher.publish(topic, payload, count=count, within_s=PUBLISH_S, lifetime_s=LIFETIME_S)
+        published = await publisher.publish(topic, payload, count=count, within_s=within_s, lifetime_s=LIFETIME_S)
         async with connected(address, client_id, clean_start=False) as session:
             if not session.connack.session_present:
                 raise CannotTest("it has ended the session of a client that was away for a moment")

@@ -8,7 +8,7 @@ import os
 import pwd
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -100,10 +100,10 @@ def derive(template: str, options: Mapping[str, str]) -> Iterator[str]:
         yield f"{name} {value}"
 
 
-def executable() -> str:
+def executable(outside_path: Sequence[str] = _OUTSIDE_PATH) -> str:
     """Where Mosquitto is. Raises LocalError, which says what to install."""
     # /usr/sbin, where Debian puts it, is in root's PATH alone.
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_OUTSIDE_PATH))
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *outside_path))
     found = shutil.which("mosquitto", path=path)
     if found is None:
         raise LocalError(

@@ -18,6 +18,7 @@ import signal
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -53,16 +54,26 @@ class Children(Protocol):
 class Supervisor:
     """As a context: what was started in it is stopped at its end, the last first; or all at once."""
 
-    def __init__(self, children: Children, say: Say, *, stops_at_once: bool = False) -> None:
-        self._children = children
-        self._say = say
+    def __init__(
+        self,
+        children: Children,
+        say: Say,
+        *,
+        stops_at_once: bool = False,
+        first_pause_s: float = FIRST_PAUSE_S,
+        stop_timeout_s: float = STOP_TIMEOUT_S,
+    ) -> None:
+        self.children = children
+        self.say = say
+        self.first_pause_s = first_pause_s
+        self.stop_timeout_s = stop_timeout_s
+        self.lifeline = Lifeline()
         self._stops_at_once = stops_at_once
         self._stages: list[list[_Supervised]] = []
-        self._lifeline = Lifeline()
 
     async def start(self, *programs: Program) -> None:
         """Starts the programs at once, and returns when all are ready. Raises LocalError if one can't be."""
-        stage = [_Supervised(program, self._children, self._say, self._lifeline) for program in programs]
+        stage = [_Supervised(program, self) for program in programs]
         self._stages.append(stage)
         for supervised in stage:
             supervised.start()
@@ -81,17 +92,16 @@ class Supervisor:
         stages = [list(chain(*self._stages))] if self._stops_at_once else reversed(self._stages)
         for stage in stages:
             await asyncio.gather(*(supervised.stop() for supervised in stage))
-        self._lifeline.close()
+        self.lifeline.close()
 
 
 class _Supervised:
     """One program, and the task that keeps it running."""
 
-    def __init__(self, program: Program, children: Children, say: Say, lifeline: Lifeline) -> None:
+    def __init__(self, program: Program, supervisor: Supervisor) -> None:
         self._program = program
-        self._lifeline = lifeline
-        self._children = children
-        self._say = say
+        self._supervisor = supervisor
+        self._say = partial(supervisor.say, program.name)
         self._process: Process | None = None
         self._stopping = asyncio.Event()
         self._was_ready = asyncio.Event()  # in this run of it, or in an earlier one
@@ -127,15 +137,15 @@ class _Supervised:
         assert self._task is not None
         self._stopping.set()
         self._ask_to_end()
-        done, _ = await asyncio.wait({self._task}, timeout=STOP_TIMEOUT_S)
+        done, _ = await asyncio.wait({self._task}, timeout=self._supervisor.stop_timeout_s)
         if not done and self._process is not None:
-            self._say(self._program.name, f"does not stop within {STOP_TIMEOUT_S:g} s: killed")
+            self._say(f"does not stop within {self._supervisor.stop_timeout_s:g} s: killed")
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             await asyncio.wait({self._task})
 
     async def _keep_running(self) -> None:
-        pauses = backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        pauses = backoff(self._supervisor.first_pause_s, LONGEST_PAUSE_S)
         while True:
             began = time.monotonic()
             code = await self._run_once()
@@ -147,9 +157,9 @@ class _Supervised:
             if self._is_final(code):
                 raise LocalError(f"{self._program.name} {how}: its last lines say why")
             if time.monotonic() - began > STEADY_S:
-                pauses = backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+                pauses = backoff(self._supervisor.first_pause_s, LONGEST_PAUSE_S)
             pause = next(pauses)
-            self._say(self._program.name, f"{how}: it is started again in {pause:.1f} s")
+            self._say(f"{how}: it is started again in {pause:.1f} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
                 return
@@ -166,7 +176,7 @@ class _Supervised:
         self._process = await asyncio.create_subprocess_exec(
             *program.argv, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES, **self._popen_options()
         )
-        self._children.add(program, self._process.pid)
+        self._supervisor.children.add(program, self._process.pid)
         if self._stopping.is_set():  # while it was being started
             self._ask_to_end()
         probing = asyncio.create_task(self._probe(), name=f"probe {program.name}")
@@ -175,15 +185,15 @@ class _Supervised:
             code = await self._process.wait()
         finally:
             probing.cancel()
-            self._children.remove(self._process.pid)
+            self._supervisor.children.remove(self._process.pid)
         return code
 
     def _popen_options(self) -> dict[str, Any]:
         options = self._program.popen_options()
         if self._program.stops_with_parent:
             inherited = os.environ if self._program.environment is None else self._program.environment
-            options["env"] = {**inherited, **self._lifeline.environment()}
-            options["pass_fds"] = (*self._program.pass_fds, self._lifeline.reading)
+            options["env"] = {**inherited, **self._supervisor.lifeline.environment()}
+            options["pass_fds"] = (*self._program.pass_fds, self._supervisor.lifeline.reading)
         return options
 
     def _ask_to_end(self) -> None:
@@ -198,7 +208,7 @@ class _Supervised:
         self._is_ready = True
         self._was_ready.set()
         if again:
-            self._say(self._program.name, "is ready again")
+            self._say("is ready again")
 
     async def _show_lines(self, process: Process) -> None:
         assert process.stdout is not None
@@ -210,7 +220,7 @@ class _Supervised:
             if not line:
                 return
             text = line.decode(errors="replace").rstrip("\n")
-            self._say(self._program.name, text)
+            self._say(text)
             self._explain(text)
 
     def _explain(self, line: str) -> None:
@@ -223,7 +233,7 @@ class _Supervised:
         now = time.monotonic()
         if now - self._explained_at.get(explanation.text, -math.inf) >= EXPLAINED_EVERY_S:
             self._explained_at[explanation.text] = now
-            self._say(self._program.name, explanation.text)
+            self._say(explanation.text)
 
 
 def _how_it_ended(code: int) -> str:

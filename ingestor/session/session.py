@@ -14,6 +14,7 @@ acknowledged. The steps after each CONNACK are (ADR 2, ADR 3):
 
 import asyncio
 from collections.abc import Set
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -79,6 +80,7 @@ class Session:
         subscriptions: Subscriptions,
         counts: Counts,
         health: Health,
+        check: type[SubscriptionCheck] | partial[SubscriptionCheck] = SubscriptionCheck,
     ) -> None:
         self._address = settings.broker
         self._client_id = settings.mqtt_client_id
@@ -91,7 +93,7 @@ class Session:
         self._counts = counts
         self._health = health
         self._subscriptions = subscriptions
-        self._check = SubscriptionCheck(settings, collector, counts, health, self._subscribe_again)
+        self._check = check(settings, collector, counts, health, self._subscribe_again)
         self._connection: NetworkConnection | None = None
         self._stopping = False
         self._was_connected = False

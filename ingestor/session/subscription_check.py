@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+import msgspec
 import structlog
 
 from ingestor.collector import Collector
@@ -21,20 +22,28 @@ from ingestor.session.probe import CannotProbe, Forbidden, Sent, send_probe
 from shared.broker.names import probe_topic
 from shared.errors import BrokerError, SubscriptionRefused
 from shared.serving.telemetry import Health
-from shared.settings import Settings
+from shared.settings import MqttAddress, Settings
 
-FIRST_SILENCE_S = 10.0
-"""Silence before the first probe of a connection."""
-SILENCE_S = 60.0
-"""Silence before later probes. It doubles with each probe while the subscription works and the silence lasts."""
-LONGEST_SILENCE_S = 600.0
 LOOK_S = 1.0
 POLL_S = 0.1
 """Intervals at which the count of messages is read: in general, and after a probe."""
-DELIVERED_WITHIN_S = 10.0
-"""Time from the PUBACK of the probe to its delivery."""
 
 _log = structlog.get_logger()
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Times of the check, in seconds."""
+
+    first_silence_s: float = 10.0
+    """Silence before the first probe of a connection."""
+    silence_s: float = 60.0
+    """Silence before later probes. It doubles with each probe while the subscription works and the silence lasts."""
+    longest_silence_s: float = 600.0
+    delivered_within_s: float = 10.0
+    """Time from the PUBACK of the probe to its delivery."""
+
+
+TIMING = Timing()
 
 
 class SubscriptionCheck:
@@ -47,7 +56,12 @@ class SubscriptionCheck:
         counts: Counts,
         health: Health,
         subscribe: Callable[[NetworkConnection], Awaitable[None]],
+        *,
+        timing: Timing = TIMING,
+        send: Callable[[MqttAddress, str], Awaitable[Sent]] = send_probe,
     ) -> None:
+        self._timing = timing
+        self._send = send
         form = settings.mqtt_topic
         self._address = settings.broker
         self._pattern = form.pattern
@@ -76,13 +90,14 @@ class SubscriptionCheck:
         task.add_done_callback(ended)
 
     async def _run(self, connection: NetworkConnection) -> None:
-        silence_s = 0.0 if self.is_deaf else FIRST_SILENCE_S
+        silence_s = 0.0 if self.is_deaf else self._timing.first_silence_s
+        shortest_s, longest_s = self._timing.silence_s, self._timing.longest_silence_s
         while not connection.closed.done():
             if await self._is_silent(connection, silence_s):
                 await self._check(connection)
-                silence_s = SILENCE_S if self.is_deaf else min(max(SILENCE_S, 2 * silence_s), LONGEST_SILENCE_S)
+                silence_s = shortest_s if self.is_deaf else min(max(shortest_s, 2 * silence_s), longest_s)
             else:
-                silence_s = SILENCE_S
+                silence_s = shortest_s
 
     async def _is_silent(self, connection: NetworkConnection, seconds: float) -> bool:
         """Wait for a silence of this length; return False if a message is delivered.
@@ -124,10 +139,10 @@ class SubscriptionCheck:
         if self._is_swallowed:
             raise CannotProbe(f"the broker accepts messages to {self._topic} and does not deliver them")
         delivered, empty = self._counts.messages, self._counts.empty
-        sent = await send_probe(self._address, self._topic)
+        sent = await self._send(self._address, self._topic)
         self.is_forbidden = False
         with suppress(TimeoutError):
-            async with asyncio.timeout(DELIVERED_WITHIN_S):
+            async with asyncio.timeout(self._timing.delivered_within_s):
                 while self._counts.empty == empty:  # noqa: ASYNC110  # an event would cost each message
                     await asyncio.sleep(POLL_S)
         if self._counts.empty != empty:

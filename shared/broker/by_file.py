@@ -54,7 +54,10 @@ class ByFile:
     batch = 10_000
     """Devices for each change of the file."""
 
-    def __init__(self, path: Path, address: MqttAddress, secret: str, rules: KeyRules) -> None:
+    def __init__(
+        self, path: Path, address: MqttAddress, secret: str, rules: KeyRules, *, reload_s: float = RELOAD_S
+    ) -> None:
+        self.reload_s = reload_s
         self._path = path
         self._address = address
         self._secret = secret
@@ -121,7 +124,7 @@ class ByFile:
         password = await asyncio.to_thread(witness_password, file, self._secret)
         address = msgspec.structs.replace(self._address, username=WITNESS, password=password)
         with suppress(TimeoutError):
-            async with asyncio.timeout(RELOAD_S):
+            async with asyncio.timeout(self.reload_s):
                 while True:
                     if await _lets_in(address):
                         self._is_unread = False
@@ -129,7 +132,7 @@ class ByFile:
                     await asyncio.sleep(_POLL_S)
         self._is_unread = True
         raise NotReloaded(
-            f"the broker at {self._address} has not read {self._path} within {RELOAD_S:g} s of its change: send "
+            f"the broker at {self._address} has not read {self._path} within {self.reload_s:g} s of its change: send "
             "Mosquitto SIGHUP at each change of the file, as described in docs/many-devices.md"
         )
 

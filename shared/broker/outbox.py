@@ -67,9 +67,9 @@ def by_file(settings: Settings) -> ByFile:
 class Outbox:
     """Applies the outbox to the broker. Several processes may run one; a lock lets one at a time work."""
 
-    def __init__(self, settings: Settings, registry: CollectorRegistry) -> None:
-        self._url = settings.database
-        self._target = target(settings)
+    def __init__(self, url: str, target: Target, registry: CollectorRegistry) -> None:
+        self._url = url
+        self._target = target
         self._waiting = Gauge(
             "devicestat_broker_outbox_waiting",
             "Changes of devices that are not applied to the broker yet",
@@ -196,4 +196,4 @@ def _warn(devices: Sequence[int]) -> None:
 async def apply_outbox(settings: Settings, registry: CollectorRegistry) -> None:
     """Apply the outbox until cancelled, if the settings name a way to do so. Raises SettingsError."""
     if settings.tells_broker:
-        await Outbox(settings, registry).run()
+        await Outbox(settings.database, target(settings), registry).run()

@@ -10,6 +10,7 @@ after a pause.
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from importlib import resources
 
 import msgspec
@@ -63,13 +64,15 @@ def migrations() -> list[Migration]:
     return [Migration(int(f.name[:4]), f.name[5:-4], f.read_text(encoding="utf-8")) for f in files]
 
 
-async def migrate(connection: Connection) -> list[Migration]:
+async def migrate(connection: Connection, known: Sequence[Migration] | None = None) -> list[Migration]:
     """Apply the missing migrations, and return them. Safe to run twice, and concurrently.
+
+    `known`: the migrations to apply; None: all of this version.
 
     Raises SchemaTooNew if a later version has migrated the database, and DatabaseError if an applied file differs.
     """
     await check_search_path(connection)
-    known = migrations()
+    known = migrations() if known is None else known
     done: list[Migration] = []
     while (step := await _apply_next_patiently(connection, known)) is not None:
         done.append(step)
@@ -78,7 +81,7 @@ async def migrate(connection: Connection) -> list[Migration]:
     return done
 
 
-async def _apply_next_patiently(connection: Connection, known: list[Migration]) -> Migration | None:
+async def _apply_next_patiently(connection: Connection, known: Sequence[Migration]) -> Migration | None:
     is_known = False
     while True:
         try:
@@ -90,7 +93,7 @@ async def _apply_next_patiently(connection: Connection, known: list[Migration]) 
             await asyncio.sleep(LOCK_PAUSE_S)
 
 
-async def _apply_next(connection: Connection, known: list[Migration]) -> Migration | None:
+async def _apply_next(connection: Connection, known: Sequence[Migration]) -> Migration | None:
     async with connection.transaction():
         await connection.execute(_LOCK)
         await connection.execute(_TABLE)
@@ -106,7 +109,7 @@ async def _apply_next(connection: Connection, known: list[Migration]) -> Migrati
         return step
 
 
-def _compare(applied: dict[int, str], known: list[Migration]) -> None:
+def _compare(applied: dict[int, str], known: Sequence[Migration]) -> None:
     newest = max(applied, default=0)
     if newest > known[-1].version:
         raise SchemaTooNew(newest, known[-1].version)

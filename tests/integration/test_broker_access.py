@@ -9,7 +9,6 @@ import aiomqtt
 import msgspec
 import pytest
 from mqtt5 import SubAckReasonCode
-from prometheus_client import CollectorRegistry
 
 from deploy.doctor import Severity, examine
 from deploy.doctor.broker_connection import connected, own_client_id
@@ -17,7 +16,7 @@ from shared.access.credentials import Role
 from shared.broker.dynamic_security.administration import administering
 from shared.broker.dynamic_security.devices import BATCH
 from shared.broker.dynamic_security.sync import ingestor_user
-from shared.broker.outbox import Change, Outbox, queue, unless_cancelled, waiting
+from shared.broker.outbox import Change, queue, target, unless_cancelled, waiting
 from shared.errors import ConnectionRefused, NotAdministered, SettingsError
 from shared.settings import MqttAddress, Settings, parse_mqtt_url
 from tests import command, services
@@ -343,10 +342,9 @@ async def test_who_is_not_the_administrator_is_told(settings: Settings, broker: 
             pass
 
 
-async def test_a_broker_without_the_plugin_is_told(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.broker.dynamic_security.administration.FIRST_ANSWER_S", 0.3)
+async def test_a_broker_without_the_plugin_is_told(broker: Broker) -> None:
     with pytest.raises(NotAdministered, match=r"plugin mosquitto_dynamic_security\.so loaded"):
-        async with administering(parse_mqtt_url(broker.url)):
+        async with administering(parse_mqtt_url(broker.url), first_answer_s=0.3):
             pass
 
 
@@ -372,7 +370,7 @@ async def test_a_cancel_that_the_work_swallows_is_not_lost() -> None:
 def test_the_outbox_needs_the_secret(database_url: str) -> None:
     settings = Settings(database_url=database_url, mqtt_admin_url="mqtt://a:b@localhost")
     with pytest.raises(SettingsError, match="DEVICESTAT_DEVICE_SECRET is not set"):
-        Outbox(settings, CollectorRegistry())
+        target(settings)
 
 
 def test_the_ingestor_takes_no_client_id_of_a_device(settings: Settings) -> None:

@@ -51,8 +51,7 @@ async def test_one_that_loses_the_lock_while_it_tells_the_broker_leaves_no_revok
     gate, no_gate = asyncio.Event(), asyncio.Event()
     no_gate.set()
     slow, quick = Told(broker, gate), Told(broker, no_gate)
-    older, newer = Outbox(settings, CollectorRegistry()), Outbox(settings, CollectorRegistry())
-    older._target, newer._target = slow, quick
+    older, newer = (Outbox(settings.database, way, CollectorRegistry()) for way in (slow, quick))
 
     async def told() -> list[str | None]:
         return broker

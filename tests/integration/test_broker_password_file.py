@@ -3,22 +3,26 @@
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from deploy.doctor import Severity, examine
 from deploy.doctor.broker_connection import connected, own_client_id
-from ingestor.session import subscription_check
-from shared.broker import by_file
-from shared.broker.outbox import Change, queue, waiting
+from ingestor.session.probe import Sent, send_probe
+from ingestor.session.session import Session
+from ingestor.session.subscription_check import SubscriptionCheck, Timing
+from shared.broker.by_file import RELOAD_S, ByFile
+from shared.broker.names import rules_of
+from shared.broker.outbox import Change, by_file, queue, waiting
+from shared.broker.password_file import PasswordFile
 from shared.errors import ConnectionRefused
 from shared.settings import MqttAddress, Settings
 from tests import command, services
 from tests.broker_outbox import cut_off, telling, told
-from tests.closed_broker import give_token, remove
+from tests.closed_broker import SECRET, give_token, remove
 from tests.conftest import Database
 from tests.ingestion import health, metrics, running_ingestor
 from tests.password_file_broker import INGESTOR, RULES, PasswordFileBroker
@@ -86,12 +90,12 @@ async def test_rotation_and_deletion_cut_off(
             connected(closed.as_device("8", kept), "other") as other,
         ):
             new = await give_token(database, 7)
-            assert await cut_off(device) < by_file.RELOAD_S
+            assert await cut_off(device) < RELOAD_S
             await told(database)
             assert await is_refused(closed.as_device("7", old))
             async with connected(closed.as_device("7", new), "device") as again:
                 await remove(database, 7)
-                assert await cut_off(again) < by_file.RELOAD_S
+                assert await cut_off(again) < RELOAD_S
             await told(database)
             assert await is_refused(closed.as_device("7", new))
             await other.publish("devices/8/stats", READING)
@@ -112,10 +116,10 @@ async def test_a_device_cannot_take_the_ingestors_session(
 
 
 async def test_a_broker_that_does_not_read_the_file_is_named_and_nothing_is_forgotten(
-    closed: PasswordFileBroker, settings: Settings, database: Database,
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(by_file, "RELOAD_S", 0.5)
+    closed: PasswordFileBroker, settings: Settings, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = by_file(settings)
+    way.reload_s = 0.5
     token = await give_token(database, 7)
     said: list[str] = []
 
@@ -123,10 +127,10 @@ async def test_a_broker_that_does_not_read_the_file_is_named_and_nothing_is_forg
         said.append(capsys.readouterr().out)
         return "has not read" in "".join(said)
 
-    async with telling(settings):
+    async with telling(settings, way):
         await eventually(warned, bool)
         assert await waiting(database) == 1
-        monkeypatch.undo()
+        way.reload_s = RELOAD_S
         async with closed.watched():  # the change is there already, and its signal was missed
             await told(database)
     assert not await is_refused(closed.as_device("7", token))
@@ -221,14 +225,11 @@ async def test_keys_that_look_alike_are_two_users(
 
 
 async def test_a_broker_that_forbids_the_probe_is_said_once_and_the_ingestor_stays_ready(
-    make_settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    for name in ("FIRST_SILENCE_S", "SILENCE_S", "LONGEST_SILENCE_S"):
-        monkeypatch.setattr(subscription_check, name, 0.1)
+    make_settings: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
     tried = 0
-    send_probe = subscription_check.send_probe
 
-    async def counted(address: MqttAddress, topic: str) -> object:
+    async def counted(address: MqttAddress, topic: str) -> Sent:
         nonlocal tried
         tried += 1
         return await send_probe(address, topic)
@@ -236,11 +237,12 @@ async def test_a_broker_that_forbids_the_probe_is_said_once_and_the_ingestor_sta
     async def attempts() -> int:
         return tried
 
-    monkeypatch.setattr(subscription_check, "send_probe", counted)
+    timing = Timing(first_silence_s=0.1, silence_s=0.1, longest_silence_s=0.1)
+    session = partial(Session, check=partial(SubscriptionCheck, timing=timing, send=counted))
     rules = RULES.replace("topic write devices/devicestat-probe/stats\n", "")
     with tempfile.TemporaryDirectory(prefix="ds") as directory, PasswordFileBroker(Path(directory), rules) as broker:
         settings = broker.settings(make_settings())
-        async with running_ingestor(settings):
+        async with running_ingestor(settings, session):
             await eventually(attempts, lambda count: count >= 3)
             assert (await health(settings.ingestor_metrics_port))["status"] == "ready"
             (warned,) = (finding for finding in await examine(settings) if finding.what == "probe")
@@ -254,13 +256,13 @@ async def test_a_broker_that_forbids_the_probe_is_said_once_and_the_ingestor_sta
 
 @pytest.mark.parametrize("document", ["many-devices", "broker-authentication"])
 async def test_with_the_documented_rules_the_probe_is_taken(
-    document: str, make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+    document: str, make_settings: Callable[..., Settings]
 ) -> None:
-    monkeypatch.setattr(subscription_check, "FIRST_SILENCE_S", 0.1)
+    session = partial(Session, check=partial(SubscriptionCheck, timing=Timing(first_silence_s=0.1)))
     rules = documented(document)
     with tempfile.TemporaryDirectory(prefix="ds") as directory, PasswordFileBroker(Path(directory), rules) as broker:
         settings = broker.settings(make_settings(http_host="127.0.0.1"))
-        async with running_ingestor(settings):
+        async with running_ingestor(settings, session):
             await eventually(lambda: metrics(settings.ingestor_metrics_port), lambda seen: seen[EMPTY] >= 1)
             assert [finding for finding in await examine(settings) if finding.what == "probe"] == []
 
@@ -321,22 +323,19 @@ async def test_a_file_that_is_not_there_is_named(
 
 
 async def test_a_file_that_goes_while_it_is_used_ends_no_process(
-    settings: Settings, closed: PasswordFileBroker, database: Database, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    change = by_file.change
+    settings: Settings, closed: PasswordFileBroker, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Removing(ByFile):
+        def read(self) -> PasswordFile:
+            file = super().read()
+            closed.file.unlink(missing_ok=True)
+            return file
 
-    def removing(*given: Any) -> Any:
-        done = change(*given)
-        closed.file.unlink(missing_ok=True)
-        return done
-
-    monkeypatch.setattr(by_file, "change", removing)
     await queue(database, [99], Change.REVOCATION)
 
     async def warned() -> bool:
         return "cannot be read (No such file or directory)" in capsys.readouterr().out
 
-    async with telling(settings):
+    async with telling(settings, Removing(closed.file, settings.broker, SECRET, rules_of(settings))):
         await eventually(warned, bool)
     assert await waiting(database) == 1

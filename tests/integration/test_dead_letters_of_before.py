@@ -2,9 +2,8 @@
 
 import pytest
 
-from shared.postgres import migrate as migrations
 from shared.postgres.connections import connect
-from shared.postgres.migrate import migrate
+from shared.postgres.migrate import migrate, migrations
 from tests.command import run
 from tests.letters import left
 
@@ -17,14 +16,11 @@ _ADD = """
 
 
 @pytest.fixture
-async def old_url(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+async def old_url(empty_database_url: str) -> str:
     """The URL of a database that was migrated with dead letters of version 9 in it."""
-    files = migrations.migrations()
     async with await connect(empty_database_url, "test") as connection:
-        monkeypatch.setattr(migrations, "migrations", lambda: [file for file in files if file.version < 10])
-        await migrate(connection)
+        await migrate(connection, [migration for migration in migrations() if migration.version < 10])
         await connection.execute(_ADD)
-        monkeypatch.undo()
         await migrate(connection)
         await connection.execute("INSERT INTO devices (key, name) VALUES ('1', 'press')")
     return empty_database_url

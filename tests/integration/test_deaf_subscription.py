@@ -1,12 +1,14 @@
 """A subscription that delivers nothing on a working connection: the ingestor is not ready, and subscribes again."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from mqtt5 import PubAckReasonCode
 
-from ingestor.session import subscription_check
+from ingestor.session.session import Session
+from ingestor.session.subscription_check import SubscriptionCheck, Timing
 from shared.settings import Settings
 from tests.closed_broker import ClosedBroker
 from tests.conftest import Broker, Database
@@ -23,12 +25,9 @@ EMPTY = "devicestat_ingest_messages_empty_total"
 Make = Callable[..., Settings]
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is short."""
-    for name in ("FIRST_SILENCE_S", "SILENCE_S", "LONGEST_SILENCE_S"):
-        monkeypatch.setattr(subscription_check, name, 0.2)
-    monkeypatch.setattr(subscription_check, "DELIVERED_WITHIN_S", 0.5)
+SHORT = Timing(first_silence_s=0.2, silence_s=0.2, longest_silence_s=0.2, delivered_within_s=0.5)
+IMPATIENT = partial(Session, check=partial(SubscriptionCheck, timing=SHORT))
+"""A session that probes after a short silence."""
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ async def test_a_subscription_that_is_gone_is_found_out_and_mended(make: Make, d
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, '1', 'press')")
     async with quirky() as broker:
         settings = make(broker)
-        async with running_ingestor(settings):
+        async with running_ingestor(settings, IMPATIENT):
             await until(lambda: PROBE in broker.published)
             assert broker.asked == [f"SUBSCRIBE {PLAIN}"]
             broker.forget()
@@ -74,7 +73,7 @@ async def test_a_subscription_that_is_gone_is_found_out_and_mended(make: Make, d
 async def test_readiness_ends_while_nothing_comes_and_the_first_message_brings_it_back(make: Make) -> None:
     async with quirky(Quirks(restores=False)) as broker:
         settings = make(broker)
-        async with running_ingestor(settings):
+        async with running_ingestor(settings, IMPATIENT):
             await until(lambda: PROBE in broker.published)
             (session,) = (one for one in broker.sessions.values() if one.patterns)
             broker.forget()
@@ -89,7 +88,7 @@ async def test_a_group_of_which_no_member_is_subscribed_is_found_out(make: Make)
     shared = f"$share/plant/{PLAIN}"
     async with quirky(Quirks(restores=False)) as broker:
         settings = make(broker, mqtt_topic=shared)
-        async with running_ingestor(settings):
+        async with running_ingestor(settings, IMPATIENT):
             await until(lambda: PROBE in broker.published)
             broker.forget()
             await until_not_ready(settings.ingestor_metrics_port)
@@ -100,7 +99,7 @@ async def test_a_group_of_which_no_member_is_subscribed_is_found_out(make: Make)
 async def test_where_the_probe_is_refused_the_subscription_is_renewed(refuses: PubAckReasonCode, make: Make) -> None:
     async with quirky(Quirks(refuses=refuses)) as broker:
         settings = make(broker)
-        async with running_ingestor(settings):
+        async with running_ingestor(settings, IMPATIENT):
             await until(lambda: len(broker.asked) >= 2)
             broker.forget()
             await until(lambda: broker.deliver(PROBE, b"") == 1)
@@ -112,7 +111,7 @@ async def test_a_broker_that_swallows_probes_is_not_held_against_the_subscriptio
 ) -> None:
     async with quirky(Quirks(swallows=True)) as broker:
         settings = make(broker)
-        async with running_ingestor(settings):
+        async with running_ingestor(settings, IMPATIENT):
             await until_not_ready(settings.ingestor_metrics_port)
             broker.deliver("devices/1/stats", READING)
             await until_ready(settings.ingestor_metrics_port)
@@ -127,7 +126,7 @@ async def test_on_mosquitto_the_probe_comes_back_and_leaves_no_row(
     make_settings: Make, broker: Broker, database: Database
 ) -> None:
     settings = make_settings()
-    async with running_ingestor(settings):
+    async with running_ingestor(settings, IMPATIENT):
         await eventually(lambda: metrics(settings.ingestor_metrics_port), lambda seen: seen[EMPTY] >= 2)
         assert await why(settings) == "ok"
         await publish(broker.host, broker.port, Message(READING))
@@ -145,6 +144,6 @@ async def test_on_mosquitto_the_probe_comes_back_and_leaves_no_row(
 async def test_a_closed_mosquitto_allows_the_probe(make_settings: Make, tmp_path_factory: Any) -> None:
     with ClosedBroker(tmp_path_factory.mktemp("closed")) as closed:
         settings = closed.settings(make_settings())
-        async with running_ingestor(settings):
+        async with running_ingestor(settings, IMPATIENT):
             await eventually(lambda: metrics(settings.ingestor_metrics_port), lambda seen: seen[EMPTY] >= 1)
             assert await why(settings) == "ok"

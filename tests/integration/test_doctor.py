@@ -245,15 +245,12 @@ async def test_an_ingestor_that_is_not_ready_says_why(make_settings: Make, own_b
     assert f"is not ready: broker: no connection to the MQTT broker at {own_broker.host}:{own_broker.port}" in said
 
 
-async def test_what_is_not_committed_for_long_is_lag(
-    make_settings: Make, broker: Broker, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("deploy.doctor.ingestor.TOLERATED_LAG_S", 0.5)
+async def test_what_is_not_committed_for_long_is_lag(make_settings: Make, broker: Broker, database: Database) -> None:
     await database.execute("INSERT INTO devices (key, name) VALUES ('1', '1')")
     settings = make_settings()
 
     async def lag() -> Finding:
-        return only(await examine_ingestor(settings), "lag")
+        return only(await examine_ingestor(settings, tolerated_lag_s=0.5), "lag")
 
     async with running_ingestor(settings):
         assert await lag() == Finding(Severity.OK, "lag", "0.0 s, with 0 readings in hand")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,9 +44,11 @@ def mosquitto(options: dict[str, str], files: dict[str, str] | None = None) -> I
             yield broker
 
 
-async def found(broker: EmbeddedMosquitto | Broker, **changes: object) -> dict[str, Finding]:
+async def found(
+    broker: EmbeddedMosquitto | Broker, *, messages: int = MESSAGES, **changes: object
+) -> dict[str, Finding]:
     """What the doctor finds, by what it looked at; what waits is left out, which not every broker tells."""
-    findings = await examine_broker(Settings(mqtt_url=broker.url, **changes))  # type: ignore[arg-type]
+    findings = await examine_broker(Settings(mqtt_url=broker.url, **changes), messages)  # type: ignore[arg-type]
     return {finding.what: finding for finding in findings if finding.what != "waiting"}
 
 
@@ -147,10 +150,9 @@ async def test_a_broker_without_qos_1() -> None:
     assert "queue" not in findings
 
 
-async def test_a_broker_on_a_slow_way_is_not_blamed(monkeypatch: pytest.MonkeyPatch, broker: Broker) -> None:
+async def test_a_broker_on_a_slow_way_is_not_blamed(broker: Broker) -> None:
     """Where the messages cannot be published in time, that is what is said."""
-    monkeypatch.setattr("deploy.doctor.queue.PUBLISH_S", 0.02)
-    (finding,) = await examine_queue(parse_mqtt_url(broker.url), is_mosquitto=True)
+    (finding,) = await examine_queue(parse_mqtt_url(broker.url), is_mosquitto=True, within_s=0.02)
     assert finding.severity is Severity.WARNING
     assert "more than that could not be published in 0.02 s" in finding.text
 
@@ -164,54 +166,47 @@ def test_the_advice_is_what_our_configuration_has() -> None:
 # Nothing is left behind
 
 
-@pytest.fixture
-def client_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The client ids that the trials use."""
-    used: list[str] = []
-
-    def recorded() -> str:
-        used.append(own_client_id())
-        return used[-1]
-
-    for module in ("queue", "redelivery"):
-        monkeypatch.setattr(f"deploy.doctor.{module}.own_client_id", recorded)
-    return used
+def client_ids(broker: EmbeddedMosquitto) -> set[str]:
+    """Return the client ids of the doctor in the broker's log."""
+    return set(re.findall(r" as (devicestat-doctor-\w+)", broker.log.read_text()))
 
 
-async def left_behind(broker: Broker, client_ids: list[str]) -> list[str]:
-    """Those that the broker has a session of."""
+async def left_behind(broker: EmbeddedMosquitto) -> list[str]:
+    """Return the client ids of the doctor for which the broker has a session."""
     sessions = []
-    for client_id in client_ids:
+    for client_id in client_ids(broker):
         async with connected(parse_mqtt_url(broker.url), client_id, clean_start=False) as connection:
             sessions += [client_id] * connection.connack.session_present
     return sessions
 
 
-async def test_the_probe_leaves_nothing_in_the_broker(broker: Broker, client_ids: list[str]) -> None:
-    await examine_queue(parse_mqtt_url(broker.url), is_mosquitto=True)
-    assert len(client_ids) == 2
-    assert await left_behind(broker, client_ids) == []
-    async with connected(parse_mqtt_url(broker.url), own_client_id()) as connection:
+async def test_the_probe_leaves_nothing_in_the_broker(own_broker: EmbeddedMosquitto) -> None:
+    await examine_queue(parse_mqtt_url(own_broker.url), is_mosquitto=True)
+    assert len(client_ids(own_broker)) == 2
+    assert await left_behind(own_broker) == []
+    async with connected(parse_mqtt_url(own_broker.url), own_client_id()) as connection:
         await connection.subscribe(DOCTOR_TOPICS, retained=True)
         assert await connection.message(0.2) is None
 
 
-async def test_the_trial_of_redelivery_leaves_nothing_either(broker: Broker, client_ids: list[str]) -> None:
-    await examine_redelivery(parse_mqtt_url(broker.url))
-    assert len(client_ids) == 2
-    assert await left_behind(broker, client_ids) == []
+async def test_the_trial_of_redelivery_leaves_nothing_either(own_broker: EmbeddedMosquitto) -> None:
+    await examine_redelivery(parse_mqtt_url(own_broker.url))
+    assert len(client_ids(own_broker)) == 2
+    assert await left_behind(own_broker) == []
 
 
-async def test_a_probe_that_is_interrupted_leaves_nothing_either(broker: Broker, client_ids: list[str]) -> None:
-    async with connected(parse_mqtt_url(broker.url), own_client_id()) as watching:
+async def test_a_probe_that_is_interrupted_leaves_nothing_either(own_broker: EmbeddedMosquitto) -> None:
+    address = parse_mqtt_url(own_broker.url)
+    async with connected(address, own_client_id()) as watching:
         await watching.subscribe(DOCTOR_TOPICS)
-        probing = asyncio.create_task(examine_queue(parse_mqtt_url(broker.url), is_mosquitto=True), name="probe")
+        probing = asyncio.create_task(examine_queue(address, is_mosquitto=True), name="probe")
         for _ in range(MESSAGES // 10):
             assert await watching.message(5) is not None
         probing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await probing
-    assert await left_behind(broker, client_ids) == []
+    assert len(client_ids(own_broker)) == 3
+    assert await left_behind(own_broker) == []
 
 
 async def test_the_probe_publishes_to_no_device(broker: Broker) -> None:
@@ -328,13 +323,12 @@ async def stay_away(broker: EmbeddedMosquitto, payload: bytes, count: int) -> No
             await client.publish("devices/1/stats", payload, qos=1)
 
 
-async def test_what_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.doctor.queue.MESSAGES", 1)
+async def test_the_messages_that_wait_are_reported() -> None:
     with mosquitto({"sys_interval": "1"}) as busy:
         await stay_away(busy, b"{}", 200)
 
         async def waiting() -> Finding | None:
-            findings = await examine_broker(Settings(mqtt_url=busy.url, mqtt_window=100))
+            findings = await examine_broker(Settings(mqtt_url=busy.url, mqtt_window=100), messages=1)
             return next((finding for finding in findings if finding.what == "waiting"), None)
 
         def is_all(finding: Finding | None) -> bool:
@@ -351,12 +345,11 @@ async def test_what_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "bytes)" in told.text
 
 
-async def test_a_broker_that_has_dropped_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broker_that_has_dropped_messages() -> None:
     """Its queue would do for the probe. What it has dropped is a warning, for it is past."""
-    monkeypatch.setattr("deploy.doctor.queue.MESSAGES", 10)
     with mosquitto({"max_queued_messages": "20", "sys_interval": "1"}) as small:
         await stay_away(small, b"{}", 100)
-        findings = await eventually(lambda: found(small), lambda findings: "dropped" in findings)
+        findings = await eventually(lambda: found(small, messages=10), lambda findings: "dropped" in findings)
     assert findings["dropped"].severity is Severity.WARNING
     assert "(80)" in findings["dropped"].text
     assert "raise max_queued_messages" in findings["dropped"].text

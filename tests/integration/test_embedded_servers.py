@@ -12,8 +12,7 @@ import aiomqtt
 import psycopg
 import pytest
 
-from deploy.local import mosquitto
-from deploy.local.mosquitto import EmbeddedMosquitto
+from deploy.local.mosquitto import EmbeddedMosquitto, executable
 from deploy.local.postgres import EmbeddedPostgres, socket_directory
 from shared.errors import LocalError
 from shared.settings import parse_mqtt_url
@@ -121,9 +120,8 @@ def test_mosquitto_is_as_the_projects_configuration_has_it(own_broker: EmbeddedM
 
 def test_without_mosquitto_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(mosquitto, "_OUTSIDE_PATH", ())
     with pytest.raises(LocalError, match="apt-get install mosquitto mosquitto-clients"):
-        EmbeddedMosquitto(tmp_path, free_port())
+        executable(outside_path=())
 
 
 def test_without_the_wheel_of_postgres_it_is_said_what_to_install(

@@ -3,7 +3,6 @@
 from collections import Counter
 
 import psycopg
-import pytest
 
 from ingestor import devices
 from ingestor.devices import Devices
@@ -41,10 +40,8 @@ async def test_an_unknown_key_is_asked_for_again_after_a_second(database: Databa
     assert await known.resolve(database, topics("a")) == {TOPIC("a"): number}
 
 
-async def test_what_is_remembered_is_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "MAX_KNOWN", 10)
-    monkeypatch.setattr(devices, "MAX_UNKNOWN", 10)
-    known = Devices(register=False)
+async def test_the_caches_are_bounded(database: Database) -> None:
+    known = Devices(register=False, max_known=10, max_unknown=10)
     for n in range(50):
         await add(database, f"k{n}")
         await known.resolve(database, topics(f"k{n}", f"u{n}"))

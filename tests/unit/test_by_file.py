@@ -2,43 +2,47 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import pytest
+from psycopg.rows import TupleRow
 
-from shared.access.credentials import digest
-from shared.broker import by_file
-from shared.broker.device_credentials import DeviceCredential
+from shared.access.credentials import derived_token, digest
+from shared.broker.by_file import ByFile
 from shared.broker.names import KeyRules
+from shared.broker.password_file import PasswordFile
 from shared.settings import MqttAddress
 from tests.waiting import HANG_S
 
 SECRET = "the secret of the tests, which is long enough"
+NONCE = bytes(16)
 
 
-async def test_a_cancelled_change_ends_before_the_lock_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class OneDevice:
+    """A connection to a database with one device, whose token is derived from the secret."""
+
+    async def execute(self, *_: object) -> Self:
+        return self
+
+    async def fetchall(self) -> list[TupleRow]:
+        return [(1, "lathe-7", digest(derived_token(1, NONCE, SECRET)), NONCE)]
+
+
+async def test_a_cancelled_change_ends_before_the_lock_is_given_up(tmp_path: Path) -> None:
     file = tmp_path / "passwd"
     file.touch()
     began, go_on = asyncio.Event(), threading.Event()
-    loop, render = asyncio.get_running_loop(), by_file.render
+    loop = asyncio.get_running_loop()
 
-    def slow_render(*given: Any) -> str:
-        loop.call_soon_threadsafe(began.set)
-        assert go_on.wait(HANG_S)
-        return render(*given)
+    class Slow(ByFile):
+        def read(self) -> PasswordFile:
+            loop.call_soon_threadsafe(began.set)
+            assert go_on.wait(HANG_S)
+            return super().read()
 
-    async def devices(*_: object) -> dict[int, DeviceCredential]:
-        return {1: DeviceCredential(1, "lathe-7", digest("token"), "token")}
-
-    monkeypatch.setattr(by_file, "render", slow_render)
-    monkeypatch.setattr(by_file, "credentials_of", devices)
-    target: Any = by_file.ByFile(file, MqttAddress(host="127.0.0.1", port=1), SECRET, KeyRules(True))
-    numbers: Sequence[int] = [1]
-    bringing = asyncio.create_task(target.reconcile(None, numbers))
+    way = Slow(file, MqttAddress(host="127.0.0.1", port=1), SECRET, KeyRules(True))
+    connection: Any = OneDevice()
+    bringing = asyncio.create_task(way.reconcile(connection, [1]))
     try:
         await asyncio.wait_for(began.wait(), HANG_S)
         bringing.cancel()

@@ -53,18 +53,17 @@ def test_standard_input_that_is_not_utf_8_is_said_to_be_so() -> None:
     assert b"standard input is not UTF-8: save it as CSV in UTF-8" in result.stderr
 
 
-def test_what_is_registered_before_the_api_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_counts_the_devices_that_were_registered_before_the_api_refused(tmp_path: Path) -> None:
     class Refusing(Api):
         def register_all(self, devices: Sequence[Mapping[str, str]]) -> list[DeviceWithToken]:
             if devices[0]["key"] == "b":
                 raise NotCarriedOut("the API does not answer")
             return super().register_all(devices)
 
-    monkeypatch.setattr(import_devices, "MAX_DEVICES", 1)
     api: Any = Refusing()
     lines = [DeviceLine(2, "a", "A"), DeviceLine(4, "b", "B")]
     with pytest.raises(LocalError) as caught:
-        import_devices.import_devices(api, lines, tmp_path / "tokens.csv")
+        import_devices.import_devices(api, lines, tmp_path / "tokens.csv", batch=1)
     assert str(caught.value) == (
         "the API does not answer\n1 device registered; none from line 4 on: run the command again"
     )

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local import supervisor as supervisor_module
 from deploy.local.children import Explanation, Program
 from deploy.local.leftovers import ChildrenFile, locked
 from deploy.local.supervisor import Supervisor
@@ -72,11 +71,6 @@ class Lines:
 
 
 @pytest.fixture
-def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_S", 0.05)
-
-
-@pytest.fixture
 def children(tmp_path: Path) -> ChildrenFile:
     return ChildrenFile(tmp_path)
 
@@ -104,10 +98,9 @@ async def test_programs_stop_in_reverse_order(tmp_path: Path, children: Children
     assert pids(tmp_path) == []
 
 
-@pytest.mark.usefixtures("quick_pauses")
 async def test_one_that_dies_is_named_and_started_again(tmp_path: Path, children: ChildrenFile) -> None:
     lines = Lines()
-    async with Supervisor(children, lines.say) as supervisor:
+    async with Supervisor(children, lines.say, first_pause_s=0.05) as supervisor:
         await supervisor.start(program(tmp_path, "one"), program(tmp_path, "other"))
         await lines.until("one", "runs")
         in_order = [child.name for child in children._read()]
@@ -121,25 +114,23 @@ async def test_one_that_dies_is_named_and_started_again(tmp_path: Path, children
     assert not any("ended by" in line for name, line in lines.all if name == "other")
 
 
-@pytest.mark.usefixtures("quick_pauses")
 async def test_one_that_a_signal_ends_before_it_is_ready_is_started_again(
     tmp_path: Path, children: ChildrenFile
 ) -> None:
     lines = Lines()
-    async with Supervisor(children, lines.say) as supervisor:
+    async with Supervisor(children, lines.say, first_pause_s=0.05) as supervisor:
         await supervisor.start(program(tmp_path, "unlucky", KILLED_ONCE + SCRIPT))
         await lines.until("unlucky", "was ended by SIGKILL before it was ready: it is started again in")
         await lines.until("unlucky", "unlucky runs")
     assert not any("again" in line for _, line in lines.all if "started again" not in line)
 
 
-@pytest.mark.usefixtures("quick_pauses")
 async def test_one_that_was_ready_once_is_started_again_until_what_it_needs_is_back(
     tmp_path: Path, children: ChildrenFile
 ) -> None:
     lines, away = Lines(), tmp_path / "away"
     needy = program(tmp_path, "needy", FAILS_WHILE_AWAY + SCRIPT, final_exit_codes=frozenset({1}))
-    async with Supervisor(children, lines.say) as supervisor:
+    async with Supervisor(children, lines.say, first_pause_s=0.05) as supervisor:
         await supervisor.start(needy)
         (tmp_path / "needy is ready").unlink()
         away.touch()
@@ -160,11 +151,8 @@ async def test_one_that_ends_with_a_final_exit_code_after_it_was_ready_fails_the
             await supervisor.watch()
 
 
-async def test_all_can_be_stopped_at_once(
-    tmp_path: Path, children: ChildrenFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_all_can_be_stopped_at_once(tmp_path: Path, children: ChildrenFile) -> None:
     """Each stops once all are asked to."""
-    monkeypatch.setattr(supervisor_module, "STOP_TIMEOUT_S", HANG_S)
     wait = """
     ready.with_suffix(".asked").touch()
     while len(list(ready.parent.glob("*.asked"))) < 3:
@@ -174,7 +162,7 @@ async def test_all_can_be_stopped_at_once(
         '    print(name, "stops"', wait + 'print(name, "stops"'
     )
     lines = Lines()
-    async with Supervisor(children, lines.say, stops_at_once=True) as supervisor:
+    async with Supervisor(children, lines.say, stops_at_once=True, stop_timeout_s=HANG_S) as supervisor:
         await supervisor.start(program(tmp_path, "first", patient))
         await supervisor.start(program(tmp_path, "second", patient), program(tmp_path, "third", patient))
     assert sorted(line for _, line in lines.all[-3:]) == ["first stops", "second stops", "third stops"]
@@ -210,13 +198,10 @@ async def test_one_that_is_never_ready_fails_the_start(tmp_path: Path, children:
     assert pids(tmp_path) == []
 
 
-async def test_one_that_does_not_heed_the_signal_is_killed(
-    tmp_path: Path, children: ChildrenFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervisor_module, "STOP_TIMEOUT_S", 0.3)
+async def test_one_that_does_not_heed_the_signal_is_killed(tmp_path: Path, children: ChildrenFile) -> None:
     lines = Lines()
     deaf = SCRIPT.replace("sys.exit(0)", "pass")
-    async with Supervisor(children, lines.say) as supervisor:
+    async with Supervisor(children, lines.say, stop_timeout_s=0.3) as supervisor:
         await supervisor.start(program(tmp_path, "deaf", deaf))
         running = pids(tmp_path)
     assert ("deaf", "does not stop within 0.3 s: killed") in lines.all

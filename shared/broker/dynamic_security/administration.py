@@ -49,10 +49,10 @@ class Dynsec:
         self._numbers = itertools.count()
         self.round_trip_s = 0.0
 
-    async def begin(self) -> None:
+    async def begin(self, within_s: float) -> None:
         """Check that dynamic security answers. Raises NotAdministered."""
         began = time.monotonic()
-        await self.ask([{"command": "getDefaultACLAccess"}], FIRST_ANSWER_S)
+        await self.ask([{"command": "getDefaultACLAccess"}], within_s)
         self.round_trip_s = time.monotonic() - began
 
     async def ask(self, commands: Sequence[Command], within_s: float = ANSWER_S) -> list[CommandAnswer]:
@@ -116,7 +116,7 @@ class Dynsec:
 
 
 @asynccontextmanager
-async def administering(address: MqttAddress) -> AsyncIterator[Dynsec]:
+async def administering(address: MqttAddress, *, first_answer_s: float = FIRST_ANSWER_S) -> AsyncIterator[Dynsec]:
     """Open a connection to dynamic security for the block.
 
     Raises BrokerError if that fails, or if the connection breaks within the block.
@@ -130,7 +130,7 @@ async def administering(address: MqttAddress) -> AsyncIterator[Dynsec]:
                     f"{RESPONSES}: give the user the role admin, which `devicestat broker init` defines"
                 )
             dynsec = Dynsec(client, address)
-            await dynsec.begin()
+            await dynsec.begin(first_answer_s)
             yield dynsec
     except SettingsError as error:
         raise BrokerUnreachable(str(error)) from error
