@@ -4,7 +4,7 @@
   `generator` publishes them, encoded before the clock starts.
 - `delay`: from a PUBLISH to the row that others see, against `mosquitto_sub | psql INSERT`; `paced` publishes.
 - `memory`: the ingestor's peak with a million messages waiting for a database that is away.
-- `store`: a batch straight into the table, against by the staging table.
+- `store`: a batch directly into the table, compared with the staging table.
 - `analysis`: the five figures of a million readings, against the plain SQL aggregates, and over HTTP.
 - `http`: `POST /stats` and the analysis of a thousand readings, requests a second of one process, against the same
   two endpoints in FastAPI and SQLAlchemy, `plain_service`; `http_load` asks, `http_data` says about what.

@@ -51,7 +51,9 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio]:
                 ours, peer = warmed(lambda: runner.run(_exactly(exact)), plain)
                 yield Ratio("analysis of 10^6 readings, exact", "plain SQL aggregates", "s", ours, peer)
                 over_http, direct = runner.run(_over_http(postgres.url, exact))
-                yield Ratio("analysis of 10^6 readings, over HTTP", "its SQL alone", "s", over_http, direct, "<= 1.1")
+                yield Ratio(
+                    "analysis of 10^6 readings, over HTTP", "its SQL statement alone", "s", over_http, direct, "<= 1.1"
+                )
             finally:
                 runner.run(exact.close())
 

@@ -41,7 +41,9 @@ def measure(_: EmbeddedPostgres) -> Iterator[Ratio]:
             array = [{"x": n / 1000, "y": n % 1000, "z": -3.25, "timestamp": timestamp(n)} for n in range(size)]
             payloads = [msgspec.json.encode(array)] * (READINGS // size)
             ours, peer = warmed(partial(_cpu_us, payloads), partial(_one_by_one, payloads))
-            yield Ratio(f"an array of {size:,} {name}, to COPY data", "one by one", "µs a reading", ours, peer, "<= 1")
+            yield Ratio(
+                f"an array of {size:,} {name}, to COPY data", "element by element", "µs a reading", ours, peer, "<= 1"
+            )
 
 
 def _one_by_one(payloads: Sequence[bytes]) -> float:

@@ -76,9 +76,9 @@ def _remark(rate: int, ours: list[Run], peer: list[Run]) -> str:
     every, at_worst = statistics.median(looks), statistics.quantiles(looks, n=100)[98]
     our_syncs, peer_syncs = (", ".join(rounded(max(run.syncs)) for run in runs) for runs in (ours, peer))
     return (
-        f"publish to visible row, {rate} msg/s: {len(ours[0].delays):,} messages a run, looked for each {every:.1f} ms "
+        f"publish to visible row, {rate} msg/s: {len(ours[0].delays):,} messages a run, polled every {every:.1f} ms "
         f"(p99 {at_worst:.1f}). The disk's slowest fdatasync of 4 KiB meanwhile, run by run: "
-        f"{our_syncs} ms in ours, {peer_syncs} ms in the peer's."
+        f"{our_syncs} ms with Devicestat, {peer_syncs} ms with the peer."
     )
 
 

@@ -86,7 +86,7 @@ async def _by_file(server: PasswordFileBroker, given: Settings) -> list[Finding]
         return [
             Ratio("devices imported", "POST /devices, one by one", "devices/s", [MANY / imported_s], [single]),
             Ratio(
-                f"{MANY:,} devices imported, and told to the broker", "10 minutes", "s", [told_s], [REGISTER_S], "<= 1"
+                f"{MANY:,} devices imported and added at the broker", "10 minutes", "s", [told_s], [REGISTER_S], "<= 1"
             ),
             f"devices: GET /health/live of the same process took {longest * 1e3:.0f} ms at most during the import.",
             *await _cut_offs(server, api),
@@ -148,8 +148,8 @@ async def _cut_offs(server: PasswordFileBroker, api: httpx.AsyncClient) -> list[
                 await device.message(60)
             ended.append(time.perf_counter() - began)
     return [
-        Ratio(f"a device more, to its first login, with {MANY:,}", "5 s", "s", new, target(CUT_OFF_S), "<= 1"),
-        Ratio(f"a device deleted, to its disconnection, with {MANY:,}", "5 s", "s", ended, target(CUT_OFF_S), "<= 1"),
+        Ratio(f"one more device, to its first login, with {MANY:,}", "5 s", "s", new, target(CUT_OFF_S), "<= 1"),
+        Ratio(f"one deleted device, to its disconnection, with {MANY:,}", "5 s", "s", ended, target(CUT_OFF_S), "<= 1"),
     ]
 
 
@@ -214,7 +214,7 @@ async def _by_commands(postgres: EmbeddedPostgres) -> list[Finding]:
             held = psutil.Process(server.pid).memory_info().rss / 1e6
     mean = sum(took) / len(took)
     said = (
-        f"devices: dynamic security with as many devices holds the broker for {mean:.2f} s to delete one, and takes "
+        f"devices: dynamic security with as many devices blocks the broker for {mean:.2f} s to delete one, and takes "
         f"{held:.0f} MB. To register {MANY:,} one by one would take {MANY * mean / 2 / 3600:.1f} hours."
     )
     return [said]

@@ -96,7 +96,7 @@ def _remark(flood: Flood, waits: Waits) -> str:
     slowest = max(range(len(waits.run.delays)), key=waits.run.delays.__getitem__)
     before, after = waits.before_receipt[slowest], waits.after_receipt[slowest]
     return (
-        f"A burst of {BURST} messages of {flood.name}, then the quiet device's: its slowest took "
+        f"A burst of {BURST} messages of {flood.name}, then the quiet device's: the slowest of these took "
         f"{rounded(before + after)} ms, {rounded(before)} of them before the ingestor received it."
     )
 

@@ -91,9 +91,9 @@ def _others(workload: Workload, runs: "_Runs") -> Iterator[Finding]:
     unit, taken = f"{workload.item}s/s", _rates(runs.ours)
     cpu, peer_cpu = [run.cpu_us for run in runs.ours], [run.cpu_us for run in runs.peer]
     yield Ratio(f"- the ingestor's CPU a {workload.item}", "mosquitto_sub and psql", "µs", cpu, peer_cpu)
-    ours = "what the ingestor stored"
-    yield Ratio("- the generator, nobody subscribed", ours, unit, _rates(runs.alone), taken, "> 1")
-    yield Ratio("- the generator, mosquitto_sub subscribed", ours, unit, _rates(runs.acknowledged), taken)
+    ours = "the ingestor's rate"
+    yield Ratio("- the generator, without subscribers", ours, unit, _rates(runs.alone), taken, "> 1")
+    yield Ratio("- the generator, with mosquitto_sub subscribed", ours, unit, _rates(runs.acknowledged), taken)
     yield Ratio("- delivered to mosquitto_sub > /dev/null", ours, unit, _rates(runs.heard), taken)
     yield f"{workload.name}: {workload.messages:,} messages, {workload.total:,} readings a run."
 

@@ -29,7 +29,7 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
     if not sys.platform.startswith("linux"):
         raise SystemExit("the benchmark `memory` reads the peak from /proc, which only Linux has: leave it out")
     peaks = [_peak_mb(postgres) for _ in range(PAIRS)]
-    yield Ratio("the ingestor's memory at its peak", "250 MB", "MB", peaks, target(WANTED_MB), "< 1")
+    yield Ratio("the ingestor's peak memory", "250 MB", "MB", peaks, target(WANTED_MB), "< 1")
     yield (
         f"memory: VmHWM of the ingestor's process, from its start to the last row. {WAITING:,} messages of one reading "
         "were published while the database was stopped; then it was started, and each was found stored once."

@@ -43,4 +43,4 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio | str]:
         rates = [1e6 / cpu_us for cpu_us in service.cpu_us[name][-PAIRS:]]
         yield Ratio(f"POST /mqtt/{name}, a second of CPU", "the target", "/s", rates, target(WANTED), ">= 1")
     each = (f"{name} {rounded(median(rates))}" for name, rates in zip(mqtt_load.REQUESTS, measured, strict=True))
-    yield f"Answers to a broker in a second of the clock, beside what asks and the database: {', '.join(each)}."
+    yield f"Answers per second of real time, with load generator and database on the same machine: {', '.join(each)}."

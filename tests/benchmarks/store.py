@@ -1,4 +1,4 @@
-"""A batch of new readings into the table: straight, and by the staging table (ADR 15)."""
+"""A batch of new readings into the table: straight, and through the staging table (ADR 15)."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio]:
         )
         ours, peer = warmed(straight, staged)
         runner.run(connection.close())
-    yield Ratio(f"a batch of {BATCH:,} new readings, straight", "by the staging table", "ms", ours, peer)
+    yield Ratio(f"a batch of {BATCH:,} new readings, direct COPY", "through the staging table", "ms", ours, peer)
 
 
 async def _prepared(url: str) -> Connection:

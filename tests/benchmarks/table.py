@@ -7,7 +7,14 @@ from rich.table import Table
 
 from tests.benchmarks.pairs import PAIRS, Finding, Ratio
 
-HEADINGS = ("what", "against", "ours", "the other's", f"ratio: median of {PAIRS} (least to most)", "wanted")
+HEADINGS = (
+    "benchmark",
+    "compared with",
+    "Devicestat",
+    "other side",
+    f"ratio: median of {PAIRS} (least to most)",
+    "target",
+)
 WIDTH = 165
 
 

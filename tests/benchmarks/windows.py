@@ -44,7 +44,7 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
     """Messages a second through a window of 16."""
     with psycopg.connect(postgres.url, autocommit=True) as database:
         ours, before = alternate(partial(_drain, postgres, database, 0), partial(_drain, postgres, database, 50))
-        name = f"messages that wait in a broker with a window of {WINDOW}, to rows"
+        name = f"a backlog in a broker with a window of {WINDOW}, to rows"
         yield Ratio(name, "BATCH_LINGER_MS=50", "messages/s", ours, before, ">= 10")
 
 

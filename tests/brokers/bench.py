@@ -17,7 +17,7 @@ from tests.ingestion import IngestorProcess
 from tests.services import is_ready
 from tests.waiting import HANG_S, eventually
 
-FAULTS = "Readings lost / stored twice, of those that the broker has acknowledged"
+FAULTS = "Readings lost / stored twice, of the readings that the broker has acknowledged"
 LONGEST_S = 0.5
 """Between an ingestor's start, once it is ready, and the harm."""
 

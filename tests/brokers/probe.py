@@ -66,7 +66,7 @@ def allocation(ids: Sequence[int]) -> str:
     """How the ids were given out."""
     if all(later == earlier + 1 for earlier, later in pairwise(ids)):
         return "in sequence"
-    return f"again after their acknowledgement: {len(set(ids))} ids for {len(ids)} messages"
+    return f"reused after their acknowledgement: {len(set(ids))} ids for {len(ids)} messages"
 
 
 async def window(url: str) -> Words:
@@ -91,7 +91,7 @@ async def window(url: str) -> Words:
             )
         }
     return {
-        "window to us, of 1,000": f"{live:,}" if live == backlog else f"{live:,}, with a backlog {backlog:,}",
+        "messages in flight, of 1,000 allowed": f"{live:,}" + (f", with a backlog {backlog:,}" * (live != backlog)),
         "CONNACK limits": ", ".join(f"{name} {value:,}" for name, value in limits.items() if value is not None)
         or "none",
     }
@@ -114,7 +114,7 @@ async def redelivery(url: str) -> Words:
             present = client.answer.session_present
             await quiet(client, QUIET_S)
             second = list(client.deliveries)
-    words = {"session is kept": "yes" if present else "no", "delivers again on a live connection": _times(again)}
+    words = {"keeps the session": "yes" if present else "no", "retransmits on a live connection": _times(again)}
     delivered = {int(each.payload) for each in first + second}
     words["never delivered"] = str(2 * HELD - len(delivered))
     return words | compare(first, second)
@@ -167,8 +167,8 @@ async def subscribing(url: str) -> Words:
         answer = await _asked(client.unsubscribe(f"$share/devicestat/{topic}"))
         await publish(source, topic, range(1, 2))
         await quiet(client, QUIET_S)
-        came = "comes still" if len(client.deliveries) > before else "**comes no more**"
-        words["UNSUBSCRIBE of the shared form"] = f"{answer}; what the plain one brings {came}"
+        still = "still delivers" if len(client.deliveries) > before else "**delivers nothing**"
+        words["UNSUBSCRIBE of the shared form"] = f"{answer}; the plain one {still}"
     return words
 
 

@@ -16,7 +16,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.brokers
 
-BEHAVIOUR = "What the brokers do"
+BEHAVIOUR = "Behavior of the brokers"
 WAITING = 5_000
 FAST = 20_000.0
 """Messages a second; faster than that is not told in so few."""

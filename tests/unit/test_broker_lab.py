@@ -84,7 +84,7 @@ def test_what_a_redelivery_shows() -> None:
     assert order([3, 2, 1]) == "reversed"
     assert order([2, 3, 1]).startswith("other")
     assert allocation([7, 8, 9]) == "in sequence"
-    assert allocation([1, 1, 2, 1]) == "again after their acknowledgement: 2 ids for 4 messages"
+    assert allocation([1, 1, 2, 1]) == "reused after their acknowledgement: 2 ids for 4 messages"
 
 
 @pytest.mark.parametrize("name", plans.PLANS)
