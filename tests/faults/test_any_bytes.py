@@ -1,4 +1,4 @@
-"""A broker delivers what no client library would send: nothing stops or stalls, and each message has one fate."""
+"""A broker delivers packets that no client library would send: the ingestor continues, and counts each once."""
 
 from collections.abc import Callable
 
@@ -83,7 +83,7 @@ async def test_malformed_texts_become_dead_letters_on_the_same_connection(
 async def test_what_cannot_be_acknowledged_has_the_connection_made_anew_and_says_so(
     make_settings: Callable[..., Settings], database: Database, start_ingestor: Start
 ) -> None:
-    """A PUBLISH without room for its packet id: no broker is known to send it, and no answer to it exists."""
+    """A PUBLISH that is too short for its packet id cannot be answered. No broker is known to send it."""
     await add_device(database)
     async with delivering([publish(packet_id=1), b"\x32\x04\x00\x02ab"]) as broker:
         process = start_ingestor(make_settings(mqtt_url=broker.url))

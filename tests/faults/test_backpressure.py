@@ -1,4 +1,4 @@
-"""More arrives than is stored: what the ingestor has in hand is bounded, in readings and in bytes."""
+"""Messages arrive faster than they are stored: the ingestor's pending readings are bounded, in number and in bytes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +25,7 @@ from tests.services import database_away
 from tests.waiting import eventually
 
 NOTE = "n" * 100_000
-"""Ten readings with such a note are a payload of a megabyte."""
+"""With this note, ten readings are a payload of a megabyte."""
 
 
 @pytest.mark.parametrize(

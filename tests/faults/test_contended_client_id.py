@@ -1,4 +1,4 @@
-"""Another client that takes the ingestor's client id, and comes back each time that the ingestor takes it again."""
+"""Another client takes the ingestor's client id, and takes it back after each reconnect of the ingestor."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ READING = Message(b'{"x":1,"y":2,"z":3}')
 
 @contextmanager
 def fighting(broker: Broker, client_id: str) -> Iterator[None]:
-    """A client that connects again a second after each time that it was cut off."""
+    """A client that reconnects a second after each disconnection."""
     client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
     client.reconnect_delay_set(1, 1)
     client.connect(broker.host, broker.port, clean_start=False)
@@ -34,7 +34,7 @@ def fighting(broker: Broker, client_id: str) -> Iterator[None]:
 
 
 def pauses(ingestor: IngestorProcess) -> list[float]:
-    """How long it waits, each time that it says who took its session."""
+    """Return its pauses, from each log line about the lost session."""
     entries = [json.loads(line) for line in ingestor.logged.splitlines() if line.startswith("{")]
     return [one["retry_in_s"] for one in entries if "another client" in one.get("error", "")]
 
@@ -42,7 +42,7 @@ def pauses(ingestor: IngestorProcess) -> list[float]:
 async def test_a_client_that_fights_for_the_client_id_is_named_and_given_way_to(
     make_settings: Make, broker: Broker, database: Database, start_ingestor: Start
 ) -> None:
-    """It pauses, readiness says who it is, and once the other client is gone readings are stored again."""
+    """The ingestor pauses, its readiness names the client, and it stores readings again when the client is gone."""
     await add_devices(database)
     settings = make_settings(log_format="json")
     ingestor = start_ingestor(settings)

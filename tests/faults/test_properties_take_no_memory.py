@@ -1,4 +1,4 @@
-"""What a message carries beside its payload is not kept, or counts against what the ingestor may have in hand."""
+"""The properties of a message are not kept, or count towards the limit on the ingestor's pending bytes."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ LONG = 60_000
 MESSAGES = 1_000
 AT_ONCE = 50
 IN_HAND = 48 * MIB
-"""What may be in hand: 16 MiB that count, and what the count leaves out. It is less than all of the messages take."""
+"""The limit of 16 MiB of pending bytes, and an allowance for other memory. All messages together take more."""
 
 RECEIVED = "devicestat_ingest_readings_received_total"
 

@@ -1,4 +1,4 @@
-"""An ingestor takes over from another that is slow, frozen, or thinks itself still needed; and from a lost session."""
+"""An ingestor takes over from another one that is slow, frozen or no longer needed, and after a lost session."""
 
 import asyncio
 import signal
@@ -28,7 +28,7 @@ _WAITING = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND 
 
 
 async def until_one_waits(database: Database) -> None:
-    """Waits until somebody waits for a lock."""
+    """Wait until a connection waits for a lock."""
 
     async def waits() -> bool:
         return (await database.execute(_WAITING)).rowcount > 0
@@ -45,7 +45,7 @@ async def rows(database: Database, which: str = "true") -> int:
 async def test_the_older_one_comes_back_while_the_newer_one_is_slow(
     make_settings: Make, broker: Broker, database: Database, start_ingestor: Start
 ) -> None:
-    """What has come to the newer one by then, the older one stores: the newer one must not."""
+    """The older ingestor stores messages that were also delivered to the newer one, which must not store them again."""
     await add_devices(database)
     older = start_ingestor(make_settings())
     await older.until_ready()
@@ -72,7 +72,7 @@ async def test_the_older_one_comes_back_while_the_newer_one_is_slow(
 async def test_a_process_that_was_retired_and_still_lives_stops(
     make_settings: Make, broker: Broker, database: Database, start_ingestor: Start
 ) -> None:
-    """As one on a host of its own, or left behind by a command that was killed."""
+    """As on a separate host, or after its command was killed."""
     await add_devices(database)
     old = [
         start_ingestor(make_settings(ingestor_metrics_port=free_port()), "--processes", 2, "--process", number)
@@ -97,7 +97,7 @@ async def test_a_process_that_was_retired_and_still_lives_stops(
 async def test_the_older_one_is_frozen_in_its_transaction(
     make_settings: Make, broker: Broker, database: Database, database_url: str, start_ingestor: Start
 ) -> None:
-    """The database ends it after a while: the newer one waits for that, and not for ever."""
+    """The database ends its transaction after a while, and the newer ingestor continues."""
     await add_devices(database)
     older = start_ingestor(make_settings())
     await older.until_ready()
@@ -118,7 +118,7 @@ async def test_the_older_one_is_frozen_in_its_transaction(
 async def test_one_is_killed_while_it_learns_that_its_session_is_lost(
     make_settings: Make, broker: Broker, database: Database, database_url: str, start_ingestor: Start
 ) -> None:
-    """Packet ids begin anew, and devices at rest send what the journal knows from the old session."""
+    """Packet ids start again, and idle devices send messages that are in the journal of the old session."""
     await add_devices(database)
     settings = make_settings()
     first = start_ingestor(settings)
@@ -147,7 +147,7 @@ async def test_one_is_killed_while_it_learns_that_its_session_is_lost(
 
 
 def end_session(broker: Broker, client_id: str) -> None:
-    """The broker forgets the session, as after its expiry."""
+    """Make the broker delete the session, as after its expiry."""
     with socket.create_connection((broker.host, broker.port)) as connection:
         connection.sendall(mqtt5.ConnectPacket(client_id, clean_start=True).write())
         connection.recv(1024)
@@ -158,7 +158,7 @@ def end_session(broker: Broker, client_id: str) -> None:
 async def test_a_database_that_stands_still_is_no_silence_of_the_broker(
     make_settings: Make, broker: Broker, database: Database, database_url: str, start_ingestor: Start
 ) -> None:
-    """Reading is paused while the SUBACK is awaited: the broker is not to blame, and the connection holds."""
+    """Reading is paused while the ingestor waits for the SUBACK, so the connection stays open."""
     await add_devices(database)
     settings = make_settings()
     first = start_ingestor(settings)
@@ -170,7 +170,7 @@ async def test_a_database_that_stands_still_is_no_silence_of_the_broker(
         await locker.execute("LOCK TABLE readings IN EXCLUSIVE MODE")
         second = start_ingestor(settings)
         await until_one_waits(database)
-        await asyncio.sleep(15)  # longer than an answer may take; there is nothing to wait for
+        await asyncio.sleep(15)  # longer than the time limit of an answer; no event marks it
     await eventually(lambda: rows(database), lambda count: count == 300_000)
     await second.until_ready()
     assert "did not answer" not in second.logged

@@ -84,7 +84,7 @@ async def test_readiness_ends_while_nothing_comes_and_the_first_message_brings_i
 
 
 async def test_a_group_of_which_no_member_is_subscribed_is_found_out(make: Make) -> None:
-    """The broker says so: PUBACK 0x10, no matching subscribers."""
+    """The broker reports it with PUBACK 0x10, no matching subscribers."""
     shared = f"$share/plant/{PLAIN}"
     async with quirky(Quirks(restores=False)) as broker:
         settings = make(broker, mqtt_topic=shared)
@@ -118,7 +118,7 @@ async def test_a_broker_that_swallows_probes_is_not_held_against_the_subscriptio
             published = len(broker.published)
             asked = len(broker.asked)
             await until(lambda: len(broker.asked) >= asked + 2)
-            assert len(broker.published) <= published + 1  # one may have been on its way
+            assert len(broker.published) <= published + 1  # one may be in flight
             assert await why(settings) == "ok"
 
 

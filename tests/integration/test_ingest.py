@@ -1,4 +1,4 @@
-"""The way of a reading, from a foreign client's PUBLISH to a row: on a real broker and a real database."""
+"""The way of a reading from the PUBLISH of an independent client to a row, on a real broker and a real database."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ GOOD = b'{"x":1,"y":2,"z":3}'
 
 @pytest.fixture
 async def device(database: Database) -> int:
-    """A registered device, whose key is its number."""
+    """A registered device with its id as its key."""
     cursor = await database.execute("INSERT INTO devices (id, key, name) VALUES (1, '1', 'press') RETURNING id")
     row = await cursor.fetchone()
     assert row is not None
@@ -33,7 +33,7 @@ async def device(database: Database) -> int:
 
 
 async def until_settled(settings: Settings, received: int) -> dict[str, float]:
-    """The figures once so many readings were received and all have found their end."""
+    """Return the metrics when this number of readings was received and all are stored or refused."""
     prefix = "devicestat_ingest_readings_"
     figures = await eventually(
         lambda: metrics(settings.ingestor_metrics_port),
@@ -136,7 +136,7 @@ async def test_what_the_contract_does_not_allow_becomes_a_dead_letter_and_its_ne
     mixed = [m for (bad, _), good in zip(BAD, neighbours, strict=True) for m in (bad, good)]
     async with running_ingestor(settings):
         await publish(broker.host, broker.port, *mixed)
-        figures = await until_settled(settings, len(mixed) + 1)  # one array holds a good reading beside the bad one
+        figures = await until_settled(settings, len(mixed) + 1)  # one array has a good reading and a bad one
     assert await rows(database, "SELECT x FROM readings WHERE y = 7 ORDER BY x") == [
         (float(n),) for n in range(len(BAD))
     ]
@@ -185,7 +185,7 @@ async def test_a_retained_reading_is_counted_once_over_new_connections(
 async def test_a_device_registered_a_moment_ago_is_known_at_its_first_message(
     make_settings: Callable[..., Settings], broker: Broker, database: Database
 ) -> None:
-    """Also if it has published too early, within the second for which its key stays unknown."""
+    """This includes a device that has published too early, within the second for which an unknown key is cached."""
     settings = make_settings()
     async with running_ingestor(settings), api(settings) as client:
         for n in range(20):
@@ -304,6 +304,6 @@ async def test_sigterm_stores_what_is_in_hand_and_exits_0(
     assert await rows(database, "SELECT count(*) FROM readings") == [(10,)]
     settings = make_settings()  # the same session, the usual linger
     async with running_ingestor(settings):
-        await publish(broker.host, broker.port, Message(GOOD))  # behind whatever would be delivered again
+        await publish(broker.host, broker.port, Message(GOOD))  # after all messages that the broker would redeliver
         figures = await until_settled(settings, 1)
     assert figures["devicestat_ingest_messages_redelivered_total"] == 0

@@ -16,14 +16,14 @@ from tests.publisher import Message, publish
 from tests.waiting import eventually
 
 TRIPS_A_HALVING = 12
-"""Two halves: a savepoint each, COPY (two round trips), INSERT, and what ends it."""
+"""Two halves, each with a savepoint, COPY (two round trips), INSERT, and the end of the savepoint."""
 TRIPS_BESIDES = 30
-"""For the batch itself, twice; its device, its month, its dead letters, its entry in the journal; a probe."""
+"""The batch itself, twice; its device, month, dead letters and journal entry; a probe."""
 _PREFIX = "devicestat_ingest_readings_"
 
 
 class Answers(Proxy):
-    """In front of a PostgreSQL: counts the answers that a client waits for.
+    """Proxy of a PostgreSQL that counts the answers for which a client waits.
 
     ReadyForQuery ends a command, CopyInResponse asks for the data of a COPY.
     https://www.postgresql.org/docs/current/protocol-message-formats.html
@@ -36,7 +36,7 @@ class Answers(Proxy):
 
     @property
     def count(self) -> int:
-        """The answers so far."""
+        """Return the number of answers so far."""
         return self._seen[b"Z"] + self._seen[b"G"]
 
     async def server_sends(self, link: Link, data: bytes) -> None:
@@ -47,7 +47,7 @@ class Answers(Proxy):
     def _messages(self, link: Link) -> Iterator[bytes]:
         data, start = self._rest[link], 0
         while start + 5 <= len(data):
-            (length,) = struct.unpack_from(">I", data, start + 1)  # with itself, without the type
+            (length,) = struct.unpack_from(">I", data, start + 1)  # includes itself, but not the type
             if start + 1 + length > len(data):
                 break
             yield data[start : start + 1]
@@ -56,12 +56,12 @@ class Answers(Proxy):
 
 
 def batch(count: int, bad: set[int]) -> Message:
-    """One array: its readings' z is 13 where they are bad."""
+    """Return an array of readings. The bad ones have z = 13."""
     return Message(json.dumps([{"x": n / 10, "y": 0, "z": 13 if n in bad else 0} for n in range(count)]).encode())
 
 
 async def trips(proxy: Answers, settings: Settings, broker: Broker, message: Message, count: int) -> int:
-    """The round trips that it takes until the message's readings have all found their end."""
+    """Return the number of round trips until all readings of the message are stored or refused."""
     port = settings.ingestor_metrics_port
     before, received = proxy.count, (await metrics(port))[f"{_PREFIX}received_total"]
     await publish(broker.host, broker.port, message)
@@ -81,7 +81,7 @@ async def test_the_round_trips_grow_with_the_logarithm_of_the_batch(
     async with running(Answers(database_url)) as proxy:
         settings = make_settings(database_url=through(proxy, database_url))
         async with running_ingestor(settings):
-            await trips(proxy, settings, broker, batch(1, set()), 1)  # its device and its month are known then
+            await trips(proxy, settings, broker, batch(1, set()), 1)  # caches its device and its month
             good = await trips(proxy, settings, broker, batch(count, set()), count)
             assert good <= TRIPS_BESIDES
             few = TRIPS_BESIDES + TRIPS_A_HALVING * math.ceil(math.log2(count))

@@ -1,4 +1,4 @@
-"""The session: how it reaches a broker, and what it says when the broker will not have it."""
+"""The session: its connections to a broker, and its errors when the broker refuses it."""
 
 import asyncio
 import signal
@@ -38,7 +38,7 @@ READING = Message(b'{"x":1,"y":2,"z":3}')
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A directory whose name leaves room for that of a socket."""
+    """A directory with a path that is short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix="ds") as path:
         yield Path(path)
 
@@ -53,7 +53,7 @@ async def expect_a_row(database: Database) -> None:
 
 
 async def expect_ingestion(process: IngestorProcess, plain_port: int, database: Database) -> None:
-    """The ingestor stores what is published on the plain port."""
+    """Check that the ingestor stores a message that is published on the plain port."""
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, '1', 'press')")
     await process.until_ready()
     await publish("127.0.0.1", plain_port, READING)
@@ -103,7 +103,7 @@ async def test_a_certificate_that_is_not_trusted_is_told(
 
 
 async def expect_refusal(process: IngestorProcess, *words: str) -> None:
-    """The ingestor ends with exit code 1, and says why in one line without the password."""
+    """Check that the ingestor exits with code 1, and logs the reason in one line without the password."""
     code, logged = await process.ended()
     assert code == 1
     (line,) = [line for line in logged.splitlines() if line.startswith("devicestat: ")]
@@ -114,7 +114,7 @@ async def expect_refusal(process: IngestorProcess, *words: str) -> None:
 
 @pytest.fixture
 def guarded(directory: Path) -> Iterator[EmbeddedMosquitto]:
-    """A broker that knows two users, of which only `reader` may subscribe."""
+    """A broker with two users, of which only `reader` may subscribe."""
     passwords, rules = directory / "passwords", directory / "acl"
     passwords.touch()
     for user in ("reader", "stranger"):
@@ -155,7 +155,7 @@ async def test_no_broker_is_told(make_settings: Callable[..., Settings], start_i
 
 
 class CutsTheFirst(Proxy):
-    """Resets so many connections before the server has heard of the client."""
+    """Resets a number of connections before the server receives a packet of the client."""
 
     def __init__(self, open_server: Callable[[], Awaitable[Streams]], count: int) -> None:
         super().__init__(open_server)
@@ -211,7 +211,7 @@ async def test_a_database_that_grants_too_little_is_told(
 async def test_a_subscription_that_is_refused_leaves_the_earlier_one_in_place(
     make_settings: Callable[..., Settings], start_ingestor: Start
 ) -> None:
-    """Else nothing would queue what is published until somebody has mended it."""
+    """Otherwise the broker would drop all messages until an operator has corrected the fault."""
     asked: list[list[str]] = []
     over = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""A batch's way into the table: straight where all is new, by the staging table where some is there already."""
+"""The way of a batch into the table: directly if all readings are new, else through the staging table."""
 
 import asyncio
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ async def stores(database: Database) -> Stores:
 
 @pytest.fixture
 def straight(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the batches that were tried the straight way."""
+    """Return the sizes of the batches that were copied directly."""
     sizes = []
 
     async def seen(connection: Connection, batch: Sequence[Reading]) -> Stored:
@@ -97,7 +97,7 @@ async def test_after_a_conflict_the_straight_way_is_left_alone_for_a_while(
 async def test_readings_that_another_stores_in_another_order_at_the_same_time(
     stores: Stores, database: Database, database_url: str
 ) -> None:
-    """The two wait for each other; PostgreSQL ends ours, which then is stored by the staging table."""
+    """The two wait for each other. PostgreSQL cancels the batch, which then goes through the staging table."""
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s"
 
     async with await connect(database_url, "other") as other, await connect(database_url, "watch") as watch:
@@ -142,7 +142,7 @@ async def test_one_that_was_given_up_finds_its_number_taken(stores: Stores, data
 
 async def test_a_batch_that_was_committed_already_is_found(stores: Stores, database: Database) -> None:
     again = Stores(database)
-    again.journal.writer = stores.journal.writer  # the same ingestor, which has not heard of its COMMIT
+    again.journal.writer = stores.journal.writer  # the same ingestor, which received no answer to its COMMIT
     assert await stores(1, 2) == Stored(2, 0)
     assert await again(1, 2) == Stored(2, 0)
     assert await rows(database) == [1, 2]

@@ -1,4 +1,4 @@
-"""What the session subscribes to, on brokers that differ: it never ends a subscription that it did not have."""
+"""Subscriptions of the session on different brokers: it never ends a subscription that it did not have."""
 
 import asyncio
 from collections.abc import Callable
@@ -46,7 +46,7 @@ async def readings(database: Database) -> int:
 
 
 async def expect_stored(broker: QuirkyBroker, database: Database) -> None:
-    """A message that is published now is stored once."""
+    """Check that a message that is published now is stored once."""
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, '1', 'press') ON CONFLICT DO NOTHING")
     before = await readings(database)
     assert broker.deliver("devices/1/stats", READING) == 1
@@ -136,9 +136,9 @@ async def test_a_broker_with_one_table_of_packet_ids_takes_the_subscription(
 
 
 class LateProxy(Proxy):
-    """Between the ingestor and PostgreSQL: the first DELETE of a filter reaches the server when it is released.
+    """Proxy of PostgreSQL that delays the first DELETE of a filter until it is released.
 
-    Its client finds its connection broken meanwhile, as where the network between them fails for a moment.
+    Meanwhile the client's connection breaks, as in a short failure of the network.
     """
 
     def __init__(self, url: str) -> None:

@@ -1,4 +1,4 @@
-"""An array in columns holds what its elements hold one by one: to the bit, and to the microsecond."""
+"""An array in columns has the same values as its elements, to the bit and to the microsecond."""
 
 import struct
 from copy import copy
@@ -30,7 +30,7 @@ texts = st.integers(NOW - TEN_YEARS + DAY, NOW).flatmap(
 whole = texts.map(lambda moment: moment.replace(microsecond=0))
 numbers = st.floats((NOW - TEN_YEARS) / SECOND, NOW / SECOND)
 kinds = st.sampled_from([st.none(), texts, whole, whole | texts, numbers, st.none() | texts, numbers | texts])
-"""Of the timestamps of one array."""
+"""Kinds of timestamps in one array."""
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""What a CONNACK limits, in words; and that it is logged once."""
+"""The limits in a CONNACK have texts, and each is logged once."""
 
 import pytest
 from mqtt5 import ConnAckPacket, QoS

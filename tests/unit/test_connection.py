@@ -1,4 +1,4 @@
-"""One network connection: whatever pieces the bytes come in, the packets are the same and in order."""
+"""One network connection: the packets and their order do not depend on the sizes of the reads."""
 
 import asyncio
 import itertools
@@ -15,7 +15,7 @@ from ingestor.mqtt.publish import MalformedPacket
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written to it, and whether it is read from."""
+    """A transport that records the written data, and whether reading is paused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def connected(deliver: Callable[[PublishPacket], None]) -> tuple[NetworkConnecti
 
 
 def feed(connection: NetworkConnection, data: bytes) -> None:
-    """Gives it the bytes as the event loop does: into the buffers that it asks to be filled."""
+    """Pass the bytes as the event loop does, in the buffers that the connection provides."""
     while data:
         buffer = connection.get_buffer(-1)
         size = min(len(buffer), len(data))
@@ -159,7 +159,7 @@ async def test_a_connection_that_is_lost_before_the_answer_wakes_who_waits_for_i
 
 
 async def test_what_comes_before_the_connack_waits_until_the_connection_is_released() -> None:
-    """Artemis delivers to a session that it has as soon as it has read the CONNECT."""
+    """When it resumes a session, Artemis delivers as soon as it has read the CONNECT."""
     delivered: list[PublishPacket] = []
     connection = NetworkConnection(delivered.append)
     connection.connection_made(Transport())

@@ -1,4 +1,4 @@
-"""Another client with our client id is told from a broker that comes and goes."""
+"""Another client with the ingestor's client id is distinguished from a broker that restarts."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def contention() -> Contention:
 
 
 def judged(contention: Contention, *errors: BrokerError, held_s: float = 1.0) -> BrokerError:
-    """What it says of the last."""
+    """Return the error that is reported for the last of these errors."""
     return [contention.judge(error, held_s) for error in errors][-1]
 
 
@@ -46,7 +46,7 @@ def test_the_pauses_grow_to_a_bound(contention: Contention) -> None:
 
 
 def test_a_session_that_was_lost_with_it_changes_nothing(contention: Contention) -> None:
-    """A client that begins with Clean Start ends our session as well."""
+    """A client that connects with Clean Start ends the ingestor's session as well."""
     for _ in range(SILENT_CLOSES):
         judged(contention, SILENT, StaleConnection("lost"))
     assert contention.is_suspected

@@ -1,4 +1,4 @@
-"""Decoding is pure: any bytes become measurements or refusals, and each refusal names what was wrong."""
+"""Decoding turns any bytes into measurements or refusals, and each refusal names the fault."""
 
 import math
 import sys
@@ -25,7 +25,7 @@ measurements = st.builds(Measurement, axes, axes, axes, st.none() | moments)
 
 
 def as_sent(m: Measurement) -> dict[str, object]:
-    """A measurement as a device would send it, its timestamp in RFC 3339."""
+    """Return a measurement as a device would send it, with its timestamp in RFC 3339."""
     body: dict[str, object] = {"x": m.x, "y": m.y, "z": m.z}
     if m.recorded_at is not None:
         seconds, fraction = divmod(m.recorded_at, SECOND)
@@ -68,7 +68,7 @@ def test_a_timestamp_in_seconds_keeps_its_microseconds(moment: int) -> None:
 @given(st.binary(), st.sampled_from([None, MSGPACK, "application/json", "text/plain"]))
 def test_any_bytes_are_measurements_or_refusals(payload: bytes, content_type: str | None) -> None:
     results = decode(payload, content_type, NOW, TEN_YEARS)
-    if content_type != MSGPACK:  # there a NUL is a number
+    if content_type != MSGPACK:  # in MessagePack a NUL is a number
         assert bool(results) is bool(payload.rstrip(b"\0").replace(b"\xef\xbb\xbf", b""))
     assert all(isinstance(r, Measurement | Refusal) for r in results)
 
@@ -230,7 +230,7 @@ def test_an_empty_payload_holds_nothing(payload: bytes) -> None:
 @pytest.mark.parametrize("shape", ["[%s]", '{"x":1,"y":2,"z":3,"timestamp":%s}', '[{"x":%s}]', "%s"])
 @pytest.mark.parametrize("around", ["[%s]", '{"a":%s}'])
 def test_no_depth_of_nesting_is_an_error(shape: str, around: str) -> None:
-    """What the decoder still reads may be too deep for repr: each depth near the limit is tried."""
+    """A value that the decoder reads may be nested too deeply for repr. Each depth near the limit is tested."""
     opening, closing = around.split("%s")
     for depth in range(sys.getrecursionlimit() - 120, sys.getrecursionlimit() + 10):
         payload = (shape % (opening * depth + "1" + closing * depth)).encode()
@@ -243,7 +243,7 @@ def test_a_message_pack_array_is_counted_before_it_is_read() -> None:
 
 
 def _filled(element: bytes) -> bytes:
-    """An array of so many of the elements as a message has room for."""
+    """Return an array with the greatest number of these elements that fits into a message."""
     return b"[" + b",".join([element] * (MAX_PAYLOAD_BYTES // (len(element) + 1) - 1)) + b"]"
 
 
@@ -259,8 +259,8 @@ def _filled(element: bytes) -> bytes:
     ],
 )
 def test_what_is_refused_takes_little_memory(payload: bytes) -> None:
-    """Two megabytes of small elements were 78 MB of objects before they were counted."""
-    decode(b"[0" + b",0" * MAX_READINGS + b"]", None, NOW, TEN_YEARS)  # the decoder that counts is made
+    """Before elements were counted, two megabytes of small elements became 78 MB of objects."""
+    decode(b"[0" + b",0" * MAX_READINGS + b"]", None, NOW, TEN_YEARS)  # creates the decoder that counts
     tracemalloc.start()
     try:
         results = decode(payload, None, NOW, TEN_YEARS)
@@ -305,7 +305,7 @@ _FAULTY = [
 def test_an_element_has_the_same_reason_wherever_it_is(
     values: list[object], faulty: list[object], packed: bool
 ) -> None:
-    """Those after the first few faults are not described, and their reason is found in a shorter way."""
+    """After the first few faults, a fault is not described, and its reason is found without a second decoding."""
     encode = msgspec.msgpack.encode if packed else msgspec.json.encode
     before = faulty * 2 * FAULTS_DESCRIBED
     try:

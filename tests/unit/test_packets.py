@@ -1,4 +1,4 @@
-"""What the codec refuses: a PUBLISH is read just enough to be kept and acknowledged, whatever bytes it holds."""
+"""Packets that the codec refuses: any PUBLISH with a packet id can be stored as a dead letter and acknowledged."""
 
 import struct
 
@@ -15,16 +15,16 @@ from shared.readings.model import Reason
 from tests.malformed import field, publish, user_property
 
 reported_by_the_codec = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-"""The codec has Python report why it panics, before it does."""
+"""Before it panics, the codec makes Python report the reason."""
 
 
 def read(data: memoryview) -> tuple[Packet, int]:
-    """As a connection reads."""
+    """Read a packet as a connection does."""
     try:
         return mqtt5.read(data)
     except IndexError:
         raise
-    except BaseException as error:  # noqa: BLE001  # a panic is no Exception
+    except BaseException as error:  # noqa: BLE001  # a panic is not an Exception
         return refused(data, error)
 
 
@@ -90,7 +90,7 @@ def _is_utf8(data: bytes) -> bool:
 
 @given(st.binary(min_size=1, max_size=60), st.sampled_from([0x30, 0x32, 0x3A, 0x34, 0x36]))
 def test_any_bytes_are_a_packet_or_no_packet(body: bytes, first: int) -> None:
-    """With a length that fits, so that the packet is complete."""
+    """Return a PUBLISH with the correct length."""
     data = memoryview(bytes([first, len(body)]) + body)
     try:
         packet, size = read_checked(data)
@@ -132,7 +132,7 @@ def test_what_the_codec_refuses_is_named_and_can_be_acknowledged(data: bytes, re
     [
         b"\x32\x04\x00\xff\x00\x01",  # a topic that is longer than the packet
         b"\x32\x04\x00\x02ab",  # no packet id
-        b"\x36" + publish(b"\xff")[1:],  # a quality of service 3
+        b"\x36" + publish(b"\xff")[1:],  # QoS 3
         b"\x20\x07\x00\x00\x04\x1f\x00\x01\xff",  # a CONNACK whose reason is not UTF-8
     ],
 )

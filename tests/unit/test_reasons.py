@@ -1,4 +1,4 @@
-"""Every refusal that MQTT 5 knows is told in words, with what to do about it."""
+"""Every reason code of a refusal in MQTT 5 has a text and advice."""
 
 import pytest
 from mqtt5 import ConnAckPacket, ConnAckReasonCode, SubAckPacket, SubAckReasonCode

@@ -1,4 +1,4 @@
-"""How many dead letters of a minute are kept: a part of each topic, a part of all, and every one of them counted."""
+"""The limit on dead letters in a minute: some of each topic and of all topics are kept, and all are counted."""
 
 from collections import Counter
 
@@ -18,7 +18,7 @@ def topics(letters: list[DeadLetter]) -> Counter[str]:
 
 
 def committed(sampler: Sampler, letters: list[DeadLetter], now: float) -> tuple[list[DeadLetter], Counter[str]]:
-    """What is kept, and how many messages are counted by topic."""
+    """Return the dead letters that are kept, and the number of counted messages by topic."""
     sample = sampler.take(letters, now)
     sampler.remember(sample, dict.fromkeys(sample.omitted, 1))
     return sample.kept, Counter({omitted.topic: omitted.messages for omitted in sample.omitted.values()})
