@@ -27,7 +27,7 @@ from query_api.mqtt import handlers as mqtt
 from query_api.mqtt.decisions import Decisions
 from query_api.mqtt.known_devices import KnownDevices
 from query_api.notifications import Notifications
-from query_api.pools import EXPORTS, POOL_WAIT_S, SLOW, Pools, open_pools
+from query_api.pools import Pools, open_pools
 from query_api.probe import probe
 from query_api.queue.addresses import CallbackRules
 from query_api.queue.channels import ENDED
@@ -42,6 +42,7 @@ from query_api.readings.intake import Intake
 from query_api.readings.waiting import FairQueue
 from query_api.readings.write_batcher import WriteBatcher
 from query_api.schedules import handlers as schedules
+from query_api.tuning import DEFAULT, Tuning
 from query_api.web.answers import problems
 from query_api.web.answers.failures import HANDLERS
 from query_api.web.answers.head import HeadRequests
@@ -52,7 +53,7 @@ from query_api.web.docs import page as docs_page
 from query_api.web.gate import Gate, require_rules
 from query_api.web.known_parameters import KnownParameters
 from query_api.web.limits.rate_limit import requests_a_minute
-from query_api.web.limits.turns import Bounds, SlowReads, Turns, TurnsMetrics
+from query_api.web.limits.turns import SlowReads, Turns, TurnsMetrics
 from query_api.web.metrics import MeasuredRequests
 from query_api.web.operation import operation_routes
 from query_api.web.requests.bodies import MAX_BODY_BYTES, JsonRequest
@@ -63,20 +64,14 @@ from shared.postgres.connections import Connection
 from shared.postgres.starting import first_connection
 from shared.readings.model import duration
 from shared.serving.closed import hosts_of_api, require_closed
-from shared.serving.limits import LIMITS, ConnectionLimits
 from shared.serving.service import listen, serve_http
 from shared.serving.telemetry import Health
 from shared.settings import Settings
 
-SLOW_READS = Bounds(running=SLOW, each=4, waiting=96, waiting_each=24)
-STREAMS = Bounds(running=EXPORTS, each=6, waiting=24, waiting_each=6)
-
 _log = structlog.get_logger()
 
 
-async def serve(
-    settings: Settings, stop: asyncio.Event, *, insecure: bool = False, limits: ConnectionLimits = LIMITS
-) -> None:
+async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = False, tuning: Tuning = DEFAULT) -> None:
     """Serve the API until the event is set, then finish the requests in progress.
 
     At the start it waits for the database up to START_TIMEOUT. Raises DevicestatError at the start: login refused,
@@ -89,23 +84,23 @@ async def serve(
             if connection is None:
                 return
             await _warn_of_no_key(connection, settings)
-        await _serve(settings, listener, stop, limits)
+        await _serve(settings, listener, stop, tuning)
 
 
-async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Event, limits: ConnectionLimits) -> None:
+async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Event, tuning: Tuning) -> None:
     health = Health("database")
     registry = CollectorRegistry()
-    async with open_pools(settings) as pools:
+    async with open_pools(settings, tuning.pool_wait_s) as pools:
         notifications = Notifications(settings.database, [ENDED, *CHANNELS])
         keyring = Keyring(pools.credentials, asyncio.get_running_loop().time)
-        feeds = Live(settings.database, notifications, registry)
-        batcher = WriteBatcher(pools.store, feeds.interest, FairQueue(registry))
+        feeds = Live(settings.database, notifications, registry, tuning.live)
+        batcher = WriteBatcher(pools.store, feeds.interest, FairQueue(registry), tuning.store_wait_s)
         given = {
-            **_given(settings, pools, batcher, registry),
+            **_given(settings, pools, batcher, registry, tuning),
             "notifications": notifications,
             "live": feeds,
             "waits": Waits(pools.quick, notifications, stop),
-            "mqtt": mqtt.Answers(_decisions(settings, pools), registry),
+            "mqtt": mqtt.CountedDecisions(_decisions(settings, pools), registry),
         }
         app = create_app(
             settings,
@@ -118,7 +113,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             "last use of keys": keyring.note_use(),
             "notifications": notifications.run(),
             "write batcher": batcher.run(),
-            "database probe": probe(pools.probe, health),
+            "database probe": probe(pools.probe, health, tuning.probe_interval_s),
             "broker outbox": apply_outbox(settings, registry),
         }
         async with asyncio.TaskGroup() as tasks:
@@ -129,21 +124,23 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             measured = FormatSuffixes(HeadRequests(MeasuredRequests(varying, registry)))
             proxies = list(settings.trusted_proxies)
             hosts = hosts_of_api(settings)
-            await serve_http(measured, listener, stop, hosts=hosts, trusted_proxies=proxies, limits=limits)
+            await serve_http(measured, listener, stop, hosts=hosts, trusted_proxies=proxies, limits=tuning.connections)
             for task in running:
                 task.cancel()
         await keyring.note_use_now()
 
 
 def _given(
-    settings: Settings, pools: Pools, batcher: WriteBatcher, registry: CollectorRegistry
+    settings: Settings, pools: Pools, batcher: WriteBatcher, registry: CollectorRegistry, tuning: Tuning
 ) -> Mapping[str, object]:
     """Return the dependencies of handlers that need no task, by parameter name."""
     turns = TurnsMetrics(registry)
     return {
         "database": pools.quick,
-        "slow_reads": SlowReads(pools.slow, Turns("slow reads", SLOW_READS, POOL_WAIT_S, turns)),
-        "exports": Exports(settings.database, Turns("streams", STREAMS, POOL_WAIT_S, turns)),
+        "slow_reads": SlowReads(pools.slow, Turns("slow reads", tuning.slow_reads, tuning.pool_wait_s, turns)),
+        "exports": Exports(
+            settings.database, Turns("streams", tuning.streams, tuning.pool_wait_s, turns), tuning.readers
+        ),
         "intake": Intake(pools.quick, batcher, duration(settings.oldest_age)),
         "callback_rules": CallbackRules(
             settings.webhook_secret is not None, settings.webhook_allow_private, settings.webhook_ports

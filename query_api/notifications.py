@@ -26,8 +26,9 @@ _Queues = set[asyncio.Queue[str]]
 class Notifications:
     """The subscriptions of this process, over one connection."""
 
-    def __init__(self, url: str, channels: Sequence[str]) -> None:
+    def __init__(self, url: str, channels: Sequence[str], max_waiting: int = MAX_WAITING) -> None:
         self._url = url
+        self._max_waiting = max_waiting
         self._subscribers: dict[str, list[Subscriber]] = {channel: [] for channel in channels}
         self._queues: dict[tuple[str, str], _Queues] = {}
 
@@ -46,8 +47,8 @@ class Notifications:
 
         LOOK_AGAIN in the queue means that payloads may be missing.
         """
-        assert channel in self._subscribers, f"nobody listens on {channel}"
-        queue = asyncio.Queue[str](MAX_WAITING)
+        assert channel in self._subscribers, f"no subscription to {channel}"
+        queue = asyncio.Queue[str](self._max_waiting)
         queues = self._queues.setdefault((channel, key), set())
         queues.add(queue)
         try:

@@ -48,14 +48,12 @@ class Pools(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_pools(settings: Settings) -> AsyncIterator[Pools]:
+async def open_pools(settings: Settings, wait_s: float = POOL_WAIT_S) -> AsyncIterator[Pools]:
     """Open all pools, and close them at the end of the block."""
     async with AsyncExitStack() as stack:
 
         async def pool(purpose: str, size: int, timeout_s: int = settings.query_timeout) -> Pool:
-            opened = open_pool(
-                settings.database, purpose, max_size=size, patience=POOL_WAIT_S, statement_timeout=timeout_s
-            )
+            opened = open_pool(settings.database, purpose, max_size=size, patience=wait_s, statement_timeout=timeout_s)
             return await stack.enter_async_context(opened)
 
         yield Pools(

@@ -15,7 +15,7 @@ ANSWER_S = 6.0
 """Without a response within this time the database counts as unavailable."""
 
 
-async def probe(database: Pool, health: Health) -> None:
+async def probe(database: Pool, health: Health, interval_s: float = INTERVAL_S) -> None:
     """Keep the health part "database" current until cancelled. `database`: a pool that nothing else uses."""
     while True:
         try:
@@ -28,4 +28,4 @@ async def probe(database: Pool, health: Health) -> None:
             fault = diagnose(error)
             if not isinstance(fault, DatabaseBusy):  # a cancelled query says that PostgreSQL works
                 health.not_ready("database", str(fault))
-        await asyncio.sleep(INTERVAL_S)
+        await asyncio.sleep(interval_s)

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
 from urllib.parse import urlsplit
 
 import httpx
 from psycopg import sql
 
+from query_api import tuning as tuning_of_api
 from query_api.app import serve
 from query_api.worker.service import work
+from query_api.worker.tuning import DEFAULT, Tuning
 from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.disclosure import gather_answer
@@ -30,7 +32,7 @@ async def running(
     async def run() -> None:
         await service(settings, stop)
 
-    task = asyncio.create_task(run(), name=f"{service.__name__} under test")
+    task = asyncio.create_task(run(), name="service under test")
     try:
         yield task
     finally:
@@ -40,14 +42,12 @@ async def running(
 
 
 @asynccontextmanager
-async def api(settings: Settings, **given: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """Run the query API, and return a client of it once it is ready. `given`: further arguments of `serve`."""
-
-    async def api(settings: Settings, stop: asyncio.Event) -> None:
-        await serve(settings, stop, **given)
-
+async def api(
+    settings: Settings, tuning: tuning_of_api.Tuning = tuning_of_api.DEFAULT
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a running query API, once it answers."""
     async with (
-        running(api, as_role(settings, "api")) as task,
+        running(partial(serve, tuning=tuning), as_role(settings, "api")) as task,
         client_of(settings.http_port) as client,
     ):
 
@@ -87,11 +87,11 @@ async def _answers(port: int, path: str) -> bool:
 
 
 @asynccontextmanager
-async def worker(settings: Settings) -> AsyncIterator["asyncio.Task[None]"]:
+async def worker(settings: Settings, tuning: Tuning = DEFAULT) -> AsyncIterator["asyncio.Task[None]"]:
     """A running worker."""
     async with asyncio.TaskGroup() as tasks:  # if it fails, so does the block
         stop = asyncio.Event()
-        task = tasks.create_task(work(as_role(settings, "worker"), stop), name="worker under test")
+        task = tasks.create_task(work(as_role(settings, "worker"), stop, tuning), name="worker under test")
         try:
             yield task
         finally:

@@ -9,14 +9,13 @@ If both days are restricted, which means that neither starts with `*`, a day tha
 
 At a change of the clocks:
 
-- With `*` as the hour, an expression ticks in every hour that passes, and so in both of the hour that the clocks show
-  twice.
-- Otherwise a tick in the hour that the clocks skip comes at the end of that hour, and several such ticks come as one.
-  A tick in the hour that the clocks show twice comes the first time only.
+- If the hour is `*`, an expression ticks in every elapsed hour, and so twice in a repeated hour.
+- Otherwise a tick in a skipped hour runs at the end of that hour. Several such ticks run once. A tick in a repeated
+  hour runs the first time only.
 
-cronsim names only the field that is wrong, and accepts more than crontab(5). So the fields are read here into numbers,
-and errors say what each field takes. cronsim applies the second rule where neither the minute nor the hour starts with
-`*`: it gets the numbers of both.
+Errors of cronsim name only the wrong field, and cronsim accepts more than crontab(5). So this module parses the fields
+into numbers, and its errors say what each field takes. cronsim applies the second rule if neither the minute nor the
+hour starts with `*`, so both are passed as numbers.
 """
 
 import re
@@ -72,7 +71,7 @@ _FIELDS = (
 
 
 class Cron:
-    """An expression in a time zone. Raises ValueError, which says what is wrong with the expression."""
+    """A cron expression in a time zone. Raises ValueError with the fault of a wrong expression."""
 
     def __init__(self, expression: str, zone: ZoneInfo) -> None:
         fields = _split(expression)
@@ -91,8 +90,8 @@ class Cron:
     def after(self, moment: datetime) -> datetime:
         """Return the first tick after the moment, in UTC."""
         ticks = CronSim(self._fields, moment.astimezone(self._zone))
-        # To a single minute cronsim jumps, also over the half hour by which the clocks of Lord Howe Island are put
-        # back. With a second one, which never comes, it steps.
+        # cronsim jumps to a single minute, and misses the half hour by which Lord Howe Island sets its clocks back.
+        # With a second minute, which never occurs, it steps.
         ticks.minutes.add(_NO_MINUTE)
         return next(in_utc for tick in ticks if (in_utc := tick.astimezone(UTC)) > moment)
 
@@ -108,7 +107,7 @@ def _moment(second: int) -> datetime:
 
 
 def _split(expression: str) -> list[str]:
-    """The five fields, in upper case."""
+    """Return the five fields, in upper case."""
     text = _MACROS.get(expression.lower().strip(" \t"), expression)
     fields = re.split(r"[ \t]+", text.strip(" \t").upper())
     if fields[0].startswith("@"):

@@ -1,6 +1,6 @@
 """Durations of ISO 8601 in whole numbers, such as P1D, P3M or P1DT12H.
 
-Years, months, weeks and days are a calendar's: a day has 23 or 25 hours where the clocks change. Hours, minutes and
+Years, months, weeks and days are calendar units: a day has 23 or 25 hours where the clocks change. Hours, minutes and
 seconds are exact.
 """
 
@@ -25,7 +25,7 @@ _DAYS_OF = {
 
 
 class Duration(msgspec.Struct, frozen=True):
-    """A length of time: a number of each unit that it names; None for the other units."""
+    """A length of time: the number of each unit in the text; None for the other units."""
 
     years: int | None = None
     months: int | None = None
@@ -37,28 +37,28 @@ class Duration(msgspec.Struct, frozen=True):
 
     @property
     def smallest(self) -> str:
-        """The smallest unit that it names."""
+        """Smallest unit in the text."""
         return [name for name in self.__struct_fields__ if getattr(self, name) is not None][-1]
 
     @property
     def total_months(self) -> int:
-        """Its years and months, in months."""
+        """Years and months, in months."""
         return (self.years or 0) * 12 + (self.months or 0)
 
     @property
     def total_days(self) -> int:
-        """Its weeks and days, in days."""
+        """Weeks and days, in days."""
         return (self.weeks or 0) * 7 + (self.days or 0)
 
     @property
     def exact(self) -> timedelta:
-        """Its hours, minutes and seconds."""
+        """Hours, minutes and seconds."""
         return timedelta(hours=self.hours or 0, minutes=self.minutes or 0, seconds=self.seconds or 0)
 
     def before(self, wall: datetime) -> datetime:
-        """Return the wall-clock time that is earlier by its years, months, weeks and days.
+        """Return the wall-clock time minus the years, months, weeks and days.
 
-        If the month is too short for the day, it is the last day of the month.
+        If the resulting month is too short for the day, the result is the last day of the month.
         """
         year, month = divmod(wall.year * 12 + wall.month - 1 - self.total_months, 12)
         days_in_month = (date(year + (month + 1) // 12, (month + 1) % 12 + 1, 1) - date(year, month + 1, 1)).days
@@ -67,7 +67,7 @@ class Duration(msgspec.Struct, frozen=True):
 
 
 def parse_duration(text: str) -> Duration:
-    """Parse an ISO 8601 duration. Raises ValueError, which says what is expected."""
+    """Parse an ISO 8601 duration. Raises ValueError with the expected form."""
     found = _DURATION.fullmatch(text) if len(text) <= MAX_LENGTH else None
     if found is None or not any(found.groupdict().values()):
         raise ValueError('expected an ISO 8601 duration in whole numbers, such as "P1D", "P1W", "P1M" or "PT12H"')

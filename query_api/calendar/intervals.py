@@ -1,12 +1,12 @@
 """Intervals of the calendar and the clock, and their edges in a timezone.
 
-Years, months, weeks and days are the calendar's: they begin at midnight in the timezone, so that a day has 23 or 25
-hours where the clocks change. Several of them are counted from the year 2000, weeks and days from Monday, 3 January
-2000: P3M are the quarters, P1W begins on Monday.
+Years, months, weeks and days begin at midnight in the timezone, so a day has 23 or 25 hours where the clocks change.
+Months and years are counted from the year 2000, weeks and days from Monday, 3 January 2000. So P3M is a quarter, and
+P1W begins on Monday.
 
 Hours, minutes and seconds are elapsed time. They are counted from the midnight that begins each day, and the last one
-of a day ends at the next midnight. So an hour has 60 minutes where the clocks change, too: an hour that the clocks show
-twice is two intervals, and an hour that they skip is none.
+of a day ends at the next midnight. So an hour always has 60 minutes: a repeated hour is two intervals, and a skipped
+hour is none.
 """
 
 import re
@@ -32,7 +32,7 @@ RULE = "one unit of ISO 8601: P1Y to P99Y, P1M to P999M, P1W to P999W, P1D to P9
 RULE += "PT1S to PT9999S"
 _is_interval = re.compile(PATTERN.removesuffix("$") + r"\Z", re.ASCII).match
 
-_MONDAY = datetime(2000, 1, 3)  # noqa: DTZ001 (a wall clock's, wherever it hangs)
+_MONDAY = datetime(2000, 1, 3)  # noqa: DTZ001 (a wall-clock time, in any zone)
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -66,18 +66,18 @@ class Interval(msgspec.Struct, frozen=True):
         """
         if self.months:
             years, months = divmod(number * self.months, 12)
-            return datetime(2000 + years, 1 + months, 1)  # noqa: DTZ001 (a wall clock's)
+            return datetime(2000 + years, 1 + months, 1)  # noqa: DTZ001 (a wall-clock time)
         return _MONDAY + timedelta(days=number * self.days)
 
 
 def edges(interval: Interval, zone: ZoneInfo, first: datetime, last: datetime, at_most: int) -> list[datetime]:
     """Return the edges of the calendar intervals in UTC, ascending, from the one that contains `first`.
 
-    They reach beyond `last`, or are those of `at_most` intervals.
+    They extend beyond `last`, or have `at_most` intervals.
     """
     found: list[datetime] = []
     for edge in _from(interval, zone, first):
-        if not found or edge > found[-1]:  # a day that a timezone skips is no interval
+        if not found or edge > found[-1]:  # a day that a timezone skips has no interval
             found.append(edge)
         if edge > last or edge == _LAST or len(found) > at_most:
             break
@@ -86,9 +86,9 @@ def edges(interval: Interval, zone: ZoneInfo, first: datetime, last: datetime, a
 
 def _from(interval: Interval, zone: ZoneInfo, moment: datetime) -> Iterator[datetime]:
     number = interval.number(moment.astimezone(zone).replace(tzinfo=None))
-    while _begins(interval, zone, number) > moment:  # it is midnight, and the clock was put forward past it
+    while _begins(interval, zone, number) > moment:  # the clock was set forward past midnight
         number -= 1
-    while _begins(interval, zone, number + 1) <= moment:  # the clock was put back over midnight
+    while _begins(interval, zone, number + 1) <= moment:  # the clock was set back over midnight
         number += 1
     while True:
         yield _begins(interval, zone, number)
@@ -96,7 +96,7 @@ def _from(interval: Interval, zone: ZoneInfo, moment: datetime) -> Iterator[date
 
 
 def _begins(interval: Interval, zone: ZoneInfo, number: int) -> datetime:
-    """The first moment at which the clocks show this midnight or, if they skip it, a later time."""
+    """Return the first moment at which the clocks show this midnight or, if they skip it, a later time."""
     try:
         return first_shown(interval.midnight(number), zone)
     except (ValueError, OverflowError):

@@ -2,12 +2,11 @@
 
 A length is a duration (`durations.py`).
 
-Aligned, the period ends where the last whole unit before the tick does, of the smallest unit that the length names:
-P1D is the whole day before the tick's day, P1M the whole month before its month, P7D the seven whole days before its
-day. Not aligned, it ends at the tick.
+An aligned period ends with the last whole unit before the tick, where the unit is the smallest in the length: P1D is
+the previous day, P1M the previous month, P7D the previous seven days. A period that is not aligned ends at the tick.
 
-An analysis includes both ends of its period. So the period's end is one microsecond, PostgreSQL's resolution, before
-the boundary: a reading on the boundary is in the next period only.
+An analysis includes both ends of its period. So the period ends one microsecond, PostgreSQL's resolution, before the
+boundary: a reading on the boundary is in the next period only.
 """
 
 from collections.abc import Callable
@@ -20,14 +19,14 @@ from query_api.calendar.zones import first_shown
 
 _MICROSECOND = timedelta(microseconds=1)
 
-# The latest beginning of a day, or of a longer unit.
+# Start of the current day, or of the current longer unit.
 _FIRST_DAY: dict[str, Callable[[date], date]] = {
     "years": lambda day: day.replace(month=1, day=1),
     "months": lambda day: day.replace(day=1),
     "weeks": lambda day: day - timedelta(days=day.weekday()),
     "days": lambda day: day,
 }
-# The latest beginning of a shorter one.
+# Start of the current shorter unit.
 _BEGINNING: dict[str, Callable[[datetime], datetime]] = {
     "hours": lambda moment: moment.replace(minute=0, second=0, microsecond=0),
     "minutes": lambda moment: moment.replace(second=0, microsecond=0),
@@ -36,7 +35,7 @@ _BEGINNING: dict[str, Callable[[datetime], datetime]] = {
 
 
 def period_before(tick: datetime, length: Duration, align: bool, zone: ZoneInfo) -> Period:
-    """Return the period of this length, in UTC, that ends at the tick or, aligned, with the last unit before it."""
+    """Return the period of this length, in UTC, that ends at the tick or, if aligned, with the last unit before it."""
     local = tick.astimezone(zone)
     if align and length.smallest in _FIRST_DAY:
         midnight = datetime.combine(_FIRST_DAY[length.smallest](local.date()), time())
@@ -44,6 +43,6 @@ def period_before(tick: datetime, length: Duration, align: bool, zone: ZoneInfo)
     end = _BEGINNING[length.smallest](local) if align else local
     shown = end.replace(tzinfo=None, fold=0)
     earlier = length.before(shown)
-    # Without days it is the same moment, also in the second of two hours that look alike.
+    # A length without days keeps the moment, also in the second pass of a repeated hour.
     start = end.astimezone(UTC) if earlier == shown else first_shown(earlier, zone)
     return Period(start - length.exact, end.astimezone(UTC) - _MICROSECOND)

@@ -1,4 +1,4 @@
-"""Time zones: by name in the IANA database (the package tzdata), and the moments that their clocks show."""
+"""Time zones of the IANA database (the package tzdata), and the moments at which clocks show a time."""
 
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from query_api.errors import displayed
 
 
 def read_zone(name: str) -> ZoneInfo:
-    """The time zone of this name. Raises ValueError, which says what would be right."""
+    """Return the time zone of this name. Raises ValueError with the expected form."""
     if name not in _names():
         raise ValueError(
             f'expected a name of the IANA time zone database such as "Europe/Berlin", got {displayed(name)}'
@@ -20,7 +20,7 @@ def read_zone(name: str) -> ZoneInfo:
 
 @cache
 def _names() -> frozenset[str]:
-    """What every machine has; that of a machine may have more, which another one's worker could not read."""
+    """Return the names in tzdata. The host may know more names, which a worker on another host could not read."""
     return frozenset((resources.files("tzdata") / "zones").read_text(encoding="utf-8").split())
 
 
@@ -30,7 +30,7 @@ def first_shown(wall: datetime, zone: ZoneInfo) -> datetime:
     Raises OverflowError outside of the years 1 to 9999.
     """
     before, after = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    if before <= after:  # the clocks show it once; or twice, and this is the first time
+    if before <= after:  # the clocks show the time once, or this is the first of two times
         return before
     seconds = range(int(after.timestamp()), int(before.timestamp()))
     skipped = bisect_left(seconds, wall, key=lambda second: _shown_at(second, zone))

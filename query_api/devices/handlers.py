@@ -46,7 +46,7 @@ class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices")
 
 @dataclass
 class _RegisterOperation(Operation):
-    """Adds the bounds of the array, which Litestar does not find inside a union."""
+    """Documents the bounds of the array, which Litestar does not find in a union."""
 
     def __post_init__(self) -> None:
         bound_array(self, 1, MAX_DEVICES)
@@ -87,11 +87,11 @@ async def create_device(
         Existing,
         QueryParameter(
             description="refuse: a taken key is an error, and nothing is registered. skip: devices of an array whose "
-            "keys are taken are left unchanged, and left out of the response."
+            "keys are taken are skipped, and are not in the response."
         ),
     ] = Existing.REFUSE,
 ) -> Response[RegisteredDevice | list[RegisteredDevice]]:
-    """Messages that a device publishes to devices/<key>/stats are stored from now on.
+    """Messages that a registered device publishes to devices/<key>/stats are stored.
 
     The response to an array is an array in the same order. A token is shown only in this response.
     `POST /devices/{device_id}/token` replaces a lost token.
@@ -100,7 +100,7 @@ async def create_device(
     await check(given, device_keys)
     skip = given.is_array and existing is Existing.SKIP
     async with database.connection() as connection, connection.transaction():
-        registered = await register(connection, given, tokens, actor_of(request), pass_over=skip)
+        registered = await register(connection, given, tokens, actor_of(request), skip_taken=skip)
     if given.is_array:
         return Response(registered)
     return Response(registered[0], headers={"Location": f"/devices/{registered[0].id}"})

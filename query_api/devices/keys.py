@@ -1,4 +1,4 @@
-"""Keys that no device may have at the broker of the settings (`shared.broker.names`)."""
+"""Reserved keys: those that no device may have at the configured broker (`shared.broker.names`)."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -12,13 +12,13 @@ from shared.settings import Settings
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """The keys that devices may have. `passwords`: the broker's password file, where it has one."""
+    """Rules for the keys of devices. `passwords`: the broker's password file, if it has one."""
 
     rules: KeyRules
     passwords: Path | None = None
 
     async def faults(self, keys: Collection[str]) -> Mapping[str, str]:
-        """Return why no device may have these keys, by key."""
+        """Return the fault of each key that no device may have."""
         found = {key: fault for key in keys if (fault := self.rules.fault(key))}
         if self.passwords is None or not keys:
             return found
@@ -26,7 +26,7 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 def _users_among(path: Path, keys: Collection[str]) -> set[str]:
-    """A file that cannot be read is passed over: a key is looked at once more when the file is written."""
+    """Return no users if the file cannot be read: the keys are checked again when the file is written."""
     try:
         return users_among(path.read_text(encoding="utf-8"), keys)
     except (OSError, UnicodeDecodeError):
@@ -34,6 +34,6 @@ def _users_among(path: Path, keys: Collection[str]) -> set[str]:
 
 
 def keys_of(settings: Settings) -> Keys:
-    """Return the keys that devices may have at the broker of the settings."""
+    """Return the rules for keys at the configured broker."""
     passwords = settings.broker_passwords
     return Keys(rules_of(settings), None if passwords is None else Path(passwords))

@@ -1,10 +1,9 @@
-"""Devices are registered, one or many: all of them in one transaction, or none (see `handlers.create_devices`).
+"""Register devices: all devices of a request in one transaction, or none.
 
-1. `check`: every key is one level of a topic, no two devices of the request have the same, and the broker knows none as
-   something else (`keys`);
-2. numbers come from the sequence; rows are inserted, a taken key is found;
-3. `tokens.issue_all`: a token for each, and a row of the broker's outbox;
-4. `audit.record_all`: a row of the audit log for each.
+1. `check`: every key is one level of a topic, unique in the request, and not reserved at the broker (`keys.py`).
+2. `register` takes ids from the sequence and inserts the rows. Taken keys are found by their conflict.
+3. `tokens.issue_all` creates a token, and a row of the broker's outbox, for each device.
+4. `audit.record_all` adds a row to the audit log for each device.
 """
 
 from collections.abc import Sequence
@@ -25,22 +24,22 @@ from shared.postgres.connections import Connection
 from shared.readings.model import DEVICES_CHANNEL, is_key
 
 MAX_DEVICES = 1_000
-"""Devices of one request. They keep the process busy for about 20 ms."""
+"""Devices of one request. They occupy the process for about 20 ms."""
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """What a request registers. `is_array`: the devices were given as an array."""
+    """The devices of a request. `is_array`: the body is an array."""
 
     devices: Sequence[NewDevice]
     is_array: bool
 
     def field(self, index: int) -> str:
-        """The path of a device's key in the body."""
+        """Return the path of a device's key in the body."""
         return f"[{index}].key" if self.is_array else "key"
 
 
 async def check(given: Registration, keys: Keys) -> None:
-    """Raises Refused where a key is no level of a topic, is repeated within the array, or no device may have it."""
+    """Raise Refused if a key is malformed, repeated within the array, or reserved."""
     faults = [*_malformed_keys(given), *_repeated_keys(given)]
     if faults := faults or await _reserved_keys(given, keys):
         raise invalid(*faults)
@@ -82,13 +81,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def register(
-    connection: Connection, given: Registration, tokens: Tokens, actor: Actor, *, pass_over: bool
+    connection: Connection, given: Registration, tokens: Tokens, actor: Actor, *, skip_taken: bool
 ) -> list[RegisteredDevice]:
     """Register the devices in the caller's transaction; return them in the order of the request.
 
-    `pass_over`: leave out devices whose keys are taken. Otherwise raises Refused for these.
+    `skip_taken`: skip devices whose keys are taken. Otherwise they raise Refused.
     """
-    rows = await _insert_all(connection, given, pass_over=pass_over)
+    rows = await _insert_all(connection, given, skip_taken=skip_taken)
     issued = await tokens.issue_all(connection, {row.id: row.key for row in rows})
     entries = [(f"device {row.id}", {"key": row.key, "name": row.name}) for row in rows]
     await audit.record_all(connection, actor, Action.DEVICE_CREATED, entries)
@@ -112,12 +111,12 @@ def _registered(row: Row, issued: IssuedToken) -> RegisteredDevice:
     )
 
 
-async def _insert_all(connection: Connection, given: Registration, *, pass_over: bool) -> list[Row]:
-    """Insert the rows: first those of given keys, then those whose key is their id, if that is free."""
+async def _insert_all(connection: Connection, given: Registration, *, skip_taken: bool) -> list[Row]:
+    """Insert devices with a key, then devices without one. The key of the latter is the first id that is free."""
     keyed = {index: new for index, new in enumerate(given.devices) if new.key is not None}
     found = await _insert(connection, keyed)
     taken = [index for index in keyed if index not in found]
-    if taken and not pass_over:
+    if taken and not skip_taken:
         raise _taken(given, taken)
     keyless = {index: new for index, new in enumerate(given.devices) if new.key is None}
     while keyless:
@@ -127,7 +126,7 @@ async def _insert_all(connection: Connection, given: Registration, *, pass_over:
     return [found[index] for index in sorted(found)]
 
 
-# In the order of the keys, so that two requests with the same keys wait for each other and do not deadlock.
+# In the order of the keys, so that two requests with equal keys cannot deadlock.
 _INSERT = """
     WITH given AS (
         SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[], %(names)s::text[]) AS given (id, key, name)
@@ -142,7 +141,7 @@ _NEW_IDS = "SELECT nextval(pg_get_serial_sequence('devices', 'id')) FROM generat
 
 
 async def _insert(connection: Connection, new: dict[int, NewDevice]) -> dict[int, Row]:
-    """Insert those of the devices whose keys are free; return them by their place in the request."""
+    """Insert the devices whose keys are free. Return them by their index in the request."""
     if not new:
         return {}
     ids = [row[0] for row in await (await connection.execute(_NEW_IDS, (len(new),))).fetchall()]
@@ -157,9 +156,9 @@ async def _insert(connection: Connection, new: dict[int, NewDevice]) -> dict[int
 def _taken(given: Registration, taken: Sequence[int]) -> Refused:
     first = given.devices[taken[0]].key
     others = f", and {len(taken) - 1} more keys are taken" if len(taken) > 1 else ""
-    advice = "choose another, or leave it out to have one made"
+    advice = "choose another, or omit it to use the id"
     if given.is_array:
-        advice = "nothing was registered; existing=skip leaves out devices whose keys are taken"
+        advice = "nothing was registered; existing=skip skips devices whose keys are taken"
     return Refused(
         problems.KEY_TAKEN,
         f"another device has the key {first!r}{others}: {advice}",

@@ -1,7 +1,7 @@
-"""The credentials of all live streams of a process, asked about in one statement over one connection (ADR 30).
+"""Check the credentials of all live streams of a process, in one statement over one connection (ADR 30).
 
-A stream shows readings only within SHOWN_S of a statement that confirmed its credential. If the database does not
-answer, or its connection is blocked, the stream holds its events back; after HELD_S it ends.
+A stream sends readings only within CONFIRMED_S of a statement that confirmed its credential. If the database does not
+respond, or the connection is blocked, the stream holds events back. After `held_s` it ends.
 """
 
 import asyncio
@@ -13,17 +13,15 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from query_api.access.holding import holding
-from query_api.live.listeners import End, Interrupted, Listener
+from query_api.live.listeners import LIVE, End, Interrupted, Listener
 from shared.backoff import backoff
 from shared.postgres.connections import RETRYABLE, Connection, connect
 from shared.postgres.errors import diagnose
 
 CHECK_S = 0.4
-"""Between two statements."""
-SHOWN_S = 1.0
-"""So long after the begin of a statement that confirmed its credential a stream shows readings."""
-HELD_S = 10.0
-"""A stream whose credential was not confirmed for so long ends."""
+"""Interval of the statements."""
+CONFIRMED_S = 1.0
+"""Time from the start of a statement for which it confirms a credential."""
 RETRY_CAP_S = 1.0
 
 _KEY_IS_LOST = End("the key has expired or was revoked")
@@ -33,11 +31,18 @@ _log = structlog.get_logger()
 
 
 class Credentials:
-    """Confirms the credentials of the listeners, and ends the streams of those that do not hold."""
+    """Confirms the credentials of the listeners, and ends streams whose credential is not valid."""
 
-    def __init__(self, url: str, listeners: Callable[[], Sequence[Listener]], registry: CollectorRegistry) -> None:
-        """`listeners`: all that there are now."""
+    def __init__(
+        self,
+        url: str,
+        listeners: Callable[[], Sequence[Listener]],
+        registry: CollectorRegistry,
+        held_s: float = LIVE.held_s,
+    ) -> None:
+        """`listeners`: returns the current listeners. `held_s`: the time without confirmation that ends a stream."""
         self._url = url
+        self._held_s = held_s
         self._listeners = listeners
         self._soon = asyncio.Event()
         self._held = Gauge(
@@ -46,26 +51,26 @@ class Credentials:
         )  # fmt: skip
 
     def check_soon(self) -> None:
-        """Have the next statement sent at once: there is a new listener."""
+        """Send the next statement immediately, for a new listener."""
         self._soon.set()
 
     async def run(self) -> None:
-        """Check and watch until cancelled."""
+        """Check credentials, and end streams that are held back, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._check(), name="live credentials")
             tasks.create_task(self._watch(), name="live streams held back")
 
     async def _check(self) -> None:
-        """Ask again and again. A server that stands still stops this, and nothing is shown meanwhile."""
+        """Send the statement every CHECK_S. If the server hangs, this waits and no stream sends readings."""
         waits, is_known = backoff(cap=RETRY_CAP_S), False
         while True:
             await self._next_time()
-            if not self._shown():
+            if not self._current():
                 continue
             try:
                 async with await connect(self._url, "api live credentials") as connection:
                     await connection.execute(_TIMEOUT)
-                    while self._shown():
+                    while self._current():
                         await self._ask(connection)
                         waits, is_known = backoff(cap=RETRY_CAP_S), False
                         await self._next_time()
@@ -84,26 +89,26 @@ class Credentials:
                 await self._soon.wait()
         self._soon.clear()
 
-    def _shown(self) -> set[str]:
-        """The credentials of all streams."""
+    def _current(self) -> set[str]:
+        """Return the credentials of all streams."""
         return {listener.credential for listener in self._listeners() if listener.credential is not None}
 
     async def _ask(self, connection: Connection) -> None:
-        credentials, asked_at = self._shown(), time.monotonic()
+        credentials, asked_at = self._current(), time.monotonic()
         found = await holding(connection, credentials)
         for listener in self._listeners():
             if listener.credential in found:
-                listener.confirm(until=asked_at + SHOWN_S)
+                listener.confirm(until=asked_at + CONFIRMED_S)
             elif listener.credential in credentials:
                 listener.end(_KEY_IS_LOST)
 
     async def _watch(self) -> None:
-        """End what is held back for too long."""
+        """End streams that are held back for too long."""
         while True:
             await asyncio.sleep(CHECK_S)
             now = time.monotonic()
             held = [listener for listener in self._listeners() if not listener.is_confirmed]
             self._held.set(len(held))
             for listener in held:
-                if now > listener.confirmed_until - SHOWN_S + HELD_S:
+                if now > listener.confirmed_until - CONFIRMED_S + self._held_s:
                     listener.end(_UNCONFIRMED)

@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from query_api.live.credentials import Credentials
-from query_api.live.listeners import End, Feed, Gap, Listener
+from query_api.live.listeners import LIVE, End, Feed, Gap, Listener, LiveBounds
 from query_api.live.reader import LiveReader
 from query_api.notifications import LOOK_AGAIN, Notifications
 from query_api.readings.record import StoredReading
@@ -39,15 +39,10 @@ from shared.readings.announce import (
 )
 from shared.readings.model import to_datetime
 
-MAX_LISTENERS = 1000
-MAX_LISTENERS_EACH = 200
-"""Listeners of one key, or else one address, so that one client cannot take all places."""
 MAX_SPANS = 10_000
-"""Notified spans that are not read yet."""
-HEARD_WITHIN_S = 3.0
-"""Time that a new stream waits until the writers know that its device is wanted."""
+"""Notified spans that are not yet read."""
 MARGIN = timedelta(seconds=REPEAT_S)
-"""A reading that is missing since some moment may have been measured and received so much earlier."""
+"""Time by which a gap starts earlier: a missing reading may have been measured and received before."""
 CHANNELS = (WANTED_CHANNEL, STORED_CHANNEL)
 """Channels that Notifications must listen on."""
 
@@ -59,32 +54,27 @@ class Live:
     """All listeners of this process."""
 
     def __init__(
-        self,
-        url: str,
-        notifications: Notifications,
-        registry: CollectorRegistry,
-        *,
-        max_listeners: int = MAX_LISTENERS,
+        self, url: str, notifications: Notifications, registry: CollectorRegistry, bounds: LiveBounds = LIVE
     ) -> None:
         self.interest = Interest()
         """The devices that listeners of all processes want."""
         self._reader = LiveReader(url)
-        self._credentials = Credentials(url, self._listeners, registry)
-        self._max_listeners = max_listeners
+        self._credentials = Credentials(url, self._listeners, registry, bounds.held_s)
+        self._bounds = bounds
         self._feeds: dict[int, Feed] = {}
         self._spans: deque[Span] = deque()
-        self._spoken = asyncio.Event()  # there are spans to read
-        self._wishes = asyncio.Event()  # what is wanted has changed
+        self._has_spans = asyncio.Event()
+        self._wanted_changed = asyncio.Event()
         self._stopping = False
-        notifications.add_subscriber(WANTED_CHANNEL, self._hear_wanted)
-        notifications.add_subscriber(STORED_CHANNEL, self._hear_stored)
+        notifications.add_subscriber(WANTED_CHANNEL, self._on_wanted)
+        notifications.add_subscriber(STORED_CHANNEL, self._on_stored)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve the listeners until the event is set, then end their streams."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 parts = [
-                    tasks.create_task(self._want(), name="live wishes"),
+                    tasks.create_task(self._want(), name="live wanted devices"),
                     tasks.create_task(self._read(), name="live readings"),
                     tasks.create_task(self._credentials.run(), name="live credentials"),
                 ]
@@ -105,12 +95,12 @@ class Live:
         `caller`: its streams are counted together. `credential`: the credential of the request, if any.
         """
         self._require_place(caller)
-        listener = Listener(device_id, caller, credential)
+        listener = Listener(device_id, caller, credential, self._bounds)
         feed = self._feeds.setdefault(device_id, Feed())
         feed.listeners.add(listener)
         self._credentials.check_soon()
         try:
-            await self._until_heard(feed)
+            await self._until_subscribed(feed)
             await self._until_settled(listener)
         except BaseException:
             self.leave(listener)
@@ -121,27 +111,27 @@ class Live:
         if self._stopping:
             raise _no_place("the service is stopping")
         callers = [listener.caller for listener in self._listeners()]
-        if len(callers) >= self._max_listeners:
-            raise _no_place(f"{self._max_listeners} streams are open")
-        if callers.count(caller) >= MAX_LISTENERS_EACH:
-            detail = f"{MAX_LISTENERS_EACH} streams of this key or address are open: close one of them"
+        if len(callers) >= self._bounds.max_listeners:
+            raise _no_place(f"{self._bounds.max_listeners} streams are open")
+        if callers.count(caller) >= self._bounds.max_listeners_each:
+            detail = f"{self._bounds.max_listeners_each} streams of this key or address are open: close one of them"
             raise Refused(problems.TOO_MANY_REQUESTS, detail, headers=problems.RETRY_AFTER)
 
     async def _until_settled(self, listener: Listener) -> None:
-        """A batch hears between two transactions: one that was under way says nothing of its readings."""
+        """Wait for the batches in progress: a writer is notified between transactions, and does not announce them."""
         began = datetime.now(UTC)
         try:
-            async with asyncio.timeout(HEARD_WITHIN_S):
+            async with asyncio.timeout(self._bounds.subscribed_within_s):
                 await self._reader.settle()
         except (TimeoutError, *RETRYABLE):
             listener.tell(Gap("a batch was in progress as the stream began", began - MARGIN))
 
-    async def _until_heard(self, feed: Feed) -> None:
-        if not feed.is_heard.is_set():
-            self._wishes.set()
+    async def _until_subscribed(self, feed: Feed) -> None:
+        if not feed.is_known.is_set():
+            self._wanted_changed.set()
         try:
-            async with asyncio.timeout(HEARD_WITHIN_S):
-                await feed.is_heard.wait()
+            async with asyncio.timeout(self._bounds.subscribed_within_s):
+                await feed.is_known.wait()
         except TimeoutError:
             raise _no_place("the database does not respond") from None
 
@@ -156,16 +146,16 @@ class Live:
     def _listeners(self) -> list[Listener]:
         return [listener for feed in self._feeds.values() for listener in feed.listeners]
 
-    # What is wanted.
+    # Wanted devices.
 
     async def _want(self) -> None:
-        """Says it again and again, and at once when there is more; without listeners there is no connection."""
+        """Publish the wanted devices at intervals, and at each change. Without listeners close the connection."""
         waits = backoff()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(REPEAT_S):
-                    await self._wishes.wait()
-            self._wishes.clear()
+                async with asyncio.timeout(self._bounds.want_every_s):
+                    await self._wanted_changed.wait()
+            self._wanted_changed.clear()
             try:
                 if self._feeds:
                     await self._reader.want(list(self._feeds))
@@ -178,26 +168,26 @@ class Live:
             except RETRYABLE as error:
                 _log.warning("the devices with live streams could not be announced", reason=str(diagnose(error)))
                 await asyncio.sleep(next(waits))
-                self._wishes.set()
+                self._wanted_changed.set()
 
-    def _hear_wanted(self, payload: str) -> None:
-        """What some process wants. This one hears its own wishes, too: later transactions of others have heard them."""
+    def _on_wanted(self, payload: str) -> None:
+        """Record the devices that any process wants. Once its own arrive, later transactions of writers know them."""
         if payload == LOOK_AGAIN:
             self.interest.begin()
-            self._wishes.set()
+            self._wanted_changed.set()
             return
         wanted = parse_wanted(payload)
-        self.interest.hear(wanted)
+        self.interest.add(wanted)
         for device_id in wanted:
             if feed := self._feeds.get(device_id):
-                if feed.is_heard.is_set() and feed.unheard_s > EXPIRES_S:
-                    feed.tell(Gap("the announcement of the device was late", feed.heard_at - MARGIN))
-                feed.hear()
-                feed.is_heard.set()
+                if feed.is_known.is_set() and feed.unconfirmed_s > EXPIRES_S:
+                    feed.tell(Gap("the announcement of the device was late", feed.known_at - MARGIN))
+                feed.confirm()
+                feed.is_known.set()
 
-    # What is stored.
+    # Stored readings.
 
-    def _hear_stored(self, payload: str) -> None:
+    def _on_stored(self, payload: str) -> None:
         if payload == LOOK_AGAIN:
             self._tell_all("the database was away")
         elif span := parse_span(payload):
@@ -207,18 +197,18 @@ class Live:
                 self._spans.clear()
                 self._tell_all("more was stored than can be sent")
             self._spans.append(span)
-            self._spoken.set()
+            self._has_spans.set()
 
     def _tell_all(self, detail: str) -> None:
         for feed in self._feeds.values():
-            if feed.is_heard.is_set():
-                feed.tell(Gap(detail, feed.heard_at - MARGIN))
-                feed.hear()
+            if feed.is_known.is_set():
+                feed.tell(Gap(detail, feed.known_at - MARGIN))
+                feed.confirm()
 
     async def _read(self) -> None:
         while True:
-            await self._spoken.wait()
-            self._spoken.clear()
+            await self._has_spans.wait()
+            self._has_spans.clear()
             while self._spans:
                 await self._read_span(self._spans.popleft())
 

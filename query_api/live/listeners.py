@@ -15,12 +15,8 @@ import msgspec
 
 from query_api.calendar.json_times import encode
 from query_api.readings.record import StoredReading
+from shared.readings.announce import REPEAT_S
 
-MAX_EVENTS = 20_000
-"""Events queued for one listener, enough for a batch. All listeners of a device share the bytes."""
-BLOCK_BYTES = 64 * 1024
-"""Approximate size up to which events are sent together."""
-HEARTBEAT_S = 15.0
 RETRY_MS = 2000
 """Time after which a browser reconnects."""
 
@@ -30,6 +26,28 @@ _Since = Annotated[
     datetime | None,
     msgspec.Meta(description="Readings from this time on may be missing. Absent: those after the last one received."),
 ]
+
+
+class LiveBounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds and intervals of live streams."""
+
+    max_listeners: int = 1000
+    max_listeners_each: int = 200
+    """Listeners of one key, or else one address, so that one client cannot take all places."""
+    max_events: int = 20_000
+    """Events queued for one listener, enough for a batch. All listeners of a device share the bytes."""
+    block_bytes: int = 64 * 1024
+    """Approximate size up to which events are sent together."""
+    heartbeat_s: float = 15.0
+    want_every_s: float = REPEAT_S
+    """Interval at which the process publishes the devices that it wants."""
+    subscribed_within_s: float = 3.0
+    """Time that a new stream waits until the writers know that its device is wanted."""
+    held_s: float = 10.0
+    """A stream ends if its credential was not confirmed for this long."""
+
+
+LIVE = LiveBounds()
 
 
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -81,7 +99,9 @@ def last_event(end: End | Interrupted) -> bytes:
 class Listener:
     """The queued events of one client."""
 
-    def __init__(self, device_id: int, caller: str = "", credential: str | None = None) -> None:
+    def __init__(
+        self, device_id: int, caller: str = "", credential: str | None = None, bounds: LiveBounds = LIVE
+    ) -> None:
         """`caller`: its streams are counted together. `credential`: must stay valid while events are sent.
 
         A listener with a credential sends no event before `confirm`.
@@ -89,6 +109,7 @@ class Listener:
         self.device_id = device_id
         self.caller = caller
         self.credential = credential
+        self._bounds = bounds
         self._waiting: deque[bytes] = deque()
         self._dropped: Dropped | None = None
         self._something = asyncio.Event()
@@ -112,7 +133,7 @@ class Listener:
         """Queue the event of a reading, or count it as dropped. `of`: the reading's time."""
         if self._dropped is not None:
             self._dropped = Dropped(self._dropped.count + 1, min(self._dropped.since, of))
-        elif len(self._waiting) >= MAX_EVENTS:
+        elif len(self._waiting) >= self._bounds.max_events:
             self._dropped = Dropped(1, of)
         else:
             self._waiting.append(event)
@@ -122,7 +143,7 @@ class Listener:
         """Queue a gap."""
         if self._dropped is not None and gap.since is not None:
             self._dropped = Dropped(self._dropped.count, min(self._dropped.since, gap.since))
-        elif len(self._waiting) < 2 * MAX_EVENTS:  # a client that never reads keeps the first gaps
+        elif len(self._waiting) < 2 * self._bounds.max_events:  # a client that never reads keeps the first gaps
             self._waiting.append(gap_event(gap))
         self._something.set()
 
@@ -137,7 +158,7 @@ class Listener:
         yield _BEGINNING
         while not self._ended:
             try:
-                async with asyncio.timeout(HEARTBEAT_S):
+                async with asyncio.timeout(self._bounds.heartbeat_s):
                     await self._something.wait()
             except TimeoutError:
                 yield _HEARTBEAT
@@ -153,7 +174,7 @@ class Listener:
 
     def _take(self) -> bytes:
         block = bytearray()
-        while self._waiting and len(block) < BLOCK_BYTES:
+        while self._waiting and len(block) < self._bounds.block_bytes:
             block += self._waiting.popleft()
         if not self._waiting:
             if self._dropped is not None:
@@ -168,18 +189,18 @@ class Feed:
 
     def __init__(self) -> None:
         self.listeners: set[Listener] = set()
-        self.is_heard = asyncio.Event()  # the writers know that the device is wanted
-        self.hear()
+        self.is_known = asyncio.Event()  # the writers know that the device is wanted
+        self.confirm()
 
-    def hear(self) -> None:
-        """Note that the writers know that the device is wanted."""
-        self.heard_at = datetime.now(UTC)
-        self._heard = time.monotonic()
+    def confirm(self) -> None:
+        """Record that the writers know now that the device is wanted."""
+        self.known_at = datetime.now(UTC)
+        self._confirmed = time.monotonic()
 
     @property
-    def unheard_s(self) -> float:
-        """Seconds since then, on the monotonic clock."""
-        return time.monotonic() - self._heard
+    def unconfirmed_s(self) -> float:
+        """Seconds since `confirm`, on the monotonic clock."""
+        return time.monotonic() - self._confirmed
 
     def show(self, reading: StoredReading) -> None:
         """Send the reading to all listeners."""
@@ -196,4 +217,4 @@ class Feed:
         """End all streams, including those about to begin."""
         for listener in self.listeners:
             listener.end(end)
-        self.is_heard.set()
+        self.is_known.set()

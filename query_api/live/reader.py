@@ -1,4 +1,4 @@
-"""The one connection over which a process reads for all its listeners, and says what they want."""
+"""Read stored readings for all listeners of a process, and publish the devices that they want, over one connection."""
 
 import asyncio
 from collections import deque
@@ -11,22 +11,22 @@ from shared.readings.announce import Span, want
 from shared.readings.model import to_datetime
 
 MAX_READINGS = 20_000
-"""Of one span. What one batch brings of a device seldom comes to that."""
+"""Most readings of one span. A batch seldom has as many of one device."""
 FETCH_ROWS = 500
 SETTLE_POLL_S = 0.02
 MAX_SEEN = 50_000
-"""The numbers of so many readings are remembered, so that none is shown twice: the spans of two writers overlap."""
+"""Most recent ids that are cached. The spans of two writers overlap, and a reading must not be sent twice."""
 
 
 class Seen:
-    """The numbers that were seen last."""
+    """The most recent ids."""
 
     def __init__(self, size: int) -> None:
         self._ids: set[int] = set()
         self._in_order = deque[int](maxlen=size)
 
     def is_new(self, reading_id: int) -> bool:
-        """Whether it is seen for the first time, as far as is remembered."""
+        """Add the id. Return whether it was not in the cache."""
         if reading_id in self._ids:
             return False
         if len(self._in_order) == self._in_order.maxlen:
@@ -36,14 +36,14 @@ class Seen:
         return True
 
 
-# Whoever stores readings passes the fence of shared.readings.deletions, and holds its lock until the end.
+# A transaction that stores readings holds the lock of the fence of shared.readings.deletions until its end.
 _BATCHES = """
     SELECT virtualtransaction FROM pg_locks
     WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock' AND granted
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND classid = hashtext('devicestat')::oid AND objid = hashtext('deletion')::oid
 """
-# Where the readings of a span are few and what lies between them is much, the search is given up.
+# A query is given up if a span has few readings, and many others lie between them.
 _LIMITS = "SELECT set_config('statement_timeout', '5s', false)"
 READ = """
     SELECT id, device_id, x, y, z, recorded_at FROM readings
@@ -59,7 +59,7 @@ _GONE = "SELECT wanted FROM unnest(%s::bigint[]) AS wanted WHERE NOT EXISTS (SEL
 
 
 class LiveReader:
-    """Reads where a span says. It connects when it is needed, and raises one of RETRYABLE where it cannot."""
+    """Reads the readings of spans. It connects on demand. Its methods raise one of RETRYABLE."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -68,17 +68,17 @@ class LiveReader:
         self._seen = Seen(MAX_SEEN)
 
     async def want(self, devices: Sequence[int]) -> None:
-        """Says to those who store readings that someone listens to these devices."""
+        """Publish to all writers that these devices have listeners."""
         async with self._use() as connection:
             await want(connection, devices)
 
     async def gone(self, devices: Sequence[int]) -> list[int]:
-        """Those of the devices that have been deleted."""
+        """Return the devices that were deleted."""
         async with self._use() as connection:
             return [row[0] for row in await (await connection.execute(_GONE, (list(devices),))).fetchall()]
 
     async def settle(self) -> None:
-        """Returns when the batches that were being written have ended: later ones know what was said before it."""
+        """Wait for the end of the batches that are in progress. Later batches know the devices published before."""
         async with self._use() as connection:
             batches = [row[0] for row in await (await connection.execute(_BATCHES)).fetchall()]
         while batches:
@@ -88,9 +88,9 @@ class LiveReader:
             batches = [batch for batch in batches if batch in left]
 
     async def read(self, span: Span, devices: Sequence[int], show: Callable[[StoredReading], None]) -> bool:
-        """Shows the devices' readings in the span, in the order of receipt, but for those that it has shown before.
+        """Call `show` with each reading of the devices in the span, once, in the order of receipt.
 
-        False where there may be more of them than MAX_READINGS.
+        Return False if there may be more than MAX_READINGS.
         """
         count = 0
         async with self._use() as connection, connection.cursor() as cursor:
@@ -102,7 +102,7 @@ class LiveReader:
         return count < MAX_READINGS
 
     async def close(self) -> None:
-        """Closes the connection, until it is needed again."""
+        """Close the connection. The next method opens it again."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.close()
@@ -121,7 +121,7 @@ class LiveReader:
 
 
 def read_parameters(span: Span, devices: Sequence[int]) -> dict[str, object]:
-    """Of the query that looks where the span says."""
+    """Return the parameters of READ."""
     return {
         "devices": list(devices),
         "first": to_datetime(span.first),

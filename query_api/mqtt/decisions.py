@@ -15,9 +15,9 @@ from shared.postgres.connections import RETRYABLE
 from shared.settings import TopicFilter
 
 MANY_FAILURES = 10
-"""Refused attempts of one user name in a minute; after them a further one does not have the database asked ..."""
+"""Refused attempts of one user name in a minute. Further attempts use a cached device that is ..."""
 FAILING_REMEMBERED_S = 10.0
-"""... until this many seconds after it was last asked."""
+"""... up to this many seconds old."""
 
 _log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ _AWAY = Denied("the database does not respond", undecided=True)
 
 
 class Decisions:
-    """The answers of this process. `form`: MQTT_TOPIC. `clock`: seconds, such as the event loop's."""
+    """Decisions of this process. `form`: MQTT_TOPIC. `clock`: seconds, such as the event loop's."""
 
     def __init__(self, devices: KnownDevices, form: TopicFilter, clock: Callable[[], float]) -> None:
         self._devices = devices
@@ -82,14 +82,14 @@ class Decisions:
         return _WRONG
 
     async def authorize(self, username: str, client_id: str, action: Action, topic: str) -> Decision:
-        """Decide whether the client, which the broker has let in before, may do this now."""
+        """Decide whether a client that the broker has authenticated may perform the action now."""
         device_id = _device_id_of(username)
         if device_id is None:
             return _STRANGER
         if client_id != username:
             return _CLIENT_ID
         try:
-            device = await self._with_present_token(device_id)
+            device = await self._with_current_token(device_id)
         except RETRYABLE:
             return _AWAY
         if isinstance(device, Denied):
@@ -99,15 +99,15 @@ class Decisions:
             return allowed
         return Denied(f"{device_name(device_id)} may only publish to {allowed.topic}")
 
-    async def _with_present_token(self, device_id: int) -> KnownDevice | Denied:
-        """The device whose client is connected with the present token.
+    async def _with_current_token(self, device_id: int) -> KnownDevice | Denied:
+        """Return the device if a client has authenticated with its current token, or a denial.
 
-        After a rotation all connected clients show the former token. The first client that authenticates with the new
-        one takes over the session, as a device has one client id.
+        After a rotation the connected client still uses the former token. The first client that authenticates with the
+        new token takes over the session, as a device has one client id.
         """
         device = await self._devices.find(device_id)
         if device is not None and not device.connected:
-            device = await self._devices.find(device_id, 0)  # another process may have let it in since
+            device = await self._devices.find(device_id, 0)  # another process may have authenticated it since
         if device is None:
             return _NO_DEVICE
         return device if device.connected else _ROTATED

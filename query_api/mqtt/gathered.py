@@ -1,4 +1,4 @@
-"""Gather calls that arrive while another one runs, and answer them together."""
+"""Combine calls that arrive during another call into one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -8,14 +8,14 @@ from typing import Any, Generic, TypeVar
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 AT_MOST = 1000
-"""Keys of one call."""
+"""Maximum number of keys of one call."""
 
 
 class Gathered(Generic[Key, Value]):
-    """A function of many keys, called for one key at a time by many tasks.
+    """Batching of calls: many tasks each ask for one key, and a function looks up many keys at once.
 
-    One call runs at a time. Keys that arrive meanwhile wait for the next call, so that each answer was found after its
-    key arrived.
+    One call runs at a time. Keys that arrive during a call wait for the next one, so every value was looked up after
+    its key arrived.
     """
 
     def __init__(self, run: Callable[[Collection[Key]], Awaitable[Mapping[Key, Value]]]) -> None:
@@ -24,7 +24,7 @@ class Gathered(Generic[Key, Value]):
         self._running: asyncio.Task[None] | None = None
 
     async def of(self, key: Key) -> Value | None:
-        """Return the value of the key; None where there is none. Raises what the function raises."""
+        """Return the value of the key, or None. Raises the exceptions of the function."""
         future = self._waiting.get(key)
         if future is None:
             future = self._waiting[key] = asyncio.get_running_loop().create_future()
@@ -59,4 +59,4 @@ def _fail(future: "asyncio.Future[Any]", error: BaseException) -> None:
         future.cancel()
     else:
         future.set_exception(error)
-        future.exception()  # a caller that went away does not ask for it
+        future.exception()  # marks it as retrieved, as the caller may have been cancelled

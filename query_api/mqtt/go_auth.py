@@ -1,6 +1,6 @@
-"""`POST /mqtt/go-auth/…`, as the HTTP backend of mosquitto-go-auth asks: the status is the answer.
+"""`POST /mqtt/go-auth/…`, for the HTTP backend of mosquitto-go-auth: the status is the decision.
 
-2xx is yes, 4xx is no; 5xx is an error, after which it may ask again.
+2xx allows, 4xx denies, and after 5xx the backend may retry.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,13 +20,13 @@ from query_api.web.resource import Resource
 
 
 class Granted(msgspec.Struct, frozen=True):
-    """The client may."""
+    """The client is allowed."""
 
-    ok: Annotated[Literal[True], msgspec.Meta(description="True, as response mode json has it.")] = True
+    ok: Annotated[Literal[True], msgspec.Meta(description="Always true, for the response mode json.")] = True
 
 
 def refuse_unreadable(request: Request[Any, Any, Any], error: Unreadable) -> Response[Any]:
-    """Answer a body that cannot be read with 400."""
+    """Respond to an unreadable body with 400."""
     note(error)
     return problems.answer(request, Refused(problems.MALFORMED, str(error)))
 
@@ -52,7 +52,7 @@ async def go_auth_user(data: JSONBody[Question], mqtt: Given) -> Granted:
 @post("/superuser", summary="Check whether a client of Mosquitto is a superuser", sync_to_thread=False, **_POST)
 def go_auth_superuser(data: JSONBody[Question]) -> Granted:
     """For `http_superuser_uri`. No client is a superuser."""
-    return _granted(Denied(f"{data.username or 'nobody'} is not a superuser: no client is"))
+    return _granted(Denied(f"{data.username or 'the client'} is not a superuser: no client is"))
 
 
 _ACTIONS = {"1": Action.RECEIVE, "2": Action.PUBLISH, "4": Action.SUBSCRIBE}
@@ -74,7 +74,7 @@ def _granted(decision: Decision) -> Granted:
     if not isinstance(decision, Denied):
         return Granted()
     if decision.undecided:
-        raise Refused(problems.UNAVAILABLE, f"{decision.reason}: ask again", headers=RETRY_AFTER)
+        raise Refused(problems.UNAVAILABLE, f"{decision.reason}: retry", headers=RETRY_AFTER)
     raise Refused(problems.FORBIDDEN, decision.reason)
 
 

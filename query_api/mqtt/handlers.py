@@ -1,8 +1,7 @@
-"""`POST /mqtt/authenticate` and `/mqtt/authorize`, in the form that EMQX and rmqtt take.
+"""`POST /mqtt/authenticate` and `/mqtt/authorize`, in the form of EMQX and rmqtt.
 
-The answer is 200 also for a refusal: both brokers take another status for "ask somebody else". EMQX reads
-`is_superuser`, rmqtt `superuser` and, from the answer about a publication, X-Cache: milliseconds for which it does not
-ask again.
+A refusal has status 200, too: after another status both brokers ask their next authenticator. EMQX reads
+`is_superuser`. rmqtt reads `superuser`, and X-Cache: the milliseconds for which it caches a decision about publishing.
 """
 
 import random
@@ -24,9 +23,9 @@ from query_api.web.answers.problems import documented
 from query_api.web.resource import Resource
 
 CACHED_MS = 5000
-"""For so long rmqtt takes an answer about a publication for the next ones of the same client and topic."""
+"""Milliseconds for which rmqtt caches the decision about publications of one client to one topic."""
 SPREAD = 0.2
-"""By up to this part a session ends early, so that not all devices come again at once."""
+"""Largest part by which a session ends early, so that not all devices reconnect at the same time."""
 SECURITY: list[dict[str, list[str]]] = [{"broker": []}]
 
 
@@ -34,14 +33,14 @@ _Result = Literal["allow", "deny", "ignore"]
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to a broker."""
+    """The response to a broker."""
 
     result: Annotated[_Result, msgspec.Meta(description="Decision.")]
     reason: Annotated[str, msgspec.Meta(description="Reason of a refusal, for the broker's operator.")] = ""
 
 
 class Admission(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The answer about a client that may connect."""
+    """The response about a client that connects."""
 
     result: Annotated[_Result, msgspec.Meta(description="Decision.")]
     reason: Annotated[str, msgspec.Meta(description="Reason of a refusal, for the broker's operator.")] = ""
@@ -63,8 +62,8 @@ class Admission(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ] = None
 
 
-class Answers:
-    """What Prometheus sees of the decisions."""
+class CountedDecisions:
+    """The decisions, with a metric that counts them."""
 
     def __init__(self, decisions: Decisions, registry: CollectorRegistry) -> None:
         self.decisions = decisions
@@ -74,7 +73,7 @@ class Answers:
         )  # fmt: skip
 
     def count(self, question: str, decision: Decision) -> None:
-        """Count the decision: allow, deny, or undecided where the database did not answer."""
+        """Count the decision: allow, deny, or undecided if the database did not respond."""
         self._count.labels(question, _result(decision)).inc()
 
 
@@ -84,11 +83,11 @@ def _result(decision: Decision) -> str:
     return "undecided" if decision.undecided else "deny"
 
 
-Given = NamedDependency[SkipValidation[Answers]]
+Given = NamedDependency[SkipValidation[CountedDecisions]]
 
 
 def refuse_unreadable(_: Request[Any, Any, Any], error: Unreadable) -> Response[bytes]:
-    """Answer a body that cannot be read with a refusal."""
+    """Respond to an unreadable body with a refusal."""
     note(error)
     return _response(Answer("deny", str(error)))
 

@@ -1,7 +1,7 @@
-"""The devices with their tokens: looked up together, and remembered for less than a second.
+"""Cache of devices with their tokens. Lookups are batched, and cached for less than a second.
 
-While the database does not answer, what was found in the last ten minutes holds on: devices go on publishing, and the
-broker keeps what they publish.
+While the database does not respond, entries up to ten minutes old are used. So devices continue to publish, and the
+broker queues their messages.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -14,15 +14,15 @@ from shared.errors import DatabaseUnreachable
 from shared.postgres.connections import RETRYABLE, Pool
 
 REMEMBERED_S = 0.9
-HOLDS_WITHOUT_DATABASE_S = 600.0
+STALE_USABLE_S = 600.0
 ASK_AGAIN_S = 1.0
-"""After a failure the database is not asked for so long."""
+"""Time without lookups after a failure."""
 MAX_REMEMBERED = 100_000
-"""Devices, and as many ids of no device; beyond it all are forgotten."""
+"""Cached devices, and as many unknown ids. Above this number the cache is cleared."""
 
 
 class KnownDevice(msgspec.Struct, frozen=True):
-    """A device that has a token. `connected`: a client has authenticated at the broker with this very token."""
+    """A device with its token. `connected`: a client has authenticated at the broker with this token."""
 
     id: int
     key: str
@@ -36,22 +36,23 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 class KnownDevices:
-    """The devices of this process's questions."""
+    """Cache of this process."""
 
-    def __init__(self, database: Pool, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Pool, clock: Callable[[], float], max_remembered: int = MAX_REMEMBERED) -> None:
         """`clock`: seconds, such as the event loop's."""
         self._database = database
         self._clock = clock
+        self._max_remembered = max_remembered
         self._devices: dict[int, _Found] = {}
-        self._absent: dict[int, _Found] = {}  # apart: what was made up must not push out what is there
+        self._absent: dict[int, _Found] = {}  # separate, so that made-up ids cannot evict devices
         self._failed_at: float | None = None
         self._look_ups: Gathered[int, KnownDevice] = Gathered(self._look_up)
         self._marks: Gathered[KnownDevice, KnownDevice] = Gathered(self._mark)
 
     async def find(self, device_id: int, max_age: float = REMEMBERED_S) -> KnownDevice | None:
-        """Return the device, as it was within the last `max_age` seconds; None where it has no token.
+        """Return the device, from a lookup at most `max_age` seconds ago; None if it has no token.
 
-        Raises what RETRYABLE names where the database does not answer and the device is not remembered.
+        Raises one of RETRYABLE if the database does not respond and the device is not cached.
         """
         found = self._devices.get(device_id) or self._absent.get(device_id)
         if found and self._age(found) < max_age:
@@ -59,7 +60,7 @@ class KnownDevices:
         try:
             return await self._ask(device_id)
         except RETRYABLE:
-            if found is None or self._age(found) >= HOLDS_WITHOUT_DATABASE_S:
+            if found is None or self._age(found) >= STALE_USABLE_S:
                 raise
             return found.device
 
@@ -68,11 +69,11 @@ class KnownDevices:
 
     async def _ask(self, device_id: int) -> KnownDevice | None:
         if self._failed_at is not None and self._clock() - self._failed_at < ASK_AGAIN_S:
-            raise DatabaseUnreachable("the database did not answer a moment ago")
+            raise DatabaseUnreachable("the database did not respond to the previous lookup")
         return await self._look_ups.of(device_id)
 
     async def note_connected(self, device: KnownDevice) -> None:
-        """Record that a client has authenticated with the device's present token. Raises what RETRYABLE names."""
+        """Record that a client has authenticated with the device's current token. Raises one of RETRYABLE."""
         await self._marks.of(device)
 
     async def _look_up(self, device_ids: Collection[int]) -> Mapping[int, KnownDevice]:
@@ -92,7 +93,7 @@ class KnownDevices:
     def _remember(self, device_id: int, found: _Found) -> None:
         kept, other = (self._absent, self._devices) if found.device is None else (self._devices, self._absent)
         other.pop(device_id, None)
-        if len(kept) >= MAX_REMEMBERED:
+        if len(kept) >= self._max_remembered:
             kept.clear()
         kept[device_id] = found
 
@@ -110,7 +111,7 @@ class KnownDevices:
 _DEVICES = """
     SELECT id, key, hash, connected FROM device_tokens JOIN devices ON id = device_id WHERE device_id = ANY(%s)
 """
-# Locked in the order of their ids: two processes that mark the same devices do not wait for each other.
+# Locked in the order of ids, so that two processes that mark the same devices cannot deadlock.
 _CONNECTED = """
     WITH locked AS (
         SELECT device_id FROM device_tokens

@@ -1,7 +1,7 @@
-"""Read what a broker asks: a body of JSON or of a form, with fields that the broker's configuration names.
+"""Decode the question of a broker: JSON or a form, with the fields that the broker's configuration names.
 
-A client of the broker chooses the text of most fields, and a broker takes an error status for "ask somebody else". So a
-body that cannot be read is no error of the request: it raises Unreadable, which is answered as a refusal.
+A client of the broker chooses the text of most fields, and after an error status a broker asks its next authenticator.
+So an unreadable body is not a client error: it raises Unreadable, and the response is a refusal.
 """
 
 from time import monotonic
@@ -16,21 +16,21 @@ from query_api.web.limits.window import Window
 from query_api.web.requests.bodies import JsonRequest
 
 MAX_BODY_BYTES = 64 * 1024
-"""User name, password, client id and topic of our devices take far less."""
+"""Several times the size of the user name, password, client id and topic of a device."""
 MAX_FIELDS = 64
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
 
 class Unreadable(Exception):
-    """The body is no question. Its text says why."""
+    """The body is not a question. The message has the reason."""
 
 
 _Text = str | None
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What a broker asks about a client. Other fields are ignored."""
+    """The question of a broker about a client. Unknown fields are ignored."""
 
     username: Annotated[_Text, msgspec.Meta(description="The client's user name.", examples=["device-1"])] = None
     password: Annotated[_Text, msgspec.Meta(description="The client's password: a device's token.")] = None
@@ -59,9 +59,9 @@ class BrokerRequest(JsonRequest):
         return read_question(await self.body(), self.content_type[0])
 
     async def body(self) -> bytes:
-        """Return the body. Litestar calls it first. Raises Unreadable where it is empty or too long.
+        """Return the body. Litestar calls it first. Raises Unreadable if it is empty or too long.
 
-        The rest of a body that is too long is read and dropped, so that the broker gets its answer.
+        The rest of a body that is too long is read and discarded, so that the broker receives the response.
         """
         if self._question_body is None:
             kept, length = [], 0
@@ -81,16 +81,16 @@ def read_question(body: bytes, media_type: str) -> Question:
         try:
             return _decoder.decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise Unreadable(f"the body is no JSON with the fields of a question: {error}") from error
+            raise Unreadable(f"the body is not JSON with the fields of a question: {error}") from error
     if media_type == FORM:
         return _of_form(body)
     raise Unreadable(f"the body is {media_type or 'of no type'}: send {JSON} or {FORM}")
 
 
 def note(error: Unreadable) -> None:
-    """Log the error, once a minute: the broker does not say what its configuration has wrong."""
+    """Log the error once a minute, as the broker does not log the fault of its configuration."""
     if _noted.add(str(error)[:MAX_DISPLAYED]) == 1:
-        _log.warning("a question of a broker cannot be read", reason=str(error))
+        _log.warning("the question of a broker could not be read", reason=str(error))
 
 
 _log = structlog.get_logger()
@@ -103,7 +103,7 @@ def _of_form(body: bytes) -> Question:
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError as error:
-        raise Unreadable(f"the body is no form: {error}") from error
+        raise Unreadable(f"the body is not a form: {error}") from error
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name in fields:

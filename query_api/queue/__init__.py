@@ -4,5 +4,5 @@
 2. `claims.py`: a worker claims it, renews its lease and ends it. `results.py` has the result.
 3. `waiting.py` waits for the end of a request. `callbacks.py` has the callbacks that are due (`addresses.py`).
 
-`records.py`: requests and results as clients see them.
+`records.py`: requests and results as clients see them. `retries.py`: delays after failed attempts.
 """

@@ -14,18 +14,15 @@ from uuid import UUID
 import msgspec
 from psycopg.rows import class_row
 
+from query_api.queue.retries import Retries
 from shared.postgres.connections import Connection
 
 LEASE = timedelta(minutes=1)
 """Several times the duration of a call."""
 MAX_PER_HOST = 3
 """Concurrent calls of all workers to one host, so that a slow host delays calls to other hosts little."""
-MAX_ATTEMPTS = 8
-RETRY_BASE = timedelta(seconds=30)
-RETRY_FACTOR = 4
-RETRY_CAP = timedelta(hours=2)
-"""The delay after a failure grows by the factor from RETRY_BASE, with a jitter of up to half. So the last of eight
-attempts is between three and seven hours after the first."""
+RETRIES = Retries(max_attempts=8, base=timedelta(seconds=30), factor=4, cap=timedelta(hours=2))
+"""The last of eight attempts is between three and seven hours after the first."""
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,8 +100,8 @@ async def delivered(connection: Connection, due: Due) -> None:
 
 _FAIL = """
     UPDATE analysis_callbacks
-    SET status = CASE WHEN attempts < %(most)s THEN 'waiting' ELSE 'failed' END,
-        due_at = CASE WHEN attempts < %(most)s
+    SET status = CASE WHEN attempts < %(max_attempts)s THEN 'waiting' ELSE 'failed' END,
+        due_at = CASE WHEN attempts < %(max_attempts)s
                       THEN now() + (0.5 + random() / 2) * least(%(cap)s, %(base)s * %(factor)s ^ (attempts - 1)) END,
         last_error = %(error)s, token = NULL
     WHERE id = %(id)s AND token = %(token)s
@@ -112,14 +109,11 @@ _FAIL = """
 """
 
 
-async def fail(connection: Connection, due: Due, error: str) -> str | None:
+async def fail(connection: Connection, due: Due, error: str, retries: Retries = RETRIES) -> str | None:
     """Delay the callback for a retry, or end it after the last attempt.
 
     Returns "waiting" or "failed"; None if the claim is lost.
     """
-    parameters = {
-        "id": due.id, "token": due.token, "error": error,
-        "most": MAX_ATTEMPTS, "base": RETRY_BASE, "factor": RETRY_FACTOR, "cap": RETRY_CAP,
-    }  # fmt: skip
+    parameters = {"id": due.id, "token": due.token, "error": error, **msgspec.structs.asdict(retries)}
     row = await (await connection.execute(_FAIL, parameters)).fetchone()
     return None if row is None else str(row[0])

@@ -18,16 +18,14 @@ from uuid import UUID
 import msgspec
 from psycopg.rows import class_row
 
+from query_api.queue.retries import Retries
 from query_api.statistics.analysis import Analysis
 from query_api.statistics.figures import Figures
 from shared.postgres.connections import Connection
 
 LEASE = timedelta(seconds=30)
-MAX_ATTEMPTS = 5
-RETRY_BASE = timedelta(seconds=2)
-RETRY_CAP = timedelta(minutes=5)
-"""The delay after a failure doubles from RETRY_BASE, with a jitter of up to half. So the delays of five attempts add
-up to at most half a minute."""
+RETRIES = Retries(max_attempts=5, base=timedelta(seconds=2), factor=2, cap=timedelta(minutes=5))
+"""The delays of five attempts add up to at most half a minute."""
 CANDIDATES = 16
 """Devices that a claim considers. As many workers can claim concurrently without finding nothing."""
 
@@ -107,13 +105,13 @@ _CLAIM = """
 """
 
 
-async def claim(connection: Connection, after: int = 0) -> Claim | None:
+async def claim(connection: Connection, after: int = 0, lease: timedelta = LEASE) -> Claim | None:
     """Claim a queued request, fairly between devices, and the oldest of its device. None if there is none.
 
     `after`: the device of this worker's last claim. Other devices have their turn before it.
     """
     async with connection.cursor(row_factory=class_row(Claim)) as cursor:
-        await cursor.execute(_CLAIM, {"after": after, "lease": LEASE, "candidates": CANDIDATES})
+        await cursor.execute(_CLAIM, {"after": after, "lease": lease, "candidates": CANDIDATES})
         return await cursor.fetchone()
 
 
@@ -127,9 +125,9 @@ _RENEW = """
 """
 
 
-async def renew(connection: Connection, tokens: Sequence[UUID]) -> set[UUID]:
+async def renew(connection: Connection, tokens: Sequence[UUID], lease: timedelta = LEASE) -> set[UUID]:
     """Renew the leases. Returns the tokens that are still valid."""
-    cursor = await connection.execute(_RENEW, {"lease": LEASE, "tokens": list(tokens)})
+    cursor = await connection.execute(_RENEW, {"lease": lease, "tokens": list(tokens)})
     return {row[0] for row in await cursor.fetchall()}
 
 
@@ -164,25 +162,22 @@ def _json(figures: Figures) -> str:
 
 _FAIL = """
     UPDATE analysis_requests
-    SET status = CASE WHEN attempts < %(most)s THEN 'queued' ELSE 'failed' END,
-        finished_at = CASE WHEN attempts < %(most)s THEN NULL ELSE now() END,
-        run_after = CASE WHEN attempts < %(most)s
-                         THEN now() + (0.5 + random() / 2) * least(%(cap)s, %(base)s * 2 ^ (attempts - 1)) END,
+    SET status = CASE WHEN attempts < %(max_attempts)s THEN 'queued' ELSE 'failed' END,
+        finished_at = CASE WHEN attempts < %(max_attempts)s THEN NULL ELSE now() END,
+        run_after = CASE WHEN attempts < %(max_attempts)s
+                         THEN now() + (0.5 + random() / 2) * least(%(cap)s, %(base)s * %(factor)s ^ (attempts - 1)) END,
         last_error = %(error)s, lease_token = NULL, lease_until = NULL
     WHERE id = %(id)s AND status = 'running' AND lease_token = %(token)s
     RETURNING status
 """
 
 
-async def fail(connection: Connection, held: Claim, error: str) -> str | None:
+async def fail(connection: Connection, held: Claim, error: str, retries: Retries = RETRIES) -> str | None:
     """Queue the request for a retry, or end it after the last attempt.
 
     Returns "queued" or "failed"; None if the claim is lost.
     """
-    parameters = {
-        "id": held.id, "token": held.token, "error": error,
-        "most": MAX_ATTEMPTS, "base": RETRY_BASE, "cap": RETRY_CAP,
-    }  # fmt: skip
+    parameters = {"id": held.id, "token": held.token, "error": error, **msgspec.structs.asdict(retries)}
     row = await (await connection.execute(_FAIL, parameters)).fetchone()
     return None if row is None else str(row[0])
 
@@ -203,8 +198,8 @@ async def give_back(connection: Connection, tokens: Sequence[UUID]) -> None:
 # A lost lease counts as an attempt, so that an analysis that crashes its worker ends too.
 _REAP = """
     UPDATE analysis_requests
-    SET status = CASE WHEN attempts < %(most)s THEN 'queued' ELSE 'failed' END,
-        finished_at = CASE WHEN attempts < %(most)s THEN NULL ELSE now() END,
+    SET status = CASE WHEN attempts < %(max_attempts)s THEN 'queued' ELSE 'failed' END,
+        finished_at = CASE WHEN attempts < %(max_attempts)s THEN NULL ELSE now() END,
         last_error = 'the lease of its worker expired',
         lease_token = NULL, lease_until = NULL
     WHERE id IN (SELECT id FROM analysis_requests WHERE status = 'running' AND lease_until < now()
@@ -215,7 +210,7 @@ _REAP = """
 
 async def reap(connection: Connection) -> dict[int, str]:
     """Take requests with an expired lease from their workers. Returns "queued" or "failed" by id."""
-    cursor = await connection.execute(_REAP, {"most": MAX_ATTEMPTS})
+    cursor = await connection.execute(_REAP, {"max_attempts": RETRIES.max_attempts})
     return dict(await cursor.fetchall())
 
 

@@ -45,7 +45,7 @@ class AnalysisCallback(msgspec.Struct, frozen=True, kw_only=True):
     last_error: Annotated[
         str | None,
         msgspec.Meta(
-            description="Error of the latest failed attempt; null if none failed.", examples=["it answered 500"]
+            description="Error of the latest failed attempt; null if none failed.", examples=["it responded with 500"]
         ),
     ]
 

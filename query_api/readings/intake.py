@@ -115,12 +115,12 @@ _KNOWN = "SELECT id FROM devices WHERE id = ANY(%s)"
 
 async def _unknown_devices(connection: Connection, given: Submission) -> Refused:
     """Return the refusal of readings of unknown devices."""
-    asked = [new.device_id for new in given.readings if is_id(new.device_id)]
-    known = {row[0] for row in await (await connection.execute(_KNOWN, (asked,))).fetchall()}
+    given_ids = [new.device_id for new in given.readings if is_id(new.device_id)]
+    known = {row[0] for row in await (await connection.execute(_KNOWN, (given_ids,))).fetchall()}
     faults = [
         Fault(given.field(position, "device_id"), f"there is no device {new.device_id}")
         for position, new in enumerate(given.readings)
         if new.device_id not in known
     ]
-    said = faults[0].detail if faults else "a device was not there when the reading came, and is now"
-    return Refused(problems.UNKNOWN_DEVICE, f"{said}: POST /devices registers one, GET /devices lists them", faults)
+    detail = faults[0].detail if faults else "a device was registered only after the request"
+    return Refused(problems.UNKNOWN_DEVICE, f"{detail}: POST /devices registers one, GET /devices lists them", faults)

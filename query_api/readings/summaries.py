@@ -112,9 +112,9 @@ def _short(row: _Row, estimate: _Estimate | None) -> ReadingSummary:
     return msgspec.structs.replace(short, count=count, is_estimate=True, at_least=at_least)
 
 
-# As the planner does it, month by month: a common device by its frequency, any other as one among those that are left;
-# and a month by the rows that a page had, for as many pages as it has now. The arrays of a month are unnested once, and
-# not for each device.
+# Estimated like the planner, month by month: a common device by its frequency, any other by an equal share of the rest.
+# The rows of a month are the rows per page at ANALYZE, times its current pages. The arrays of a month are unnested
+# once, not for each device.
 _ESTIMATE = """
     WITH months AS MATERIALIZED (
         SELECT pg_class.oid AS month, n_distinct IS NULL OR reltuples <= 0 AS is_missed,

@@ -1,4 +1,4 @@
-"""Requests whose readings wait to be stored: a bound for each caller, and turns between callers."""
+"""Queue of requests whose readings wait to be stored, bounded and fair between callers."""
 
 import asyncio
 from collections import deque
@@ -13,19 +13,19 @@ from shared.readings.model import Reading
 from shared.readings.store import StoredId
 
 MAX_WAITING = 100_000
-"""Readings that wait, of all callers; then only a caller of whom nothing waits is let in."""
+"""Waiting readings of all callers. Above this, only callers without waiting readings are accepted, up to twice it."""
 MAX_WAITING_EACH = 20_000
-"""Readings of one caller that wait; then its requests are refused. One request of any size may always wait."""
+"""Waiting readings of one caller. A request that exceeds it is refused, unless no other request of the caller waits."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A request's readings, which wait to be stored."""
+    """A request with readings that wait to be stored."""
 
     readings: Sequence[Reading]
     outcome: "asyncio.Future[Sequence[StoredId] | None]"
 
     def answer(self, outcome: Sequence[StoredId] | Exception | None) -> None:
-        if self.outcome.done():  # the client has gone
+        if self.outcome.done():  # the client disconnected
             return
         if isinstance(outcome, Exception):
             self.outcome.set_exception(outcome)
@@ -36,7 +36,7 @@ class Waiting(msgspec.Struct, frozen=True):
 class _Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.waiting = Gauge(
-            "devicestat_http_readings_waiting", "Readings that came over HTTP and wait to be stored.", registry=registry
+            "devicestat_http_readings_waiting", "Readings received over HTTP that wait to be stored.", registry=registry
         )
         self.refused = Counter(
             "devicestat_http_readings_refused", "Requests with readings refused, by the bound: caller or all.",
@@ -45,21 +45,21 @@ class _Metrics:
 
 
 class FairQueue:
-    """The requests that wait, caller by caller. Each caller in turn gives one request."""
+    """The waiting requests, in turns: one request of each caller after another."""
 
     def __init__(
         self, registry: CollectorRegistry, *, most: int = MAX_WAITING, most_each: int = MAX_WAITING_EACH
     ) -> None:
-        """`most`, `most_each`: readings."""
+        """`most`, `most_each`: bounds in readings."""
         self._metrics = _Metrics(registry)
         self._most = most
         self._most_each = most_each
-        self._callers: dict[str, deque[Waiting]] = {}  # the first is the next whose turn it is
+        self._callers: dict[str, deque[Waiting]] = {}  # in the order of turns
         self._readings: dict[str, int] = {}
         self._something = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many readings wait."""
+        """Return the number of waiting readings."""
         return sum(self._readings.values())
 
     def put(self, caller: str, waiting: Waiting) -> None:
@@ -77,16 +77,16 @@ class FairQueue:
         self._something.set()
 
     async def next(self) -> Waiting:
-        """Wait for a request, and take it."""
+        """Wait for a request, and remove it."""
         while not self._callers:
             self._something.clear()
             await self._something.wait()
         return self.take()
 
     def take(self) -> Waiting:
-        """Take the first request of the caller whose turn it is. Raises IndexError where nothing waits."""
+        """Remove the first request of the caller whose turn it is. Raises IndexError if the queue is empty."""
         if not self._callers:
-            raise IndexError("nothing waits")
+            raise IndexError("the queue is empty")
         caller, requests = next(iter(self._callers.items()))
         waiting = requests.popleft()
         del self._callers[caller]
@@ -100,7 +100,7 @@ class FairQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits."""
+        """Whether the queue is empty."""
         return not self._callers
 
 
@@ -114,7 +114,7 @@ def _too_many(waiting: int, most: int) -> Refused:
 
 
 def unavailable(why: str) -> Refused:
-    """The refusal of readings that the service cannot store now."""
+    """Return the refusal of readings that the service cannot store now."""
     return Refused(
         problems.UNAVAILABLE,
         f"{why}: send them again in {problems.RETRY_AFTER_S} seconds; those with a timestamp are not stored twice",

@@ -37,12 +37,13 @@ _log = structlog.get_logger()
 class WriteBatcher:
     """Stores the readings of requests, and caches which partitions exist."""
 
-    def __init__(self, database: Pool, interest: Interest, queue: FairQueue) -> None:
+    def __init__(self, database: Pool, interest: Interest, queue: FairQueue, wait_s: float = PATIENCE_S) -> None:
         """`database`: a pool of WRITERS connections that nothing else uses, so that reads never delay writes."""
         self._database = database
         self._interest = interest
         self._partitions = Partitions()
         self._queue = queue
+        self._wait_s = wait_s
 
     async def run(self) -> None:
         """Store the readings of requests until cancelled."""
@@ -51,25 +52,25 @@ class WriteBatcher:
                 tasks.create_task(self._write(), name=f"write batcher {number}")
 
     async def store(self, readings: Sequence[Reading], caller: str) -> Sequence[StoredId] | None:
-        """Store the readings, and return the id of each; None if one names an unknown device: then none is stored.
+        """Store the readings and return their ids; or store none and return None if one names an unknown device.
 
-        Raises Refused if too many readings of the caller, or of all callers, wait. Also raises Refused if the wait is
-        too long: then it is not known whether they are stored.
+        Raises Refused if too many readings of the caller, or of all callers, wait. Also raises Refused after the
+        longest wait, when it is unknown whether they are stored.
         """
         waiting = Waiting(readings, asyncio.get_running_loop().create_future())
         self._queue.put(caller, waiting)
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(self._wait_s):
                 return await waiting.outcome
         except TimeoutError:
-            raise unavailable(f"not known to be stored after {PATIENCE_S:g} seconds") from None
+            raise unavailable(f"unknown whether the readings were stored after {self._wait_s:g} seconds") from None
 
     async def _write(self) -> None:
         while True:
             together = [await self._queue.next()]
             while not self._queue.is_empty and sum(len(one.readings) for one in together) < MAX_TOGETHER:
                 together.append(self._queue.take())
-            if there := [one for one in together if not one.outcome.done()]:  # whose clients have not gone
+            if there := [one for one in together if not one.outcome.done()]:  # requests of connected clients
                 await self._store(there)
 
     async def _store(self, together: Sequence[Waiting]) -> None:
@@ -86,8 +87,8 @@ class WriteBatcher:
                     await self._store([one])
             else:
                 together[0].answer(_dropping() if isinstance(error, CheckViolation) else error)
-        except Exception as error:  # noqa: BLE001  # each request fails with it
-            while _is_away(error) and not self._queue.is_empty:  # they would fail in the same way
+        except Exception as error:  # noqa: BLE001  # each request raises it
+            while _is_unavailable(error) and not self._queue.is_empty:  # they would fail, too
                 together = [*together, self._queue.take()]
             for one in together:
                 one.answer(error)
@@ -133,11 +134,11 @@ async def _store_present(
     return [next(stored) if is_present else None for is_present in present]
 
 
-def _is_away(error: Exception) -> bool:
+def _is_unavailable(error: Exception) -> bool:
     """Return whether the next statement would fail, too. A DatabaseBusy concerns one statement."""
     return isinstance(error, DatabaseError) and not isinstance(error, DatabaseBusy)
 
 
 def _dropping() -> Refused:
-    """The refusal of a reading whose month is being dropped by RETENTION. Until it is dropped, it takes no rows."""
-    return unavailable("the month of a reading is being dropped, since it ended longer ago than RETENTION")
+    """Return the refusal of a reading whose month RETENTION is dropping: a detached month takes no rows."""
+    return unavailable("the month of a reading is older than RETENTION and is being dropped")

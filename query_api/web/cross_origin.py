@@ -1,4 +1,4 @@
-"""CORS: pages of other origins may use the API where CORS_ORIGINS names them (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+"""CORS for pages of the origins in CORS_ORIGINS (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
 
 from collections.abc import Sequence
 

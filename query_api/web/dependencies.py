@@ -12,7 +12,7 @@ from shared.access.audit import Actor
 from shared.postgres.connections import Pool
 
 Database = NamedDependency[SkipValidation[Pool]]
-"""The connections for short work: one thing is read or changed."""
+"""The connections for short work: reading or changing a single resource."""
 Slow = NamedDependency[SkipValidation[SlowReads]]
 """The connections for long reads: lists, and statistics of many readings."""
 DeviceId = Annotated[int, PathParameter(description="The device's id.")]

@@ -59,14 +59,14 @@ class Gate(ASGIMiddleware):
         if is_bearer(_header(scope), token):
             return ANYBODY
         if self._keyring is None:
-            raise _unauthenticated("the metrics take METRICS_TOKEN as Authorization: Bearer …")
+            raise _unauthenticated("send METRICS_TOKEN as Authorization: Bearer …")
         return await self._admitted(scope, Permission.METRICS, self._keyring)
 
     def _for_broker(self, scope: Scope) -> Principal:
         if self._broker_secret is None or not shows(_header(scope), self._broker_secret):
             self._warn_of_refusal(scope["client"])
             raise _unauthenticated(
-                "this takes MQTT_AUTH_SECRET as Authorization: Bearer …, or as the password of Authorization: Basic …"
+                "send MQTT_AUTH_SECRET as Authorization: Bearer …, or as the password of Authorization: Basic …"
             )
         return BROKER
 
@@ -74,7 +74,7 @@ class Gate(ASGIMiddleware):
         """Log the refusal once a minute, as the broker may not."""
         address = client[0] if client else "unknown"
         if self._refusals.add(address) == 1:
-            _log.warning("a request of a broker was refused: it has no valid MQTT_AUTH_SECRET", address=address)
+            _log.warning("the request of a broker was refused: MQTT_AUTH_SECRET is missing or wrong", address=address)
 
     async def _admitted(self, scope: Scope, permission: Permission, keyring: Keyring) -> Principal:
         credential = bearer_of(_header(scope))
@@ -98,8 +98,8 @@ def _unauthenticated(detail: str, error: str | None = None) -> Refused:
 
 
 def _forbidden(principal: Principal, allowed: Collection[str]) -> Refused:
-    wanted = " or ".join(words for role, words in _HOLDERS.items() if role in allowed)
-    return forbidden(f"this requires {wanted}, not {_HOLDERS[principal.role]}")
+    required = " or ".join(holder for role, holder in _HOLDERS.items() if role in allowed)
+    return forbidden(f"this requires {required}, not {_HOLDERS[principal.role]}")
 
 
 def forbidden(detail: str) -> Refused:
@@ -123,7 +123,7 @@ def handlers_of(route: object) -> list[BaseRouteHandler]:
 
 def permission_of(handler: BaseRouteHandler) -> Permission:
     """Return the Permission of the route. Raises LookupError if it has none."""
-    if "OPTIONS" in getattr(handler, "http_methods", ()):  # Litestar's own answer
+    if "OPTIONS" in getattr(handler, "http_methods", ()):  # Litestar's response
         return Permission.ASK
     if OPTION not in handler.opt:
         raise LookupError(f"the route {handler} has no Permission: declare it with permission=Permission.…")

@@ -14,7 +14,9 @@ from shared.serving.telemetry import Health, HealthReport
 
 _METRICS_MEDIA_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")  # Litestar adds it to any text
 _REFUSALS: Any = {status: documented()[status] for status in (UNAUTHENTICATED.status, FORBIDDEN.status)}
-_NOT_READY = ResponseSpec(HealthReport, generate_examples=False, description="A part cannot, and says why.")
+_NOT_READY = ResponseSpec(
+    HealthReport, generate_examples=False, description="Not ready. The report has the reason of each part."
+)
 
 
 def operation_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRouteHandler]:

@@ -8,5 +8,5 @@ One queued analysis:
 3. `callbacks.py` calls the webhooks, each by `webhook.py`.
 
 APScheduler runs the rest, watched by `timetable.py`: leases, `ticks.py` (schedules), `maintenance/` and `cleaning/`.
-`metrics.py` has the metrics.
+`metrics.py` has the metrics, `tuning.py` the intervals.
 """

@@ -12,6 +12,7 @@ from query_api.queue.claims import Claim
 from query_api.statistics.analysis import Analysis, analyse
 from query_api.statistics.figures import FigureNames
 from query_api.worker.metrics import WorkerMetrics
+from query_api.worker.tuning import DEFAULT, Tuning
 from shared.postgres.connections import RETRYABLE, Connection, Pool
 from shared.postgres.errors import diagnose
 
@@ -24,12 +25,18 @@ class Attempts:
     """Runs claimed analyses. `ended` is called after each."""
 
     def __init__(
-        self, database: Pool, tasks: asyncio.TaskGroup, metrics: WorkerMetrics, ended: Callable[[], None]
+        self,
+        database: Pool,
+        tasks: asyncio.TaskGroup,
+        metrics: WorkerMetrics,
+        ended: Callable[[], None],
+        tuning: Tuning = DEFAULT,
     ) -> None:
         self._database = database
         self._tasks = tasks
         self._metrics = metrics
         self._ended = ended
+        self._tuning = tuning
         self._in_progress: dict[UUID, asyncio.Task[None]] = {}
         self._computing: dict[UUID, int] = {}
         self._lost: set[UUID] = set()
@@ -55,7 +62,7 @@ class Attempts:
         held = list(self._in_progress)
         if not held:
             return
-        kept = await queue.renew(connection, held)
+        kept = await queue.renew(connection, held, self._tuning.lease)
         for token in set(held).intersection(self._computing).difference(kept):
             self._stop(token)
 
@@ -126,7 +133,7 @@ class Attempts:
         text = f"{type(error).__name__}: {error}".strip()[:MAX_ERROR_LENGTH]
         _log.warning("an analysis failed", id=held.id, attempt=held.attempts, reason=text)
         async with self._database.connection() as connection:
-            status = await queue.fail(connection, held, text)
+            status = await queue.fail(connection, held, text, self._tuning.retries)
         if status is None:
             return await self._taken(held)
         return "retried" if status == "queued" else "failed"

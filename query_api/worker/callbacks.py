@@ -11,6 +11,7 @@ from query_api.calendar.json_times import encode
 from query_api.queue import callbacks as queue
 from query_api.queue.callbacks import Due
 from query_api.queue.records import QueuedAnalysis, find_shown
+from query_api.queue.retries import Retries
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.webhook import Undelivered, Webhook
 from shared.postgres.connections import RETRYABLE, Connection, Pool
@@ -33,12 +34,14 @@ class Callbacks:
         tasks: asyncio.TaskGroup,
         metrics: WorkerMetrics,
         ended: Callable[[], None],
+        retries: Retries = queue.RETRIES,
     ) -> None:
         self._database = database
         self._webhook = webhook
         self._tasks = tasks
         self._metrics = metrics
         self._ended = ended
+        self._retries = retries
         self._in_progress: set[asyncio.Task[None]] = set()
         self._after = ""
 
@@ -96,7 +99,7 @@ class Callbacks:
     async def _failed(self, due: Due, error: str) -> str:
         _log.warning("a callback failed", id=due.request_id, attempt=due.attempts, reason=error)
         async with self._database.connection() as connection:
-            status = await queue.fail(connection, due, error.replace("\0", "")[:MAX_ERROR_LENGTH])
+            status = await queue.fail(connection, due, error.replace("\0", "")[:MAX_ERROR_LENGTH], self._retries)
         return "failed" if status == "failed" else "retried"
 
 

@@ -33,7 +33,7 @@ class WorkerMetrics:
             registry=self.registry,
         )
         for outcome in OUTCOMES:
-            self.ended.labels(outcome)  # so that each is there from the start, as 0
+            self.ended.labels(outcome)  # so that each is exported from the start, as 0
         self.seconds = Histogram(
             "devicestat_worker_analysis_seconds",
             "Duration of an attempt in seconds, from the claim",

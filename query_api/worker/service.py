@@ -24,8 +24,9 @@ from query_api.worker.maintenance.partitions import drop_empty_partitions, drop_
 from query_api.worker.maintenance.removal import remove_all
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.ticks import run_due_ticks
-from query_api.worker.timetable import Round, Timetable
-from query_api.worker.webhook import Webhook
+from query_api.worker.timetable import Job, Timetable
+from query_api.worker.tuning import DEFAULT, Tuning
+from query_api.worker.webhook import CheckedNetwork, Webhook
 from shared.broker.outbox import apply_outbox
 from shared.errors import DatabaseBusy, DatabaseError
 from shared.postgres.connections import RETRYABLE, Connection, Pool, open_pool
@@ -38,27 +39,17 @@ from shared.serving.service import listen, serve_telemetry
 from shared.serving.telemetry import Health
 from shared.settings import Settings
 
-POLL_S = 2.0
-RENEW_S = queue.LEASE.total_seconds() / 5
-TICK_S = 1.0
-"""With the jitter, a tick of a schedule is at most two seconds late."""
-SURVEY_S = 10.0
-MAINTAIN_S = 3600.0
-REMOVE_S = 5.0
-CLEAN_S = 60.0
-STOP_TIMEOUT_S = 8.0
-"""Time after a signal for analyses in progress to end. The rest are queued again."""
 POOL_WAIT_S = 3.0
 SPARE_CONNECTIONS = 5
-"""Besides one for each analysis: for claiming, renewing, removing, cleaning, and what is done less often."""
+"""Connections in addition to one for each analysis: for claims, renewals, removal, cleaning and maintenance."""
 
 CHANNELS = (channels.QUEUED, channels.ENDED, channels.CALLBACKS_DUE)
-"""The worker listens on these."""
+"""Channels on which the worker listens."""
 
 _log = structlog.get_logger()
 
 
-async def work(settings: Settings, stop: asyncio.Event) -> None:
+async def work(settings: Settings, stop: asyncio.Event, tuning: Tuning = DEFAULT) -> None:
     """Run queued analyses until the event is set. Analyses in progress then end or are queued again.
 
     At the start it waits for the database up to START_TIMEOUT; later it waits without limit and is not ready.
@@ -81,16 +72,18 @@ async def work(settings: Settings, stop: asyncio.Event) -> None:
                 access = telemetry_access(settings)
                 telemetry = serve_telemetry(health, metrics.registry, listener, stop, access)
                 tasks.create_task(telemetry, name="worker telemetry")
-            telling = tasks.create_task(apply_outbox(settings, metrics.registry), name="broker outbox")
-            worker = Worker(settings, pool, health, metrics)
+            outbox = tasks.create_task(apply_outbox(settings, metrics.registry), name="broker outbox")
+            worker = Worker(settings, pool, health, metrics, tuning)
             await worker.run(stop)
-            telling.cancel()
+            outbox.cancel()
 
 
 class Worker:
     """Claims up to WORKER_CONCURRENCY analyses at a time, and runs the periodic jobs."""
 
-    def __init__(self, settings: Settings, database: Pool, health: Health, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self, settings: Settings, database: Pool, health: Health, metrics: WorkerMetrics, tuning: Tuning
+    ) -> None:
         self._url = settings.database
         self._database = database
         self._concurrency = settings.worker_concurrency
@@ -98,56 +91,61 @@ class Worker:
         self._cleaners = cleaners(settings)
         self._health = health
         self._metrics = metrics
+        self._tuning = tuning
         self._webhook = Webhook(
             settings.webhook_secret,
-            allow_private=settings.webhook_allow_private,
-            ports=settings.webhook_ports,
+            CheckedNetwork(allow_private=settings.webhook_allow_private, ports=settings.webhook_ports),
+            step_timeout_s=tuning.callback_step_s,
         )
         self._claimed_for = 0
         self._look = asyncio.Event()
         self._stopping = False
-        self._is_away = False  # the database
+        self._is_unavailable = False  # of the database
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until the event is set. Raises what any part of it raises that was not expected."""
+        """Run until the event is set. Raises the unexpected exceptions of any part."""
+        tuning, stop_timeout_s = self._tuning, self._tuning.stop_timeout_s
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            self._attempts = Attempts(self._database, tasks, self._metrics, self._look.set)
-            self._callbacks = Callbacks(self._database, self._webhook, tasks, self._metrics, self._look.set)
+            self._attempts = Attempts(self._database, tasks, self._metrics, self._look.set, tuning)
+            self._callbacks = Callbacks(
+                self._database, self._webhook, tasks, self._metrics, self._look.set, tuning.callback_retries
+            )
             claiming = tasks.create_task(self._claim_until_stopped(), name="claiming")
             listens = database_listen(self._url, "worker listen", CHANNELS, self._attend)
             listening = tasks.create_task(listens, name="listening")
-            rounds = self._timetable()
-            rounds.start()
-            watching = tasks.create_task(rounds.watch(), name="watching the rounds")
+            jobs = self._timetable()
+            jobs.start()
+            watching = tasks.create_task(jobs.watch(), name="watching the jobs")
             try:
                 await stop.wait()
                 self._stopping = True
                 self._look.set()
-                await asyncio.wait({claiming}, timeout=STOP_TIMEOUT_S)  # what it has claimed is then in hand
-                await asyncio.gather(self._attempts.end(STOP_TIMEOUT_S), self._callbacks.end(STOP_TIMEOUT_S))
+                await asyncio.wait({claiming}, timeout=stop_timeout_s)  # so that its claims are in progress
+                await asyncio.gather(self._attempts.end(stop_timeout_s), self._callbacks.end(stop_timeout_s))
             finally:
                 claiming.cancel()
                 listening.cancel()
                 watching.cancel()
-                await rounds.shut_down()
+                await jobs.shut_down()
 
-    # The rounds.
+    # Jobs.
 
     def _timetable(self) -> Timetable:
-        rounds = {
-            "poll": Round(POLL_S, self._poll),
-            "renew": Round(RENEW_S, lambda: self._with_database(self._attempts.renew)),
-            "tick": Round(TICK_S, lambda: self._with_database(self._tick)),
-            "survey": Round(SURVEY_S, lambda: self._with_database(self._survey)),
-            "maintain": Round(MAINTAIN_S, lambda: self._with_database(self._maintain)),
-            "remove": Round(REMOVE_S, lambda: self._with_database(remove_all)),
-            "clean": Round(CLEAN_S, lambda: self._with_database(self._clean)),
+        every = self._tuning
+        jobs = {
+            "poll": Job(every.poll_s, self._poll),
+            "renew": Job(every.renew_s, lambda: self._with_database(self._attempts.renew)),
+            "tick": Job(every.tick_s, lambda: self._with_database(self._tick)),
+            "survey": Job(every.survey_s, lambda: self._with_database(self._survey)),
+            "maintain": Job(every.maintain_s, lambda: self._with_database(self._maintain)),
+            "remove": Job(every.remove_s, lambda: self._with_database(remove_all)),
+            "clean": Job(every.clean_s, lambda: self._with_database(self._clean)),
         }
-        return Timetable(rounds, self._health, self._fail)
+        return Timetable(jobs, self._health, self._fail, jitter_s=every.jitter_s)
 
     def _fail(self, error: Exception) -> None:
-        """Stop the worker for what a round has raised."""
+        """Stop the worker with the exception of a job."""
         self._tasks.create_task(_raise(error), name="failed job")
 
     async def _poll(self) -> None:
@@ -157,10 +155,10 @@ class Worker:
         await run_due_ticks(connection)
 
     async def _survey(self, connection: Connection) -> None:
-        await moved_clock.mend(connection)
+        await moved_clock.correct(connection)
         reaped = await queue.reap(connection)
         for request_id, status in reaped.items():
-            _log.warning("took over an analysis whose lease had expired", id=request_id, status=status)
+            _log.warning("released an analysis whose lease had expired", id=request_id, status=status)
         if reaped:
             self._look.set()
         self._metrics.waiting.set(await queue.length(connection))
@@ -170,11 +168,13 @@ class Worker:
         await make_partitions(connection)
         if self._retention is not None:
             for month in await drop_partitions(connection, self._retention):
-                _log.info("dropped a month older than RETENTION", table=month)
+                _log.info("dropped a month that was older than RETENTION", table=month)
         for month in await drop_empty_partitions(connection):
             _log.info("dropped a month without readings", table=month)
         if widened := await widen_late(connection):
-            _log.warning("a service of an older version stored readings after the migration", devices=widened)
+            _log.warning(
+                "widened extents: a service of an older version stored readings after the migration", devices=widened
+            )
 
     async def _clean(self, connection: Connection) -> None:
         for table, rows in (await clean(connection, self._cleaners)).items():
@@ -193,7 +193,7 @@ class Worker:
     async def _claim(self, connection: Connection) -> None:
         await queue.wake(connection)
         while len(self._attempts) < self._concurrency:
-            held = await queue.claim(connection, self._claimed_for)
+            held = await queue.claim(connection, self._claimed_for, self._tuning.lease)
             if held is None:
                 break
             self._attempts.begin(held)
@@ -213,25 +213,25 @@ class Worker:
                 self._look.set()
 
     async def _with_database(self, action: Callable[[Connection], Awaitable[None]]) -> None:
-        """Run the action if the database is available. If not, the next round runs it."""
+        """Run the action if the database is available. If not, the next run of the job does."""
         try:
             async with self._database.connection() as connection:
                 await action(connection)
         except RETRYABLE as error:
             self._failed(diagnose(error))
         else:
-            if self._is_away:
+            if self._is_unavailable:
                 _log.info("the database is available again")
-            self._is_away = False
+            self._is_unavailable = False
             self._health.ready("database")
 
     def _failed(self, fault: DatabaseError) -> None:
-        if isinstance(fault, DatabaseBusy):  # the next round does it
+        if isinstance(fault, DatabaseBusy):  # the next run does it
             _log.warning("a job of the worker was delayed", reason=str(fault))
             return
-        if not self._is_away:
+        if not self._is_unavailable:
             _log.warning("the database is unavailable", reason=str(fault))
-        self._is_away = True
+        self._is_unavailable = True
         self._health.not_ready("database", str(fault))
 
 

@@ -72,7 +72,7 @@ async def _tick(connection: Connection, due: _Due) -> None:
     await connection.execute(_MOVE_ON, values)
 
 
-# The device is locked too, as enqueue locks it: its deletion then waits for the tick, and not the other way round.
+# The device is locked too, as enqueue locks it. So its deletion waits for the tick, and not vice versa.
 _DUE = """
     SELECT schedule.id, device_id, cron, timezone, period, align, figures, callback, callback_owner,
            next_tick, now() AS now

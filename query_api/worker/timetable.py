@@ -1,12 +1,12 @@
-"""The worker's rounds: APScheduler runs them, and the monotonic clock says whether they are on time.
+"""Periodic jobs of the worker: APScheduler runs them, and a watch by the monotonic clock detects late ones.
 
-APScheduler plans by the system's clock. If that is put back, what was planned lies in the future: for as long as the
-step, nothing would run. If it is put forward by years, an interval trigger would count each missed run. So:
+APScheduler schedules by the system clock. If the clock is set back, the next run is that far in the future, and nothing
+runs until then. If it is set forward by years, an interval trigger counts each missed run. So:
 
-- `Every` plans from now on, and not from the run before;
-- `watch` looks each second whether the system's clock has moved against the monotonic one, which also shows that the
-  machine was suspended, and has all rounds run at once;
-- it reports a round that has not begun, or not ended, when it should have, and has it run.
+- `Every` schedules the next run from the current time, not from the previous run.
+- `watch` compares the system clock with the monotonic clock each second. After a step of the clock, or a suspension of
+  the machine, it runs all jobs immediately.
+- `watch` reports a job that has not started or ended in time, and runs it.
 """
 
 import asyncio
@@ -23,40 +23,42 @@ from apscheduler.triggers.base import BaseTrigger
 from shared.serving.telemetry import Health
 
 JITTER_S = 0.5
-"""Workers that were started at one moment do not ask at one moment."""
+"""Longest random delay of a run, so that workers started together do not query together."""
 LOOK_S = 1.0
+"""Interval of the watch."""
 STEP_S = 1.0
-"""Of the system's clock: what NTP slews in a second is far less."""
+"""Change of the system clock that counts as a step. NTP slews far less in a second."""
 GRACE_S = 15.0
-"""A round may begin so much late."""
+"""Delay after which a job that has not started counts as late."""
 LONGEST_S = 300.0
-"""A round may take so long, or ten times its interval."""
+"""Longest duration of a job, unless ten times its interval is longer."""
 PART = "rounds"
-"""Of the health report."""
+"""Name of the jobs in the health report."""
 
 _log = structlog.get_logger()
 
 
 class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
-    """Fires this number of seconds after the moment at which it is asked, and up to JITTER_S later."""
+    """Trigger that fires a number of seconds from now, delayed by a random part of the jitter."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, jitter_s: float = JITTER_S) -> None:
         self._seconds = seconds
+        self._jitter_s = jitter_s
 
     def get_next_fire_time(self, _: datetime | None, now: datetime) -> datetime:
-        """As APScheduler asks."""
-        return now + timedelta(seconds=self._seconds + random.uniform(0, JITTER_S))  # noqa: S311  # no secret
+        """Return the time of the next run. APScheduler calls it."""
+        return now + timedelta(seconds=self._seconds + random.uniform(0, self._jitter_s))  # noqa: S311  # no secret
 
 
-class Round(msgspec.Struct, frozen=True):
-    """What is done, and how many seconds apart."""
+class Job(msgspec.Struct, frozen=True):
+    """A periodic job: its interval, and its function."""
 
     every_s: float
     duty: Callable[[], Awaitable[None]]
 
 
 class _Progress:
-    """When a round began last, by the monotonic clock, and whether it is running."""
+    """Start of the latest run by the monotonic clock, and whether the job is running."""
 
     def __init__(self, now: float) -> None:
         self.began_at = now
@@ -65,64 +67,66 @@ class _Progress:
     def fault(self, name: str, every_s: float, now: float) -> str | None:
         since = now - self.began_at
         if self.is_running and since > max(LONGEST_S, 10 * every_s):
-            return f"the round {name!r} has been running for {since:.0f} s"
+            return f"the job {name!r} has been running for {since:.0f} s"
         if not self.is_running and since > every_s + JITTER_S + GRACE_S:
-            return f"the round {name!r} is due every {every_s:g} s and ran {since:.0f} s ago"
+            return f"the job {name!r} is due every {every_s:g} s and ran {since:.0f} s ago"
         return None
 
 
 class Timetable:
-    """Runs the rounds from `start` to `shut_down`. `failed` is called with what a round raises."""
+    """Runs the jobs from `start` to `shut_down`. `failed` is called with the exception of a job."""
 
     def __init__(
-        self, rounds: Mapping[str, Round], health: Health, failed: Callable[[Exception], None],
+        self, jobs: Mapping[str, Job], health: Health, failed: Callable[[Exception], None],
         monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time,
+        jitter_s: float = JITTER_S,
     ) -> None:  # fmt: skip
-        self._rounds = rounds
+        self._jobs = jobs
         self._health = health
         self._failed = failed
         self._monotonic = monotonic
         self._wall = wall
-        self._jobs: set[asyncio.Task[None]] = set()
-        self._progress = {name: _Progress(monotonic()) for name in rounds}
+        self._jitter_s = jitter_s
+        self._running: set[asyncio.Task[None]] = set()
+        self._progress = {name: _Progress(monotonic()) for name in jobs}
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
 
     def start(self) -> None:
-        """Begin with all rounds."""
+        """Start all jobs."""
         self._offset = self._wall() - self._monotonic()
-        for name, planned in self._rounds.items():
+        for name, planned in self._jobs.items():
             self._scheduler.add_job(
-                self._as_job(name, planned.duty), Every(planned.every_s), id=name, name=name,
+                self._as_job(name, planned.duty), Every(planned.every_s, self._jitter_s), id=name, name=name,
                 next_run_time=datetime.now(UTC),
             )  # fmt: skip
         self._scheduler.start()
         self._health.ready(PART)
 
     async def shut_down(self) -> None:
-        """Stop the jobs, each of which can be left in the middle; APScheduler's shutdown does not wait."""
+        """Cancel the jobs and wait for them, as APScheduler's shutdown does not wait."""
         self._scheduler.pause()
-        await asyncio.sleep(0)  # what was submitted begins
-        for job in self._jobs:
+        await asyncio.sleep(0)  # so that submitted jobs start
+        for job in self._running:
             job.cancel()
-        if self._jobs:
-            await asyncio.wait(self._jobs)
+        if self._running:
+            await asyncio.wait(self._running)
         self._scheduler.shutdown()
 
     async def watch(self) -> None:
-        """Look each second, without end."""
+        """Check the jobs every LOOK_S until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
             self.look()
 
     def look(self) -> None:
-        """Run all rounds if the clock has moved, and those that are overdue; say in the health report which are."""
+        """Run all jobs after a step of the clock, and late jobs. Report late jobs in the health report."""
         offset = self._wall() - self._monotonic()
         moved, self._offset = offset - self._offset, offset
         if abs(moved) > STEP_S:
             _log.warning("the clock was set or the machine was suspended: all jobs run now", moved_s=round(moved, 1))
-            self._run_now(self._rounds)
+            self._run_now(self._jobs)
         faults = self._faults()
         if faults:
             self._run_now(faults)
@@ -132,7 +136,7 @@ class Timetable:
 
     def _faults(self) -> dict[str, str]:
         now = self._monotonic()
-        found = ((name, self._progress[name].fault(name, r.every_s, now)) for name, r in self._rounds.items())
+        found = ((name, self._progress[name].fault(name, r.every_s, now)) for name, r in self._jobs.items())
         return {name: fault for name, fault in found if fault is not None}
 
     def _run_now(self, names: Mapping[str, object]) -> None:
@@ -140,22 +144,22 @@ class Timetable:
             self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
 
     def _as_job(self, name: str, duty: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """Return the duty, noted while it runs. What it raises is passed on: APScheduler would only log it."""
+        """Return the duty as a job that records its progress. It reports exceptions, which APScheduler only logs."""
         progress = self._progress[name]
 
         async def job() -> None:
             task = asyncio.current_task()
             assert task is not None, "a job is a task"
-            self._jobs.add(task)
+            self._running.add(task)
             progress.began_at, progress.is_running = self._monotonic(), True
             try:
                 await duty()
             except asyncio.CancelledError:
-                _log.debug("stopped in the middle of a job")  # APScheduler takes it for an error
-            except Exception as error:  # noqa: BLE001  # the caller's to raise
+                _log.debug("a job was cancelled")  # APScheduler would log it as an error
+            except Exception as error:  # noqa: BLE001  # `failed` reports it
                 self._failed(error)
             finally:
                 progress.is_running = False
-                self._jobs.discard(task)
+                self._running.discard(task)
 
         return job

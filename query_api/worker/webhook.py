@@ -1,8 +1,8 @@
-"""One call of a webhook: signed, to an address that was checked, and bounded in time and size.
+"""Send one webhook: signed, to a checked address, and bounded in time and size.
 
 The signature follows Standard Webhooks (https://www.standardwebhooks.com): HMAC-SHA256 over "id.timestamp.body". The
-host's name is resolved once; every address is checked, and the connection goes to one of those: a name cannot lead
-elsewhere between the check and the call (DNS rebinding). No redirect is followed.
+host name is resolved once, all its addresses are checked, and the connection uses one of them. So a name cannot change
+its address between the check and the connection (DNS rebinding). Redirects are not followed.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from ipaddress import ip_address
@@ -24,30 +24,42 @@ from query_api.queue.addresses import ONLY_PUBLIC, Ports, check_port, is_public,
 from shared.settings import WebhookSecret
 
 STEP_TIMEOUT_S = 5.0
-"""Of each step of a call: the connection, TLS, sending, the answer's beginning."""
+"""Timeout of each step: connecting, TLS, sending, the start of the response."""
 TIMEOUT_S = 20.0
-"""Of all of them together, and the look-up of the name."""
+"""Timeout of all steps together, and of the lookup of the name."""
 CONTENT_TIMEOUT_S = 1.0
+"""Longest time for reading the content of a response."""
 MAX_CONTENT_BYTES = 64 * 1024
-"""Of an answer's content no more is read, and no longer."""
+"""Most bytes that are read of the content of a response."""
+
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class Undelivered(Exception):
-    """The call did not succeed; the message says why, in words for who asked for it, and names no address that the host
-    leads to."""
+    """The call failed. The message has the reason for the client, without the addresses of the host."""
 
 
 class Webhook:
-    """Makes calls, signed with the secret."""
+    """Sends calls, signed with the secret."""
 
-    def __init__(self, secret: WebhookSecret | None, *, allow_private: bool, ports: Ports) -> None:
+    def __init__(
+        self,
+        secret: WebhookSecret | None,
+        network: "CheckedNetwork",
+        *,
+        step_timeout_s: float = STEP_TIMEOUT_S,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self._key = None if secret is None else secret.key
-        self._backend = CheckedNetwork(allow_private=allow_private, ports=ports)
+        self._network = network
+        self._step_timeout_s = step_timeout_s
+        self._timeout_s = timeout_s
 
     async def send(self, url: str, message_id: str, timestamp: int, body: bytes) -> None:
-        """POSTs the body. Raises Undelivered unless a 2xx comes back in time."""
+        """POST the body. Raises Undelivered unless the response is a 2xx in time."""
         if self._key is None:
-            raise Undelivered("DEVICESTAT_WEBHOOK_SECRET is not set where the worker runs")
+            raise Undelivered("DEVICESTAT_WEBHOOK_SECRET is not set for the worker")
         headers: dict[bytes | str, bytes | str] = {
             "Host": host(url),
             "Content-Type": "application/json",
@@ -60,21 +72,23 @@ class Webhook:
         try:
             status = await self._post(url, headers, body)
         except httpcore.TimeoutException:
-            raise Undelivered(f"it did not answer within {STEP_TIMEOUT_S:g} seconds") from None
+            raise Undelivered(f"it did not respond within {self._step_timeout_s:g} seconds") from None
         except TimeoutError:
-            raise Undelivered(f"it did not answer within {TIMEOUT_S:g} seconds") from None
+            raise Undelivered(f"it did not respond within {self._timeout_s:g} seconds") from None
         except (OSError, ValueError, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise Undelivered(without_addresses(str(error)) or type(error).__name__) from error
         if not 200 <= status < 300:
-            raise Undelivered(f"it answered {status}{': redirects are not followed' if 300 <= status < 400 else ''}")
+            raise Undelivered(
+                f"it responded with {status}{': redirects are not followed' if 300 <= status < 400 else ''}"
+            )
 
     async def _post(self, url: str, headers: dict[bytes | str, bytes | str], body: bytes) -> int:
-        # A connection of its own: the next call goes to what the name means then.
-        steps = dict.fromkeys(("connect", "read", "write", "pool"), STEP_TIMEOUT_S)
+        # A new connection for each call, so that the next call resolves the name again.
+        steps = dict.fromkeys(("connect", "read", "write", "pool"), self._step_timeout_s)
         secure = _tls() if url[:5].lower() == "https" else None
         async with (
-            asyncio.timeout(TIMEOUT_S) as limit,
-            httpcore.AsyncConnectionPool(secure, network_backend=self._backend, max_keepalive_connections=0) as calls,
+            asyncio.timeout(self._timeout_s) as limit,
+            httpcore.AsyncConnectionPool(secure, network_backend=self._network, max_keepalive_connections=0) as calls,
             calls.stream("POST", url, headers=headers, content=body, extensions={"timeout": steps}) as answer,
         ):
             limit.reschedule(asyncio.get_running_loop().time() + CONTENT_TIMEOUT_S + 1)
@@ -83,12 +97,12 @@ class Webhook:
 
 
 def host(url: str) -> str:
-    """The header Host (RFC 9112 section 3.2): httpcore leaves out the brackets of an IPv6 address."""
+    """Return the header Host (RFC 9112 section 3.2), as httpcore omits the brackets of an IPv6 address."""
     return urlsplit(url).netloc
 
 
 async def _read_some(answer: httpcore.Response) -> None:
-    """The answer's content says nothing to us: it is read so that its sender is not cut off, within bounds."""
+    """Read and discard the content, within bounds, so that the sender sees no broken connection."""
     size = 0
     with suppress(TimeoutError, httpcore.NetworkError, httpcore.ProtocolError):
         async with asyncio.timeout(CONTENT_TIMEOUT_S):
@@ -99,7 +113,7 @@ async def _read_some(answer: httpcore.Response) -> None:
 
 
 def signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """The header webhook-signature."""
+    """Return the header webhook-signature."""
     signed = hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
     return f"v1,{base64.b64encode(signed.digest()).decode()}"
 
@@ -110,11 +124,13 @@ def _tls() -> ssl.SSLContext:
 
 
 class CheckedNetwork(AsyncNetworkBackend):
-    """Connects to the addresses of a name that it has checked, all of them, and to no other."""
+    """Network that connects to the addresses of a host after it has checked all of them."""
 
-    def __init__(self, *, allow_private: bool, ports: Ports) -> None:
+    def __init__(self, *, allow_private: bool, ports: Ports, resolve: Resolve | None = None) -> None:
+        """`resolve`: returns the addresses of a host, each once; None: ask the system."""
         self._allow_private = allow_private
         self._ports = ports
+        self._resolve = resolve or _resolve
         self._network = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -125,12 +141,12 @@ class CheckedNetwork(AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> AsyncNetworkStream:
-        """A connection to the first of the host's addresses that takes it. Raises Undelivered."""
+        """Connect to the first address of the host that accepts. Raises Undelivered."""
         try:
             check_port(port, self._ports)
         except ValueError as error:
             raise Undelivered(str(error)) from None
-        addresses = await _resolve(host, port)
+        addresses = await self._resolve(host, port)
         if not self._allow_private:
             for address in addresses:
                 _require_public(host, address)
@@ -140,15 +156,15 @@ class CheckedNetwork(AsyncNetworkBackend):
                 return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 refusal = error
-        raise Undelivered(f"no connection to {host}, port {port}: {without_addresses(str(refusal)) or 'no answer'}")
+        raise Undelivered(f"no connection to {host}, port {port}: {without_addresses(str(refusal)) or 'no response'}")
 
     async def sleep(self, seconds: float) -> None:
-        """As the interface has it."""
+        """Sleep, as httpcore's interface requires."""
         await self._network.sleep(seconds)
 
 
 async def _resolve(host: str, port: int) -> list[str]:
-    """The host's addresses, each once. Raises Undelivered where it has none."""
+    """Return the distinct addresses of the host. Raises Undelivered if it has none."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -158,4 +174,4 @@ async def _resolve(host: str, port: int) -> list[str]:
 
 def _require_public(host: str, address: str) -> None:
     if not is_public(ip_address(address)):
-        raise Undelivered(f"{host} leads to an address that is not public: {ONLY_PUBLIC}")
+        raise Undelivered(f"{host} has an address that is not public: {ONLY_PUBLIC}")

@@ -31,7 +31,7 @@ EXPIRES_S = 3 * REPEAT_S + 1
 """A device that is not published again within this time is no longer wanted."""
 ANY_DEVICE = 0
 """In a Span: readings of any devices."""
-MAX_NUMBERS = 390
+MAX_IDS = 390
 """Ids in one NOTIFY: its payload is shorter than 8,000 bytes, and an id has up to 19 digits."""
 MAX_SPANS = 20
 """The most spans of one device in one batch."""
@@ -53,7 +53,7 @@ class Span(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 _decode_span = msgspec.json.Decoder(Span).decode
-_decode_numbers = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]]).decode
+_decode_ids = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]]).decode
 
 
 def parse_span(payload: str) -> Span | None:
@@ -68,7 +68,7 @@ def parse_span(payload: str) -> Span | None:
 def parse_wanted(payload: str) -> list[int]:
     """Parse a payload of WANTED_CHANNEL. Return no devices if it is malformed."""
     try:
-        return _decode_numbers(payload)
+        return _decode_ids(payload)
     except msgspec.DecodeError as error:
         _log.warning("malformed notification", channel=WANTED_CHANNEL, reason=str(error))
         return []
@@ -94,27 +94,27 @@ class Interest:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._wanted: dict[int, float] = {}  # until when
-        self._knows_at: float | None = None  # None: it knows
+        self._wanted: dict[int, float] = {}  # expiry by device
+        self._knows_at: float | None = None  # None: the devices are known
 
     def __bool__(self) -> bool:
         return bool(self._wanted) or self._knows_at is not None
 
     async def listen(self, connection: Connection) -> None:
         """Subscribe over the connection."""
-        connection.add_notify_handler(self._hear)
+        connection.add_notify_handler(self._on_notify)
         await connection.execute(_LISTEN)
         self.begin()
 
-    def _hear(self, notify: Notify) -> None:
+    def _on_notify(self, notify: Notify) -> None:
         if notify.channel == WANTED_CHANNEL:
-            self.hear(parse_wanted(notify.payload))
+            self.add(parse_wanted(notify.payload))
 
     def begin(self) -> None:
         """Start: the devices are known once every API process has had to publish them again."""
         self._knows_at = self._clock() + REPEAT_S + 1
 
-    def hear(self, devices: Iterable[int]) -> None:
+    def add(self, devices: Iterable[int]) -> None:
         """Record that these devices have subscribers."""
         until = self._clock() + EXPIRES_S
         self._wanted.update((device_id, until) for device_id in devices)
@@ -140,18 +140,18 @@ _NOTIFY = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
 async def announce(connection: Connection, interest: Interest, readings: Sequence[Reading]) -> None:
     """Publish the spans of the readings with subscribers, in the transaction that stores them or right after it.
 
-    Some of the readings may have been stored before, or refused: a stream shows only those that it finds.
+    Some of the readings may have been stored before, or refused. A stream sends only readings that it finds.
     """
     if interest:
-        await _say(connection, interest.spans(readings))
+        await _publish(connection, interest.spans(readings))
 
 
 async def announce_all(connection: Connection, readings: Iterable[Reading]) -> None:
     """Publish the spans of the readings, for any subscribers."""
-    await _say(connection, _by_device(Rows.of(readings)))
+    await _publish(connection, _by_device(Rows.of(readings)))
 
 
-async def _say(connection: Connection, found: Sequence[Span]) -> None:
+async def _publish(connection: Connection, found: Sequence[Span]) -> None:
     if found:
         payloads = [msgspec.json.encode(span).decode() for span in found]
         await connection.execute(_NOTIFY, (STORED_CHANNEL, payloads))
@@ -159,6 +159,6 @@ async def _say(connection: Connection, found: Sequence[Span]) -> None:
 
 async def want(connection: Connection, devices: Sequence[int]) -> None:
     """Publish that these devices have subscribers."""
-    chunks = (devices[at : at + MAX_NUMBERS] for at in range(0, len(devices), MAX_NUMBERS))
+    chunks = (devices[at : at + MAX_IDS] for at in range(0, len(devices), MAX_IDS))
     payloads = [msgspec.json.encode(chunk).decode() for chunk in chunks]
     await connection.execute(_NOTIFY, (WANTED_CHANNEL, payloads))

@@ -128,9 +128,9 @@ async def test_what_a_database_ahead_put_off_comes_soon_once_its_clock_is_right(
         assert await run_due_ticks(database) == 1
         clock.set(0)
         assert await (await database.execute(_SOON)).fetchone() == (False, False, False, False)
-        await moved_clock.mend(database)
+        await moved_clock.correct(database)
         assert await (await database.execute(_SOON)).fetchone() == (True, True, True, True)
-        await moved_clock.mend(database)
+        await moved_clock.correct(database)
         ahead = "SELECT count(*) FROM analysis_ticks WHERE tick > now()"
         assert await number(database, ahead) == 1  # it stays, and is not made again
         clock.set(HOURS)

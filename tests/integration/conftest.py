@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from query_api.tuning import DEFAULT, Tuning
 from shared.settings import Settings
 from tests import services
 from tests.ports import free_port
@@ -17,10 +18,16 @@ def api_settings(database_url: str) -> Settings:
 
 
 @pytest.fixture
-async def api(request: pytest.FixtureRequest, api_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a running API on the test's database. The marker `serve` passes further arguments to `serve`."""
+def tuning(request: pytest.FixtureRequest) -> Tuning:
+    """Tuning of the API, as the marker `serve` gives it: `@pytest.mark.serve(Tuning(…))`."""
     marker = request.node.get_closest_marker("serve")
-    async with services.api(api_settings, **(marker.kwargs if marker else {})) as client:
+    return marker.args[0] if marker else DEFAULT
+
+
+@pytest.fixture
+async def api(api_settings: Settings, tuning: Tuning) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a running API on the test's database."""
+    async with services.api(api_settings, tuning) as client:
         yield client
 
 

@@ -12,6 +12,7 @@ from litestar.testing import AsyncTestClient
 from ingestor.storing.database_connection import BUSY_ATTEMPTS, DatabaseConnection
 from query_api.access.rules import Permission
 from query_api.pools import QUICK
+from query_api.tuning import Tuning
 from query_api.web.answers.failures import HANDLERS
 from shared import errors
 from shared.postgres.connections import Connection, connect
@@ -61,11 +62,8 @@ async def waiting(database: Database) -> int:
     return (await database.execute("SELECT FROM pg_locks WHERE NOT granted")).rowcount
 
 
-async def test_a_full_pool_is_busy_and_the_api_is_ready(
-    api_settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("query_api.pools.POOL_WAIT_S", 0.2)
-    async with services.api(api_settings) as api, asyncio.TaskGroup() as tasks:
+async def test_a_full_pool_is_busy_and_the_api_is_ready(api_settings: Settings, database: Database) -> None:
+    async with services.api(api_settings, Tuning(pool_wait_s=0.2)) as api, asyncio.TaskGroup() as tasks:
         async with database.transaction():
             await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
             reads: list[asyncio.Task[httpx.Response]] = [tasks.create_task(api.get("/devices/1")) for _ in range(QUICK)]

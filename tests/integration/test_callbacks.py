@@ -17,9 +17,11 @@ import pytest
 
 from query_api.queue import callbacks
 from query_api.queue import claims as queue
+from query_api.queue.addresses import Ports
+from query_api.queue.retries import Retries
 from query_api.worker import callbacks as worker_callbacks
-from query_api.worker import service, timetable, webhook
-from query_api.worker.webhook import CheckedNetwork, Undelivered, Webhook
+from query_api.worker.tuning import Tuning
+from query_api.worker.webhook import CheckedNetwork, Resolve, Undelivered, Webhook, host
 from shared.settings import Settings
 from shared.settings.values import parse_webhook_secret
 from tests import services
@@ -40,19 +42,27 @@ def api_settings(database_url: str) -> Settings:
     )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is put off comes soon."""
-    monkeypatch.setattr(service, "POLL_S", 0.1)
-    monkeypatch.setattr(timetable, "JITTER_S", 0.1)
-    monkeypatch.setattr(callbacks, "RETRY_BASE", timedelta(milliseconds=20))
-    monkeypatch.setattr(callbacks, "RETRY_FACTOR", 1)
+SOON = Retries(max_attempts=8, base=timedelta(milliseconds=20), factor=1, cap=timedelta(hours=2))
+QUICK = Tuning(poll_s=0.1, jitter_s=0.1, callback_retries=SOON)
 
 
 @pytest.fixture
 async def worker(api_settings: Settings) -> AsyncIterator[None]:
-    async with services.worker(api_settings):
+    async with services.worker(api_settings, QUICK):
         yield
+
+
+def trying(max_attempts: int, **others: float) -> Tuning:
+    """A quick worker that calls this often."""
+    retries = msgspec.structs.replace(SOON, max_attempts=max_attempts)
+    return msgspec.structs.replace(QUICK, callback_retries=retries, **others)
+
+
+def webhook(
+    *, allow_private: bool = True, ports: Ports = None, resolve: Resolve | None = None, **timeouts: float
+) -> Webhook:
+    network = CheckedNetwork(allow_private=allow_private, ports=ports, resolve=resolve)
+    return Webhook(KEY, network, **timeouts)
 
 
 async def ask(api: httpx.AsyncClient, device: int, callback: str, **parameters: str) -> httpx.Response:
@@ -96,30 +106,27 @@ async def test_what_fails_is_tried_again_under_its_id(api: httpx.AsyncClient, de
     async with receiving(status(500), status(404), status(204, content=b"")) as receiver:
         number = (await ask(api, device, receiver.url)).json()["id"]
         callback = await until(api, number, lambda seen: seen["status"] == "delivered")
-    assert (callback["attempts"], callback["last_error"]) == (3, "it answered 404")
+    assert (callback["attempts"], callback["last_error"]) == (3, "it responded with 404")
     assert len({call.headers["webhook-id"] for call in receiver.calls}) == 1
     assert len({call.body for call in receiver.calls}) == 1
 
 
-async def test_no_redirect_is_followed(
-    api: httpx.AsyncClient, device: int, worker: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(callbacks, "MAX_ATTEMPTS", 2)
-    async with receiving() as inside, receiving(status(302, f"location: {inside.url}\r\n")) as receiver:
+async def test_no_redirect_is_followed(api: httpx.AsyncClient, device: int, api_settings: Settings) -> None:
+    async with (
+        services.worker(api_settings, trying(2)),
+        receiving() as inside,
+        receiving(status(302, f"location: {inside.url}\r\n")) as receiver,
+    ):
         number = (await ask(api, device, receiver.url)).json()["id"]
         callback = await until(api, number, lambda seen: seen["status"] == "failed")
-        assert callback["last_error"] == "it answered 302: redirects are not followed"
+        assert callback["last_error"] == "it responded with 302: redirects are not followed"
     assert (len(receiver.calls), inside.calls) == (2, [])
 
 
-async def test_who_does_not_answer_or_is_not_there(
-    api: httpx.AsyncClient, device: int, worker: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(callbacks, "MAX_ATTEMPTS", 1)
-    monkeypatch.setattr(webhook, "STEP_TIMEOUT_S", 0.3)
-    async with receiving(silence) as receiver:
+async def test_who_does_not_answer_or_is_not_there(api: httpx.AsyncClient, device: int, api_settings: Settings) -> None:
+    async with services.worker(api_settings, trying(1, callback_step_s=0.3)), receiving(silence) as receiver:
         for url, error in (
-            (receiver.url, "did not answer within 0.3 seconds"),
+            (receiver.url, "did not respond within 0.3 seconds"),
             (f"http://127.0.0.1:{free_port()}/", "no connection to 127.0.0.1"),
             ("http://nobody.invalid/", "the host nobody.invalid has no address"),
             (f"https://127.0.0.1:{receiver.port}/", ""),
@@ -153,7 +160,7 @@ async def test_several_callbacks_of_one_request(api: httpx.AsyncClient, device: 
             async with asyncio.timeout(HANG_S):
                 request = await look(api, due.request_id)
                 body = worker_callbacks.body(msgspec.convert(request, worker_callbacks.QueuedAnalysis))
-                await Webhook(KEY, allow_private=True, ports=None).send(due.url, str(due.message_id), 1, body)
+                await webhook().send(due.url, str(due.message_id), 1, body)
             await callbacks.delivered(database, due)
         shown = await look(api, asked[0]["id"])
     assert [callback["status"] for callback in shown["callbacks"]] == ["delivered", "delivered"]
@@ -167,7 +174,7 @@ async def test_several_callbacks_of_one_request(api: httpx.AsyncClient, device: 
 async def test_failed_analyses_call_too(api: httpx.AsyncClient, device: int, database: Database) -> None:
     await ask(api, device, "http://127.0.0.1:1/")
     assert await callbacks.claim(database, 10) == []
-    for _ in range(queue.MAX_ATTEMPTS):
+    for _ in range(queue.RETRIES.max_attempts):
         await database.execute("UPDATE analysis_requests SET run_after = NULL")
         held = await queue.claim(database)
         assert held is not None
@@ -193,14 +200,11 @@ async def test_a_callback_whose_worker_died_is_made_by_another(
     assert (await look(api, number))["callbacks"][0]["status"] == "delivered"
 
 
-async def test_the_waits_grow_over_hours(
-    api: httpx.AsyncClient, device: int, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.undo()
+async def test_the_waits_grow_over_hours(api: httpx.AsyncClient, device: int, database: Database) -> None:
     number = (await ask(api, device, "http://127.0.0.1:1/")).json()["id"]
     await api.delete(f"/stats/analysis/requests/{number}")
     waits = []
-    for _ in range(callbacks.MAX_ATTEMPTS):
+    for _ in range(callbacks.RETRIES.max_attempts):
         await database.execute("UPDATE analysis_callbacks SET due_at = now()")
         (due,) = await callbacks.claim(database, 1)
         last = await callbacks.fail(database, due, "no")
@@ -233,7 +237,7 @@ async def test_private_addresses_are_refused(api_settings: Settings, database: D
         number = (await ask(api, 1, f"http://localhost:{receiver.port}/")).json()["id"]
         async with services.worker(settings):
             callback = await until(api, number, lambda seen: seen["last_error"])
-        assert "localhost leads to an address that is not public" in callback["last_error"]
+        assert "localhost has an address that is not public" in callback["last_error"]
         assert "127.0.0.1" not in callback["last_error"]
         assert "DEVICESTAT_WEBHOOK_ALLOW_PRIVATE" in callback["last_error"]
     assert receiver.calls == []
@@ -249,17 +253,16 @@ class Names:
         return self.answers.pop(0)
 
 
-async def test_a_name_is_resolved_once_and_all_of_it_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_is_resolved_once_and_all_of_it_checked() -> None:
     async with receiving() as receiver:
         names = Names(["8.8.8.8", "127.0.0.1"], ["::ffff:10.0.0.1"])
-        monkeypatch.setattr(webhook, "_resolve", names)
         for _ in range(2):
-            with pytest.raises(Undelivered, match="rebound leads to an address that is not public"):
-                await Webhook(KEY, allow_private=False, ports=None).send(
+            with pytest.raises(Undelivered, match="rebound has an address that is not public"):
+                await webhook(allow_private=False, resolve=names).send(
                     f"http://rebound:{receiver.port}/", "m", 1, b"{}"
                 )
         names.answers = [["127.0.0.1"]]
-        await Webhook(KEY, allow_private=True, ports=None).send(f"http://rebound:{receiver.port}/", "m", 1, b"{}")
+        await webhook(resolve=names).send(f"http://rebound:{receiver.port}/", "m", 1, b"{}")
         assert (names.answers, receiver.calls[0].headers["host"]) == ([], f"rebound:{receiver.port}")
 
 
@@ -271,16 +274,15 @@ async def test_a_port_is_checked_where_the_call_is_made(api_settings: Settings, 
         assert answer.status_code == 422
         assert "is not one of the allowed ports (80, 443)" in answer.json()["errors"][0]["detail"]
     assert receiver.calls == []
-    hook = Webhook(KEY, allow_private=True, ports={80, 443})
+    hook = webhook(ports={80, 443})
     with pytest.raises(Undelivered, match="DEVICESTAT_WEBHOOK_PORTS"):
         await hook.send("http://127.0.0.1:5432/", "m", 1, b"{}")
 
 
-async def test_an_error_names_no_address_that_a_name_leads_to(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_names_no_address_that_a_name_leads_to() -> None:
     port = free_port()
-    monkeypatch.setattr(webhook, "_resolve", Names(["127.0.0.9", "::1"]))
     with pytest.raises(Undelivered) as raised:
-        await Webhook(KEY, allow_private=True, ports=None).send(f"http://inside:{port}/", "m", 1, b"{}")
+        await webhook(resolve=Names(["127.0.0.9", "::1"])).send(f"http://inside:{port}/", "m", 1, b"{}")
     assert str(raised.value).startswith(f"no connection to inside, port {port}: ")
     assert "127.0.0.9" not in str(raised.value)
     assert "::1" not in str(raised.value)
@@ -330,10 +332,9 @@ async def test_a_receiver_that_drips_does_not_delay_another(
         assert await called() == callbacks.MAX_PER_HOST, "the slow one was called no more meanwhile"
 
 
-async def test_a_call_ends_after_its_time_however_often_a_byte_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.3)
+async def test_a_call_ends_after_its_time_however_often_a_byte_comes() -> None:
     async with receiving(status(200), drip) as receiver:
-        hook = Webhook(KEY, allow_private=True, ports=None)
+        hook = webhook(timeout_s=0.3)
         await hook.send(receiver.url, "m", 1, b"{}")
         with pytest.raises(Undelivered, match=r"within 0\.3 seconds"):
             await hook.send(receiver.url, "m", 1, b"{}")
@@ -341,16 +342,16 @@ async def test_a_call_ends_after_its_time_however_often_a_byte_comes(monkeypatch
 
 async def test_an_ipv6_address_has_its_brackets_in_the_host_header() -> None:
     async with receiving() as receiver:
-        hook = Webhook(KEY, allow_private=True, ports=None)
+        hook = webhook()
         await hook.send(f"http://127.0.0.1:{receiver.port}/hook", "id", 0, b"{}")
         assert receiver.calls[0].headers["host"] == f"127.0.0.1:{receiver.port}"
-    assert webhook.host("http://[::1]:8080/hook") == "[::1]:8080"
+    assert host("http://[::1]:8080/hook") == "[::1]:8080"
 
 
-async def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_next_address_is_tried() -> None:
     async with receiving() as receiver:
-        monkeypatch.setattr(webhook, "_resolve", Names(["127.0.0.2", "127.0.0.1"]))
-        stream = await CheckedNetwork(allow_private=True, ports=None).connect_tcp("two", receiver.port, timeout=HANG_S)
+        network = CheckedNetwork(allow_private=True, ports=None, resolve=Names(["127.0.0.2", "127.0.0.1"]))
+        stream = await network.connect_tcp("two", receiver.port, timeout=HANG_S)
         assert isinstance(stream, httpcore.AsyncNetworkStream)
         await stream.aclose()
 

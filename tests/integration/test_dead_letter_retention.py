@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from query_api.worker.cleaning import dead_letters
-from query_api.worker.cleaning.dead_letters import BySize, newest_that_goes
+from query_api.worker.cleaning.dead_letters import BySize, newest_to_delete
 from query_api.worker.cleaning.rounds import clean
 from query_api.worker.cleaning.tables import cleaners
 from shared.postgres.connections import connect
@@ -84,7 +84,7 @@ async def test_the_size_is_summed_up_over_an_index_and_only_to_the_bound(databas
 
 
 async def explained(database: Database, size: int) -> str:
-    explain = "EXPLAIN (ANALYZE, TIMING OFF) " + dead_letters._NEWEST_THAT_GOES
+    explain = "EXPLAIN (ANALYZE, TIMING OFF) " + dead_letters._NEWEST_TO_DELETE
     lines = await (await database.execute(explain.encode(), {"size": size})).fetchall()
-    assert await newest_that_goes(database, size) is not None
+    assert await newest_to_delete(database, size) is not None
     return "\n".join(line for (line,) in lines)

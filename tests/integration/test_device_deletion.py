@@ -342,16 +342,15 @@ async def test_a_batch_under_way_is_waited_for_and_then_given_up_on(
 
 @pytest.mark.parametrize(("readings", "moments"), [(1, 1), (100, 100), (101, 101), (250, 250), (250, 3), (250, 1)])
 async def test_readings_are_removed_some_at_a_time(
-    api: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, readings: int, moments: int
+    api: httpx.AsyncClient, database: Database, readings: int, moments: int
 ) -> None:
-    monkeypatch.setattr(removal, "BATCH_READINGS", 100)
     first, second = [(await api.post("/devices", json={"name": "n"})).json()["id"] for _ in range(2)]
     await fill(database, first, readings, moments)
     await fill(database, second, 5, 5)
     assert await removal.remove_some(database) is None
     await api.delete(f"/devices/{first}")
     removed = 0
-    while (some := await removal.remove_some(database)) is not None:
+    while (some := await removal.remove_some(database, 100)) is not None:
         assert some <= max(100 + readings // moments, 100)
         removed += some
     assert removed == readings

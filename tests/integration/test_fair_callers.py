@@ -13,9 +13,9 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.app import SLOW_READS, STREAMS
 from query_api.readings.waiting import MAX_WAITING_EACH
 from query_api.readings.write_batcher import WRITERS
+from query_api.tuning import DEFAULT, Tuning
 from query_api.web.requests.bodies import MAX_BODY_BYTES, ROOM_BYTES, ROOM_EACH_BYTES
 from shared.access.credentials import Role
 from shared.settings import Settings
@@ -32,20 +32,14 @@ HOLD = """
     ALTER TABLE readings ENABLE ROW LEVEL SECURITY;
     CREATE POLICY held ON readings USING (CASE WHEN device_id = 1 THEN held() ELSE true END);
 """
-IN_FLIGHT = SLOW_READS.each + SLOW_READS.waiting_each
+IN_FLIGHT = DEFAULT.slow_reads.each + DEFAULT.slow_reads.waiting_each
 
 
 @pytest.fixture
-async def api(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
-    """With AUTH on; what waits waits for as long as the test."""
-    for patience in (
-        "query_api.app.POOL_WAIT_S",
-        "query_api.pools.POOL_WAIT_S",
-        "query_api.readings.write_batcher.PATIENCE_S",
-    ):
-        monkeypatch.setattr(patience, HANG_S)
+async def api(api_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """An API with AUTH on, whose waits are as long as the test."""
     settings = msgspec.structs.replace(api_settings, auth="on", query_timeout=int(HANG_S))
-    async with services.api(settings) as api:
+    async with services.api(settings, Tuning(pool_wait_s=HANG_S, store_wait_s=HANG_S)) as api:
         yield api
 
 
@@ -81,9 +75,10 @@ async def test_slow_reads_of_one_key_keep_nobody_else_waiting(api: httpx.AsyncCl
     async with asyncio.TaskGroup() as tasks, held(database):
         slow = [tasks.create_task(api.get(paths[n % 4], headers=analyst)) for n in range(IN_FLIGHT)]
         await eventually(
-            lambda: figure(api, admin, "devicestat_http_slow_waiting{"), lambda count: count == SLOW_READS.waiting_each
+            lambda: figure(api, admin, "devicestat_http_slow_waiting{"),
+            lambda count: count == DEFAULT.slow_reads.waiting_each,
         )
-        assert await figure(api, admin, "devicestat_http_slow_running{") == SLOW_READS.each
+        assert await figure(api, admin, "devicestat_http_slow_running{") == DEFAULT.slow_reads.each
         refused = await api.get("/stats/analysis/1", headers=analyst)
         assert (refused.status_code, refused.json()["type"]) == (429, "/problems/too-many-requests")
         assert int(refused.headers["retry-after"]) > 0
@@ -108,10 +103,10 @@ async def test_streams_of_one_key_keep_nobody_else_waiting(api: httpx.AsyncClien
     async with asyncio.TaskGroup() as tasks, held(database):
         streams = [
             tasks.create_task(api.get("/stats/1", headers=analyst | csv))
-            for _ in range(STREAMS.each + STREAMS.waiting_each)
+            for _ in range(DEFAULT.streams.each + DEFAULT.streams.waiting_each)
         ]
         waiting = 'devicestat_http_slow_waiting{work="streams"}'
-        await eventually(lambda: figure(api, admin, waiting), lambda count: count == STREAMS.waiting_each)
+        await eventually(lambda: figure(api, admin, waiting), lambda count: count == DEFAULT.streams.waiting_each)
         refused = await api.get("/stats/1", headers=analyst | csv)
         assert refused.status_code == 429
         assert (await api.get("/stats/2", headers=admin | csv)).status_code == 200

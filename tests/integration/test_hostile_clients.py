@@ -15,7 +15,8 @@ import psycopg
 import pytest
 
 from query_api.pools import QUICK, SLOW
-from query_api.web.requests import bodies
+from query_api.tuning import Tuning
+from query_api.web.requests.bodies import MAX_BODY_BYTES, ROOM_EACH_BYTES
 from shared.serving import limits as connections
 from tests.waiting import HANG_S, eventually
 
@@ -77,10 +78,10 @@ def require_refusal(answer: tuple[int, dict[str, str], Any], status: int) -> str
 
 
 SHORT = connections.ConnectionLimits(look_every_s=0.05, head_within_s=SOON_S, body_within_s=SOON_S, standstill_s=SOON_S)
-IMPATIENT = pytest.mark.serve(limits=SHORT)
+IMPATIENT = pytest.mark.serve(Tuning(connections=SHORT))
 """The server checks often, and its time limits are short."""
-SMALL = pytest.mark.serve(limits=connections.ConnectionLimits(max_request_bytes=200_000))
-FEW = pytest.mark.serve(limits=connections.ConnectionLimits(max_connections=3))
+SMALL = pytest.mark.serve(Tuning(connections=connections.ConnectionLimits(max_request_bytes=200_000)))
+FEW = pytest.mark.serve(Tuning(connections=connections.ConnectionLimits(max_connections=3)))
 
 
 # Slow.
@@ -177,17 +178,16 @@ async def test_a_body_whose_length_is_too_much_is_refused_before_it_comes(api: h
         assert (status, problem["type"]) == (413, "/problems/too-large")
 
 
-async def test_long_bodies_do_not_fill_the_memory(
-    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bodies, "ROOM_BYTES", 900_000)
+async def test_long_bodies_do_not_fill_the_memory(api: httpx.AsyncClient, device: int) -> None:
     reading = {"device_id": device, "x": 1, "y": 2, "z": 3}
-    async with raw(api) as client:
-        await client.send(post(b"[", length=700_000))
+    async with AsyncExitStack() as stack:
+        for _ in range(ROOM_EACH_BYTES // MAX_BODY_BYTES):
+            client = await stack.enter_async_context(raw(api))
+            await client.send(post(b"[", length=MAX_BODY_BYTES))
         refused = await eventually(
-            lambda: api.post("/stats", json=[reading] * 9000), lambda answer: answer.status_code == 503
+            lambda: api.post("/stats", json=[reading] * 9000), lambda answer: answer.status_code == 429
         )
-        assert refused.json()["type"] == "/problems/unavailable"
+        assert refused.json()["type"] == "/problems/too-many-requests"
         assert (await api.post("/stats", json=[reading] * 500)).status_code == 201
     await eventually(lambda: api.post("/stats", json=[reading] * 9000), lambda answer: answer.status_code == 201)
 

@@ -10,9 +10,9 @@ import pytest
 from query_api.access import keyring
 from query_api.access.rules import Principal
 from query_api.app import serve
-from query_api.live import feeds
-from query_api.queue import requests
-from query_api.web.limits import window as windows
+from query_api.live.listeners import LiveBounds
+from query_api.queue.requests import MAX_CALLBACKS
+from query_api.tuning import Tuning
 from query_api.web.limits.callers import Callers, network_of
 from query_api.web.limits.window import Window
 from shared.access.credentials import GivenKey
@@ -112,12 +112,10 @@ async def test_a_flood_without_a_key_asks_nothing_of_the_database(
     assert len(asked) == LIMIT
 
 
-async def test_one_client_does_not_take_all_streams(
-    api_settings: Settings, known: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(feeds, "MAX_LISTENERS_EACH", 2)
+async def test_one_client_does_not_take_all_streams(api_settings: Settings, known: Keys) -> None:
+    tuning = Tuning(live=LiveBounds(max_listeners_each=2))
     settings = msgspec.structs.replace(api_settings, auth="on")
-    async with services.api(settings) as api, AsyncExitStack() as streams:
+    async with services.api(settings, tuning) as api, AsyncExitStack() as streams:
         admin, analyst = bearer(known.admin), bearer(known.analyst)
         device = (await api.post("/devices", json={"name": "d"}, headers=admin)).json()["id"]
         path = f"/stats/{device}/live"
@@ -142,11 +140,10 @@ def test_a_window_counts_until_it_ends() -> None:
     assert (window.add("a"), window.ends_in) == (1, 60)
 
 
-def test_a_window_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "MAX_CALLERS", 3)
-    window = Window(60, lambda: 0.0)
+def test_a_window_counts_further_callers_together() -> None:
+    window = Window(60, lambda: 0.0, max_callers=3)
     assert [window.add(caller) for caller in "abc"] == [1, 1, 1]
-    assert [window.add(caller) for caller in "defa"] == [1, 2, 3, 2]  # those who are new are one
+    assert [window.add(caller) for caller in "defa"] == [1, 2, 3, 2]  # new callers count as one
 
 
 def test_a_site_with_a_network_of_ipv6_is_one_caller() -> None:
@@ -163,13 +160,18 @@ def test_callers_that_are_made_up_are_not_remembered() -> None:
     assert callers.of(scope) == "192.0.2.1"
 
 
-async def test_one_request_calls_only_so_many(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "MAX_CALLBACKS", 2)
+async def test_the_callbacks_of_one_request_are_limited(api_settings: Settings) -> None:
     settings = msgspec.structs.replace(api_settings, webhook_secret="s" * 16)
     async with services.api(settings) as api:
         device = (await api.post("/devices", json={"name": "d"})).json()["id"]
-        paths = [f"/stats/analysis/{device}/async?callback=https://example.com/{number}" for number in range(3)]
+        paths = [
+            f"/stats/analysis/{device}/async?callback=https://example.com/{number}"
+            for number in range(MAX_CALLBACKS + 1)
+        ]
         answers = [await api.post(path) for path in (*paths, paths[0])]
-    assert [answer.status_code for answer in answers] == [202, 202, 422, 202]  # the last is there already
-    assert answers[2].json()["errors"][0]["field"] == "callback"
-    assert len(answers[3].json()["callbacks"]) == 2
+    assert [answer.status_code for answer in answers] == [202] * MAX_CALLBACKS + [
+        422,
+        202,
+    ]  # the last one exists already
+    assert answers[-2].json()["errors"][0]["field"] == "callback"
+    assert len(answers[-1].json()["callbacks"]) == MAX_CALLBACKS

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from ingestor.replay import Replay, Replayed
-from query_api.live import feeds as live_feeds
-from query_api.live import listeners
 from query_api.live import reader as live_reader
+from query_api.live.listeners import LiveBounds
+from query_api.tuning import Tuning
 from shared.access import keys as access_keys
 from shared.access.credentials import Role
 from shared.readings import announce as live
@@ -35,6 +35,7 @@ from tests.waiting import HANG_S, eventually
 
 NOON = 1_769_860_800 * SECOND  # 2026-01-31T12:00:00Z
 A_SECOND = 1.0
+WANTING = Tuning(live=LiveBounds(want_every_s=0.05))
 Events = AsyncIterator[dict[str, Any]]
 
 
@@ -185,10 +186,10 @@ async def test_the_readings_of_a_span_are_found_by_index(database: Database) -> 
 
 
 @pytest.mark.usefixtures("knows_at_once")
+@pytest.mark.serve(WANTING)
 async def test_for_who_has_left_there_is_no_connection_and_no_word(
     api: httpx.AsyncClient, device: int, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_feeds, "REPEAT_S", 0.05)
     monkeypatch.setattr(live, "EXPIRES_S", 0.1)
     await database.execute(f"LISTEN {live.STORED_CHANNEL}")
     async with listening(api, device) as events:
@@ -203,9 +204,8 @@ async def test_for_who_has_left_there_is_no_connection_and_no_word(
     assert said[0].device_id == device
 
 
-async def test_the_places_are_limited(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_feeds.Live.__init__, "__kwdefaults__", {"max_listeners": 2})
-    async with services.api(api_settings) as api:
+async def test_the_places_are_limited(api_settings: Settings) -> None:
+    async with services.api(api_settings, Tuning(live=LiveBounds(max_listeners=2))) as api:
         device = (await api.post("/devices", json={"name": "d"})).json()["id"]
         async with listening(api, device):
             async with listening(api, device):
@@ -220,10 +220,8 @@ async def is_taken(api: httpx.AsyncClient, device: int) -> bool:
         return answer.status_code == 200
 
 
-async def test_a_stream_ends_with_its_device(
-    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(live_feeds, "REPEAT_S", 0.05)
+@pytest.mark.serve(WANTING)
+async def test_a_stream_ends_with_its_device(api: httpx.AsyncClient, device: int) -> None:
     async with listening(api, device) as events:
         assert (await api.delete(f"/devices/{device}")).status_code == 204
         assert await next_of(events) == {"event": "end", "data": {"detail": "the device was deleted"}}
@@ -263,11 +261,11 @@ async def test_an_outage_is_a_gap(api: httpx.AsyncClient, device: int, postgres_
         assert await readings_of(events, 1) == [2]
 
 
-async def test_a_batch_that_is_being_written_as_the_stream_begins_is_told_of_or_waited_for(
-    api: httpx.AsyncClient, device: int, database: Database, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.serve(Tuning(live=LiveBounds(subscribed_within_s=1.0)))
+async def test_a_batch_in_progress_at_the_start_of_a_stream_is_a_gap_or_is_waited_for(
+    api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
-    """It may have begun before its writer heard that someone listens."""
-    monkeypatch.setattr(live_feeds, "HEARD_WITHIN_S", 1.0)
+    """The batch may have begun before its writer was notified of the listener."""
     async with database.transaction():
         await database.execute("SELECT pass_deletion_fence()")
         async with listening(api, device) as events:
@@ -277,10 +275,8 @@ async def test_a_batch_that_is_being_written_as_the_stream_begins_is_told_of_or_
         assert await readings_of(events, 1) == [7]
 
 
-async def test_who_reads_too_slowly_is_told_how_much_was_dropped(
-    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listeners, "MAX_EVENTS", 3)
+@pytest.mark.serve(Tuning(live=LiveBounds(max_events=3)))
+async def test_a_slow_client_gets_the_number_of_dropped_readings(api: httpx.AsyncClient, device: int) -> None:
     async with listening(api, device) as events:
         stored = await store(api, device, 1, 2, 3, 4, 5)
         assert await readings_of(events, 3) == [1, 2, 3]
@@ -295,8 +291,8 @@ async def test_a_browser_that_comes_back_hears_of_the_gap(api: httpx.AsyncClient
         assert (await next_of(events))["data"] == {"detail": "the stream was interrupted"}
 
 
-async def test_silence_is_filled(api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "HEARTBEAT_S", 0.05)
+@pytest.mark.serve(Tuning(live=LiveBounds(heartbeat_s=0.05)))
+async def test_a_stream_without_events_sends_heartbeats(api: httpx.AsyncClient, device: int) -> None:
     async with api.stream("GET", f"/stats/{device}/live") as answer:
         lines = answer.aiter_lines()
         async with asyncio.timeout(HANG_S):

@@ -12,9 +12,9 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.app import SLOW_READS
-from query_api.live import credentials
+from query_api.live.listeners import LiveBounds
 from query_api.pools import QUICK
+from query_api.tuning import DEFAULT, Tuning
 from shared.access import keys as access_keys
 from shared.access.credentials import Role
 from shared.access.keys import NewKey
@@ -49,10 +49,11 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 @pytest.fixture
-async def stage(api_settings: Settings, database: Database) -> AsyncIterator[Stage]:
+async def stage(api_settings: Settings, database: Database, tuning: Tuning) -> AsyncIterator[Stage]:
     admin = bearer(await key(database, Role.ADMIN))
     analyst = await access_keys.create(database, TESTER, Role.ANALYST, "analyst", None)
-    async with services.api(msgspec.structs.replace(api_settings, auth="on", metrics_token=METRICS_TOKEN)) as api:
+    settings = msgspec.structs.replace(api_settings, auth="on", metrics_token=METRICS_TOKEN)
+    async with services.api(settings, tuning) as api:
         device = (await api.post("/devices", json={"name": "d"}, headers=admin)).json()
         yield Stage(api, device["id"], bearer(device["token"]), analyst)
 
@@ -116,10 +117,8 @@ async def test_what_was_held_back_is_shown_once_the_key_is_confirmed(
         assert await eventually(stage.held, lambda count: count == 0) == 0
 
 
-async def test_a_stream_that_is_held_back_for_long_ends_and_says_so(
-    stage: Stage, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(credentials, "HELD_S", 2.0)
+@pytest.mark.serve(Tuning(live=LiveBounds(held_s=2.0)))
+async def test_a_stream_that_is_held_back_for_long_ends_and_says_so(stage: Stage, database: Database) -> None:
     async with listening(stage.api, stage.device, **bearer(stage.analyst.text)) as events, blocked(stage, database):
         await stage.store(1)
         event = await next_of(events)
@@ -145,7 +144,7 @@ async def test_a_key_is_revoked_while_all_connections_of_requests_are_in_use(
         holder.transaction(),
     ):
         await holder.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
-        paths = [f"/devices/{stage.device}"] * QUICK + [f"/stats/analysis/{stage.device}"] * SLOW_READS.each
+        paths = [f"/devices/{stage.device}"] * QUICK + [f"/stats/analysis/{stage.device}"] * DEFAULT.slow_reads.each
         reads = [tasks.create_task(stage.api.get(path, headers=headers)) for path in paths]
         await eventually(lambda: waiting(database), lambda count: count >= len(paths))
         await access_keys.revoke(database, TESTER, stage.analyst.prefix)

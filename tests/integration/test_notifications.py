@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from query_api import notifications
 from query_api.notifications import LOOK_AGAIN, Notifications
 from query_api.queue.channels import ENDED
 from tests.conftest import Database
@@ -17,7 +16,7 @@ from tests.waiting import HANG_S
 @pytest.fixture
 async def listening(database_url: str) -> AsyncIterator[Notifications]:
     """Connected, on the channel of ended analyses."""
-    heard = Notifications(database_url, [ENDED])
+    heard = Notifications(database_url, [ENDED], max_waiting=3)
     task = asyncio.create_task(heard.run(), name="notifications")
     with heard.subscribe(ENDED, "begin") as queue:
         assert await next_of(queue) == LOOK_AGAIN
@@ -71,10 +70,7 @@ async def test_after_an_outage_everyone_looks_again(
     assert everything == [LOOK_AGAIN]
 
 
-async def test_who_does_not_keep_up_looks_again(
-    listening: Notifications, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(notifications, "MAX_WAITING", 3)
+async def test_look_again_replaces_the_payloads_of_a_full_queue(listening: Notifications, database: Database) -> None:
     with listening.subscribe(ENDED, "1") as slow, listening.subscribe(ENDED, "last") as end:
         await send(database, "1 a", "1 b", "1 c", "1 d", "1 e", "last")
         await next_of(end)

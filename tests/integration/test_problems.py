@@ -8,8 +8,8 @@ import struct
 from typing import Any
 
 import httpx
-import pytest
 
+from query_api.tuning import Tuning
 from query_api.web.answers.problems import PROBLEMS
 from shared.postgres.connections import connect
 from shared.settings import Settings
@@ -295,16 +295,13 @@ async def test_an_unexpected_error_tells_nothing_but_that(api: httpx.AsyncClient
     assert "relation" not in answer.text
 
 
-async def test_while_the_database_is_away(
-    postgres_server: str, database_url: str, api_settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("query_api.pools.POOL_WAIT_S", 0.5)
-    monkeypatch.setattr("query_api.probe.INTERVAL_S", 0.1)
+async def test_while_the_database_is_away(postgres_server: str, database_url: str, api_settings: Settings) -> None:
+    tuning = Tuning(pool_wait_s=0.5, probe_interval_s=0.1)
 
     async def ready() -> bool:
         return await services.is_ready(api_settings.http_port)
 
-    async with services.api(api_settings) as api:
+    async with services.api(api_settings, tuning) as api:
         device = (await api.post("/devices", json={"name": "Boiler"})).json()["id"]
         async with services.database_away(postgres_server, database_url):
             for method, path in (

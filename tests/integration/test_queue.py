@@ -16,7 +16,8 @@ from query_api.queue import channels
 from query_api.queue import claims as queue
 from query_api.queue.claims import Claim
 from query_api.statistics.analysis import Analysis, analyse
-from query_api.worker import service, timetable
+from query_api.worker import service
+from query_api.worker.tuning import DEFAULT, Tuning
 from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import services
@@ -150,7 +151,7 @@ async def test_a_lease_that_is_renewed_is_not_reaped(database: Database, owner: 
 async def test_failures_wait_longer_each_time_and_end(database: Database, owner: int) -> None:
     (number,) = await enqueue(database, owner)
     waits = []
-    for attempt in range(1, queue.MAX_ATTEMPTS + 1):
+    for attempt in range(1, queue.RETRIES.max_attempts + 1):
         held = await take(database)
         assert held.attempts == attempt
         status = await queue.fail(database, held, f"attempt {attempt}")
@@ -163,14 +164,14 @@ async def test_failures_wait_longer_each_time_and_end(database: Database, owner:
         assert await claim(database, 1) == []
         await database.execute("UPDATE analysis_requests SET run_after = now() WHERE status = 'queued'")
     assert (status, seen["ended"]) == ("failed", True)
-    longest = [queue.RETRY_BASE * 2**n for n in range(queue.MAX_ATTEMPTS)]
+    longest = [queue.RETRIES.base * 2**n for n in range(queue.RETRIES.max_attempts)]
     for wait, most in zip(waits[:-1], longest, strict=False):
         assert most / 2 - timedelta(seconds=1) <= wait <= most
 
 
 async def test_a_request_that_brings_its_workers_down_ends(database: Database, owner: int) -> None:
     (number,) = await enqueue(database, owner)
-    for _ in range(queue.MAX_ATTEMPTS):
+    for _ in range(queue.RETRIES.max_attempts):
         await take(database)
         await expire_leases(database)
         reaped = await queue.reap(database)
@@ -206,14 +207,10 @@ async def test_claims_at_once_never_overlap(database_url: str, database: Databas
 # Workers.
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a worker waits for comes soon."""
-    for name in ("POLL_S", "RENEW_S", "SURVEY_S"):
-        monkeypatch.setattr(service, name, 0.1)
-    monkeypatch.setattr(timetable, "JITTER_S", 0.1)
-    monkeypatch.setattr(service, "STOP_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(queue, "RETRY_BASE", timedelta(milliseconds=20))
+QUICK = Tuning(
+    poll_s=0.1, renew_s=0.1, survey_s=0.1, jitter_s=0.1, stop_timeout_s=0.3,
+    retries=msgspec.structs.replace(queue.RETRIES, base=timedelta(milliseconds=20)),
+)  # fmt: skip
 
 
 @asynccontextmanager
@@ -254,42 +251,38 @@ async def test_two_workers_share_fifty_requests(database: Database, owner: int, 
 
 
 async def test_a_notification_wakes_a_worker_before_it_polls(
-    database: Database, owner: int, api_settings: Settings, monkeypatch: pytest.MonkeyPatch
+    database: Database, owner: int, api_settings: Settings
 ) -> None:
-    monkeypatch.setattr(service, "POLL_S", 3600.0)
-    async with services.worker(api_settings):
+    async with services.worker(api_settings, Tuning(poll_s=3600.0)):
         for _ in range(3):
             (number,) = await enqueue(database, owner)
             assert (await until_ended(database, number))["status"] == "done"
 
 
-@pytest.mark.usefixtures("quick")
 async def test_polling_finds_what_no_notification_told_of(
     database: Database, owner: int, api_settings: Settings
 ) -> None:
-    async with services.worker(api_settings):
+    async with services.worker(api_settings, QUICK):
         await database.execute("INSERT INTO analysis_requests (device_id, period) VALUES (%s, '[,]')", (owner,))
         await eventually(lambda: results(database), bool)
 
 
-@pytest.mark.usefixtures("quick")
 async def test_what_a_vanished_worker_held_is_done_once(database: Database, owner: int, measured: Settings) -> None:
     ids = await enqueue(database, owner, 3)
     await claim(database, 2)  # by a worker that is not heard of again
     await expire_leases(database)
-    async with services.worker(measured):
+    async with services.worker(measured, QUICK):
         seen = [await until_ended(database, number) for number in ids]
         assert await ended_as(measured, "done") == 3
     assert [(row["status"], row["attempts"]) for row in seen] == [("done", 2), ("done", 2), ("done", 1)]
     assert sorted(await results(database)) == ids
 
 
-@pytest.mark.usefixtures("quick")
 async def test_cancelling_what_runs(
     api: httpx.AsyncClient, database_url: str, database: Database, owner: int, measured: Settings
 ) -> None:
     (number,) = await enqueue(database, owner)
-    async with services.worker(measured):
+    async with services.worker(measured, QUICK):
         async with readings_locked(database_url):
             await until_running(database, number)
             answer = await api.delete(f"/stats/analysis/requests/{number}")
@@ -301,13 +294,12 @@ async def test_cancelling_what_runs(
     assert await results(database) == [following]
 
 
-@pytest.mark.usefixtures("quick")
 async def test_leases_last_as_long_as_the_analysis(
-    database_url: str, database: Database, owner: int, api_settings: Settings, monkeypatch: pytest.MonkeyPatch
+    database_url: str, database: Database, owner: int, api_settings: Settings
 ) -> None:
-    monkeypatch.setattr(queue, "LEASE", timedelta(seconds=0.5))
+    brief = msgspec.structs.replace(QUICK, lease=timedelta(seconds=0.5))
     (number,) = await enqueue(database, owner)
-    async with services.worker(api_settings), services.worker(api_settings):
+    async with services.worker(api_settings, brief), services.worker(api_settings, brief):
         async with readings_locked(database_url):
             await until_running(database, number)
             row = await (await database.execute("SELECT now() + interval '1.5 s'")).fetchone()
@@ -324,16 +316,15 @@ async def test_leases_last_as_long_as_the_analysis(
     assert (seen["status"], seen["attempts"]) == ("done", 1)
 
 
-@pytest.mark.usefixtures("quick")
 async def test_failures_are_tried_again_then_kept(database: Database, owner: int, measured: Settings) -> None:
-    async with services.worker(measured):
+    async with services.worker(measured, QUICK):
         (first,) = await enqueue(database, owner)
         await until_ended(database, first)
         await database.execute("ALTER TABLE readings RENAME COLUMN x TO hidden")
         (number,) = await enqueue(database, owner)
         seen = await until_ended(database, number)
         assert (await ended_as(measured, "retried"), await ended_as(measured, "failed")) == (4, 1)
-        assert (seen["status"], seen["attempts"]) == ("failed", queue.MAX_ATTEMPTS)
+        assert (seen["status"], seen["attempts"]) == ("failed", queue.RETRIES.max_attempts)
         assert "UndefinedColumn" in seen["last_error"]
 
         await database.execute("ALTER TABLE readings RENAME COLUMN hidden TO x")
@@ -342,17 +333,16 @@ async def test_failures_are_tried_again_then_kept(database: Database, owner: int
     assert await results(database) == [first, again]
 
 
-@pytest.mark.usefixtures("quick")
 async def test_a_worker_that_stops_puts_back_what_it_cannot_end(
     database_url: str, database: Database, owner: int, api_settings: Settings
 ) -> None:
     (number,) = await enqueue(database, owner)
     async with readings_locked(database_url):
-        async with services.worker(api_settings):
+        async with services.worker(api_settings, QUICK):
             await until_running(database, number)
         seen = await look(database, number)
     assert (seen["status"], seen["attempts"], seen["leased"]) == ("queued", 0, False)
-    async with services.worker(api_settings):
+    async with services.worker(api_settings, QUICK):
         assert (await until_ended(database, number))["status"] == "done"
 
 
@@ -370,14 +360,13 @@ async def test_a_worker_that_stops_ends_what_it_can(
     assert (await look(database, number))["status"] == "done"
 
 
-@pytest.mark.usefixtures("quick")
 async def test_a_worker_waits_for_the_database(
     postgres_server: str, database_url: str, owner: int, measured: Settings
 ) -> None:
     async def ready() -> bool:
         return await services.is_ready(measured.worker_metrics_port)
 
-    async with services.worker(measured):
+    async with services.worker(measured, QUICK):
         await eventually(ready, bool)
         async with services.database_away(postgres_server, database_url):
             await eventually(ready, lambda is_ready: not is_ready)
@@ -397,7 +386,7 @@ async def test_the_coming_months_are_there(database: Database, api_settings: Set
         return [row[0] for row in await cursor.fetchall()]
 
     assert len(await months()) == 2
-    async with services.worker(api_settings):
+    async with services.worker(api_settings, QUICK):
         await eventually(months, lambda found: len(found) == 4)
 
 
@@ -422,10 +411,10 @@ async def test_the_queue_length_is_shown(database: Database, owner: int, measure
         except httpx.TransportError:
             return None
 
-    async with services.worker(measured):
+    async with services.worker(measured, QUICK):
         await eventually(waiting, lambda length: length == 7)
 
 
 def test_no_lease_outlives_its_renewals() -> None:
-    assert queue.LEASE.total_seconds() >= 3 * (service.RENEW_S + timetable.JITTER_S)
+    assert queue.LEASE.total_seconds() >= 3 * (DEFAULT.renew_s + DEFAULT.jitter_s)
     assert set(service.CHANNELS) == {channels.QUEUED, channels.ENDED, channels.CALLBACKS_DUE}

@@ -13,7 +13,7 @@ from query_api.ids import MAX_ID
 from query_api.queue import claims as queue
 from query_api.queue import requests as analysis_requests
 from query_api.queue.claims import Claim
-from query_api.worker import service
+from query_api.worker.tuning import Tuning
 from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import services
@@ -208,7 +208,7 @@ async def test_no_backlog_makes_claiming_or_listing_slow(database: Database) -> 
         seen.append((await plan(database, statement, values), index))
     claiming = {"after": a - 1, "lease": queue.LEASE, "candidates": queue.CANDIDATES}
     seen.append((await plan(database, queue._CLAIM, claiming), "analysis_requests_waiting"))
-    seen.append((await plan(database, queue._REAP, {"most": 5}), "Index Scan"))
+    seen.append((await plan(database, queue._REAP, {"max_attempts": 5}), "Index Scan"))
     seen.append((await plan(database, queue._WAKE, {}), "analysis_requests_put_off"))
     for found, index in seen:
         assert index in json.dumps(found)
@@ -274,16 +274,15 @@ async def test_cancelling_stops_the_query_before_any_renewal(
     api_settings: Settings,
     database_url: str,
     database: Database,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(service, "RENEW_S", 3600.0)
     computing = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%percentile_disc%' AND wait_event_type = 'Lock'"
 
     async def is_computing() -> bool:
         return (await database.execute(computing)).rowcount > 0
 
     queued = await ask(api, device)
-    async with services.worker(api_settings), await connect(database_url, "lock") as lock, lock.transaction():
+    seldom = Tuning(renew_s=3600.0)
+    async with services.worker(api_settings, seldom), await connect(database_url, "lock") as lock, lock.transaction():
         await lock.execute("LOCK TABLE readings IN ACCESS EXCLUSIVE MODE")
         await eventually(is_computing, bool)
         assert (await api.delete(f"{REQUESTS}/{queued['id']}")).json()["status"] == "cancelled"

@@ -16,7 +16,8 @@ from pyarrow import csv as arrow_csv
 from pyarrow import ipc, parquet
 from pyarrow import json as arrow_json
 
-from query_api.readings.formats import ranges
+from query_api.readings.formats.exports import ReaderBounds
+from query_api.tuning import Tuning
 from shared.settings import Settings
 from tests import services
 
@@ -168,14 +169,12 @@ async def test_ranges_of_a_stream(api: httpx.AsyncClient, link: str) -> None:
     assert (changed.status_code, changed.content) == (200, whole.content)
 
 
-async def test_a_long_stream_is_read_from_its_start_to_its_end(
-    api: httpx.AsyncClient, link: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ranges, "MAX_BYTES", 1000)
+@pytest.mark.serve(Tuning(readers=ReaderBounds(max_range_bytes=1000)))
+async def test_a_long_stream_has_no_ranges(api: httpx.AsyncClient, link: str) -> None:
     head = await api.head(f"{link}.csv")
     assert (head.status_code, head.headers["accept-ranges"]) == (200, "none")
     assert "content-length" not in head.headers
     refused = await api.get(f"{link}.csv", headers={"Range": "bytes=0-9"})
     assert (refused.status_code, refused.json()["type"]) == (416, "/problems/range-not-satisfiable")
-    assert "read it without Range" in refused.json()["detail"]
+    assert "request it without Range" in refused.json()["detail"]
     assert len((await api.get(f"{link}.csv")).text.splitlines()) == COUNT + 1

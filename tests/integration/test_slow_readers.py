@@ -14,9 +14,9 @@ import psutil
 import psycopg
 import pytest
 
-from query_api.app import STREAMS
-from query_api.readings.formats import exports
+from query_api.readings.formats.exports import ReaderBounds
 from query_api.readings.formats.negotiation import STREAMS as FORMATS
+from query_api.tuning import DEFAULT, Tuning
 from shared.settings import Settings
 from tests.command import argv, environment
 from tests.ports import free_port
@@ -60,7 +60,7 @@ async def test_other_requests_go_on_while_streams_stand_still(
 ) -> None:
     await fill(database, device, 150_000)  # much more than the buffers in between hold
     address = f"/stats/{device}"
-    most = list(itertools.islice(itertools.cycle((CSV, NDJSON, ARROW)), STREAMS.each))
+    most = list(itertools.islice(itertools.cycle((CSV, NDJSON, ARROW)), DEFAULT.streams.each))
     async with standing_still(api, address, most):
         answers = await asyncio.gather(
             api.get(f"{address}?limit=3"), api.get(f"{address}/latest"),
@@ -75,49 +75,46 @@ async def test_other_requests_go_on_while_streams_stand_still(
     assert after.text.count("\n") == 11  # there is a place again
 
 
-async def test_a_stream_whose_reader_takes_nothing_is_ended(
-    api: httpx.AsyncClient,
-    device: int,
-    database: psycopg.AsyncConnection[Any],
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.serve(Tuning(readers=ReaderBounds(standstill_s=0.5)))
+async def test_a_stream_whose_reader_reads_nothing_is_ended(
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
-    monkeypatch.setattr(exports, "STANDSTILL_S", 0.5)
     await fill(database, device, 150_000)
     address = f"/stats/{device}"
-    async with standing_still(api, address, [CSV] * STREAMS.each):
+    async with standing_still(api, address, [CSV] * DEFAULT.streams.each):
         cursor = await eventually(lambda: database.execute(EXPORTING), lambda seen: seen.rowcount == 0)
         assert cursor.rowcount == 0  # with its COPY its snapshot is gone
         one_more = await api.get(f"{address}?limit=1", headers={"accept": CSV})
         assert one_more.status_code == 200
 
 
-async def test_ranges_that_are_not_read_keep_their_places_until_their_time_is_over(
-    api: httpx.AsyncClient,
-    device: int,
-    database: psycopg.AsyncConnection[Any],
-    monkeypatch: pytest.MonkeyPatch,
+async def test_ranges_that_are_not_read_keep_their_places(
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
-    """Each is in memory, up to 32 MiB: without places there would be no bound."""
+    """Each range is in memory, up to 32 MiB, so memory would be unbounded without places."""
     await fill(database, device, 150_000)
     address, every = f"/stats/{device}.csv", {"range": "bytes=0-"}
-    async with standing_still(api, address, [CSV] * STREAMS.each, **every):
+    async with standing_still(api, address, [CSV] * DEFAULT.streams.each, **every):
         one_more = await api.get(f"{address}?limit=1", headers=every)
         assert one_more.status_code == 429
     await eventually(lambda: api.get(f"{address}?limit=1", headers=every), lambda answer: answer.status_code == 206)
-    monkeypatch.setattr(exports, "STANDSTILL_S", 0.5)
-    async with standing_still(api, address, [CSV] * STREAMS.each, **every):
+
+
+@pytest.mark.serve(Tuning(readers=ReaderBounds(standstill_s=0.5)))
+async def test_ranges_that_are_not_read_in_time_lose_their_places(
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
+) -> None:
+    await fill(database, device, 150_000)
+    address, every = f"/stats/{device}.csv", {"range": "bytes=0-"}
+    async with standing_still(api, address, [CSV] * DEFAULT.streams.each, **every):
         await eventually(lambda: api.get(f"{address}?limit=1", headers=every), lambda answer: answer.status_code == 206)
 
 
-async def test_a_stream_whose_reader_takes_too_little_is_ended(
-    api: httpx.AsyncClient,
-    device: int,
-    database: psycopg.AsyncConnection[Any],
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.serve(Tuning(readers=ReaderBounds(standstill_s=1.0, slowest=64 * 1024 * 1024)))
+async def test_a_stream_whose_reader_is_too_slow_is_ended(
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
-    """It never stands still for as long as it may."""
-    monkeypatch.setattr(exports, "STANDSTILL_S", 1.0)
-    monkeypatch.setattr(exports, "SLOWEST", 64 * 1024 * 1024)
+    """The reader never pauses for standstill_s."""
     await fill(database, device, 400_000)
     async with api.stream("GET", f"/stats/{device}", headers={"accept": CSV}) as stream:
         blocks = stream.aiter_raw(64 * 1024)
@@ -211,6 +208,6 @@ async def test_slow_readers_do_not_slow_others(database_url: str, database: psyc
             alone, beside = [], []
             for _ in range(4):
                 alone.append(await median(api))
-                async with standing_still(slow, "/stats/1", [CSV] * STREAMS.each):
+                async with standing_still(slow, "/stats/1", [CSV] * DEFAULT.streams.each):
                     beside.append(await median(api))
     assert min(beside) < 2 * min(alone)

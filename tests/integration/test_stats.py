@@ -15,6 +15,7 @@ import pytest
 
 from query_api.calendar.period import Period
 from query_api.readings.listing import PAGES, _ReadingsAfter, page_parameters
+from query_api.tuning import Tuning
 from query_api.web.limits.turns import Bounds
 from shared.readings.model import Reading, to_microseconds
 from shared.readings.partitions import Partitions
@@ -341,17 +342,16 @@ async def test_a_reader_that_goes_away_frees_its_connection(
 
 
 async def test_more_streams_than_there_are_places(
-    api_settings: Settings, database: psycopg.AsyncConnection[Any], monkeypatch: pytest.MonkeyPatch
+    api_settings: Settings, database: psycopg.AsyncConnection[Any]
 ) -> None:
-    monkeypatch.setattr("query_api.app.STREAMS", Bounds(running=1, each=2, waiting=1, waiting_each=1))
-    monkeypatch.setattr("query_api.app.POOL_WAIT_S", 0.3)
+    tuning = Tuning(streams=Bounds(running=1, each=2, waiting=1, waiting_each=1), pool_wait_s=0.3)
 
     async def waiting_for_the_lock() -> int:
         row = await (await database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")).fetchone()
         assert row is not None
         return int(row[0])
 
-    async with services.api(api_settings) as api, asyncio.TaskGroup() as tasks:
+    async with services.api(api_settings, tuning) as api, asyncio.TaskGroup() as tasks:
         device = (await api.post("/devices", json={"name": "Boiler"})).json()["id"]
 
         def stream() -> Coroutine[Any, Any, httpx.Response]:

@@ -13,6 +13,8 @@ from pyarrow import ipc, parquet
 
 from query_api.readings.formats import tables
 from query_api.readings.formats.negotiation import ALL
+from query_api.readings.formats.tables import ARROW_BATCH_ROWS, PARQUET_BATCH_ROWS
+from tests.conftest import Database
 
 ARROW, PARQUET = tables.ARROW.media_type, tables.PARQUET.media_type
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -25,6 +27,15 @@ async def store(api: httpx.AsyncClient, device: int, count: int) -> None:
         for n, at in ((n, NOON + step * n) for n in range(count))
     ]
     assert (await api.post("/stats", json=given)).status_code == 201
+
+
+async def fill(database: Database, device: int, count: int) -> None:
+    await database.execute(
+        "INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)"
+        " SELECT %s, now() - n * interval '1 us', now(), n %% 900, 0, 0 FROM generate_series(1, %s) AS n",
+        (device, count),
+    )
+    await database.execute("SELECT find_device_extents()")
 
 
 async def table(api: httpx.AsyncClient, address: str, media_type: str) -> pa.Table:
@@ -58,17 +69,16 @@ async def test_types(api: httpx.AsyncClient, device: int, media_type: str) -> No
     assert found.num_rows == 0
 
 
-async def test_batches_are_bounded(api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "ARROW_BATCH_ROWS", 1000)
-    monkeypatch.setattr(tables, "PARQUET_BATCH_ROWS", 2000)
-    await store(api, device, 9000)
+async def test_batches_are_bounded(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    count = 4 * PARQUET_BATCH_ROWS
+    await fill(database, device, count)
     address = f"/stats/{device}"
     arrow = ipc.open_stream((await api.get(address, headers={"accept": ARROW})).content)
     batches = [batch.num_rows for batch in arrow]
     file = parquet.ParquetFile(io.BytesIO((await api.get(address, headers={"accept": PARQUET})).content))
     groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
-    for sizes, most in ((batches, 1000), (groups, 2000)):
-        assert sum(sizes) == 9000
+    for sizes, most in ((batches, ARROW_BATCH_ROWS), (groups, PARQUET_BATCH_ROWS)):
+        assert sum(sizes) == count
         assert max(sizes) < most + 1000  # a block of COPY is a little less than a thousand rows
         assert len(sizes) > 3
 

@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 
 from query_api.devices.handlers import NewDevice
 from query_api.readings.intake import NewReading
-from query_api.web.answers.problems import INVALID_VALUE, MALFORMED, MAX_FAULTS, Refused
-from query_api.web.requests.bodies import decode
+from query_api.web.answers.problems import (
+    INVALID_VALUE,
+    MALFORMED,
+    MAX_FAULTS,
+    TOO_MANY_REQUESTS,
+    UNAVAILABLE,
+    Refused,
+)
+from query_api.web.requests.bodies import Room, decode
 
 READINGS = NewReading | list[NewReading]
 number = st.one_of(st.integers(), st.floats(), st.just(10**400))
@@ -111,3 +118,16 @@ def test_a_byte_order_mark_is_ignored_and_wide_encodings_are_named() -> None:
         with pytest.raises(Refused, match=r"UTF-(16|32)") as raised:
             decode(body.decode().encode(encoding), READINGS)
         assert raised.value.problem is MALFORMED
+
+
+def test_room_for_long_bodies_is_bounded_in_total_and_for_each_caller() -> None:
+    room = Room(total=100, each=60)
+    with room.room("a", 60), room.room("b", 30):
+        for caller, length, problem in (("a", 1, TOO_MANY_REQUESTS), ("c", 11, UNAVAILABLE)):
+            with pytest.raises(Refused) as raised, room.room(caller, length):
+                pass
+            assert raised.value.problem is problem
+        with room.room("c", 10):
+            pass
+    with room.room("c", 60):
+        pass

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.live import listeners
-from query_api.live.listeners import Gap, Listener
+from query_api.live.listeners import Gap, Listener, LiveBounds
 from query_api.live.reader import Seen
 from shared.readings import announce as live
 from shared.readings.announce import ANY_DEVICE, Interest, Span, parse_span, parse_wanted, spans
@@ -49,7 +48,7 @@ def test_interest_is_false_until_a_device_is_wanted_and_when_it_is_no_longer() -
     interest = Interest(lambda: now)
     readings = [reading(7, 1, 1), reading(8, 2, 2), reading(7, 3, 3)]
     assert not interest
-    interest.hear([7, 9])
+    interest.add([7, 9])
     assert interest
     assert interest.spans(readings) == [Span(7, 1, 3, 1, 3)]
     now = live.EXPIRES_S
@@ -83,9 +82,8 @@ def test_what_was_seen_is_remembered_for_a_while() -> None:
     assert [seen.is_new(number) for number in (1, 2, 1, 3, 2, 4, 1)] == [True, True, False, True, False, True, True]
 
 
-async def test_a_listener_that_does_not_read_is_told_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "MAX_EVENTS", 2)
-    listener = Listener(7)
+async def test_a_listener_that_does_not_read_gets_the_number_of_missed_readings() -> None:
+    listener = Listener(7, bounds=LiveBounds(max_events=2))
     for number in range(5):
         listener.send(b"%d\n\n" % number, NOON - timedelta(seconds=number))
     listener.tell(Gap("why", NOON - timedelta(hours=1)))
@@ -100,9 +98,8 @@ async def test_a_listener_that_does_not_read_is_told_what_it_missed(monkeypatch:
     assert [block async for block in events] == []
 
 
-async def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "BLOCK_BYTES", 3)
-    listener = Listener(7)
+async def test_blocks_are_bounded() -> None:
+    listener = Listener(7, bounds=LiveBounds(block_bytes=3))
     for _ in range(3):
         listener.send(b"ab", NOON)
     events = listener.events()

@@ -8,9 +8,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from query_api.mqtt import known_devices
 from query_api.mqtt.decisions import MANY_FAILURES, Allowed, Decision, Decisions, Denied
-from query_api.mqtt.known_devices import HOLDS_WITHOUT_DATABASE_S, KnownDevices
+from query_api.mqtt.known_devices import STALE_USABLE_S, KnownDevices
 from query_api.mqtt.rules import Action
 from shared.access.credentials import digest, new_token
 from shared.errors import DatabaseUnreachable
@@ -161,7 +160,7 @@ async def test_while_the_database_is_away_what_was_known_holds(
 ) -> None:
     await connect(decisions)
     database.away = True
-    clock.now += HOLDS_WITHOUT_DATABASE_S - 1
+    clock.now += STALE_USABLE_S - 1
     assert isinstance(await connect(decisions), Allowed)
     assert isinstance(await publish(decisions), Allowed)
     assert isinstance(await connect(decisions, OTHER), Denied)
@@ -171,10 +170,8 @@ async def test_while_the_database_is_away_what_was_known_holds(
     assert await publish(decisions) == Denied(AWAY, undecided=True)
 
 
-async def test_numbers_of_no_device_push_out_no_device(
-    decisions: Decisions, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(known_devices, "MAX_REMEMBERED", 5)
+async def test_numbers_of_no_device_push_out_no_device(database: Database, clock: Clock) -> None:
+    decisions = Decisions(KnownDevices(cast("Pool", database), clock, max_remembered=5), FORM, clock)
     await connect(decisions)
     for number in range(100, 130):
         await connect(decisions, new_token(number, None).text, number)

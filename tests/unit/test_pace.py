@@ -2,32 +2,32 @@
 
 import pytest
 
-from query_api.readings.formats.exports import SLOWEST, STANDSTILL_S, Pace
+from query_api.readings.formats.exports import READERS, Pace
 
 
 def test_a_reader_that_keeps_pace_always_has_as_long() -> None:
     pace = Pace()
     for _ in range(1000):
-        pace.taken(SLOWEST, 1.0)
-    assert pace.left_s == STANDSTILL_S
+        pace.taken(READERS.slowest, 1.0)
+    assert pace.left_s == READERS.standstill_s
 
 
 def test_a_reader_that_falls_behind_has_less_and_less_time() -> None:
     pace = Pace()
     for _ in range(20):
-        pace.taken(SLOWEST // 2, 2.0)
-    assert pace.left_s == pytest.approx(STANDSTILL_S - 20 * 1.5)
+        pace.taken(READERS.slowest // 2, 2.0)
+    assert pace.left_s == pytest.approx(READERS.standstill_s - 20 * 1.5)
 
 
 def test_haste_is_not_saved_up() -> None:
     pace = Pace()
-    pace.taken(10_000 * SLOWEST, 0.0)
-    assert pace.left_s == STANDSTILL_S
+    pace.taken(10_000 * READERS.slowest, 0.0)
+    assert pace.left_s == READERS.standstill_s
 
 
 def test_who_was_late_can_catch_up() -> None:
     pace = Pace()
-    pace.taken(0, STANDSTILL_S - 1)
+    pace.taken(0, READERS.standstill_s - 1)
     assert pace.left_s == pytest.approx(1)
-    pace.taken(10 * SLOWEST, 1)
+    pace.taken(10 * READERS.slowest, 1)
     assert pace.left_s == pytest.approx(10)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from query_api.app import SLOW_READS, STREAMS
 from query_api.pools import CONNECTIONS, EXPORTS, SLOW
 from query_api.readings.waiting import MAX_WAITING_EACH
+from query_api.tuning import DEFAULT
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,8 +14,8 @@ def test_the_documents_say_how_many_connections_there_are() -> None:
 
 
 def test_a_place_has_a_connection_and_a_caller_leaves_places_to_others() -> None:
-    assert (SLOW_READS.running, STREAMS.running) == (SLOW, EXPORTS)
-    for bounds in (SLOW_READS, STREAMS):
+    assert (DEFAULT.slow_reads.running, DEFAULT.streams.running) == (SLOW, EXPORTS)
+    for bounds in (DEFAULT.slow_reads, DEFAULT.streams):
         assert bounds.each < bounds.running
         assert bounds.waiting_each < bounds.waiting
 
@@ -23,7 +23,8 @@ def test_a_place_has_a_connection_and_a_caller_leaves_places_to_others() -> None
 def test_the_page_of_the_api_names_the_limits() -> None:
     text = (ROOT / "docs" / "api.md").read_text()
     for bound in (
-        f"at most {SLOW_READS.each} slow reads", f"{STREAMS.each} streams", f"{SLOW_READS.waiting_each} slow reads may",
+        f"at most {DEFAULT.slow_reads.each} slow reads", f"{DEFAULT.streams.each} streams",
+        f"{DEFAULT.slow_reads.waiting_each} slow reads may",
         f"{MAX_WAITING_EACH:,} readings",
     ):  # fmt: skip
         assert bound in text, bound

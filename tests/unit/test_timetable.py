@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from query_api.worker import timetable
-from query_api.worker.timetable import Every, Round, Timetable
+from query_api.worker.timetable import Every, Job, Timetable
 from shared.serving.telemetry import Health
 
 
@@ -33,7 +33,7 @@ async def test_a_round_that_does_not_end_is_reported_until_it_does() -> None:
         await end.wait()
 
     rounds = Timetable(
-        {"slow": Round(1, duty)}, health, _no_failure, lambda: clocks.monotonic, lambda: clocks.wall
+        {"slow": Job(1, duty)}, health, _no_failure, lambda: clocks.monotonic, lambda: clocks.wall
     )  # fmt: skip
     rounds.start()
     await begun.wait()
@@ -42,7 +42,7 @@ async def test_a_round_that_does_not_end_is_reported_until_it_does() -> None:
     assert health.is_ready
     clocks.pass_by(2)
     rounds.look()
-    assert health.report() == {"rounds": "the round 'slow' has been running for 301 s"}
+    assert health.report() == {"rounds": "the job 'slow' has been running for 301 s"}
     end.set()
     await rounds.shut_down()
     rounds.look()
@@ -52,14 +52,14 @@ async def test_a_round_that_does_not_end_is_reported_until_it_does() -> None:
 async def test_a_round_that_did_not_begin_is_reported_and_run() -> None:
     clocks, health, runs = Clocks(), Health("rounds"), asyncio.Queue[None]()
     rounds = Timetable(
-        {"hourly": Round(3600, lambda: runs.put(None))}, health, _no_failure,
+        {"hourly": Job(3600, lambda: runs.put(None))}, health, _no_failure,
         lambda: clocks.monotonic, lambda: clocks.wall,
     )  # fmt: skip
     rounds.start()
     await runs.get()
     clocks.pass_by(3600 + timetable.JITTER_S + timetable.GRACE_S + 1)
     rounds.look()
-    assert health.report() == {"rounds": "the round 'hourly' is due every 3600 s and ran 3616 s ago"}
+    assert health.report() == {"rounds": "the job 'hourly' is due every 3600 s and ran 3616 s ago"}
     await runs.get()
     rounds.look()
     assert health.is_ready
@@ -69,7 +69,7 @@ async def test_a_round_that_did_not_begin_is_reported_and_run() -> None:
 async def test_a_clock_that_is_set_has_all_rounds_run() -> None:
     clocks, runs = Clocks(), asyncio.Queue[None]()
     rounds = Timetable(
-        {"hourly": Round(3600, lambda: runs.put(None))}, Health("rounds"), _no_failure,
+        {"hourly": Job(3600, lambda: runs.put(None))}, Health("rounds"), _no_failure,
         lambda: clocks.monotonic, lambda: clocks.wall,
     )  # fmt: skip
     rounds.start()

@@ -1,8 +1,8 @@
-"""All of a device's readings as one stream, made by the database's own COPY: memory stays constant.
+"""Stream all readings of a device from one COPY, in constant memory.
 
-A stream lasts as long as its slowest reader, so each has a connection of its own, which is closed at its end:
-that stops a COPY at once wherever it is, where a pool would have to read the rest of it first. There are only
-so many at once, of each caller and of all (`query_api.web.limits.turns`).
+A stream lasts as long as its client reads, so it has its own connection. Closing the connection stops the COPY
+immediately, whereas a pool would first read the rest of it. The number of streams is bounded, for each caller and in
+total (`query_api.web.limits.turns`).
 
 A `StreamFormat` has its COPY and its encoder. A stream whose reader is too slow is ended.
 """
@@ -27,34 +27,43 @@ from shared.readings.binary_copy import next_block
 from shared.readings.extents import extent_of
 
 _STATE = "export"
-STANDSTILL_S = 60.0
-"""A stream whose reader takes nothing for so long is ended,"""
-SLOWEST = 16 * 1024
-"""and one whose reader falls so far behind so many bytes a second: else a few who read a little now and then would keep
-all others out for as long as they like."""
 
 _log = structlog.get_logger()
 
-# A sort would read a device's whole history before the first row is sent. The index has the rows in order, and as
-# they came in the order of time, it meets the table's pages one after the other, too: the planner does not know that.
+# A sort would read the whole history of a device before the first row is sent. The index has the rows in order. As rows
+# are inserted roughly in the order of time, an index scan reads the table sequentially, too, which the planner ignores.
 SETTING: LiteralString = "SET enable_sort = off"
 
 
-class Pace:
-    """The time that a reader has for what is sent next. It is not saved up: `left_s` is STANDSTILL_S at the most."""
+class ReaderBounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds for the reader of a stream. A reader below them would occupy a place that others wait for."""
 
-    def __init__(self) -> None:
-        self.left_s = STANDSTILL_S
-        """Seconds."""
+    standstill_s: float = 60.0
+    """A stream is ended if its reader reads nothing for this long."""
+    slowest: int = 16 * 1024
+    """Bytes per second. A stream is ended if its reader falls `standstill_s` behind this rate."""
+    max_range_bytes: int = 32 * 1024 * 1024
+    """Size of a stream up to which ranges of it are served. It is held in memory."""
+
+
+READERS = ReaderBounds()
+
+
+class Pace:
+    """Time that a reader has left for the next block, at most `standstill_s`: fast reading saves up no time."""
+
+    def __init__(self, bounds: ReaderBounds = READERS) -> None:
+        self._bounds = bounds
+        self.left_s = bounds.standstill_s
 
     def taken(self, size: int, took_s: float) -> None:
-        """So many bytes were taken in so many seconds."""
-        self.left_s = min(STANDSTILL_S, self.left_s - took_s + size / SLOWEST)
+        """Record that the reader took this number of seconds for `size` bytes."""
+        self.left_s = min(self._bounds.standstill_s, self.left_s - took_s + size / self._bounds.slowest)
 
 
 @contextmanager
 def paced(pace: Pace, size: int, give_up: Callable[[], None]) -> Iterator[None]:
-    """While a block of `size` bytes is being sent: `give_up` is called if its reader is too slow."""
+    """Time the sending of a block of `size` bytes. `give_up` is called if its reader is too slow."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     timer = loop.call_later(pace.left_s, give_up)
@@ -66,7 +75,7 @@ def paced(pace: Pace, size: int, give_up: Callable[[], None]) -> Iterator[None]:
 
 
 class _Wanted(msgspec.Struct, frozen=True):
-    """What a stream is to hold. `limit`: at most as many readings; None: all."""
+    """The readings of a stream. `limit`: their maximum number; None: all."""
 
     statement: LiteralString
     device_id: int
@@ -74,22 +83,23 @@ class _Wanted(msgspec.Struct, frozen=True):
     limit: int | None
 
     async def parameters(self, connection: Connection) -> dict[str, object]:
-        """Of the statement, with the period cut to what the device has."""
+        """Return the parameters of the statement, with the period limited to the extent of the device."""
         extent = await extent_of(connection, [self.device_id])
         start, end = extent.within(self.period.start, self.period.end)
         return {"device_id": self.device_id, "start": start, "end": end, "limit": self.limit}
 
 
 class Export(msgspec.Struct, frozen=True):
-    """A stream that has begun, and its place."""
+    """A stream that has started, and its place."""
 
     rows: AsyncGenerator[bytes]
     place: Place
+    bounds: ReaderBounds
 
 
 @contextmanager
 def freed_if_it_fails(place: Place) -> Iterator[None]:
-    """The place is freed where the block raises."""
+    """Free the place if the block raises."""
     try:
         yield
     except BaseException:
@@ -98,11 +108,12 @@ def freed_if_it_fails(place: Place) -> Iterator[None]:
 
 
 class Exports:
-    """The streams of one database, as many at once as there are places."""
+    """The streams of one process. `turns` bounds their number."""
 
-    def __init__(self, url: str, turns: Turns) -> None:
+    def __init__(self, url: str, turns: Turns, bounds: ReaderBounds = READERS) -> None:
         self._url = url
         self._turns = turns
+        self._bounds = bounds
 
     async def start(
         self,
@@ -115,19 +126,19 @@ class Exports:
         *,
         keeps_place: bool,
     ) -> "Export":
-        """The stream, once its first block is there: what fails before that is still answered as a problem.
+        """Return a stream after its first block is ready, so that earlier errors become problem responses.
 
-        `limit`: at most as many readings; None: all. `keeps_place`: its end does not free its place, which the caller
-        then owes.
+        `limit`: the maximum number of readings; None: all. `keeps_place`: the caller must free the place, instead of
+        the end of the stream.
 
-        The route has `close_export` as its after_response. Raises Refused where all places are taken.
+        The route must have `close_export` as its after_response. Raises Refused if all places are taken.
         """
         wanted = _Wanted(form.copy(order), device_id, period, limit)
         place = await self._turns.take(caller_of(request.scope))
         with freed_if_it_fails(place):
             blocks = self._blocks(place, wanted, form.encoder(), keeps_place=keeps_place)
             first = await anext(blocks)
-        export = request.scope["state"][_STATE] = Export(_chain(first, blocks), place)
+        export = request.scope["state"][_STATE] = Export(_chain(first, blocks), place, self._bounds)
         return export
 
     async def _blocks(
@@ -141,18 +152,18 @@ class Exports:
             cursor = await stack.enter_async_context(connection.cursor())
             parameters = await wanted.parameters(connection)
             copy = await stack.enter_async_context(cursor.copy(wanted.statement, parameters))
-            stack.push_async_callback(connection.close)  # before the COPY's own end, which would read the rest
+            stack.push_async_callback(connection.close)  # before psycopg ends the COPY, which reads the rest
 
-            def give_up() -> None:  # else it would keep its place, and the snapshot, from which no row can be vacuumed
-                _log.warning("a stream is ended: its reader takes too little of it")
+            def give_up() -> None:  # frees the place, and the snapshot that keeps vacuum from removing rows
+                _log.warning("a stream was ended: its reader is too slow")
                 connection.pgconn.finish()
                 place.free()
 
-            pace = Pace()
+            pace = Pace(self._bounds)
             more = True
             while more:
-                # When its reader goes away a stream is cancelled by anyio, again and again until it has ended,
-                # also in the middle of psycopg's own answer to the first time. So it is between blocks only.
+                # When the client disconnects, anyio cancels the stream repeatedly until it ends. That would also
+                # interrupt psycopg's handling of the first cancellation. So it is cancelled between blocks only.
                 await checkpoint_if_cancelled()
                 with CancelScope(shield=True):
                     block, more = await next_block(copy)
@@ -170,8 +181,11 @@ async def _chain(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[by
 
 
 async def close_export(request: AnyRequest) -> None:
-    """After the response: ends its stream. A reader that went away leaves it in the middle, and Litestar does not
-    close it: its place would be free only when the garbage collector comes by."""
+    """End the stream after the response.
+
+    Litestar does not close the stream of a client that disconnects. Its place would be free only after garbage
+    collection.
+    """
     export: Export | None = request.scope["state"].pop(_STATE, None)
     if export is not None:
         export.place.free()

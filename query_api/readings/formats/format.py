@@ -1,4 +1,4 @@
-"""A format of readings: its names, and what makes its stream."""
+"""A format of readings: its names, and the COPY and encoder of its stream."""
 
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
@@ -8,7 +8,7 @@ import msgspec
 
 Order = Literal["asc", "desc"]
 Encode = Callable[[bytes, bool], Awaitable[bytes]]
-"""Encodes a block of what COPY sends; the flag says whether more blocks follow."""
+"""Encodes a block of COPY data. The flag states whether more blocks follow."""
 
 _SELECT = """
     SELECT {columns}
@@ -33,7 +33,7 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     """A format of readings.
 
     `name`: the value of the parameter `format`, and the suffix of a path. `file_suffix`: the suffix of a saved file.
-    `needs`: the module that it needs, from the extra devicestat[arrow]; None: it needs none.
+    `needs`: a module of the extra devicestat[arrow]; None: no extra is needed.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamFormat(Format, frozen=True, kw_only=True):
-    """A format in which all readings are sent as one stream, which one COPY makes.
+    """A format in which all readings are sent as one stream, from one COPY.
 
-    `columns`, `options`: of the COPY. `encoder`: returns a new encoder, which makes one stream of what COPY sends.
+    `columns`, `options`: parts of the COPY. `encoder`: returns a new encoder of COPY data, for one stream.
     """
 
     description: str

@@ -52,9 +52,9 @@ def _preferred(request: AnyRequest) -> Format:
 
 
 def best(accept: str, offered: Sequence[Format]) -> Format | None:
-    """Return the offered format of the highest quality, of equal ones the first; None where all are refused.
+    """Return the offered format of the highest quality, the first of equals; None if all are refused.
 
-    What cannot be read is passed over, and a lone * is what old clients say for */*.
+    Malformed ranges are ignored. A lone * means */*, as old clients send it.
     """
     parts = (part.strip().lower() for part in accept.split(","))
     ranges = [MediaTypeHeader(re.sub(r"^\*(?=\s*(;|$))", "*/*", part)) for part in parts]
@@ -66,11 +66,11 @@ def best(accept: str, offered: Sequence[Format]) -> Format | None:
 
 
 def _quality(offered: MediaTypeHeader, ranges: Sequence[MediaTypeHeader]) -> float:
-    """What the most specific of the ranges that hold the type gives it."""
-    fitting = [given for given in ranges if offered.match(given)]
-    if not fitting:
+    """Return the quality that the most specific matching range assigns to the type."""
+    matching = [given for given in ranges if offered.match(given)]
+    if not matching:
         return 0.0
-    return _weight(max(fitting, key=lambda given: (given.maintype != "*", given.subtype != "*")))
+    return _weight(max(matching, key=lambda given: (given.maintype != "*", given.subtype != "*")))
 
 
 def _weight(given: MediaTypeHeader) -> float:
@@ -78,4 +78,4 @@ def _weight(given: MediaTypeHeader) -> float:
         weight = float(given.params.get("q", "1"))
     except ValueError:
         return 1.0
-    return weight if weight >= 0 else 1.0  # not a number, or less than nothing
+    return weight if weight >= 0 else 1.0  # NaN or negative

@@ -1,7 +1,7 @@
-"""Ranges of a stream, for readers that ask for its length and then for parts of it, as polars does.
+"""Ranges of a stream, for clients that request its length and then parts of it, as polars does.
 
-A stream is made while it is read, so its length is not known before its end. For HEAD, and for a request with a Range,
-it is made whole in memory, up to MAX_BYTES. A longer one is to be read from its start to its end (RFC 9110 section 14).
+A stream is encoded while it is read, so its length is unknown until its end. For HEAD, and for a request with a Range,
+the whole stream is held in memory, up to max_range_bytes. A longer stream has no ranges (RFC 9110 section 14).
 """
 
 import hashlib
@@ -19,36 +19,34 @@ from query_api.readings.formats.exports import Export, Pace, freed_if_it_fails, 
 from query_api.web.answers import problems
 from query_api.web.answers.head import is_head
 from query_api.web.answers.problems import AnyRequest, Refused
-from query_api.web.limits.turns import Place
 
-MAX_BYTES = 32 * 1024 * 1024
 BLOCK_BYTES = 64 * 1024
 _ONE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 
 class Part(msgspec.Struct, frozen=True):
-    """Bytes of a content, from first to last, both included."""
+    """A range of bytes, from first to last, both included."""
 
     first: int
     last: int
 
 
 def is_asked_for(request: AnyRequest) -> bool:
-    """Whether the request needs the length of the answer: a HEAD, or one with a Range."""
+    """Return whether the response needs its length: for HEAD, and for a request with Range."""
     return is_head(request.scope) or "range" in request.headers
 
 
 async def answer(request: AnyRequest, export: Export, media_type: str, headers: Mapping[str, str]) -> Stream:
-    """The range of the stream that is asked for, or all of it. Raises Refused where it is too long, or has none.
+    """Return the requested range of the stream, or all of it. Raises Refused if it is too long or has no such range.
 
-    `export`: keeps its place. The content takes memory until it is sent, and for as long it has the place.
+    `export` keeps its place until the content is sent, as the content is in memory until then.
     """
     with freed_if_it_fails(export.place):
-        content = await _whole(export.rows)
+        content = await _whole(export)
         if content is None and is_head(request.scope):
-            return Stream(_sent(b"", export.place), media_type=media_type, headers={**headers, "Accept-Ranges": "none"})
+            return Stream(_sent(b"", export), media_type=media_type, headers={**headers, "Accept-Ranges": "none"})
         if content is None:
-            raise _too_long()
+            raise _too_long(export.bounds.max_range_bytes)
         tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         headers = {**headers, "Accept-Ranges": "bytes", "ETag": tag}
         part = read(_wanted(request, tag), len(content))
@@ -57,54 +55,54 @@ async def answer(request: AnyRequest, export: Export, media_type: str, headers: 
         headers["Content-Range"] = f"bytes {part.first}-{part.last}/{len(content)}"
         content, status = content[part.first : part.last + 1], HTTP_206_PARTIAL_CONTENT
     headers["Content-Length"] = str(len(content))
-    return Stream(_sent(content, export.place), media_type=media_type, headers=headers, status_code=status)
+    return Stream(_sent(content, export), media_type=media_type, headers=headers, status_code=status)
 
 
-def _too_long() -> Refused:
-    detail = f"a stream has ranges up to {MAX_BYTES:,} bytes, and this is longer: read it without Range, or limit it"
+def _too_long(max_bytes: int) -> Refused:
+    detail = f"ranges are available up to {max_bytes:,} bytes, and this stream is longer: request it without Range"
     return Refused(problems.RANGE_NOT_SATISFIABLE, detail, headers={"Accept-Ranges": "none"})
 
 
-async def _sent(content: bytes, place: Place) -> AsyncGenerator[bytes]:
-    """The content in blocks. A reader that is too slow loses the place, and what it has not taken."""
+async def _sent(content: bytes, export: Export) -> AsyncGenerator[bytes]:
+    """Yield the content in blocks. If the reader is too slow, the place is freed and the rest is discarded."""
     left = deque(content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES))
     del content
 
     def give_up() -> None:
         left.clear()
-        place.free()
+        export.place.free()
 
-    pace = Pace()
+    pace = Pace(export.bounds)
     try:
         while left:
             block = left.popleft()
             with paced(pace, len(block), give_up):
                 yield block
     finally:
-        place.free()
+        export.place.free()
 
 
 def _wanted(request: AnyRequest, tag: str) -> str:
-    """The Range; empty where it does not count: with HEAD (RFC 9110 section 14.2), and of content that has changed."""
-    counts = not is_head(request.scope) and request.headers.get("if-range", tag) == tag
-    return request.headers.get("range", "") if counts else ""
+    """Return the Range, or an empty text if it does not apply: for HEAD (RFC 9110 section 14.2) or changed content."""
+    applies = not is_head(request.scope) and request.headers.get("if-range", tag) == tag
+    return request.headers.get("range", "") if applies else ""
 
 
-async def _whole(blocks: AsyncGenerator[bytes]) -> bytes | None:
-    """The content of the stream; None where it is longer than MAX_BYTES."""
+async def _whole(export: Export) -> bytes | None:
+    """Return the content of the stream; None if it is longer than max_range_bytes."""
     content = bytearray()
-    async with aclosing(blocks):
-        async for block in blocks:
+    async with aclosing(export.rows):
+        async for block in export.rows:
             content += block
-            if len(content) > MAX_BYTES:
+            if len(content) > export.bounds.max_range_bytes:
                 return None
     return bytes(content)
 
 
 def read(given: str, length: int) -> Part | None:
-    """The one range that the header names; None where it names none, or several: then the whole is sent.
+    """Return the range in the header; None if there is none or several, as the whole content is then sent.
 
-    Raises Refused where the content has no such range.
+    Raises Refused if the content has no such range.
     """
     found = _ONE_RANGE.fullmatch(given.strip())
     if found is None or found[0] == "bytes=-":

@@ -1,4 +1,4 @@
-"""`/stats/7.csv` is `/stats/7?format=csv`: a link that says what it leads to, for those that cannot set Accept."""
+"""Paths such as `/stats/7.csv`, which equals `/stats/7?format=csv`, for clients that cannot set Accept."""
 
 import re
 from typing import cast
@@ -12,7 +12,7 @@ _WITH_SUFFIX = re.compile(rf"(/stats/[0-9]+)\.({'|'.join(BY_NAME)})/?")
 
 
 class FormatSuffixes:
-    """The application, which sees the parameter `format` for the suffix of a path."""
+    """Passes the suffix of a path to the application as the parameter `format`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

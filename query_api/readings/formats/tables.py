@@ -1,6 +1,6 @@
-"""Readings as Arrow and Parquet, written while they are read: a batch of rows is all that is held.
+"""Readings as Arrow and Parquet, encoded batch by batch.
 
-pyarrow comes with the extra devicestat[arrow], and is imported when the first table is asked for.
+pyarrow is in the extra devicestat[arrow], and is imported at the first request of a table.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ PARQUET_BATCH_ROWS = 32_768
 
 
 class _Sink(io.RawIOBase):
-    """A file that holds what was written since it was last drained."""
+    """A file in memory, whose contents `drained` returns and removes."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -51,7 +51,7 @@ class TableEncoder:
         self._writer: Any = None
 
     async def encode(self, block: bytes, more: bool) -> bytes:
-        """What is ready to be sent after this block, maybe nothing yet; with the last one, all the rest."""
+        """Return the bytes that are ready after this block, possibly none, and after the last block the rest."""
         self._waiting.append(self._rows.cut(block))
         if more and sum(map(len, self._waiting)) < self._batch_rows:
             return b""
@@ -103,9 +103,9 @@ _BINARY: LiteralString = " (FORMAT binary)"
 ARROW = StreamFormat(
     name="arrow",
     media_type="application/vnd.apache.arrow.stream",
-    file_suffix="arrows",  # of Arrow's IPC stream; .arrow is the suffix of its file
+    file_suffix="arrows",  # the suffix of Arrow's IPC stream; .arrow is that of its file
     needs="pyarrow",
-    description="Apache Arrow's IPC stream. It takes the extra devicestat[arrow].",
+    description="Apache Arrow's IPC stream. It requires the extra devicestat[arrow].",
     is_text=False,
     columns=_COLUMNS,
     options=_BINARY,
@@ -116,7 +116,7 @@ PARQUET = StreamFormat(
     media_type="application/vnd.apache.parquet",
     file_suffix="parquet",
     needs="pyarrow",
-    description="Apache Parquet. It takes the extra devicestat[arrow].",
+    description="Apache Parquet. It requires the extra devicestat[arrow].",
     is_text=False,
     columns=_COLUMNS,
     options=_BINARY,

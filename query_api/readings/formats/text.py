@@ -1,7 +1,7 @@
 """CSV and NDJSON, which PostgreSQL writes.
 
-A number has a point, and a timestamp has six digits: readers take the type of a column from its first values.
-PostgreSQL writes 1 for 1.0, and 1e-07 for 1.0e-07, which JSON would have.
+A number has a decimal point, and a timestamp has six fractional digits, as clients infer the type of a column from its
+first values. PostgreSQL writes 1 for 1.0, and 1e-07 for 1.0e-07.
 """
 
 from query_api.readings.formats.format import StreamFormat
@@ -21,7 +21,7 @@ CSV = StreamFormat(
     columns=f"id, device_id, {_X} AS x, {_Y} AS y, {_Z} AS z, {_TIMESTAMP} AS timestamp",
     options=" (FORMAT csv, HEADER)",
 )
-# COPY's text format doubles a backslash. The JSON of numbers and times holds none.
+# COPY's text format doubles a backslash. JSON of numbers and times has none.
 NDJSON = StreamFormat(
     name="ndjson",
     media_type="application/x-ndjson",

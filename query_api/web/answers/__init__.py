@@ -1,5 +1,5 @@
-"""Builds responses.
+"""Responses.
 
-`problems.py` has every error response; `failures.py` makes one of any exception. `head.py` answers HEAD, `vary.py` sets
-Vary, `json_times.py` writes times, `operations.py` documents responses.
+`problems.py` has every error response; `failures.py` maps exceptions to them. `head.py` answers HEAD, `vary.py` sets
+Vary, `operations.py` documents responses.
 """

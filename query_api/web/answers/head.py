@@ -34,7 +34,7 @@ class HeadRequests:
                 answered.set()
 
         async def gone_once_answered() -> HTTPReceiveMessage:
-            # A disconnect ends a stream, whose content nobody reads.
+            # A disconnect ends a stream, as its content is not sent.
             asked = asyncio.ensure_future(receive())
             until_answered = asyncio.create_task(answered.wait(), name="answered")
             await asyncio.wait({asked, until_answered}, return_when=asyncio.FIRST_COMPLETED)

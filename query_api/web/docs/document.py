@@ -102,7 +102,7 @@ def assets() -> Router:
     assert found is not None, "mkdocs-swagger-ui-tag is a dependency"
     assert found.origin is not None, "it is a regular package"
     folder = Path(found.origin).parent / "swagger-ui"
-    # These names cannot exist: with a NUL, too long, or below a file.
+    # Names that cannot exist: they contain NUL, are too long, or are below a file.
     no_name: ExceptionHandlersMap = {ValueError: _no_such_file, InternalServerException: _no_such_file}
     return create_static_files_router(
         ASSETS, [folder], include_in_schema=False, exception_handlers=no_name, opt={OPTION: Permission.PUBLIC}

@@ -130,7 +130,7 @@ class Turns:
         # A wait that was cancelled stays in the list until its own task runs; its future is done.
         ready = [one for one in self._waiting if not one.granted.done() and self._may_run(one.caller)]
         if ready:
-            first = min(ready, key=lambda one: self._running[one.caller])  # of equals the first in line
+            first = min(ready, key=lambda one: self._running[one.caller])  # the first of equals
             self._waiting.remove(first)
             self._enter(first.caller)
             first.granted.set_result(None)

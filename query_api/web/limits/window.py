@@ -11,9 +11,10 @@ _OTHERS = "others"
 class Window:
     """The number of requests of each caller in the current window."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float], max_callers: int = MAX_CALLERS) -> None:
         self._seconds = seconds
         self._clock = clock
+        self._max_callers = max_callers
         self._counts: dict[str, int] = {}
         self._ends = clock() + seconds
 
@@ -22,7 +23,7 @@ class Window:
         if self._clock() >= self._ends:
             self._counts = {}
             self._ends = self._clock() + self._seconds
-        if caller not in self._counts and len(self._counts) >= MAX_CALLERS:
+        if caller not in self._counts and len(self._counts) >= self._max_callers:
             caller = _OTHERS
         count = self._counts[caller] = self._counts.get(caller, 0) + 1
         return count

@@ -60,18 +60,20 @@ class JsonRequest(Request[Any, Any, Any]):
             return await super().body()
 
 
-class _Room:
+class Room:
     """The part of ROOM_BYTES in use by the requests of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: int = ROOM_BYTES, each: int = ROOM_EACH_BYTES) -> None:
+        self._total = total
+        self._each = each
         self._taken = Counter[str]()
 
     @contextmanager
     def room(self, caller: str, length: int) -> Iterator[None]:
         """Reserve room for a body. Raises Refused if there is none: 429 for the bound of the caller."""
-        if self._taken[caller] + length > ROOM_EACH_BYTES:
+        if self._taken[caller] + length > self._each:
             raise _no_room(problems.TOO_MANY_REQUESTS, "too many long bodies of this key or address are in transfer")
-        if self._taken.total() + length > ROOM_BYTES:
+        if self._taken.total() + length > self._total:
             raise _no_room(problems.UNAVAILABLE, "too many long bodies are in transfer")
         self._taken[caller] += length
         try:
@@ -87,7 +89,7 @@ def _no_room(problem: Problem, why: str) -> Refused:
     return Refused(problem, f"{why}: {again}", headers=problems.RETRY_AFTER)
 
 
-_long_bodies = _Room()
+_long_bodies = Room()
 
 
 def decode(body: bytes, record: Any) -> Any:

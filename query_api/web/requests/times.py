@@ -1,6 +1,6 @@
-"""Moments and periods as requests have them.
+"""Times and periods in requests.
 
-A moment is RFC 3339 ("2026-01-31T12:00:00.25+01:00"), where a missing offset means UTC, or a number of
+A time is RFC 3339 ("2026-01-31T12:00:00.25+01:00"), where a missing offset means UTC, or a number of
 seconds since 1970. A date alone is a whole day in the request's timezone: `start` is its midnight, and `end` includes
 all of it.
 """
@@ -39,17 +39,17 @@ _FORMS = [
 _START, _END = (
     QueryParameter(
         description=f"The period's {bound}, included: RFC 3339, where no offset means UTC; or a date in the timezone, "
-        f"{day}; or seconds since 1970. Left out, the period is open on this side.",
+        f"{day}; or seconds since 1970. If omitted, the period is open on this side.",
         schema_extra={"one_of": None, "any_of": _FORMS},
     )
-    for bound, day in (("start", "from its midnight"), ("end", "which is included whole"))
+    for bound, day in (("start", "from its midnight"), ("end", "which includes the whole day"))
 )
 Timezone = Annotated[
     str,
     QueryParameter(
         schema_extra={"format": "timezone"},
-        description="The timezone that dates are of: a name in the IANA database, such as Europe/Berlin. A time "
-        "without an offset is UTC all the same.",
+        description="The timezone of dates: a name in the IANA database, such as Europe/Berlin. A time without an "
+        "offset is UTC in any case.",
     ),
 ]
 
@@ -59,7 +59,7 @@ def provide_period(
     end: Annotated[str | None, _END] = None,
     timezone: Timezone = "UTC",
 ) -> Period:
-    """The period of the query's start and end. Raises Refused, where they cannot be read or are reversed."""
+    """Return the period from `start` to `end` of the query. Raises Refused if they are malformed or reversed."""
     zone = _zone(timezone)
     faults: list[Fault] = []
     moments: dict[str, datetime] = {}
@@ -83,20 +83,20 @@ def _zone(timezone: str) -> ZoneInfo:
 
 def _ordered(period: Period) -> Period:
     if period.start and period.end and period.start > period.end:
-        fault = Fault("start", f"{period.start.isoformat()} is after end, {period.end.isoformat()}: exchange them")
+        fault = Fault("start", f"{period.start.isoformat()} is after end, {period.end.isoformat()}: swap them")
         raise Refused(problems.REVERSED_PERIOD, f"{fault.field}: {fault.detail}", [fault])
     return period
 
 
 def parse_moment(text: str, zone: ZoneInfo, *, whole_day: bool) -> datetime:
-    """The moment, in UTC. Raises ValueError, which says what would be right.
+    """Parse a time, and return it in UTC. Raises ValueError with the expected form.
 
-    A date is its midnight in the zone or, with `whole_day`, the last microsecond of that day.
+    A date means its midnight in the zone or, with `whole_day`, the last microsecond of the day.
     """
     day = _converted(text, date)
     if day is not None:
         return last_of_day(day, zone) if whole_day else midnight(day, zone)
-    plus_restored = text.replace(" ", "+") if "T" in text.upper() else text  # a + in a query is a space
+    plus_restored = text.replace(" ", "+") if "T" in text.upper() else text  # a query has a space for +
     moment = _converted(plus_restored, datetime)
     if moment is not None:
         return in_utc(moment)
@@ -107,7 +107,7 @@ def parse_moment(text: str, zone: ZoneInfo, *, whole_day: bool) -> datetime:
 
 
 def _converted(text: str, kind: type[_Kind]) -> _Kind | None:
-    """The text as a value of the kind; None where it is none."""
+    """Convert the text to the type; return None if it does not match."""
     try:
         return msgspec.convert(text, kind, strict=kind is not float)
     except msgspec.ValidationError:
@@ -115,7 +115,7 @@ def _converted(text: str, kind: type[_Kind]) -> _Kind | None:
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The moment at which the day begins in the zone, in UTC; where a clock is put forward past midnight, then."""
+    """Return the start of the day in the zone, in UTC. It is later than midnight if the clocks skip midnight."""
     try:
         return first_shown(datetime.combine(day, time()), zone)
     except OverflowError:
@@ -123,14 +123,14 @@ def midnight(day: date, zone: ZoneInfo) -> datetime:
 
 
 def last_of_day(day: date, zone: ZoneInfo) -> datetime:
-    """The last microsecond of the day in the zone, in UTC. A day has 23 or 25 hours where the clock is changed."""
+    """Return the last microsecond of the day in the zone, in UTC."""
     if day == date.max:
         return _LAST
     return midnight(day + _DAY, zone) - _MICROSECOND
 
 
 def in_utc(moment: datetime) -> datetime:
-    """The moment in UTC, which it also is if it has no offset. Raises ValueError outside years 1 to 9999."""
+    """Return the time in UTC. A time without an offset is UTC. Raises ValueError outside of years 1 to 9999."""
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC)
     try:

@@ -1,7 +1,7 @@
-"""The cleaning round: what deletes rows that are past their retention.
+"""The cleaning round deletes rows that are past their retention.
 
-- `rounds.py` runs the round: each cleaner's step in turn, until none finds more.
-- `tables.py` lists the cleaners, and says for every table of the schema what bounds it.
-- Each other file is the cleaner of one table. To add one: write `cleaner(settings)` in a new file, and list it in
-  `tables.py`.
+- `rounds.py` runs the round: a step of each cleaner in turn, until no cleaner deletes any more.
+- `tables.py` lists the cleaners, and the retention of every table of the schema.
+- Each other file is the cleaner of one table. A new cleaner is a function `cleaner(settings)` in a new file, and an
+  entry in `tables.py`.
 """

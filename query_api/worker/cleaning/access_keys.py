@@ -1,4 +1,4 @@
-"""Access keys: deleted 400 days after they were revoked or expired."""
+"""Cleaner of access keys: deletes them 400 days after they were revoked or expired."""
 
 from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
 from shared.postgres.connections import Connection
@@ -13,7 +13,7 @@ def cleaner(_: Settings) -> Cleaner:
 
 
 async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` keys that have long ended; return how many."""
+    """Delete up to `limit` keys that are past their retention. Return the number of deleted rows."""
     row = await (await connection.execute(_EXPIRE, (limit,))).fetchone()
-    assert row is not None, "the function gives one row"
+    assert row is not None, "the function returns one row"
     return int(row[0])

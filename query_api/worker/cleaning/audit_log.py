@@ -1,6 +1,7 @@
-"""Entries of the audit log: deleted at the age of AUDIT_KEEP, which leaves an entry that says how many.
+"""Cleaner of the audit log: deletes entries at the age of AUDIT_KEEP, and adds an entry with their number.
 
-The worker's role may delete none by itself: the database's function does, and refuses ages below 30 days.
+The worker's role has no right to delete entries. A function of the database deletes them, and refuses ages below 30
+days.
 """
 
 from datetime import timedelta
@@ -14,13 +15,13 @@ _EXPIRE = "SELECT expire_audit_entries(%(age)s, %(limit)s)"
 
 
 def cleaner(settings: Settings) -> Cleaner | None:
-    """Return the cleaner, None where AUDIT_KEEP is none."""
+    """Return the cleaner, or None if AUDIT_KEEP is none."""
     age = settings.audit_keep
     return None if age is None else Cleaner("audit_log", partial(delete_some, age=age))
 
 
 async def delete_some(connection: Connection, age: timedelta, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` entries older than `age`, once one is a day older than that; return how many."""
+    """Delete up to `limit` entries older than `age`, if one is a day older than that. Return the number deleted."""
     row = await (await connection.execute(_EXPIRE, {"age": age, "limit": limit})).fetchone()
-    assert row is not None, "the function gives one row"
+    assert row is not None, "the function returns one row"
     return int(row[0])

@@ -1,6 +1,6 @@
-"""The broker's outbox: one row for each device is enough, and the newest one stays until the broker has it.
+"""Cleaner of the broker's outbox: keeps the newest row of each device.
 
-A row is never deleted for its age: a token that was revoked while the broker was away would stay valid there.
+A row has no maximum age: a token that was revoked while the broker was down would stay valid at the broker.
 """
 
 from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
@@ -22,5 +22,5 @@ def cleaner(_: Settings) -> Cleaner:
 
 
 async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` rows whose device has a newer one; return how many."""
+    """Delete up to `limit` rows whose device has a newer row. Return the number of deleted rows."""
     return (await connection.execute(_DELETE, {"limit": limit})).rowcount

@@ -1,7 +1,7 @@
-"""Dead letters: deleted at the age of DEAD_LETTERS_KEEP, and the oldest beyond DEAD_LETTERS_MAX_BYTES (ADR 26).
+"""Cleaners of dead letters: by age (DEAD_LETTERS_KEEP) and by size, the oldest first (DEAD_LETTERS_MAX_BYTES, ADR 26).
 
-Their size is what they hold before compression, and 1,000 bytes a row (`kept_bytes`). The size of the table's files
-does not shrink when rows are deleted, so it cannot say when to stop.
+The size of a dead letter is its size before compression plus 1,000 bytes (`kept_bytes`). The size of the table's files
+cannot be used, as it does not shrink when rows are deleted.
 """
 
 from datetime import datetime, timedelta
@@ -12,20 +12,20 @@ from shared.postgres.connections import Connection
 from shared.settings import Settings
 
 BATCH_ROWS = 250
-"""Rows that one step deletes at most: each may have a payload of 2 MiB."""
+"""Most rows that one step deletes. Each may have a payload of 2 MiB."""
 
 Place = tuple[datetime, int]
 """Position of a dead letter in the order of age: its time of receipt, and its id."""
 
 
 def age_cleaner(settings: Settings) -> Cleaner | None:
-    """Return the cleaner by age, None where DEAD_LETTERS_KEEP is none."""
+    """Return the cleaner by age, or None if DEAD_LETTERS_KEEP is none."""
     age = settings.dead_letters_keep
     return None if age is None else Cleaner("dead_letters", partial(delete_old, age=age))
 
 
 def size_cleaner(settings: Settings) -> Cleaner | None:
-    """Return the cleaner by size, None where DEAD_LETTERS_MAX_BYTES is none."""
+    """Return the cleaner by size, or None if DEAD_LETTERS_MAX_BYTES is none."""
     size = settings.dead_letters_max_bytes
     return None if size is None else Cleaner("dead_letters", BySize(size).delete_some)
 
@@ -38,11 +38,11 @@ _DELETE_OLD = """
 
 
 async def delete_old(connection: Connection, age: timedelta, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` dead letters older than `age`; return how many."""
+    """Delete up to `limit` dead letters older than `age`. Return the number of deleted rows."""
     return (await connection.execute(_DELETE_OLD, {"age": age, "limit": limit})).rowcount
 
 
-_NEWEST_THAT_GOES = """
+_NEWEST_TO_DELETE = """
     SELECT received_at, id FROM (
         SELECT received_at, id,
                sum(kept_bytes) OVER (ORDER BY received_at DESC, id DESC ROWS UNBOUNDED PRECEDING) AS size
@@ -54,9 +54,9 @@ _NEWEST_THAT_GOES = """
 """
 
 
-async def newest_that_goes(connection: Connection, size: int) -> Place | None:
-    """Return the newest dead letter that, with all newer ones, is larger than `size` bytes; None if none is."""
-    return await (await connection.execute(_NEWEST_THAT_GOES, {"size": size})).fetchone()
+async def newest_to_delete(connection: Connection, size: int) -> Place | None:
+    """Return the newest dead letter beyond `size` bytes, counted from the newest one; None if there is none."""
+    return await (await connection.execute(_NEWEST_TO_DELETE, {"size": size})).fetchone()
 
 
 _DELETE_UP_TO = """
@@ -67,16 +67,16 @@ _DELETE_UP_TO = """
 
 
 class BySize:
-    """Deletes the oldest dead letters beyond a size in bytes. The size is summed up once for several steps."""
+    """Deletes the oldest dead letters beyond a size in bytes. The size is computed once for several steps."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._newest: Place | None = None
 
     async def delete_some(self, connection: Connection, limit: int = BATCH_ROWS) -> int:
-        """Delete up to `limit` dead letters; return how many."""
+        """Delete up to `limit` dead letters. Return the number of deleted rows."""
         if self._newest is None:
-            self._newest = await newest_that_goes(connection, self._size)
+            self._newest = await newest_to_delete(connection, self._size)
         if self._newest is None:
             return 0
         received_at, letter_id = self._newest

@@ -1,8 +1,8 @@
-"""Deletion marks: deleted 30 days after the last row of their device was removed, the oldest first.
+"""Cleaner of deletion marks: deletes them 30 days after the last row of their device was removed, the oldest first.
 
-A writer tells by the last mark it saw whether unseen marks were deleted (`shared/readings/deletions.py`).
-That takes two rules: marks go in the order of their numbers, and the newest stays. So another worker's step is waited
-for, and not passed over.
+A writer detects by the last mark that it saw whether unseen marks were deleted (`shared/readings/deletions.py`). So
+marks are deleted in the order of their numbers, and the newest mark is kept. A step therefore waits for rows that
+another worker has locked.
 """
 
 from datetime import timedelta
@@ -31,5 +31,5 @@ def cleaner(_: Settings) -> Cleaner:
 
 
 async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` marks; return how many."""
+    """Delete up to `limit` marks. Return the number of deleted rows."""
     return (await connection.execute(_DELETE, {"kept": KEPT, "limit": limit})).rowcount

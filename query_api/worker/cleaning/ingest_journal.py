@@ -1,6 +1,6 @@
-"""Journals of ingestors that have stored nothing for 90 days: the broker has ended their sessions long before.
+"""Cleaner of journals: deletes those of sessions without a stored message for 90 days, which the broker has ended.
 
-The journal of a session that is in use bounds itself (ADR 3).
+The journal of a session in use is bounded by its ingestor (ADR 3).
 """
 
 from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
@@ -16,7 +16,7 @@ def cleaner(_: Settings) -> Cleaner:
 
 
 async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` entries of sessions that are long over; return how many."""
+    """Delete up to `limit` entries of ended sessions. Return the number of deleted rows."""
     row = await (await connection.execute(_EXPIRE, (limit,))).fetchone()
-    assert row is not None, "the function gives one row"
+    assert row is not None, "the function returns one row"
     return int(row[0])

@@ -1,4 +1,4 @@
-"""Topic filters of broker sessions whose journal has expired."""
+"""Cleaner of topic filters: deletes those of sessions whose journal has expired."""
 
 from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
 from shared.postgres.connections import Connection
@@ -13,7 +13,7 @@ def cleaner(_: Settings) -> Cleaner:
 
 
 async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` rows of sessions that are long over; return how many."""
+    """Delete up to `limit` rows of ended sessions. Return the number of deleted rows."""
     row = await (await connection.execute(_EXPIRE, (limit,))).fetchone()
-    assert row is not None, "the function gives one row"
+    assert row is not None, "the function returns one row"
     return int(row[0])

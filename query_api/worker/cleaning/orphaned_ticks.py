@@ -1,10 +1,10 @@
-"""Ticks of schedules that were deleted: a minutely one has half a million of a year, too many for one DELETE."""
+"""Cleaner of the ticks of deleted schedules, in steps: a schedule by the minute has half a million ticks a year."""
 
 from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 
-# One step in the index a schedule, however many ticks it has.
+# One index search for each schedule, regardless of its number of ticks.
 _DELETE = """
     WITH RECURSIVE schedule (id) AS (
         (SELECT schedule_id FROM analysis_ticks ORDER BY schedule_id LIMIT 1)
@@ -26,5 +26,5 @@ def cleaner(_: Settings) -> Cleaner:
 
 
 async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` ticks of one schedule that is gone; return how many."""
+    """Delete up to `limit` ticks of one deleted schedule. Return the number of deleted rows."""
     return (await connection.execute(_DELETE, {"limit": limit})).rowcount

@@ -1,8 +1,7 @@
-"""Ended analysis requests, with their results and callbacks: deleted at the age of RESULTS_KEEP.
+"""Cleaner of ended analysis requests, with their results and callbacks: deletes them at the age of RESULTS_KEEP.
 
-A request that is queued or running is never deleted, nor one with a callback that is still to be made. The request of a
-schedule's latest tick stays for as long as the schedule: a monthly one keeps its latest result also where RESULTS_KEEP
-is a week.
+A request that is queued or running, or has a pending callback, is not deleted. The request of a schedule's latest tick
+is kept as long as the schedule, so a monthly schedule has its latest result even if RESULTS_KEEP is a week.
 """
 
 from datetime import timedelta
@@ -12,7 +11,7 @@ from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 
-# The results and callbacks go by their foreign keys; a tick stays, without its request.
+# Foreign keys delete the results and callbacks, and set the request of a tick to null.
 _DELETE = """
     DELETE FROM analysis_requests WHERE id IN (
         SELECT id FROM analysis_requests AS request
@@ -27,11 +26,11 @@ _DELETE = """
 
 
 def cleaner(settings: Settings) -> Cleaner | None:
-    """Return the cleaner, None where RESULTS_KEEP is none."""
+    """Return the cleaner, or None if RESULTS_KEEP is none."""
     age = settings.results_keep
     return None if age is None else Cleaner("analysis_requests", partial(delete_some, age=age))
 
 
 async def delete_some(connection: Connection, age: timedelta, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` requests that ended longer ago than `age`; return how many."""
+    """Delete up to `limit` requests that ended longer ago than `age`. Return the number of deleted rows."""
     return (await connection.execute(_DELETE, {"age": age, "limit": limit})).rowcount

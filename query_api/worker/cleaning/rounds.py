@@ -1,6 +1,6 @@
 """One cleaning round: short transactions, each of which deletes a bounded number of rows.
 
-Any number of workers may clean at once: a step passes over the rows that another one has locked.
+Any number of workers may clean concurrently: a step skips rows that another worker has locked.
 """
 
 import asyncio
@@ -12,18 +12,17 @@ import msgspec
 from shared.postgres.connections import Connection
 
 BATCH_ROWS = 1000
-"""Rows that one step deletes at most, where its cleaner does not say otherwise."""
+"""Most rows that one step deletes, unless its cleaner has another limit."""
 PASSES = 500
-"""Steps of each cleaner in one round. The next round continues."""
+"""Most steps of each cleaner in one round. The next round continues."""
 PAUSE_S = 0.05
-"""Between two passes, for the transactions of others."""
+"""Pause between two passes, for other transactions."""
 
 
 class Cleaner(msgspec.Struct, frozen=True):
     """The cleaning of one table.
 
-    `step` deletes some rows that are past the retention, in one short transaction, and returns how many;
-    0 when there are none.
+    `step` deletes some rows that are past their retention in one short transaction, and returns their number.
     """
 
     table: str
@@ -33,7 +32,7 @@ class Cleaner(msgspec.Struct, frozen=True):
 async def clean(
     connection: Connection, cleaners: Sequence[Cleaner], *, passes: int = PASSES, pause_s: float = PAUSE_S
 ) -> Counter[str]:
-    """Let the cleaners take turns, a step each, until none deletes anything; return the rows deleted by table."""
+    """Run a step of each cleaner in turn until none deletes any rows. Return the number of deleted rows by table."""
     deleted: Counter[str] = Counter()
     for _ in range(passes):
         busy = []

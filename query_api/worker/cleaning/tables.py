@@ -1,4 +1,4 @@
-"""What bounds each table of the schema, and the cleaners of those that need one."""
+"""The retention of each table of the schema, and the cleaners."""
 
 from query_api.worker.cleaning import (
     access_keys,
@@ -20,10 +20,10 @@ RETENTION = {
     "analysis_callbacks": "with their request",
     "analysis_requests": "RESULTS_KEEP after the request ended; the request of a schedule's latest tick stays",
     "analysis_results": "with their request",
-    "analysis_schedules": "until deleted, by a person or with their device",
+    "analysis_schedules": "until deleted, by a client or with their device",
     "analysis_ticks": "RESULTS_KEEP, and with their schedule; the latest tick of a schedule stays",
     "audit_log": "AUDIT_KEEP",
-    "broker_outbox": "until the broker has it, one row a device",
+    "broker_outbox": "until the broker has applied it; one row a device",
     "dead_letters": "DEAD_LETTERS_KEEP and DEAD_LETTERS_MAX_BYTES",
     "deleted_devices": "30 days after the last row of the device was removed; the newest mark stays",
     "device_extents": "one row a device, until its last reading is removed",
@@ -34,7 +34,7 @@ RETENTION = {
     "readings": "RETENTION, by months, and with their device",
     "schema_migrations": "one row a migration",
 }
-"""Of every table, when its rows go."""
+"""When the rows of each table are deleted."""
 _CLEANERS = (
     requests.cleaner,
     ticks.cleaner,
@@ -51,5 +51,5 @@ _CLEANERS = (
 
 
 def cleaners(settings: Settings) -> list[Cleaner]:
-    """Return the cleaners that these settings ask for."""
+    """Return the cleaners for these settings."""
     return [made for make in _CLEANERS if (made := make(settings)) is not None]

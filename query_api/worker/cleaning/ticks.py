@@ -1,4 +1,4 @@
-"""Ticks of schedules: deleted at the age of RESULTS_KEEP, but for the latest of each schedule."""
+"""Cleaner of ticks: deletes them at the age of RESULTS_KEEP, except the latest tick of each schedule."""
 
 from datetime import timedelta
 from functools import partial
@@ -19,11 +19,11 @@ _DELETE = """
 
 
 def cleaner(settings: Settings) -> Cleaner | None:
-    """Return the cleaner, None where RESULTS_KEEP is none."""
+    """Return the cleaner, or None if RESULTS_KEEP is none."""
     age = settings.results_keep
     return None if age is None else Cleaner("analysis_ticks", partial(delete_some, age=age))
 
 
 async def delete_some(connection: Connection, age: timedelta, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` ticks that are older than `age`; return how many."""
+    """Delete up to `limit` ticks older than `age`. Return the number of deleted rows."""
     return (await connection.execute(_DELETE, {"age": age, "limit": limit})).rowcount

@@ -1,7 +1,7 @@
-"""Widens the extents of devices whose readings a service of the version before has stored (ADR 28).
+"""Widen the extents of devices with readings that a service of the previous version stored (ADR 28).
 
-Such a service goes on between `devicestat migrate` and its restart, and does not widen extents. A device's reading
-outside of its extent is hidden. So the worker looks through the months for as long as that may happen.
+Such a service runs until its restart after `devicestat migrate`, and does not widen extents. A reading outside of the
+extent of its device is not found. So the worker searches the months for such readings for a while after a migration.
 """
 
 from datetime import timedelta
@@ -9,7 +9,7 @@ from datetime import timedelta
 from shared.postgres.connections import Connection
 
 SETTLED = timedelta(days=7)
-"""After the latest migration no service of the version before is expected to run."""
+"""Time after the latest migration in which services of the previous version may still run."""
 
 _IS_SETTLED = "SELECT max(applied_at) < now() - %s FROM schema_migrations"
 _MONTHS = """
@@ -21,13 +21,13 @@ _FIND = "SELECT find_extents_of_month(%s)"
 
 
 async def widen_late(connection: Connection) -> int:
-    """Widen what is too narrow, and return how many extents that were. Within SETTLED of a migration; later 0."""
+    """Widen extents that are too narrow, within SETTLED of a migration. Return the number of widened extents."""
     row = await (await connection.execute(_IS_SETTLED, (SETTLED,))).fetchone()
     if row is None or row[0]:
         return 0
     widened = 0
     for (month,) in await (await connection.execute(_MONTHS)).fetchall():
         found = await (await connection.execute(_FIND, (month,))).fetchone()
-        assert found is not None, "the function gives one row"
+        assert found is not None, "the function returns one row"
         widened += found[0]
     return widened

@@ -1,9 +1,10 @@
 """Correct times that were set before the database's clock was set back.
 
 A lease, a retry or a tick that was set by a clock two hours ahead would delay its request by two hours. Each has a
-longest delay. A time further ahead than twice that delay was set by a wrong clock, and is set again from now.
+maximum delay. A time that is further ahead than twice this delay was set by a wrong clock, and is computed again.
 """
 
+import msgspec
 import structlog
 
 from query_api.calendar.cron import Cron
@@ -15,7 +16,7 @@ from shared.postgres.connections import Connection
 _log = structlog.get_logger()
 
 BATCH_ROWS = 1000
-"""Schedules of one statement."""
+"""Most schedules that one run corrects."""
 
 _LEASES = """
     UPDATE analysis_requests SET lease_until = now() + %(lease)s
@@ -28,7 +29,7 @@ _RETRIES = """
                  WHERE status = 'queued' AND run_after IS NOT NULL AND run_after > now() + 2 * %(cap)s
                  FOR UPDATE SKIP LOCKED)
 """
-# attempts: of one that is being sent, or was put off; the wait grows with them.
+# The delay of a callback grows with its attempts.
 _CALLBACKS = """
     UPDATE analysis_callbacks AS callback SET due_at = now() + longest
     FROM (SELECT id, least(%(cap)s, greatest(%(lease)s, %(base)s * %(factor)s ^ greatest(attempts - 1, 0))) AS longest
@@ -38,32 +39,27 @@ _CALLBACKS = """
 """
 
 
-async def mend(connection: Connection) -> None:
-    """Set the times again that are too far ahead."""
-    mended = {
+async def correct(connection: Connection) -> None:
+    """Correct the times that are too far ahead."""
+    corrected = {
         "leases": (await connection.execute(_LEASES, {"lease": queue.LEASE})).rowcount,
-        "retries": (await connection.execute(_RETRIES, {"cap": queue.RETRY_CAP})).rowcount,
+        "retries": (await connection.execute(_RETRIES, {"cap": queue.RETRIES.cap})).rowcount,
         "callbacks": (await connection.execute(_CALLBACKS, _CALLBACK_WAITS)).rowcount,
-        "schedules": await _mend_schedules(connection),
+        "schedules": await _correct_schedules(connection),
     }
-    if any(mended.values()):
-        _log.warning(
-            "the database's clock was set back: leases, retries and ticks ahead of it were set again", **mended
-        )
+    if any(corrected.values()):
+        _log.warning("the clock of the database was set back: leases, retries and ticks were corrected", **corrected)
 
 
-_CALLBACK_WAITS = {
-    "cap": callbacks.RETRY_CAP, "lease": callbacks.LEASE,
-    "base": callbacks.RETRY_BASE, "factor": callbacks.RETRY_FACTOR,
-}  # fmt: skip
+_CALLBACK_WAITS = {"lease": callbacks.LEASE, **msgspec.structs.asdict(callbacks.RETRIES)}
 
-# A tick that lies ahead can only have been made by another clock.
+# A last tick in the future was set by a wrong clock.
 _AHEAD = """
     SELECT id, cron, timezone, now() FROM analysis_schedules
     WHERE last_tick > now() AND next_tick IS NOT NULL
     ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 """
-# The ticks that were made stay, and none is made again.
+# Recorded ticks are kept, and are not run again.
 _NEXT = """
     UPDATE analysis_schedules
     SET next_tick = %(following)s,
@@ -72,7 +68,7 @@ _NEXT = """
 """
 
 
-async def _mend_schedules(connection: Connection) -> int:
+async def _correct_schedules(connection: Connection) -> int:
     async with connection.transaction():
         ahead = await (await connection.execute(_AHEAD, (BATCH_ROWS,))).fetchall()
         for schedule_id, cron, timezone, now in ahead:

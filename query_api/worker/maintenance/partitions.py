@@ -1,6 +1,6 @@
-"""What the worker keeps in order besides the queue: the months of readings, made ahead and dropped by age.
+"""Create the monthly partitions of readings in advance, and drop old and empty ones.
 
-Any number of workers may do it at once: making is idempotent, and dropping is done by whoever has its lock.
+Any number of workers may run it concurrently: creating is idempotent, and a lock serializes dropping.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from shared.postgres.connections import Connection
 
 MONTHS_AHEAD = 3
 MAX_EMPTY_DROPPED = 24
-"""Empty months that one round drops at most."""
+"""Most empty months that one run drops."""
 EMPTY_PAUSE_S = 0.5
-"""After each of them: readers and writers that waited behind its lock go on."""
+"""Pause after each of them, for readers and writers that wait behind its lock."""
 SLACK = timedelta(days=1)
-"""A month is dropped so much later than RETENTION says. A reading's age is judged at its receipt: one that is just
-young enough then, and waits to be stored while the database is away, still finds its month, and stays for a while."""
+"""Delay of dropping a month after RETENTION. A reading is accepted by its age at receipt. If it is stored later, after
+an outage of the database, it still finds its month."""
 
 _MAKE_MONTHS = """
     SELECT ensure_readings_partition(date_trunc('month', now(), 'UTC') + make_interval(months => ahead))
@@ -27,14 +27,13 @@ _MAKE_MONTHS = """
 
 
 async def make_partitions(connection: Connection) -> None:
-    """Makes the partitions of this month and the next ones, where they are missing."""
+    """Create the missing partitions of the current month and the next MONTHS_AHEAD."""
     await connection.execute(_MAKE_MONTHS, (MONTHS_AHEAD,))
 
 
 _LOCK = "SELECT pg_try_advisory_lock(hashtext('devicestat'), hashtext('retention'))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtext('devicestat'), hashtext('retention'))"
-# By their names, and not as the partitions that readings has: one that was detached by a worker which then
-# died is found as well. inhdetachpending: it died in the middle of that.
+# Found by name, as a worker may have died after it detached a partition. inhdetachpending: it died during the DETACH.
 _ENDED_MONTHS = """
     SELECT relname, inhrelid IS NOT NULL, coalesce(inhdetachpending, false)
     FROM pg_class LEFT JOIN pg_inherits ON inhrelid = pg_class.oid
@@ -44,11 +43,11 @@ _ENDED_MONTHS = """
           END
     ORDER BY relname
 """
-# CONCURRENTLY: readers and writers of the other months go on, where DROP of a partition would lock them out.
+# CONCURRENTLY, as dropping an attached partition would block readers and writers of other months.
 _DETACH = "ALTER TABLE readings DETACH PARTITION {} CONCURRENTLY"
 _FINALIZE = "ALTER TABLE readings DETACH PARTITION {} FINALIZE"
 _DROP = "SELECT drop_readings_month(%s)"
-# Only the owner of readings detaches: a worker with a role of its own becomes it for so long (ADR 24).
+# Only the owner of readings may detach. A worker with another role takes the role of the owner meanwhile (ADR 24).
 _BECOME_OWNER = """
     SELECT set_config('role', pg_get_userbyid(relowner), false) FROM pg_class WHERE oid = 'readings'::regclass
 """
@@ -56,7 +55,7 @@ _BECOME_ONESELF = "RESET ROLE"
 
 
 async def drop_partitions(connection: Connection, retention: timedelta) -> list[str]:
-    """Drops the months (UTC) that ended longer ago than `retention` and SLACK; returns their tables' names."""
+    """Drop the months (UTC) that ended longer ago than `retention` plus SLACK. Return the names of their tables."""
     (ours,) = await (await connection.execute(_LOCK)).fetchone() or (False,)
     if not ours:
         return []
@@ -76,10 +75,10 @@ _DROP_EMPTY = "SELECT drop_empty_readings_month(%s)"
 
 
 async def drop_empty_partitions(connection: Connection, pause_s: float = EMPTY_PAUSE_S) -> list[str]:
-    """Drop some of the months that have ended and are empty; return their tables' names.
+    """Drop some of the empty months in the past. Return the names of their tables.
 
-    A writer that remembers such a month makes it again when it has a reading for it. Where the lock cannot be had at
-    once, as beside a long export, the next round tries again.
+    A writer creates a dropped month again when it has a reading for it. If the lock is not available immediately, such
+    as during a long export, the next run retries.
     """
     dropped: list[str] = []
     for (month,) in await (await connection.execute(_EMPTY_MONTHS)).fetchall():

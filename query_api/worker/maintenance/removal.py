@@ -1,8 +1,8 @@
-"""Removes what belonged to deleted devices, some rows at a time (ADR 16, ADR 31).
+"""Remove the rows of deleted devices in steps (ADR 16, ADR 31).
 
-Each step is a short transaction under the lock of the deletion's mark: a worker that is killed leaves the mark, and
-another one continues. Requests that wait or run go first, so that nobody waits for them. Ticks go before their
-requests: each request's deletion would update them.
+Each step is a short transaction that locks the deletion mark. If a worker is killed, the mark remains and another
+worker continues. Queued and running requests are removed first, so that clients do not wait for them. Ticks are removed
+before their requests, as the deletion of a request would update its ticks.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,15 +11,15 @@ from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 
 BATCH_READINGS = 10_000
-"""Readings of one step, besides those of the same moment as the last of them."""
+"""Readings of one step, plus those with the timestamp of the last one."""
 BATCH_ROWS = 1_000
-"""Requests, with their results and callbacks, or ticks or schedules, of one step."""
+"""Requests with their results and callbacks, or ticks, or schedules of one step."""
 STEPS = 100
-"""Of one round; the next round continues."""
+"""Most steps of one run. The next run continues."""
 
 
 async def remove_all(connection: Connection, steps: int = STEPS) -> None:
-    """Take steps until nothing is left that no other worker is at, or as many as given."""
+    """Take up to `steps` steps, until the marks that are left are locked by other workers."""
     for _ in range(steps):
         if await remove_some(connection) is None:
             return
@@ -33,8 +33,8 @@ _DONE = "UPDATE deleted_devices SET removed_at = now() WHERE number = %s"
 _FORGET = "DELETE FROM device_extents WHERE device_id = %s"
 
 
-async def remove_some(connection: Connection) -> int | None:
-    """Take a step: remove some rows of a deleted device, and return how many; None when there is nothing to remove."""
+async def remove_some(connection: Connection, batch_readings: int = BATCH_READINGS) -> int | None:
+    """Remove some rows of a deleted device. Return their number; None if there is nothing to remove."""
     async with connection.transaction():
         taken = await (await connection.execute(_TAKE)).fetchone()
         if taken is None:
@@ -43,8 +43,8 @@ async def remove_some(connection: Connection) -> int | None:
         for remove in (_remove_active, _remove_ticks, _remove_schedules, _remove_requests):
             if removed := await remove(connection, device_id):
                 return removed
-        removed = await _remove_readings(connection, device_id)
-        if removed < BATCH_READINGS:
+        removed = await _remove_readings(connection, device_id, batch_readings)
+        if removed < batch_readings:
             await connection.execute(_DONE, (number,))
             await connection.execute(_FORGET, (device_id,))
     return removed
@@ -57,7 +57,7 @@ def _rows(statement: bytes) -> Callable[[Connection, int], Awaitable[int]]:
     return remove
 
 
-# SKIP LOCKED: a worker that still computes one is about to find that it has lost it.
+# SKIP LOCKED, as a worker may be ending one of the requests.
 _remove_active = _rows(b"""
     DELETE FROM analysis_requests WHERE id IN (
         SELECT id FROM analysis_requests
@@ -82,7 +82,7 @@ _remove_requests = _rows(b"""
         SELECT id FROM analysis_requests WHERE device_id = %(device_id)s ORDER BY id LIMIT %(limit)s)
 """)
 
-# By the index, up to the moment of the last of so many. Of the months of the device alone (ADR 28).
+# By the index, up to the timestamp of the last reading of the batch, in the months of the device (ADR 28).
 _REMOVE = """
     DELETE FROM readings
     WHERE device_id = %(device_id)s
@@ -97,7 +97,7 @@ _REMOVE = """
 """
 
 
-async def _remove_readings(connection: Connection, device_id: int) -> int:
+async def _remove_readings(connection: Connection, device_id: int, batch: int) -> int:
     extent = await extent_of(connection, [device_id])
-    parameters = {"device_id": device_id, "others": BATCH_READINGS - 1, "first": extent.first, "last": extent.last}
+    parameters = {"device_id": device_id, "others": batch - 1, "first": extent.first, "last": extent.last}
     return (await connection.execute(_REMOVE, parameters, prepare=False)).rowcount
