@@ -3,10 +3,10 @@
 
 INSTALLED := .venv/installed
 
-help: ## show this
+help: ## show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 14
 
-setup: $(INSTALLED) ## make .venv with everything the project needs, and install Mosquitto if it is missing
+setup: $(INSTALLED) ## create .venv with all dependencies, and install Mosquitto if it is missing
 
 $(INSTALLED): requirements.lock pyproject.toml deploy/setup.sh
 	@sh deploy/setup.sh
@@ -18,28 +18,28 @@ demo: setup ## run all of Devicestat on this machine, with simulated devices
 test: setup ## run the tests
 	.venv/bin/pytest
 
-check: setup audit ## format, lint, types, import direction, known vulnerabilities
+check: setup audit ## check format, lint, types, import direction and known vulnerabilities
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-audit: setup ## look for known vulnerabilities of the dependencies, where the internet can be asked
+audit: setup ## check the dependencies for known vulnerabilities (needs internet access)
 	@.venv/bin/python -m tests.audit
 
-bench: setup ## run the benchmarks, each against a peer in the same run
+bench: setup ## run the benchmarks, each compared with a peer in the same run
 	.venv/bin/python -m tests.benchmarks
 
-containers: setup ## try deploy/compose.yaml on this machine's container engine
+containers: setup ## test deploy/compose.yaml on this machine's container engine
 	.venv/bin/pytest -n 0 -m containers
 
-brokers: setup ## run the fault tests on the brokers that DEVICESTAT_TEST_BROKERS names, or on Mosquitto
+brokers: setup ## run the fault tests on the brokers in the file of DEVICESTAT_TEST_BROKERS, or on Mosquitto
 	.venv/bin/pytest -n 0 -m brokers tests/brokers
 
 soak: setup ## run the long fault tests
 	.venv/bin/pytest -m soak
 
-lock: setup ## resolve the dependencies anew; UPGRADE=--upgrade takes their latest versions
+lock: setup ## resolve the dependencies again; UPGRADE=--upgrade selects the latest versions
 	@.venv/bin/python -m venv .venv/lock
 	@.venv/lock/bin/pip install --quiet --disable-pip-version-check uv
 	.venv/lock/bin/uv pip compile pyproject.toml --extra local --extra arrow --group dev --universal --python-version 3.11 \

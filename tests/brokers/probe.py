@@ -1,6 +1,6 @@
-"""What a broker does that a client can see: packet ids, windows, redelivery.
+"""Probes of a broker's behavior towards a client: packet ids, windows, redelivery.
 
-Each probe has a session and a topic of its own. It says what it saw in a few words; README's promises rest on them.
+Each probe has its own session and topic, and describes its observations for the table in docs/brokers.md.
 """
 
 import asyncio
