@@ -5,10 +5,11 @@ changes with each change of the file, shows that the broker has read it.
 """
 
 import asyncio
+import fcntl
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -102,12 +103,13 @@ class ByFile:
             raise self._unusable("read", error) from error
 
     def _change(self, device_ids: Sequence[int], devices: dict[int, DeviceCredential]) -> FileChange:
-        done = change(self.read(), device_ids, devices, self._rules)
-        if done.changed or self._is_unread:
-            try:
-                _replace(self._path, render(done.file, self._secret).encode())
-            except OSError as error:
-                raise self._unusable("written", error) from error
+        try:
+            with _locked(self._path.parent):
+                done = change(self.read(), device_ids, devices, self._rules)
+                if done.changed or self._is_unread:
+                    _replace(self._path, render(done.file, self._secret).encode())
+        except OSError as error:
+            raise self._unusable("written", error) from error
         return done
 
     def _unusable(self, what: str, error: OSError | UnicodeDecodeError) -> BrokerUnreachable:
@@ -163,6 +165,20 @@ async def _lets_in(address: MqttAddress) -> bool:
         raise BrokerUnreachable(str(error)) from error
     except aiomqtt.MqttError as error:
         raise BrokerUnreachable(f"no connection to the MQTT broker at {address}: {error}") from error
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other processes of this host from changing a file of the directory.
+
+    The lock in the database is lost with its connection, and another process may then have it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _replace(path: Path, content: bytes) -> None:

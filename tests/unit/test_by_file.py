@@ -1,16 +1,20 @@
 """The password file is changed by one process at a time, also when that process ends meanwhile."""
 
 import asyncio
+import fcntl
+import os
 import threading
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 from psycopg.rows import TupleRow
 
 from shared.access.credentials import derived_token, digest
 from shared.broker.by_file import ByFile
 from shared.broker.names import KeyRules
 from shared.broker.password_file import PasswordFile
+from shared.errors import BrokerError
 from shared.settings import MqttAddress
 from tests.waiting import HANG_S
 
@@ -54,3 +58,25 @@ async def test_a_cancelled_change_ends_before_the_lock_is_given_up(tmp_path: Pat
         await asyncio.wait([bringing])
     assert bringing.cancelled()
     assert file.read_text().startswith("lathe-7:")
+
+
+async def test_a_process_that_lost_its_lock_keeps_the_lines_of_others(tmp_path: Path) -> None:
+    """The lock in the database ends with its connection. The file was then read, changed and replaced by two processes
+    at a time, and the lines of the first one were lost."""
+    file = tmp_path / "passwd"
+    file.touch()
+
+    way = ByFile(file, MqttAddress(host="127.0.0.1", port=1), SECRET, KeyRules(True))
+    connection: Any = OneDevice()
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    changing = asyncio.create_task(way.reconcile(connection, [1]))
+    try:
+        done, _ = await asyncio.wait([changing], timeout=0.2)
+        assert not done
+        file.write_text("ingestor:a line of another process\n")
+    finally:
+        os.close(other)
+    with pytest.raises(BrokerError):
+        await changing  # no broker rereads the file
+    assert [line.split(":")[0] for line in file.read_text().splitlines()][:2] == ["ingestor", "lathe-7"]
