@@ -64,8 +64,11 @@ def in_columns(samples: Sequence[Sample], now: Microseconds, oldest_age: Microse
 
 
 def _table(samples: Sequence[Sample]) -> Column | None:
-    """Return the readings as a table; None if their timestamps are of several types."""
-    encoded = _encode(samples)
+    """Return the readings as a table; None if their timestamps are of several types, or outside the years 1 to 9999."""
+    try:
+        encoded = _encode(samples)
+    except OverflowError:  # of a time near an end of those years, once it is in UTC
+        return None
     kind = encoded[_TYPE_AT]
     if kind not in _TABLES:
         kind = int.from_bytes(encoded[_TYPE_AT : _TYPE_AT + 2], "big")

@@ -4,6 +4,7 @@ import struct
 from copy import copy
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import cycle, islice
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from ingestor.payload.columns import FEWEST, in_columns
 from ingestor.payload.decode import Measurement, decode
 from ingestor.payload.formats import Sample
-from ingestor.payload.measurements import Measurements
-from shared.readings.model import DAY, SECOND, to_datetime, to_microseconds
+from ingestor.payload.measurements import Measurements, Refusal
+from shared.readings.model import DAY, SECOND, Reason, to_datetime, to_microseconds
 from shared.readings.numeric_times import EARLIEST_S, LATEST_S
 from shared.readings.rules import accepted_at
 
@@ -103,6 +104,17 @@ def test_a_number_that_is_no_time_is_in_no_column(
 @given(arrays(st.datetimes(timezones=zones)))
 def test_times_of_any_year_are_taken_as_they_are_one_by_one(samples: list[Sample]) -> None:
     _agree(samples, FOR_EVER)
+
+
+@pytest.mark.parametrize("timestamp", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.9-14:00"])
+def test_a_time_that_has_no_year_in_utc_is_refused_alone(timestamp: str) -> None:
+    """All readings of the array were refused as malformed."""
+    element: dict[str, Any] = {"x": 1, "y": 2, "z": 3}
+    payload = msgspec.json.encode([element | {"timestamp": timestamp}] + [element] * FEWEST)
+    first, *others = decode(payload, None, NOW, TEN_YEARS)
+    assert isinstance(first, Refusal)
+    assert first.reason is Reason.BAD_TIMESTAMP
+    assert all(isinstance(other, Measurement) for other in others)
 
 
 def _agree(samples: list[Sample], oldest_age: int) -> None:
