@@ -145,7 +145,7 @@ def _step(found: re.Match[str], field: _Field) -> int:
         return 1
     if not found["all"] and found["last"] is None:
         raise ValueError(
-            f"the {field.name}'s step {found[0]!r} goes with * or a range, such as {found['first']}-{field.most}"
+            f"the {field.name}'s step {found[0]!r} requires * or a range, such as {found['first']}-{field.most}"
         )
     if not 1 <= int(found["step"]) <= field.most:
         raise ValueError(f"the {field.name}'s step {found[0]!r} is not from 1 to {field.most}")

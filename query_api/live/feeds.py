@@ -189,13 +189,13 @@ class Live:
 
     def _on_stored(self, payload: str) -> None:
         if payload == LOOK_AGAIN:
-            self._tell_all("the database was away")
+            self._tell_all("the database was unavailable")
         elif span := parse_span(payload):
             if span.device_id != ANY_DEVICE and span.device_id not in self._feeds:
                 return
             if len(self._spans) == MAX_SPANS:
                 self._spans.clear()
-                self._tell_all("more was stored than can be sent")
+                self._tell_all("more readings were stored than can be sent")
             self._spans.append(span)
             self._has_spans.set()
 
@@ -219,7 +219,7 @@ class Live:
             return
         try:
             if not await self._reader.read(span, devices, self._show):
-                self._tell(devices, Gap("more was stored at a time than can be sent", to_datetime(span.first)))
+                self._tell(devices, Gap("more readings were stored at once than can be sent", to_datetime(span.first)))
         except RETRYABLE as error:
             _log.warning("live readings could not be read", reason=str(diagnose(error)))
             self._tell(devices, Gap("the database did not respond", to_datetime(span.first)))

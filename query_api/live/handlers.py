@@ -45,7 +45,7 @@ event: reading
 data: {"id":17,"device_id":1,"x":1.5,"y":-2.0,"z":300.0,"timestamp":"2026-01-31T12:00:00.25Z"}
 
 event: gap
-data: {"detail":"the database was away","since":"2026-01-31T12:00:03Z"}
+data: {"detail":"the database was unavailable","since":"2026-01-31T12:00:03Z"}
 
 event: dropped
 data: {"count":17,"since":"2026-01-31T12:00:09.5Z"}

@@ -53,7 +53,7 @@ LIVE = LiveBounds()
 class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     """Readings may be missing: read them with GET /stats/{device_id}."""
 
-    detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the database was away"])]
+    detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the database was unavailable"])]
     since: _Since = None
 
 

@@ -1,8 +1,8 @@
-"""What every request passes, independent of its route.
+"""Parts that every request passes, independent of its route.
 
 - `gate.py` authenticates; `limits/` bounds rates and slow work; `cross_origin.py` answers CORS.
 - `requests/` reads bodies and parameters; `known_parameters.py` refuses unknown ones.
-- `answers/` builds responses and problem details; `disconnect.py` cancels the query of a client that went away.
+- `answers/` builds responses and problem details; `disconnect.py` cancels the query of a client that disconnects.
 - `docs/` serves the OpenAPI document; `operation.py` serves health and metrics; `metrics.py` counts requests.
 - `dependencies.py` has the parameters of many handlers; `resource.py` is a router for one resource.
 """

@@ -10,7 +10,7 @@ from query_api.web.answers.problems import AnyRequest
 
 
 class ClientGone(Exception):
-    """The client disconnected, so nobody reads the response."""
+    """The client disconnected, so the response cannot be sent."""
 
 
 @asynccontextmanager

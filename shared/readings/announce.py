@@ -2,7 +2,7 @@
 
 An API process with live streams publishes their devices on WANTED_CHANNEL every REPEAT_S. A process that stores
 readings of these devices publishes a `Span` on STORED_CHANNEL in the same transaction: where to find the readings. So a
-reading without subscribers costs nothing, and one with subscribers is read once, by index.
+reading without subscribers costs nothing. A reading with subscribers is read once, by index.
 
 A process that just subscribed does not know yet which devices are wanted, so it announces every batch.
 """

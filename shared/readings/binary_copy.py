@@ -1,7 +1,7 @@
-"""COPY in its binary format, to and from numpy arrays, and what COPY sends in blocks.
+"""Binary COPY, to and from numpy arrays.
 
-https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": a header of a signature, flags and the length of
-an extension. Each row is the count of its fields; each field is its length and its value. The end is a count of -1.
+https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format": the header is a signature, flags and the length
+of an extension. A row is the number of its fields; a field is its length and its value. The trailer is a count of -1.
 """
 
 from collections.abc import Mapping
@@ -15,20 +15,20 @@ from psycopg import AsyncCopy
 from shared.readings.model import to_microseconds
 
 BLOCK_BYTES = 64 * 1024
-"""COPY brings a row at a time; they are handed on in blocks of this size."""
+"""Size of the blocks into which the rows of a COPY are combined."""
 POSTGRES_EPOCH = to_microseconds(datetime(2000, 1, 1, tzinfo=UTC))
-"""What a binary timestamptz counts from, in microseconds since 1970."""
+"""Epoch of a binary timestamptz, in microseconds since 1970."""
 BIGINT, FLOAT8, TIMESTAMPTZ = ">i8", ">f8", ">i8"
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 _COUNT, _LENGTH = "count", "length of "
 
 Rows = NDArray[np.void]
-"""Binary rows: a field for each column, in the byte order of the network."""
+"""Binary rows: a field for each column, in network byte order."""
 
 
 async def next_block(copy: AsyncCopy, size: int = BLOCK_BYTES) -> tuple[bytes, bool]:
-    """The rows up to a block's size, and whether more may follow."""
+    """Return rows of about `size` bytes, and whether more may follow."""
     block = bytearray()
     while len(block) < size:
         row = await copy.read()
@@ -39,7 +39,7 @@ async def next_block(copy: AsyncCopy, size: int = BLOCK_BYTES) -> tuple[bytes, b
 
 
 def row_type(columns: Mapping[str, str]) -> np.dtype[np.void]:
-    """Return the type of a row of these columns, of which none is null: their names and their types in numpy."""
+    """Return the type of a row. `columns`: their names and numpy types. No column is null."""
     fields: list[Any] = [(_COUNT, ">i2")]
     for name, kind in columns.items():
         fields += [(_LENGTH + name, ">i4"), (name, kind)]
@@ -58,7 +58,7 @@ def pack(kind: np.dtype[np.void], columns: NDArray[np.void]) -> bytes:
 
 
 class BinaryRows:
-    """Cuts what a binary COPY sends into rows, which are all of one size: no column is null."""
+    """Splits the data of a binary COPY into rows of equal size. No column is null."""
 
     def __init__(self, columns: Mapping[str, str]) -> None:
         self._type = row_type(columns)
@@ -67,11 +67,11 @@ class BinaryRows:
 
     @property
     def row_bytes(self) -> int:
-        """How long a row is."""
+        """Size of a row."""
         return self._type.itemsize
 
     def cut(self, block: bytes) -> Rows:
-        """The rows that are whole with this block."""
+        """Return the rows that this block completes."""
         data = self._rest + block
         if len(data) < self._skip:
             self._rest = data
@@ -84,5 +84,5 @@ class BinaryRows:
 
 
 def microseconds(moments: NDArray[Any]) -> NDArray[np.int64]:
-    """A column of timestamptz as microseconds since 1970."""
+    """Return a column of timestamptz in microseconds since 1970."""
     return moments.astype(np.int64) + POSTGRES_EPOCH

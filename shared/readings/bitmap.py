@@ -1,6 +1,6 @@
-"""A set of small numbers as bytes: number n is in the set if bit n % 8 of byte n // 8 is 1.
+"""A set of small numbers as a bitmap: n is in the set if bit n % 8 of byte n // 8 is 1.
 
-Which elements of a message were refused is such a set: 1,250 bytes at most, for the 10,000 elements of an array.
+The refused elements of a message are such a set, with at most 1,250 bytes for an array of 10,000 elements.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,12 +24,12 @@ def contains(bits: bytes, number: int) -> bool:
 
 
 def numbers(bits: bytes) -> Iterator[int]:
-    """The numbers in the set, in order."""
+    """Return the numbers in the set, in order."""
     return (number for number in range(8 * len(bits)) if contains(bits, number))
 
 
 def ranges(bits: bytes) -> list[tuple[int, int]]:
-    """The set as ranges of consecutive numbers, each with its first and last number."""
+    """Return the set as ranges of consecutive numbers, each as its first and last number."""
     found: list[tuple[int, int]] = []
     for number in numbers(bits):
         if found and found[-1][1] == number - 1:

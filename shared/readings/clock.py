@@ -1,7 +1,7 @@
-"""Unique times of receipt: equal readings without a timestamp stay distinct (ADR 4).
+"""Unique times of receipt, so that equal readings without a timestamp stay distinct (ADR 4).
 
-Each process has microseconds of its own. The even ones are divided among the ingestors (`ingestor.processes.Share`).
-Every second odd one belongs to the API, and the others are divided among the ingestors that drain sessions.
+Each process uses different microseconds. The even ones are divided among the ingestors (`ingestor.processes.Share`).
+Every second odd one is for the API, and the others are divided among the ingestors that drain sessions.
 """
 
 import time
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from shared.readings.model import SECOND, Microseconds
 
 SMOOTHED: Microseconds = 10 * SECOND
-"""If the clock goes back by at most this, the times wait for it. If it goes back further, the times follow it."""
+"""If the clock is set back by at most this, times continue from the latest one. If by more, they follow the clock."""
 
 
 class Clock:
-    """A clock that returns each moment once: of each `step` microseconds the one at `offset`.
+    """A clock that returns each time once: of each `step` microseconds the one at `offset`.
 
-    If more than one moment per step is taken, it runs ahead of the system's clock.
+    If more than one time per step is taken, it runs ahead of the system clock.
     """
 
     def __init__(self, step: Microseconds, offset: Microseconds, now: Callable[[], int] = time.time_ns) -> None:
@@ -27,7 +27,7 @@ class Clock:
         self._free: Microseconds = 0
 
     def read(self) -> Microseconds:
-        """Take the first of its moments that is neither past nor taken."""
+        """Take the first time that is neither past nor taken."""
         now = self._now() // 1000
         if now < self._latest - SMOOTHED:
             self._free = 0
@@ -37,5 +37,5 @@ class Clock:
         return first
 
     def take(self, first: Microseconds, count: int) -> None:
-        """Take `count` of its moments from `first`, which `read` returned last."""
+        """Take `count` times from `first`, the latest result of `read`."""
         self._free = first + count * self.step

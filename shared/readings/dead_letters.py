@@ -1,6 +1,6 @@
-"""Dead letters: what was refused of each message, and counts of what is beyond the limit of a minute (ADR 26).
+"""Dead letters: the refused readings of each message, and counts of messages beyond the limit per minute (ADR 26).
 
-All of it is written in the transaction that stores the rest of the message, or acknowledges it.
+They are written in the transaction that stores the rest of the message, or acknowledges it.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ _COPY = """
 
 
 async def add(connection: Connection, letters: Iterable[DeadLetter]) -> None:
-    """Write the dead letters, in the transaction that the caller has open. What `text` cannot hold is escaped."""
+    """Write the dead letters, in the caller's transaction. Characters that `text` does not allow are escaped."""
     async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         for letter in letters:
             await copy.write_row(
@@ -48,7 +48,7 @@ _REPLACE = """
 
 
 async def replace(connection: Connection, letter_id: int, letter: DeadLetter) -> None:
-    """Make the dead letter of that number what remains of it after a replay."""
+    """Replace the dead letter with this id by the rest that a replay refused."""
     await connection.execute(
         _REPLACE,
         {
@@ -65,9 +65,9 @@ async def replace(connection: Connection, letter_id: int, letter: DeadLetter) ->
 
 
 class Omitted:
-    """Refused messages without a dead letter of their own: how many, of how many bytes, received when, and why.
+    """Counts of refused messages without their own dead letter: messages, bytes, times of receipt, and reasons.
 
-    `topic`, `detail`: those of the row that counts them; `row`: its number, None where there is none yet.
+    `topic`, `detail`: values of the row with the counts. `row`: id of the row; None before it exists.
     """
 
     def __init__(self, topic: str, detail: str, row: int | None) -> None:
@@ -130,14 +130,14 @@ _COUNT_FIRST = """
 
 
 async def count(connection: Connection, omitted: Omitted) -> int:
-    """Count the messages in their row, and return its number. It is made if it is not there yet, or was deleted."""
+    """Add the counts to their row, and return its id. The row is created if it does not exist or was deleted."""
     parameters = omitted.parameters()
     if omitted.row is not None:
         cursor = await connection.execute(_COUNT_MORE, parameters)
         if cursor.rowcount == 1:
             return omitted.row
     row = await (await connection.execute(_COUNT_FIRST, parameters)).fetchone()
-    assert row is not None, "RETURNING gives the row"
+    assert row is not None, "RETURNING returns the row"
     row_id: int = row[0]
     return row_id
 

@@ -1,8 +1,8 @@
-"""Deleted devices, and the fence that stops later readings of them (ADR 16).
+"""Deleted devices, and the fence that excludes later readings of them (ADR 16).
 
-A writer enters the fence first in its transaction, and learns which devices were deleted since it last did so. A
-deletion closes the fence for the end of its transaction. So a reading is committed before its device is deleted, and
-removed with it, or its writer knows of the deletion.
+A writer enters the fence at the start of its transaction, and gets the devices that were deleted since it last entered.
+A deletion closes the fence until the end of its transaction. So a reading is either committed before its device is
+deleted, and removed with it, or its writer knows of the deletion.
 
 Old marks are deleted, in the order of their numbers and never the newest (`worker/cleaning/deleted_devices.py`). So the
 mark that a writer saw last exists unless later ones may be missing. A writer that does not find it clears its cache of
@@ -37,7 +37,7 @@ class Fence:
         return self._deleted
 
     async def begin(self, connection: Connection) -> None:
-        """Start at the newest mark. Needed before the writer looks up its first device; later it does nothing."""
+        """Start at the newest mark. It must precede the writer's first lookup of a device. Later calls do nothing."""
         if self._seen is None:
             row = await (await connection.execute(_LATEST)).fetchone()
             assert row is not None, "an aggregate has one row"
@@ -61,7 +61,7 @@ class Fence:
 
 TRIES = 4
 PAUSE_S = 0.25
-"""Between two tries. Writers wait behind a try, and continue in the pause."""
+"""Pause between two tries. Writers wait during a try, and continue in the pause."""
 _PATIENCE = "SET LOCAL lock_timeout = '250ms'"
 _CLOSE = "SELECT close_deletion_fence()"
 _RECORD = "INSERT INTO deleted_devices (device_id, key) VALUES (%s, %s)"

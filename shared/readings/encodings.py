@@ -1,13 +1,13 @@
-"""What a device may send in place of plain UTF-8."""
+"""Encodings that a device may send instead of UTF-8 without a byte order mark."""
 
 import codecs
 
 BOM = codecs.BOM_UTF8
 BYTE_ORDER_MARKS = (BOM, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""Those of text whose first byte is above 0x7F; that of little-endian UTF-32 begins with the second."""
+"""Byte order marks. That of little-endian UTF-32 begins with that of little-endian UTF-16."""
 
 _BOMS = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),  # which begins as that of UTF-16 does
+    (codecs.BOM_UTF32_LE, "UTF-32"),  # before UTF-16, whose mark is its beginning
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
@@ -21,9 +21,10 @@ _ZEROS = {
 
 
 def wide_encoding(data: bytes) -> str | None:
-    """Return "UTF-16" or "UTF-32" where JSON is encoded so, else None.
+    """Return "UTF-16" or "UTF-32" if JSON is in this encoding, else None.
 
-    By its byte order mark, or by the zeros among its first four bytes: JSON begins with ASCII (RFC 4627, section 3).
+    It is detected by a byte order mark, or by the zeros in its first four bytes, as JSON begins with ASCII (RFC 4627,
+    section 3).
     """
     if len(data.rstrip(b"\0")) < 4:
         return None

@@ -1,8 +1,8 @@
-"""The extent of a device: the months (UTC) between which all of its readings lie (ADR 28).
+"""The extent of a device: the range of months (UTC) with all of its readings (ADR 28).
 
-A read without a period is bounded by it. So it plans, locks and looks into the months of its device, however many
-months others have. An extent that is too wide costs a little; one that is too narrow hides readings. So it is widened
-before the readings are committed (`partitions.py`), and never narrowed. A device without one is not bounded.
+It bounds a read without a period, so that the read plans, locks and scans only the months of its device. An extent that
+is too wide costs little, but one that is too narrow hides readings. So it is widened before the readings are committed
+(`partitions.py`), and never narrowed. The reads of a device without an extent are not bounded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,17 @@ Month = int
 
 
 def month_of(moment: datetime) -> Month:
-    """Return the month (UTC) that holds the moment, which has an offset."""
+    """Return the month (UTC) of a time with an offset."""
     in_utc = moment.astimezone(UTC)
     return in_utc.year * 12 + in_utc.month - 1
 
 
 def start_of(month: Month) -> datetime:
-    """Return the first moment of the month."""
+    """Return the start of the month."""
     return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
-# One that is wide enough already is not locked. The order is that of each writer: none waits for one that waits for it.
+# An extent that is wide enough is not locked. All writers use the order of ids, so that they cannot deadlock.
 _WIDEN = """
     WITH asked AS (
         SELECT asked.* FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[]) AS asked (id, starts_at, ends_at)
@@ -48,9 +48,9 @@ _WIDEN = """
 
 
 async def widen(connection: Connection, months: Mapping[int, tuple[Month, Month]]) -> set[int]:
-    """Widen each device's extent by its months, of which the first and the last are given.
+    """Widen the extents of devices to contain the given first and last months.
 
-    Return the devices for which that holds now: those that exist.
+    Return the devices that exist.
     """
     columns = (
         list(months),
@@ -61,7 +61,7 @@ async def widen(connection: Connection, months: Mapping[int, tuple[Month, Month]
 
 
 class Extent(msgspec.Struct, frozen=True):
-    """From its first moment to its last, both included; None leaves that side open."""
+    """The first and the last time, both included; None leaves that side open."""
 
     first: datetime | None
     last: datetime | None
@@ -69,7 +69,7 @@ class Extent(msgspec.Struct, frozen=True):
     def within(self, start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
         """Return the part of the period from `start` to `end` that lies in the extent. Both are included.
 
-        It may end before it starts: then it holds no reading.
+        The result may end before it starts, in which case it contains no reading.
         """
         starts = [moment for moment in (start, self.first) if moment is not None]
         ends = [moment for moment in (end, self.last) if moment is not None]

@@ -1,7 +1,7 @@
-"""The records that cross between the parts.
+"""Records that several packages use.
 
-A moment inside the program is a whole number of microseconds since 1970-01-01 UTC, PostgreSQL's own
-resolution: `Microseconds`. It becomes a datetime only where a person or the driver sees it.
+A time in the program is a whole number of microseconds since 1970-01-01 UTC, the resolution of PostgreSQL:
+`Microseconds`. It is converted to a datetime only for the driver and for messages.
 """
 
 import re
@@ -21,22 +21,22 @@ _MICROSECOND = timedelta(microseconds=1)
 KEY_PATTERN = r"^[^/+#\s\x00-\x1f\x7f-\x9f]{1,128}\Z"
 """A device's key: one level of a topic, 1 to 128 characters, no space, no wildcard, no control character."""
 DEVICES_CHANNEL = "devicestat_devices"
-"""NOTIFY on it says that the device with the key in its payload was registered."""
+"""Channel of registrations. The payload is the key of the device."""
 _is_key = re.compile(KEY_PATTERN).match
 
 
 def is_key(text: str) -> bool:
-    """Whether the text can be a device's key."""
+    """Return whether the text can be the key of a device."""
     return _is_key(text) is not None
 
 
 def to_microseconds(moment: datetime) -> Microseconds:
-    """The moment, which has an offset, as microseconds since 1970."""
+    """Return a time with an offset in microseconds since 1970."""
     return (moment - EPOCH) // _MICROSECOND
 
 
 def to_datetime(moment: Microseconds) -> datetime:
-    """The moment as a datetime in UTC."""
+    """Return the time as a datetime in UTC."""
     return EPOCH + timedelta(microseconds=moment)
 
 
@@ -57,7 +57,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reason(StrEnum):
-    """Why something was refused: the `reason` of a dead letter, and a label of the rejected count."""
+    """Reason of a refusal: the `reason` of a dead letter, and a label of the rejected count."""
 
     BAD_TOPIC = "bad_topic"
     MALFORMED = "malformed"
@@ -70,7 +70,7 @@ class Reason(StrEnum):
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
-    """Why one element of a message was refused. `index`: its place in the array, from 0; None: the whole message."""
+    """The refusal of one element of a message. `index`: its index in the array; None: the whole message."""
 
     index: int | None
     reason: Reason
@@ -78,14 +78,14 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of which readings were refused, with all that it takes to replay them.
+    """A message with refused readings, and the data to replay them.
 
     `step`: microseconds between the times of receipt of one element and the next, from `received_at` on.
-    `payload`: the message's payload or, of one that is too large, its beginning.
-    `payload_bytes`: the length of the message's whole payload.
+    `payload`: the payload or, if it is too large, its beginning.
+    `payload_bytes`: the length of the whole payload.
     `reasons`: the number of refused readings by reason, in the order in which the reasons occurred.
-    `faults`: the first few faults, and the first one of each reason.
-    `refused`: which elements were refused, as a bitmap (`shared.readings.bitmap`); None: all of them.
+    `faults`: the first faults, and the first fault of each reason.
+    `refused`: the indexes of the refused elements, as a bitmap (`shared.readings.bitmap`); None: all of them.
     """
 
     received_at: Microseconds
@@ -105,7 +105,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reason(self) -> Reason:
-        """The reason of the most readings; of equally many, the one that occurred first."""
+        """The most frequent reason; of equally frequent ones, the first."""
         return most_frequent(self.reasons)
 
     @property
@@ -115,5 +115,5 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def most_frequent(reasons: Mapping[Reason, int]) -> Reason:
-    """The reason of the most readings; of equally many, the one that occurred first."""
+    """Return the most frequent reason; of equally frequent ones, the first."""
     return max(reasons, key=lambda reason: reasons[reason])

@@ -1,10 +1,10 @@
-"""Times as numbers: seconds since 1970, or a refusal that says what the number looks like.
+"""Parse times that are numbers: seconds since 1970, or a refusal with the likely meaning of the number.
 
 MQTT payloads, HTTP bodies and query parameters use it. Pure.
 
-A number of seconds lies within EARLIEST_S and LATEST_S, which are in the years 2001 and 5138. There no unit can be
-mistaken for another: the milliseconds of each moment from 1973 on are above LATEST_S. The caller decides whether the
-moment is too old, or ahead of the clock.
+A number of seconds is between EARLIEST_S and LATEST_S, in the years 2001 and 5138. In this range units are unambiguous:
+the milliseconds of every time from 1973 on are above LATEST_S. The caller decides whether the time is too old, or ahead
+of the clock.
 """
 
 import math
@@ -13,11 +13,11 @@ from datetime import datetime
 from shared.readings.model import SECOND, Microseconds
 
 EARLIEST_S = 10**9
-"""2001-09-09. Less is the time since a device started, or a date written as a number."""
+"""2001-09-09. A smaller number is the uptime of a device, or a date written as a number."""
 LATEST_S = 10**11
-"""5138-11-16, not included. From here on it is milliseconds, microseconds or nanoseconds."""
+"""5138-11-16, not included. A larger number is in milliseconds, microseconds or nanoseconds."""
 _UNITS = ((10**14, 10**3, "milliseconds"), (10**17, 10**6, "microseconds"), (10**20, 10**9, "nanoseconds"))
-"""Upper bound, units in a second, name."""
+"""Upper bound, units per second, name."""
 _DATES = {
     4: ("%Y", "a year", "%Y-01-01"),
     6: ("%Y%m", "a year and a month", "%Y-%m-01"),
@@ -26,25 +26,25 @@ _DATES = {
     14: ("%Y%m%d%H%M%S", "a date and a time", "%Y-%m-%dT%H:%M:%SZ"),
     17: ("%Y%m%d%H%M%S%f", "a date and a time", "%Y-%m-%dT%H:%M:%S.%fZ"),
 }
-"""By the count of digits: what to read, its name, what to write instead."""
+"""By number of digits: the format, its name, and the RFC 3339 form."""
 _YEARS = range(1970, 2200)
 
 
 class ImplausibleTime(ValueError):
-    """The number is not a time in seconds since 1970. The text says what it looks like, and what to write."""
+    """The number is not a time in seconds since 1970. The message has its likely meaning, and the right form."""
 
 
 def from_number(seconds: float) -> Microseconds:
-    """Return the moment that is this number of seconds after 1970. Raises ImplausibleTime."""
+    """Return the time of this number of seconds since 1970. Raises ImplausibleTime."""
     if not EARLIEST_S <= seconds < LATEST_S:  # false for NaN, too
         raise ImplausibleTime(looks_like(seconds))
     return round(seconds * SECOND)
 
 
 def looks_like(number: float) -> str:
-    """Say what a number outside of EARLIEST_S and LATEST_S looks like, and what to write instead."""
+    """Return the likely meaning of a number outside of EARLIEST_S and LATEST_S, and the right form."""
     if not math.isfinite(number):
-        return f"{number} is no number of seconds since 1970"
+        return f"{number} is not a number of seconds since 1970"
     if number < 0:
         return f"{_shown(number)} looks like a time before 1970: write it as RFC 3339, such as 1969-07-20T20:17:40Z"
     date = _as_date(number)
@@ -63,11 +63,11 @@ def _since_the_start(number: float) -> str:
 
 
 def _as_date(number: float) -> str | None:
-    """The date whose digits the number has, such as 20261101, with what to write instead."""
+    """Return the date in the digits of the number, such as 20261101, and its RFC 3339 form."""
     digits = _shown(number)
     pattern, name, instead = _DATES.get(len(digits), ("", "", ""))
     try:
-        date = datetime.strptime(digits, pattern)  # noqa: DTZ007  # only its digits are of interest
+        date = datetime.strptime(digits, pattern)  # noqa: DTZ007  # only its digits matter
     except ValueError:
         return None
     if date.year not in _YEARS or date.strftime(pattern)[: len(digits)] != digits:
@@ -80,5 +80,5 @@ def _seconds(number: float, units: int) -> str:
 
 
 def _shown(number: float) -> str:
-    """The number as people write it: without an exponent, and without .0."""
+    """Return the number without an exponent, and without .0."""
     return f"{number:.0f}" if number < 10**20 and number == int(number) else repr(number)

@@ -1,4 +1,4 @@
-"""What a reading needs before it is stored: a partition for its month, and an extent of its device with the month.
+"""Prerequisites of storing a reading: the partition of its month, and an extent of its device with the month.
 
 Both are created when they are first needed, and cached, so that a batch of known devices in known months needs no
 query.
@@ -16,7 +16,7 @@ from shared.readings.model import DAY, Reading, to_datetime, to_microseconds
 from shared.readings.rows import Rows
 
 AT_ONCE = 12
-"""Months that one statement creates. Its lock stops other processes from creating months, for 30 ms."""
+"""Months that one statement creates. Its lock keeps other processes from creating months for 30 ms."""
 _NONE = range(0)
 
 
@@ -25,17 +25,17 @@ class Partitions:
 
     def __init__(self) -> None:
         self._connections = WeakSet[Connection]()
-        self._known: dict[int, range] = {}  # by the device: moments for which all is there
+        self._known: dict[int, range] = {}  # by device: times with a partition and an extent
         self._extents: dict[int, tuple[Month, Month]] = {}
         self._made: set[Month] = set()
         self._runs: dict[tuple[Month, Month], range] = {}
 
     async def ensure(self, connection: Connection, readings: Iterable[Reading]) -> Set[int]:
-        """Create what the readings need and the cache does not hold. Return those of their devices that do not exist.
+        """Create the prerequisites that are not in the cache. Return the devices that do not exist.
 
-        Call it before their transaction, or in it. Those devices have no extent: a reading of a device that was
-        registered since must not be stored. A new connection may lead to another state of the database, as after a
-        failover, so it clears the cache.
+        Call it before the transaction of the readings, or in it. The returned devices have no extent, so a reading of
+        one that was registered meanwhile must not be stored. A new connection may see another state of the database,
+        as after a failover, so it clears the cache.
         """
         if connection not in self._connections:
             self.forget()
@@ -49,7 +49,7 @@ class Partitions:
         return {device_id for device_id, _ in missing if device_id not in self._extents}
 
     def _missing(self, readings: Iterable[Reading]) -> set[tuple[int, int]]:
-        """Return the devices and days for which something is missing."""
+        """Return the devices and days without a cached partition or extent."""
         known = self._known
         if isinstance(readings, Rows) and all(
             first in (moments := known.get(device_id, _NONE)) and last in moments
@@ -84,14 +84,14 @@ class Partitions:
                 self._known[device_id] = self._run(month, *extent)
 
     def _run(self, month: Month, first: Month, last: Month) -> range:
-        """The moments of the longest run of months around this one that are made and lie in the extent."""
+        """Return the times of the longest run of months around this one that exist and are in the extent."""
         begin = end = month
         while begin > first and begin - 1 in self._made:
             begin -= 1
         while end < last and end + 1 in self._made:
             end += 1
         run = range(to_microseconds(start_of(begin)), to_microseconds(start_of(end + 1)))
-        return self._runs.setdefault((begin, end), run)  # devices share it
+        return self._runs.setdefault((begin, end), run)  # devices share the object
 
     def forget(self) -> None:
         """Clear the cache. Needed when a partition is missing, for example because it was dropped."""
@@ -101,7 +101,7 @@ class Partitions:
 
 
 def is_month_missing(error: Exception) -> bool:
-    """Return whether PostgreSQL has found no partition for a reading. It reports that as a check without a name."""
+    """Return whether a reading has no partition. PostgreSQL reports that as a check violation without a name."""
     return isinstance(error, CheckViolation) and error.diag.constraint_name is None
 
 

@@ -1,6 +1,6 @@
 """Readings as packed rows: the contents of a batch.
 
-A row takes 48 bytes, where a `Reading` takes 200 with its numbers. One reading is appended by `struct`, an array of
+A row takes 48 bytes; a `Reading` takes 200 with its numbers. One reading is appended by `struct`, an array of
 readings of one device by numpy, column by column. Operations on all rows of a batch, such as COPY, use columns.
 """
 
@@ -17,7 +17,7 @@ from shared.readings.model import Microseconds, Reading
 FIELDS = {"device_id": "i8", "recorded_at": "i8", "received_at": "i8", "x": "f8", "y": "f8", "z": "f8"}
 """The fields of a Reading, in their order, and numpy's names of their types."""
 VALUE_BYTES = 8
-"""Of each field."""
+"""Size of each field."""
 ROW_BYTES = VALUE_BYTES * len(FIELDS)
 _ROW = struct.Struct("=qqqddd")
 pack_row = _ROW.pack
@@ -90,11 +90,11 @@ class Rows(Sequence[Reading]):
         return (Reading(*fields) for fields in _ROW.iter_unpack(bytes(self.buffer)))
 
     def columns(self) -> Column:
-        """Return the rows as an array with a field for each of a Reading's."""
-        return np.frombuffer(bytes(self.buffer), _DTYPE)  # of a copy: a buffer that an array refers to cannot grow
+        """Return the rows as an array with the fields of a Reading."""
+        return np.frombuffer(bytes(self.buffer), _DTYPE)  # of a copy, as a buffer with a reference cannot grow
 
     def devices(self) -> set[int]:
-        """Return the devices that the readings are of."""
+        """Return the devices of the readings."""
         return set(np.unique(self.columns()["device_id"]).tolist())
 
     def of_devices(self, devices: Iterable[int]) -> "Rows":
@@ -111,13 +111,13 @@ class Rows(Sequence[Reading]):
             yield int(columns["device_id"][begin]), Rows(columns[begin:end].tobytes())
 
     def moved_to(self, device_id: int) -> "Rows":
-        """Return the readings as the device's."""
+        """Return the readings with another device."""
         columns = self.columns().copy()
         columns["device_id"] = device_id
         return Rows(columns.tobytes())
 
     def runs(self) -> Iterator[Run]:
-        """Yield each run of readings of one device: the device, its first moment and its last."""
+        """Yield each run of consecutive readings of one device: the device, the first and the last time."""
         columns = self.columns()
         devices, recorded = columns["device_id"], columns["recorded_at"]
         starts = _starts(devices)
@@ -127,5 +127,5 @@ class Rows(Sequence[Reading]):
 
 
 def _starts(devices: Column) -> Column:
-    """The places where a run of one device begins."""
+    """Return the indexes at which a run of one device starts."""
     return np.flatnonzero(np.diff(devices, prepend=devices[:1] - 1))

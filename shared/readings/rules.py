@@ -1,4 +1,4 @@
-"""The rules of a reading: the range of its values, the range of its time, and the words that refusals use.
+"""The rules of a reading: the ranges of its values and its time, and the texts of refusals.
 
 MQTT, HTTP and the replay of dead letters share them. Pure: the clock is passed in.
 """
@@ -12,11 +12,11 @@ from shared.readings.model import DAY, SECOND, Microseconds, to_datetime, to_mic
 from shared.readings.numeric_times import EARLIEST_S, LATEST_S, from_number
 
 AXIS_LIMIT = 1000.0
-"""x, y and z lie within -AXIS_LIMIT and AXIS_LIMIT, both included. The CHECKs of the table readings say so, too."""
+"""x, y and z are from -AXIS_LIMIT to AXIS_LIMIT. The table readings has CHECKs with these limits."""
 AXIS_RULE = f"a number from -{AXIS_LIMIT:g} to {AXIS_LIMIT:g}"
 Axis = Annotated[float, msgspec.Meta(ge=-AXIS_LIMIT, le=AXIS_LIMIT)]
 MAX_READINGS = 10_000
-"""In one message, or in one request."""
+"""Most readings in one message or request."""
 MQTT_TIME_RULE = 'RFC 3339 with an offset, such as "2026-01-31T12:00:00.25Z", or a number of seconds since 1970'
 HTTP_TIME_RULE = (
     'RFC 3339 such as "2026-01-31T12:00:00Z" (without an offset it is UTC), or a number of seconds since 1970'
@@ -26,10 +26,10 @@ MAX_AHEAD: Microseconds = DAY
 
 
 def recorded_at(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> Microseconds:
-    """Return the moment of a reading's timestamp, which is a datetime with an offset or seconds since 1970.
+    """Return the time of a reading from its timestamp: a datetime with an offset, or seconds since 1970.
 
-    `oldest_age`: how far before `now`, its time of receipt, it may lie (`Settings.oldest_age`). Raises ValueError,
-    which says what is wrong.
+    `oldest_age`: the most by which it may precede `now`, its time of receipt (`Settings.oldest_age`). Raises ValueError
+    with the fault.
     """
     accepted = accepted_at(timestamp, now, oldest_age)
     if accepted is not None:
@@ -42,10 +42,10 @@ def recorded_at(timestamp: datetime | float, now: Microseconds, oldest_age: Micr
 
 
 def accepted_at(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> Microseconds | None:
-    """Return the same as `recorded_at`, None where that raises. It is faster where the words are not needed."""
+    """Return the result of `recorded_at`, or None if it raises. It is faster, as it creates no message."""
     if isinstance(timestamp, datetime):
         moment = to_microseconds(timestamp)
-    elif EARLIEST_S <= timestamp < LATEST_S:  # false for NaN, too
+    elif EARLIEST_S <= timestamp < LATEST_S:  # false for NaN
         moment = round(timestamp * SECOND)
     else:
         return None
@@ -58,10 +58,10 @@ def is_near(moment: Microseconds, now: Microseconds, oldest_age: Microseconds) -
 
 
 def too_old(shown: str, oldest_age: Microseconds) -> ValueError:
-    """The refusal of a moment, as it is shown, that lies too far before its time of receipt."""
+    """Return the refusal of a time that precedes its receipt by too much. `shown`: its text."""
     return ValueError(
         f"{shown} is more than {oldest_age / DAY:g} days old: the settings OLDEST and RETENTION set this limit. "
-        "A device that does not know the time leaves the timestamp out"
+        "A device that does not know the time should omit the timestamp"
     )
 
 

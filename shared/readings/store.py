@@ -1,4 +1,4 @@
-"""The only module that stores readings.
+"""Storage of readings. No other module writes them.
 
 `store_new` stores a batch of new readings by one binary COPY. `store` stores any batch: by COPY into a temporary table,
 then INSERT … ON CONFLICT DO NOTHING. `store_requests` stores the readings of HTTP requests, and returns their ids.
@@ -118,7 +118,7 @@ async def store_requests(
         [r.z for r in readings],
     )
     row = await (await connection.execute(_STORE_REQUESTS, columns, prepare=True)).fetchone()
-    assert row is not None, "the function gives one row"
+    assert row is not None, "the function returns one row"
     ids, added = iter(row[0]), set(row[1])
     return [_stored_ids([next(ids) for _ in request], added) for request in requests]
 
@@ -129,5 +129,5 @@ def _stored_ids(ids: Sequence[int | None], added: set[int]) -> Sequence[StoredId
         if reading_id is None:
             return None
         stored.append(StoredId(reading_id, reading_id in added))
-        added.discard(reading_id)  # the same reading again, in this request or the next, is not new
+        added.discard(reading_id)  # a repeat, in this request or the next, is not new
     return stored

@@ -1,4 +1,4 @@
-"""Who may do what: every route that the application has, with everything that can be shown, or nothing."""
+"""Permissions: every route of the application, with every kind of credentials and without any."""
 
 import httpx
 import msgspec
@@ -56,14 +56,14 @@ ALLOWED = {
     "PATCH /stats/analysis/schedules/{schedule_id:str}": READERS,
     "DELETE /stats/analysis/schedules/{schedule_id:str}": READERS,
 }
-"""Who may. A HEAD is as the GET, and OPTIONS are for whoever may do anything."""
+"""Roles that each route allows. HEAD is as GET, and OPTIONS requires any valid credentials."""
 ASKED_BY_BROKERS = {
     "POST /mqtt/authenticate", "POST /mqtt/authorize", "POST /mqtt/go-auth/user", "POST /mqtt/go-auth/superuser",
     "POST /mqtt/go-auth/acl",
 }  # fmt: skip
 """Routes that are there with MQTT_AUTH_SECRET, and for that secret alone."""
 NOT_THERE = "999999"
-"""The number of nothing: who may ask for it is told so, and nothing is changed."""
+"""An id that nothing has, so that an allowed request changes nothing."""
 
 
 def routes(**settings: str) -> set[str]:
@@ -76,7 +76,7 @@ def routes(**settings: str) -> set[str]:
     }
 
 
-def test_every_route_has_its_rule() -> None:
+def test_every_route_has_its_permission() -> None:
     found = routes()
     with_options = {f"OPTIONS {name.partition(' ')[2]}" for name in ALLOWED}
     with_head = {f"HEAD {name.partition(' ')[2]}" for name in ALLOWED}
@@ -84,12 +84,12 @@ def test_every_route_has_its_rule() -> None:
     assert len(found) > 30
 
 
-def test_the_routes_of_brokers_are_there_with_their_secret_alone() -> None:
+def test_the_routes_of_brokers_exist_only_with_their_secret() -> None:
     added = routes(mqtt_auth_secret=SECRET) - routes()
     assert {route for route in added if not route.startswith("OPTIONS ")} == ASKED_BY_BROKERS
 
 
-def test_a_route_without_a_rule_is_not_served() -> None:
+def test_an_application_with_a_route_without_permission_does_not_start() -> None:
     from litestar import Litestar, get
 
     from query_api.web.gate import require_rules
@@ -103,7 +103,7 @@ def test_a_route_without_a_rule_is_not_served() -> None:
 
 
 def path_of(template: str) -> str:
-    """A path of the route."""
+    """Return a path of the route."""
     for parameter in ("{device_id:str}", "{request_id:str}", "{result_id:str}", "{schedule_id:str}"):
         template = template.replace(parameter, NOT_THERE)
     return (
@@ -116,8 +116,8 @@ def path_of(template: str) -> str:
 
 def body_of(route: str, device: int) -> object:
     return {
-        "POST /devices": {"name": "by whoever may"},
-        "PATCH /devices/{device_id:str}": {"name": "by whoever may"},
+        "POST /devices": {"name": "renamed"},
+        "PATCH /devices/{device_id:str}": {"name": "renamed"},
         "POST /stats": {"device_id": device, "x": 1, "y": 2, "z": 3, "timestamp": 1_769_860_800},
         "POST /stats/analysis/schedules": {"device_id": int(NOT_THERE), "cron": "0 0 * * *", "period": "P1D"},
         "PATCH /stats/analysis/schedules/{schedule_id:str}": {"paused": True},
@@ -125,7 +125,7 @@ def body_of(route: str, device: int) -> object:
 
 
 async def shown(api: httpx.AsyncClient, made: Keys) -> tuple[int, dict[str, dict[str, str]]]:
-    """A device, and the headers of everything that can be shown."""
+    """A device, and the headers of every kind of credentials."""
     device, other = [
         (await api.post("/devices", json={"name": "n"}, headers=bearer(made.admin))).json() for _ in range(2)
     ]
@@ -148,7 +148,7 @@ async def shown(api: httpx.AsyncClient, made: Keys) -> tuple[int, dict[str, dict
 
 
 def is_right(status: int, name: str, allowed: set[str]) -> bool:
-    """Whether what is shown was let in or refused as it should be."""
+    """Return whether the request was allowed or refused as expected."""
     if name in allowed:
         return status not in (401, 403)
     return status == (401 if name in NOBODY else 403)
@@ -160,7 +160,7 @@ def closed(api_settings: Settings) -> Settings:
     return msgspec.structs.replace(api_settings, auth="on")
 
 
-async def test_each_route_lets_in_whom_it_is_for_and_nobody_else(closed: Settings, database: Database) -> None:
+async def test_each_route_allows_its_roles_only(closed: Settings, database: Database) -> None:
     made = await keys(database)
     async with services.client_of(closed.http_port) as api, services.api(closed):
         device, credentials = await shown(api, made)
@@ -177,7 +177,7 @@ async def test_each_route_lets_in_whom_it_is_for_and_nobody_else(closed: Setting
         assert credentials.keys() == ANYBODY
 
 
-async def test_the_secret_of_brokers_opens_their_routes_and_nothing_else(closed: Settings, database: Database) -> None:
+async def test_the_secret_of_brokers_is_valid_for_their_routes_only(closed: Settings, database: Database) -> None:
     made = await keys(database)
     asked = msgspec.structs.replace(closed, mqtt_auth_secret=SECRET)
     async with services.client_of(closed.http_port) as api, services.api(asked):
@@ -193,7 +193,7 @@ async def test_the_secret_of_brokers_opens_their_routes_and_nothing_else(closed:
             assert (answer.status_code == 401) is (allowed != ANYBODY), route
 
 
-async def test_options_are_for_whoever_may_do_anything(closed: Settings, database: Database) -> None:
+async def test_options_requires_any_valid_credentials(closed: Settings, database: Database) -> None:
     made = await keys(database)
     async with services.client_of(closed.http_port) as api, services.api(closed):
         _, credentials = await shown(api, made)
@@ -202,7 +202,7 @@ async def test_options_are_for_whoever_may_do_anything(closed: Settings, databas
             assert answer.status_code == (401 if name in NOBODY else 204), name
 
 
-async def test_a_refusal_says_why(closed: Settings, database: Database) -> None:
+async def test_a_refusal_states_its_reason(closed: Settings, database: Database) -> None:
     made = await keys(database)
     async with services.client_of(closed.http_port) as api, services.api(closed):
         device, credentials = await shown(api, made)
@@ -221,13 +221,13 @@ async def test_a_refusal_says_why(closed: Settings, database: Database) -> None:
         assert foreign.json()["detail"] == f"this is the token of device {device}, and stores only its readings"
 
 
-async def test_while_auth_is_off_whoever_comes_may_do_everything(api: httpx.AsyncClient) -> None:
+async def test_everything_is_allowed_while_auth_is_off(api: httpx.AsyncClient) -> None:
     assert (await api.post("/devices", json={"name": "n"})).status_code == 201
     assert (await api.get("/metrics")).status_code == 200
     assert (await api.get("/devices", headers=bearer("nonsense"))).status_code == 200
 
 
-async def test_the_metrics_take_their_token(closed: Settings, database: Database) -> None:
+async def test_the_metrics_accept_their_token(closed: Settings, database: Database) -> None:
     made = await keys(database)
     token = "a-token-of-prometheus"
     for auth, others in (("on", (made.admin, made.analyst)), ("off", ())):

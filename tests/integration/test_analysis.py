@@ -1,4 +1,4 @@
-"""Analyses, at once and queued, end to end: over HTTP, with a running worker."""
+"""Analyses, immediate and queued, end to end: over HTTP, with a running worker."""
 
 import math
 import random
@@ -26,7 +26,7 @@ def at(seconds: float) -> str:
 
 
 async def store(api: httpx.AsyncClient, device: int, rows: list[tuple[float, float, float]]) -> None:
-    """The rows, one a second from noon."""
+    """Store the rows, one per second from noon."""
     readings = [
         {"device_id": device, "x": x, "y": y, "z": z, "timestamp": at(second)} for second, (x, y, z) in enumerate(rows)
     ]
@@ -50,7 +50,7 @@ async def ended(api: httpx.AsyncClient, request: dict[str, Any]) -> dict[str, An
 
 
 def random_rows(count: int) -> list[tuple[float, float, float]]:
-    """An axis of plain noise, one whose sum all but cancels, one of few and very small values."""
+    """Return an axis of noise, one whose sum nearly cancels, and one of few and very small values."""
     dice = random.Random(count)
     return [
         (
@@ -70,7 +70,7 @@ def assert_exact(figures: dict[str, Any], values: list[float]) -> None:
     assert math.isclose(figures["sum"], math.fsum(values), rel_tol=1e-12)
 
 
-async def test_the_figures_of_ten_thousand_readings_at_once_and_queued(
+async def test_the_figures_of_ten_thousand_readings_immediate_and_queued(
     api: httpx.AsyncClient, device: int, api_settings: Settings
 ) -> None:
     rows = random_rows(10_000)
@@ -89,7 +89,7 @@ async def test_the_figures_of_ten_thousand_readings_at_once_and_queued(
 
 
 async def test_odd_and_even_counts(api: httpx.AsyncClient, device: int) -> None:
-    """The even one so that interpolating would round another way than the mean of the two."""
+    """For the even count, interpolation would round differently from the mean of the two middle values."""
     rows = [(-1e-300, 1.0, 0.1), (3e-300, 2.0, 0.3), (1e-300, 4.0, 0.2)]
     await store(api, device, rows)
     for last in (0, 1, 2):
@@ -119,7 +119,7 @@ async def test_both_ends_of_the_period_are_included(api: httpx.AsyncClient, devi
     assert await figures(start=at(2), end=at(2)) == [2, 2, 1]
 
 
-async def test_the_queued_period_is_kept_as_it_was_given(
+async def test_the_queued_period_is_stored_unchanged(
     api: httpx.AsyncClient, device: int, api_settings: Settings
 ) -> None:
     await store(api, device, [(second, 0, 0) for second in range(6)])
@@ -134,7 +134,7 @@ async def test_the_queued_period_is_kept_as_it_was_given(
         assert {axis: result[axis] for axis in AXES} == now.json()
 
 
-async def test_results_come_newest_first_and_in_pages(
+async def test_results_are_listed_newest_first_in_pages(
     api: httpx.AsyncClient, device: int, api_settings: Settings
 ) -> None:
     requests = [await queue(api, device, start=at(number)) for number in range(5)]
@@ -151,7 +151,7 @@ async def test_results_come_newest_first_and_in_pages(
     assert "next" not in second.links
 
 
-async def test_cancelling_what_waits(api: httpx.AsyncClient, device: int, api_settings: Settings) -> None:
+async def test_cancelling_a_queued_analysis(api: httpx.AsyncClient, device: int, api_settings: Settings) -> None:
     request = await queue(api, device)
     cancelled = await api.delete(f"/stats/analysis/requests/{request['id']}")
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
@@ -167,7 +167,7 @@ async def test_cancelling_what_waits(api: httpx.AsyncClient, device: int, api_se
     assert after_the_end.status_code == 409
 
 
-async def test_what_is_refused(api: httpx.AsyncClient, device: int) -> None:
+async def test_refused_requests(api: httpx.AsyncClient, device: int) -> None:
     backwards = urllib.parse.urlencode({"start": at(1), "end": at(0)})
     cases = [
         ("GET", f"/stats/analysis/{device}?{backwards}", 400),
@@ -205,7 +205,7 @@ MANY_ROWS = """
 """
 
 
-async def test_reads_come_from_their_indexes(
+async def test_reads_use_their_indexes(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await database.execute(MANY_ROWS)

@@ -1,4 +1,4 @@
-"""`figures`, and several devices at once, over HTTP."""
+"""`figures`, and analyses of several devices, over HTTP."""
 
 import statistics
 from typing import Any
@@ -35,7 +35,7 @@ async def add_device(api: httpx.AsyncClient, rows: list[tuple[float, float, floa
     return device
 
 
-async def test_only_what_is_asked_for_is_added(api: httpx.AsyncClient, device: int) -> None:
+async def test_only_requested_figures_are_added(api: httpx.AsyncClient, device: int) -> None:
     rows = random_rows(500)
     await store(api, device, rows)
     path = f"/stats/analysis/{device}"
@@ -58,7 +58,7 @@ async def test_only_what_is_asked_for_is_added(api: httpx.AsyncClient, device: i
         assert figures["percentiles"] == pytest.approx(expected, rel=1e-12)
 
 
-async def test_without_readings_there_is_nothing_to_average(api: httpx.AsyncClient, device: int) -> None:
+async def test_figures_without_readings_are_null(api: httpx.AsyncClient, device: int) -> None:
     path, query = f"/stats/analysis/{device}", {"figures": "mean,stddev,p50"}
     none = {**NO_READINGS, "mean": None, "stddev": None, "percentiles": {"p50": None}}
     assert await get(api, path, **query) == dict.fromkeys(AXES, none)
@@ -69,7 +69,7 @@ async def test_without_readings_there_is_nothing_to_average(api: httpx.AsyncClie
     }  # fmt: skip
 
 
-async def test_figures_that_there_are_not(api: httpx.AsyncClient, device: int) -> None:
+async def test_unknown_figures_are_refused(api: httpx.AsyncClient, device: int) -> None:
     for path in (f"/stats/analysis/{device}?", f"/stats/analysis?device_id={device}&"):
         for name, said in (("avg", "'avg'"), ("p101", "'p101'"), ("", "''"), ("mean,,p5", "''"), ("p%00", r"'p\x00'")):
             details = await refused(api, f"{path}figures={name}", 422)
@@ -109,7 +109,7 @@ async def test_several_devices_over_a_period_with_both_ends(api: httpx.AsyncClie
     assert [(found["x"]["min"], found["x"]["max"], found["x"]["count"]) for found in each] == [(1, 2, 2), (4, 5, 2)]
 
 
-async def test_one_of_several_is_as_alone(api: httpx.AsyncClient, device: int) -> None:
+async def test_the_figures_of_one_of_several_devices_equal_its_own(api: httpx.AsyncClient, device: int) -> None:
     alone = await get(api, f"/stats/analysis/{device}")
     assert alone == await get(api, "/stats/analysis", device_id=device) == dict.fromkeys(AXES, NO_READINGS)
     each = await get(api, "/stats/analysis", device_id=device, group_by="device")
@@ -159,7 +159,7 @@ _A_HUNDRED_DEVICES = """
 """
 
 
-async def test_analyses_go_by_the_unique_index(
+async def test_analyses_use_the_unique_index(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await store(api, device, [(1, 2, 3)])

@@ -1,4 +1,4 @@
-"""What a worker has in hand: each takes a place, and gives it back however it ends."""
+"""Attempts of a worker: each occupies a place, and releases it at any end."""
 
 import asyncio
 
@@ -12,10 +12,10 @@ from tests.conftest import Database
 from tests.waiting import eventually
 
 
-async def test_what_is_cancelled_before_it_begins_gives_its_place_back(
+async def test_an_attempt_that_is_cancelled_before_it_starts_releases_its_place(
     api: httpx.AsyncClient, device: int, database: Database, database_url: str
 ) -> None:
-    """The word of the cancelling can come with the answer to the claim."""
+    """The notification of the cancellation can arrive together with the claim."""
     asked = (await api.post(f"/stats/analysis/{device}/async")).json()["id"]
     rooms = asyncio.Event()
     async with open_pool(database_url, "attempts") as pool, asyncio.TaskGroup() as tasks:

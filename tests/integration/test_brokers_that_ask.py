@@ -1,4 +1,4 @@
-"""Brokers that ask: who may connect, publish and subscribe, in the words of each broker."""
+"""Brokers that ask over HTTP which clients may connect, publish and subscribe, in the form of each broker."""
 
 import time
 from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ def user_of(device: dict[str, Any]) -> str:
 
 
 def admitted(device: dict[str, Any]) -> dict[str, object]:
-    """The answer about a device that may connect, for EMQX and rmqtt alike."""
+    """Return the response about a device that may connect, which is equal for EMQX and rmqtt."""
     own = {"permission": "allow", "action": "publish", "topic": f"devices/{device['key']}/stats"}
     return {"result": "allow", "is_superuser": False, "superuser": False, "acl": [own, DENY_THE_REST]}
 
@@ -124,7 +124,7 @@ async def test_a_device_publishes_to_its_own_topic_and_does_nothing_else(
         assert answer.json() == {"result": "deny", "reason": "action is neither publish (2) nor subscribe (1)"}
 
 
-async def test_other_users_are_the_brokers_to_know_where_it_says_so(asker: Asker, registered: dict[str, Any]) -> None:
+async def test_other_users_are_ignored_if_the_broker_asks_for_it(asker: Asker, registered: dict[str, Any]) -> None:
     user = user_of(registered)
     for name, wanted in (("devicestat-ingestor", "ignore"), ("", "ignore"), (user, "deny"), ("device-999999", "deny")):
         answer = await asker.rmqtt_authenticate(name, "a password", name, "?others=ignore")
@@ -146,7 +146,7 @@ async def test_a_deleted_device_is_refused_within_a_second(
     assert (await asker.go_auth("acl", username=user, clientid=user, topic=topic, acc=2)).status_code == 403
 
 
-async def test_a_rotated_token_cuts_off_who_is_connected_with_the_former_one(
+async def test_a_rotation_denies_the_client_with_the_former_token(
     asker: Asker, asked: httpx.AsyncClient, registered: dict[str, Any]
 ) -> None:
     user, topic = user_of(registered), f"devices/{registered['key']}/stats"
@@ -160,7 +160,7 @@ async def test_a_rotated_token_cuts_off_who_is_connected_with_the_former_one(
     assert (await asker.emqx_authorize(user, user, "publish", topic)).json()["result"] == "allow"
 
 
-async def test_another_process_knows_at_once_that_a_client_has_connected(
+async def test_another_process_knows_immediately_that_a_client_has_connected(
     asked_settings: Settings, asker: Asker, registered: dict[str, Any]
 ) -> None:
     second = msgspec.structs.replace(asked_settings, http_port=free_port())
@@ -180,7 +180,7 @@ async def test_a_broker_that_asks_about_each_publication_gets_no_rules(
     assert (answer["result"], answer["acl"]) == ("allow", [])
 
 
-async def test_a_session_may_be_bounded(asker: Asker, registered: dict[str, Any]) -> None:
+async def test_the_duration_of_a_session_can_be_bounded(asker: Asker, registered: dict[str, Any]) -> None:
     user = user_of(registered)
     now = time.time()
     answer = (await asker.emqx_authenticate(user, registered["token"], user, "?session=1000")).json()
@@ -189,7 +189,7 @@ async def test_a_session_may_be_bounded(asker: Asker, registered: dict[str, Any]
     assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "session")
 
 
-async def test_what_a_client_may_choose_is_never_an_error(asked: httpx.AsyncClient) -> None:
+async def test_no_text_of_a_client_causes_an_error(asked: httpx.AsyncClient) -> None:
     bodies = [
         ("application/json", b""), ("application/json", b"{"), ("application/json", b'{"username": 7}'),
         ("application/json", b"[" * 5000), ("application/json", b'{"password": "' + b"x" * 70_000 + b'"}'),
@@ -211,7 +211,7 @@ async def test_what_a_client_may_choose_is_never_an_error(asked: httpx.AsyncClie
             assert status == 400, (media_type, body[:40])
 
 
-async def test_a_broker_is_not_limited(asker: Asker, asked: httpx.AsyncClient, registered: dict[str, Any]) -> None:
+async def test_a_broker_has_no_rate_limit(asker: Asker, asked: httpx.AsyncClient, registered: dict[str, Any]) -> None:
     user = user_of(registered)
     for _ in range(30):
         assert (await asker.rmqtt_authenticate(user, registered["token"], user)).json()["result"] == "allow"
@@ -226,7 +226,7 @@ async def test_failed_attempts_do_not_lock_out_the_device(asker: Asker, register
     assert (await asker.rmqtt_authenticate(user, token, user)).json()["result"] == "allow"
 
 
-async def test_the_secret_opens_nothing_else_and_nothing_else_opens_this(
+async def test_only_the_secret_is_valid_for_these_routes_and_for_no_others(
     asked_settings: Settings, database: Any
 ) -> None:
     made: Keys = await keys(database)
@@ -249,7 +249,7 @@ async def test_the_secret_opens_nothing_else_and_nothing_else_opens_this(
         assert (await Asker(client).emqx_authenticate("x", "y", "z")).json()["result"] == "deny"
 
 
-async def test_without_the_setting_nothing_is_there(api: httpx.AsyncClient) -> None:
+async def test_without_the_setting_the_routes_do_not_exist(api: httpx.AsyncClient) -> None:
     for path in ("authenticate", "authorize", "go-auth/user", "go-auth/superuser", "go-auth/acl"):
         answer = await api.post(f"/mqtt/{path}", json={"username": "device-1"}, headers=bearer(SECRET))
         assert answer.status_code == 404
@@ -277,7 +277,7 @@ async def test_the_answers_are_counted(asker: Asker, asked: httpx.AsyncClient, r
     assert 'devicestat_mqtt_decisions_total{question="authenticate",result="deny"} 1.0' in metrics
 
 
-async def test_a_key_that_a_broker_would_change_gets_no_rule(asker: Asker, asked: httpx.AsyncClient) -> None:
+async def test_a_key_with_a_placeholder_gets_no_rule(asker: Asker, asked: httpx.AsyncClient) -> None:
     device = (await asked.post("/devices", json={"name": "n", "key": "${clientid}"})).json()
     user = user_of(device)
     answer = (await asker.rmqtt_authenticate(user, device["token"], user)).json()
@@ -285,7 +285,7 @@ async def test_a_key_that_a_broker_would_change_gets_no_rule(asker: Asker, asked
     assert (await asker.rmqtt_authorize(user, user, "2", "devices/${clientid}/stats")).json()["result"] == "allow"
 
 
-async def test_what_a_broker_does_not_say_is_logged_once(
+async def test_a_wrong_secret_of_a_broker_is_logged_once(
     asker: Asker, asked: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Figures by intervals, held against ones that are counted by hand."""
+"""Figures by intervals, compared with figures that are computed in Python."""
 
 import math
 import random
@@ -86,7 +86,7 @@ async def test_each_interval_has_its_readings(api: httpx.AsyncClient, device: in
 
 
 async def test_the_days_on_which_the_clocks_change(api: httpx.AsyncClient, device: int) -> None:
-    """Of 23 and of 25 hours; in autumn the hour that comes twice is two of them."""
+    """Days of 23 and 25 hours. In autumn the repeated hour is two intervals."""
     for month, day, hours, sixths in (
         (
             3,
@@ -127,7 +127,7 @@ async def test_the_days_on_which_the_clocks_change(api: httpx.AsyncClient, devic
         assert parts[-1]["end"] == whole["end"]
 
 
-async def test_the_period_cuts_what_is_counted_not_the_interval(api: httpx.AsyncClient, device: int) -> None:
+async def test_the_period_limits_the_readings_not_the_interval(api: httpx.AsyncClient, device: int) -> None:
     await store(api, device, [CHANGE + timedelta(hours=n) for n in range(24)])
     params = {"interval": "P1D", "start": "2026-03-29T03:00:00Z", "end": "2026-03-29T05:00:00Z"}
     (bucket,) = (await api.get(f"/stats/{device}/buckets", params=params)).json()
@@ -138,7 +138,7 @@ async def test_the_period_cuts_what_is_counted_not_the_interval(api: httpx.Async
     assert bucket["x"]["count"] == 3
 
 
-async def test_seconds_over_years_are_found_without_looking_at_each(api: httpx.AsyncClient, device: int) -> None:
+async def test_seconds_over_years_are_found_without_a_search_for_each(api: httpx.AsyncClient, device: int) -> None:
     """Three hundred million intervals, three of which have readings."""
     moments = [datetime(year, 2, 3, 4, 5, 6, 700_000, tzinfo=UTC) for year in (2017, 2020, 2026)]
     await store(api, device, moments)
@@ -147,13 +147,13 @@ async def test_seconds_over_years_are_found_without_looking_at_each(api: httpx.A
     assert (await api.get(f"/stats/{device}/buckets?start=2018-01-01&end=2019-01-01")).json() == []
 
 
-async def test_intervals_that_do_not_divide_a_day_begin_anew_each_day(api: httpx.AsyncClient, device: int) -> None:
+async def test_intervals_that_do_not_divide_a_day_restart_each_day(api: httpx.AsyncClient, device: int) -> None:
     await store(api, device, [CHANGE + timedelta(hours=n) for n in range(48)])
     found = await walk(api, f"/stats/{device}/buckets", {"interval": "PT7H"})
     assert [bucket["start"][8:13] for bucket in found[:5]] == ["29T00", "29T07", "29T14", "29T21", "30T00"]
 
 
-async def test_what_is_refused(api: httpx.AsyncClient, device: int) -> None:
+async def test_refused_requests(api: httpx.AsyncClient, device: int) -> None:
     path = f"/stats/{device}/buckets"
     for params, status, named in (
         ({"interval": "1h"}, 422, ["interval"]), ({"interval": "PT0S"}, 422, ["interval"]),
@@ -173,7 +173,7 @@ async def test_what_is_refused(api: httpx.AsyncClient, device: int) -> None:
     assert (await api.get(f"/stats/{device + 1}/buckets")).status_code == 404
 
 
-async def test_a_cursor_is_of_its_own_list_alone(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_cursor_is_valid_for_its_list_only(api: httpx.AsyncClient, device: int) -> None:
     await store(api, device, [CHANGE + timedelta(hours=n) for n in range(5)])
     path = f"/stats/{device}/buckets"
     cursor = (await api.get(f"{path}?limit=2")).headers["x-next-cursor"]

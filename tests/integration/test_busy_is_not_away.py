@@ -1,4 +1,4 @@
-"""A service that meets a full pool, a held lock or a cancelled statement says so, and stays ready."""
+"""A service with a full pool, a lock or a cancelled statement reports it, and stays ready."""
 
 import asyncio
 import functools
@@ -45,7 +45,9 @@ ANSWERS: dict[type[errors.DatabaseError], tuple[int, str, bool]] = {
 
 
 @pytest.mark.parametrize(("kind", "expected"), ANSWERS.items())
-async def test_each_kind_has_its_answer(kind: type[errors.DatabaseError], expected: tuple[int, str, bool]) -> None:
+async def test_each_kind_of_error_has_its_response(
+    kind: type[errors.DatabaseError], expected: tuple[int, str, bool]
+) -> None:
     @get("/", permission=Permission.OPEN)
     async def fail() -> None:
         raise kind("words of PostgreSQL that a client is not shown: table secrets")
@@ -58,7 +60,7 @@ async def test_each_kind_has_its_answer(kind: type[errors.DatabaseError], expect
 
 
 async def waiting(database: Database) -> int:
-    """How many connections wait for a lock."""
+    """Return the number of connections that wait for a lock."""
     return (await database.execute("SELECT FROM pg_locks WHERE NOT granted")).rowcount
 
 
@@ -76,8 +78,8 @@ async def test_a_full_pool_is_busy_and_the_api_is_ready(api_settings: Settings, 
         assert {(await read).status_code for read in reads} == {404}
 
 
-async def test_an_ingestor_is_ready_while_one_attempt_is_held_up(database_url: str) -> None:
-    """It logs the kind, and tries again; if that goes on, or the server lacks something, it is not ready."""
+async def test_an_ingestor_is_ready_while_one_attempt_is_delayed(database_url: str) -> None:
+    """It logs the kind of error, and retries. If that continues, or the server lacks a resource, it is not ready."""
     health = Health("database")
     health.ready("database")
     seen: list[dict[str, str]] = []

@@ -1,4 +1,4 @@
-"""Callbacks: a real server is called, by a real worker, with the analysis that has ended."""
+"""Callbacks: a real worker sends the ended analysis to a real server."""
 
 import asyncio
 import base64
@@ -53,7 +53,7 @@ async def worker(api_settings: Settings) -> AsyncIterator[None]:
 
 
 def trying(max_attempts: int, **others: float) -> Tuning:
-    """A quick worker that calls this often."""
+    """Return the tuning of a quick worker with this number of attempts."""
     retries = msgspec.structs.replace(SOON, max_attempts=max_attempts)
     return msgspec.structs.replace(QUICK, callback_retries=retries, **others)
 
@@ -80,7 +80,7 @@ async def until(api: httpx.AsyncClient, number: int, state: Callable[[Any], bool
     return callback
 
 
-async def test_the_ended_request_comes_signed(api: httpx.AsyncClient, device: int, worker: None) -> None:
+async def test_the_ended_request_is_sent_signed(api: httpx.AsyncClient, device: int, worker: None) -> None:
     await api.post("/stats", json={"device_id": device, "x": 1, "y": 2, "z": 3})
     async with receiving() as receiver:
         answer = await ask(api, device, receiver.url + "?key=1", figures="mean")
@@ -102,7 +102,7 @@ async def test_the_ended_request_comes_signed(api: httpx.AsyncClient, device: in
     assert call.headers["webhook-signature"] == f"v1,{expected}"
 
 
-async def test_what_fails_is_tried_again_under_its_id(api: httpx.AsyncClient, device: int, worker: None) -> None:
+async def test_a_failed_call_is_retried_with_its_id(api: httpx.AsyncClient, device: int, worker: None) -> None:
     async with receiving(status(500), status(404), status(204, content=b"")) as receiver:
         number = (await ask(api, device, receiver.url)).json()["id"]
         callback = await until(api, number, lambda seen: seen["status"] == "delivered")
@@ -111,7 +111,7 @@ async def test_what_fails_is_tried_again_under_its_id(api: httpx.AsyncClient, de
     assert len({call.body for call in receiver.calls}) == 1
 
 
-async def test_no_redirect_is_followed(api: httpx.AsyncClient, device: int, api_settings: Settings) -> None:
+async def test_redirects_are_not_followed(api: httpx.AsyncClient, device: int, api_settings: Settings) -> None:
     async with (
         services.worker(api_settings, trying(2)),
         receiving() as inside,
@@ -123,7 +123,9 @@ async def test_no_redirect_is_followed(api: httpx.AsyncClient, device: int, api_
     assert (len(receiver.calls), inside.calls) == (2, [])
 
 
-async def test_who_does_not_answer_or_is_not_there(api: httpx.AsyncClient, device: int, api_settings: Settings) -> None:
+async def test_receivers_that_do_not_respond_or_do_not_exist(
+    api: httpx.AsyncClient, device: int, api_settings: Settings
+) -> None:
     async with services.worker(api_settings, trying(1, callback_step_s=0.3)), receiving(silence) as receiver:
         for url, error in (
             (receiver.url, "did not respond within 0.3 seconds"),
@@ -137,7 +139,7 @@ async def test_who_does_not_answer_or_is_not_there(api: httpx.AsyncClient, devic
             assert callback["last_error"]
 
 
-async def test_an_endless_answer_is_delivered_and_left(api: httpx.AsyncClient, device: int, worker: None) -> None:
+async def test_an_endless_response_counts_as_delivered(api: httpx.AsyncClient, device: int, worker: None) -> None:
     async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         while not writer.transport.is_closing():
@@ -150,7 +152,7 @@ async def test_an_endless_answer_is_delivered_and_left(api: httpx.AsyncClient, d
 
 
 async def test_several_callbacks_of_one_request(api: httpx.AsyncClient, device: int, database: Database) -> None:
-    """Each who joins is called when it is cancelled; none is told of the others."""
+    """Each client that joined is called at the cancellation. No call contains the other callbacks."""
     async with receiving() as one, receiving() as two:
         asked = [(await ask(api, device, url)).json() for url in (one.url, two.url, one.url)]
         assert len({request["id"] for request in asked}) == 1
@@ -171,7 +173,7 @@ async def test_several_callbacks_of_one_request(api: httpx.AsyncClient, device: 
     assert one.calls[0].headers["webhook-id"] != two.calls[0].headers["webhook-id"]
 
 
-async def test_failed_analyses_call_too(api: httpx.AsyncClient, device: int, database: Database) -> None:
+async def test_a_failed_analysis_has_callbacks(api: httpx.AsyncClient, device: int, database: Database) -> None:
     await ask(api, device, "http://127.0.0.1:1/")
     assert await callbacks.claim(database, 10) == []
     for _ in range(queue.RETRIES.max_attempts):
@@ -183,7 +185,7 @@ async def test_failed_analyses_call_too(api: httpx.AsyncClient, device: int, dat
     assert due.request_id == held.id
 
 
-async def test_a_callback_whose_worker_died_is_made_by_another(
+async def test_a_callback_whose_worker_died_is_sent_by_another(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
     number = (await ask(api, device, "http://127.0.0.1:1/")).json()["id"]
@@ -200,7 +202,7 @@ async def test_a_callback_whose_worker_died_is_made_by_another(
     assert (await look(api, number))["callbacks"][0]["status"] == "delivered"
 
 
-async def test_the_waits_grow_over_hours(api: httpx.AsyncClient, device: int, database: Database) -> None:
+async def test_the_delays_of_retries_grow_to_hours(api: httpx.AsyncClient, device: int, database: Database) -> None:
     number = (await ask(api, device, "http://127.0.0.1:1/")).json()["id"]
     await api.delete(f"/stats/analysis/requests/{number}")
     waits = []
@@ -218,7 +220,7 @@ async def test_the_waits_grow_over_hours(api: httpx.AsyncClient, device: int, da
 # What is refused.
 
 
-async def test_without_a_secret_no_callback_is_taken(api_settings: Settings, database: Database) -> None:
+async def test_a_callback_without_a_secret_is_refused(api_settings: Settings, database: Database) -> None:
     await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd')")
     async with services.api(msgspec.structs.replace(api_settings, webhook_secret=None)) as api:
         answer = await ask(api, 1, "https://example.org/")
@@ -244,7 +246,7 @@ async def test_private_addresses_are_refused(api_settings: Settings, database: D
 
 
 class Names:
-    """Answers of a name server that change from one to the next."""
+    """Lookups of a name server whose results change."""
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -253,7 +255,7 @@ class Names:
         return self.answers.pop(0)
 
 
-async def test_a_name_is_resolved_once_and_all_of_it_checked() -> None:
+async def test_a_name_is_resolved_once_and_all_its_addresses_are_checked() -> None:
     async with receiving() as receiver:
         names = Names(["8.8.8.8", "127.0.0.1"], ["::ffff:10.0.0.1"])
         for _ in range(2):
@@ -266,7 +268,7 @@ async def test_a_name_is_resolved_once_and_all_of_it_checked() -> None:
         assert (names.answers, receiver.calls[0].headers["host"]) == ([], f"rebound:{receiver.port}")
 
 
-async def test_a_port_is_checked_where_the_call_is_made(api_settings: Settings, database: Database) -> None:
+async def test_a_port_is_checked_again_when_the_call_is_sent(api_settings: Settings, database: Database) -> None:
     await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd')")
     settings = msgspec.structs.replace(api_settings, webhook_ports="80,443")
     async with services.api(settings) as api, receiving() as receiver:
@@ -279,7 +281,7 @@ async def test_a_port_is_checked_where_the_call_is_made(api_settings: Settings, 
         await hook.send("http://127.0.0.1:5432/", "m", 1, b"{}")
 
 
-async def test_an_error_names_no_address_that_a_name_leads_to() -> None:
+async def test_an_error_contains_no_address_of_the_host() -> None:
     port = free_port()
     with pytest.raises(Undelivered) as raised:
         await webhook(resolve=Names(["127.0.0.9", "::1"])).send(f"http://inside:{port}/", "m", 1, b"{}")
@@ -298,8 +300,8 @@ _DUE = """
 """
 
 
-async def test_hosts_take_turns_and_each_has_a_few_calls_at_a_time(database: Database) -> None:
-    """The first host has a backlog that was due long before the others' calls."""
+async def test_hosts_take_turns_with_a_few_concurrent_calls_each(database: Database) -> None:
+    """The first host has a backlog that was due long before the calls to other hosts."""
     await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd')")
     for url, due in (("http://Slow.test:8080/a", 90), ("https://b.test", 2), ("https://[2606:4700::1]/x?y", 2)):
         await database.execute(_DUE, (due, url))
@@ -314,7 +316,7 @@ async def test_hosts_take_turns_and_each_has_a_few_calls_at_a_time(database: Dat
     assert len(await callbacks.claim(database, 16)) == 2 + 2 + callbacks.MAX_PER_HOST
 
 
-async def test_a_receiver_that_drips_does_not_delay_another(
+async def test_a_slow_receiver_does_not_delay_another(
     api: httpx.AsyncClient, device: int, database: Database, worker: None
 ) -> None:
     async with receiving(silence) as slow, receiving() as quick:
@@ -329,10 +331,10 @@ async def test_a_receiver_that_drips_does_not_delay_another(
         number = (await ask(api, device, quick.url, start=str(2 * 10**9))).json()["id"]
         callback = await until(api, number, lambda seen: seen["status"] == "delivered")
         assert callback["attempts"] == 1
-        assert await called() == callbacks.MAX_PER_HOST, "the slow one was called no more meanwhile"
+        assert await called() == callbacks.MAX_PER_HOST, "the slow receiver got no further call"
 
 
-async def test_a_call_ends_after_its_time_however_often_a_byte_comes() -> None:
+async def test_a_call_times_out_while_bytes_still_arrive() -> None:
     async with receiving(status(200), drip) as receiver:
         hook = webhook(timeout_s=0.3)
         await hook.send(receiver.url, "m", 1, b"{}")

@@ -1,4 +1,4 @@
-"""The cleaning round deletes what is past its retention, a bounded number of rows at a time, and nothing else."""
+"""The cleaning round deletes rows past their retention, in bounded steps, and no other rows."""
 
 from datetime import timedelta
 
@@ -52,7 +52,7 @@ async def test_requests_are_deleted_with_their_results_once_they_are_old_enough(
     assert await numbers(database, "SELECT request_id FROM analysis_results ORDER BY id") == [1, 2, 3, 4]
 
 
-async def test_what_a_schedule_shows_and_what_a_callback_waits_for_stays(database: Database) -> None:
+async def test_requests_of_latest_ticks_and_pending_callbacks_are_kept(database: Database) -> None:
     await database.execute(_DEVICE)
     await database.execute(_ENDED, (3,))
     await database.execute(
@@ -66,9 +66,7 @@ async def test_what_a_schedule_shows_and_what_a_callback_waits_for_stays(databas
     assert await numbers(database, "SELECT request_id FROM analysis_ticks ORDER BY tick") == [None, 2]
 
 
-async def test_a_step_is_bounded_and_passes_over_what_another_one_deletes(
-    database: Database, database_url: str
-) -> None:
+async def test_a_step_is_bounded_and_skips_locked_rows(database: Database, database_url: str) -> None:
     await database.execute(_DEVICE)
     await database.execute(_ENDED, (10,))
     async with await connect(database_url, "other worker") as other, other.transaction():
@@ -95,7 +93,7 @@ async def test_the_cleaners_take_turns_and_a_round_ends(database: Database) -> N
     assert await clean(database, [endless], passes=3, pause_s=0) == {"c": 3}
 
 
-async def test_every_table_says_when_its_rows_go(database: Database) -> None:
+async def test_every_table_has_a_retention(database: Database) -> None:
     cursor = await database.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
         " AND relkind IN ('r', 'p') AND NOT relispartition"
@@ -105,7 +103,7 @@ async def test_every_table_says_when_its_rows_go(database: Database) -> None:
     assert made <= RETENTION.keys()
 
 
-async def test_old_ticks_are_deleted_but_for_the_latest_of_a_schedule(database: Database) -> None:
+async def test_old_ticks_are_deleted_except_the_latest_of_a_schedule(database: Database) -> None:
     await database.execute(_DEVICE)
     await database.execute(
         "INSERT INTO analysis_schedules (device_id, cron, timezone, align, figures, last_tick)"
@@ -129,7 +127,9 @@ _AUDIT = """
 """
 
 
-async def test_old_entries_of_the_audit_log_go_and_an_entry_says_so(database: Database, database_url: str) -> None:
+async def test_old_entries_of_the_audit_log_are_deleted_and_an_entry_records_it(
+    database: Database, database_url: str
+) -> None:
     await database.execute(_AUDIT)
     async with await connect(url_as(database_url, "worker"), "worker") as worker:
         assert await audit_log.delete_some(worker, timedelta(days=40), limit=12) == 12
@@ -151,7 +151,7 @@ async def test_old_entries_of_the_audit_log_go_and_an_entry_says_so(database: Da
         await database.execute("DELETE FROM audit_log")
 
 
-async def test_entries_go_a_day_after_their_age_so_that_those_that_say_so_stay_few(database: Database) -> None:
+async def test_entries_are_deleted_a_day_late_so_that_few_entries_record_it(database: Database) -> None:
     insert = "INSERT INTO audit_log (at, actor, origin, action, subject) SELECT now() - %s, 'a', 'o', 'x', 's'"
     await database.execute(insert, (timedelta(days=40, hours=23),))
     assert await audit_log.delete_some(database, timedelta(days=40)) == 0
@@ -172,7 +172,7 @@ async def test_keys_that_ended_long_ago_are_deleted(database: Database, database
     assert await numbers(database, "SELECT prefix::int FROM access_keys ORDER BY prefix") == [3, 4, 5]
 
 
-async def test_the_journal_of_a_session_that_is_long_over_is_deleted(database: Database, database_url: str) -> None:
+async def test_the_journal_of_an_ended_session_is_deleted(database: Database, database_url: str) -> None:
     await database.execute(
         "INSERT INTO ingest_journal SELECT client, n, gen_random_uuid(), '', 0, 0, now() - age * interval '1 day'"
         " FROM (VALUES ('over', 91, 5), ('idle', 89, 5), ('z', 92, 2)) AS given (client, age, entries),"
@@ -186,7 +186,7 @@ async def test_the_journal_of_a_session_that_is_long_over_is_deleted(database: D
     assert await cursor.fetchall() == [("busy", 2), ("idle", 5)]
 
 
-async def test_the_filters_of_a_session_go_once_its_journal_is_gone(database: Database, database_url: str) -> None:
+async def test_the_filters_of_a_session_are_deleted_after_its_journal(database: Database, database_url: str) -> None:
     await database.execute(
         "INSERT INTO ingest_subscriptions SELECT client, 'devices/+/stats', now() - age * interval '1 day'"
         " FROM (VALUES ('over', 91), ('gone', 92), ('new', 89), ('busy', 91)) AS given (client, age)"

@@ -1,4 +1,4 @@
-"""How many readings a device has: exact, an estimate, or a lower bound, and said to be what it is."""
+"""The number of readings of a device: exact, an estimate, or a lower bound, and marked as such."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ async def shown(api: httpx.AsyncClient, device: int) -> tuple[int, bool, bool]:
     return answer["readings"], answer["readings_is_estimate"], answer["readings_at_least"]
 
 
-async def test_what_was_never_analysed_is_a_lower_bound_and_afterwards_an_estimate(
+async def test_the_count_is_a_lower_bound_before_analyze_and_an_estimate_after(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
     await database.execute(_MONTH)

@@ -1,4 +1,4 @@
-"""Keys and tokens come and go while the API runs: each process sees it within a second."""
+"""Changes of keys and tokens while the API runs: each process applies them within a second."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -90,7 +90,7 @@ async def test_a_key_is_looked_up_once_for_many_requests(database_url: str, data
         assert pool.get_stats()["requests_num"] == asked + 1
 
 
-async def test_the_last_use_of_a_key_is_written_down(closed: Settings, database: Database) -> None:
+async def test_the_last_use_of_a_key_is_recorded(closed: Settings, database: Database) -> None:
     made = await access_keys.create(database, TESTER, Role.ANALYST, "", None)
     async with services.api(closed) as api:
         await api.get("/devices", headers=bearer(made.text))
@@ -133,7 +133,7 @@ async def test_a_device_that_an_ingestor_has_registered_gets_its_token_by_rotati
     assert kept == [(given.hash, None)]
 
 
-async def test_with_a_secret_the_token_can_be_made_again_and_the_broker_is_to_be_told(
+async def test_with_a_secret_the_token_is_derived_and_queued_for_the_broker(
     api_settings: Settings, database: Database
 ) -> None:
     secret = new_token(1, None).text
@@ -147,7 +147,7 @@ async def test_with_a_secret_the_token_can_be_made_again_and_the_broker_is_to_be
     assert told == [(device["id"],)] * 3
 
 
-async def test_what_is_done_is_audited(closed: Settings, database: Database) -> None:
+async def test_actions_are_audited(closed: Settings, database: Database) -> None:
     admin = await access_keys.create(database, TESTER, Role.ADMIN, "a person", None)
     headers = bearer(admin.text)
     async with services.api(closed) as api:

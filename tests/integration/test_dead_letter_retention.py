@@ -1,4 +1,4 @@
-"""Old dead letters are deleted, and the oldest beyond a size: as the worker's role, in bounded steps."""
+"""Dead letters are deleted by age and by size, with the role of the worker, in bounded steps."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -22,19 +22,19 @@ _MANY = """
 
 
 async def aged(url: str, *days: int, payload: bytes = b"") -> str:
-    """Keeps dead letters of these ages, as numbers 1, 2, …; returns the URL for the worker."""
+    """Add dead letters of these ages, with ids 1, 2, …. Return the URL for the worker."""
     now = datetime.now(UTC)
     await keep(url, [letter("devices/1/stats", payload, received_at=now - timedelta(days=age)) for age in days])
     return url_as(url, "worker")
 
 
 async def cleaned(url: str, **settings: str) -> int:
-    """The dead letters that one round deletes."""
+    """Return the dead letters that one round deletes."""
     async with await connect(url, "worker") as worker:
         return (await clean(worker, cleaners(Settings(**{**NO_BOUNDS, **settings})), pause_s=0))["dead_letters"]
 
 
-async def test_those_older_than_the_setting_are_deleted(database_url: str) -> None:
+async def test_dead_letters_older_than_the_setting_are_deleted(database_url: str) -> None:
     worker = await aged(database_url, 91, 89, 200, 0)
     assert await cleaned(worker) == 0
     assert await cleaned(worker, dead_letters_keep="90d") == 2
@@ -52,8 +52,8 @@ async def test_the_oldest_beyond_the_size_are_deleted(database_url: str) -> None
     assert left(database_url) == [2]
 
 
-async def test_what_was_deleted_before_does_not_count(database_url: str, database: Database) -> None:
-    """The files keep their size: by that, a second round would delete more."""
+async def test_deleted_dead_letters_do_not_count(database_url: str, database: Database) -> None:
+    """The files keep their size, by which a second round would delete more."""
     worker = await aged(database_url, *range(100), payload=b"not compressed")
     assert await cleaned(worker, dead_letters_max_bytes="50kB") > 0
     kept = left(database_url)
@@ -62,9 +62,7 @@ async def test_what_was_deleted_before_does_not_count(database_url: str, databas
     assert left(database_url) == kept == list(range(1, 49))
 
 
-async def test_a_step_is_bounded_and_passes_over_a_dead_letter_that_is_replayed(
-    database_url: str, database: Database
-) -> None:
+async def test_a_step_is_bounded_and_skips_a_dead_letter_in_replay(database_url: str, database: Database) -> None:
     worker = await aged(database_url, *range(10))
     by_size = BySize(5 * ROW_BYTES)
     async with await connect(worker, "worker") as connection, database.transaction():
@@ -74,7 +72,7 @@ async def test_a_step_is_bounded_and_passes_over_a_dead_letter_that_is_replayed(
     assert left(database_url) == [1, 2, 3, 4, 5, 10]
 
 
-async def test_the_size_is_summed_up_over_an_index_and_only_to_the_bound(database: Database) -> None:
+async def test_the_size_is_computed_from_an_index_up_to_the_bound(database: Database) -> None:
     await database.execute(_MANY)
     await database.execute("VACUUM ANALYZE dead_letters")
     plan = await explained(database, 100 * ROW_BYTES)

@@ -1,4 +1,4 @@
-"""A device is deleted: what still comes for it is refused at once, and its readings go in the background."""
+"""Deletion of a device: later readings are refused immediately, and its data is removed in the background."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ async def left_of_devices(database: Database) -> int:
 
 
 async def fill(database: Database, device: int, readings: int, moments: int) -> None:
-    """So many readings, at so many different moments."""
+    """Store `readings` readings with `moments` distinct times."""
     await database.execute(
         """
         INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
@@ -66,7 +66,7 @@ async def fill(database: Database, device: int, readings: int, moments: int) -> 
     )
 
 
-async def test_a_deleted_device_is_gone_with_all_it_had(
+async def test_a_deleted_device_is_removed_with_its_data(
     api: httpx.AsyncClient, device: int, database: Database, api_settings: Settings
 ) -> None:
     await api.post("/stats", json=[{**READING, "device_id": device, "timestamp": 1_769_860_800 + n} for n in range(10)])
@@ -99,7 +99,7 @@ async def test_a_deleted_device_is_gone_with_all_it_had(
 
 
 @pytest.mark.parametrize("number", [0, -1, 2**63, 10**30])
-async def test_what_is_no_device_cannot_be_deleted(api: httpx.AsyncClient, number: int) -> None:
+async def test_an_unknown_device_cannot_be_deleted(api: httpx.AsyncClient, number: int) -> None:
     assert (await api.delete(f"/devices/{number}")).status_code == 404
     assert (await api.patch(f"/devices/{number}", json={"name": "n"})).status_code == 404
 
@@ -114,13 +114,13 @@ async def test_a_key_can_be_registered_again_as_another_device(api: httpx.AsyncC
     assert (await api.get(f"/stats/{again['id']}")).json() == []
 
 
-async def test_a_message_of_a_deleted_device_is_refused_at_once(
+async def test_a_message_of_a_deleted_device_is_refused_immediately(
     database: Database,
     broker: Broker,
     make_settings: Callable[..., Settings],
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
-    """The ingestor knows the device from the message before, and hears of the deletion with the next one."""
+    """The ingestor has cached the device, and learns of the deletion with the next message."""
     settings = make_settings()
     async with services.api(settings) as api, aiomqtt.Client(broker.host, broker.port) as client:
         device = (await api.post("/devices", json={"name": "n"})).json()["id"]
@@ -145,7 +145,7 @@ async def test_the_first_batch_of_a_key_that_was_registered_again_is_stored(
     make_settings: Callable[..., Settings],
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
-    """The ingestor knows the key as the deleted device's when the batch begins."""
+    """At the start of the batch, the ingestor has cached the key with the deleted device."""
     settings = make_settings()
     async with services.api(settings) as api, aiomqtt.Client(broker.host, broker.port) as client:
         devices = [(await api.post("/devices", json={"name": "n", "key": key})).json()["id"] for key in ("a", "b")]
@@ -163,7 +163,7 @@ async def test_the_first_batch_of_a_key_that_was_registered_again_is_stored(
         assert await count(database, "SELECT count(*) FROM dead_letters") == 0
 
 
-async def test_a_key_that_was_registered_again_takes_readings_over_http_at_once(
+async def test_a_key_that_was_registered_again_accepts_readings_over_http_immediately(
     make_settings: Callable[..., Settings],
 ) -> None:
     async with services.api(make_settings()) as api:
@@ -175,7 +175,7 @@ async def test_a_key_that_was_registered_again_takes_readings_over_http_at_once(
         assert (await api.post("/stats", json={**READING, "device_id": first})).status_code == 400
 
 
-async def test_a_writer_learns_that_marks_were_deleted_that_it_has_not_seen(database: Database) -> None:
+async def test_a_writer_detects_that_unseen_marks_were_deleted(database: Database) -> None:
     insert = "INSERT INTO deleted_devices (device_id, key, removed_at) VALUES (%s, 'k', now() - interval '31 days')"
     fence = Fence()
     await fence.begin(database)
@@ -205,7 +205,7 @@ async def test_marks_are_deleted_in_the_order_of_their_numbers(database: Databas
 
 
 async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(database: Database) -> None:
-    """A writer that stood still for so long that marks were deleted meanwhile."""
+    """The writer was suspended until marks had been deleted."""
     await prepare(database)
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'a', 'n'), (2, 'b', 'n')")
     devices = Devices(register=False)
@@ -227,8 +227,8 @@ async def test_readings_of_devices_that_may_be_deleted_are_looked_up_again(datab
     assert await count(database, "SELECT count(*) FROM dead_letters WHERE reason = 'unknown_device'") == 1
 
 
-async def test_batches_that_waited_are_looked_up_again_too(database: Database) -> None:
-    """The device of each was known before the first one's transaction found that marks were missed."""
+async def test_waiting_batches_are_looked_up_again_too(database: Database) -> None:
+    """Their devices were cached before the transaction of the first batch detected missed marks."""
     await prepare(database)
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'a', 'n')")
     devices = Devices(register=False)
@@ -256,7 +256,7 @@ def make_writer(devices: Devices) -> tuple[Writer, Journal]:
 
 
 def batch_of(topics: Mapping[str, int], recorded_at: int = 0) -> Batch:
-    """A reading of each device, which is known by the topic."""
+    """Return a batch with a reading of each device, by its topic."""
     batch = Batch()
     topic_filter = parse_topic_filter("devices/+/stats")
     for topic, device in topics.items():
@@ -265,7 +265,7 @@ def batch_of(topics: Mapping[str, int], recorded_at: int = 0) -> Batch:
 
 
 class Stream:
-    """Messages of several devices, one after the other; it counts those that it has published."""
+    """Publishes messages of several devices in turn, and counts them."""
 
     def __init__(self, client: aiomqtt.Client, devices: list[int]) -> None:
         self._client = client
@@ -289,7 +289,7 @@ class Stream:
         await eventually(far_enough, bool)
 
 
-async def test_no_reading_stays_of_devices_that_are_deleted_in_the_middle_of_a_stream(
+async def test_no_reading_remains_of_devices_that_are_deleted_during_a_stream(
     database: Database,
     broker: Broker,
     make_settings: Callable[..., Settings],
@@ -328,7 +328,7 @@ async def test_no_reading_stays_of_devices_that_are_deleted_in_the_middle_of_a_s
         assert await count(database, "SELECT count(*) FROM deleted_devices WHERE removed_at IS NOT NULL") == 10
 
 
-async def test_a_batch_under_way_is_waited_for_and_then_given_up_on(
+async def test_a_deletion_waits_for_a_batch_in_progress_up_to_a_limit(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
     async with database.transaction():
@@ -341,7 +341,7 @@ async def test_a_batch_under_way_is_waited_for_and_then_given_up_on(
 
 
 @pytest.mark.parametrize(("readings", "moments"), [(1, 1), (100, 100), (101, 101), (250, 250), (250, 3), (250, 1)])
-async def test_readings_are_removed_some_at_a_time(
+async def test_readings_are_removed_in_steps(
     api: httpx.AsyncClient, database: Database, readings: int, moments: int
 ) -> None:
     first, second = [(await api.post("/devices", json={"name": "n"})).json()["id"] for _ in range(2)]
@@ -369,7 +369,7 @@ async def test_two_workers_share_the_removal(api: httpx.AsyncClient, database: D
     assert await count(database, "SELECT count(*) FROM readings") == 0
 
 
-async def test_the_deletion_reads_by_index(database: Database, device: int) -> None:
+async def test_the_removal_uses_the_index(database: Database, device: int) -> None:
     await fill(database, device, 50_000, 50_000)
     await fill(database, device + 1, 50_000, 50_000)
     await database.execute("ANALYZE readings")
@@ -414,14 +414,14 @@ _TICKS = """
 
 
 async def fill_a_schedule(database: Database, device: int, requests: int, ticks: int) -> None:
-    """Results and ticks of so many requests of a minutely schedule; it may have more requests."""
+    """Add a schedule by the minute with `count` ticks, requests and results."""
     await database.execute(_SCHEDULE, (device,))
     await database.execute(_REQUESTS, (device, requests))
     await database.execute(_RESULTS, (ticks,))
     await database.execute(_TICKS, (ticks,))
 
 
-async def test_a_device_with_a_minutely_schedule_of_a_year_is_deleted_at_once_and_removed_in_steps(
+async def test_a_device_with_half_a_million_ticks_is_deleted_immediately_and_removed_in_steps(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
     await fill_a_schedule(database, device, 525_600, 2_500)
@@ -437,7 +437,9 @@ async def test_a_device_with_a_minutely_schedule_of_a_year_is_deleted_at_once_an
     assert await left_of_devices(database) == before - 2_500 - 1 - requests_and_results
 
 
-async def test_what_waits_or_runs_is_removed_first(api: httpx.AsyncClient, device: int, database: Database) -> None:
+async def test_queued_and_running_requests_are_removed_first(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
     await fill_a_schedule(database, device, 10, 10)
     await api.post(f"/stats/analysis/{device}/async")
     held = await queue.claim(database)
@@ -452,7 +454,7 @@ async def test_what_waits_or_runs_is_removed_first(api: httpx.AsyncClient, devic
     assert await left_of_devices(database) == 0
 
 
-async def test_a_removal_goes_on_after_its_worker_was_killed(
+async def test_a_removal_continues_after_its_worker_was_killed(
     api: httpx.AsyncClient, device: int, database: Database, api_settings: Settings, database_url: str
 ) -> None:
     await fill_a_schedule(database, device, 5_000, 5_000)

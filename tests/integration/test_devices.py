@@ -1,4 +1,4 @@
-"""Devices: registered, listed, shown."""
+"""Devices: registering, listing, reading."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ def fields(answer: httpx.Response) -> list[str]:
     return [error["field"] for error in answer.json()["errors"]]
 
 
-async def test_a_device_has_its_number_as_key_unless_given_another(api: httpx.AsyncClient) -> None:
+async def test_the_default_key_of_a_device_is_its_id(api: httpx.AsyncClient) -> None:
     plain = await create(api, name="Boiler")
     named = await create(api, name="Pump", key="pump-1")
 
@@ -36,7 +36,7 @@ async def test_a_taken_key_is_refused(api: httpx.AsyncClient) -> None:
     assert again.json()["errors"] == [{"field": "key", "detail": "is taken"}]
 
 
-async def test_a_number_that_is_taken_as_a_key_is_passed_over(api: httpx.AsyncClient) -> None:
+async def test_an_id_that_is_taken_as_a_key_is_skipped(api: httpx.AsyncClient) -> None:
     first = (await create(api, name="One")).json()["id"]
     for squatter in (1, 2):  # they have the numbers first + 1 and first + 2
         await create(api, name="Squatter", key=str(first + 2 + squatter))
@@ -45,7 +45,7 @@ async def test_a_number_that_is_taken_as_a_key_is_passed_over(api: httpx.AsyncCl
     assert len({device["id"] for device in devices}) == 4
 
 
-async def test_many_at_once_get_keys_of_their_own(api: httpx.AsyncClient) -> None:
+async def test_concurrent_registrations_get_unique_keys(api: httpx.AsyncClient) -> None:
     answers = await asyncio.gather(*(create(api, name="Boiler") for _ in range(30)))
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["key"] for answer in answers}) == 30
@@ -57,7 +57,7 @@ GOOD_NAMES = ["a", "x" * 200, "\u0301 é 😀", "two\nlines"]
 BAD_NAMES = ["", " ", "\t\n", "a\0", "\0", "x" * 201, None, 5, ["a"]]
 
 
-async def test_keys_that_are_one_topic_level_are_taken(api: httpx.AsyncClient) -> None:
+async def test_keys_that_are_one_topic_level_are_accepted(api: httpx.AsyncClient) -> None:
     for key in GOOD_KEYS:
         answer = await create(api, name="Boiler", key=key)
         assert (answer.status_code, answer.json().get("key")) == (201, key)
@@ -90,7 +90,7 @@ async def test_every_wrong_field_is_named(api: httpx.AsyncClient) -> None:
     assert fields(answer) == ["name", "key"]
 
 
-async def test_pages_hold_every_device_once_in_order(api: httpx.AsyncClient) -> None:
+async def test_pages_contain_every_device_once_in_order(api: httpx.AsyncClient) -> None:
     created = [(await create(api, name=f"Device {n}")).json() for n in range(7)]
     found: list[Any] = []
     address: str | None = "/devices?limit=3"
@@ -128,7 +128,7 @@ async def test_search_finds_names_and_keys(api: httpx.AsyncClient) -> None:
         assert {device["name"] for device in answer.json()} == expected, search
 
 
-async def test_a_page_of_a_search_leads_to_the_next_of_the_same_search(api: httpx.AsyncClient) -> None:
+async def test_the_next_page_of_a_search_has_its_parameters(api: httpx.AsyncClient) -> None:
     for n in range(4):
         await create(api, name=f"Pump {n} & more")
         await create(api, name=f"Boiler {n}")

@@ -1,4 +1,4 @@
-"""Months without readings are dropped, and a reading that comes for one of them at that moment is stored."""
+"""Empty months are dropped, and a reading that arrives for one of them meanwhile is stored."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ _WAITING = """
 
 @pytest.fixture
 async def worker(database_url: str) -> AsyncIterator[Connection]:
-    """A connection as the worker has it."""
+    """A connection with the role of the worker."""
     async with await connect(url_as(database_url, "worker"), "worker") as connection:
         yield connection
 
@@ -41,7 +41,7 @@ async def months(database: Connection) -> list[str]:
 
 
 class Ingestor:
-    """Stores batches of one reading each, and remembers months as the ingestor does."""
+    """Stores batches of one reading each, and caches months as the ingestor does."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -64,7 +64,7 @@ async def ingestor(database: Database, database_url: str) -> AsyncIterator[Inges
 
 
 async def stored(database: Database) -> list[int]:
-    """The readings that are there; nothing was refused."""
+    """Return the stored readings, after a check that none was refused."""
     assert (await database.execute("SELECT FROM dead_letters")).rowcount == 0
     return [int(row[0]) for row in await (await database.execute("SELECT x FROM readings ORDER BY x")).fetchall()]
 
@@ -81,14 +81,14 @@ async def test_empty_months_are_dropped_and_others_are_not(
     assert await drop_empty_partitions(worker, pause_s=0) == []
 
 
-async def test_a_round_drops_some_of_them(database: Database, worker: Connection) -> None:
+async def test_the_number_of_months_that_one_run_drops_is_limited(database: Database, worker: Connection) -> None:
     many = "SELECT ensure_readings_partition(timestamptz '2010-01-01 UTC' + make_interval(months => n))"
     await database.execute(f"{many} FROM generate_series(0, {MAX_EMPTY_DROPPED + 4}) AS n".encode())
     assert len(await drop_empty_partitions(worker, pause_s=0)) == MAX_EMPTY_DROPPED
     assert len(await drop_empty_partitions(worker, pause_s=0)) == 5
 
 
-async def test_a_writer_that_remembers_the_month_makes_it_again(
+async def test_a_writer_that_has_cached_the_month_creates_it_again(
     database: Database, worker: Connection, ingestor: Ingestor
 ) -> None:
     await ingestor(1)
@@ -98,7 +98,7 @@ async def test_a_writer_that_remembers_the_month_makes_it_again(
     assert await stored(database) == [2]
 
 
-async def test_a_reading_that_is_not_committed_yet_keeps_its_month(database: Database, worker: Connection) -> None:
+async def test_an_uncommitted_reading_keeps_its_month(database: Database, worker: Connection) -> None:
     await database.execute(_MAKE, (MAY,))
     async with database.transaction():
         await database.execute(
@@ -113,7 +113,7 @@ async def test_a_reading_that_is_not_committed_yet_keeps_its_month(database: Dat
 async def test_a_batch_that_waits_for_the_drop_is_stored(
     database: Database, worker: Connection, ingestor: Ingestor
 ) -> None:
-    """It has found the month there; when the lock is given up, the month is gone."""
+    """The batch has found the month. When the lock is released, the month does not exist."""
     await ingestor(1)
     await database.execute("DELETE FROM readings")
     async with asyncio.TaskGroup() as tasks:
@@ -140,10 +140,10 @@ async def test_a_request_that_waits_for_the_drop_is_stored(
     assert await stored(database) == [1]
 
 
-async def test_a_long_read_keeps_the_months_and_nobody_waits_for_it(
+async def test_a_long_read_keeps_the_months_and_delays_nothing(
     database: Database, database_url: str, worker: Connection, ingestor: Ingestor
 ) -> None:
-    """The lock cannot be had: it is given up within a tenth of a second, and the next round tries again."""
+    """The lock is not available: the worker gives up within a tenth of a second, and the next run retries."""
     await database.execute(_MAKE, ("2019-01-01",))
     async with await connect(database_url, "reader") as reader:
         async with reader.transaction():

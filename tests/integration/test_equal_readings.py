@@ -1,4 +1,4 @@
-"""Equal readings without a timestamp are as many rows, whoever receives them, and at whatever moment."""
+"""Equal readings without a timestamp are stored as distinct rows, in any process and at any time."""
 
 import asyncio
 from collections.abc import Callable

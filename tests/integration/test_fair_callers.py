@@ -1,4 +1,4 @@
-"""What one caller asks for or brings does not keep others waiting.
+"""The requests of one caller do not delay other callers.
 
 The slow reads are held by a lock that the test owns: what is answered meanwhile did not wait for them.
 """
@@ -67,7 +67,7 @@ async def figure(api: httpx.AsyncClient, admin: dict[str, str], name: str) -> fl
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
-async def test_slow_reads_of_one_key_keep_nobody_else_waiting(api: httpx.AsyncClient, database: Database) -> None:
+async def test_slow_reads_of_one_key_do_not_delay_others(api: httpx.AsyncClient, database: Database) -> None:
     admin, analyst, other = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.ANALYST, Role.ANALYST)]
     await register(api, admin, "busy")
     token = await register(api, admin, "quiet")
@@ -95,7 +95,7 @@ async def test_slow_reads_of_one_key_keep_nobody_else_waiting(api: httpx.AsyncCl
     assert await figure(api, admin, 'devicestat_http_slow_refused_total{bound="caller"') == 1
 
 
-async def test_streams_of_one_key_keep_nobody_else_waiting(api: httpx.AsyncClient, database: Database) -> None:
+async def test_streams_of_one_key_do_not_delay_others(api: httpx.AsyncClient, database: Database) -> None:
     admin, analyst = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.ANALYST)]
     await register(api, admin, "busy")
     await register(api, admin, "quiet")
@@ -115,13 +115,13 @@ async def test_streams_of_one_key_keep_nobody_else_waiting(api: httpx.AsyncClien
 
 
 async def held_up(database: Database) -> int:
-    """Statements that wait for the table of devices."""
+    """Return the number of statements that wait for the table devices."""
     return (
         await database.execute("SELECT FROM pg_locks WHERE NOT granted AND relation = 'devices'::regclass")
     ).rowcount
 
 
-async def test_readings_of_one_key_keep_no_other_device_waiting(api: httpx.AsyncClient, database: Database) -> None:
+async def test_readings_of_one_key_do_not_delay_other_devices(api: httpx.AsyncClient, database: Database) -> None:
     admin, writer = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.WRITER)]
     await register(api, admin, "busy")
     token = await register(api, admin, "quiet")
@@ -149,7 +149,7 @@ async def test_readings_of_one_key_keep_no_other_device_waiting(api: httpx.Async
     assert {(answer.status_code, answer.headers["retry-after"]) for answer in refused} == {(429, "5")}
 
 
-async def test_long_bodies_of_one_key_that_do_not_come_leave_room_for_anothers(
+async def test_announced_long_bodies_of_one_key_leave_room_for_other_keys(
     api: httpx.AsyncClient, database: Database
 ) -> None:
     admin, writer = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.WRITER)]
@@ -168,7 +168,7 @@ async def test_long_bodies_of_one_key_that_do_not_come_leave_room_for_anothers(
 
 @asynccontextmanager
 async def announced(api: httpx.AsyncClient, headers: dict[str, str]) -> AsyncIterator[asyncio.StreamReader]:
-    """The answer to a request whose body is announced and does not come."""
+    """The response to a request whose body is announced and not sent."""
     reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
     shown = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(MAX_BODY_BYTES), **headers}
     lines = ["POST /stats HTTP/1.1", *(f"{name}: {value}" for name, value in shown.items()), "", "["]

@@ -43,7 +43,7 @@ everything = settings(max_examples=80, suppress_health_check=[HealthCheck.functi
 
 
 async def stored(database: psycopg.AsyncConnection[Any], rows: Sequence[Row]) -> int:
-    """A new device, which has measured these."""
+    """Return a new device with these readings."""
     device = next(_devices)
     readings = [Reading(device, NOON + n, NOON, *row) for n, row in enumerate(rows)]
     await database.execute(_ADD_DEVICE, (device, str(device)))
@@ -112,7 +112,7 @@ def assert_as_asked(figures: Figures, values: Sequence[float], wanted: FigureNam
 
 
 def close(found: object, expected: float | None, values: Sequence[float]) -> None:
-    """Equal but for the rounding of a sum: by the square of the values, stddev would be wrong a million times more."""
+    """Compare up to the rounding of a sum. A stddev by the squares of values would have a million times its error."""
     if expected is None:
         assert found is None
         return
@@ -127,7 +127,7 @@ def close(found: object, expected: float | None, values: Sequence[float]) -> Non
 async def test_several_devices(
     database: psycopg.AsyncConnection[Any], groups: list[list[Row]], names: list[str]
 ) -> None:
-    """Together: as if all of it were one device's. Each: as that device by itself."""
+    """Together: the figures of all readings. Each: the figures of each device."""
     devices = [await stored(database, rows) for rows in groups][::-1]
     wanted = FigureNames.of(names)
 
@@ -143,7 +143,7 @@ async def test_several_devices(
         assert found == await analyse(database, device, START, None, wanted)
 
 
-async def test_devices_that_are_not_there(database: psycopg.AsyncConnection[Any]) -> None:
+async def test_unknown_devices(database: psycopg.AsyncConnection[Any]) -> None:
     device = await stored(database, [(1.0, 2.0, 3.0)])
     await database.execute("DELETE FROM devices WHERE id = %s", (device,))  # its readings are not yet removed
     for analysing in (
@@ -157,7 +157,7 @@ async def test_devices_that_are_not_there(database: psycopg.AsyncConnection[Any]
 
 
 @given(names=names)
-def test_equal_wishes_are_equal(names: list[str]) -> None:
+def test_equal_requests_are_equal(names: list[str]) -> None:
     wanted = FigureNames.of(names)
     assert FigureNames.of(wanted.names) == FigureNames.of(names[::-1] + names) == wanted
     assert len(wanted.fractions) == len(wanted.percentiles) <= len(names)

@@ -1,4 +1,4 @@
-"""Requests under names that are not the service's own, and of pages of other origins, while AUTH is off and on."""
+"""Requests under foreign host names, and from pages of other origins, with AUTH off and on."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ NEIGHBOUR = {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}
 
 
 async def status_of(port: int, request: bytes) -> int:
-    """What is answered to bytes that no client would send."""
+    """Return the response to bytes that no client would send."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     writer.write_eof()
@@ -40,7 +40,7 @@ async def test_a_request_has_one_host(api_settings: Settings) -> None:
             assert await status_of(settings.http_port, old) == 200
 
 
-async def test_a_name_that_was_made_to_lead_here_reads_nothing(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_rebound_name_reads_nothing(api: httpx.AsyncClient, device: int) -> None:
     for host in ("rebound.test", f"rebound.test:{api.base_url.port}", "192.0.2.7"):
         for path in ("/devices", f"/stats/{device}", "/docs", "/nowhere", "/health/live"):
             answer = await api.get(path, headers={"Host": host})
@@ -50,7 +50,7 @@ async def test_a_name_that_was_made_to_lead_here_reads_nothing(api: httpx.AsyncC
         assert (await api.get("/devices", headers={"Host": host})).status_code == 200
 
 
-async def test_with_keys_any_name_is_served(api_settings: Settings) -> None:
+async def test_with_auth_any_name_is_served(api_settings: Settings) -> None:
     settings = msgspec.structs.replace(api_settings, auth="on")
     async with services.api(settings) as api:
         assert (await api.get("/health/live", headers={"Host": "telemetry.example.com"})).status_code == 200
@@ -74,7 +74,7 @@ async def test_a_page_of_another_origin_changes_nothing(
     assert (unchanged["name"], unchanged["readings"]) == ("Boiler, north", 0)
 
 
-async def test_pages_that_the_settings_name_may(api_settings: Settings) -> None:
+async def test_pages_of_configured_origins_are_allowed(api_settings: Settings) -> None:
     settings = msgspec.structs.replace(api_settings, cors_origins="http://evil.test, https://plots.example.com")
     async with services.api(settings) as api:
         for headers in (FOREIGN, {"Origin": "https://plots.example.com"}, {"Host": "plots.example.com"}):
@@ -82,13 +82,13 @@ async def test_pages_that_the_settings_name_may(api_settings: Settings) -> None:
         assert (await api.post("/devices", json={"name": "n"}, headers=NEIGHBOUR)).status_code == 403
 
 
-async def test_the_pages_of_the_service_itself_may(api: httpx.AsyncClient) -> None:
+async def test_pages_of_the_service_are_allowed(api: httpx.AsyncClient) -> None:
     own = {"Origin": str(api.base_url).rstrip("/")}
     for headers in ({**own, "Sec-Fetch-Site": "same-origin"}, own, {"Sec-Fetch-Site": "none"}):
         assert (await api.post("/devices", json={"name": "n"}, headers=headers)).status_code == 201
 
 
-async def test_a_body_says_of_what_type_it_is(api: httpx.AsyncClient) -> None:
+async def test_a_body_requires_its_media_type(api: httpx.AsyncClient) -> None:
     answer = await api.post("/devices", content=b'{"name": "n"}')
     assert "content-type" not in answer.request.headers
     assert (answer.status_code, answer.json()["type"]) == (415, "/problems/unsupported-media-type")
@@ -96,7 +96,7 @@ async def test_a_body_says_of_what_type_it_is(api: httpx.AsyncClient) -> None:
     assert (await api.get("/devices")).json() == []
 
 
-async def test_the_metrics_of_a_worker_are_not_for_other_names(make_settings: Callable[..., Settings]) -> None:
+async def test_the_metrics_of_a_worker_are_refused_under_other_names(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings()
     async with services.worker(settings), services.client_of(settings.worker_metrics_port) as client:
         await eventually(lambda: services.is_ready(settings.worker_metrics_port), bool)

@@ -1,4 +1,4 @@
-"""Clients that send slowly, too much, or nonsense, and clients that do not read: they hold up nobody."""
+"""Clients that send slowly, too much, or malformed data, or do not read, delay no other client."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ CHUNKED = b"POST /stats HTTP/1.1\r\n" + HOST + JSON + b"Transfer-Encoding: chunk
 
 
 class Raw(msgspec.Struct, frozen=True):
-    """A connection, and what is sent and read on it as it is."""
+    """A raw connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -38,7 +38,7 @@ class Raw(msgspec.Struct, frozen=True):
             await self.writer.drain()
 
     async def answer(self) -> tuple[int, dict[str, str], Any]:
-        """The next answer: status, headers, JSON."""
+        """Return the next response: status, headers, JSON."""
         async with asyncio.timeout(HANG_S):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
@@ -46,7 +46,7 @@ class Raw(msgspec.Struct, frozen=True):
         return int(head[0].split(" ")[1]), headers, json.loads(body)
 
     async def is_closed(self) -> bool:
-        """Whether the server closes it, without another answer."""
+        """Return whether the server closes the connection without a further response."""
         async with asyncio.timeout(HANG_S):
             try:
                 return not await self.reader.read()
@@ -69,7 +69,7 @@ def post(body: bytes, length: int | None = None) -> bytes:
 
 
 def require_refusal(answer: tuple[int, dict[str, str], Any], status: int) -> str:
-    """What the problem says."""
+    """Return the detail of the problem, after a check of the response."""
     found, headers, problem = answer
     assert (found, problem["status"], headers["content-type"]) == (status, status, "application/problem+json")
     assert headers["x-content-type-options"] == "nosniff"
@@ -88,7 +88,7 @@ FEW = pytest.mark.serve(Tuning(connections=connections.ConnectionLimits(max_conn
 
 
 @IMPATIENT
-async def test_headers_that_do_not_come_end_the_connection(api: httpx.AsyncClient) -> None:
+async def test_missing_headers_end_the_connection(api: httpx.AsyncClient) -> None:
     for sent in (b"", b"\r\n", b"GET /devic", b"GET /devices HTTP/1.1\r\nHost: localhost\r\nX-Slow: "):
         async with raw(api) as client:
             await client.send(sent)
@@ -98,7 +98,7 @@ async def test_headers_that_do_not_come_end_the_connection(api: httpx.AsyncClien
 
 
 @IMPATIENT
-async def test_a_body_that_does_not_come_ends_the_connection(api: httpx.AsyncClient) -> None:
+async def test_a_missing_body_ends_the_connection(api: httpx.AsyncClient) -> None:
     needs_none = b"GET /problems HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n"
     for sent in (post(b'{"device_id":', length=60), CHUNKED + b"5\r\n[{", needs_none):
         async with raw(api) as client:
@@ -110,7 +110,7 @@ async def test_a_body_that_does_not_come_ends_the_connection(api: httpx.AsyncCli
 
 
 @IMPATIENT
-async def test_what_comes_drop_by_drop_is_not_waited_for_longer(api: httpx.AsyncClient) -> None:
+async def test_a_slow_request_does_not_extend_the_timeout(api: httpx.AsyncClient) -> None:
     async with raw(api) as client:
 
         async def drip() -> None:
@@ -137,7 +137,7 @@ async def test_empty_lines_do_not_keep_a_connection(api: httpx.AsyncClient) -> N
 
 
 @IMPATIENT
-async def test_who_is_quick_again_and_again_is_not_cut_off(api: httpx.AsyncClient) -> None:
+async def test_repeated_quick_requests_keep_the_connection(api: httpx.AsyncClient) -> None:
     loop = asyncio.get_running_loop()
     async with raw(api) as client:
         ends = loop.time() + 3 * SOON_S
@@ -171,7 +171,7 @@ async def test_a_body_without_a_length_is_bounded_as_well(api: httpx.AsyncClient
         assert (status, problem["type"]) == (413, "/problems/too-large")
 
 
-async def test_a_body_whose_length_is_too_much_is_refused_before_it_comes(api: httpx.AsyncClient) -> None:
+async def test_a_body_with_a_too_large_length_is_refused_before_it_arrives(api: httpx.AsyncClient) -> None:
     async with raw(api) as client:
         await client.send(post(b"", length=5_000_000))
         status, _, problem = await client.answer()
@@ -194,7 +194,7 @@ async def test_long_bodies_do_not_fill_the_memory(api: httpx.AsyncClient, device
 
 @SMALL
 async def test_a_request_that_never_ends_is_cut_off(api: httpx.AsyncClient) -> None:
-    """Also one whose body nobody reads."""
+    """Also a request whose body is not read."""
     chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
     for start in (b"GET /health/live HTTP/1.1\r\n", b"POST /nowhere HTTP/1.1\r\n"):
         async with raw(api) as client:
@@ -222,7 +222,7 @@ async def test_addresses_and_headers_are_bounded(api: httpx.AsyncClient) -> None
             sending.cancel()
 
 
-async def test_only_so_many_requests_come_at_once(api: httpx.AsyncClient) -> None:
+async def test_pipelined_requests_are_bounded(api: httpx.AsyncClient) -> None:
     async with raw(api) as client:
         await client.send((b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n") * 1000)
         async with asyncio.timeout(HANG_S):
@@ -259,7 +259,7 @@ NOT_HTTP = (
 )  # fmt: skip
 
 
-async def test_what_is_not_http_is_a_bad_request(api: httpx.AsyncClient) -> None:
+async def test_bytes_that_are_not_http_are_a_bad_request(api: httpx.AsyncClient) -> None:
     for sent in NOT_HTTP:
         async with raw(api) as client:
             await client.send(sent)
@@ -281,7 +281,7 @@ async def test_a_length_that_is_too_short_does_not_make_two_requests(api: httpx.
 
 
 def deaf(api: httpx.AsyncClient, request: bytes) -> socket.socket:
-    """A connection that sends a request and takes next to nothing of what is answered."""
+    """A connection that sends a request and reads almost nothing of the response."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect((api.base_url.host, api.base_url.port))
@@ -303,7 +303,7 @@ async def fill(database: psycopg.AsyncConnection[Any], device: int, count: int) 
 
 
 @IMPATIENT
-async def test_who_reads_nothing_of_a_stream_is_disconnected(
+async def test_a_client_that_reads_nothing_of_a_stream_is_disconnected(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await fill(database, device, 150_000)
@@ -319,7 +319,7 @@ EXPORTING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicest
 
 
 @IMPATIENT
-async def test_who_reads_nothing_of_an_answer_is_disconnected(
+async def test_a_client_that_reads_nothing_of_a_response_is_disconnected(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -342,7 +342,7 @@ async def test_who_reads_nothing_of_an_answer_is_disconnected(
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """What comes until the server has had enough."""
+    """Read until the server closes the connection."""
     found = bytearray()
     try:
         while block := connection.recv(65_536):
@@ -353,10 +353,10 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 @IMPATIENT
-async def test_who_reads_slowly_reads_to_the_end(
+async def test_a_slow_client_reads_to_the_end(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
-    """As long as something moves, the stream goes on."""
+    """The stream continues while the client reads."""
     await fill(database, device, 100_000)
     lines = 0
     async with api.stream("GET", f"/stats/{device}", headers={"accept": "text/csv"}) as stream:
@@ -367,7 +367,7 @@ async def test_who_reads_slowly_reads_to_the_end(
 
 
 @pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
-async def test_another_protocol_is_not_taken_and_fills_no_log(
+async def test_another_protocol_is_refused_without_log_lines(
     api: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, protocol: bytes
 ) -> None:
     async with raw(api) as client:

@@ -1,4 +1,4 @@
-"""Parameters and fields that are not known, or that come twice, on every route."""
+"""Unknown and repeated parameters and fields, on every route."""
 
 from typing import get_args
 
@@ -29,7 +29,7 @@ def path_of(template: str) -> str:
     return template.replace("//", "/")
 
 
-async def test_no_route_passes_over_a_parameter(api: httpx.AsyncClient) -> None:
+async def test_no_route_ignores_an_unknown_parameter(api: httpx.AsyncClient) -> None:
     assert len(ROUTES) > 35
     for method, template in ROUTES:
         answer = await api.request(method, path_of(template), params={"frm": "2026-01-01"})
@@ -41,7 +41,7 @@ async def test_no_route_passes_over_a_parameter(api: httpx.AsyncClient) -> None:
         assert "there is no such parameter here" in fault["detail"]
 
 
-async def test_no_route_takes_a_parameter_twice_that_is_no_list(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_repeated_parameter_that_is_not_a_list_is_refused(api: httpx.AsyncClient, device: int) -> None:
     (fault,) = (await api.get(f"/stats/{device}?start=2026-01-01&start=2026-02-01")).json()["errors"]
     assert fault == {"field": "start", "detail": "expected it once, got it 2 times"}
     several = await api.get(f"/stats/analysis?device_id={device}&device_id={device}&figures=mean&figures=p95")
@@ -58,7 +58,7 @@ async def test_no_route_takes_a_parameter_twice_that_is_no_list(api: httpx.Async
         ("/stats/analysis/1", "until", "end"), ("/stats/analysis/requests", "state", "status"),
     ],
 )  # fmt: skip
-async def test_the_name_that_was_meant_is_named(api: httpx.AsyncClient, path: str, name: str, meant: str) -> None:
+async def test_the_likely_name_is_suggested(api: httpx.AsyncClient, path: str, name: str, meant: str) -> None:
     (fault,) = (await api.get(path, params={name: "1"})).json()["errors"]
     assert fault["detail"].startswith(f"there is no such parameter here: did you mean {meant}? It takes ")
 
@@ -77,12 +77,12 @@ async def test_many_wrong_names_cost_little(api: httpx.AsyncClient) -> None:
 
 
 def records_of(annotation: object) -> set[type]:
-    """The records of a body, also of one that may be a list of them."""
+    """Return the records of a body, which may be a list of records."""
     inner = {record for each in get_args(annotation) for record in records_of(each)}
     return {annotation} if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) else inner
 
 
-def test_every_record_of_a_body_but_a_reading_refuses_fields_that_it_does_not_know() -> None:
+def test_every_record_except_a_reading_refuses_unknown_fields() -> None:
     records = {
         record
         for route in application().routes
@@ -96,7 +96,7 @@ def test_every_record_of_a_body_but_a_reading_refuses_fields_that_it_does_not_kn
     assert records - strict == {NewReading}
 
 
-async def test_a_field_that_is_not_known_is_named(api: httpx.AsyncClient, device: int) -> None:
+async def test_an_unknown_field_is_named(api: httpx.AsyncClient, device: int) -> None:
     schedule = {"device_id": device, "cron": "0 0 * * *", "period": "P1D", "tz": "Europe/Berlin"}
     for method, path, body, field, meant in (
         ("POST", "/devices", {"name": "a", "kee": "b"}, "kee", "key"),
@@ -112,7 +112,7 @@ async def test_a_field_that_is_not_known_is_named(api: httpx.AsyncClient, device
     assert (await api.post("/stats", json=reading)).status_code == 201
 
 
-async def test_a_body_where_none_is_taken_is_refused(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_body_on_a_route_without_one_is_refused(api: httpx.AsyncClient, device: int) -> None:
     period = {"start": "2026-01-01", "end": "2026-02-01"}
     answer = await api.post(f"/stats/analysis/{device}/async", json=period)
     (fault,) = answer.json()["errors"]

@@ -1,4 +1,4 @@
-"""What a service of the version before stores after the migration, without widening extents, is found by the worker."""
+"""The worker finds readings that a service of the previous version stored without widening extents."""
 
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ MARCH = to_microseconds(datetime(2026, 3, 1, tzinfo=UTC))
 
 @pytest.fixture
 async def devices(database: Database) -> Connection:
-    """Two devices. Of each a reading is stored as before extents, then one as it is now."""
+    """Two devices, each with a reading stored without extents and one stored with extents."""
     await database.execute("INSERT INTO devices (key, name) VALUES ('1', '1'), ('2', '2')")
     await database.execute("SELECT ensure_readings_partition('2024-01-01Z')")
     await readings.store_new(database, [Reading(device, JANUARY, 0, 1, 2, 3) for device in (1, 2)])
@@ -48,12 +48,12 @@ async def test_readings_that_an_older_service_stores_after_the_migration_are_fou
     assert await widen_as_worker(database_url) == 0
 
 
-async def test_a_week_after_the_migration_none_is_looked_for(devices: Connection, database_url: str) -> None:
+async def test_a_week_after_the_migration_the_search_ends(devices: Connection, database_url: str) -> None:
     await devices.execute("UPDATE schema_migrations SET applied_at = now() - interval '8 days'")
     assert await widen_as_worker(database_url) == 0
 
 
-async def test_a_month_that_is_gone_or_none_is_not_looked_into(database: Database) -> None:
+async def test_a_table_that_is_missing_or_not_a_month_is_skipped(database: Database) -> None:
     row = await (await database.execute("SELECT find_extents_of_month('readings_1999_01')")).fetchone()
     assert row == (0,)
     with pytest.raises(InvalidParameterValue):

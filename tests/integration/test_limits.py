@@ -1,4 +1,4 @@
-"""So many requests a minute, so many streams: of each key, or of each address."""
+"""Limits of requests per minute and of streams, for each key or address."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,7 +27,7 @@ LIMIT = 20
 
 @asynccontextmanager
 async def limited(settings: Settings, **changes: object) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an API on which nothing has been counted yet."""
+    """A client of a new API, without counted requests."""
     settings = msgspec.structs.replace(settings, rate_limit=LIMIT, **changes)
     async with services.running(serve, settings), services.client_of(settings.http_port) as api:
         await eventually(lambda: services.is_live(settings.http_port), bool)
@@ -41,7 +41,7 @@ async def known(database: Database) -> Keys:
 
 
 async def use_up(api: httpx.AsyncClient, path: str = "/devices", **headers: str) -> None:
-    """Makes all requests of a minute."""
+    """Send all requests that are allowed in a minute."""
     answers = [await api.get(path, headers=headers) for _ in range(LIMIT)]
     assert all(answer.status_code != 429 for answer in answers)
 
@@ -50,7 +50,7 @@ async def status(api: httpx.AsyncClient, path: str = "/devices", **headers: str)
     return (await api.get(path, headers=headers)).status_code
 
 
-async def test_who_asks_too_often_is_told_when_to_come_back(api_settings: Settings) -> None:
+async def test_a_client_over_the_limit_gets_the_time_of_its_next_request(api_settings: Settings) -> None:
     async with limited(api_settings) as api:
         first = await api.get("/devices")
         assert first.headers["ratelimit-policy"] == f"{LIMIT}; w=60"
@@ -85,17 +85,17 @@ async def test_each_key_has_its_own_requests(api_settings: Settings, known: Keys
         assert await status(api, **admin) == 200
 
 
-async def test_keys_that_are_made_up_share_the_requests_of_their_address(api_settings: Settings, known: Keys) -> None:
+async def test_unknown_keys_share_the_limit_of_their_address(api_settings: Settings, known: Keys) -> None:
     async with limited(api_settings, auth="on") as api:
         assert await status(api, **bearer(known.admin)) == 200
         seen = [await status(api, **bearer(f"dsk_{number:08}_{'x' * 43}")) for number in range(LIMIT)]
         assert seen == [401] * (LIMIT - 1) + [429]
         assert await status(api) == 429
         assert await status(api, **bearer(known.revoked)) == 429
-        assert await status(api, **bearer(known.admin)) == 200  # whoever is known does not suffer from it
+        assert await status(api, **bearer(known.admin)) == 200  # a known key is not affected
 
 
-async def test_a_flood_without_a_key_asks_nothing_of_the_database(
+async def test_a_flood_without_a_key_causes_no_lookups(
     api_settings: Settings, known: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[GivenKey] = []
@@ -112,7 +112,7 @@ async def test_a_flood_without_a_key_asks_nothing_of_the_database(
     assert len(asked) == LIMIT
 
 
-async def test_one_client_does_not_take_all_streams(api_settings: Settings, known: Keys) -> None:
+async def test_one_client_cannot_open_all_streams(api_settings: Settings, known: Keys) -> None:
     tuning = Tuning(live=LiveBounds(max_listeners_each=2))
     settings = msgspec.structs.replace(api_settings, auth="on")
     async with services.api(settings, tuning) as api, AsyncExitStack() as streams:
@@ -153,10 +153,10 @@ def test_a_site_with_a_network_of_ipv6_is_one_caller() -> None:
     assert network_of("not an address") == "not an address"
 
 
-def test_callers_that_are_made_up_are_not_remembered() -> None:
+def test_unknown_callers_are_not_cached() -> None:
     callers = Callers()
     scope = {"headers": [(b"authorization", b"Bearer made-up")], "client": ("192.0.2.1", 5)}
-    callers.learn(scope)  # it was never let in
+    callers.learn(scope)  # the request was never authenticated
     assert callers.of(scope) == "192.0.2.1"
 
 

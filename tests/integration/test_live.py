@@ -1,4 +1,4 @@
-"""GET /stats/{device_id}/live: readings as they are stored, however they come."""
+"""GET /stats/{device_id}/live: readings as they are stored, over MQTT or HTTP."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ async def events_of(answer: httpx.Response) -> Events:
 
 @asynccontextmanager
 async def listening(api: httpx.AsyncClient, device: int, **headers: str) -> AsyncIterator[Events]:
-    """The events of a stream that has begun."""
+    """Yield the events of a stream that has started."""
     async with api.stream("GET", f"/stats/{device}/live", headers=headers) as answer:
         assert answer.status_code == 200, await answer.aread()
         events = events_of(answer)
@@ -61,7 +61,7 @@ async def listening(api: httpx.AsyncClient, device: int, **headers: str) -> Asyn
 
 
 async def connections(database: Database) -> int:
-    """How many the listeners of all APIs have to the database."""
+    """Return the number of connections of live streams to the database."""
     cursor = await database.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s",
         ("devicestat api live",),
@@ -77,7 +77,7 @@ async def next_of(events: Events) -> dict[str, Any]:
 
 
 async def readings_of(events: Events, count: int) -> list[float]:
-    """The x of so many readings; any other event on the way is a failure."""
+    """Return the x of the next `count` readings. Any other event is a failure."""
     found = [await next_of(events) for _ in range(count)]
     assert {event["event"] for event in found} == {"reading"}, found
     return [event["data"]["x"] for event in found]
@@ -93,7 +93,7 @@ async def store(api: httpx.AsyncClient, device: int, *xs: float, at: str | None 
 
 @pytest.fixture
 def knows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who begins to hear what is wanted takes it that it has heard all of it, and announces nothing else."""
+    """Let processes that just subscribed assume that they know all wanted devices."""
     monkeypatch.setattr(live, "REPEAT_S", -1.0)
 
 
@@ -105,7 +105,7 @@ async def second(api_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.usefixtures("knows_at_once")
-async def test_what_is_published_appears_on_every_listener_of_every_api(
+async def test_published_readings_are_sent_to_every_listener_of_every_api(
     make_settings: Callable[..., Settings], broker: Broker, api: httpx.AsyncClient, second: httpx.AsyncClient
 ) -> None:
     device = (await api.post("/devices", json={"name": "d", "key": "live"})).json()["id"]
@@ -130,7 +130,7 @@ async def test_what_is_published_appears_on_every_listener_of_every_api(
 
 
 @pytest.mark.usefixtures("knows_at_once")
-async def test_what_is_posted_appears_once_on_every_api(
+async def test_posted_readings_are_sent_once_by_every_api(
     api: httpx.AsyncClient, second: httpx.AsyncClient, device: int
 ) -> None:
     async with listening(api, device) as here, listening(second, device) as there:
@@ -155,7 +155,7 @@ async def test_all_listeners_share_one_connection(api: httpx.AsyncClient, databa
         assert await connections(database) == 1
 
 
-async def test_what_is_replayed_appears(api: httpx.AsyncClient, device: int, database: Database) -> None:
+async def test_replayed_readings_are_sent(api: httpx.AsyncClient, device: int, database: Database) -> None:
     sent = letter(f"devices/{device}/stats", b'{"x":4,"y":0,"z":0}', received_at=to_datetime(NOON))
     await dead_letters.add(database, [sent])
     await prepare(database)
@@ -187,7 +187,7 @@ async def test_the_readings_of_a_span_are_found_by_index(database: Database) -> 
 
 @pytest.mark.usefixtures("knows_at_once")
 @pytest.mark.serve(WANTING)
-async def test_for_who_has_left_there_is_no_connection_and_no_word(
+async def test_after_the_last_listener_there_is_no_connection_and_no_notification(
     api: httpx.AsyncClient, device: int, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "EXPIRES_S", 0.1)
@@ -230,7 +230,7 @@ async def test_a_stream_ends_with_its_device(api: httpx.AsyncClient, device: int
 
 
 async def test_a_stream_ends_within_a_second_of_its_key(api_settings: Settings, database: Database) -> None:
-    """That of another key goes on."""
+    """The stream of another key continues."""
     lost = await access_keys.create(database, TESTER, Role.ANALYST, "lost", None)
     kept = bearer(await key(database, Role.ADMIN))
     async with services.api(msgspec.structs.replace(api_settings, auth="on")) as api:
@@ -254,7 +254,7 @@ async def test_an_outage_is_a_gap(api: httpx.AsyncClient, device: int, postgres_
         async with services.database_away(postgres_server, database_url):
             pass
         gap = await next_of(events)
-        assert (gap["event"], gap["data"]["detail"]) == ("gap", "the database was away")
+        assert (gap["event"], gap["data"]["detail"]) == ("gap", "the database was unavailable")
         assert gap["data"]["since"] < before["timestamp"]
         await eventually(lambda: services.is_ready(api.base_url.port or 0), bool)
         await store(api, device, 2)
@@ -286,7 +286,7 @@ async def test_a_slow_client_gets_the_number_of_dropped_readings(api: httpx.Asyn
         assert await readings_of(events, 1) == [6]
 
 
-async def test_a_browser_that_comes_back_hears_of_the_gap(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_browser_that_reconnects_gets_a_gap(api: httpx.AsyncClient, device: int) -> None:
     async with listening(api, device, **{"Last-Event-ID": "17"}) as events:
         assert (await next_of(events))["data"] == {"detail": "the stream was interrupted"}
 

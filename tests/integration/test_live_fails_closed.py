@@ -1,6 +1,6 @@
-"""A live stream shows nothing that its key does not allow, also when nobody can find out whether it does.
+"""A live stream sends nothing without a valid key, even if the key cannot be checked.
 
-The tests hold the check of the keys by a lock of their own: what comes before the lock is released came without it.
+The tests block the check of keys by a lock. Events that arrive before its release were sent without a check.
 """
 
 import asyncio
@@ -38,12 +38,12 @@ class Stage(msgspec.Struct, frozen=True):
     analyst: NewKey
 
     async def store(self, x: float) -> None:
-        """Over HTTP, with the device's token."""
+        """Store a reading over HTTP with the token of the device."""
         reading = {"device_id": self.device, "x": x, "y": 0, "z": 0}
         assert (await self.api.post("/stats", json=reading, headers=self.token)).status_code == 201
 
     async def held(self) -> float:
-        """How many streams hold their events back."""
+        """Return the number of streams that hold events back."""
         lines = (await self.api.get("/metrics", headers=bearer(METRICS_TOKEN))).text.splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith("devicestat_http_live_held "))
 
@@ -60,7 +60,7 @@ async def stage(api_settings: Settings, database: Database, tuning: Tuning) -> A
 
 @asynccontextmanager
 async def blocked(stage: Stage, database: Database) -> AsyncIterator[None]:
-    """The check of keys waits for the end of the block, and the streams hold back what comes."""
+    """Block the check of keys, so that streams hold events back."""
     async with database.transaction():
         await database.execute("LOCK TABLE access_keys IN ACCESS EXCLUSIVE MODE")
         await eventually(stage.held, lambda count: count == 1)
@@ -68,7 +68,7 @@ async def blocked(stage: Stage, database: Database) -> AsyncIterator[None]:
 
 
 async def has_read(database: Database, x: float) -> None:
-    """Waits until the process has read the stored reading for its listeners."""
+    """Wait until the process has read the stored readings for its listeners."""
 
     async def last_query() -> Any:
         cursor = await database.execute(
@@ -83,7 +83,7 @@ async def has_read(database: Database, x: float) -> None:
     await eventually(last_query, bool)
 
 
-async def test_a_revoked_key_is_shown_nothing_while_its_check_is_blocked(
+async def test_a_revoked_key_gets_no_readings_while_its_check_is_blocked(
     stage: Stage, database: Database, database_url: str
 ) -> None:
     async with (
@@ -102,7 +102,7 @@ async def test_a_revoked_key_is_shown_nothing_while_its_check_is_blocked(
             await next_of(events)
 
 
-async def test_what_was_held_back_is_shown_once_the_key_is_confirmed(
+async def test_held_back_readings_are_sent_once_the_key_is_confirmed(
     stage: Stage, database: Database, database_url: str
 ) -> None:
     async with (
@@ -128,7 +128,7 @@ async def test_a_stream_that_is_held_back_for_long_ends_and_says_so(stage: Stage
             await next_of(events)
     headers = bearer(stage.analyst.text) | {"last-event-id": "1"}
     async with listening(stage.api, stage.device, **headers) as events:
-        assert (await next_of(events))["event"] == "gap"  # no reading is lost without a word
+        assert (await next_of(events))["event"] == "gap"  # no reading is lost silently
         await stage.store(2)
         assert await readings_of(events, 1) == [2]
 
@@ -153,5 +153,5 @@ async def test_a_key_is_revoked_while_all_connections_of_requests_are_in_use(
 
 
 async def waiting(database: Database) -> int:
-    """How many connections wait for a lock."""
+    """Return the number of connections that wait for a lock."""
     return (await database.execute("SELECT FROM pg_locks WHERE NOT granted")).rowcount

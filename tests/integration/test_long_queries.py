@@ -1,4 +1,4 @@
-"""Queries that would run long: cut off after QUERY_TIMEOUT, and ended with the client that waits for them."""
+"""Long queries: cancelled after QUERY_TIMEOUT, and when the client disconnects."""
 
 import asyncio
 import select
@@ -26,7 +26,7 @@ _RUNNING = """
 
 
 async def running_queries(database: Database) -> Sequence[tuple[int, str]]:
-    """The API's, by their process, with what they wait for."""
+    """Return the queries of the API by process id, with their wait events."""
     return await (await database.execute(_RUNNING)).fetchall()
 
 
@@ -36,7 +36,7 @@ async def blocked(database: Database) -> Sequence[tuple[int, str]]:
 
 @asynccontextmanager
 async def locked(database: Database) -> AsyncIterator[None]:
-    """Whoever reads readings waits: the query takes as long as the block."""
+    """Lock readings, so that a query takes as long as the block."""
     async with database.transaction():
         await database.execute("LOCK TABLE readings IN ACCESS EXCLUSIVE MODE")
         yield
@@ -44,7 +44,7 @@ async def locked(database: Database) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def watching(database_url: str) -> AsyncIterator[Database]:
-    """A second connection, for what happens while the first holds its lock."""
+    """A second connection, for observations while the first holds its lock."""
     async with await connect(database_url, "watching") as connection:
         yield connection
 
@@ -52,7 +52,7 @@ async def watching(database_url: str) -> AsyncIterator[Database]:
 PATHS = ("/stats/analysis/{}", "/stats/analysis/{}?figures=p95", "/stats/analysis?device_id={}&group_by=device")
 
 
-async def test_a_query_that_takes_too_long_is_cut_off(api_settings: Settings, database: Database) -> None:
+async def test_a_query_that_takes_too_long_is_cancelled(api_settings: Settings, database: Database) -> None:
     async with services.api(msgspec.structs.replace(api_settings, query_timeout=1)) as api:
         device = (await api.post("/devices", json={"name": "n"})).json()["id"]
         async with locked(database):
@@ -64,7 +64,7 @@ async def test_a_query_that_takes_too_long_is_cut_off(api_settings: Settings, da
         assert (await api.get(f"/stats/analysis/{device}")).json() == dict.fromkeys(AXES, NO_READINGS)
 
 
-async def test_what_is_held_up_while_it_writes_may_be_tried_again(api_settings: Settings, database: Database) -> None:
+async def test_a_write_that_was_blocked_can_be_retried(api_settings: Settings, database: Database) -> None:
     async with services.api(msgspec.structs.replace(api_settings, query_timeout=1)) as api:
         async with database.transaction():
             await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
@@ -74,7 +74,7 @@ async def test_what_is_held_up_while_it_writes_may_be_tried_again(api_settings: 
         assert (await api.post("/devices", json={"name": "n"})).status_code == 201
 
 
-async def test_a_query_that_an_operator_cancels_may_be_tried_again(
+async def test_a_query_that_an_operator_cancels_can_be_retried(
     api: httpx.AsyncClient, device: int, database: Database, watching: Database
 ) -> None:
     async with locked(database):
@@ -86,7 +86,7 @@ async def test_a_query_that_an_operator_cancels_may_be_tried_again(
     assert int(answer.headers["retry-after"]) > 0
 
 
-async def test_only_requests_are_cut_off(database_url: str) -> None:
+async def test_only_requests_have_the_timeout(database_url: str) -> None:
     async with open_pool(database_url, "test", max_size=1, statement_timeout=7) as pool, pool.connection() as limited:
         assert await shown(limited, "statement_timeout") == "7s"
     async with await connect(database_url, "test") as unlimited:
@@ -102,7 +102,7 @@ async def shown(connection: Database, setting: str) -> str:
 
 
 async def hang_up_on(api: httpx.AsyncClient, path: str, watching: Database, method: str = "GET") -> None:
-    """Asks as a client that goes away once the database is at work on it; that must then be over."""
+    """Send a request, disconnect once the database runs its query, and wait for the end of the query."""
     _, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
     writer.write(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     await blocked(watching)
@@ -110,14 +110,14 @@ async def hang_up_on(api: httpx.AsyncClient, path: str, watching: Database, meth
     await eventually(lambda: running_queries(watching), lambda seen: not seen)
 
 
-async def test_a_client_that_goes_away_ends_its_query(
+async def test_a_disconnect_cancels_the_query(
     api: httpx.AsyncClient,
     device: int,
     database: Database,
     watching: Database,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Often enough that the pool would be empty if a connection did not come back to it."""
+    """Repeated so often that the pool would be empty if connections were not returned."""
     paths = [path.format(device) for path in PATHS]
     times = SLOW + 1
     async with locked(database):
@@ -133,14 +133,14 @@ async def test_a_client_that_goes_away_ends_its_query(
 
 
 async def requests_ended(api: httpx.AsyncClient, status: str) -> float:
-    """How many analyses have."""
+    """Return the number of ended requests of analyses."""
     lines = (await api.get("/metrics")).text.splitlines()
     route, label = 'route="/stats/analysis', f'status="{status}"'
     counts = [line.split()[-1] for line in lines if "http_requests_total{" in line and route in line and label in line]
     return sum(map(float, counts))
 
 
-async def test_head_is_answered_where_hanging_up_is_watched_for(api: httpx.AsyncClient, device: int) -> None:
+async def test_head_works_on_routes_that_watch_for_a_disconnect(api: httpx.AsyncClient, device: int) -> None:
     for path in PATHS:
         got, head = await api.get(path.format(device)), await api.head(path.format(device))
         assert (head.status_code, head.content, head.headers["content-length"]) == (
@@ -153,7 +153,7 @@ async def test_head_is_answered_where_hanging_up_is_watched_for(api: httpx.Async
 
 
 async def test_connections_that_the_server_has_closed_are_replaced(database_url: str, database: Database) -> None:
-    """Without a word to the server before each use: a connection closed in the meantime is never handed out."""
+    """A connection that the server closed is not handed out, although connections are not probed before use."""
     end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'devicestat pooled'"
     async with open_pool(database_url, "pooled", min_size=2, max_size=2) as pool:
         await pool.wait()
@@ -164,7 +164,7 @@ async def test_connections_that_the_server_has_closed_are_replaced(database_url:
                 assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
 
 
-async def test_what_the_server_says_meanwhile_does_not_lose_the_connection(database_url: str) -> None:
+async def test_a_notice_of_the_server_does_not_lose_the_connection(database_url: str) -> None:
     async with open_pool(database_url, "noticed", min_size=1, max_size=1) as pool:
         async with pool.connection() as connection:
             await connection.execute("LISTEN noticed")

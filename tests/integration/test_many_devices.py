@@ -1,4 +1,4 @@
-"""Devices registered by the array: all of them or none, each with its token; and what a fault says."""
+"""Registration of an array of devices: all or none, each with its token; and the texts of faults."""
 
 from typing import Any
 
@@ -27,7 +27,9 @@ async def count(database: Database, table: str) -> int:
     return int(row[0])
 
 
-async def test_an_array_is_answered_in_its_order_with_a_token_each(api: httpx.AsyncClient, database: Database) -> None:
+async def test_the_response_to_an_array_has_its_order_and_a_token_for_each_device(
+    api: httpx.AsyncClient, database: Database
+) -> None:
     given = [{"name": f"Meter {n}", "key": f"meter-{n}"} for n in range(999, 0, -1)]
     answer = await register(api, {"name": "Boiler"}, *given)
     assert answer.status_code == 201
@@ -42,9 +44,7 @@ async def test_an_array_is_answered_in_its_order_with_a_token_each(api: httpx.As
     assert await count(database, "device_tokens") == await count(database, "audit_log") == 1000
 
 
-async def test_keys_that_are_taken_are_named_and_nothing_is_registered(
-    api: httpx.AsyncClient, database: Database
-) -> None:
+async def test_taken_keys_are_named_and_nothing_is_registered(api: httpx.AsyncClient, database: Database) -> None:
     await register(api, {"name": "One", "key": "a"}, {"name": "Two", "key": "c"})
     answer = await register(api, *({"name": "Device", "key": key} for key in "abcd"))
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/key-taken")
@@ -54,9 +54,7 @@ async def test_keys_that_are_taken_are_named_and_nothing_is_registered(
     assert await count(database, "audit_log") == 2
 
 
-async def test_keys_that_are_taken_are_passed_over_where_that_is_asked_for(
-    api: httpx.AsyncClient, database: Database
-) -> None:
+async def test_taken_keys_are_skipped_on_request(api: httpx.AsyncClient, database: Database) -> None:
     first = (await register(api, {"name": "One", "key": "a"})).json()[0]
     answer = await register(api, *({"name": "Device", "key": key} for key in "abc"), existing="skip")
     assert answer.status_code == 201
@@ -67,7 +65,7 @@ async def test_keys_that_are_taken_are_passed_over_where_that_is_asked_for(
     assert await count(database, "device_tokens") == 3
 
 
-async def test_a_single_device_is_not_passed_over(api: httpx.AsyncClient) -> None:
+async def test_a_single_device_is_not_skipped(api: httpx.AsyncClient) -> None:
     await api.post("/devices", json={"name": "One", "key": "a"})
     again = await api.post("/devices?existing=skip", json={"name": "One", "key": "a"})
     assert again.status_code == 409
@@ -93,7 +91,7 @@ async def test_each_fault_is_named_by_index_and_field(
     assert await keys(database) == set()
 
 
-async def test_numbers_that_are_taken_as_keys_are_passed_over(api: httpx.AsyncClient) -> None:
+async def test_ids_that_are_taken_as_keys_are_skipped(api: httpx.AsyncClient) -> None:
     first = (await register(api, {"name": "One"})).json()[0]["id"]
     squatters = [{"name": "Squatter", "key": str(first + n)} for n in (4, 5, 6)]
     answer = await register(api, *squatters, *[{"name": "Plain"}] * 5)
@@ -103,7 +101,9 @@ async def test_numbers_that_are_taken_as_keys_are_passed_over(api: httpx.AsyncCl
     assert len({device["id"] for device in answer.json()}) == 8
 
 
-async def test_the_broker_is_told_of_each_and_of_revocations_first(api_settings: Settings, database: Database) -> None:
+async def test_each_device_is_queued_for_the_broker_and_revocations_precede(
+    api_settings: Settings, database: Database
+) -> None:
     nobody = {"mqtt_admin_url": "mqtt://admin:x@127.0.0.1:1", "device_secret": SECRET}
     settings = Settings(**{name: getattr(api_settings, name) for name in ("database_url", "http_port")}, **nobody)
     async with services.api(settings) as api:

@@ -1,4 +1,4 @@
-"""On 700 months, a device with readings in two of them is read from these two, and the others are not locked."""
+"""With 700 months, a read of a device with readings in two of them locks only these two."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -48,7 +48,7 @@ TWO = ["readings_2026_01", "readings_2026_02"]
 
 @pytest.fixture
 async def many(database: Database) -> Connection:
-    """A connection to a database of so many months."""
+    """A connection to a database with 700 months."""
     await database.execute(_REGISTER)
     first, last = month_of(FIRST_MONTH), month_of(FIRST_MONTH) + MONTHS - 1
     await database.execute(_MAKE, (start_of(first), start_of(last)))
@@ -85,7 +85,7 @@ async def locked(connection: Connection, read: Callable[[Connection], Awaitable[
 
 
 async def test_each_read_locks_the_months_of_its_device(many: Connection) -> None:
-    """Also when the connection has executed the statement so often that it could be prepared."""
+    """Also after enough executions for the statement to be prepared."""
     for name, read in reads(NARROW).items():
         for turn in range(12):
             assert await locked(many, read) == TWO, (name, turn)
@@ -114,7 +114,7 @@ async def test_each_export_locks_the_months_of_its_device(many: Connection, data
         await blocks.aclose()
 
 
-async def test_what_they_find_is_right(many: Connection) -> None:
+async def test_reads_within_an_extent_are_complete(many: Connection) -> None:
     assert (await analyse(many, NARROW, None, None)).x.count == 2
     assert (await analyse(many, WIDE, None, None)).x.count == MONTHS
     assert (await analyse(many, [NARROW, WIDE], None, None)).x.count == MONTHS + 2
@@ -125,14 +125,14 @@ async def test_what_they_find_is_right(many: Connection) -> None:
     assert await listing.bounds(many, NARROW, ALWAYS) == (TIMES[0], TIMES[1])
 
 
-async def test_a_device_without_an_extent_is_read_whole(many: Connection) -> None:
+async def test_reads_of_a_device_without_an_extent_are_complete(many: Connection) -> None:
     await many.execute("DELETE FROM device_extents")
     assert (await analyse(many, NARROW, None, None)).x.count == 2
     assert (await summarize(many, [NARROW, WIDE]))[WIDE].count == MONTHS
 
 
-async def test_an_extent_is_widened_before_the_reading_can_be_seen(many: Connection, database_url: str) -> None:
-    """Another connection that has remembered the extent widens it for what it stores, and never narrows it."""
+async def test_an_extent_is_widened_before_the_reading_is_visible(many: Connection, database_url: str) -> None:
+    """Another connection with a cached extent widens it for its readings, and never narrows it."""
     partitions = Partitions()
     times = [datetime(2024, 5, 6, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC)]
     async with await connect(database_url, "other") as other:
@@ -147,7 +147,7 @@ async def test_an_extent_is_widened_before_the_reading_can_be_seen(many: Connect
     )  # fmt: skip
 
 
-async def test_the_migration_finds_the_extents_of_what_is_there(many: Connection) -> None:
+async def test_the_migration_finds_the_extents_of_existing_readings(many: Connection) -> None:
     expected = "SELECT device_id, starts_at, ends_at FROM device_extents ORDER BY 1"
     before = await (await many.execute(expected)).fetchall()
     await many.execute("DROP TABLE device_extents")

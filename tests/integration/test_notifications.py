@@ -15,7 +15,7 @@ from tests.waiting import HANG_S
 
 @pytest.fixture
 async def listening(database_url: str) -> AsyncIterator[Notifications]:
-    """Connected, on the channel of ended analyses."""
+    """Notifications that listen on the channel of ended analyses."""
     heard = Notifications(database_url, [ENDED], max_waiting=3)
     task = asyncio.create_task(heard.run(), name="notifications")
     with heard.subscribe(ENDED, "begin") as queue:
@@ -35,7 +35,7 @@ async def send(database: Database, *payloads: str) -> None:
     await database.execute("SELECT pg_notify(%s, p) FROM unnest(%s::text[]) AS p", (ENDED, list(payloads)))
 
 
-async def test_each_hears_its_own_key(listening: Notifications, database: Database) -> None:
+async def test_each_subscription_gets_its_key(listening: Notifications, database: Database) -> None:
     with (
         listening.subscribe(ENDED, "1") as one,
         listening.subscribe(ENDED, "1") as another,
@@ -52,13 +52,13 @@ async def test_each_hears_its_own_key(listening: Notifications, database: Databa
         assert twelve.empty()
 
 
-async def test_who_has_left_is_forgotten(listening: Notifications) -> None:
+async def test_an_ended_subscription_is_removed(listening: Notifications) -> None:
     with listening.subscribe(ENDED, "1"), listening.subscribe(ENDED, "1"):
         pass
     assert listening._queues == {}
 
 
-async def test_after_an_outage_everyone_looks_again(
+async def test_after_an_outage_each_subscription_gets_look_again(
     listening: Notifications, postgres_server: str, database_url: str
 ) -> None:
     everything: list[str] = []

@@ -1,4 +1,4 @@
-"""The document, its page, health and metrics; and how the API starts."""
+"""The OpenAPI document, its page, health, metrics, and the start of the API."""
 
 import asyncio
 import re
@@ -92,7 +92,7 @@ async def test_the_streams_are_documented(api: httpx.AsyncClient) -> None:
     assert list(content) == [form.media_type for form in formats.ALL]
 
 
-async def test_the_page_takes_nothing_from_elsewhere(api: httpx.AsyncClient) -> None:
+async def test_the_page_loads_nothing_from_other_hosts(api: httpx.AsyncClient) -> None:
     page = await api.get("/docs")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     sources = re.findall(r"""<(?:script|link|img|iframe)[^>]*?(?:src|href)=['"]([^'"]+)""", page.text)
@@ -105,12 +105,12 @@ async def test_the_page_takes_nothing_from_elsewhere(api: httpx.AsyncClient) -> 
     assert "StoredReading" in page.text
 
 
-async def test_the_bare_address_leads_to_the_page(api: httpx.AsyncClient) -> None:
+async def test_the_root_redirects_to_the_page(api: httpx.AsyncClient) -> None:
     answer = await api.get("/", follow_redirects=True)
     assert (answer.status_code, answer.url.path) == (200, "/docs")
 
 
-async def test_each_error_has_an_example_of_its_own(api: httpx.AsyncClient) -> None:
+async def test_each_error_has_its_example(api: httpx.AsyncClient) -> None:
     found = operations((await api.get("/openapi.json")).json())
     assert found["POST /stats"]["responses"]["201"]["description"] == "Stored."
     for name in OPERATIONS - {"GET /health/live", "GET /health/ready", "GET /metrics", "GET /problems"}:
@@ -180,7 +180,9 @@ async def test_an_unreachable_database_is_named(api_settings: Settings) -> None:
     assert "secret" not in str(error)
 
 
-async def test_an_empty_database_is_told_how_to_be_migrated(empty_database_url: str, api_settings: Settings) -> None:
+async def test_the_error_for_an_empty_database_names_the_migration(
+    empty_database_url: str, api_settings: Settings
+) -> None:
     error = await refusal(msgspec.structs.replace(api_settings, database_url=empty_database_url))
     assert isinstance(error, SchemaTooOld)
     assert "devicestat migrate" in str(error)
@@ -193,7 +195,7 @@ async def test_a_taken_port_is_named(api: httpx.AsyncClient, api_settings: Setti
     assert "DEVICESTAT_HTTP_PORT" in str(error)
 
 
-async def test_a_request_in_hand_is_answered_before_the_end(
+async def test_a_request_in_progress_is_answered_before_the_stop(
     api_settings: Settings, database: psycopg.AsyncConnection[Any]
 ) -> None:
     stop = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Months of readings, and the extents of devices: made by many at once, and remembered."""
+"""Months of readings and extents of devices: concurrent creation, and caching."""
 
 import asyncio
 from typing import Any
@@ -16,8 +16,8 @@ ENSURE = """
 """
 
 
-async def test_writers_at_once_make_each_month_once(database_url: str) -> None:
-    """In opposite orders, several in one transaction: no deadlock, and none finds a month half made."""
+async def test_concurrent_writers_create_each_month_once(database_url: str) -> None:
+    """In opposite orders, several in one transaction: no deadlock, and no writer sees an incomplete month."""
 
     async def make(months: list[int]) -> int:
         made = 0
@@ -42,7 +42,7 @@ def reading(device: int, day: int) -> Reading:
 
 
 class Asked:
-    """Notes what a connection is asked."""
+    """Records the statements of a connection."""
 
     def __init__(self, connection: Connection) -> None:
         asked = self.statements = list[str]()
@@ -55,13 +55,13 @@ class Asked:
         connection.cursor_factory = Cursor
 
     def taken(self) -> int:
-        """How many statements there were since the last call."""
+        """Return the number of statements since the last call."""
         count = len(self.statements)
         self.statements.clear()
         return count
 
 
-async def test_what_is_known_to_be_there_asks_nothing_of_the_database(database: Database) -> None:
+async def test_cached_partitions_need_no_query(database: Database) -> None:
     await database.execute(_DEVICES)
     partitions, asked = Partitions(), Asked(database)
     await partitions.ensure(database, [reading(1, 0), reading(2, 1)])
@@ -80,8 +80,8 @@ async def test_what_is_known_to_be_there_asks_nothing_of_the_database(database: 
     assert asked.taken() == 2
 
 
-async def test_what_was_known_over_another_connection_is_found_out_again(database: Database, database_url: str) -> None:
-    """It may lead to a copy that took over, and that had not heard of the last of it."""
+async def test_a_new_connection_clears_the_cache(database: Database, database_url: str) -> None:
+    """It may lead to a replica that was promoted without the latest changes."""
     await database.execute(_DEVICES)
     partitions = Partitions()
     await partitions.ensure(database, [reading(1, 0)])
@@ -92,7 +92,7 @@ async def test_what_was_known_over_another_connection_is_found_out_again(databas
 
 
 async def test_an_unknown_device_has_no_extent(database: Database) -> None:
-    """As in a request that is refused for it. Once it is registered, it has one."""
+    """As in a refused request. After its registration the device has an extent."""
     partitions = Partitions()
     await partitions.ensure(database, [reading(1, 0)])
     assert (await database.execute("SELECT FROM device_extents")).rowcount == 0
@@ -101,9 +101,7 @@ async def test_an_unknown_device_has_no_extent(database: Database) -> None:
     assert (await database.execute("SELECT FROM device_extents")).rowcount == 1
 
 
-async def test_many_months_are_made_in_steps_between_which_others_make_theirs(
-    database: Database, database_url: str
-) -> None:
+async def test_many_months_are_created_in_steps_that_let_others_proceed(database: Database, database_url: str) -> None:
     await database.execute(_DEVICES)
     asked = Asked(database)
     await Partitions().ensure(database, [reading(1, -30 * month) for month in range(121)])
@@ -111,8 +109,8 @@ async def test_many_months_are_made_in_steps_between_which_others_make_theirs(
     assert len(made) == -(-120 // AT_ONCE)
 
 
-async def test_writers_at_once_widen_the_same_extents(database: Database, database_url: str) -> None:
-    """In opposite orders: no deadlock, and what each asked for is in it."""
+async def test_concurrent_writers_widen_equal_extents(database: Database, database_url: str) -> None:
+    """In opposite orders: no deadlock, and the extents include all months."""
     await database.execute(_DEVICES)
 
     async def widen(days: list[int]) -> None:

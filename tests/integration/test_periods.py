@@ -29,14 +29,14 @@ async def test_a_date_includes_its_day_in_the_timezone(api: httpx.AsyncClient, d
         assert sum(bucket["x"]["count"] for bucket in buckets) == len(seen)
 
 
-async def test_a_queued_analysis_has_the_period_that_was_meant(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_queued_analysis_has_the_requested_period(api: httpx.AsyncClient, device: int) -> None:
     params = {"start": "2026-01-31", "end": "2026-01-31", "timezone": "Europe/Berlin"}
     queued = (await api.post(f"/stats/analysis/{device}/async", params=params)).json()
     assert queued["start"] == "2026-01-30T23:00:00.000000Z"
     assert queued["end"] == "2026-01-31T22:59:59.999999Z"
 
 
-async def test_a_number_that_is_no_time_is_refused(api: httpx.AsyncClient, device: int) -> None:
+async def test_an_implausible_number_is_refused(api: httpx.AsyncClient, device: int) -> None:
     paths = [f"/stats/{device}", f"/stats/{device}/series", f"/stats/{device}/buckets", f"/stats/analysis/{device}"]
     for path in [*paths, "/stats/analysis"]:
         for name in ("start", "end"):

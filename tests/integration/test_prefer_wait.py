@@ -1,4 +1,4 @@
-"""Prefer: wait=N: whoever would rather wait gets the result in the one answer."""
+"""Prefer: wait=N: the response has the result."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ async def waiting_requests(database: Database) -> int:
     return (await database.execute("SELECT 1 FROM analysis_requests WHERE status = 'queued'")).rowcount
 
 
-async def test_the_result_comes_in_the_answer(api: httpx.AsyncClient, device: int, api_settings: Settings) -> None:
+async def test_the_response_has_the_result(api: httpx.AsyncClient, device: int, api_settings: Settings) -> None:
     await api.post("/stats", json={"device_id": device, "x": 1, "y": 2, "z": 3})
     async with services.worker(api_settings):
         answer = await ask(api, device, 30)
@@ -38,7 +38,7 @@ async def test_the_result_comes_in_the_answer(api: httpx.AsyncClient, device: in
     assert answer.headers["location"] == f"/stats/analysis/requests/{found['id']}"
 
 
-async def test_what_takes_longer_is_answered_as_ever(api: httpx.AsyncClient, device: int) -> None:
+async def test_an_analysis_that_takes_longer_gets_a_202(api: httpx.AsyncClient, device: int) -> None:
     began = time.monotonic()
     answer = await ask(api, device, 1)
     assert time.monotonic() - began > 0.9
@@ -61,8 +61,8 @@ async def test_the_wait_is_limited(api: httpx.AsyncClient, device: int, database
     assert (answer.status_code, answer.headers["preference-applied"]) == (200, f"wait={MAX_WAIT_S}")
 
 
-async def test_those_who_wait_hold_no_connection(api: httpx.AsyncClient, device: int, database: Database) -> None:
-    """More wait than the pool has connections; others are served, and a cancelled request ends its wait."""
+async def test_waiting_requests_use_no_connection(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    """More requests wait than the pool has connections. Others are served, and a cancellation ends a wait."""
     count = 4 * QUICK
     async with asyncio.TaskGroup() as tasks:
         asked = [tasks.create_task(ask(api, device, 30, start=f"2026-01-{n + 1:02}")) for n in range(count)]
@@ -74,8 +74,8 @@ async def test_those_who_wait_hold_no_connection(api: httpx.AsyncClient, device:
     assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "cancelled")}
 
 
-async def test_the_device_is_deleted_meanwhile(api: httpx.AsyncClient, device: int, database: Database) -> None:
-    """The worker removes the requests that wait before anything else."""
+async def test_the_device_is_deleted_during_the_wait(api: httpx.AsyncClient, device: int, database: Database) -> None:
+    """The worker removes queued requests first."""
     began = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         asked = tasks.create_task(ask(api, device, MAX_WAIT_S))
@@ -86,9 +86,7 @@ async def test_the_device_is_deleted_meanwhile(api: httpx.AsyncClient, device: i
     assert time.monotonic() - began < MAX_WAIT_S
 
 
-async def test_a_client_that_goes_away_waits_no_longer(
-    api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_disconnect_ends_the_wait(api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = asyncio.Event()
     until_ended = waiting.Waits.until_ended
 
@@ -105,7 +103,7 @@ async def test_a_client_that_goes_away_waits_no_longer(
         await ended.wait()
 
 
-async def test_a_service_that_stops_keeps_no_one_waiting(api_settings: Settings, database: Database) -> None:
+async def test_a_stop_of_the_service_ends_the_wait(api_settings: Settings, database: Database) -> None:
     await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd')")
     began = time.monotonic()
     async with services.client_of(api_settings.http_port) as client:

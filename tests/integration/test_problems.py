@@ -1,4 +1,4 @@
-"""Whatever comes in, the answer is a problem that says what was wrong: never a 500."""
+"""Every wrong request gets a problem with the fault, and never a 500."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ JSON = {"content-type": "application/json"}
 
 
 def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The answer's details, if it is a problem as RFC 9457 and our table of types have it."""
+    """Return the details of a problem, after a check against RFC 9457 and the table of problems."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     details: dict[str, Any] = answer.json()
@@ -74,7 +74,7 @@ WRONG: dict[str, Any] = {
 }
 
 
-async def test_values_that_are_wrong(api: httpx.AsyncClient) -> None:
+async def test_wrong_values(api: httpx.AsyncClient) -> None:
     for path in ("/devices", "/stats"):
         for body in WRONG.values():
             details = assert_problem(await api.post(path, content=json.dumps(body), headers=JSON), 422)
@@ -89,7 +89,7 @@ async def test_a_number_too_large_for_a_float_names_its_field(api: httpx.AsyncCl
         assert [error["field"] for error in details["errors"]] == ["x"]
 
 
-async def test_only_so_many_faults_are_listed(api: httpx.AsyncClient) -> None:
+async def test_the_number_of_listed_faults_is_limited(api: httpx.AsyncClient) -> None:
     details = assert_problem(await api.post("/stats", json=[{}] * 10_000), 422)
     assert len(details["errors"]) == 20
 
@@ -127,7 +127,7 @@ async def test_a_body_that_is_too_large(api: httpx.AsyncClient, device: int) -> 
 # Paths and queries.
 
 
-async def test_methods_that_a_path_does_not_take(api: httpx.AsyncClient, device: int) -> None:
+async def test_methods_that_a_path_does_not_allow(api: httpx.AsyncClient, device: int) -> None:
     for method, path, allowed in (
         ("PUT", "/devices", {"GET", "HEAD", "POST", "OPTIONS"}),
         ("POST", f"/devices/{device}", {"GET", "HEAD", "PATCH", "DELETE", "OPTIONS"}),
@@ -151,7 +151,7 @@ STRANGE_PATHS = (
 )  # fmt: skip
 
 
-async def test_paths_that_lead_nowhere(api: httpx.AsyncClient) -> None:
+async def test_unknown_paths(api: httpx.AsyncClient) -> None:
     for path in STRANGE_PATHS:
         answer = await api.get(path)
         assert answer.status_code == 404, path
@@ -220,7 +220,7 @@ SAYS = {
 }
 
 
-async def test_a_refusal_says_what_would_be_right(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_refusal_states_the_expected_value(api: httpx.AsyncClient, device: int) -> None:
     says = {**SAYS, f"/stats/{device}?order=up": "order: expected asc or desc, got 'up'"}
     for address, detail in says.items():
         assert (await api.get(address)).json()["detail"] == detail
@@ -242,7 +242,7 @@ async def test_strange_headers(api: httpx.AsyncClient, device: int) -> None:
 
 
 async def raw(api: httpx.AsyncClient, request: bytes) -> bytes:
-    """What comes back for bytes that no client would send."""
+    """Return the response to bytes that no client would send."""
     reader, writer = await asyncio.open_connection(api.base_url.host, api.base_url.port)
     writer.write(request)
     writer.write_eof()
@@ -253,7 +253,7 @@ async def raw(api: httpx.AsyncClient, request: bytes) -> bytes:
         writer.close()
 
 
-async def test_a_client_that_hangs_up_does_no_harm(api: httpx.AsyncClient) -> None:
+async def test_a_disconnect_causes_no_error(api: httpx.AsyncClient) -> None:
     port = api.base_url.port
     assert port is not None
     for _ in range(5):
@@ -285,7 +285,7 @@ async def test_every_problem_is_described_at_its_type(api: httpx.AsyncClient) ->
         assert problem["description"]
 
 
-async def test_an_unexpected_error_tells_nothing_but_that(api: httpx.AsyncClient, database_url: str) -> None:
+async def test_an_unexpected_error_reveals_no_details(api: httpx.AsyncClient, database_url: str) -> None:
     async with await connect(database_url, "test") as connection:
         await connection.execute("ALTER TABLE devices RENAME TO hidden")
     answer = await api.get("/devices")
@@ -295,7 +295,9 @@ async def test_an_unexpected_error_tells_nothing_but_that(api: httpx.AsyncClient
     assert "relation" not in answer.text
 
 
-async def test_while_the_database_is_away(postgres_server: str, database_url: str, api_settings: Settings) -> None:
+async def test_responses_while_the_database_is_down(
+    postgres_server: str, database_url: str, api_settings: Settings
+) -> None:
     tuning = Tuning(pool_wait_s=0.5, probe_interval_s=0.1)
 
     async def ready() -> bool:

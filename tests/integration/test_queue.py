@@ -1,4 +1,4 @@
-"""The queue of analyses: claims, leases and ends; workers that share it, fail, vanish and stop."""
+"""The queue of analyses: claims and leases; workers that share it, fail, vanish and stop."""
 
 import asyncio
 import itertools
@@ -30,7 +30,7 @@ Database = psycopg.AsyncConnection[Any]
 
 @pytest.fixture
 async def owner(database: Database) -> int:
-    """The number of a device with three readings."""
+    """The id of a device with three readings."""
     row = await (await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd') RETURNING id")).fetchone()
     assert row is not None
     number: int = row[0]
@@ -53,7 +53,7 @@ async def enqueue(database: Database, owner: int, count: int = 1) -> list[int]:
 
 
 async def claim(database: Database, count: int) -> list[Claim]:
-    """As a worker with so much room does."""
+    """Claim up to `room` requests, as a worker does."""
     await queue.wake(database)
     claimed: list[Claim] = []
     while len(claimed) < count and (held := await queue.claim(database, claimed[-1].device_id if claimed else 0)):
@@ -119,7 +119,7 @@ async def test_a_finished_analysis_has_a_result_and_no_lease(database: Database,
     assert len(await results(database)) == 1
 
 
-async def test_a_worker_that_comes_back_late_writes_nothing(database: Database, owner: int) -> None:
+async def test_a_worker_whose_lease_expired_writes_nothing(database: Database, owner: int) -> None:
     (number,) = await enqueue(database, owner)
     zombie = await take(database)
     found = await compute(database, zombie)
@@ -148,7 +148,7 @@ async def test_a_lease_that_is_renewed_is_not_reaped(database: Database, owner: 
     assert await queue.reap(database) == {}
 
 
-async def test_failures_wait_longer_each_time_and_end(database: Database, owner: int) -> None:
+async def test_failed_attempts_are_delayed_longer_each_time_and_end(database: Database, owner: int) -> None:
     (number,) = await enqueue(database, owner)
     waits = []
     for attempt in range(1, queue.RETRIES.max_attempts + 1):
@@ -169,7 +169,7 @@ async def test_failures_wait_longer_each_time_and_end(database: Database, owner:
         assert most / 2 - timedelta(seconds=1) <= wait <= most
 
 
-async def test_a_request_that_brings_its_workers_down_ends(database: Database, owner: int) -> None:
+async def test_a_request_that_crashes_its_workers_ends(database: Database, owner: int) -> None:
     (number,) = await enqueue(database, owner)
     for _ in range(queue.RETRIES.max_attempts):
         await take(database)
@@ -181,7 +181,7 @@ async def test_a_request_that_brings_its_workers_down_ends(database: Database, o
     assert "lease" in seen["last_error"]
 
 
-async def test_what_is_given_back_is_as_if_it_had_not_been_claimed(database: Database, owner: int) -> None:
+async def test_a_request_that_is_given_back_is_unchanged(database: Database, owner: int) -> None:
     (number,) = await enqueue(database, owner)
     held = await take(database)
     await queue.give_back(database, [held.token])
@@ -190,7 +190,7 @@ async def test_what_is_given_back_is_as_if_it_had_not_been_claimed(database: Dat
     assert (await take(database)).id == number
 
 
-async def test_claims_at_once_never_overlap(database_url: str, database: Database, owner: int) -> None:
+async def test_concurrent_claims_never_overlap(database_url: str, database: Database, owner: int) -> None:
     ids = await enqueue(database, owner, 60)
 
     async def claim_all() -> list[int]:
@@ -215,7 +215,7 @@ QUICK = Tuning(
 
 @asynccontextmanager
 async def readings_locked(url: str) -> AsyncIterator[None]:
-    """No analysis gets anywhere meanwhile."""
+    """Lock readings, so that no analysis can proceed."""
     async with await connect(url, "lock") as connection, connection.transaction():
         await connection.execute("LOCK TABLE readings IN ACCESS EXCLUSIVE MODE")
         yield
@@ -259,7 +259,7 @@ async def test_a_notification_wakes_a_worker_before_it_polls(
             assert (await until_ended(database, number))["status"] == "done"
 
 
-async def test_polling_finds_what_no_notification_told_of(
+async def test_polling_finds_a_request_without_a_notification(
     database: Database, owner: int, api_settings: Settings
 ) -> None:
     async with services.worker(api_settings, QUICK):
@@ -267,9 +267,9 @@ async def test_polling_finds_what_no_notification_told_of(
         await eventually(lambda: results(database), bool)
 
 
-async def test_what_a_vanished_worker_held_is_done_once(database: Database, owner: int, measured: Settings) -> None:
+async def test_requests_of_a_vanished_worker_are_done_once(database: Database, owner: int, measured: Settings) -> None:
     ids = await enqueue(database, owner, 3)
-    await claim(database, 2)  # by a worker that is not heard of again
+    await claim(database, 2)  # by a worker that vanishes
     await expire_leases(database)
     async with services.worker(measured, QUICK):
         seen = [await until_ended(database, number) for number in ids]
@@ -278,7 +278,7 @@ async def test_what_a_vanished_worker_held_is_done_once(database: Database, owne
     assert sorted(await results(database)) == ids
 
 
-async def test_cancelling_what_runs(
+async def test_cancelling_a_running_analysis(
     api: httpx.AsyncClient, database_url: str, database: Database, owner: int, measured: Settings
 ) -> None:
     (number,) = await enqueue(database, owner)
@@ -294,7 +294,7 @@ async def test_cancelling_what_runs(
     assert await results(database) == [following]
 
 
-async def test_leases_last_as_long_as_the_analysis(
+async def test_leases_are_renewed_until_the_analysis_ends(
     database_url: str, database: Database, owner: int, api_settings: Settings
 ) -> None:
     brief = msgspec.structs.replace(QUICK, lease=timedelta(seconds=0.5))
@@ -316,7 +316,9 @@ async def test_leases_last_as_long_as_the_analysis(
     assert (seen["status"], seen["attempts"]) == ("done", 1)
 
 
-async def test_failures_are_tried_again_then_kept(database: Database, owner: int, measured: Settings) -> None:
+async def test_failed_attempts_are_retried_and_the_last_error_is_stored(
+    database: Database, owner: int, measured: Settings
+) -> None:
     async with services.worker(measured, QUICK):
         (first,) = await enqueue(database, owner)
         await until_ended(database, first)
@@ -333,7 +335,7 @@ async def test_failures_are_tried_again_then_kept(database: Database, owner: int
     assert await results(database) == [first, again]
 
 
-async def test_a_worker_that_stops_puts_back_what_it_cannot_end(
+async def test_a_worker_that_stops_queues_unfinished_analyses_again(
     database_url: str, database: Database, owner: int, api_settings: Settings
 ) -> None:
     (number,) = await enqueue(database, owner)
@@ -346,7 +348,7 @@ async def test_a_worker_that_stops_puts_back_what_it_cannot_end(
         assert (await until_ended(database, number))["status"] == "done"
 
 
-async def test_a_worker_that_stops_ends_what_it_can(
+async def test_a_worker_that_stops_finishes_analyses_in_time(
     database_url: str, database: Database, owner: int, api_settings: Settings
 ) -> None:
     (number,) = await enqueue(database, owner)
@@ -376,7 +378,7 @@ async def test_a_worker_waits_for_the_database(
             assert (await until_ended(database, number))["status"] == "done"
 
 
-async def test_the_coming_months_are_there(database: Database, api_settings: Settings) -> None:
+async def test_the_worker_creates_the_coming_months(database: Database, api_settings: Settings) -> None:
     async def months() -> list[str]:
         cursor = await database.execute(
             "SELECT to_char(date_trunc('month', now(), 'UTC') + n * interval '1 month', '\"readings_\"YYYY_MM')"
@@ -390,7 +392,7 @@ async def test_the_coming_months_are_there(database: Database, api_settings: Set
         await eventually(months, lambda found: len(found) == 4)
 
 
-async def test_what_nobody_expected_stops_the_worker(database: Database, api_settings: Settings) -> None:
+async def test_an_unexpected_error_stops_the_worker(database: Database, api_settings: Settings) -> None:
     await database.execute("DROP FUNCTION ensure_readings_partition")
     with pytest.raises(BaseExceptionGroup) as raised:
         async with asyncio.timeout(HANG_S):
@@ -398,7 +400,7 @@ async def test_what_nobody_expected_stops_the_worker(database: Database, api_set
     assert raised.group_contains(psycopg.errors.UndefinedFunction)
 
 
-async def test_the_queue_length_is_shown(database: Database, owner: int, measured: Settings) -> None:
+async def test_the_queue_length_is_exported(database: Database, owner: int, measured: Settings) -> None:
     await database.execute(
         "INSERT INTO analysis_requests (device_id, period, run_after)"
         " SELECT %s, '[,]', now() + interval '1 day' FROM generate_series(1, 7)",

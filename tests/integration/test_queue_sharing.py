@@ -1,4 +1,4 @@
-"""The queue shared: equal requests fold into one, devices take turns, and a deletion gets in nobody's way."""
+"""Sharing of the queue: equal requests are joined, devices take turns, and deletions do not interfere."""
 
 import asyncio
 import itertools
@@ -48,7 +48,7 @@ async def ask(api: httpx.AsyncClient, device: int, **parameters: object) -> dict
 # Folding.
 
 
-async def test_equal_requests_that_wait_are_one(api: httpx.AsyncClient, device: int, database: Database) -> None:
+async def test_equal_queued_requests_are_joined(api: httpx.AsyncClient, device: int, database: Database) -> None:
     first = await ask(api, device, start="2026-01-01", figures="p95,mean")
     again = await ask(api, device, start="2026-01-01T00:00:00Z", figures="mean,p95.0")
     assert again == first
@@ -66,8 +66,10 @@ async def test_equal_requests_that_wait_are_one(api: httpx.AsyncClient, device: 
     assert (await ask(api, device, start="2026-01-01", figures="mean,p95"))["id"] > first["id"]
 
 
-async def test_what_was_put_back_collides_with_nothing(api: httpx.AsyncClient, device: int, database: Database) -> None:
-    """An equal request was queued while it ran: both wait now."""
+async def test_a_request_that_is_queued_again_does_not_conflict(
+    api: httpx.AsyncClient, device: int, database: Database
+) -> None:
+    """An equal request was queued while it ran, so both are queued now."""
     begun: list[Claim] = []
     for _ in range(3):
         await ask(api, device)
@@ -87,10 +89,10 @@ async def test_what_was_put_back_collides_with_nothing(api: httpx.AsyncClient, d
     assert (await ask(api, device))["id"] > waiting["id"]
 
 
-async def test_folding_among_several_processes(
+async def test_joining_in_several_processes(
     api_settings: Settings, database_url: str, database: Database, device: int, api: httpx.AsyncClient
 ) -> None:
-    """Many ask for the same over connections of their own, while someone claims as fast as he can."""
+    """Many clients queue equal requests over separate connections, while a worker claims continuously."""
     period = analysis_requests.Period(None, None)
 
     async def ask_often() -> list[int]:
@@ -119,7 +121,7 @@ async def test_folding_among_several_processes(
 
 
 async def claim_devices(database: Database, after: int = 0) -> list[int]:
-    """The devices that one worker claims for, one after another, while nothing ends."""
+    """Return the devices of consecutive claims of one worker, while no analysis ends."""
     taken = []
     while held := await queue.claim(database, taken[-1] if taken else after):
         taken.append(held.device_id)
@@ -133,7 +135,7 @@ async def test_devices_take_turns(database: Database) -> None:
     assert await claim_devices(database, after=a) == [b, c, a, b, a, a, a]
 
 
-async def test_a_device_has_no_more_than_its_share_running(database: Database) -> None:
+async def test_a_device_has_at_most_its_share_running(database: Database) -> None:
     a, b = await add_devices(database, 2)
     await add_requests(database, a, 6)
     assert [(await claim(database)).device_id for _ in range(3)] == [a, a, a]
@@ -148,7 +150,7 @@ async def claim(database: Database) -> Claim:
     return held
 
 
-async def test_a_long_backlog_does_not_hold_up_the_others(database: Database, api_settings: Settings) -> None:
+async def test_a_long_backlog_does_not_delay_other_devices(database: Database, api_settings: Settings) -> None:
     a, *others = await add_devices(database, 5)
     await add_requests(database, a, 1000)
     for device in others:
@@ -239,7 +241,7 @@ async def test_the_list_is_paged_and_filtered(api: httpx.AsyncClient, device: in
     assert (await api.get(REQUESTS, params={"cursor": cursor, "status": "done"})).status_code == 400
 
 
-async def test_a_result_is_shown_with_its_request_and_deleted(
+async def test_a_result_is_returned_with_its_request_and_deleted(
     api: httpx.AsyncClient, device: int, api_settings: Settings
 ) -> None:
     await api.post("/stats", json={"device_id": device, "x": 1, "y": 2, "z": 3})
@@ -289,7 +291,7 @@ async def test_cancelling_stops_the_query_before_any_renewal(
         await eventually(is_computing, lambda computes: not computes)
 
 
-async def test_a_failure_is_shown_with_its_next_attempt(
+async def test_a_failure_is_returned_with_its_next_attempt(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
     queued = await ask(api, device)
@@ -307,10 +309,10 @@ async def test_a_failure_is_shown_with_its_next_attempt(
 
 
 @pytest.mark.parametrize("turns", [15])
-async def test_a_device_is_deleted_in_the_middle_of_all(
+async def test_devices_are_deleted_under_load(
     api: httpx.AsyncClient, database: Database, api_settings: Settings, turns: int
 ) -> None:
-    """Requests come, run and end while their devices go: no answer is a 500, and the worker goes on."""
+    """Requests are queued, run and end while devices are deleted. No response is a 500, and the worker continues."""
     statuses: set[int] = set()
 
     async def go_and_come(number: int) -> None:

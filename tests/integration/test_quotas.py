@@ -1,4 +1,4 @@
-"""What one analyst key may have, and what it may see of others' callbacks."""
+"""Quotas of an analyst key, and the visibility of the callbacks of other keys."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,7 +21,7 @@ HOOK = "https://example.org/hook"
 
 @pytest.fixture
 async def analysts(database: Database) -> list[dict[str, str]]:
-    """What two analysts, and an admin, show."""
+    """The headers of two analysts and an admin."""
     await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd')")
     admin = await access_keys.create(database, TESTER, Role.ADMIN, "admin", None)
     return [bearer(await key(database, Role.ANALYST)), bearer(await key(database, Role.ANALYST)), bearer(admin.text)]
@@ -40,7 +40,7 @@ async def ask(api: httpx.AsyncClient, who: dict[str, str], start: int, **more: A
     return await api.post("/stats/analysis/1/async", params={"start": 10**9 + start, **more}, headers=who)
 
 
-async def test_an_analyst_has_so_many_requests_queued(
+async def test_the_queued_requests_of_an_analyst_are_limited(
     api: httpx.AsyncClient, analysts: list[dict[str, str]], database: Database
 ) -> None:
     first, second, admin = analysts
@@ -56,7 +56,7 @@ async def test_an_analyst_has_so_many_requests_queued(
     assert (await ask(api, first, 4)).status_code == 202
 
 
-async def test_an_analyst_has_so_many_schedules(api: httpx.AsyncClient, analysts: list[dict[str, str]]) -> None:
+async def test_the_schedules_of_an_analyst_are_limited(api: httpx.AsyncClient, analysts: list[dict[str, str]]) -> None:
     first, second, admin = analysts
     made = [await api.post(SCHEDULES, json=DAILY, headers=first) for _ in range(3)]
     assert [answer.status_code for answer in made] == [201, 201, 429]
@@ -67,7 +67,7 @@ async def test_an_analyst_has_so_many_schedules(api: httpx.AsyncClient, analysts
     assert (await api.post(SCHEDULES, json=DAILY, headers=first)).status_code == 201
 
 
-async def test_a_callbacks_address_is_shown_to_its_owner_and_admins_alone(
+async def test_the_url_of_a_callback_is_visible_to_its_owner_and_admins_only(
     api: httpx.AsyncClient, analysts: list[dict[str, str]]
 ) -> None:
     first, second, admin = analysts
@@ -88,7 +88,7 @@ async def test_a_callbacks_address_is_shown_to_its_owner_and_admins_alone(
     assert [callback["url"] for callback in cancelled.json()["callbacks"]] == [f"{HOOK}/2"]
 
 
-async def test_a_schedules_callback_is_shown_to_its_owner_and_admins_alone(
+async def test_the_callback_of_a_schedule_is_visible_to_its_owner_and_admins_only(
     api: httpx.AsyncClient, analysts: list[dict[str, str]]
 ) -> None:
     first, second, _ = analysts

@@ -1,4 +1,4 @@
-"""On a million readings of a hundred devices, each read takes them from the unique index, and only those it shows."""
+"""With a million readings of a hundred devices, each read scans only its readings, in the unique index."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -47,8 +47,8 @@ async def fill(database: Connection) -> None:
     await database.execute("VACUUM (ANALYZE) readings")
 
 
-async def test_each_read_takes_from_the_index_what_it_shows(database: Connection) -> None:
-    """One test, for the table takes longer to fill than all of the reads."""
+async def test_each_read_scans_only_its_readings_in_the_index(database: Connection) -> None:
+    """One test, as filling the table takes longer than all reads."""
     await fill(database)
     explained = Explained(database)
     for read in (
@@ -66,7 +66,7 @@ def from_the_index(plan: Plan, *kinds: str) -> None:
 
 
 async def pages_of_readings(explained: Explained) -> None:
-    """A page at the end costs what one at the start does."""
+    """The last page costs as much as the first."""
     for order in ("asc", "desc"):
         await readings.select(explained.connection, DEVICE, ALWAYS, order, None, 51)  # finds out about the tables
         explained.taken()
@@ -107,7 +107,7 @@ async def a_series(explained: Explained) -> None:
 
 
 async def pages_of_buckets(explained: Explained) -> None:
-    """Each reads its own readings, and looks once for each bucket; those of other pages cost nothing."""
+    """Each page reads its own readings, with one search for each bucket. Other pages cost nothing."""
     costs = []
     for days in (0, 0, 30, 150, 300):
         start = FIRST + timedelta(days=days)
@@ -125,7 +125,7 @@ async def pages_of_buckets(explained: Explained) -> None:
 
 
 async def streams(explained: Explained) -> None:
-    """Rows come in the order of the index, so that the first one does not wait for the last."""
+    """Rows are sent in the order of the index, so that the first row does not wait for the last."""
     await explained.connection.execute(SETTING)
     week = Period(FIRST + timedelta(days=200), FIRST + timedelta(days=207))
     for form, order in product(STREAMS, ORDERS):
@@ -139,7 +139,7 @@ async def streams(explained: Explained) -> None:
 
 
 async def an_analysis(explained: Explained) -> None:
-    """Here a sort there is, of the values, for their median."""
+    """This plan sorts the values for their median."""
     found = await analyse(explained.connection, DEVICE, FIRST, FIRST + 999 * STEP)
     plan = explained.taken()[-1]
     assert {scan["Node Type"] for scan in plan.scans} == {"Index Only Scan"}

@@ -1,4 +1,4 @@
-"""What an analyst's programs make of a link: pandas, polars and pyarrow, each on each format."""
+"""Links in the programs of analysts: pandas, polars and pyarrow, each with each format."""
 
 import asyncio
 import io
@@ -31,7 +31,7 @@ TIMES = [NOON + timedelta(seconds=n, milliseconds=n // 200 * 250) for n in range
 
 @pytest.fixture
 async def link(api: httpx.AsyncClient, device: int) -> str:
-    """The device's readings, without the suffix."""
+    """The link to the readings of a device, without a suffix."""
     rows = zip(X, Y, TIMES, strict=True)
     given = [{"device_id": device, "x": x, "y": y, "z": 0, "timestamp": at.isoformat()} for x, y, at in rows]
     assert (await api.post("/stats", json=given)).status_code == 201
@@ -99,7 +99,7 @@ async def test_pyarrow(link: str, suffix: str, read: Callable[[str], pa.Table]) 
 # What they are told.
 
 
-async def test_a_link_says_its_format_and_a_name_for_the_file(api: httpx.AsyncClient, link: str) -> None:
+async def test_a_link_has_its_format_and_a_file_name(api: httpx.AsyncClient, link: str) -> None:
     number = link.rpartition("/")[2]
     for suffix, media_type, name in (
         ("csv", "text/csv; charset=utf-8", "csv"), ("ndjson", "application/x-ndjson", "ndjson"),
@@ -116,7 +116,7 @@ async def test_a_link_says_its_format_and_a_name_for_the_file(api: httpx.AsyncCl
     assert "content-disposition" not in (await api.get(link)).headers
 
 
-async def test_what_a_link_cannot_have_is_said(api: httpx.AsyncClient, link: str) -> None:
+async def test_unsupported_links_are_refused(api: httpx.AsyncClient, link: str) -> None:
     for address, field in (
         (f"{link}?format=xlsx", "format"),
         (f"{link}.csv?format=csv", "format"),
@@ -129,7 +129,7 @@ async def test_what_a_link_cannot_have_is_said(api: httpx.AsyncClient, link: str
     assert len((await api.get(f"{link}.csv?limit=7")).text.splitlines()) == 8
 
 
-async def test_vary_names_all_that_an_answer_depends_on(api_settings: Settings) -> None:
+async def test_vary_names_every_header_that_a_response_depends_on(api_settings: Settings) -> None:
     settings = msgspec.structs.replace(api_settings, cors_origins="https://plots.example.com")
     async with services.api(settings) as api:
         device = (await api.post("/devices", json={"name": "n"})).json()["id"]

@@ -1,4 +1,4 @@
-"""Months that ended longer ago than RETENTION are dropped whole, and nothing else is."""
+"""Months that ended longer ago than RETENTION are dropped, and no other data."""
 
 import asyncio
 import json
@@ -38,13 +38,13 @@ async def drop_as_worker(url: str) -> list[str]:
         return await drop_partitions(connection, timedelta(days=45))
 
 
-async def test_the_owner_of_all_drops_too(database: Database) -> None:
-    """As where there are no roles."""
+async def test_an_owner_without_roles_drops_months(database: Database) -> None:
+    """As in a database without the roles."""
     await database.execute(_MAKE, ("2020-01-15",))
     assert await drop_partitions(database, timedelta(days=45)) == ["readings_2020_01"]
 
 
-async def test_a_month_is_dropped_once_its_end_is_old_enough(database: Database, database_url: str) -> None:
+async def test_a_month_is_dropped_when_its_end_is_older_than_retention(database: Database, database_url: str) -> None:
     now = datetime.now(UTC)
     for moment in ("2020-01-15", "2020-02-15", now - timedelta(days=40)):
         await database.execute(_MAKE, (moment,))
@@ -55,8 +55,8 @@ async def test_a_month_is_dropped_once_its_end_is_old_enough(database: Database,
     assert await drop_as_worker(database_url) == []
 
 
-async def test_a_month_stays_for_a_day_after_its_last_reading_is_refused(database: Database, database_url: str) -> None:
-    """What was received while it was young enough is not dropped before it is stored."""
+async def test_a_month_is_kept_for_a_day_after_its_readings_are_refused(database: Database, database_url: str) -> None:
+    """A reading that was accepted by its age is not dropped before it is stored."""
     now = datetime.now(UTC)
     await database.execute(_MAKE, ("2020-01-15",))
     age = now - datetime(2020, 2, 1, tzinfo=UTC)
@@ -65,7 +65,7 @@ async def test_a_month_stays_for_a_day_after_its_last_reading_is_refused(databas
         assert await drop_partitions(connection, age - timedelta(hours=25)) == ["readings_2020_01"]
 
 
-async def test_what_is_older_than_retention_is_refused_and_not_acknowledged_to_be_dropped(
+async def test_readings_older_than_retention_are_refused(
     make_settings: Callable[..., Settings], broker: Broker, database: Database
 ) -> None:
     """Over MQTT it becomes a dead letter, also when that is replayed; over HTTP it is 422."""
@@ -90,10 +90,10 @@ async def test_what_is_older_than_retention_is_refused_and_not_acknowledged_to_b
         assert (await api.post("/stats", json={"device_id": 1, **both[1]})).status_code == 200
 
 
-async def test_an_array_over_57_years_makes_the_months_of_ten(
+async def test_an_array_over_57_years_creates_the_months_of_ten(
     make_settings: Callable[..., Settings], broker: Broker, database: Database
 ) -> None:
-    """Older ones are refused with their message, and another device's reading behind it is stored."""
+    """Older readings are refused with their message, and the next reading of another device is stored."""
     now = datetime.now(UTC)
     moments = [now - n * timedelta(days=30.5) for n in range(683)]
     within = [moment for moment in moments if moment > now - Settings().oldest_age]
@@ -112,9 +112,7 @@ async def test_an_array_over_57_years_makes_the_months_of_ten(
     assert len(await rows(database, "SELECT FROM dead_letters WHERE reason = 'bad_timestamp'")) == 1
 
 
-async def test_a_reading_without_a_time_is_not_replayed_once_it_was_received_too_long_ago(
-    database: Database, database_url: str
-) -> None:
+async def test_a_reading_without_a_time_is_not_replayed_after_retention(database: Database, database_url: str) -> None:
     await database.execute("INSERT INTO devices (key, name) VALUES ('1', 'Boiler')")
     received_at = datetime.now(UTC) - timedelta(days=46)
     await keep(database_url, [letter("devices/1/stats", b'{"x":1,"y":2,"z":3}', received_at=received_at)])
@@ -125,7 +123,7 @@ async def test_a_reading_without_a_time_is_not_replayed_once_it_was_received_too
     assert await rows(database, "SELECT recorded_at FROM readings") == []
 
 
-async def test_what_a_worker_left_that_died_in_between_is_dropped_too(database: Database, database_url: str) -> None:
+async def test_a_month_that_a_killed_worker_detached_is_dropped(database: Database, database_url: str) -> None:
     for moment in ("2020-01-15", "2020-02-15"):
         await database.execute(_MAKE, (moment,))
     await database.execute("ALTER TABLE readings DETACH PARTITION readings_2020_01")
@@ -145,7 +143,7 @@ async def test_what_a_worker_left_that_died_in_between_is_dropped_too(database: 
     assert not {"readings_2020_01", "readings_2020_02"} & set(await months(database))
 
 
-async def test_workers_at_once_drop_each_month_once(database: Database, database_url: str) -> None:
+async def test_concurrent_workers_drop_each_month_once(database: Database, database_url: str) -> None:
     for year in range(2000, 2010):
         await database.execute(_MAKE, (f"{year}-01-15",))
 
@@ -153,7 +151,7 @@ async def test_workers_at_once_drop_each_month_once(database: Database, database
     assert sorted(name for names in dropped for name in names) == [f"readings_{year}_01" for year in range(2000, 2010)]
 
 
-async def test_the_worker_does_it_where_the_settings_say_so(
+async def test_the_worker_drops_months_if_retention_is_set(
     make_settings: Callable[..., Settings], database: Database
 ) -> None:
     await database.execute(_MAKE, ("2020-01-15",))

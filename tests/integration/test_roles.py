@@ -142,6 +142,8 @@ async def test_no_role_makes_tables_or_functions(service: str, database_url: str
 
 async def test_as_the_owner_of_readings_the_worker_makes_nothing_either(database_url: str) -> None:
     url = url_as(database_url, "worker")
+    async with await connect(url, "test") as connection:
+        await connection.execute("SET ROLE devicestat_readings")
     await refused(url, *(f"SET ROLE devicestat_readings; {statement}" for statement in (*MAKING, *MAKING_TEMPORARY)))
     for service in ("ingestor", "api"):
         await refused(url_as(database_url, service), "SET ROLE devicestat_readings")

@@ -1,4 +1,4 @@
-"""Schedules over HTTP: made, listed, paused, changed, deleted; and what is wrong with them."""
+"""Schedules over HTTP: creating, listing, pausing, changing, deleting, and refusals."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ NIGHTLY = {"cron": "0 2 * * *", "timezone": "Europe/Berlin", "period": "P1D"}
 
 @pytest.fixture
 def api_settings(api_settings: Settings) -> Settings:
-    """Callbacks take a secret."""
+    """Settings with a secret for callbacks."""
     return msgspec.structs.replace(api_settings, webhook_secret="a secret for the tests")
 
 
@@ -36,7 +36,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-async def test_a_schedule_is_made_and_shown(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_schedule_is_created_and_returned(api: httpx.AsyncClient, device: int) -> None:
     made = await make(api, device, figures=["p95", "mean", "p95.0"], name="Every night", callback=CALLBACK)
     assert {name: made[name] for name in NIGHTLY} == NIGHTLY
     assert (made["device_id"], made["name"], made["callback"]) == (device, "Every night", CALLBACK)
@@ -95,7 +95,7 @@ async def test_pausing_and_resuming(api: httpx.AsyncClient, device: int, databas
     assert (await api.patch(path, json={"period": None})).json()["period"] is None
 
 
-async def test_new_ticks_lose_none_that_is_due(api: httpx.AsyncClient, device: int, database: Database) -> None:
+async def test_a_change_keeps_a_due_tick(api: httpx.AsyncClient, device: int, database: Database) -> None:
     path = f"{PATH}/{(await make(api, device))['id']}"
     due = datetime.now(UTC).replace(microsecond=0)
     await database.execute("UPDATE analysis_schedules SET next_tick = %s", (due,))
@@ -108,7 +108,7 @@ async def test_new_ticks_lose_none_that_is_due(api: httpx.AsyncClient, device: i
     assert moment(ticked["next_tick"]) > due + timedelta(days=20)
 
 
-async def test_a_schedule_shows_what_its_last_tick_asked_for(
+async def test_a_schedule_has_the_request_of_its_last_tick(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
     path = f"{PATH}/{(await make(api, device))['id']}"
@@ -167,7 +167,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-async def test_what_is_wrong_is_named(api: httpx.AsyncClient, device: int) -> None:
+async def test_wrong_fields_are_named(api: httpx.AsyncClient, device: int) -> None:
     number = (await make(api, device))["id"]
     for changes, field, reason in WRONG:
         made = await api.post(PATH, json={"device_id": device, **NIGHTLY, **changes})
@@ -177,7 +177,7 @@ async def test_what_is_wrong_is_named(api: httpx.AsyncClient, device: int) -> No
     assert len((await api.get(PATH)).json()) == 1
 
 
-async def test_all_that_is_wrong_is_named_at_once(api: httpx.AsyncClient, device: int) -> None:
+async def test_all_wrong_fields_are_named_together(api: httpx.AsyncClient, device: int) -> None:
     wrong = {"device_id": device, "cron": "x", "timezone": "y", "period": "z"}
     details = assert_problem(await api.post(PATH, json=wrong), 422)
     assert {fault["field"] for fault in details["errors"]} == {"cron", "timezone", "period"}
@@ -191,7 +191,7 @@ async def test_all_that_is_wrong_is_named_at_once(api: httpx.AsyncClient, device
     )
 
 
-async def test_what_is_not_there(api: httpx.AsyncClient) -> None:
+async def test_unknown_schedules(api: httpx.AsyncClient) -> None:
     for unknown in (1, 0, -1, 2**63, 10**40):
         details = assert_problem(await api.post(PATH, json={"device_id": unknown, **NIGHTLY}), 400)
         assert (details["type"], details["errors"][0]["field"]) == ("/problems/unknown-device", "device_id")

@@ -1,4 +1,4 @@
-"""What every answer tells a browser; and pages of other origins, which may ask only where it is set."""
+"""Security headers of every response, and CORS for pages of other origins."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def known(database: Database) -> Keys:
 
 
 def faults(answer: httpx.Response, policy: str = NOTHING) -> list[str]:
-    """The headers that are not as they should be."""
+    """Return the wrong headers."""
     right = {
         "x-content-type-options": "nosniff",
         "x-frame-options": "DENY",
@@ -38,13 +38,13 @@ def faults(answer: httpx.Response, policy: str = NOTHING) -> list[str]:
 
 
 async def ask(api: httpx.AsyncClient, method: str, path: str, **headers: str) -> httpx.Response:
-    """The answer; of one without end its beginning."""
+    """Return the response, or the beginning of an endless one."""
     async with asyncio.timeout(HANG_S), api.stream(method, path, headers=headers) as answer:
         return answer
 
 
-async def test_every_route_tells_browsers_what_they_may_do(api_settings: Settings, known: Keys) -> None:
-    """As whoever may, and as nobody: answers and errors of every kind."""
+async def test_every_route_has_the_security_headers(api_settings: Settings, known: Keys) -> None:
+    """With and without credentials: responses and errors of every kind."""
     settings = msgspec.structs.replace(api_settings, auth="on")
     wrong, statuses = [], set()
     async with services.api(settings) as api:
@@ -65,12 +65,12 @@ async def test_every_route_tells_browsers_what_they_may_do(api_settings: Setting
     assert statuses >= {200, 401, 404, 405, 422}
 
 
-async def test_what_anybody_may_see_may_be_kept(api: httpx.AsyncClient, device: int) -> None:
+async def test_public_responses_may_be_cached(api: httpx.AsyncClient, device: int) -> None:
     assert "cache-control" not in (await api.get(f"/devices/{device}")).headers
     assert (await api.get("/docs/assets/stylesheets/swagger-ui.css")).status_code == 200
 
 
-async def test_the_telemetry_of_a_daemon_has_them_as_well(api_settings: Settings) -> None:
+async def test_the_telemetry_of_a_daemon_has_the_security_headers(api_settings: Settings) -> None:
     settings = msgspec.structs.replace(api_settings, worker_metrics_port=free_port())
     async with services.worker(settings), services.client_of(settings.worker_metrics_port) as daemon:
         await eventually(lambda: services.is_live(settings.worker_metrics_port), bool)
@@ -94,7 +94,7 @@ async def test_the_document_cannot_leave_its_element(api: httpx.AsyncClient) -> 
 # Pages of other origins.
 
 
-async def test_no_page_may_ask_unless_it_is_set(api: httpx.AsyncClient) -> None:
+async def test_no_page_is_allowed_without_the_setting(api: httpx.AsyncClient) -> None:
     answer = await api.get("/devices", headers={"Origin": PAGE})
     preflight = await api.options("/devices", headers={"Origin": PAGE, "Access-Control-Request-Method": "GET"})
     for seen in (answer, preflight):
@@ -107,7 +107,7 @@ def for_pages(api_settings: Settings) -> Settings:
     return msgspec.structs.replace(api_settings, auth="on", cors_origins=PAGE)
 
 
-async def test_a_page_may_ask_where_its_origin_is_set(for_pages: Settings, known: Keys) -> None:
+async def test_a_page_of_a_configured_origin_is_allowed(for_pages: Settings, known: Keys) -> None:
     wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
     async with services.api(for_pages) as api:
         preflight = await api.options("/stats", headers={"Origin": PAGE, **wanted})  # a browser shows no key with it
@@ -128,7 +128,7 @@ async def test_a_page_may_ask_where_its_origin_is_set(for_pages: Settings, known
         assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, PAGE)
 
 
-async def test_another_page_may_not(for_pages: Settings, known: Keys) -> None:
+async def test_a_page_of_another_origin_is_refused(for_pages: Settings, known: Keys) -> None:
     async with services.api(for_pages) as api:
         for origin in (STRANGER, f"{PAGE}.evil.example", "null", PAGE.replace("https", "http")):
             asked = {"Origin": origin, "Access-Control-Request-Method": "GET"}

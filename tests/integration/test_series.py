@@ -29,7 +29,7 @@ async def store(database: psycopg.AsyncConnection[Any], device: int, count: int)
     )
 
 
-async def test_few_points_stand_for_all_readings(
+async def test_few_points_represent_all_readings(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await store(database, device, 150_000)  # more than two batches
@@ -48,7 +48,7 @@ async def test_few_points_stand_for_all_readings(
     assert len(series["z"]["value"]) >= 500
 
 
-async def test_no_more_readings_than_points_are_all_shown(api: httpx.AsyncClient, device: int) -> None:
+async def test_all_readings_are_returned_up_to_the_number_of_points(api: httpx.AsyncClient, device: int) -> None:
     path = f"/stats/{device}/series"
     nothing = {"timestamp": [], "value": []}
     empty = (await api.get(path)).json()
@@ -77,7 +77,9 @@ async def test_no_more_readings_than_points_are_all_shown(api: httpx.AsyncClient
     assert len(fewer["y"]["value"]) <= 19
 
 
-async def test_the_period_is_held(api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]) -> None:
+async def test_the_period_is_respected(
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
+) -> None:
     await store(database, device, 1000)
     period = {"start": "2026-01-31T12:01:00.000000Z", "end": "2026-01-31T12:02:00.000000Z"}
     series = (await api.get(f"/stats/{device}/series", params={**period, "points": 10})).json()
@@ -88,7 +90,7 @@ async def test_the_period_is_held(api: httpx.AsyncClient, device: int, database:
 
 
 async def test_readings_of_one_moment(api: httpx.AsyncClient, device: int) -> None:
-    """More than the points: the library that chooses them panics at that, if it is asked."""
+    """More readings than points: the library that chooses points panics at equal times."""
     given = [{"device_id": device, "x": n, "y": 1, "z": 0, "timestamp": NOON.isoformat()} for n in range(100)]
     await api.post("/stats", json=given)
     series = (await api.get(f"/stats/{device}/series?points=10")).json()
@@ -96,7 +98,7 @@ async def test_readings_of_one_moment(api: httpx.AsyncClient, device: int) -> No
     assert series["x"]["value"] == [0, 99]
 
 
-async def test_what_is_refused(api: httpx.AsyncClient, device: int) -> None:
+async def test_refused_requests(api: httpx.AsyncClient, device: int) -> None:
     for query, status, named in (
         ("points=3", 422, "points"), ("points=10001", 422, "points"), ("points=x", 422, "points"),
         ("points=100000000000000000000", 422, "points"), ("start=x", 422, "start"),
@@ -124,7 +126,7 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'readi
 
 
 @pytest.mark.parametrize("path", ["series", "buckets"])
-async def test_a_client_that_goes_away_ends_its_query(
+async def test_a_disconnect_cancels_the_query(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any], path: str
 ) -> None:
     async def waiting() -> int:

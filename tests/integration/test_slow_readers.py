@@ -1,4 +1,4 @@
-"""Readers that take a little of a stream and then wait: they hold up nobody else, and no memory."""
+"""Clients that read a little of a stream and then pause delay no other client, and use no memory."""
 
 import asyncio
 import itertools
@@ -43,7 +43,7 @@ async def fill(database: psycopg.AsyncConnection[Any], device: int, count: int) 
 async def standing_still(
     api: httpx.AsyncClient, address: str, media_types: list[str], **headers: str
 ) -> AsyncIterator[None]:
-    """Streams of which only the first block is read."""
+    """Open streams, and read only the first block of each."""
     async with AsyncExitStack() as stack:
         for media_type in media_types:
             stream = await stack.enter_async_context(
@@ -55,7 +55,7 @@ async def standing_still(
         yield
 
 
-async def test_other_requests_go_on_while_streams_stand_still(
+async def test_other_requests_continue_while_streams_are_not_read(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await fill(database, device, 150_000)  # much more than the buffers in between hold
@@ -138,7 +138,7 @@ EXPORTING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicest
 
 @contextmanager
 def served(settings: Settings) -> Iterator[psutil.Process]:
-    """`devicestat serve` as a process of its own."""
+    """Run `devicestat serve` as a process."""
     variables = environment(
         database_url=url_as(settings.database, "api"), http_port=settings.http_port, log_format="json"
     )
@@ -150,7 +150,7 @@ def served(settings: Settings) -> Iterator[psutil.Process]:
 
 
 async def peak(process: psutil.Process, reading: "asyncio.Task[int]") -> int:
-    """The most memory that the process had while the stream was read, in bytes."""
+    """Return the peak memory of the process during the stream, in bytes."""
     most = 0
     while not reading.done():
         most = max(most, process.memory_info().rss)
@@ -159,7 +159,7 @@ async def peak(process: psutil.Process, reading: "asyncio.Task[int]") -> int:
 
 
 async def read(api: httpx.AsyncClient, address: str, media_type: str) -> int:
-    """Reads a stream to its end, and tells its length."""
+    """Read a stream to its end, and return its length."""
     async with api.stream("GET", address, headers={"accept": media_type}) as stream:
         assert stream.status_code == 200
         return sum([len(block) async for block in stream.aiter_raw()])
@@ -167,10 +167,10 @@ async def read(api: httpx.AsyncClient, address: str, media_type: str) -> int:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("media_type", STREAMED)
-async def test_a_million_readings_take_no_memory(
+async def test_memory_does_not_grow_with_a_million_readings(
     database_url: str, database: psycopg.AsyncConnection[Any], media_type: str
 ) -> None:
-    """Beyond that of a short stream of the same type, which for the tables has pyarrow loaded."""
+    """In addition to a short stream of the same type, which loads pyarrow for tables."""
     settings = Settings(database_url=database_url, http_port=free_port())
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'few', 'few'), (2, 'many', 'many')")
     await fill(database, 1, 100)
@@ -188,7 +188,7 @@ async def test_a_million_readings_take_no_memory(
 
 @pytest.mark.soak
 async def test_slow_readers_do_not_slow_others(database_url: str, database: psycopg.AsyncConnection[Any]) -> None:
-    """The median of many requests, with eight streams standing still and without, by turns in one run."""
+    """Compare the median of many requests with and without eight streams that are not read, in turns."""
     settings = Settings(database_url=database_url, http_port=free_port())
     await database.execute("INSERT INTO devices (id, key, name) VALUES (1, 'one', 'one')")
     await fill(database, 1, 300_000)

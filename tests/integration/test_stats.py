@@ -1,4 +1,4 @@
-"""Readings: stored over HTTP, read in pages and as streams."""
+"""Readings: storing over HTTP, and reading in pages and as streams."""
 
 import asyncio
 import csv
@@ -43,7 +43,7 @@ def fields(answer: httpx.Response) -> list[str]:
 # Storing.
 
 
-async def test_a_reading_comes_back_as_it_is_stored(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_stored_reading_is_returned(api: httpx.AsyncClient, device: int) -> None:
     before = datetime.now(UTC)
     answer = await api.post("/stats", json=reading(device, x=1.5, y=-2, z=3e2))
     stored = answer.json()
@@ -53,7 +53,7 @@ async def test_a_reading_comes_back_as_it_is_stored(api: httpx.AsyncClient, devi
     assert (await api.get(f"/stats/{device}")).json() == [stored]
 
 
-async def test_an_array_is_answered_in_its_order(api: httpx.AsyncClient, device: int) -> None:
+async def test_the_response_to_an_array_has_its_order(api: httpx.AsyncClient, device: int) -> None:
     given = [reading(device, at(seconds), x=seconds) for seconds in (3, 1, 2)]
     answer = await api.post("/stats", json=given)
     assert answer.status_code == 201
@@ -62,7 +62,7 @@ async def test_an_array_is_answered_in_its_order(api: httpx.AsyncClient, device:
     assert found == sorted(answer.json(), key=lambda stored: stored["timestamp"])
 
 
-async def test_equal_readings_without_times_stay_apart(api: httpx.AsyncClient, device: int) -> None:
+async def test_equal_readings_without_times_are_distinct(api: httpx.AsyncClient, device: int) -> None:
     answers = await asyncio.gather(*(api.post("/stats", json=[reading(device)] * 50) for _ in range(4)))
     assert {answer.status_code for answer in answers} == {201}
     assert (await api.get(f"/stats/analysis/{device}")).json()["x"]["count"] == 200
@@ -71,7 +71,7 @@ async def test_equal_readings_without_times_stay_apart(api: httpx.AsyncClient, d
         assert times == sorted(set(times))
 
 
-async def test_what_is_there_already_keeps_its_id(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_reading_that_was_stored_before_keeps_its_id(api: httpx.AsyncClient, device: int) -> None:
     first = await api.post("/stats", json=reading(device, at(0)))
     again = await api.post("/stats", json=reading(device, at(0)))
     both = await api.post("/stats", json=[reading(device, at(0)), reading(device, at(1))])
@@ -82,13 +82,13 @@ async def test_what_is_there_already_keeps_its_id(api: httpx.AsyncClient, device
     assert len((await api.get(f"/stats/{device}")).json()) == 3
 
 
-async def test_readings_that_differ_at_one_instant_both_stay(api: httpx.AsyncClient, device: int) -> None:
+async def test_different_readings_with_equal_times_are_both_stored(api: httpx.AsyncClient, device: int) -> None:
     answer = await api.post("/stats", json=[reading(device, at(0), x=1), reading(device, at(0), x=2)])
     assert answer.status_code == 201
     assert len({stored["id"] for stored in answer.json()}) == 2
 
 
-async def test_ten_thousand_at_once(api: httpx.AsyncClient, device: int) -> None:
+async def test_ten_thousand_readings_in_one_request(api: httpx.AsyncClient, device: int) -> None:
     given = [reading(device, at(seconds / 7)) for seconds in range(10_000)]
     answer = await api.post("/stats", json=given)
     assert (answer.status_code, len(answer.json())) == (201, 10_000)
@@ -115,7 +115,7 @@ async def test_times_in_all_their_forms(api: httpx.AsyncClient, device: int) -> 
     assert {answer.json()["timestamp"] for answer in answers} == {"2026-01-31T12:00:00.250000Z"}
 
 
-async def test_the_edges_of_what_is_taken(api: httpx.AsyncClient, device: int) -> None:
+async def test_the_limits_of_accepted_values(api: httpx.AsyncClient, device: int) -> None:
     soon = (datetime.now(UTC) + timedelta(hours=23, minutes=59)).isoformat()
     old = datetime.now(UTC) - Settings().oldest_age + timedelta(minutes=1)
     for good in (old.isoformat(), old.timestamp(), soon, time.time() + 86_000):
@@ -139,7 +139,7 @@ async def test_times_that_are_refused(api: httpx.AsyncClient, device: int) -> No
         assert (answer.status_code, fields(answer)) == (422, ["timestamp"]), bad
 
 
-async def test_one_bad_element_stores_nothing_and_is_named(api: httpx.AsyncClient, device: int) -> None:
+async def test_one_wrong_element_is_named_and_nothing_is_stored(api: httpx.AsyncClient, device: int) -> None:
     good = reading(device, at(0))
     cases = [
         ([good, {**good, "x": 1000.0001}], 422, ["[1].x"]),
@@ -186,7 +186,7 @@ async def test_both_ends_of_the_period_are_included(api: httpx.AsyncClient, devi
     assert await seconds(end="1769860801") == [0, 1]
 
 
-async def test_a_plus_that_came_as_a_space_is_still_an_offset(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_plus_that_was_decoded_as_a_space_is_an_offset(api: httpx.AsyncClient, device: int) -> None:
     await api.post("/stats", json=reading(device, at(0)))
     found = await api.get(f"/stats/{device}?start=2026-01-31T13:00:00+01:00&end=2026-01-31T13:00:00 01:00")
     assert len(found.json()) == 1
@@ -203,8 +203,8 @@ async def walk(api: httpx.AsyncClient, address: str) -> list[list[Any]]:
     return pages
 
 
-async def test_pages_hold_every_reading_once_in_order(api: httpx.AsyncClient, device: int) -> None:
-    """Over three months, with many readings at one instant, so that pages end in the middle of it."""
+async def test_pages_contain_every_reading_once_in_order(api: httpx.AsyncClient, device: int) -> None:
+    """Over three months, with many readings at one time, so that pages end between them."""
     moments = [at(0)] * 9 + [at(86_400 * day) for day in range(60)]
     given = [reading(device, moment, x=n % 3, y=-(n % 2), z=n) for n, moment in enumerate(moments)]
     stored = (await api.post("/stats", json=given)).json()
@@ -217,7 +217,7 @@ async def test_pages_hold_every_reading_once_in_order(api: httpx.AsyncClient, de
             assert len(pages) == -(-len(given) // limit)
 
 
-async def test_a_period_stays_in_force_from_page_to_page(api: httpx.AsyncClient, device: int) -> None:
+async def test_every_page_has_the_period_of_the_first(api: httpx.AsyncClient, device: int) -> None:
     await api.post("/stats", json=[reading(device, at(second), x=second) for second in range(20)])
     for order in ("asc", "desc"):
         address = f"/stats/{device}?limit=3&order={order}&start={at(4)[:19]}&end={at(14)[:19]}"
@@ -225,7 +225,7 @@ async def test_a_period_stays_in_force_from_page_to_page(api: httpx.AsyncClient,
         assert sorted(seconds) == list(range(4, 15))
 
 
-async def test_a_page_stays_where_it_is_while_readings_come(api: httpx.AsyncClient, device: int) -> None:
+async def test_a_cursor_is_stable_while_readings_are_stored(api: httpx.AsyncClient, device: int) -> None:
     await api.post("/stats", json=[reading(device, at(second), x=second) for second in (2, 4, 6)])
     first = await api.get(f"/stats/{device}?limit=2")
     await api.post("/stats", json=[reading(device, at(second), x=second) for second in (1, 3, 5)])
@@ -233,7 +233,7 @@ async def test_a_page_stays_where_it_is_while_readings_come(api: httpx.AsyncClie
     assert [found["x"] for found in first.json() + second.json()] == [2, 4, 5, 6]
 
 
-async def test_cursors_that_are_not_of_this_list(api: httpx.AsyncClient, device: int) -> None:
+async def test_cursors_of_other_lists(api: httpx.AsyncClient, device: int) -> None:
     other = (await api.post("/devices", json={"name": "Other"})).json()["id"]
     await api.post("/stats", json=[reading(device, at(second)) for second in range(3)])
     cursor = (await api.get(f"/stats/{device}?limit=1")).headers["x-next-cursor"]
@@ -254,7 +254,7 @@ async def test_cursors_that_are_not_of_this_list(api: httpx.AsyncClient, device:
         assert fields(answer) == ["cursor"]
 
 
-async def test_what_a_list_refuses(api: httpx.AsyncClient, device: int) -> None:
+async def test_parameters_that_a_list_refuses(api: httpx.AsyncClient, device: int) -> None:
     for query, status, named in (
         ("limit=0", 422, ["limit"]),
         ("limit=10001", 422, ["limit"]),
@@ -271,7 +271,7 @@ async def test_what_a_list_refuses(api: httpx.AsyncClient, device: int) -> None:
 # Reading, as a stream.
 
 
-async def test_streams_hold_what_the_pages_hold(api: httpx.AsyncClient, device: int) -> None:
+async def test_streams_equal_the_pages(api: httpx.AsyncClient, device: int) -> None:
     given = [reading(device, at(86_400 * n + n % 3 / 4), x=n / 7, y=-n, z=1e-7 * n) for n in range(40)]
     await api.post("/stats", json=given)
     for query in ("", "?order=desc", f"?start={at(86_400 * 5)[:19]}&end={at(86_400 * 9)[:19]}"):
@@ -301,7 +301,7 @@ async def test_an_empty_stream(api: httpx.AsyncClient, device: int) -> None:
 
 @pytest.fixture
 async def long_history(device: int, database: psycopg.AsyncConnection[Any]) -> int:
-    """Readings over a year and a half: 60,000 of the device's, among as many of others."""
+    """60,000 readings of the device over a year and a half, and as many of other devices."""
     count, step = 60_000, 780
     start = to_microseconds(NOON)
     readings = [
@@ -323,7 +323,7 @@ COPYING = """
 """
 
 
-async def test_a_reader_that_goes_away_frees_its_connection(
+async def test_a_disconnect_frees_the_connection(
     api: httpx.AsyncClient, device: int, long_history: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
     for _ in range(10):  # more than there are connections for streams
@@ -373,10 +373,10 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for below in plan.get("Plans", []) for node in nodes(below))]
 
 
-async def test_a_page_comes_from_the_unique_index_alone(
+async def test_a_page_uses_the_unique_index_only(
     device: int, long_history: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
-    """Wherever it starts: no sort, and no more rows read than shown."""
+    """At any start: no sort, and only the returned rows are read."""
     late = to_microseconds(NOON + timedelta(days=400))
     for order, statement in PAGES.items():
         for after in (None, _ReadingsAfter(device, order, late, 1.0, 2.0, 3.0)):
@@ -394,7 +394,7 @@ async def test_a_page_comes_from_the_unique_index_alone(
                 assert read == 101
 
 
-async def test_a_dropped_partition_is_made_again(
+async def test_a_dropped_partition_is_created_again(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:
     await api.post("/stats", json=reading(device, at(0)))

@@ -1,4 +1,4 @@
-"""Readings as Arrow and Parquet: what the pages hold, and what is said where there is no pyarrow."""
+"""Readings as Arrow and Parquet, and the refusal without pyarrow."""
 
 import io
 import subprocess
@@ -53,7 +53,7 @@ async def listed(api: httpx.AsyncClient, address: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("media_type", [ARROW, PARQUET])
-async def test_tables_hold_what_the_pages_hold(api: httpx.AsyncClient, device: int, media_type: str) -> None:
+async def test_tables_equal_the_pages(api: httpx.AsyncClient, device: int, media_type: str) -> None:
     await store(api, device, 300)
     for query in ("", "?order=desc", "?start=2026-02-10&end=2026-03-05", "?start=2027-01-01"):
         address = f"/stats/{device}{query}"
@@ -83,7 +83,7 @@ async def test_batches_are_bounded(api: httpx.AsyncClient, device: int, database
         assert len(sizes) > 3
 
 
-async def test_what_nobody_has_is_not_acceptable(api: httpx.AsyncClient, device: int) -> None:
+async def test_unknown_media_types_are_not_acceptable(api: httpx.AsyncClient, device: int) -> None:
     for accept in ("image/png", "application/json;q=0", "text/html, application/xml;q=0.9"):
         answer = await api.get(f"/stats/{device}", headers={"accept": accept})
         assert (answer.status_code, answer.json()["type"]) == (406, "/problems/not-acceptable")
@@ -93,10 +93,10 @@ async def test_what_nobody_has_is_not_acceptable(api: httpx.AsyncClient, device:
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
 
 
-async def test_without_pyarrow_it_is_said_what_to_install(
+async def test_without_pyarrow_the_refusal_names_the_extra(
     api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)  # what Python itself takes as "cannot be imported"
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # makes the import fail
     for media_type in (ARROW, PARQUET):
         answer = await api.get(f"/stats/{device}", headers={"accept": media_type})
         assert (answer.status_code, answer.json()["type"]) == (406, "/problems/format-not-installed")

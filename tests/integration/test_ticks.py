@@ -1,4 +1,4 @@
-"""Ticks: one request each, however many workers look, and whatever becomes of them."""
+"""Ticks: one request each, with any number of workers, and after crashes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 async def owner(database: Database) -> int:
-    """The number of a device."""
+    """The id of a device."""
     row = await (await database.execute("INSERT INTO devices (key, name) VALUES ('d', 'd') RETURNING id")).fetchone()
     assert row is not None
     number: int = row[0]
@@ -57,7 +57,7 @@ async def requests(database: Database) -> list[Any]:
 
 
 async def run_at_once(url: str, workers: int) -> int:
-    """Has so many connections look for what is due, all at one moment; how many ticks that were."""
+    """Run due ticks on `count` connections concurrently. Return the number of ticks."""
 
     async def look() -> int:
         async with await connect(url_as(url, "worker"), "ticker") as connection:
@@ -66,7 +66,7 @@ async def run_at_once(url: str, workers: int) -> int:
     return sum(await asyncio.gather(*(look() for _ in range(workers))))
 
 
-async def test_missed_ticks_are_run_once_and_it_is_the_latest(database: Database, owner: int) -> None:
+async def test_of_missed_ticks_only_the_latest_is_run(database: Database, owner: int) -> None:
     number = await make(database, owner, next_tick=datetime(2020, 1, 1, tzinfo=UTC))
     before = datetime.now(UTC)
     assert await run_due_ticks(database) == 1
@@ -79,7 +79,7 @@ async def test_missed_ticks_are_run_once_and_it_is_the_latest(database: Database
     assert (start, end) == (ticks[0][1] - MINUTE, ticks[0][1] - timedelta(microseconds=1))
 
 
-async def test_many_that_look_at_once_run_each_tick_once(database_url: str, database: Database, owner: int) -> None:
+async def test_concurrent_workers_run_each_tick_once(database_url: str, database: Database, owner: int) -> None:
     night = datetime(2026, 1, 15, 1, tzinfo=UTC)
     numbers = [
         await make(database, owner, cron="0 2 1 1 *", timezone="Europe/Berlin", period=f"P{n + 1}D", next_tick=night)
@@ -103,7 +103,7 @@ async def test_equal_ticks_of_several_schedules_share_a_request(
     assert len(await requests(database)) == 1
 
 
-async def test_figures_and_callback_go_with_the_request(database: Database, owner: int) -> None:
+async def test_the_request_has_the_figures_and_the_callback(database: Database, owner: int) -> None:
     await make(database, owner, figures=["mean", "p95"], callback="https://example.org/")
     assert await run_due_ticks(database) >= 1
     assert (await rows(database, "SELECT figures FROM analysis_requests"))[0] == (["mean", "p95"],)
@@ -111,7 +111,7 @@ async def test_figures_and_callback_go_with_the_request(database: Database, owne
     assert (await rows(database, joined))[0] == ("https://example.org/",)
 
 
-async def test_a_tick_that_has_been_is_not_run_again(database: Database, owner: int) -> None:
+async def test_a_recorded_tick_is_not_run_again(database: Database, owner: int) -> None:
     number = await make(database, owner, cron="0 0 1 1 *", next_tick=datetime(2026, 1, 1, tzinfo=UTC))
     assert await run_due_ticks(database) == 1
     await database.execute("UPDATE analysis_schedules SET next_tick = '2026-01-01T00:00Z'")  # as if a clock went back
@@ -121,7 +121,7 @@ async def test_a_tick_that_has_been_is_not_run_again(database: Database, owner: 
     assert (await rows(database, "SELECT next_tick > now() FROM analysis_schedules")) == [(True,)]
 
 
-async def test_what_is_paused_does_not_tick(database: Database, owner: int) -> None:
+async def test_a_paused_schedule_does_not_tick(database: Database, owner: int) -> None:
     await make(database, owner, next_tick=None)
     assert await run_due_ticks(database) == 0
     assert await requests(database) == []
@@ -135,7 +135,7 @@ async def test_the_database_itself_refuses_a_second_request_for_a_tick(database:
         await database.execute(again, (number,))
 
 
-async def test_while_its_device_is_being_deleted_a_tick_waits_for_nothing(
+async def test_a_tick_does_not_wait_for_the_deletion_of_its_device(
     database_url: str, database: Database, owner: int
 ) -> None:
     await make(database, owner)
@@ -163,7 +163,7 @@ async def test_three_workers_run_a_tick_once(api_settings: Settings, database: D
 
 @asynccontextmanager
 async def worker_process(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker as a process of its own, killed at the end."""
+    """A worker process, which is killed at the end."""
     process = await asyncio.create_subprocess_exec(
         *argv("work"), env=environment(database_url=url_as(url, "worker"), worker_metrics_port=0),
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
@@ -179,7 +179,7 @@ async def worker_process(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
 _WAITING = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'analysis_requests'::regclass"
 
 
-async def test_a_worker_that_is_killed_in_the_middle_of_a_tick_leaves_it_to_another(
+async def test_a_tick_of_a_killed_worker_is_run_by_another(
     database_url: str, api_settings: Settings, database: Database, owner: int
 ) -> None:
     number = await make(database, owner, cron="0 0 1 1 *", next_tick=datetime(2026, 1, 1, tzinfo=UTC))
@@ -207,8 +207,8 @@ _TAKEN_UP = """
 """
 
 
-async def test_one_that_cannot_tick_is_paused_and_holds_up_no_other(database: Database, owner: int) -> None:
-    """Its time zone may be known where it was made, and not to this worker."""
+async def test_a_schedule_that_cannot_tick_is_paused_and_delays_no_other(database: Database, owner: int) -> None:
+    """Its time zone may be known to the API, and unknown to this worker."""
     broken = await make(database, owner, timezone="Mars/Olympus_Mons", next_tick=datetime(2026, 1, 1, tzinfo=UTC))
     await make(database, owner)
     assert await run_due_ticks(database) == 2

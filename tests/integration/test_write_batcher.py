@@ -1,4 +1,4 @@
-"""Readings of several requests, stored together: what goes wrong for one, and for all."""
+"""Readings of several requests that are stored together, and errors of one and of all."""
 
 import asyncio
 from collections.abc import Iterable, Sequence, Set
@@ -27,7 +27,7 @@ def reading(device: int, **others: object) -> dict[str, object]:
 
 
 async def together(api: httpx.AsyncClient, database: Database, *bodies: object) -> list[httpx.Response]:
-    """Posts them all while nothing can be stored, so that most of them are stored by one statement."""
+    """Post the readings while storing is blocked, so that one statement stores most of them."""
     async with asyncio.TaskGroup() as tasks, database.transaction():
         await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
         posts = [tasks.create_task(api.post("/stats", json=body)) for body in bodies]
@@ -35,7 +35,7 @@ async def together(api: httpx.AsyncClient, database: Database, *bodies: object) 
     return [post.result() for post in posts]
 
 
-async def test_each_request_is_all_or_none_whatever_it_was_stored_with(
+async def test_each_request_is_stored_whole_or_not_at_all_in_any_batch(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
     good = [[reading(device, x=n), reading(device, x=n, y=n)] for n in range(10)]
@@ -57,7 +57,7 @@ async def test_of_equal_readings_in_several_requests_one_is_new(
     assert len({answer.json()["id"] for answer in answers}) == 1
 
 
-async def test_while_the_database_is_away_nobody_waits_for_the_others(
+async def test_no_request_waits_for_others_while_the_database_is_down(
     api: httpx.AsyncClient, device: int, postgres_server: str, database_url: str
 ) -> None:
     async with services.database_away(postgres_server, database_url):
@@ -84,7 +84,7 @@ async def test_a_request_that_is_not_stored_in_time_gets_a_503(
     assert await eventually(stored, lambda status: status != 503) in {200, 201}
 
 
-async def test_a_deadlock_with_an_ingestor_is_tried_again(
+async def test_a_deadlock_with_an_ingestor_is_retried(
     api: httpx.AsyncClient, device: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = 2
@@ -101,10 +101,10 @@ async def test_a_deadlock_with_an_ingestor_is_tried_again(
     assert failures == 0
 
 
-async def test_a_reading_that_came_before_its_device_was_registered_is_not_hidden(
+async def test_a_reading_received_before_its_device_was_registered_is_not_hidden(
     api: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its device was not there to be given an extent, and was there to be stored for. The next reading gave it one."""
+    """The device did not exist when extents were widened, and existed when the reading was stored."""
     ensure, ensured = Partitions.ensure, 0
 
     async def registered_after(self: Partitions, connection: Connection, readings: Iterable[Reading]) -> Set[int]:
@@ -123,10 +123,10 @@ async def test_a_reading_that_came_before_its_device_was_registered_is_not_hidde
     assert (await database.execute("SELECT FROM readings")).rowcount == 1
 
 
-async def test_a_month_that_is_being_dropped_takes_no_reading(
+async def test_a_month_that_is_being_dropped_accepts_no_reading(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
-    """As it is between DETACH and DROP, which may wait for a reader of the month."""
+    """As between DETACH and DROP, which may wait for a reader of the month."""
     old = reading(device, timestamp="2020-01-15T00:00:00Z")
     assert (await api.post("/stats", json=old)).status_code == 201
     await database.execute("ALTER TABLE readings DETACH PARTITION readings_2020_01")
@@ -138,7 +138,7 @@ async def test_a_month_that_is_being_dropped_takes_no_reading(
     assert (await api.post("/stats", json={**old, "x": 5})).status_code == 201
 
 
-async def test_however_much_is_read_what_comes_is_stored(
+async def test_readings_are_stored_under_any_load_of_reads(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
     async with asyncio.TaskGroup() as tasks, database.transaction():
@@ -150,6 +150,6 @@ async def test_however_much_is_read_what_comes_is_stored(
 
 
 async def waiting(database: Database) -> int:
-    """How many connections wait for the lock."""
+    """Return the number of connections that wait for the lock."""
     cursor = await database.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
     return cursor.rowcount

@@ -65,7 +65,7 @@ async def fill(database: Connection) -> None:
 
 
 def known(count: int, at: int = 0) -> list[Reading]:
-    """Readings that are there, of ten devices, one after the other."""
+    """Return stored readings of ten devices, in turn."""
     return [
         Reading(n % 10 + 1, to_microseconds(FIRST + (at + n // 10) * STEP), 1, float(at + n // 10), 0.0, n % 10 + 1.0)
         for n in range(count)
@@ -73,7 +73,7 @@ def known(count: int, at: int = 0) -> list[Reading]:
 
 
 def new(count: int, y: float) -> list[Reading]:
-    """Readings that are not there."""
+    """Return readings that are not stored."""
     return [Reading(one.device_id, one.recorded_at, 1, one.x, y, one.z) for one in known(count)]
 
 
@@ -85,7 +85,7 @@ def statements(module: ModuleType) -> Iterator[str]:
 
 
 async def store_all(database: Connection, mark: float) -> None:
-    """Runs every statement of the modules. `mark`: makes readings that are not there yet."""
+    """Run every statement of the modules. `mark`: makes new readings."""
     devices, own = Devices(register=True), Journal("client 7")
     await devices.listen(database)
     await devices.resolve(database, {f"devices/{key}/stats": key for key in ("key-7", f"new-{mark:g}")})
@@ -121,7 +121,7 @@ async def keep_dead_letters(database: Connection) -> None:
 
 
 async def store_requests(database: Connection, mark: float) -> None:
-    """As over HTTP: readings that are there, that are not, and of an unknown device."""
+    """Store requests as over HTTP: stored readings, new ones, and one of an unknown device."""
     kept = await readings.store_requests(database, [known(GIVEN // 2, at=30), new(GIVEN // 2, mark + 0.5)])
     assert [len([one for one in request or () if one.is_new]) for request in kept] == [0, GIVEN // 2]
     unknown = Reading(999_999, to_microseconds(FIRST), 1, 0.0, 0.0, 0.0)
@@ -130,8 +130,8 @@ async def store_requests(database: Connection, mark: float) -> None:
     await intake._unknown_devices(database, Submission(given, is_array=True))
 
 
-async def test_each_statement_reads_by_index_and_no_more_than_it_is_given(database: Connection) -> None:
-    """One test, for the table takes longer to fill than all of the statements."""
+async def test_each_statement_reads_only_its_rows_by_index(database: Connection) -> None:
+    """One test, as filling the table takes longer than all statements."""
     await fill(database)
     watched = Watched(database)
     for number, mode in enumerate(("force_custom_plan", "force_generic_plan", "auto"), 1):
@@ -149,7 +149,7 @@ def _too_much(reads: Sequence[object]) -> list[object]:
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
-async def test_storing_over_http_locks_only_the_months_that_it_is_about(database: Connection, mode: str) -> None:
+async def test_storing_over_http_locks_only_the_months_of_its_readings(database: Connection, mode: str) -> None:
     await database.execute(REGISTER)
     await database.execute(MAKE_MONTHS, (FIRST, MONTHS))
     await readings.store_requests(database, [known(GIVEN)])

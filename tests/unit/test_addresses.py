@@ -1,4 +1,4 @@
-"""Which addresses a callback may go to."""
+"""URLs and addresses that callbacks may use."""
 
 from ipaddress import ip_address
 

@@ -1,4 +1,4 @@
-"""Binary rows, however they are cut."""
+"""Binary rows, for any division into blocks."""
 
 import struct
 
@@ -11,7 +11,7 @@ ROWS = st.lists(st.tuples(st.integers(-(2**62), 2**62), st.floats(allow_nan=Fals
 
 
 @given(ROWS, st.integers(1, 200))
-def test_rows_come_out_as_they_went_in(rows: list[tuple[int, float]], size: int) -> None:
+def test_rows_are_unchanged_for_any_division_into_blocks(rows: list[tuple[int, float]], size: int) -> None:
     packed = [struct.pack(">h iq id", 2, 8, at, 8, value) for at, value in rows]
     copied = b"".join((b"PGCOPY\n\xff\r\n\0", bytes(8), *packed, b"\xff\xff"))
     cutter = BinaryRows({"at": TIMESTAMPTZ, "value": FLOAT8})

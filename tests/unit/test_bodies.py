@@ -1,4 +1,4 @@
-"""Bodies become records, or refusals that name the fields; nothing else."""
+"""A body is decoded into a record, or refused with the names of the wrong fields."""
 
 import json
 from typing import Any
@@ -54,12 +54,12 @@ def test_any_bytes_are_a_record_or_a_refusal(body: bytes) -> None:
 
 
 @given(st.builds(NewReading, st.integers(), *[st.floats(-1000, 1000)] * 3, st.none() | st.floats(0, 1e10)))
-def test_a_reading_comes_back_as_it_was(given_reading: NewReading) -> None:
+def test_a_reading_is_decoded_unchanged(given_reading: NewReading) -> None:
     assert decode(msgspec.json.encode(given_reading), READINGS) == given_reading
     assert decode(msgspec.json.encode([given_reading] * 2), READINGS) == [given_reading] * 2
 
 
-def test_every_fault_is_named_with_its_place() -> None:
+def test_every_fault_names_its_field_and_index() -> None:
     good = {"device_id": 1, "x": 1, "y": 2, "z": 3}
     assert named({}) == ["device_id", "x", "y", "z"]
     assert named({**good, "x": "1", "z": None}) == ["x", "z"]
@@ -76,7 +76,7 @@ def refusal(body: bytes, record: Any = READINGS) -> Refused:
     return raised.value
 
 
-def test_a_fault_says_what_would_be_right() -> None:
+def test_a_fault_states_the_expected_value() -> None:
     refused = refusal(b'{"device_id": 1, "x": 1000.5, "y": "2"}')
     assert [fault.detail for fault in refused.errors] == [
         "expected a number from -1000 to 1000, got 1000.5",
@@ -86,7 +86,7 @@ def test_a_fault_says_what_would_be_right() -> None:
     assert refused.detail == "x: expected a number from -1000 to 1000, got 1000.5; and 2 more"
 
 
-def test_no_fault_shows_a_pattern_or_a_type() -> None:
+def test_no_fault_contains_a_pattern_or_a_type() -> None:
     for body, record in (
         (b'{"name": "a", "key": "a/b"}', NewDevice),
         (b'{"name": " "}', NewDevice),

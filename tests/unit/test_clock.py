@@ -1,4 +1,4 @@
-"""Times of receipt: the system's, but never the same twice."""
+"""Times of receipt: from the system clock, and unique."""
 
 from itertools import combinations
 from math import gcd
@@ -18,7 +18,7 @@ counts = st.integers(1, 1000)
 
 
 class SystemClock:
-    """What the system's clock would show, in microseconds."""
+    """The system clock, in microseconds."""
 
     def __init__(self) -> None:
         self.now = 100 * SMOOTHED
@@ -28,7 +28,7 @@ class SystemClock:
 
 
 @given(steps, st.lists(st.tuples(goes, counts)))
-def test_each_moment_is_later_than_the_last_its_own_and_no_later_than_it_need_be(
+def test_times_ascend_are_of_the_process_and_the_earliest_possible(
     step: tuple[int, int], requests: list[tuple[int, int]]
 ) -> None:
     system, (size, offset) = SystemClock(), step
@@ -44,7 +44,7 @@ def test_each_moment_is_later_than_the_last_its_own_and_no_later_than_it_need_be
 
 
 @given(st.lists(st.integers(0, 5)))
-def test_what_is_read_is_taken(goes_by: list[int]) -> None:
+def test_a_time_that_is_read_is_taken(goes_by: list[int]) -> None:
     system = SystemClock()
     clock, given_out = Clock(2, 0, system), []
     for microseconds in goes_by:
@@ -53,7 +53,7 @@ def test_what_is_read_is_taken(goes_by: list[int]) -> None:
     assert given_out == sorted(set(given_out))
 
 
-def test_however_far_it_runs_ahead_no_moment_is_given_out_twice() -> None:
+def test_no_time_is_returned_twice_while_the_clock_runs_ahead() -> None:
     clock = Clock(128, 0, SystemClock())
     last = 0
     for _ in range(100):
@@ -63,7 +63,7 @@ def test_however_far_it_runs_ahead_no_moment_is_given_out_twice() -> None:
         last = first + 9_999 * 128
 
 
-def test_a_clock_that_was_wrong_once_is_believed_again_when_it_is_set_right() -> None:
+def test_a_corrected_clock_is_followed_after_a_large_step_back() -> None:
     system = SystemClock()
     clock = Clock(1, 0, system)
     system.now += YEAR_US
@@ -81,7 +81,7 @@ def test_a_small_step_back_is_smoothed() -> None:
 
 
 @given(st.integers(1, 64), st.integers(0, 64))
-def test_whoever_gives_out_times_has_moments_of_its_own(staying: int, leaving: int) -> None:
+def test_processes_never_share_a_time(staying: int, leaving: int) -> None:
     clocks = [Share(number, staying).clock() for number in range(1, staying + 1)]
     clocks += [draining_clock(position, leaving) for position in range(leaving)]
     clocks.append(receipt_clock())

@@ -99,6 +99,7 @@ def test_a_number_that_is_no_time_is_in_no_column(
 ) -> None:
     samples[place].timestamp = timestamp
     _agree(samples, oldest_age)
+    assert (in_columns(samples, NOW, oldest_age) is None) == (one_by_one(samples, oldest_age) is None)
 
 
 @given(arrays(st.datetimes(timezones=zones)))
@@ -118,6 +119,7 @@ def test_a_time_that_has_no_year_in_utc_is_refused_alone(timestamp: str) -> None
 
 
 def _agree(samples: list[Sample], oldest_age: int) -> None:
+    """Columns are a fast path: either None, or equal to the measurements one by one."""
     found, expected = in_columns(samples, NOW, oldest_age), one_by_one(samples, oldest_age)
     assert found is None or (expected is not None and bits(found) == bits(expected))
 

@@ -1,4 +1,4 @@
-"""Cron expressions: what they mean, held against an oracle that goes minute by minute; and what is none."""
+"""Cron expressions, compared with an oracle that steps minute by minute, and invalid expressions."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ def at(text: str) -> datetime:
 
 
 def weekdays(text: str) -> str:
-    """The days of a week, Sunday first, on which it ticks."""
+    """Return the days of a week, Sunday first, on which the expression ticks."""
     cron, sunday = Cron(f"0 12 * * {text}", ZoneInfo("UTC")), at("2026-03-01")
     return "".join(str(n) for n in range(7) if (cron.after(sunday + timedelta(days=n)) - sunday).days == n)
 
@@ -47,7 +47,7 @@ def test_days_of_the_week_are_counted_from_sunday(text: str, days: str) -> None:
     assert weekdays(text) == days
 
 
-def test_either_day_is_enough_where_both_are_restricted() -> None:
+def test_either_day_matches_if_both_are_restricted() -> None:
     friday_or_13th = ["2026-03-06", "2026-03-13", "2026-03-20", "2026-03-27", "2026-04-03", "2026-04-10", "2026-04-13"]
     assert [tick[:10] for tick in ticks("0 0 13 * FRI", at("2026-03-01"), 7)] == friday_or_13th
     both = ticks("0 0 */2 * FRI", at("2026-03-01"), 3)  # one starts with *: both must fit
@@ -65,11 +65,11 @@ def test_the_shorthands() -> None:
         assert ticks(shorthand, start, 1, ZoneInfo("UTC")) == [f"{first}+00:00"]
 
 
-def test_a_leap_day_comes_once_in_four_years() -> None:
+def test_a_leap_day_ticks_once_in_four_years() -> None:
     assert ticks("0 0 29 2 *", at("2026-01-01"), 2) == ["2028-02-29T00:00+01:00", "2032-02-29T00:00+01:00"]
 
 
-def test_what_ticks_in_the_hour_that_clocks_skip_comes_at_its_end_once() -> None:
+def test_ticks_in_a_skipped_hour_run_once_at_its_end() -> None:
     for expression in ("30 2 * * *", "*/15 2 * * *", "0 2,3 * * *"):
         assert ticks(expression, SPRING, 1) == ["2026-03-29T03:00+02:00"]
         assert ticks(expression, SPRING, 2)[1].startswith("2026-03-30T02:")
@@ -78,7 +78,7 @@ def test_what_ticks_in_the_hour_that_clocks_skip_comes_at_its_end_once() -> None
     assert ticks("@daily", at("2026-09-05T12:00"), 1, ZoneInfo("America/Santiago")) == ["2026-09-06T01:00-03:00"]
 
 
-def test_what_ticks_in_the_hour_that_clocks_show_twice_comes_the_first_time() -> None:
+def test_ticks_in_a_repeated_hour_run_the_first_time() -> None:
     assert ticks("30 2 * * *", AUTUMN, 2) == ["2026-10-25T02:30+02:00", "2026-10-26T02:30+01:00"]
     assert ticks("30 2 * * *", AUTUMN + timedelta(minutes=75), 1) == ["2026-10-26T02:30+01:00"]
     assert ticks("30 * * * *", AUTUMN, 3) == [
@@ -90,7 +90,7 @@ def test_what_ticks_in_the_hour_that_clocks_show_twice_comes_the_first_time() ->
 
 
 def _field(least: int, most: int) -> st.SearchStrategy[tuple[str, set[int]]]:
-    """A field's text, with the numbers that it names."""
+    """The text of a field, with its numbers."""
     numbers = st.integers(least, most)
     step = st.integers(1, max(1, most // 2))
     one = numbers.map(lambda n: (str(n), {n}))
@@ -128,7 +128,7 @@ Fields = tuple[tuple[str, set[int]], ...]
 
 
 def naive_ticks(start: datetime, minutes: int, fields: Fields, zone: ZoneInfo) -> list[datetime]:
-    """As a cron daemon does it: each minute it looks at the clock, and at what the clock has passed since."""
+    """Yield ticks as a cron daemon runs them: it checks the clock each minute, and the minutes since the last check."""
     every_hour, seen = len(fields[1][1]) == 24, []
     farthest = (start - 180 * MINUTE).astimezone(zone).replace(tzinfo=None)
     for n in range(-180, minutes + 1):
@@ -151,7 +151,7 @@ def naive_ticks(start: datetime, minutes: int, fields: Fields, zone: ZoneInfo) -
          "Australia/Lord_Howe", at("2026-04-04T14:30"), 0)  # fmt: skip
 @example((("30", {30}), ("2", {2}), ("*", set(range(1, 32))), ("*", set(range(1, 13))), ("*", set(range(7)))),
          "Europe/Berlin", SPRING, 30)  # fmt: skip
-def test_ticks_are_those_of_a_daemon_that_looks_each_minute(
+def test_ticks_equal_those_of_a_daemon_that_checks_each_minute(
     fields: tuple[tuple[str, set[int]], ...], name: str, change: datetime, offset: int
 ) -> None:
     zone, start, minutes = ZoneInfo(name), change + offset * MINUTE, 1500
@@ -169,13 +169,13 @@ def test_ticks_are_those_of_a_daemon_that_looks_each_minute(
         assert cron.latest(expected[0], expected[0]) == expected[0]
 
 
-def test_the_latest_of_years_of_ticks_is_found_at_once() -> None:
+def test_the_latest_of_years_of_ticks_is_found_in_a_few_steps() -> None:
     now = at("2026-01-01T00:00:30")
     assert Cron("* * * * *", BERLIN).latest(at("2000-01-01"), now) == at("2026-01-01")
 
 
 @given(ZONES, st.datetimes(at("2000-01-01").replace(tzinfo=None), at("2030-01-01").replace(tzinfo=None)))
-def test_the_first_moment_that_shows_a_time(name: str, wall: datetime) -> None:
+def test_the_first_moment_at_which_clocks_show_a_time(name: str, wall: datetime) -> None:
     zone = ZoneInfo(name)
     wall = wall.replace(microsecond=0)
     moment = first_shown(wall, zone)
@@ -201,7 +201,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("expression", "reason"), WRONG.items())
-def test_what_is_no_expression_is_told_why(expression: str, reason: str) -> None:
+def test_an_invalid_expression_is_refused_with_its_fault(expression: str, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):
         Cron(expression, BERLIN)
 

@@ -1,4 +1,4 @@
-"""A line of few points, whatever the readings and however they come."""
+"""Downsampling, for any readings in any blocks."""
 
 import numpy as np
 from hypothesis import example, given
@@ -39,7 +39,7 @@ def test_the_extremes_and_the_ends_are_kept(readings: list[tuple[int, float]], p
     assert chosen.tolist() == whole.tolist()
 
 
-def test_a_line_has_nearly_as_many_points_as_it_may() -> None:
+def test_a_line_has_nearly_the_maximum_number_of_points() -> None:
     times = np.arange(100_000, dtype=np.int64) * 1_000_000
     values = np.sin(times / 1e9) * 900
     for points in (10, 100, 1000, 10_000):

@@ -1,4 +1,4 @@
-"""Readings that wait to be stored: callers take turns, and none takes all the room."""
+"""The queue of readings: callers take turns, and no caller can fill it."""
 
 import asyncio
 
@@ -39,7 +39,7 @@ async def test_a_caller_above_its_bound_is_refused_and_others_are_not() -> None:
     assert registry.get_sample_value("devicestat_http_readings_refused_total", {"bound": "caller"}) == 1
 
 
-async def test_many_callers_together_do_not_shut_out_one_of_whom_nothing_waits() -> None:
+async def test_many_callers_do_not_exclude_a_caller_without_waiting_readings() -> None:
     queue = FairQueue(CollectorRegistry(), most=20, most_each=10)
     for number in range(3):
         queue.put(f"greedy {number}", request(8))
@@ -54,7 +54,7 @@ async def test_many_callers_together_do_not_shut_out_one_of_whom_nothing_waits()
     assert refused.value.problem.status == 503
 
 
-async def test_who_waits_for_the_next_gets_it() -> None:
+async def test_next_waits_for_a_request() -> None:
     queue = FairQueue(CollectorRegistry())
     waiting = asyncio.create_task(queue.next())
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Where the intervals of a calendar begin, in timezones with all kinds of midnights."""
+"""Edges of calendar intervals, in timezones with repeated and skipped midnights."""
 
 import random
 import re
@@ -53,7 +53,7 @@ def test_a_day_on_which_the_clocks_change() -> None:
     assert autumn[1] - autumn[0] == timedelta(hours=25)
 
 
-def test_a_midnight_that_comes_twice_or_never() -> None:
+def test_a_repeated_or_skipped_midnight() -> None:
     havana, sao_paulo, apia = ZoneInfo("America/Havana"), ZoneInfo("America/Sao_Paulo"), ZoneInfo("Pacific/Apia")
     day = begins("P1D", local(2025, 11, 2, 0, 30, zone=havana), havana)  # at 1 the clock is put back to midnight
     assert [edge.isoformat() for edge in day] == ["2025-11-02T04:00:00+00:00", "2025-11-03T05:00:00+00:00"]
@@ -79,11 +79,11 @@ def test_every_moment_is_in_one_interval_that_begins_at_midnight(name: str, text
             assert interval.number(edge.astimezone(zone).replace(tzinfo=None)) != interval.number(before)
 
 
-def test_at_most_so_many() -> None:
+def test_the_number_of_intervals_is_limited() -> None:
     assert len(edges(Interval.parse("P1D"), BERLIN, local(2020, 1, 1), local(2026, 1, 1), 10)) == 11
 
 
-def test_only_what_the_pattern_holds_is_an_interval() -> None:
+def test_only_texts_that_match_the_pattern_are_intervals() -> None:
     good = ["P1Y", "P99Y", "P1M", "P999M", "P52W", "P1D", "P999D", "PT1H", "PT24H", "PT90M", "PT1S", "PT9999S"]
     bad = [
         "", "P", "PT", "P0D", "P01D", "PT0S", "PT25H", "PT1000M", "P100Y", "P1000D", "P1Y2M", "PT1H30M", "p1d", "P1D ",

@@ -1,4 +1,4 @@
-"""Times in JSON have six digits, and nothing else is touched."""
+"""Times in JSON have six fractional digits, and other values are unchanged."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _SIX_DIGITS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d
 
 
 def answered() -> list[Any]:
-    """The type of every answer of the application, and of the events of live streams."""
+    """Return the type of every response of the application, and of the events of live streams."""
     handlers = [h for route in application().routes if isinstance(route, HTTPRoute) for h in route.route_handlers]
     annotations = [handler.parsed_return_field.annotation for handler in handlers]
     return [StoredReading, Line, Gap, Dropped, *annotations]
@@ -48,7 +48,7 @@ def kinds(kind: Any) -> set[type]:
 
 
 def records() -> Iterator[tuple[str, Any]]:
-    """The members of all records that are answered."""
+    """The members of all records in responses."""
     seen: set[Any] = set()
     for annotation in answered():
         try:
@@ -59,11 +59,11 @@ def records() -> Iterator[tuple[str, Any]]:
 
 
 def unwrapped(annotation: Any) -> Any:
-    """What a Response holds."""
+    """Return the type of the content of a Response."""
     return get_args(annotation)[0] if get_origin(annotation) is Response else annotation
 
 
-def test_the_members_that_are_times_have_the_names_of_times_and_no_text_has() -> None:
+def test_members_that_are_times_have_the_names_of_times_and_texts_do_not() -> None:
     found = dict.fromkeys(name for name, kind in records() if inspect.DateTimeType in kinds(kind))
     assert {"timestamp", "start", "end", "created_at", "next_tick", "since", "first_reading_at"} <= set(found)
     assert all(is_time(name) for name in found), found
@@ -71,7 +71,7 @@ def test_the_members_that_are_times_have_the_names_of_times_and_no_text_has() ->
 
 
 @given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-9, minutes=-30))])))
-def test_every_time_has_six_digits_and_is_the_same(moment: datetime) -> None:
+def test_every_time_has_six_digits_and_an_unchanged_value(moment: datetime) -> None:
     written = msgspec.json.decode(encode([{"timestamp": moment, "next_tick": moment}, moment.year]))[0]
     for text in written.values():
         assert _SIX_DIGITS(text)
@@ -79,7 +79,7 @@ def test_every_time_has_six_digits_and_is_the_same(moment: datetime) -> None:
 
 
 @given(st.text() | st.sampled_from(['"timestamp":"2026-01-31T12:00:00Z"', "2026-01-31T12:00:00Z", '\\"end":"']))
-def test_no_text_is_touched(text: str) -> None:
+def test_texts_are_unchanged(text: str) -> None:
     record = {"name": text, "key": "2026-01-31T12:00:00Z", "timestamp": NOON, text: "2026-01-31T12:00:00+01:00"}
     got = msgspec.json.decode(encode(record))
     expected = {**record, "timestamp": "2026-01-31T12:00:00.000000Z"}

@@ -1,4 +1,4 @@
-"""Live readings: where they are said to be, who wants them, and what waits for a listener."""
+"""Live readings: spans, interest, and the queue of a listener."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -38,12 +38,12 @@ def test_each_reading_is_in_one_of_few_spans(moments: list[tuple[int, int]]) -> 
         assert len(found) == (apart + 1 if readings else 0)
 
 
-def test_what_lies_between_readings_far_apart_is_not_looked_at() -> None:
+def test_a_span_does_not_cover_the_time_between_distant_readings() -> None:
     readings = [reading(7, 5 * live.APART, 1), reading(7, 0, 3), reading(7, 10, 2)]
     assert list(spans(7, readings)) == [Span(7, 0, 10, 2, 3), Span(7, 5 * live.APART, 5 * live.APART, 1, 1)]
 
 
-def test_interest_is_false_until_a_device_is_wanted_and_when_it_is_no_longer() -> None:
+def test_interest_is_false_without_wanted_devices() -> None:
     now = 0.0
     interest = Interest(lambda: now)
     readings = [reading(7, 1, 1), reading(8, 2, 2), reading(7, 3, 3)]
@@ -56,7 +56,7 @@ def test_interest_is_false_until_a_device_is_wanted_and_when_it_is_no_longer() -
     assert not interest
 
 
-def test_who_has_only_begun_to_hear_leaves_nothing_out() -> None:
+def test_a_process_that_just_subscribed_announces_every_reading() -> None:
     now = 0.0
     interest = Interest(lambda: now)
     interest.begin()
@@ -68,16 +68,16 @@ def test_who_has_only_begun_to_hear_leaves_nothing_out() -> None:
 
 
 @pytest.mark.parametrize("payload", ["", "7", "[7]", "[7,1,2,3,1e99]", "[7,1,2,3,-1]", "[-1,1,2,3,4]", "nonsense"])
-def test_what_makes_no_sense_is_passed_over(payload: str) -> None:
+def test_a_malformed_span_is_ignored(payload: str) -> None:
     assert parse_span(payload) is None
 
 
 @pytest.mark.parametrize("payload", ["", "7", '["7"]', "[0]", "[" + "9" * 7000 + "]"])
-def test_wishes_that_make_no_sense_are_passed_over(payload: str) -> None:
+def test_malformed_wanted_devices_are_ignored(payload: str) -> None:
     assert parse_wanted(payload) == []
 
 
-def test_what_was_seen_is_remembered_for_a_while() -> None:
+def test_recent_ids_are_cached() -> None:
     seen = Seen(3)
     assert [seen.is_new(number) for number in (1, 2, 1, 3, 2, 4, 1)] == [True, True, False, True, False, True, True]
 

@@ -1,4 +1,4 @@
-"""Decisions about a broker's clients: what is remembered, and what holds without the database."""
+"""Decisions about the clients of a broker: caching, and the cache during an outage of the database."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -23,7 +23,7 @@ FORM = parse_topic_filter("$share/g/plant/+/stats")
 
 
 class Rows(msgspec.Struct):
-    """What a statement has answered."""
+    """The result of a statement."""
 
     rows: list[tuple[Any, ...]]
 
@@ -32,7 +32,7 @@ class Rows(msgspec.Struct):
 
 
 class Database:
-    """Stands for a pool and its connections: one row a device."""
+    """Replaces a pool and its connections: one row for each device."""
 
     def __init__(self) -> None:
         self.tokens = {7: TOKEN}
@@ -116,7 +116,7 @@ async def test_a_device_is_looked_up_once_in_a_second(decisions: Decisions, data
     assert len(database.asked) == 2
 
 
-async def test_what_cannot_be_right_does_not_have_the_database_asked(decisions: Decisions, database: Database) -> None:
+async def test_impossible_names_and_passwords_cause_no_lookup(decisions: Decisions, database: Database) -> None:
     for username in ("", "7", "device-", "device-0", "device-07", "device-9223372036854775808", "device-\u0667"):
         assert isinstance(await decisions.authenticate(username, TOKEN, username), Denied)
     for password in ("", "x", "dst_7_", new_token(8, None).text, f"{TOKEN}\n", TOKEN.upper()):
@@ -124,7 +124,7 @@ async def test_what_cannot_be_right_does_not_have_the_database_asked(decisions: 
     assert database.asked == []
 
 
-async def test_those_who_ask_at_one_time_share_a_look_up(decisions: Decisions, database: Database) -> None:
+async def test_concurrent_questions_share_a_lookup(decisions: Decisions, database: Database) -> None:
     database.held.clear()
     first = asyncio.create_task(connect(decisions))
     await eventually(lambda: _numbers(database), bool)
@@ -138,13 +138,13 @@ async def test_those_who_ask_at_one_time_share_a_look_up(decisions: Decisions, d
     assert [len(numbers) for numbers in database.asked] == [1, 100]
 
 
-async def test_the_right_token_is_let_in_whatever_failed_before(decisions: Decisions, database: Database) -> None:
+async def test_a_valid_token_is_allowed_after_failed_attempts(decisions: Decisions, database: Database) -> None:
     for _ in range(5 * MANY_FAILURES):
         assert isinstance(await connect(decisions, OTHER), Denied)
     assert isinstance(await connect(decisions), Allowed)
 
 
-async def test_a_name_that_fails_again_and_again_is_looked_up_less_often(
+async def test_a_name_that_fails_repeatedly_is_looked_up_less_often(
     decisions: Decisions, database: Database, clock: Clock
 ) -> None:
     for _ in range(20):
@@ -155,7 +155,7 @@ async def test_a_name_that_fails_again_and_again_is_looked_up_less_often(
     assert isinstance(await connect(decisions), Allowed)
 
 
-async def test_while_the_database_is_away_what_was_known_holds(
+async def test_cached_devices_are_used_while_the_database_is_down(
     decisions: Decisions, database: Database, clock: Clock
 ) -> None:
     await connect(decisions)
@@ -170,7 +170,7 @@ async def test_while_the_database_is_away_what_was_known_holds(
     assert await publish(decisions) == Denied(AWAY, undecided=True)
 
 
-async def test_numbers_of_no_device_push_out_no_device(database: Database, clock: Clock) -> None:
+async def test_unknown_ids_do_not_evict_devices(database: Database, clock: Clock) -> None:
     decisions = Decisions(KnownDevices(cast("Pool", database), clock, max_remembered=5), FORM, clock)
     await connect(decisions)
     for number in range(100, 130):
@@ -180,7 +180,7 @@ async def test_numbers_of_no_device_push_out_no_device(database: Database, clock
     assert len(database.asked) == asked
 
 
-async def test_a_database_that_failed_is_not_asked_again_for_a_second(
+async def test_there_is_no_lookup_for_a_second_after_a_failure(
     decisions: Decisions, database: Database, clock: Clock
 ) -> None:
     await connect(decisions)
@@ -196,9 +196,7 @@ async def test_a_database_that_failed_is_not_asked_again_for_a_second(
     assert len(database.asked) == 2
 
 
-async def test_a_client_that_shows_a_former_token_may_do_nothing_more(
-    decisions: Decisions, database: Database, clock: Clock
-) -> None:
+async def test_a_client_with_a_former_token_is_denied(decisions: Decisions, database: Database, clock: Clock) -> None:
     await connect(decisions)
     database.tokens[7] = OTHER
     database.connected.clear()
@@ -208,7 +206,7 @@ async def test_a_client_that_shows_a_former_token_may_do_nothing_more(
     assert isinstance(await publish(decisions), Allowed)
 
 
-async def test_a_fault_of_a_look_up_reaches_who_asked(decisions: Decisions, database: Database) -> None:
+async def test_an_error_of_a_lookup_is_raised_to_its_callers(decisions: Decisions, database: Database) -> None:
     database.tokens[7] = cast("str", None)
     with pytest.raises(AttributeError):
         await connect(decisions)

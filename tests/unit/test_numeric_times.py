@@ -1,4 +1,4 @@
-"""What a number that is given as a time looks like."""
+"""Times that are given as numbers."""
 
 import math
 from datetime import date
@@ -33,18 +33,18 @@ NOON = 1_769_860_800  # 2026-01-31T12:00:00Z
         (10**21, "1000000000000000000000 is too large for a number of seconds since 1970"),
         (1e300, "1e+300 is too large for a number of seconds since 1970"),
         (-1, "-1 looks like a time before 1970: write it as RFC 3339, such as 1969-07-20T20:17:40Z"),
-        (math.nan, "nan is no number of seconds since 1970"),
-        (math.inf, "inf is no number of seconds since 1970"),
+        (math.nan, "nan is not a number of seconds since 1970"),
+        (math.inf, "inf is not a number of seconds since 1970"),
     ],
 )
-def test_what_a_number_looks_like(number: float, words: str) -> None:
+def test_the_likely_meaning_of_a_number(number: float, words: str) -> None:
     with pytest.raises(ImplausibleTime) as raised:
         from_number(number)
     assert str(raised.value) == words
 
 
 @given(st.floats() | st.integers(-(10**30), 10**30))
-def test_any_number_is_a_moment_or_is_named(number: float) -> None:
+def test_any_number_is_a_time_or_has_a_likely_meaning(number: float) -> None:
     if EARLIEST_S <= number < LATEST_S:
         assert abs(from_number(number) - number * SECOND) <= 1
     else:
@@ -53,14 +53,14 @@ def test_any_number_is_a_moment_or_is_named(number: float) -> None:
 
 
 @given(st.integers(EARLIEST_S, NOON * 5), st.sampled_from([10**3, 10**6, 10**9]))
-def test_the_value_in_seconds_that_is_named_for_another_unit_is_the_moment(seconds: int, units: int) -> None:
+def test_the_value_in_seconds_for_another_unit_is_correct(seconds: int, units: int) -> None:
     words = looks_like(seconds * units)
     if "seconds since 1970" in words:  # else its digits are those of a date
         assert float(words.rpartition(" ")[2]) == seconds
 
 
 @given(st.dates(date(1970, 1, 1), date(2199, 12, 31)))
-def test_each_date_written_as_a_number_is_shown_as_it_is_to_be_written(day: date) -> None:
+def test_each_date_written_as_a_number_has_its_rfc_3339_form(day: date) -> None:
     assert looks_like(int(f"{day:%Y%m%d}")).endswith(f"write {day.isoformat()}")
 
 

@@ -23,14 +23,14 @@ def test_it_is_valid(document: dict[str, Any]) -> None:
     assert faults == []
 
 
-def test_each_operation_has_a_short_name_of_its_own(document: dict[str, Any]) -> None:
+def test_each_operation_has_a_short_unique_name(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+){0,3}", name) for name in names), names
     assert {"list_devices", "create_readings", "list_readings", "analyse_now", "queue_analysis"} <= set(names)
 
 
-def test_what_a_wrong_parameter_and_a_range_are_answered_with_is_documented(document: dict[str, Any]) -> None:
+def test_responses_to_wrong_parameters_and_ranges_are_documented(document: dict[str, Any]) -> None:
     operations = {
         f"{method} {path}": operation
         for path, methods in document["paths"].items()

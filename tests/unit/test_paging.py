@@ -1,4 +1,4 @@
-"""Cursors: opaque, safe in a URL, and nothing else than what was put in."""
+"""Cursors: opaque, safe in a URL, and valid for their list only."""
 
 import string
 
@@ -37,7 +37,7 @@ def test_a_key_of_another_list_is_refused(key: _ReadingsAfter) -> None:
 
 
 @given(st.text(max_size=80) | st.binary(max_size=60).map(lambda raw: paging.encode(_Raw(raw))))
-def test_any_text_is_refused_at_most(text: str) -> None:
+def test_any_text_is_a_key_or_refused(text: str) -> None:
     with pytest.raises(Refused) as raised:
         paging.decode(text, _ReadingsAfter)
     assert raised.value.problem is BAD_CURSOR

@@ -1,4 +1,4 @@
-"""How many connections the API has, and what the documents say of it."""
+"""The number of connections of the API, and its documentation."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from query_api.tuning import DEFAULT
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_documents_say_how_many_connections_there_are() -> None:
+def test_the_docs_state_the_number_of_connections() -> None:
     assert f"| `devicestat serve` | {CONNECTIONS} |" in (ROOT / "docs" / "operating.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Prefer: wait=N, as RFC 7240 has it."""
+"""Prefer: wait=N (RFC 7240)."""
 
 import pytest
 

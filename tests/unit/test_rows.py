@@ -1,4 +1,4 @@
-"""Packed rows hold what a list of readings holds, and COPY gets what the binary format asks for."""
+"""Packed rows equal a list of readings, and are packed in the binary format of COPY."""
 
 import struct
 from datetime import UTC, datetime

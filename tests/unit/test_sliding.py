@@ -1,4 +1,4 @@
-"""Periods that slide: what a tick looks at."""
+"""Sliding periods of ticks."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def look(tick: str, length: str, align: bool = True, zone: ZoneInfo = BERLIN) -> tuple[str, str]:
-    """The period's start, and the boundary at which it ends, as the zone's clocks show them."""
+    """Return the start and the end of the period as wall-clock times."""
     period = period_before(datetime.fromisoformat(tick), parse_duration(length), align, zone)
     assert period.start is not None
     assert period.end is not None
@@ -45,7 +45,7 @@ ALIGNED = [
 
 
 @pytest.mark.parametrize(("tick", "length", "start", "ends"), ALIGNED)
-def test_aligned_it_is_the_last_whole_unit(tick: str, length: str, start: str, ends: str) -> None:
+def test_an_aligned_period_is_the_last_whole_unit(tick: str, length: str, start: str, ends: str) -> None:
     assert look(tick, length) == (start, ends)
 
 
@@ -62,7 +62,7 @@ SLIDING = [
 
 
 @pytest.mark.parametrize(("tick", "length", "start"), SLIDING)
-def test_not_aligned_it_ends_at_the_tick(tick: str, length: str, start: str) -> None:
+def test_a_period_that_is_not_aligned_ends_at_the_tick(tick: str, length: str, start: str) -> None:
     assert look(tick, length, align=False) == (start, tick)
 
 
@@ -95,7 +95,7 @@ def test_the_periods_of_a_year_of_ticks_meet_and_never_overlap(name: str, cron: 
         "P1D ", "P101Y", "P36526D", "P\u0661D", "P1D\0", "P" + "9" * 30 + "Y", "P" + "9" * 5000 + "D", "the day before",
     ],
 )  # fmt: skip
-def test_what_is_no_duration_is_told_what_would_be(text: str) -> None:
+def test_an_invalid_duration_is_refused_with_the_expected_form(text: str) -> None:
     with pytest.raises(ValueError, match="expected a"):
         parse_duration(text)
 

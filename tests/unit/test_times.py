@@ -1,4 +1,4 @@
-"""Moments and periods, as requests have them."""
+"""Times and periods in requests."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -15,7 +15,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def parse(text: str) -> datetime:
-    """The moment, where a date is of UTC."""
+    """Parse a time, with dates in UTC."""
     return parse_moment(text, ZoneInfo("UTC"), whole_day=False)
 
 
@@ -34,13 +34,13 @@ def parse(text: str) -> datetime:
         ("2026-01-31", NOON - timedelta(hours=12)),
     ],
 )
-def test_forms_of_a_moment(text: str, moment: datetime) -> None:
+def test_forms_of_a_time(text: str, moment: datetime) -> None:
     assert parse(text) == moment
     assert parse(text).tzinfo is UTC
 
 
 @pytest.mark.parametrize("text", ["", "now", "2026-02-30", "2026-01-31T25:00:00Z", "12:00", "2026-W05-6", "1e400"])
-def test_what_is_no_moment_is_shown_with_what_would_be(text: str) -> None:
+def test_an_invalid_time_is_refused_with_the_expected_form(text: str) -> None:
     with pytest.raises(ValueError, match="expected RFC 3339"):
         parse(text)
 
@@ -54,7 +54,7 @@ def test_what_is_no_moment_is_shown_with_what_would_be(text: str) -> None:
         ("nan", "no number of seconds"), ("inf", "no number of seconds"),
     ],
 )  # fmt: skip
-def test_a_number_that_is_no_plausible_time_is_named(text: str, looks: str) -> None:
+def test_an_implausible_number_is_refused_with_its_likely_meaning(text: str, looks: str) -> None:
     for name in ("start", "end"):
         with pytest.raises(Refused) as raised:
             provide_period(**{name: text})
@@ -76,7 +76,7 @@ def test_a_date_is_a_whole_day_in_the_timezone(zone: str, start: str, end: str) 
     assert provide_period("2026-03-29", "2026-03-29", zone) == expected
 
 
-def test_a_day_whose_midnight_the_clock_leaves_out_begins_where_the_clock_goes_on() -> None:
+def test_a_day_whose_midnight_is_skipped_begins_after_the_gap() -> None:
     """In Cairo the clock goes from 0 to 1 on 24 April 2026: that day begins at 1."""
     day, before = (provide_period(date, date, "Africa/Cairo") for date in ("2026-04-24", "2026-04-23"))
     assert day.start == datetime(2026, 4, 23, 22, tzinfo=UTC)
@@ -97,14 +97,14 @@ def test_any_date_ends_where_the_next_one_begins(day: date, zone: str) -> None:
     assert following.start == period.end + timedelta(microseconds=1)
 
 
-def test_a_timezone_that_is_not_known_is_named() -> None:
+def test_an_unknown_timezone_is_refused() -> None:
     with pytest.raises(Refused) as raised:
         provide_period("2026-01-31", None, "CEST")
     assert [fault.field for fault in raised.value.errors] == ["timezone"]
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_a_moment_in_utc_or_a_value_error(text: str) -> None:
+def test_any_text_is_a_time_in_utc_or_a_value_error(text: str) -> None:
     try:
         moment = parse(text)
     except ValueError:
@@ -113,7 +113,7 @@ def test_any_text_is_a_moment_in_utc_or_a_value_error(text: str) -> None:
 
 
 @given(st.datetimes(timezones=st.integers(-1439, 1439).map(lambda m: timezone(timedelta(minutes=m)))))
-def test_a_moment_in_any_offset_is_itself_or_out_of_range(moment: datetime) -> None:
+def test_a_time_in_any_offset_is_unchanged_or_out_of_range(moment: datetime) -> None:
     try:
         assert in_utc(moment) == moment
     except ValueError:
@@ -122,7 +122,7 @@ def test_a_moment_in_any_offset_is_itself_or_out_of_range(moment: datetime) -> N
         assert parse(moment.isoformat()) == moment
 
 
-def test_the_period_is_open_where_nothing_is_given() -> None:
+def test_omitted_bounds_leave_the_period_open() -> None:
     assert provide_period() == Period(None, None)
     assert provide_period(end="2026-01-31T12:00:00") == Period(None, NOON)
     assert provide_period("2026-01-31T12:00:00", "2026-01-31T12:00:00") == Period(NOON, NOON)
@@ -134,7 +134,7 @@ def test_a_reversed_period_is_refused() -> None:
     assert raised.value.problem is REVERSED_PERIOD
 
 
-def test_both_bounds_are_named_where_both_are_wrong() -> None:
+def test_both_wrong_bounds_are_named() -> None:
     with pytest.raises(Refused) as raised:
         provide_period("x", "y")
     assert raised.value.problem is INVALID_VALUE

@@ -1,4 +1,4 @@
-"""The worker's rounds are watched by the monotonic clock: one that is overdue is run, and readiness says so."""
+"""Jobs of the worker are watched by the monotonic clock: a late job is run, and readiness reports it."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from shared.serving.telemetry import Health
 
 
 class Clocks:
-    """A wall clock and a monotonic one, to be set."""
+    """A wall clock and a monotonic clock that tests set."""
 
     def __init__(self) -> None:
         self.wall = self.monotonic = 1000.0
@@ -19,13 +19,13 @@ class Clocks:
         self.monotonic += seconds
 
 
-def test_a_clock_that_is_years_ahead_is_one_run_late_and_not_millions() -> None:
+def test_a_clock_that_is_years_ahead_causes_one_run() -> None:
     now = datetime(2046, 1, 1, tzinfo=UTC)
     following = Every(2).get_next_fire_time(datetime(2026, 1, 1, tzinfo=UTC), now)
     assert timedelta(seconds=2) <= following - now <= timedelta(seconds=2 + timetable.JITTER_S)
 
 
-async def test_a_round_that_does_not_end_is_reported_until_it_does() -> None:
+async def test_a_job_that_does_not_end_is_reported_until_it_does() -> None:
     clocks, health, begun, end = Clocks(), Health("rounds"), asyncio.Event(), asyncio.Event()
 
     async def duty() -> None:
@@ -46,10 +46,10 @@ async def test_a_round_that_does_not_end_is_reported_until_it_does() -> None:
     end.set()
     await rounds.shut_down()
     rounds.look()
-    assert "slow" in health.report()["rounds"], "it does not run any more"
+    assert "slow" in health.report()["rounds"], "the job has stopped"
 
 
-async def test_a_round_that_did_not_begin_is_reported_and_run() -> None:
+async def test_a_job_that_did_not_start_is_reported_and_run() -> None:
     clocks, health, runs = Clocks(), Health("rounds"), asyncio.Queue[None]()
     rounds = Timetable(
         {"hourly": Job(3600, lambda: runs.put(None))}, health, _no_failure,
@@ -66,7 +66,7 @@ async def test_a_round_that_did_not_begin_is_reported_and_run() -> None:
     await rounds.shut_down()
 
 
-async def test_a_clock_that_is_set_has_all_rounds_run() -> None:
+async def test_a_step_of_the_clock_runs_all_jobs() -> None:
     clocks, runs = Clocks(), asyncio.Queue[None]()
     rounds = Timetable(
         {"hourly": Job(3600, lambda: runs.put(None))}, Health("rounds"), _no_failure,

@@ -1,4 +1,4 @@
-"""Slow work: bounded for each caller and for all, in turns."""
+"""Slow work: bounded for each caller and in total, in turns."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -25,7 +25,7 @@ async def waiting(registry: CollectorRegistry, count: int) -> None:
 
 
 class Reader:
-    """A request that runs until it is told to end."""
+    """A request that runs until `end`."""
 
     def __init__(self, of: Turns, caller: str) -> None:
         self.runs, self.end = asyncio.Event(), asyncio.Event()
@@ -41,7 +41,7 @@ class Reader:
         await self.task
 
 
-async def test_a_caller_has_its_bound_and_another_runs_beside_it() -> None:
+async def test_a_caller_at_its_bound_does_not_delay_another() -> None:
     registry = CollectorRegistry()
     reads = turns(registry)
     greedy = [Reader(reads, "greedy") for _ in range(4)]
@@ -60,7 +60,7 @@ async def test_a_caller_has_its_bound_and_another_runs_beside_it() -> None:
     assert registry.get_sample_value("devicestat_http_slow_running", {"work": "reads"}) == 0
 
 
-async def test_all_have_a_bound_and_the_caller_that_runs_the_least_is_next() -> None:
+async def test_the_total_is_bounded_and_the_caller_with_the_fewest_running_is_next() -> None:
     registry = CollectorRegistry()
     reads = turns(registry)
     a = [Reader(reads, "a") for _ in range(2)]
@@ -78,7 +78,7 @@ async def test_all_have_a_bound_and_the_caller_that_runs_the_least_is_next() -> 
         await reader.ended()
 
 
-async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
+async def test_a_request_that_waits_too_long_is_refused_and_removed() -> None:
     registry = CollectorRegistry()
     reads = turns(registry, patience=0.01)
     a = [Reader(reads, "a") for _ in range(2)]
@@ -97,7 +97,7 @@ async def test_who_waits_too_long_is_refused_and_leaves_no_trace() -> None:
         assert registry.get_sample_value("devicestat_http_slow_running", {"work": "reads"}) == 3
 
 
-async def test_a_place_that_becomes_free_as_its_next_caller_goes_away_is_for_the_one_after() -> None:
+async def test_a_place_granted_to_a_cancelled_request_passes_to_the_next() -> None:
     registry = CollectorRegistry()
     reads = turns(registry)
     a = [Reader(reads, "a") for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Members of libraries that are not documented and that the code uses: each library has an upper bound for them."""
+"""Undocumented members of libraries that the code uses. Each such library has an upper bound."""
 
 import inspect
 import tomllib

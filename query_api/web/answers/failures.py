@@ -142,7 +142,7 @@ def _quota_reached(request: AnyRequest, error: QuotaReached) -> Response[Problem
 
 
 def _hung_up(_: AnyRequest, __: ClientGone) -> Response[None]:
-    """Nobody reads this response; its status is for proxies and metrics."""
+    """Respond to a client that disconnected. Only proxies and metrics see the status."""
     return Response(None, status_code=_HUNG_UP)
 
 
