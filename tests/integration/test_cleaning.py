@@ -61,7 +61,7 @@ async def test_requests_of_latest_ticks_and_pending_callbacks_are_kept(database:
     )
     await database.execute("INSERT INTO analysis_ticks VALUES (1, '2026-1-1', 1), (1, '2026-1-2', 2)")
     await database.execute("INSERT INTO analysis_callbacks (request_id, url) VALUES (3, 'https://example.org')")
-    assert await requests.delete_some(database, timedelta(hours=1)) == 1
+    assert await requests.delete_some(database, age=timedelta(hours=1)) == 1
     assert await numbers(database, "SELECT id FROM analysis_requests ORDER BY id") == [2, 3]
     assert await numbers(database, "SELECT request_id FROM analysis_ticks ORDER BY tick") == [None, 2]
 
@@ -70,10 +70,10 @@ async def test_a_step_is_bounded_and_skips_locked_rows(database: Database, datab
     await database.execute(_DEVICE)
     await database.execute(_ENDED, (10,))
     async with await connect(database_url, "other worker") as other, other.transaction():
-        assert await requests.delete_some(other, timedelta(hours=1), limit=4) == 4
-        assert await requests.delete_some(database, timedelta(hours=1), limit=4) == 4
-        assert await requests.delete_some(database, timedelta(hours=1), limit=4) == 2
-        assert await requests.delete_some(database, timedelta(hours=1), limit=4) == 0
+        assert await requests.delete_some(other, age=timedelta(hours=1), limit=4) == 4
+        assert await requests.delete_some(database, age=timedelta(hours=1), limit=4) == 4
+        assert await requests.delete_some(database, age=timedelta(hours=1), limit=4) == 2
+        assert await requests.delete_some(database, age=timedelta(hours=1), limit=4) == 0
 
 
 async def test_the_cleaners_take_turns_and_a_round_ends(database: Database) -> None:
@@ -114,9 +114,9 @@ async def test_old_ticks_are_deleted_except_the_latest_of_a_schedule(database: D
         " generate_series(timestamptz '2020-1-1', '2020-1-9', '1 day') AS moment"
     )
     await database.execute("INSERT INTO analysis_ticks VALUES (2, now())")
-    assert await ticks.delete_some(database, timedelta(days=400), limit=10) == 10
-    assert await ticks.delete_some(database, timedelta(days=400), limit=10) == 7
-    assert await ticks.delete_some(database, timedelta(days=400), limit=10) == 0
+    assert await ticks.delete_some(database, age=timedelta(days=400), limit=10) == 10
+    assert await ticks.delete_some(database, age=timedelta(days=400), limit=10) == 7
+    assert await ticks.delete_some(database, age=timedelta(days=400), limit=10) == 0
     assert await numbers(database, "SELECT schedule_id FROM analysis_ticks ORDER BY schedule_id") == [1, 2]
 
 
@@ -132,11 +132,11 @@ async def test_old_entries_of_the_audit_log_are_deleted_and_an_entry_records_it(
 ) -> None:
     await database.execute(_AUDIT)
     async with await connect(url_as(database_url, "worker"), "worker") as worker:
-        assert await audit_log.delete_some(worker, timedelta(days=40), limit=12) == 12
-        assert await audit_log.delete_some(worker, timedelta(days=40), limit=12) == 8
-        assert await audit_log.delete_some(worker, timedelta(days=40), limit=12) == 0
+        assert await audit_log.delete_some(worker, age=timedelta(days=40), limit=12) == 12
+        assert await audit_log.delete_some(worker, age=timedelta(days=40), limit=12) == 8
+        assert await audit_log.delete_some(worker, age=timedelta(days=40), limit=12) == 0
         with pytest.raises(InsufficientPrivilege, match="at least 30 days"):
-            await audit_log.delete_some(worker, timedelta(days=29))
+            await audit_log.delete_some(worker, age=timedelta(days=29))
         with pytest.raises(InsufficientPrivilege):
             await worker.execute("SET devicestat.expire_audit = 'on'; DELETE FROM audit_log")
     cursor = await database.execute(
@@ -154,9 +154,9 @@ async def test_old_entries_of_the_audit_log_are_deleted_and_an_entry_records_it(
 async def test_entries_are_deleted_a_day_late_so_that_few_entries_record_it(database: Database) -> None:
     insert = "INSERT INTO audit_log (at, actor, origin, action, subject) SELECT now() - %s, 'a', 'o', 'x', 's'"
     await database.execute(insert, (timedelta(days=40, hours=23),))
-    assert await audit_log.delete_some(database, timedelta(days=40)) == 0
+    assert await audit_log.delete_some(database, age=timedelta(days=40)) == 0
     await database.execute(insert, (timedelta(days=41, hours=1),))
-    assert await audit_log.delete_some(database, timedelta(days=40)) == 2
+    assert await audit_log.delete_some(database, age=timedelta(days=40)) == 2
 
 
 async def test_keys_that_ended_long_ago_are_deleted(database: Database, database_url: str) -> None:

@@ -51,7 +51,7 @@ def test_an_invalid_time_is_refused_with_the_expected_form(text: str) -> None:
         ("20261024", "a date written as a number: write 2026-10-24"),
         ("1769860800000", "milliseconds since 1970: write seconds, 1769860800"),
         ("0", "a clock that is not set"), ("-1", "a time before 1970"),
-        ("nan", "no number of seconds"), ("inf", "no number of seconds"),
+        ("nan", "not a number of seconds"), ("inf", "not a number of seconds"),
     ],
 )  # fmt: skip
 def test_an_implausible_number_is_refused_with_its_likely_meaning(text: str, looks: str) -> None:

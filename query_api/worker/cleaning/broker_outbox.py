@@ -3,8 +3,9 @@
 A row has no maximum age: a token that was revoked while the broker was down would stay valid at the broker.
 """
 
-from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
-from shared.postgres.connections import Connection
+from functools import partial
+
+from query_api.worker.cleaning.rounds import Cleaner, delete
 from shared.settings import Settings
 
 _DELETE = """
@@ -14,13 +15,9 @@ _DELETE = """
         ORDER BY number
         LIMIT %(limit)s)
 """
+delete_some = partial(delete, statement=_DELETE)
 
 
 def cleaner(_: Settings) -> Cleaner:
     """Return the cleaner."""
     return Cleaner("broker_outbox", delete_some)
-
-
-async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` rows whose device has a newer row. Return the number of deleted rows."""
-    return (await connection.execute(_DELETE, {"limit": limit})).rowcount

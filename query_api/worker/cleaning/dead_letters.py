@@ -4,10 +4,10 @@ The size of a dead letter is its size before compression plus 1,000 bytes (`kept
 cannot be used, as it does not shrink when rows are deleted.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
-from query_api.worker.cleaning.rounds import Cleaner
+from query_api.worker.cleaning.rounds import Cleaner, delete
 from shared.postgres.connections import Connection
 from shared.settings import Settings
 
@@ -21,7 +21,8 @@ Place = tuple[datetime, int]
 def age_cleaner(settings: Settings) -> Cleaner | None:
     """Return the cleaner by age, or None if DEAD_LETTERS_KEEP is none."""
     age = settings.dead_letters_keep
-    return None if age is None else Cleaner("dead_letters", partial(delete_old, age=age))
+    step = partial(delete, statement=_DELETE_OLD, limit=BATCH_ROWS, age=age)
+    return None if age is None else Cleaner("dead_letters", step)
 
 
 def size_cleaner(settings: Settings) -> Cleaner | None:
@@ -35,11 +36,6 @@ _DELETE_OLD = """
         SELECT id FROM dead_letters WHERE received_at < now() - %(age)s
         ORDER BY received_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 """
-
-
-async def delete_old(connection: Connection, age: timedelta, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` dead letters older than `age`. Return the number of deleted rows."""
-    return (await connection.execute(_DELETE_OLD, {"age": age, "limit": limit})).rowcount
 
 
 _NEWEST_TO_DELETE = """
@@ -80,8 +76,7 @@ class BySize:
         if self._newest is None:
             return 0
         received_at, letter_id = self._newest
-        parameters = {"received_at": received_at, "id": letter_id, "limit": limit}
-        deleted = (await connection.execute(_DELETE_UP_TO, parameters)).rowcount
+        deleted = await delete(connection, statement=_DELETE_UP_TO, limit=limit, received_at=received_at, id=letter_id)
         if deleted < limit:
             self._newest = None
         return deleted

@@ -6,9 +6,9 @@ another worker has locked.
 """
 
 from datetime import timedelta
+from functools import partial
 
-from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
-from shared.postgres.connections import Connection
+from query_api.worker.cleaning.rounds import Cleaner, delete
 from shared.settings import Settings
 
 KEPT = timedelta(days=30)
@@ -23,13 +23,9 @@ _DELETE = """
         LIMIT %(limit)s
         FOR UPDATE)
 """
+delete_some = partial(delete, statement=_DELETE, kept=KEPT)
 
 
 def cleaner(_: Settings) -> Cleaner:
     """Return the cleaner."""
     return Cleaner("deleted_devices", delete_some)
-
-
-async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` marks. Return the number of deleted rows."""
-    return (await connection.execute(_DELETE, {"kept": KEPT, "limit": limit})).rowcount

@@ -3,20 +3,15 @@
 The journal of a session in use is bounded by its ingestor (ADR 3).
 """
 
-from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
-from shared.postgres.connections import Connection
+from functools import partial
+
+from query_api.worker.cleaning.rounds import Cleaner, expire
 from shared.settings import Settings
 
-_EXPIRE = "SELECT expire_journals(%s)"
+_EXPIRE = "SELECT expire_journals(%(limit)s)"
+delete_some = partial(expire, statement=_EXPIRE)
 
 
 def cleaner(_: Settings) -> Cleaner:
     """Return the cleaner."""
     return Cleaner("ingest_journal", delete_some)
-
-
-async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` entries of ended sessions. Return the number of deleted rows."""
-    row = await (await connection.execute(_EXPIRE, (limit,))).fetchone()
-    assert row is not None, "the function returns one row"
-    return int(row[0])

@@ -1,7 +1,8 @@
 """Cleaner of the ticks of deleted schedules, in steps: a schedule by the minute has half a million ticks a year."""
 
-from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
-from shared.postgres.connections import Connection
+from functools import partial
+
+from query_api.worker.cleaning.rounds import Cleaner, delete
 from shared.settings import Settings
 
 # One index search for each schedule, regardless of its number of ticks.
@@ -18,13 +19,9 @@ _DELETE = """
         SELECT schedule_id, tick FROM analysis_ticks WHERE schedule_id = (SELECT id FROM orphan)
         ORDER BY tick LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 """
+delete_some = partial(delete, statement=_DELETE)
 
 
 def cleaner(_: Settings) -> Cleaner:
     """Return the cleaner."""
     return Cleaner("analysis_ticks", delete_some)
-
-
-async def delete_some(connection: Connection, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` ticks of one deleted schedule. Return the number of deleted rows."""
-    return (await connection.execute(_DELETE, {"limit": limit})).rowcount

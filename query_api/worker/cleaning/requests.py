@@ -4,11 +4,9 @@ A request that is queued or running, or has a pending callback, is not deleted. 
 is kept as long as the schedule, so a monthly schedule has its latest result even if RESULTS_KEEP is a week.
 """
 
-from datetime import timedelta
 from functools import partial
 
-from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
-from shared.postgres.connections import Connection
+from query_api.worker.cleaning.rounds import Cleaner, delete
 from shared.settings import Settings
 
 # Foreign keys delete the results and callbacks, and set the request of a tick to null.
@@ -23,14 +21,10 @@ _DELETE = """
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED)
 """
+delete_some = partial(delete, statement=_DELETE)
 
 
 def cleaner(settings: Settings) -> Cleaner | None:
     """Return the cleaner, or None if RESULTS_KEEP is none."""
     age = settings.results_keep
     return None if age is None else Cleaner("analysis_requests", partial(delete_some, age=age))
-
-
-async def delete_some(connection: Connection, age: timedelta, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` requests that ended longer ago than `age`. Return the number of deleted rows."""
-    return (await connection.execute(_DELETE, {"age": age, "limit": limit})).rowcount

@@ -6,6 +6,7 @@ Any number of workers may clean concurrently: a step skips rows that another wor
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from typing import LiteralString
 
 import msgspec
 
@@ -27,6 +28,18 @@ class Cleaner(msgspec.Struct, frozen=True):
 
     table: str
     step: Callable[[Connection], Awaitable[int]]
+
+
+async def delete(connection: Connection, *, statement: LiteralString, limit: int = BATCH_ROWS, **values: object) -> int:
+    """Run a DELETE of up to `limit` rows. Return the number of deleted rows."""
+    return (await connection.execute(statement, {"limit": limit, **values})).rowcount
+
+
+async def expire(connection: Connection, *, statement: LiteralString, limit: int = BATCH_ROWS, **values: object) -> int:
+    """Call a function of the database that deletes up to `limit` rows. Return its result, their number."""
+    row = await (await connection.execute(statement, {"limit": limit, **values})).fetchone()
+    assert row is not None, "the function returns one row"
+    return int(row[0])
 
 
 async def clean(

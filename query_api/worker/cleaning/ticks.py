@@ -1,10 +1,8 @@
 """Cleaner of ticks: deletes them at the age of RESULTS_KEEP, except the latest tick of each schedule."""
 
-from datetime import timedelta
 from functools import partial
 
-from query_api.worker.cleaning.rounds import BATCH_ROWS, Cleaner
-from shared.postgres.connections import Connection
+from query_api.worker.cleaning.rounds import Cleaner, delete
 from shared.settings import Settings
 
 _DELETE = """
@@ -16,14 +14,10 @@ _DELETE = """
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED)
 """
+delete_some = partial(delete, statement=_DELETE)
 
 
 def cleaner(settings: Settings) -> Cleaner | None:
     """Return the cleaner, or None if RESULTS_KEEP is none."""
     age = settings.results_keep
     return None if age is None else Cleaner("analysis_ticks", partial(delete_some, age=age))
-
-
-async def delete_some(connection: Connection, age: timedelta, limit: int = BATCH_ROWS) -> int:
-    """Delete up to `limit` ticks older than `age`. Return the number of deleted rows."""
-    return (await connection.execute(_DELETE, {"age": age, "limit": limit})).rowcount
