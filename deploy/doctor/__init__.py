@@ -1,16 +1,16 @@
-"""`devicestat doctor`: whether settings, database, schema and broker are as the services need them.
+"""`devicestat doctor`: checks of settings, database, schema and broker.
 
-- `database` looks at the server, the schema, when each ingestor last committed, and what was refused.
-- `broker` looks at what the broker offers (`limits`) and grants, and what waits in it; `queue` tries how much it
-  keeps for an ingestor that is away. `redelivery` tries how it delivers again, and `promise` says what that means.
-  `trial` is what these two share, `broker_connection` how they talk to the broker.
-- `broker_disk` looks at the space for the broker's saves, and at the last one; `refused` finds out why it refuses us.
-- `access` looks for an admin key, and holds the broker's dynamic security against the database, where it is
-  administered.
-- `ingestor` asks the running one how far it is behind.
-- `findings` is what they all return, and how it is shown.
+- `database` checks the server and the schema, and reports each ingestor's last commit and the dead letters.
+- `broker` checks the broker's `limits`, grants and waiting messages. `queue` tests how many messages the broker queues
+  for an offline ingestor. `redelivery` tests how it redelivers, and `promise` explains the result. `trial` has parts
+  that both tests share, and `broker_connection` the connection that they use.
+- `broker_disk` checks the space for the broker's saves, and the age of the last save. `refused` explains why the broker
+  refuses a login.
+- `access` checks for an admin key, and compares the broker's users with the database.
+- `ingestor` asks the running ingestor for its lag.
+- `findings` is the record that every check returns.
 
-None of them but `access` looks at another's server: each says its own, whatever the others have found.
+Each check reports only its own server. Only `access` uses two.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ __all__ = ["Finding", "Severity", "examine", "report"]
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """All findings, in the order in which they are shown; all are looked at at once."""
+    """Run all checks concurrently; return the findings in the order of the output."""
     async with asyncio.TaskGroup() as group:
         parts = [
             group.create_task(examine_database(settings), name="database"),

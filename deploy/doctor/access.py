@@ -1,4 +1,4 @@
-"""Whether API and broker let in whom they should, where the settings say that they are closed."""
+"""Checks of access to the API and the broker, where the settings require authentication."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -21,13 +21,13 @@ from shared.postgres.connections import Connection, connect
 from shared.postgres.errors import diagnose
 from shared.settings import MqttAddress, Settings
 
-_NO_KEY = "AUTH is on, and nobody has an admin key: `devicestat keys create --role admin` makes one"
+_NO_KEY = "AUTH is on, and there is no admin key: create one with `devicestat keys create --role admin`"
 LATE = timedelta(seconds=10)
-"""What waits longer than this is not about to be told."""
+"""Age at which a change in the outbox is late."""
 
 
 async def examine_access(settings: Settings) -> list[Finding]:
-    """Whether there is an admin key; what the broker's dynamic security has otherwise, and what it is to be told."""
+    """Check for an admin key, compare the broker's users with the database, and check the outbox."""
     if not settings.tells_broker and settings.auth == "off":
         return []
     try:
@@ -67,12 +67,12 @@ async def _differences(connection: Connection, settings: Settings) -> list[Findi
     async with administering(settings.broker_admin) as dynsec:
         comparison = await compare(connection, dynsec, settings)
     if comparison.count == 0:
-        text = f"dynamic security of the broker at {settings.broker_admin} knows what the database does"
+        text = f"dynamic security of the broker at {settings.broker_admin} agrees with the database"
         return [Finding(Severity.OK, "access", text)]
     text = (
         f"dynamic security of the broker at {settings.broker_admin} differs from the database in "
         f"{counted(comparison.count, 'client')}, role or device: `devicestat broker sync --dry-run` shows them, "
-        "`devicestat broker sync` mends them"
+        "`devicestat broker sync` repairs them"
     )
     return [Finding(Severity.WRONG, "access", text)]
 
@@ -81,7 +81,7 @@ async def _of_password_file(connection: Connection, settings: Settings, path: st
     found = await by_file(settings).compare(connection)
     unfit = _unfit(found.unfit)
     if not found.differing:
-        return [Finding(Severity.OK, "access", f"the broker's password file {path} has what the database does"), *unfit]
+        return [Finding(Severity.OK, "access", f"the broker's password file {path} agrees with the database"), *unfit]
     text = (
         f"the broker's password file {path} differs from the database in {counted(len(found.differing), 'device')}: "
         "`devicestat broker sync --dry-run` shows them, `devicestat broker sync` mends them"
@@ -106,8 +106,8 @@ async def _waiting(connection: Connection) -> list[Finding]:
     assert row is not None, "an aggregate has one row"
     count, age = row
     if count == 0:
-        return [Finding(Severity.OK, "outbox", "the broker was told of every change of a device")]
-    text = f"{counted(count, 'change')} of devices that the broker is not told yet, the oldest {ago(age)}"
+        return [Finding(Severity.OK, "outbox", "all changes of devices are applied to the broker")]
+    text = f"{counted(count, 'change')} of devices not applied to the broker yet, the oldest {ago(age)}"
     if age < LATE:
         return [Finding(Severity.OK, "outbox", text)]
     advice = "run `devicestat serve` or `devicestat work` with the same settings"
@@ -118,7 +118,7 @@ async def _anonymous(address: MqttAddress) -> list[Finding]:
     nobody = msgspec.structs.replace(address, username=None, password=None)
     try:
         async with connected(nobody, own_client_id()):
-            text = "the broker takes clients without user and password: set allow_anonymous false in its configuration"
+            text = "the broker accepts clients without a password: set allow_anonymous false in its configuration"
             return [Finding(Severity.WRONG, "access", text)]
     except ConnectionRefused:
         return []

@@ -1,4 +1,4 @@
-"""Whether the broker is as the ingestor needs it, and what waits in it."""
+"""Checks of the broker for the ingestor: limits, grants, and waiting messages."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from shared.errors import BrokerError, ConnectionRefused, SubscriptionRefused
 from shared.settings import MqttAddress, Settings
 
 SYS_WAIT_S = 0.3
-"""How long the broker's own figures are waited for; a broker need not have any."""
+"""Time to wait for each of the broker's $SYS figures. A broker need not have them."""
 _VERSION = "$SYS/broker/version"
 _DROPPED = "$SYS/broker/publish/messages/dropped"
 _DROPPED_A_MINUTE = "$SYS/broker/load/publish/dropped/1min"
@@ -28,7 +28,7 @@ _FIGURES = (_VERSION, _DROPPED, _DROPPED_A_MINUTE, _STORED, _BYTES, _RETAINED)
 
 
 async def examine_broker(settings: Settings, messages: int = MESSAGES) -> list[Finding]:
-    """What the broker offers, grants and keeps, and what waits in it."""
+    """Check the limits, grants, redelivery and queue of the broker, and its waiting messages."""
     address = settings.broker
     try:
         offer = await _offer(address)
@@ -53,13 +53,13 @@ async def examine_broker(settings: Settings, messages: int = MESSAGES) -> list[F
 
 
 async def _offer(address: MqttAddress) -> ConnAckPacket:
-    """The answer to a CONNECT like the ingestor's, for a session that holds nothing and ends at once."""
+    """Return the CONNACK for a CONNECT like the ingestor's; the session ends immediately."""
     async with connected(address, own_client_id(), expiry_s=SESSION_EXPIRY_S) as connection:
         return connection.connack
 
 
 async def _own_figures(connection: BrokerConnection) -> dict[str, str]:
-    """What the broker publishes of itself; empty where it doesn't, or not to us."""
+    """Return the $SYS figures by topic; empty if the broker does not publish them, or not to this user."""
     figures: dict[str, str] = {}
     await connection.subscribe(*_FIGURES, retained=True)
     while len(figures) < len(_FIGURES) and (message := await connection.message(SYS_WAIT_S)) is not None:
@@ -68,7 +68,7 @@ async def _own_figures(connection: BrokerConnection) -> dict[str, str]:
 
 
 async def _subscription(connection: BrokerConnection, settings: Settings) -> Finding:
-    # Not the shared form: a share of the messages would come here, and be lost to the ingestors.
+    # Without the group of a shared subscription: a member of the group would take messages from the ingestors.
     topic = unshared(settings)
     try:
         check_suback(await connection.subscribe(topic), topic)
@@ -78,7 +78,7 @@ async def _subscription(connection: BrokerConnection, settings: Settings) -> Fin
 
 
 def _waiting(figures: Mapping[str, str], settings: Settings, *, is_mosquitto: bool) -> list[Finding]:
-    """For all of the broker's clients: it does not tell for whom."""
+    """Report the messages that wait for all clients: the broker does not count them by client."""
     try:
         waiting = max(0, int(figures[_STORED]) - int(figures[_RETAINED]))
     except (KeyError, ValueError):
@@ -87,10 +87,10 @@ def _waiting(figures: Mapping[str, str], settings: Settings, *, is_mosquitto: bo
     text = f"about {counted(waiting, 'message')}{size} in the broker, for all of its clients"
     if waiting <= settings.mqtt_window:
         return [Finding(Severity.OK, "waiting", text)]
-    text = f"{text}: is the ingestor running, and does it keep up?"
+    text = f"{text}: is the ingestor running and fast enough?"
     if is_mosquitto:
         bound = f"{RIGHT_MESSAGES} messages or {RIGHT_BYTES} bytes (mosquitto.conf)"
-        text = f"{text} Beyond {bound} it drops those of every device"
+        text = f"{text} Beyond {bound} the broker drops messages of all devices"
     return [Finding(Severity.WARNING, "waiting", text)]
 
 
@@ -99,13 +99,13 @@ def _dropped(figures: Mapping[str, str], *, is_mosquitto: bool) -> list[Finding]
     if count == "0":
         return []
     rate = figures.get(_DROPPED_A_MINUTE, "0")
-    limits = "max_queued_messages and max_queued_bytes, as in mosquitto.conf" if is_mosquitto else "its queues' limits"
+    limits = "max_queued_messages and max_queued_bytes, as in mosquitto.conf" if is_mosquitto else "its queue limits"
     advice = (
-        f"raise {limits}. If they are that large, a device "
-        "publishes faster than its messages are stored: POST /devices/{id}/token rotates its token, and cuts it off"
+        f"raise {limits}. If they are that large already, a device "
+        "publishes faster than its messages are stored: POST /devices/{id}/token rotates its token and disconnects it"
     )
     text = (
-        f"the broker has dropped messages for one of its clients since it started ({printable(count)}), "
-        f"{printable(rate)} a minute now; they were acknowledged: {advice}"
+        f"the broker has dropped {printable(count)} acknowledged messages for its clients since it started, "
+        f"{printable(rate)} a minute now: {advice}"
     )
     return [Finding(Severity.WARNING, "dropped", text)]

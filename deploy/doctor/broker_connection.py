@@ -1,7 +1,6 @@
-"""The doctor's connection to the broker: MQTT 5, one question after the other.
+"""The doctor's connection to the broker: MQTT 5, one request at a time.
 
-It is on the codec and not on aiomqtt, which keeps to itself what the doctor is here for: the properties of the
-CONNACK and the reason codes of PUBACKs.
+It uses the codec instead of aiomqtt, which does not expose the properties of CONNACK and the reason codes of PUBACK.
 """
 
 import asyncio
@@ -34,19 +33,19 @@ from shared.errors import BrokerUnreachable, SettingsError
 from shared.settings import MqttAddress
 
 ANSWER_S = 10.0
-"""How long the broker may take to answer."""
+"""Time that the broker may take to answer."""
 READ_BYTES = 256 * 1024
 MAX_WINDOW = 1000
-"""So many messages are unacknowledged at once, or as many as the broker takes."""
+"""Most messages in flight; the broker's receive maximum may be smaller."""
 _PACKET_IDS = 65_535
 _FAILURES = 0x80
-"""Reason codes from here on are of failures (MQTT 5, section 2.4)."""
+"""First reason code of a failure (MQTT 5, section 2.4)."""
 
 _Packet = TypeVar("_Packet", ConnAckPacket, SubAckPacket, PubAckPacket, PublishPacket)
 
 
 class Published(msgspec.Struct):
-    """How many messages the broker took, and with what words it refused one of the others."""
+    """Counts of accepted and refused messages. `words`: the reason of the last refusal."""
 
     accepted: int = 0
     refused: int = 0
@@ -57,7 +56,7 @@ class Published(msgspec.Struct):
         return self.accepted + self.refused
 
     def add(self, puback: PubAckPacket) -> None:
-        """Counts an answer."""
+        """Count a PUBACK."""
         if puback.reason_code.value < _FAILURES:
             self.accepted += 1
         else:
@@ -66,12 +65,12 @@ class Published(msgspec.Struct):
 
 
 def own_client_id() -> str:
-    """A client id that nobody has, so that no session is taken over."""
+    """Return a new client id, which takes over no session."""
     return f"devicestat-doctor-{uuid.uuid4().hex[:12]}"
 
 
 def own_topic() -> str:
-    """A topic that nobody else publishes to."""
+    """Return a new topic, to which no other client publishes."""
     return DOCTOR_TOPICS.replace("#", uuid.uuid4().hex)
 
 
@@ -79,9 +78,9 @@ def own_topic() -> str:
 async def connected(
     address: MqttAddress, client_id: str, *, clean_start: bool = True, expiry_s: int = 0, forget: bool = True
 ) -> AsyncIterator["BrokerConnection"]:
-    """A connection whose session the broker keeps for `expiry_s` seconds, or, to `forget`, only until its end.
+    """Open a connection for the block. Its session expires after `expiry_s` seconds, or with the block if `forget`.
 
-    Raises BrokerError where the broker cannot be reached or refuses; so do the connection's methods.
+    Raises BrokerError if the broker is unreachable or refuses the connection; so do the connection's methods.
     """
     async with _streams(address) as (reader, writer):
         connection = BrokerConnection(address, reader, writer)
@@ -116,7 +115,7 @@ async def _streams(address: MqttAddress) -> AsyncIterator[tuple[asyncio.StreamRe
 
 
 class BrokerConnection:
-    """What has been asked is answered before the next question; messages that come in between are kept."""
+    """An open connection. Each request waits for its answer; messages that arrive meanwhile are kept."""
 
     def __init__(self, address: MqttAddress, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connack = ConnAckPacket()
@@ -127,7 +126,7 @@ class BrokerConnection:
         self._messages: deque[PublishPacket] = deque()
 
     async def begin(self, client_id: str, *, clean_start: bool, expiry_s: int) -> None:
-        """CONNECT. Raises ConnectionRefused."""
+        """Send CONNECT. Raises ConnectionRefused."""
         password = self._address.password
         self._write(
             ConnectPacket(
@@ -142,7 +141,7 @@ class BrokerConnection:
         check_connack(self.connack, self._address)
 
     async def subscribe(self, *patterns: str, retained: bool = False) -> SubAckPacket:
-        """SUBSCRIBE at QoS 1."""
+        """Send SUBSCRIBE at QoS 1."""
         handling = RetainHandling.SEND_ALWAYS if retained else RetainHandling.SEND_NEVER
         filters = [TopicFilter(p, max_qos=QoS.AT_LEAST_ONCE, retain_handling=handling) for p in patterns]
         self._write(SubscribePacket(_PACKET_IDS, filters))
@@ -151,7 +150,7 @@ class BrokerConnection:
     async def publish(
         self, topic: str, payload: bytes, *, count: int = 1, within_s: float = ANSWER_S, lifetime_s: int | None = None
     ) -> Published:
-        """Publishes the payload at QoS 1 so many times, or as often as there is time; returns what became of them."""
+        """Publish the payload `count` times at QoS 1, or until `within_s` has passed; return the outcome."""
         window, ends = min(self.connack.receive_max, MAX_WINDOW), time.monotonic() + within_s
         published, sent = Published(), 0
         while sent < count and time.monotonic() < ends:
@@ -172,7 +171,7 @@ class BrokerConnection:
         return published
 
     async def message(self, within_s: float, *, acknowledge: bool = True) -> PublishPacket | None:
-        """The next message, acknowledged unless `acknowledge` is false; None if none comes in time."""
+        """Return the next message, by default acknowledged; None if none arrives in time."""
         try:
             async with asyncio.timeout(within_s):
                 packet = self._messages.popleft() if self._messages else await self._next(PublishPacket)
@@ -183,11 +182,11 @@ class BrokerConnection:
         return packet
 
     def acknowledge(self, packet_id: int) -> None:
-        """PUBACK."""
+        """Send PUBACK."""
         self._write(PubAckPacket(packet_id))
 
     def drop(self) -> None:
-        """End the network connection at once, without DISCONNECT, as a crash or a dead network does."""
+        """Close the network connection without DISCONNECT, as after a crash or a network failure."""
         self._writer.transport.abort()
 
     def _write(self, packet: ConnectPacket | SubscribePacket | PublishPacket | PubAckPacket) -> None:
@@ -201,7 +200,7 @@ class BrokerConnection:
             raise self._fault(f"did not answer within {ANSWER_S:g} s: does it speak MQTT 5?") from error
 
     async def _next(self, kind: type[_Packet]) -> _Packet:
-        """The next packet of the kind."""
+        """Return the next packet of the kind."""
         while True:
             packet = await self._packet()
             if isinstance(packet, kind):
@@ -218,7 +217,7 @@ class BrokerConnection:
             except IndexError:  # the rest of it has not arrived
                 await self._read()
             except ValueError as error:
-                raise self._fault(f"sent what is no MQTT 5 packet ({error})") from error
+                raise self._fault(f"sent bytes that are no MQTT 5 packet ({error})") from error
             else:
                 self._unread = self._unread[size:]
                 return packet

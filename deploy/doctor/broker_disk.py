@@ -1,4 +1,4 @@
-"""Whether the broker can save what waits in it, where its data directory is to be seen (BROKER_DATA_DIR)."""
+"""Checks of the broker's saves on disk, if BROKER_DATA_DIR names its data directory."""
 
 import time
 from datetime import timedelta
@@ -10,14 +10,14 @@ from shared.errors import LocalError
 from shared.settings import Settings
 
 SAVED_WITHIN_S = 60.0
-"""mosquitto.conf has Mosquitto save every ten seconds; a save of ten million messages takes some more."""
+"""Mosquitto saves every ten seconds with mosquitto.conf. A save of ten million messages takes longer."""
 SMALL_BYTES = 256 * 1024 * 1024
 _ROOM = 4
-"""The free space that is enough, in saves: the queue may grow while nobody looks."""
+"""Free space that is enough, in multiples of the last save, because the queue may grow."""
 
 
 def examine_broker_disk(settings: Settings) -> list[Finding]:
-    """Free space, held against what a save takes, and the age of the last save; nothing where it is not to be seen."""
+    """Check the free space for a save, and the age of the last save; return nothing without BROKER_DATA_DIR."""
     if settings.broker_data_dir is None:
         return []
     directory = Path(settings.broker_data_dir)
@@ -32,14 +32,14 @@ def _space(found: DataDirectory, directory: Path) -> Finding:
     size = 0 if found.saved is None else found.saved.size
     text = f"{found.free:,} bytes are free in {directory}"
     if found.free < max(size, 1):
-        return Finding(Severity.WRONG, "broker disk", f"{text}, and {_needed(size)}: make room")
+        return Finding(Severity.WRONG, "broker disk", f"{text}, and {_needed(size)}: free space")
     if found.free < max(_ROOM * size, SMALL_BYTES):
-        return Finding(Severity.WARNING, "broker disk", f"{text}, and {_needed(size)}: make room before it is full")
+        return Finding(Severity.WARNING, "broker disk", f"{text}, and {_needed(size)}: free space before it is full")
     return Finding(Severity.OK, "broker disk", text)
 
 
 def _needed(size: int) -> str:
-    return f"a save takes {size:,} beside the last one. What Mosquitto cannot save is lost when it ends"
+    return f"a save needs {size:,} bytes next to the last one. Mosquitto loses unsaved messages when it stops"
 
 
 def _last_save(found: DataDirectory, directory: Path) -> list[Finding]:
@@ -50,8 +50,8 @@ def _last_save(found: DataDirectory, directory: Path) -> list[Finding]:
     if age_s <= SAVED_WITHIN_S:
         return [Finding(Severity.OK, "broker saved", when)]
     text = (
-        f"{when}, and mosquitto.conf has it saved every 10 seconds: what was acknowledged since and still waits is "
-        "lost when Mosquitto ends, also at a clean stop. Mosquitto's log says why it cannot save: is the disk full? "
-        "Or set autosave_interval 10, as mosquitto.conf has it"
+        f"{when}, but mosquitto.conf saves it every 10 seconds: messages that were acknowledged since and still wait "
+        "are lost when Mosquitto stops, even cleanly. Mosquitto's log says why it cannot save: is the disk full? "
+        "Otherwise set autosave_interval 10, as in mosquitto.conf"
     )
     return [Finding(Severity.WRONG, "broker saved", text)]

@@ -1,4 +1,4 @@
-"""Whether the database is as the services need it, and what they have done in it."""
+"""Checks of the database and its schema, and of the services' work in it."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -18,11 +18,11 @@ from shared.postgres.pooler import check_pooler, is_pooled
 from shared.settings import Settings
 
 OLDEST_POSTGRES = 150_000
-"""PostgreSQL 15, as server_version_num has it."""
+"""PostgreSQL 15, in the form of server_version_num."""
 
 
 async def examine_database(settings: Settings) -> list[Finding]:
-    """The server, and the schema; where that is right, also what is in it."""
+    """Check the server and the schema; if the schema is right, also its content."""
     url = settings.database
     try:
         with refusals_translated():
@@ -73,7 +73,7 @@ async def _pooler(connection: Connection, url: str) -> list[Finding]:
     await check_pooler(connection, url)
     if not await is_pooled(connection):
         return []
-    return [Finding(Severity.OK, "pooler", "a connection pooler that keeps one server connection for each client")]
+    return [Finding(Severity.OK, "pooler", "a connection pooler in session mode")]
 
 
 _UNSAFE = """
@@ -86,13 +86,13 @@ async def _durability(connection: Connection) -> list[Finding]:
     row = await (await connection.execute(_UNSAFE)).fetchone()
     if row is None or row[0] is None:
         return []
-    advice = "readings that devices have had acknowledged are lost if the server crashes: turn them on"
+    advice = "acknowledged readings are lost if the server crashes: turn them on"
     return [Finding(Severity.WARNING, "durability", f"turned off: {row[0]}; {advice}")]
 
 
 async def _schema(connection: Connection) -> list[Finding]:
     await check_schema(connection)
-    return [Finding(Severity.OK, "schema", f"version {migrations()[-1].version}, which this devicestat needs")]
+    return [Finding(Severity.OK, "schema", f"version {migrations()[-1].version}, as this devicestat needs")]
 
 
 _MISSING_MONTHS = """
@@ -105,15 +105,15 @@ _MISSING_MONTHS = """
 async def _partitions(connection: Connection) -> list[Finding]:
     missing = [row[0] for row in await (await connection.execute(_MISSING_MONTHS)).fetchall()]
     if missing:
-        advice = "run `devicestat migrate`, and keep a worker running, which makes them ahead"
+        advice = "run `devicestat migrate`, and keep a worker running, which creates them in advance"
         return [Finding(Severity.WRONG, "partitions", f"none for {' and '.join(missing)}: {advice}")]
-    return [Finding(Severity.OK, "partitions", "this month's and the next one's are there"), *await _months(connection)]
+    return [Finding(Severity.OK, "partitions", "those of this month and the next exist"), *await _months(connection)]
 
 
 MANY_MONTHS = 200
-"""More than ten years and the months ahead: what is older is refused unless OLDEST is raised."""
+"""More than the default of OLDEST, ten years, and the next months."""
 READS_AT_ONCE = 20
-"""Reads of devices with readings in every month, for which the lock table must have room."""
+"""Concurrent reads of devices with readings in every month; the lock table must have room for their locks."""
 _MONTHS = """
     SELECT (SELECT count(*) FROM pg_inherits WHERE inhparent = 'readings'::regclass),
            current_setting('max_locks_per_transaction')::int,
@@ -122,17 +122,17 @@ _MONTHS = """
 
 
 async def _months(connection: Connection) -> list[Finding]:
-    """A read locks each month of its device, and the month's index."""
+    """Check the number of months: a read locks each month of its device, and the month's index."""
     row = await (await connection.execute(_MONTHS)).fetchone()
     assert row is not None, "a SELECT without FROM has one row"
     return months_and_locks(*row)
 
 
 def months_and_locks(months: int, locks: int, transactions: int) -> list[Finding]:
-    """What is wrong with this number of months, and `locks` for each of this number of transactions at once."""
+    """Check the number of months, and whether `locks` per transaction suffice for this number of `transactions`."""
     findings = []
     if months > MANY_MONTHS:
-        advice = "lower OLDEST or set RETENTION, if devices with a wrong clock have made them"
+        advice = "lower OLDEST or set RETENTION, if devices with a wrong clock created them"
         findings.append(Finding(Severity.WARNING, "partitions", f"readings has {months} months: {advice}"))
     needed = -(-READS_AT_ONCE * 2 * months // transactions)
     if locks < needed:
@@ -154,7 +154,7 @@ _LAST_COMMITS = r"""
 
 
 async def _last_commits(connection: Connection, settings: Settings) -> list[Finding]:
-    """A commit proves an ingestor; that there is none for a while may be the devices' silence."""
+    """Report each ingestor's last commit. An old one is no fault: the devices may be silent."""
     member_prefix = member(settings, 2, 2).mqtt_client_id.removesuffix("2")
     parameters = {"alone": settings.mqtt_client_id, "member": member_prefix, "left": TOMBSTONE}
     rows = await (await connection.execute(_LAST_COMMITS, parameters)).fetchall()
@@ -173,9 +173,9 @@ _WRITERS = """
 
 
 async def _rivals(connection: Connection) -> list[Finding]:
-    """Client ids with more ingestors in ten minutes than a restart or a takeover makes."""
+    """Report client ids that more ingestors used in ten minutes than a restart or a takeover explains."""
     rows = await (await connection.execute(_WRITERS, (TOMBSTONE,))).fetchall()
-    advice = "does one restart again and again, or do two run with this client id? Give each one its own"
+    advice = "does one restart repeatedly, or do two run with this client id? Give each its own"
     return [
         Finding(
             Severity.WARNING,

@@ -1,4 +1,4 @@
-"""What the doctor has found, and how it is shown."""
+"""Findings of the doctor, and their output."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -11,7 +11,7 @@ from deploy.cli.terminal import counted
 
 
 class Severity(StrEnum):
-    """How a finding is shown; only `wrong` makes the doctor's exit code 1."""
+    """Severity of a finding. Only `wrong` sets the exit code to 1."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,7 +19,7 @@ class Severity(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What was looked at, how it is and, if it is not as it should be, how to mend it."""
+    """Result of one check. `what`: its subject. `text`: the result and, if something is wrong, how to repair it."""
 
     severity: Severity
     what: str
@@ -27,13 +27,13 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def report(what: str, severity: Severity, texts: Iterable[str]) -> str:
-    """The lines of a finding."""
+    """Return the lines of a finding."""
     return "\n".join(f"{severity:<8} {what:<15} {text}" for text in texts)
 
 
 def not_allowed(what: str, error: InsufficientPrivilege) -> Finding:
-    """What the role that asks may not look at."""
-    advice = "ask with the DEVICESTAT_DATABASE_URL of the tables' owner"
+    """Return the finding for a check that the database role is not allowed to make."""
+    advice = "run the doctor with the DEVICESTAT_DATABASE_URL of the tables' owner"
     return Finding(Severity.WARNING, what, f"{str(error).splitlines()[0]}: {advice}")
 
 
@@ -41,7 +41,7 @@ _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 
 
 def ago(age: timedelta) -> str:
-    """The age in words, in the largest unit of which it has two: 90 seconds ago, 2 minutes ago."""
+    """Return the age in words, in the largest unit of which it has at least two: 90 seconds ago, 2 minutes ago."""
     seconds = max(0, int(age.total_seconds()))
     for length, unit in _UNITS:
         if seconds >= 2 * length:

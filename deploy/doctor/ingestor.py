@@ -1,4 +1,4 @@
-"""What the running ingestor says of itself: whether it is ready, and how far it is behind."""
+"""Readiness and lag of the running ingestor, from its health and metrics."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,7 +19,7 @@ from shared.settings import Settings
 
 TIMEOUT_S = 3.0
 TOLERATED_LAG_S = 5.0
-"""Beyond the time that a batch lingers by its setting."""
+"""Added to the linger time of a batch."""
 _LAG = "devicestat_ingest_lag_seconds"
 _IN_FLIGHT = "devicestat_ingest_readings_in_flight"
 _PROBE_REFUSED = "devicestat_ingest_probe_refused"
@@ -30,10 +30,10 @@ class _Health(msgspec.Struct):
 
 
 async def examine_ingestor(settings: Settings, tolerated_lag_s: float = TOLERATED_LAG_S) -> list[Finding]:
-    """Asks at DEVICESTAT_HTTP_HOST and DEVICESTAT_INGESTOR_METRICS_PORT."""
+    """Read health and metrics at DEVICESTAT_HTTP_HOST and DEVICESTAT_INGESTOR_METRICS_PORT."""
     port = settings.ingestor_metrics_port
     if port == 0:
-        text = "not asked how far it is behind: DEVICESTAT_INGESTOR_METRICS_PORT is 0"
+        text = "lag unknown: DEVICESTAT_INGESTOR_METRICS_PORT is 0"
         return [Finding(Severity.OK, "ingestor", text)]
     url = base_url(settings.http_host, port)
     try:
@@ -48,7 +48,7 @@ async def examine_ingestor(settings: Settings, tolerated_lag_s: float = TOLERATE
     return [_readiness(url, health), _lag(url, metrics, figures, tolerated_s), *_probe(settings, figures)]
 
 
-# The address is there for a superuser and for members of pg_monitor; else, and for a Unix socket, it is null.
+# Only a superuser and members of pg_monitor see the address. It is null for a Unix socket.
 _CONNECTED = """
     SELECT DISTINCT coalesce(host(client_addr), '') FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'devicestat ingestor'
@@ -56,17 +56,17 @@ _CONNECTED = """
 
 
 async def _elsewhere(settings: Settings, url: str) -> Finding:
-    """Tell an ingestor on another host or in another container from none, by its connection to the database."""
+    """Look for the database connection of an ingestor on another host or in another container."""
     found: list[tuple[str]] = []
     with suppress(DevicestatError, PostgresError):  # the database's own finding
         async with await connect(settings.database, "doctor") as connection:
             found = await (await connection.execute(_CONNECTED)).fetchall()
     if not found:
-        return Finding(Severity.WARNING, "ingestor", f"none answers at {url}: is `devicestat ingest` running?")
+        return Finding(Severity.WARNING, "ingestor", f"none responds at {url}: is `devicestat ingest` running?")
     hosts = ", ".join(sorted(host for (host,) in found if host))
     where = f"connected to the database from {hosts}" if hosts else "connected to the database"
-    advice = "run the doctor where the ingestor runs to see how far it is behind"
-    return Finding(Severity.OK, "ingestor", f"{where}, but it does not answer at {url}: {advice}")
+    advice = "run the doctor on the ingestor's host to see its lag"
+    return Finding(Severity.OK, "ingestor", f"{where}, but it does not respond at {url}: {advice}")
 
 
 def _readiness(url: str, response: httpx.Response) -> Finding:
@@ -76,40 +76,40 @@ def _readiness(url: str, response: httpx.Response) -> Finding:
         parts = msgspec.json.decode(response.content, type=_Health).parts
     except msgspec.DecodeError:
         advice = "is DEVICESTAT_INGESTOR_METRICS_PORT right?"
-        return Finding(Severity.WARNING, "ingestor", f"what answers at {url} is no ingestor: {advice}")
+        return Finding(Severity.WARNING, "ingestor", f"the service at {url} is no ingestor: {advice}")
     faults = "; ".join(f"{part}: {fault}" for part, fault in parts.items() if fault != "ok")
-    faults = faults or "it shows why to DEVICESTAT_METRICS_TOKEN alone"
+    faults = faults or "set DEVICESTAT_METRICS_TOKEN to see why"
     return Finding(Severity.WRONG, "ingestor", printable(f"the one at {url} is not ready: {faults}"))
 
 
 def _lag(url: str, response: httpx.Response, figures: Mapping[str, list[float]], tolerated_s: float) -> Finding:
     if response.status_code == httpx.codes.UNAUTHORIZED:
-        advice = "set DEVICESTAT_METRICS_TOKEN to the one that it was started with"
-        return Finding(Severity.WARNING, "lag", f"the ingestor at {url} takes another token for its metrics: {advice}")
+        advice = "set DEVICESTAT_METRICS_TOKEN to the ingestor's token"
+        return Finding(Severity.WARNING, "lag", f"the metrics at {url} require another token: {advice}")
     if not {_LAG, _IN_FLIGHT} <= figures.keys():
-        return Finding(Severity.WARNING, "lag", f"not to be seen at {url}: is that an ingestor of this version?")
+        return Finding(Severity.WARNING, "lag", f"no metrics of the lag at {url}: is that an ingestor of this version?")
     lag_s, in_flight = max(figures[_LAG]), counted(int(sum(figures[_IN_FLIGHT])), "reading")
     if lag_s <= tolerated_s:
-        return Finding(Severity.OK, "lag", f"{lag_s:.1f} s, with {in_flight} in hand")
-    text = f"what was received {lag_s:.0f} s ago is not committed yet ({in_flight} in hand)"
-    return Finding(Severity.WARNING, "lag", f"{text}: is the database slow, or away?")
+        return Finding(Severity.OK, "lag", f"{lag_s:.1f} s, with {in_flight} in flight")
+    text = f"a reading received {lag_s:.0f} s ago is not committed yet ({in_flight} in flight)"
+    return Finding(Severity.WARNING, "lag", f"{text}: is the database slow or unreachable?")
 
 
 def _probe(settings: Settings, figures: Mapping[str, list[float]]) -> list[Finding]:
-    """Whether the broker takes the ingestor's probe. Nothing is published here: a queue that is full drops another."""
+    """Report a refused probe of the ingestor. The doctor sends no probe: a full queue would drop another message."""
     if not any(figures.get(_PROBE_REFUSED, ())):
         return []
     topic = probe_topic(settings.mqtt_topic)
     text = (
-        f"the broker refuses a message to {topic}, by which the ingestor tries its subscription in silence: allow it "
-        "to the user of DEVICESTAT_MQTT_URL. Until then the ingestor subscribes again in silence, and readiness does "
-        "not show a subscription that the broker has ended"
+        f"the broker refuses a message to {topic}, with which the ingestor tests its subscription while no messages "
+        "arrive: allow it to the user of DEVICESTAT_MQTT_URL. Until then the ingestor subscribes again instead, and "
+        "readiness does not show a subscription that the broker has ended"
     )
     return [Finding(Severity.WARNING, "probe", text)]
 
 
 def _figures(response: httpx.Response) -> Mapping[str, list[float]]:
-    """The values by name, one for each process; none where the answer is not in the exposition format."""
+    """Return the values by name, one for each process; none if the response is not in the exposition format."""
     figures: dict[str, list[float]] = {}
     try:
         for family in text_string_to_metric_families(response.text if response.is_success else ""):

@@ -1,4 +1,4 @@
-"""The limits that the broker tells in its CONNACK, held against what devices may send and the ingestor needs."""
+"""Checks of the broker's limits against the largest payload of devices and the needs of the ingestor."""
 
 from mqtt5 import ConnAckPacket
 
@@ -11,7 +11,7 @@ from shared.settings import MqttAddress, Settings
 
 
 def examine_limits(connack: ConnAckPacket, settings: Settings, *, is_mosquitto: bool) -> list[Finding]:
-    """What the broker limits; nothing where all is right. `connack` answers a CONNECT like the ingestor's."""
+    """Return a finding for each limit that matters. `connack`: answer to a CONNECT like the ingestor's."""
     return [_finding(limit, is_mosquitto=is_mosquitto) for limit in find_limits(connack, settings)]
 
 
@@ -21,24 +21,23 @@ def _finding(limit: Limit, *, is_mosquitto: bool) -> Finding:
 
 
 def unshared(settings: Settings) -> str:
-    """The topic filter of the subscription, without its group."""
+    """Return the topic filter of the subscription, without its group."""
     return settings.mqtt_topic.plain
 
 
 async def examine_largest(address: MqttAddress, *, is_mosquitto: bool) -> Finding:
-    """Tries whether a limit that the CONNACK does not tell keeps the largest payload out.
+    """Publish the largest payload, to a topic without subscribers, to find a limit that CONNACK does not state.
 
-    Nobody is subscribed to its topic. Mosquitto's message_size_limit acknowledges such a message and drops it; to
-    MQTT 5 it says so, but with a reason code that is none of PUBACK's.
+    With message_size_limit, Mosquitto drops such a message and sends a PUBACK with an invalid reason code.
     """
     size = f"a payload of {MAX_PAYLOAD_BYTES:,} bytes, the largest that a device may send,"
     try:
         async with connected(address, own_client_id()) as connection:
             published = await connection.publish(own_topic(), bytes(MAX_PAYLOAD_BYTES))
     except BrokerError as error:
-        option = "If message_size_limit is in the broker's configuration, take it out"
+        option = "If message_size_limit is in the broker's configuration, remove it"
         advice = option if is_mosquitto else "Raise the broker's limit on the size of messages"
-        text = f"{size} is not taken: {error}. {advice}"
+        text = f"{size} is not accepted: {error}. {advice}"
         return Finding(Severity.WRONG, "limits", text)
-    taken = "the broker tells of none that is too small" if published.refused else f"{size} is taken"
+    taken = "the broker states none that is too small" if published.refused else f"{size} is accepted"
     return Finding(Severity.OK, "limits", taken)

@@ -1,8 +1,7 @@
-"""What a broker's way to deliver again means for the promise: exactly once, or at least once (ADR 35).
+"""Delivery guarantee that follows from the broker's redelivery: exactly once, or at least once (ADR 35).
 
-A reading is stored once where the broker redelivers under the same packet ids, in the order sent, with DUP set, and
-gives out packet ids in sequence (ADR 34). Elsewhere what cannot be proven to be stored is stored again: never less,
-maybe twice.
+A reading is stored exactly once if the broker redelivers with the original packet ids, in the original order, with DUP
+set, and assigns packet ids in sequence (ADR 34). Otherwise a reading that may not be stored is stored again.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from deploy.doctor.findings import Finding, Severity
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One PUBLISH: the number in its payload, its packet id, and DUP."""
+    """One PUBLISH: the number in its payload, its packet id, and its DUP flag."""
 
     number: int
     packet_id: int
@@ -23,9 +22,10 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """What was delivered, in order: and acknowledged; on a connection that was then lost; on the next one.
+    """Deliveries, in order.
 
-    `left` is how many messages the broker had to deliver on the lost connection.
+    `acknowledged`: those that were acknowledged. `unacknowledged`: the others, on a connection that was then lost.
+    `again`: those on the next connection. `left`: number of messages to deliver on the lost connection.
     """
 
     acknowledged: Sequence[Delivery]
@@ -40,13 +40,13 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def redelivered(self) -> list[Delivery]:
-        """Of each of these the first delivery on the next connection."""
+        """The first delivery of each of these on the next connection."""
         numbers = {one.number for one in self.sent}
         return [one for one in _first_of_each(self.again) if one.number in numbers]
 
     @property
     def lost(self) -> int:
-        """How many of these did not come again."""
+        """Number of these that were not redelivered."""
         return len(self.sent) - len(self.redelivered)
 
     @property
@@ -71,12 +71,12 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def retransmits(self) -> bool:
-        """Whether a message came twice on the connection that was then lost."""
+        """Whether a message was delivered twice on the connection that was then lost."""
         return len(self.unacknowledged) > len(self.sent)
 
     @property
     def is_exact(self) -> bool:
-        """Whether each reading is stored exactly once, also one without a timestamp."""
+        """Whether each reading is stored exactly once, even without a timestamp."""
         return self.has_same_ids and self.has_duplicate_set and self.is_in_sequence and self.keeps_order
 
 
@@ -88,17 +88,17 @@ def _first_of_each(deliveries: Sequence[Delivery]) -> list[Delivery]:
 
 
 def explain(observed: Observed) -> list[Finding]:
-    """Return what it means."""
+    """Return the finding that explains the observation."""
     if observed.lost:
         text = (
             f"of {counted(len(observed.sent), 'message')} that a lost connection left unacknowledged, the broker did "
-            f"not deliver {observed.lost} again: readings are lost with the ingestor's connection. {_how(observed)}"
+            f"not redeliver {observed.lost}: readings are lost with the ingestor's connection. {_how(observed)}"
         )
         return [Finding(Severity.WRONG, "redelivery", text)]
     if observed.is_exact:
         return [Finding(Severity.OK, "redelivery", f"exactly once: {_how(observed)}")]
     text = (
-        f"at least once, never less: {_how(observed)}. After a lost connection a reading without a timestamp may be "
+        f"at least once: {_how(observed)}. After a lost connection a reading without a timestamp may be "
         "stored twice; with a timestamp in the payload it is stored exactly once"
     )
     return [Finding(Severity.WARNING, "redelivery", text)]
@@ -109,9 +109,9 @@ def _how(observed: Observed) -> str:
     order = "in the order sent" if observed.keeps_order else "in another order"
     duplicate = "with DUP set" if observed.has_duplicate_set else "without DUP"
     given = "in sequence" if observed.is_in_sequence else "again as soon as they are free"
-    parts = [f"the broker delivers again under {ids}, {order}, {duplicate}", f"it gives out packet ids {given}"]
+    parts = [f"the broker redelivers with {ids}, {order}, {duplicate}", f"it assigns packet ids {given}"]
     if observed.retransmits:
-        parts.append("it also sends again on a live connection")
+        parts.append("it also retransmits on a live connection")
     if len(observed.sent) < observed.left:
         parts.append(f"it sends {counted(len(observed.sent), 'message')} before it waits for an acknowledgement")
     return "; ".join(parts)

@@ -1,7 +1,7 @@
-"""How the broker delivers again what was not acknowledged when a connection was lost, which no broker announces.
+"""Test of the broker's redelivery after a lost connection, which no broker announces.
 
-A session of the doctor's own, on a topic of its own, acknowledges some messages and leaves others. Its connection is
-dropped without DISCONNECT; it comes back and notes what is delivered. `promise` says what follows from it.
+A session of the doctor acknowledges some messages and leaves others unacknowledged. It closes its connection without
+DISCONNECT, reconnects, and records the deliveries. `promise` explains them.
 """
 
 import time
@@ -15,29 +15,29 @@ from shared.settings import MqttAddress
 
 ACKNOWLEDGED = 4
 LEFT = 32
-"""Messages that are acknowledged, and that are left; the latter are more than some brokers send at once."""
+"""Numbers of messages that are acknowledged, and that are not. Some brokers have fewer than LEFT in flight."""
 ENOUGH = 4
-"""HiveMQ sends a new session one message at a time, and more once one is acknowledged after a reconnect: where fewer
-came, a second connection is lost."""
+"""Messages that suffice for the test. HiveMQ sends one message at a time to a new session, and more after an
+acknowledgement on a later connection. So with fewer messages, a second connection is closed as well."""
 LIVE_S = 0.7
-"""How long a connection is left open before it is lost, to see whether messages are sent again on it. rmqtt does so
-after 20 s, which is too long to wait for."""
+"""Time before the connection is closed, to observe retransmissions on it. rmqtt retransmits after 20 s, which the test
+does not wait for."""
 QUIET_S = 0.3
 PATIENCE_S = 5.0
-"""What has not been delivered again after this time is lost."""
+"""Time after which a message that was not redelivered counts as lost."""
 
 
 async def examine_redelivery(address: MqttAddress) -> list[Finding]:
-    """Try the redelivery, and say what it means for what is promised. Raises BrokerError."""
+    """Test the redelivery, and explain the result. Raises BrokerError."""
     try:
         return explain(await observe(address))
     except CannotTest as reason:
-        text = f"it cannot be told how the broker delivers again what was not acknowledged: {reason}"
+        text = f"cannot test how the broker redelivers unacknowledged messages: {reason}"
         return [Finding(Severity.WARNING, "redelivery", text)]
 
 
 async def observe(address: MqttAddress) -> Observed:
-    """Leave messages unacknowledged, lose the connection, and come back. Raises Untold, and BrokerError."""
+    """Leave messages unacknowledged, close the connection, and reconnect. Raises CannotTest and BrokerError."""
     topic, client_id = own_topic(), own_client_id()
     async with connected(address, own_client_id()) as publisher, forgotten(address, client_id):
         async with connected(address, client_id, expiry_s=LIFETIME_S, forget=False) as session:
@@ -57,7 +57,7 @@ async def observe(address: MqttAddress) -> Observed:
                 session.drop()
         async with connected(address, client_id, clean_start=False) as session:
             if not session.connack.session_present:
-                raise CannotTest("it has ended the session of a client whose connection was lost")
+                raise CannotTest("it ended the session of a client whose connection was lost")
             again = await _again(session, {one.number for one in unacknowledged})
     return Observed(acknowledged=acknowledged, unacknowledged=unacknowledged, again=again, left=left)
 
@@ -83,7 +83,7 @@ async def _acknowledged(session: BrokerConnection, count: int) -> list[Delivery]
 
 
 async def _left(session: BrokerConnection) -> list[Delivery]:
-    """What comes in LIVE_S, unacknowledged."""
+    """Return the deliveries within LIVE_S, unacknowledged."""
     deliveries, ends = [], time.monotonic() + LIVE_S
     while (remaining := ends - time.monotonic()) > 0:
         if (one := await _delivery(session, remaining)) is not None:
@@ -92,7 +92,7 @@ async def _left(session: BrokerConnection) -> list[Delivery]:
 
 
 async def _again(session: BrokerConnection, missing: set[int]) -> list[Delivery]:
-    """What comes until none is missing; what has come is acknowledged when the broker waits for that."""
+    """Return the deliveries until no message is missing; acknowledge earlier ones if the broker waits for that."""
     deliveries: list[Delivery] = []
     pending: list[int] = []
     missing, ends = set(missing), time.monotonic() + PATIENCE_S

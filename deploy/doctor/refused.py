@@ -1,4 +1,4 @@
-"""Why the broker refuses our users: one whose dynamic security knows no clients looks like a wrong password."""
+"""Explanation of a refused login: a broker whose dynamic security has no clients refuses as for a wrong password."""
 
 from pathlib import Path
 
@@ -8,22 +8,22 @@ from shared.errors import BrokerError, ConnectionRefused, LocalError
 from shared.settings import MqttAddress, Settings
 
 _INIT = (
-    "write it with `devicestat broker init --devices FILE`, give it to the user that Mosquitto runs as, and restart "
+    "write it with `devicestat broker init --devices FILE`, change its owner to Mosquitto's user, and restart "
     "Mosquitto (in containers: `compose run --rm broker-file`, then `compose restart mosquitto`). Devices keep their "
     "tokens"
 )
 
 
 async def why_refused(settings: Settings, error: ConnectionRefused) -> str:
-    """The error's text; where the broker refuses the ingestor and the administrator alike, what that means."""
+    """Return the text of the error; if the broker refuses the administrator as well, explain that instead."""
     if settings.mqtt_admin_url is None or not await _refuses_all(settings):
         return str(error)
     if (file := _without_clients(settings)) is not None:
-        return f"the broker at {settings.broker} refuses everyone, since {file} is missing or empty: {_INIT}"
+        return f"the broker at {settings.broker} refuses all clients, because {file} is missing or empty: {_INIT}"
     return (
         f"the broker at {settings.broker} refuses both the user of DEVICESTAT_MQTT_URL and that of "
-        "DEVICESTAT_MQTT_ADMIN_URL. Either both passwords are wrong, or the broker knows no clients, as when its data "
-        f"directory was emptied and Mosquitto restarted. For the latter: if its {CLIENTS} is not ours any more, move "
+        "DEVICESTAT_MQTT_ADMIN_URL. Either both passwords are wrong, or the broker has no clients, for example because "
+        f"its data directory was emptied before a restart. In that case: if its {CLIENTS} is not Devicestat's, move "
         f"it away; {_INIT}"
     )
 
@@ -43,7 +43,7 @@ async def _refuses(address: MqttAddress) -> bool:
 
 
 def _without_clients(settings: Settings) -> Path | None:
-    """The file of dynamic security, if it is seen to hold nothing."""
+    """Return the file of dynamic security if it is missing or empty; None otherwise, or without BROKER_DATA_DIR."""
     if settings.broker_data_dir is None:
         return None
     directory = Path(settings.broker_data_dir)

@@ -1,4 +1,4 @@
-"""What the doctor's trials share: a session and a topic of its own, of which nothing is left behind."""
+"""Parts that the doctor's tests of the broker share: checks of a session, and its removal."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,18 +13,18 @@ from shared.settings import MqttAddress
 
 PAYLOAD = bytes(100)
 QUIET_S = 1.0
-"""When no more has come for so long, nothing more comes."""
+"""Silence after which no further message is expected."""
 LIFETIME_S = 60
-"""Of the session and its messages, if the doctor is killed."""
+"""Lifetime of the session and its messages, if the doctor is killed."""
 
 
 class CannotTest(Exception):
-    """The broker does not let it be tried; the message says what it forbids."""
+    """The broker does not allow the test; the message says what it forbids."""
 
 
 @asynccontextmanager
 async def forgotten(address: MqttAddress, client_id: str) -> AsyncIterator[None]:
-    """Whatever happens in between, the broker has no session of the client id afterwards."""
+    """Remove the session of the client id from the broker at the end of the block."""
     try:
         yield
     finally:
@@ -33,7 +33,7 @@ async def forgotten(address: MqttAddress, client_id: str) -> AsyncIterator[None]
 
 
 def check_granted(suback: SubAckPacket, topic: str) -> None:
-    """Raises Untold unless the broker has granted QoS 1."""
+    """Raise CannotTest unless the broker granted QoS 1."""
     try:
         check_suback(suback, topic)
     except SubscriptionRefused as error:
@@ -41,10 +41,10 @@ def check_granted(suback: SubAckPacket, topic: str) -> None:
 
 
 async def check_delivered(publisher: BrokerConnection, session: BrokerConnection, topic: str) -> None:
-    """Raises Untold unless a message that is published to the topic is delivered."""
+    """Raise CannotTest unless a message to the topic is delivered."""
     advice = f"allow {DOCTOR_TOPICS} to DEVICESTAT_MQTT_URL's user"
     published = await publisher.publish(topic, PAYLOAD, lifetime_s=LIFETIME_S)
     if published.refused:
         raise CannotTest(f"it refuses a message to {topic} ({published.words}): {advice}")
     if await session.message(QUIET_S) is None:
-        raise CannotTest(f"it takes a message to {topic} but does not deliver it: {advice}")
+        raise CannotTest(f"it accepts a message to {topic} and does not deliver it: {advice}")

@@ -266,7 +266,7 @@ async def test_sync_mends_what_somebody_has_changed(
         assert refused == []
     given = given_of(settings)
     findings = {one.what: one for one in await examine(settings) if one.severity is Severity.WRONG}
-    assert "`devicestat broker sync` mends them" in findings["access"].text
+    assert "`devicestat broker sync` repairs them" in findings["access"].text
     mended = await command.arun("broker", "sync", **given)
     assert mended.returncode == 0, mended.stdout + mended.stderr
     assert sorted(line.split(":")[0] for line in mended.stdout.splitlines()) == [
@@ -299,9 +299,9 @@ async def test_a_broker_that_knows_nobody_is_told_from_a_wrong_password(
     for_certain, guessed = await broker_findings(seen), await broker_findings(settings)
     assert for_certain.keys() == guessed.keys() == {"broker", "access"}
     for text in for_certain.values():
-        assert f"refuses everyone, since {closed.file} is missing or empty: " in text
+        assert f"refuses all clients, because {closed.file} is missing or empty: " in text
     for text in guessed.values():
-        assert "Either both passwords are wrong, or the broker knows no clients" in text
+        assert "Either both passwords are wrong, or the broker has no clients" in text
     assert all("`devicestat broker init --devices FILE`" in text for text in (*for_certain.values(), *guessed.values()))
     made = await command.arun("broker", "init", closed.file, "--devices", **given_of(settings))
     assert made.returncode == 0, made.stderr

@@ -82,7 +82,7 @@ async def test_a_full_disk_is_told_and_what_it_costs(small_disk: EmbeddedMosquit
     assert f"the disk of {broker.data} is full" in explanation.text
     disk = found(broker.data)["broker disk"]
     assert disk.severity is Severity.WRONG
-    assert f"a save takes {saved:,} beside the last one" in disk.text
+    assert f"a save needs {saved:,} bytes next to the last one" in disk.text
     broker.stop()
     broker.start()
     received = 0
@@ -106,7 +106,7 @@ async def test_a_save_that_is_old_is_told(own_broker: EmbeddedMosquitto) -> None
     os.utime(file, (hour, hour))
     saved = found(own_broker.data)["broker saved"]
     assert saved.severity is Severity.WRONG
-    assert saved.text.startswith(f"{file} was saved 2 hours ago, and mosquitto.conf has it saved every 10 seconds: ")
+    assert saved.text.startswith(f"{file} was saved 2 hours ago, but mosquitto.conf saves it every 10 seconds: ")
 
 
 async def test_the_ingestors_metrics_have_the_figures(

@@ -253,13 +253,13 @@ async def test_what_is_not_committed_for_long_is_lag(make_settings: Make, broker
         return only(await examine_ingestor(settings, tolerated_lag_s=0.5), "lag")
 
     async with running_ingestor(settings):
-        assert await lag() == Finding(Severity.OK, "lag", "0.0 s, with 0 readings in hand")
+        assert await lag() == Finding(Severity.OK, "lag", "0.0 s, with 0 readings in flight")
         async with database.transaction():
             await database.execute("LOCK TABLE readings")
             await publish(broker.host, broker.port, READING)
             late = await eventually(lag, lambda finding: finding.severity is Severity.WARNING)
         await eventually(lag, lambda finding: finding.severity is Severity.OK)
-    assert "s ago is not committed yet (1 reading in hand)" in late.text
+    assert "s ago is not committed yet (1 reading in flight)" in late.text
 
 
 async def test_several_processes_are_one_ingestor(
@@ -271,7 +271,7 @@ async def test_several_processes_are_one_ingestor(
     result = await arun("doctor", **given(settings))
     assert result.returncode == 0
     assert findings(result.stdout) == dict.fromkeys((*ALL, "lag"), "ok")
-    assert texts(result.stdout, "lag") == ["0.0 s, with 0 readings in hand"]
+    assert texts(result.stdout, "lag") == ["0.0 s, with 0 readings in flight"]
     commits = texts(result.stdout, "last commit")
     assert [commit.rpartition(" by ")[2].removeprefix(settings.mqtt_client_id) for commit in commits] == [
         "",
@@ -293,7 +293,7 @@ async def test_an_ingestor_that_runs_elsewhere_is_no_warning(make_settings: Make
         (finding,) = await examine_ingestor(here)
     assert finding.severity is Severity.OK
     assert finding.text.startswith("connected to the database")
-    assert f"but it does not answer at http://127.0.0.1:{here.ingestor_metrics_port}" in finding.text
+    assert f"but it does not respond at http://127.0.0.1:{here.ingestor_metrics_port}" in finding.text
     (finding,) = await examine_ingestor(here)
     assert finding.severity is Severity.WARNING
     assert finding.text.endswith("is `devicestat ingest` running?")

@@ -20,8 +20,7 @@ def test_exactly_once() -> None:
     assert finding.severity is Severity.OK
     assert finding.text.startswith("exactly once: ")
     assert (
-        "under the same packet ids, in the order sent, with DUP set; it gives out packet ids in sequence"
-        in finding.text
+        "with the same packet ids, in the order sent, with DUP set; it assigns packet ids in sequence" in finding.text
     )
 
 
@@ -33,17 +32,17 @@ def test_exactly_once() -> None:
             (),
             "new packet ids, in the order sent, without DUP",
         ),
-        (SENT, (), "under the same packet ids, in the order sent, without DUP"),
-        (SAME[::-1], (), "under the same packet ids, in another order, with DUP set"),
-        (SAME, LOWEST_FREE, "in the order sent, with DUP set; it gives out packet ids again as soon as they are free"),
-        (SAME[::-1], LOWEST_FREE, "in another order, with DUP set; it gives out packet ids again as soon as they"),
+        (SENT, (), "with the same packet ids, in the order sent, without DUP"),
+        (SAME[::-1], (), "with the same packet ids, in another order, with DUP set"),
+        (SAME, LOWEST_FREE, "in the order sent, with DUP set; it assigns packet ids again as soon as they are free"),
+        (SAME[::-1], LOWEST_FREE, "in another order, with DUP set; it assigns packet ids again as soon as they"),
     ],
     ids=["Artemis", "no DUP", "rmqtt and mochi", "HiveMQ", "ids that recur, out of order"],
 )
 def test_at_least_once(again: tuple[Delivery, ...], before: tuple[Delivery, ...], words: str) -> None:
     finding = said(again, before)
     assert finding.severity is Severity.WARNING
-    assert finding.text.startswith("at least once, never less: ")
+    assert finding.text.startswith("at least once: ")
     assert words in finding.text
     assert "with a timestamp in the payload it is stored exactly once" in finding.text
 
@@ -51,15 +50,13 @@ def test_at_least_once(again: tuple[Delivery, ...], before: tuple[Delivery, ...]
 def test_what_does_not_come_again_is_lost() -> None:
     finding = said(SAME[:3])
     assert finding.severity is Severity.WRONG
-    assert (
-        "of 4 messages that a lost connection left unacknowledged, the broker did not deliver 1 again" in finding.text
-    )
+    assert "of 4 messages that a lost connection left unacknowledged, the broker did not redeliver 1" in finding.text
 
 
 def test_retransmission_on_a_live_connection_and_a_small_window_are_shown() -> None:
     finding = said(SAME[:2], sent=(*SENT[:2], SAME[0]))
     assert finding.severity is Severity.OK
-    assert "it also sends again on a live connection" in finding.text
+    assert "it also retransmits on a live connection" in finding.text
     assert "it sends 2 messages before it waits for an acknowledgement" in finding.text
 
 
