@@ -1,4 +1,4 @@
-"""`devicestat dead-letters replay`: puts dead letters back in, and says what became of each."""
+"""`devicestat dead-letters replay`: processes dead letters again, and prints the outcome of each."""
 
 from collections import Counter
 
@@ -11,12 +11,12 @@ from shared.readings.store import prepare
 from shared.settings import Settings
 
 PATIENCE_S = 2.0
-"""After a signal the letter in hand has so long; then it is left as it was."""
-_GONE = "gone: replayed or purged by someone else"
+"""Time after a signal for the current dead letter; then it is left unchanged."""
+_GONE = "already replayed or purged"
 
 
 class Tally:
-    """What has become of the letters so far."""
+    """Counts of outcomes."""
 
     def __init__(self) -> None:
         self.letters = 0
@@ -25,26 +25,26 @@ class Tally:
         self._readings: Counter[str] = Counter()
 
     def add(self, replayed: Replayed | Incomplete | None) -> None:
-        """Counts a letter."""
+        """Count a dead letter."""
         self.letters += 1
         if replayed is None:
             self._gone += 1
         elif isinstance(replayed, Incomplete):
             self._incomplete += 1
         else:
-            self._readings.update(fates(replayed))
+            self._readings.update(outcomes(replayed))
 
     def lines(self) -> list[str]:
-        """The totals, by fate."""
-        lines = [f"{counted(count, 'reading')} {fate}" for fate, count in self._readings.items()]
-        letters = ((self._gone, _GONE), (self._incomplete, "not kept whole: left as they are"))
+        """Return the totals by outcome."""
+        lines = [f"{counted(count, 'reading')} {ending}" for ending, count in self._readings.items()]
+        letters = ((self._gone, _GONE), (self._incomplete, "not kept whole: left unchanged"))
         return lines + [f"{counted(count, 'dead letter')} {what}" for count, what in letters if count]
 
 
 async def replay(connection: Connection, settings: Settings, selection: Selection, terminal: Terminal) -> bool:
-    """Replays them, the oldest first: a line for each, then the totals, also when it fails.
+    """Replay the selected dead letters, oldest first; print a line for each, and the totals, also after an error.
 
-    Returns whether it came to the end: SIGINT and SIGTERM stop it after the letter in hand.
+    Returns whether all were replayed: SIGINT and SIGTERM stop it after the current one.
     """
     letters = await numbers(connection, selection)
     await prepare(connection)
@@ -65,24 +65,24 @@ async def replay(connection: Connection, settings: Settings, selection: Selectio
     return tally.letters == len(letters)
 
 
-def fates(replayed: Replayed) -> dict[str, int]:
-    """How many of the readings came to which end."""
+def outcomes(replayed: Replayed) -> dict[str, int]:
+    """Return the number of readings by outcome."""
     refused = {f"refused again: {reason}": count for reason, count in replayed.refused.items()}
     counts = {"stored": replayed.stored, "there already": replayed.duplicates, **refused}
-    return {fate: count for fate, count in counts.items() if count}
+    return {ending: count for ending, count in counts.items() if count}
 
 
 def outcome(replayed: Replayed | Incomplete | None) -> str:
-    """What became of one dead letter, on one line."""
+    """Return the outcome of one dead letter, as one line."""
     if replayed is None:
         return _GONE
     if isinstance(replayed, Incomplete):
         return f"cannot be replayed: {replayed.detail}"
-    ended = fates(replayed)
+    ended = outcomes(replayed)
     if not ended:
-        return "holds no reading: removed"
-    ends = ", ".join(f"{counted(count, 'reading')} {fate}" for fate, count in ended.items())
+        return "no readings: removed"
+    ends = ", ".join(f"{counted(count, 'reading')} {ending}" for ending, count in ended.items())
     if len(ended) == len(replayed.refused) == 1:
-        (ends,) = ended  # all of it is refused, however many readings it holds
+        (ends,) = ended  # the whole message is refused
     detail = " ".join(replayed.detail.split())
     return f"{ends}: {shortened(detail, DETAIL_SHOWN)}" if detail else ends

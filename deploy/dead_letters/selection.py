@@ -1,4 +1,4 @@
-"""`devicestat dead-letters`: what the ingestor refused, selected, shown, or thrown away."""
+"""Selection, display and deletion of dead letters."""
 
 import re
 from array import array
@@ -18,13 +18,13 @@ from shared.readings import bitmap
 HEXDUMP_WIDTH = 16
 TOPIC_SHOWN = 60
 DETAIL_SHOWN = 120
-"""So many characters in a list."""
+"""Characters of a topic in a list."""
 RANGES_SHOWN = 20
-"""Ranges of refused elements."""
+"""Ranges of refused elements that are shown."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters: those that fit everything that is given. `topic` may hold MQTT's wildcards."""
+    """Conditions on dead letters, all of which must hold. `topic`: a topic filter."""
 
     reason: str | None = None
     since: datetime | None = None
@@ -33,7 +33,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of dead_letters. `received_until`: not None where it counts messages, and has no payload."""
+    """A row of dead_letters. `received_until`: not None if the row counts messages without payload."""
 
     id: int
     received_at: datetime
@@ -60,7 +60,7 @@ _WHERE = """
 
 
 class Count(msgspec.Struct, frozen=True):
-    """How many dead letters there are, how many readings they refuse, and the newest one's number."""
+    """Numbers of dead letters and of their refused readings, and the highest id."""
 
     letters: int
     readings: int
@@ -91,7 +91,7 @@ _NEWEST = _LISTED + _WHERE + "ORDER BY received_at DESC, id DESC LIMIT %(limit)s
 
 
 async def newest(connection: Connection, selection: Selection, limit: int) -> list[Letter]:
-    """The newest first, without their payloads."""
+    """Return dead letters without their payloads, newest first."""
     async with connection.cursor(row_factory=class_row(Letter)) as cursor:
         await cursor.execute(_NEWEST, {**_parameters(selection), "limit": limit})
         return await cursor.fetchall()
@@ -105,7 +105,7 @@ _ONE = """
 
 
 async def one(connection: Connection, letter_id: int) -> Letter | None:
-    """The dead letter with the number."""
+    """Return the dead letter with the id; None if there is none."""
     async with connection.cursor(row_factory=class_row(Letter)) as cursor:
         await cursor.execute(_ONE, [letter_id])
         return await cursor.fetchone()
@@ -115,7 +115,7 @@ _PURGE = "DELETE FROM dead_letters" + _WHERE + "AND id <= %(newest)s"  # noqa: S
 
 
 async def purge(connection: Connection, selection: Selection, newest_id: int) -> int:
-    """Deletes those up to the number, and says how many: what has come since was not asked about."""
+    """Delete dead letters up to the id, which excludes later ones; return how many."""
     cursor = await connection.execute(_PURGE, {**_parameters(selection), "newest": newest_id})
     return cursor.rowcount
 
@@ -124,7 +124,7 @@ _NUMBERS = "SELECT id FROM dead_letters" + _WHERE + "ORDER BY id"  # noqa: S608 
 
 
 async def numbers(connection: Connection, selection: Selection) -> "array[int]":
-    """Their numbers, the oldest first: eight bytes each, however many there are."""
+    """Return their ids, oldest first, as an array of eight bytes each."""
     found = array("q")
     async with connection.cursor() as cursor:
         async for (number,) in cursor.stream(_NUMBERS, _parameters(selection)):
@@ -138,17 +138,17 @@ def _parameters(selection: Selection) -> dict[str, object]:
 
 
 def topic_pattern(topic_filter: str) -> str:
-    """The topic filter as a regular expression: + is any one level, # at the end all that follow."""
+    """Return the topic filter as a regular expression: + is any one level, # any further levels at the end."""
     levels = topic_filter.split("/")
     rest = levels[-1] == "#"
     pattern = "/".join("[^/]*" if level == "+" else re.escape(level) for level in levels[: -1 if rest else None])
     if not rest:
         return f"^{pattern}$"
-    return f"^{pattern}(/.*)?$" if pattern else "^.*$"  # MQTT-4.7.1-2: a/# is also a
+    return f"^{pattern}(/.*)?$" if pattern else "^.*$"  # MQTT-4.7.1-2: a/# includes a
 
 
 def table(letters: list[Letter]) -> Table:
-    """The list, a line each."""
+    """Return a table with a line for each dead letter."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("id", "received", "reason"):
         shown.add_column(column, no_wrap=True)
@@ -173,7 +173,7 @@ def _summary(letter: Letter) -> str:
 
 
 def whole(letter: Letter) -> str:
-    """All of one dead letter: its fields and faults, then the payload as text or, if it is none, as a hexdump."""
+    """Return one dead letter: its fields and faults, then the payload as text, or as a hexdump if it is binary."""
     head = "\n".join(f"{name:<13} {printable(value)}" for name, value in _fields(letter))
     if letter.received_until is not None:
         return head
@@ -202,7 +202,7 @@ def _fields(letter: Letter) -> Iterator[tuple[str, str]]:
 def _length(letter: Letter) -> str:
     length = counted(letter.payload_bytes, "byte")
     if letter.received_until is not None:
-        return f"{length} in all, not kept"
+        return f"{length} in total, not kept"
     if len(letter.payload) < letter.payload_bytes:
         return f"{length}, of which the first {len(letter.payload):,} were kept"
     return length
@@ -223,7 +223,7 @@ def _readable(payload: bytes) -> str:
 
 
 def hexdump(data: bytes) -> str:
-    """Sixteen bytes a line: where, in hexadecimal, and the printable ASCII of them."""
+    """Return sixteen bytes a line: offset, hexadecimal, and printable ASCII."""
     lines = []
     for start in range(0, len(data), HEXDUMP_WIDTH):
         part = data[start : start + HEXDUMP_WIDTH]

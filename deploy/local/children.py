@@ -1,8 +1,8 @@
-"""Programs that run as our children: PostgreSQL, Mosquitto and our own services, under `up` and in tests.
+"""Child processes: PostgreSQL, Mosquitto and Devicestat's services, under `up` and in tests.
 
-A `Program` says how one is run, seen to be ready, and stopped. An `EmbeddedServer` is a server whose files
-are in one directory; by itself it is what the tests want (`with EmbeddedPostgres(directory) as postgres:`),
-while `up` takes its steps apart (prepare, program, complete) and has the supervisor run the program.
+A `Program` describes how to run, probe and stop one. An `EmbeddedServer` is a server with its files in one directory.
+Tests use it as a context manager (`with EmbeddedPostgres(directory) as postgres:`). `up` calls its steps (prepare,
+program, complete), and its supervisor runs the program.
 """
 
 import math
@@ -30,7 +30,7 @@ LOG_LINES_SHOWN = 8
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """What a line that a program has written means, and what to do. `final`: it would end the same way again."""
+    """Explanation of a line in a program's output. `final`: the program would fail again if it were restarted."""
 
     text: str
     final: bool = False
@@ -41,13 +41,13 @@ def _nothing(_: str) -> Explanation | None:
 
 
 def service_start_timeout_s(settings: Settings) -> float | None:
-    """Seconds after which one of our services that is not ready has failed: it may wait up to START_TIMEOUT first."""
+    """Return the time within which a service must be ready, after a wait for its servers up to START_TIMEOUT."""
     patience = settings.start_timeout
     return None if patience is None else patience.total_seconds() + START_TIMEOUT_S
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """How to run one program, to see that it is ready, and to stop it."""
+    """A program: how to run it, to check its readiness, and to stop it."""
 
     name: str
     argv: tuple[str, ...]
@@ -56,16 +56,16 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path | None = None
     environment: Mapping[str, str] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    start_timeout_s: float | None = START_TIMEOUT_S  # None: without end
-    final_exit_codes: frozenset[int] = frozenset()  # once it was ready, it is not started again after these
-    pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits
-    stops_with_parent: bool = False  # it is one of our services, and watches the lifeline of its supervisor
-    explain: Callable[[str], Explanation | None] = _nothing  # called with each line that it writes
+    start_timeout_s: float | None = START_TIMEOUT_S  # None: no limit
+    final_exit_codes: frozenset[int] = frozenset()  # after these it is not restarted, if it was ready
+    pass_fds: tuple[int, ...] = ()  # inherited file descriptors
+    stops_with_parent: bool = False  # it watches the lifeline of its supervisor
+    explain: Callable[[str], Explanation | None] = _nothing  # called with each line of its output
 
     def popen_options(self) -> dict[str, Any]:
-        """What Popen takes besides argv.
+        """Return the arguments of Popen besides argv.
 
-        A session of its own keeps Ctrl-C in the terminal from it: whoever started it stops it in its turn.
+        The program runs in a session of its own, so Ctrl-C in the terminal does not reach it: its parent stops it.
         """
         options: dict[str, Any] = {
             "stdin": subprocess.DEVNULL,
@@ -81,27 +81,27 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbeddedServer(ABC):
-    """A server on this machine, whose files are in one directory: `data/` is its own, `log` what it said."""
+    """A server on this machine with its files in one directory: its data in `data/`, its output in `log`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         self.data = self.directory / "data"
         self.log = self.directory / "log"
         self.opened: list[Path] = []
-        """The directories above it that `prepare` has let every user pass through."""
+        """Parent directories to which `prepare` gave every user search permission."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     @abstractmethod
     def program(self) -> Program:
-        """The server's program, which can be run once `prepare` was called."""
+        """The server's program. Call `prepare` before it runs."""
 
     @abstractmethod
     def prepare(self) -> None:
-        """Makes on disk what the server needs to start. Raises LocalError."""
+        """Create the files that the server needs to start. Raises LocalError."""
 
     def complete(self) -> None:
-        """What is left to do once the server runs."""
+        """Finish the setup, once the server runs."""
         return
 
     @property
@@ -111,7 +111,7 @@ class EmbeddedServer(ABC):
         return self._process.pid
 
     def start(self) -> None:
-        """Returns once the server is ready for its clients. Raises LocalError with the end of its log."""
+        """Start the server; return when it is ready. Raises LocalError with the end of its log."""
         self.prepare()
         program = self.program
         with self.log.open("ab") as log:
@@ -133,7 +133,7 @@ class EmbeddedServer(ABC):
             if ended or time.monotonic() > deadline:
                 said = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
                 self._raise_explained(program)
-                how = "ended at its start" if ended else f"was not ready after {program.start_timeout_s or 0:g} s"
+                how = "ended during its start" if ended else f"was not ready after {program.start_timeout_s or 0:g} s"
                 raise LocalError(f"{program.name} {how}; the end of {self.log}:\n{said}")
             time.sleep(POLL_S)
 
@@ -143,7 +143,7 @@ class EmbeddedServer(ABC):
                 raise LocalError(explanation.text)
 
     def stop(self) -> None:
-        """Stops the server as it wants to be stopped; only if it doesn't heed that, by force."""
+        """Stop the server with its signal; if it does not end in time, kill it."""
         if self._process is None:
             return
         self._process.send_signal(self.program.stop_signal)
@@ -153,7 +153,7 @@ class EmbeddedServer(ABC):
             self.kill()
 
     def kill(self) -> None:
-        """kill -9, as a crash would."""
+        """Send SIGKILL, as a crash would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -169,7 +169,7 @@ class EmbeddedServer(ABC):
 
 
 def server_user(data: Path, otherwise: str) -> str | None:
-    """Whom root runs a server as: the owner of its data, else the user given. None if we are not root."""
+    """Return the user that root runs a server as: the owner of its data, else `otherwise`. None unless this is root."""
     if os.geteuid() != 0:
         return None
     owner = data.owner() if data.exists() else "root"
@@ -177,9 +177,9 @@ def server_user(data: Path, otherwise: str) -> str | None:
 
 
 def make_directory(directory: Path, user: str | None = None) -> list[Path]:
-    """Makes the directory, as the user's own and in reach of it if one is given. Raises LocalError.
+    """Create the directory. If a user is given, make it the owner and make the directory reachable. Raises LocalError.
 
-    Returns the directories above it that were opened for that.
+    Returns the parent directories whose permissions were changed for this.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -189,23 +189,23 @@ def make_directory(directory: Path, user: str | None = None) -> list[Path]:
             return let_through(directory)
     except OSError as error:
         raise LocalError(
-            f"the directory {directory} cannot be made or used ({error.strerror}): choose another"
+            f"the directory {directory} cannot be created or used ({error.strerror}): choose another"
         ) from error
     return []
 
 
 def let_through(path: Path) -> list[Path]:
-    """Lets every user reach the path: search permission, not more, for the directories above it that are ours.
+    """Give every user search permission, and no other, for the parent directories of the path.
 
-    Returns those that were changed. Raises LocalError, before any is changed, where one is another user's.
+    Returns those that were changed. Raises LocalError, before any is changed, if one belongs to another user.
     """
     search = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
     closed = [above for above in path.resolve().parents if above.stat().st_mode & search != search]
     for above in closed:
         if above.stat().st_uid != os.geteuid():
             raise LocalError(
-                f"a server that is not run as root has to reach {path}, and {above} belongs to {above.owner()}, who "
-                "lets nobody pass: choose a directory elsewhere, such as /var/lib/devicestat"
+                f"a server that does not run as root must reach {path}, but {above} belongs to {above.owner()} and has "
+                "no search permission for others: choose another directory, such as /var/lib/devicestat"
             )
     for above in closed:
         above.chmod(stat.S_IMODE(above.stat().st_mode) | search)

@@ -1,7 +1,7 @@
-"""One `devicestat up` for each data directory, and none of its children left over.
+"""Lock of the data directory for one `devicestat up`, and cleanup of its leftover children.
 
-The lock goes with the process that holds it, however that ends. Children that outlive an `up` that was
-killed are found again by their process id and the time they were created at, which no other process has.
+The system releases the lock when its process ends, also if it is killed. Children of a killed `up` are identified by
+process id and creation time, which together are unique.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from shared.errors import LocalError
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.02
 CREATED_WITHIN_S = 1.0
-"""By how much the time of creation may be off: it is told from a boot time that can be corrected."""
+"""Tolerance for a creation time, which is computed from a boot time that clock corrections change."""
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Holds the directory for this process. Raises LocalError if another has it."""
+    """Lock the directory for the block. Raises LocalError if another process holds the lock."""
     with (directory / "lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,14 +51,14 @@ class _Child(msgspec.Struct, frozen=True):
 
 
 class ChildrenFile:
-    """The file in the data directory that names the running children, in the order of their first start."""
+    """File in the data directory that lists the running children, in the order of their first start."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "children.json"
-        self._children: dict[str, _Child | None] = {}  # None keeps the place of one that is to be started again
+        self._children: dict[str, _Child | None] = {}  # None keeps the place of one that is being restarted
 
     def add(self, program: Program, pid: int) -> None:
-        """Notes a child that was started."""
+        """Add a child that was started."""
         try:
             created = psutil.Process(pid).create_time()
         except psutil.NoSuchProcess:
@@ -67,14 +67,14 @@ class ChildrenFile:
         self._write()
 
     def remove(self, pid: int) -> None:
-        """Strikes out a child that has ended."""
+        """Remove a child that has ended."""
         for name, child in self._children.items():
             if child is not None and child.pid == pid:
                 self._children[name] = None
         self._write()
 
     def end_leftovers(self, say: Callable[[str], None]) -> None:
-        """Ends what an earlier `up` has left running, the last that was started first."""
+        """End the children that an earlier `up` left running, in the reverse order of their start."""
         for child in reversed(self._read()):
             process = _find(child)
             if process is not None:
@@ -121,7 +121,7 @@ def _ends_within(process: psutil.Process, seconds: float) -> bool:
 
 
 def _runs(process: psutil.Process) -> bool:
-    # Its parent is gone: how soon whoever has inherited it takes notice of its end is not for us to wait for.
+    # A zombie counts as ended: its parent is gone, and its new parent may reap it late.
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

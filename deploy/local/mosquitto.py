@@ -1,7 +1,6 @@
-"""Mosquitto from the system's packages, as our child, on a loopback port.
+"""Mosquitto from the system's packages, as a child process, on a loopback port.
 
-Its configuration is the project's `mosquitto.conf`, which a real deployment starts from as well, with the
-listener and the paths of this machine put in.
+Its configuration is the project's `mosquitto.conf`, as in a deployment, with a listener and paths of its own.
 """
 
 import os
@@ -20,13 +19,13 @@ from shared.errors import LocalError
 
 HOST = "127.0.0.1"
 SYSTEM_USERS = ("mosquitto", "nobody")
-"""Whom root runs it as: the first of these that exists."""
+"""Users that root runs it as: the first that exists."""
 _OUTSIDE_PATH = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 _PROBE_TIMEOUT_S = 1.0
 
 
 class EmbeddedMosquitto(EmbeddedServer):
-    """`options` go into the configuration, in place of the lines of `mosquitto.conf` with the same names."""
+    """An embedded Mosquitto. `options` replace the lines of `mosquitto.conf` with the same names."""
 
     def __init__(self, directory: Path, port: int, options: Mapping[str, str] | None = None) -> None:
         super().__init__(directory)
@@ -38,7 +37,7 @@ class EmbeddedMosquitto(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """The address as DEVICESTAT_MQTT_URL has it."""
+        """The address in the form of DEVICESTAT_MQTT_URL."""
         return f"mqtt://{self.host}:{self.port}"
 
     @property
@@ -61,7 +60,7 @@ class EmbeddedMosquitto(EmbeddedServer):
         return True
 
     def prepare(self) -> None:
-        """Writes the configuration."""
+        """Write the configuration."""
         make_directory(self.directory)
         self.opened += make_directory(self.data, self.user)
         self._let_read(self.data / SAVED)
@@ -74,15 +73,15 @@ class EmbeddedMosquitto(EmbeddedServer):
         self._configuration.chmod(0o644)
 
     def _let_read(self, saved: Path) -> None:
-        """Makes sure that the broker may read its last save: it starts empty without a word on one that it may not."""
+        """Make the last save readable for the broker, which otherwise starts empty without an error."""
         if not saved.exists():
             return
         if self.user is not None:
             shutil.chown(saved, self.user)
         elif not os.access(saved, os.R_OK):
             raise LocalError(
-                f"{saved}, where Mosquitto keeps the messages that wait, cannot be read: give it to the user who runs "
-                "this command (chown), or move it away, which loses what waits in it"
+                f"{saved}, with Mosquitto's queued messages, cannot be read: change its owner to the user of this "
+                "command (chown), or move it away, which loses the messages"
             )
 
     @property
@@ -91,7 +90,7 @@ class EmbeddedMosquitto(EmbeddedServer):
 
 
 def derive(template: str, options: Mapping[str, str]) -> Iterator[str]:
-    """The lines of a configuration: the template's settings, but those in `options` as they are there."""
+    """Return the lines of a configuration: the options, and the template's settings that they do not replace."""
     for line in template.splitlines():
         name = line.partition(" ")[0]
         if name and not name.startswith("#") and name not in options:
@@ -101,8 +100,8 @@ def derive(template: str, options: Mapping[str, str]) -> Iterator[str]:
 
 
 def executable(outside_path: Sequence[str] = _OUTSIDE_PATH) -> str:
-    """Where Mosquitto is. Raises LocalError, which says what to install."""
-    # /usr/sbin, where Debian puts it, is in root's PATH alone.
+    """Return the path of Mosquitto. Raises LocalError with the package to install."""
+    # Debian installs it in /usr/sbin, which is only in root's PATH.
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *outside_path))
     found = shutil.which("mosquitto", path=path)
     if found is None:

@@ -1,6 +1,6 @@
-"""What the log lines of Mosquitto mean that an operator has to act on.
+"""Explanations of Mosquitto's log lines that need an operator.
 
-The words are those of Mosquitto 2.0 and 2.1. Mosquitto itself names neither the file nor the way out.
+The lines are those of Mosquitto 2.0 and 2.1, which name neither the file nor the remedy.
 """
 
 import re
@@ -16,7 +16,7 @@ _REPLACED = re.compile(r"Client (?P<client>.+) already connected, closing old co
 
 
 def explain(line: str, data: Path) -> Explanation | None:
-    """Explain a line of the log, if an operator has to act on it.
+    """Explain a line of the log, if it needs an operator.
 
     `data`: Mosquitto's persistence_location.
     """
@@ -33,28 +33,28 @@ def explain(line: str, data: Path) -> Explanation | None:
 
 def _unreadable(file: Path) -> str:
     return (
-        f"Mosquitto cannot read {file}, where it keeps its sessions and the messages that wait: the file is damaged. "
-        f"Restore it from a backup, or move it away (mv {file} {file}.damaged) and start again. Without it the "
-        "messages that waited in the broker are lost; what is in PostgreSQL is not affected"
+        f"Mosquitto cannot read {file}, which has its sessions and queued messages: the file is damaged. Restore it "
+        f"from a backup, or move it away (mv {file} {file}.damaged) and start again. Without it the queued messages "
+        "are lost; the readings in PostgreSQL are not affected"
     )
 
 
 def _disk_full(data: Path) -> str:
     return (
-        f"the disk of {data} is full, and Mosquitto cannot save the messages that wait: they are lost if it ends, also "
-        "at a clean stop. Make room, and keep the ingestor and PostgreSQL running, so that they are stored"
+        f"the disk of {data} is full, and Mosquitto cannot save its queued messages: they are lost when it stops, also "
+        "cleanly. Free space, and keep the ingestor and PostgreSQL running, so that the messages are stored"
     )
 
 
 def _dropping(client: str) -> str:
     return (
-        f"the queue of {client} is full: Mosquitto acknowledges what devices publish, and drops it, until there is "
+        f"the queue of {client} is full: Mosquitto acknowledges new messages of devices and drops them until there is "
         "room. `devicestat doctor` shows how many messages were dropped"
     )
 
 
 def _replaced(client: str) -> str:
     return (
-        f"a client has connected with the client id {client}, which another had: Mosquitto has closed the older "
-        f'connection. The line "New client connected from ADDRESS:PORT as {client}" shows where the newer one is'
+        f"a client has connected with the client id {client} of a connected client: Mosquitto closed the older "
+        f'connection. The line "New client connected from ADDRESS:PORT as {client}" shows the newer client'
     )

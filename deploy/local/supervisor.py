@@ -1,13 +1,13 @@
-"""Keeps programs running: each that ends by itself is started again, and named; all stop in reverse order.
+"""Supervisor of programs: it restarts and names each program that ends, and stops all in reverse order.
 
-Three ends are another matter: the supervisor fails, and with it the command that runs it.
+In three cases the supervisor fails instead, and so does its command:
 
-- A program that ends before it was ever ready cannot work as it is set up, and has just said why.
-- One that was ready and then ends with one of its final exit codes would do so again.
-- So would one that has written a line whose explanation is final.
+- a program ends before it was ever ready: its setup is wrong, and its last lines say why;
+- a program that was ready ends with one of its final exit codes;
+- a program has written a line whose explanation is final.
 
-A signal says neither. Nor does an exit code of one that was ready once and is not ready yet again: what it needs
-may be away.
+After a signal a program is always restarted. It is also restarted after any exit code if it was ready once and is not
+ready yet again, because a server that it needs may be down.
 """
 
 import asyncio
@@ -31,28 +31,28 @@ from shared.serving.lifeline import Lifeline
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 STEADY_S = 60.0
-"""After a program has run for so long, the pauses before it is started again begin anew."""
+"""Run time of a program after which the pause before its restart is reset."""
 PROBE_EVERY_S = 0.1
 EXPLAINED_EVERY_S = 60.0
-"""A line that a program writes again and again is explained once in this time."""
+"""Interval at which a repeated line is explained again."""
 LINE_BYTES = 1024 * 1024
 
 Say = Callable[[str, str], None]
-"""Shows a line: whose it is, and the line."""
+"""Print a line: the program's name, and the line."""
 
 
 class Children(Protocol):
-    """Who is told of the processes that run."""
+    """Record of the running processes."""
 
     def add(self, program: Program, pid: int) -> None:
-        """The program runs."""
+        """Add a process of the program."""
 
     def remove(self, pid: int) -> None:
-        """It has ended."""
+        """Remove a process that has ended."""
 
 
 class Supervisor:
-    """As a context: what was started in it is stopped at its end, the last first; or all at once."""
+    """Runs programs within its context; at the end it stops them in reverse order, or all at once."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Supervisor:
         self._stages: list[list[_Supervised]] = []
 
     async def start(self, *programs: Program) -> None:
-        """Starts the programs at once, and returns when all are ready. Raises LocalError if one can't be."""
+        """Start the programs concurrently; return when all are ready. Raises LocalError if one fails."""
         stage = [_Supervised(program, self) for program in programs]
         self._stages.append(stage)
         for supervised in stage:
@@ -80,7 +80,7 @@ class Supervisor:
         await asyncio.gather(*(supervised.until_ready() for supervised in stage))
 
     async def watch(self) -> None:
-        """Runs for as long as everything does; raises what keeps a program from being kept."""
+        """Wait until a program ends for good. Raises its LocalError."""
         await asyncio.gather(*(supervised.ended() for stage in self._stages for supervised in stage))
 
     async def __aenter__(self) -> Self:
@@ -96,7 +96,7 @@ class Supervisor:
 
 
 class _Supervised:
-    """One program, and the task that keeps it running."""
+    """One program, with the task that keeps it running."""
 
     def __init__(self, program: Program, supervisor: Supervisor) -> None:
         self._program = program
@@ -104,9 +104,9 @@ class _Supervised:
         self._say = partial(supervisor.say, program.name)
         self._process: Process | None = None
         self._stopping = asyncio.Event()
-        self._was_ready = asyncio.Event()  # in this run of it, or in an earlier one
+        self._was_ready = asyncio.Event()  # in this run, or in an earlier one
         self._is_ready = False
-        self._why_final: str | None = None  # what the program's own line said of its end
+        self._why_final: str | None = None  # the final explanation
         self._explained_at: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -114,12 +114,12 @@ class _Supervised:
         self._task = asyncio.create_task(self._keep_running(), name=f"keep {self._program.name} running")
 
     async def ended(self) -> None:
-        """Raises what ended the task."""
+        """Wait for the end of the task. Raises its error."""
         assert self._task is not None
         await asyncio.shield(self._task)
 
     async def until_ready(self) -> None:
-        """Returns when the program is ready; raises LocalError when it ended, or took too long."""
+        """Wait until the program is ready. Raises LocalError if it ends, or takes too long."""
         assert self._task is not None
         ready = asyncio.create_task(self._was_ready.wait(), name=f"{self._program.name} is ready")
         limit = self._program.start_timeout_s
@@ -133,13 +133,13 @@ class _Supervised:
             raise LocalError(f"{self._program.name} was not ready after {limit:g} s")
 
     async def stop(self) -> None:
-        """Asks the program to end, and ends it by force when it doesn't."""
+        """Send the program its stop signal; if it does not end in time, kill it."""
         assert self._task is not None
         self._stopping.set()
         self._ask_to_end()
         done, _ = await asyncio.wait({self._task}, timeout=self._supervisor.stop_timeout_s)
         if not done and self._process is not None:
-            self._say(f"does not stop within {self._supervisor.stop_timeout_s:g} s: killed")
+            self._say(f"did not stop within {self._supervisor.stop_timeout_s:g} s: killed")
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             await asyncio.wait({self._task})
@@ -159,7 +159,7 @@ class _Supervised:
             if time.monotonic() - began > STEADY_S:
                 pauses = backoff(self._supervisor.first_pause_s, LONGEST_PAUSE_S)
             pause = next(pauses)
-            self._say(f"{how}: it is started again in {pause:.1f} s")
+            self._say(f"{how}: restarting in {pause:.1f} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
                 return
@@ -177,7 +177,7 @@ class _Supervised:
             *program.argv, stdout=PIPE, stderr=STDOUT, limit=LINE_BYTES, **self._popen_options()
         )
         self._supervisor.children.add(program, self._process.pid)
-        if self._stopping.is_set():  # while it was being started
+        if self._stopping.is_set():  # meanwhile
             self._ask_to_end()
         probing = asyncio.create_task(self._probe(), name=f"probe {program.name}")
         try:
@@ -215,7 +215,7 @@ class _Supervised:
         while True:
             try:
                 line = await process.stdout.readline()
-            except ValueError:  # longer than LINE_BYTES; the reader has thrown that much away
+            except ValueError:  # longer than LINE_BYTES: the reader has discarded it
                 continue
             if not line:
                 return

@@ -1,8 +1,8 @@
 """`devicestat up`: all of Devicestat on this machine, started by one command.
 
-In this order, and stopped in the other: PostgreSQL and Mosquitto (unless settings name others), the schema,
-then ingestor, API and worker, then the simulated devices of `--demo`. Each is a child process under the
-`supervisor`; the data directory is held by a lock, and what a killed `up` left running is ended first.
+It starts PostgreSQL and Mosquitto (unless settings name others), updates the schema, and starts the ingestor, the API,
+the worker, and the simulated devices of `--demo`. It stops them in reverse order. Each is a child process of the
+`supervisor`. A lock protects the data directory, and children of a killed `up` are ended first.
 """
 
 import asyncio
@@ -43,19 +43,19 @@ _PORTS = {
     "ingestor_metrics_port": "DEVICESTAT_INGESTOR_METRICS_PORT",
     "worker_metrics_port": "DEVICESTAT_WORKER_METRICS_PORT",
 }
-"""Where our services listen, and how each is set."""
+"""The ports of the services, and the option or variable that sets each."""
 _EMBEDDED = ("database_url", "mqtt_url", "broker_data_dir")
-"""What other commands need to know of the embedded servers."""
+"""Settings with which other commands find the embedded servers."""
 
 
 _USUAL = Settings()
-"""Where other commands look for the services, unless a setting says otherwise."""
+"""The defaults, with which other commands look for the services."""
 _OWN_FILES = frozenset({"lock", "children.json", "children.new", "postgres", "mosquitto"})
-"""What is in a data directory."""
+"""Files of a data directory."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line of `up` says."""
+    """Options of `up`."""
 
     data_directory: Path
     mqtt_port: int
@@ -65,13 +65,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def up(settings: Settings, options: Options) -> None:
-    """Runs until SIGINT or SIGTERM, then stops everything. Raises DevicestatError."""
+    """Run until SIGINT or SIGTERM, then stop everything. Raises DevicestatError."""
     require_closed(settings, insecure=options.insecure)
     for port in (settings.ingestor_metrics_port, settings.worker_metrics_port):
         require_closed_telemetry(settings, port, insecure=options.insecure)
     if options.demo and settings.auth == "on" and settings.api_key is None:
         raise LocalError(
-            "--demo registers devices, and DEVICESTAT_AUTH is on: start without it, make an admin key with "
+            "--demo registers devices, and DEVICESTAT_AUTH is on: start without it, create an admin key with "
             "`devicestat keys create --role admin`, and set DEVICESTAT_API_KEY to it"
         )
     directory = options.data_directory.absolute()
@@ -87,20 +87,20 @@ def up(settings: Settings, options: Options) -> None:
 
 
 def _require_ours(directory: Path) -> None:
-    """Raises LocalError where the directory holds files that are not Devicestat's: they are not to be mixed."""
+    """Raise LocalError if the directory has files that are not Devicestat's."""
     others = sorted(entry.name for entry in directory.iterdir() if entry.name not in _OWN_FILES)
     owner = directory.stat().st_uid
     if others and not (directory / "lock").exists():
         raise LocalError(
-            f"the data directory {directory} holds other files ({', '.join(others[:3])}): choose one that is empty or "
-            "not there yet, such as a folder in it"
+            f"the data directory {directory} has other files ({', '.join(others[:3])}): choose an empty or new "
+            "directory, such as a subdirectory"
         )
     if owner != os.geteuid() and os.geteuid() != 0:
         raise LocalError(f"the data directory {directory} belongs to user {owner}: choose another")
 
 
 def _with_free_ports(settings: Settings) -> Settings:
-    # Port 0 is a free one, known here: the API's is shown, and the others tell whether their services are ready.
+    # Port 0 means a free port. It is chosen here, because `up` prints the API's and probes the others.
     with ExitStack() as held:
         free = {}
         for name in (name for name in _PORTS if getattr(settings, name) == 0):
@@ -109,12 +109,12 @@ def _with_free_ports(settings: Settings) -> Settings:
 
 
 def _check_ports(settings: Settings, options: Options) -> None:
-    """Raises LocalError, naming the settings of all ports that are taken; before anything is started."""
+    """Raise LocalError with the settings of all ports that are in use."""
     wanted = [(settings.http_host, getattr(settings, name), setting) for name, setting in _PORTS.items()]
     if settings.mqtt_url is None:
         wanted.append((MQTT_HOST, options.mqtt_port, "--mqtt-port"))
     faults = []
-    with ExitStack() as held:  # all at once, so that two of them cannot be the same
+    with ExitStack() as held:  # all are open at once, which finds equal ports
         for host, port, setting in wanted:
             try:
                 held.enter_context(listen(host, port, setting)).listen()
@@ -125,7 +125,7 @@ def _check_ports(settings: Settings, options: Options) -> None:
 
 
 class _Up:
-    """The parts, started one after the other."""
+    """Starts the parts in order."""
 
     def __init__(self, settings: Settings, options: Options, children: ChildrenFile, terminal: Terminal) -> None:
         self._settings = settings
@@ -135,7 +135,7 @@ class _Up:
         self._directory = options.data_directory.absolute()
 
     async def run(self) -> None:
-        """Starts everything, and stops it at a signal or when a part cannot be started."""
+        """Start everything, and stop it at a signal or if a part fails to start."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -177,11 +177,11 @@ class _Up:
         self._terminal.panel("Devicestat is ready", lines)
 
     async def _start_servers(self, supervisor: Supervisor) -> Mapping[str, str]:
-        """PostgreSQL with the schema, and the broker; returns the environment of the services."""
+        """Start PostgreSQL and the broker, and update the schema; return the environment of the services."""
         database_url, mqtt_url = self._settings.database_url, None
         if self._settings.mqtt_url is not None:
             mqtt_url = self._settings.mqtt_url.url
-        seen: dict[str, str] = {}  # what only its host sees of an embedded server
+        seen: dict[str, str] = {}  # settings that apply to a broker on this host
         if database_url is None:
             postgres = EmbeddedPostgres(self._directory / "postgres")
             await self._start_server(supervisor, postgres)
@@ -198,7 +198,7 @@ class _Up:
         for path in server.opened:
             if not path.is_relative_to(self._directory):
                 self._terminal.say(
-                    f"every user may pass through {path} now, as PostgreSQL has to, which is not run as root"
+                    f"gave every user search permission for {path}: PostgreSQL needs it, as it does not run as root"
                 )
         await supervisor.start(server.program)
         await asyncio.to_thread(server.complete)
@@ -206,7 +206,7 @@ class _Up:
     async def _migrate(self, url: str) -> None:
         patience = Patience(self._settings.start_timeout)
         connection = await connect_patiently(url, "up", patience, asyncio.Event(), self._terminal.say)
-        assert connection is not None, "nothing sets the event: a signal cancels this"
+        assert connection is not None, "nothing sets the event; a signal cancels this"
         async with connection:
             await check_pooler(connection, url)
             for migration in await migrate(connection):
@@ -235,7 +235,7 @@ class _Up:
             yield msgspec.structs.replace(program, start_timeout_s=self._start_timeout_s())
 
     def _start_timeout_s(self) -> float | None:
-        """Our services wait for servers that others run, and not for our own, which are there."""
+        """Return the start timeout of the services, which wait only for servers that `up` does not run."""
         others = self._settings.database_url is not None or self._settings.mqtt_url is not None
         return service_start_timeout_s(self._settings) if others else START_TIMEOUT_S
 
@@ -244,14 +244,14 @@ _FIRST_DEVICE = "SELECT id, key FROM devices ORDER BY id LIMIT 1"
 
 
 async def _first_device(url: str) -> ApiDevice | None:
-    """The device that the panel is about. The database tells it also where the API does not take our key."""
+    """Return the device for the panel. It comes from the database because the API may refuse the key."""
     async with await connect(url, "up") as connection:
         row: tuple[int, str] | None = await (await connection.execute(_FIRST_DEVICE)).fetchone()
     return ApiDevice(*row) if row else None
 
 
 def _devices(environment: Mapping[str, str], api: ApiClient) -> Program:
-    """The simulated devices; ready when the first of them has readings."""
+    """Return the program of the simulated devices. It is ready when the first device has readings."""
 
     def has_readings() -> bool:
         with contextlib.suppress(LocalError):
@@ -266,6 +266,6 @@ def _devices(environment: Mapping[str, str], api: ApiClient) -> Program:
 def _own_command(
     name: str, arguments: tuple[str, ...], environment: Mapping[str, str], ready: Callable[[], bool]
 ) -> Program:
-    # -P: a folder named `shared` where the command is started must not stand for our package.
+    # -P: a directory named `shared` in the current directory must not replace the package.
     argv = (sys.executable, "-P", "-m", "deploy.cli.main", *arguments)
     return Program(name=name, argv=argv, environment=environment, ready=ready, stops_with_parent=True)

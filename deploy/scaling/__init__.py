@@ -1,3 +1,3 @@
-"""`devicestat ingest --processes N`: `processes.py` starts the ingestors, `telemetry.py` merges their health and
-metrics.
+"""`devicestat ingest --processes N`: `processes.py` starts the ingestors, and `telemetry.py` combines their
+health and metrics.
 """

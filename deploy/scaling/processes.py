@@ -1,11 +1,11 @@
 """`devicestat ingest --processes N`: several ingestors under one command.
 
-The first starts alone, and the others once it is ready: it may have to give up the subscription of an
-ingestor that worked alone, and until then the broker deals each message out twice. One that is killed is
-started again; one that worked and ends with an error ends the command, with its reason in the log. All are
-stopped at once: with the database away, each takes its time. If this command is killed, they stop by themselves.
+The first starts alone, and the others when it is ready. It may have to end the plain subscription of an earlier single
+ingestor; until then the broker delivers each message twice. An ingestor that is killed is restarted. An ingestor that
+was ready and ends with an error ends the command; the log has the reason. All are stopped concurrently, because each
+takes long while the database is unreachable. If this command is killed, they stop.
 
-Each serves its telemetry on a port that this command keeps open for it, over all of its runs.
+Each serves its telemetry on a socket that this command keeps open, also while the ingestor restarts.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ from shared.serving.telemetry import Health
 from shared.settings import CONFIG, Settings, overridden
 
 _HOST = "127.0.0.1"
-"""Where the processes serve their own telemetry, for the command that gathers it."""
+"""Address at which the processes serve their telemetry to this command."""
 _ENDED_WITH_AN_ERROR = frozenset({1})
 _ALL = "processes"
 
 
 async def ingest_in_processes(settings: Settings, count: int, config: Path | None, stop: asyncio.Event) -> None:
-    """Runs so many ingestors until `stop` is set. Raises what `ingest` raises, and LocalError where one ends."""
+    """Run `count` ingestors until `stop` is set. Raises what `ingest` raises, and LocalError if one fails."""
     listener = telemetry_listener(settings)
     gathered = CombinedTelemetry(Health(_ALL), telemetry_access(settings))
     gathered.health.not_ready(_ALL, "sessions of departed processes are being drained")
@@ -52,7 +52,7 @@ async def ingest_in_processes(settings: Settings, count: int, config: Path | Non
 
 async def _run(settings: Settings, programs: list[Program], health: Health, stop: asyncio.Event) -> None:
     async with (
-        Supervisor(_Nobody(), _Log(settings).line, stops_at_once=True) as supervisor,
+        Supervisor(_Unrecorded(), _Log(settings).line, stops_at_once=True) as supervisor,
         asyncio.TaskGroup() as group,
     ):
         keeping = group.create_task(_keep(supervisor, programs, health), name="processes")
@@ -69,7 +69,7 @@ async def _keep(supervisor: Supervisor, programs: list[Program], health: Health)
 
 
 _Listeners = Mapping[int, socket.socket]
-"""The processes' numbers, and where each serves its telemetry."""
+"""Sockets for telemetry, by the number of the process."""
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def _listeners(count: int) -> Iterator[_Listeners]:
     with ExitStack() as held:
         listeners = {number: held.enter_context(listen(_HOST, 0, "")) for number in range(1, count + 1)}
         for listener in listeners.values():
-            listener.listen()  # a port that is only bound can be had by others
+            listener.listen()  # another process could listen on a port that is only bound
         yield listeners
 
 
@@ -104,24 +104,24 @@ def _programs(settings: Settings, listeners: _Listeners, config: Path | None) ->
         )
 
 
-class _Nobody:
-    """Nobody need be told of the processes: the next start takes the sessions from any that are left over."""
+class _Unrecorded:
+    """No record of the processes: the next start takes over the sessions of leftover processes."""
 
     def add(self, program: Program, pid: int) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def remove(self, pid: int) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class _Log:
-    """What the processes log, with the process it comes from, on standard error."""
+    """Log of the processes, with their names, on standard error."""
 
     def __init__(self, settings: Settings) -> None:
         self._as_json = settings.logs_as_json
 
     def line(self, name: str, line: str) -> None:
-        """A line of one of them."""
+        """Print a line of a process."""
         print(self._json(name, line) if self._as_json else f"{name} │ {line}", file=sys.stderr, flush=True)
 
     def _json(self, name: str, line: str) -> str:

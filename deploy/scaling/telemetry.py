@@ -1,6 +1,6 @@
-"""Health and metrics of several ingestors, gathered from each when they are asked for.
+"""Health and metrics of several ingestors, fetched from each of them at every request.
 
-A sample has the label `process`; what each of them counts adds up by itself, and so does the sum.
+Each sample has the label `process`.
 """
 
 import asyncio
@@ -23,14 +23,13 @@ TIMEOUT_S = 2.0
 NO_ANSWER = "does not answer"
 
 Members = Mapping[int, str]
-"""The processes' numbers, and the base URLs of what they serve."""
+"""Base URLs of the processes' telemetry, by process number."""
 
 
 class CombinedTelemetry:
-    """What is served for all of them together; of the `members`, nobody is asked before they are known.
+    """Health and metrics of all processes. `members` is empty until they are started.
 
-    `health`: what the command that runs them says of itself. `access`: what is to be shown for
-    the metrics, of all and of each.
+    `health`: health of the command. `access`: access rules for the metrics, here and at each process.
     """
 
     def __init__(self, health: Health, access: TelemetryAccess) -> None:
@@ -39,9 +38,9 @@ class CombinedTelemetry:
         self.members: Members = {}
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
-        """Serves health and metrics on the socket until `stop` is set."""
+        """Serve health and metrics on the socket until `stop` is set."""
         headers = showing(self._access.token)
-        plain = httpx.AsyncHTTPTransport(verify=False)  # no TLS on loopback: it need not read certificates
+        plain = httpx.AsyncHTTPTransport(verify=False)  # no TLS on loopback, so no certificates to read
         async with httpx.AsyncClient(timeout=TIMEOUT_S, transport=plain, headers=headers) as http:
             await serve_http(self._app(http), listener, stop, lifespan="off", hosts=self._access.hosts)
 
@@ -88,7 +87,7 @@ def _parts(answers: _Answers) -> Iterable[tuple[str, str]]:
 
 
 class _Merged(CollectorRegistry):
-    """The families of all texts, each sample with its process."""
+    """Metrics of all processes; each sample has the label of its process."""
 
     def __init__(self, texts: Mapping[int, str]) -> None:
         super().__init__()

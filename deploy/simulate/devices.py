@@ -1,7 +1,6 @@
-"""`devicestat simulate`: devices that are registered over HTTP and publish what `waveform` says over MQTT.
+"""`devicestat simulate`: registers devices over HTTP, and publishes readings of `waveform` over MQTT.
 
-Each reading carries its own timestamp. So one that is sent again, because the connection broke before its
-acknowledgement came, is stored once; and a lost connection delays readings but loses none.
+Each reading has a timestamp. So a reading that is sent again after a lost connection is stored once, and none is lost.
 """
 
 import asyncio
@@ -26,15 +25,15 @@ from shared.settings import Settings
 KEY_PREFIX = "sim-"
 REPORT_EVERY_S = 10.0
 LAST_ACKNOWLEDGEMENTS_S = 5.0
-"""After a signal, what is on its way is given so long to be acknowledged."""
+"""Time after a signal for the acknowledgement of messages in flight."""
 HISTORY_STEP_S = 10
 _ON_THE_WAY = timedelta(hours=1)
-"""The history is this much shorter than OLDEST allows, so that it does not become too old before it is published."""
+"""Margin between the history and OLDEST, so that no reading becomes too old before it is published."""
 HISTORY_MESSAGE = 500
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How many devices, readings a second of all together, readings in all, and hours of the past."""
+    """Number of devices, readings a second of all devices, total of readings, and hours of history."""
 
     devices: int
     rate: float
@@ -44,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def simulate(settings: Settings, plan: Plan, api: str, terminal: Terminal) -> None:
-    """Registers the devices, and publishes until the count is reached or a signal comes."""
+    """Register the devices, and publish until the count is reached or a signal arrives."""
     with ApiClient(api, settings.api_key) as client:
         devices = registered(client, plan.devices)
     terminal.say(f"{counted(len(devices), 'device')}: {devices[0].key} to {devices[-1].key}")
@@ -55,16 +54,16 @@ def simulate(settings: Settings, plan: Plan, api: str, terminal: Terminal) -> No
 
 
 def within(plan: Plan, oldest_age: timedelta, terminal: Terminal) -> Plan:
-    """The plan, whose history goes back no further than readings are taken."""
+    """Return the plan, with a history no longer than OLDEST and RETENTION allow."""
     longest_h = max(0.0, (oldest_age - _ON_THE_WAY).total_seconds() / 3600)
     if plan.history_h <= longest_h:
         return plan
-    terminal.say(f"the history is {longest_h:g} hours long, since older readings are refused (OLDEST, RETENTION)")
+    terminal.say(f"the history is {longest_h:g} hours long, because older readings are refused (OLDEST, RETENTION)")
     return msgspec.structs.replace(plan, history_h=longest_h)
 
 
 def registered(client: ApiClient, wanted: int) -> list[ApiDevice]:
-    """The devices sim-1, sim-2, …: those that exist as they are, the others newly registered."""
+    """Return the devices sim-1, sim-2, …; register those that do not exist."""
     existing = {device.key: device for device in client.devices(KEY_PREFIX)}
     keys = [f"{KEY_PREFIX}{number}" for number in range(1, wanted + 1)]
     return [
@@ -74,7 +73,7 @@ def registered(client: ApiClient, wanted: int) -> list[ApiDevice]:
 
 
 def history(plan: Plan, topics: list[str], now: float) -> Iterator[SimulatedMessage]:
-    """What the devices measured in the hours before now; at the same moments whenever it is asked."""
+    """Return messages with the readings of the hours before `now`, at fixed times: a repeat yields equal readings."""
     first = int(now - plan.history_h * 3600) // HISTORY_STEP_S + 1
     last = int(now) // HISTORY_STEP_S
     left = sys.maxsize if plan.count is None else plan.count
@@ -89,7 +88,7 @@ def history(plan: Plan, topics: list[str], now: float) -> Iterator[SimulatedMess
 
 
 def live(plan: Plan, topics: list[str], start: float) -> Iterator[tuple[float, SimulatedMessage]]:
-    """When each reading is due, and its message; the devices take turns."""
+    """Return the time and the message of each reading; the devices take turns."""
     for position in itertools.count() if plan.count is None else range(plan.count):
         number = position % len(topics) + 1
         moment = round(start + position / plan.rate, 6)
@@ -116,7 +115,7 @@ async def _publish(settings: Settings, plan: Plan, topics: list[str], terminal: 
         await asyncio.wait({making, stopping, publishing}, return_when="FIRST_COMPLETED")
         for task in (publishing, making):
             if task.done():
-                task.result()  # raises what ended it
+                task.result()  # raises its error
         making.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(publisher.flush(), LAST_ACKNOWLEDGEMENTS_S)
@@ -133,11 +132,11 @@ async def _make(plan: Plan, topics: list[str], publisher: Publisher) -> None:
     if plan.history_h > 0:
         for message in history(plan, topics, start):
             await publisher.put(message)
-            await asyncio.sleep(0)  # a signal is not to wait for all of it
+            await asyncio.sleep(0)  # a signal must not wait for all of it
     if plan.count is not None:
         plan = msgspec.structs.replace(plan, count=plan.count - publisher.counts.readings)
     for due, message in live(plan, topics, start):
-        await asyncio.sleep(max(0.0, due - start - (time.monotonic() - began)))  # also while the clock is set
+        await asyncio.sleep(max(0.0, due - start - (time.monotonic() - began)))  # the clock may be set meanwhile
         await publisher.put(message)
     await publisher.flush()
 

@@ -1,4 +1,4 @@
-"""Publishes messages at QoS 1, over as many connections as it takes, and counts what became of them."""
+"""Publisher of messages at QoS 1, which reconnects and counts acknowledgements."""
 
 import asyncio
 from collections import deque
@@ -14,12 +14,12 @@ from shared.settings import MqttAddress
 
 IN_FLIGHT = 50
 WAITING = 1_000
-"""Once so many messages wait for a connection, `put` waits too."""
+"""Waiting messages at which `put` blocks."""
 QOS = 1
 
 
 class SimulatedMessage(msgspec.Struct, frozen=True):
-    """One PUBLISH, and how many readings are in it."""
+    """One PUBLISH, and its number of readings."""
 
     topic: str
     payload: bytes
@@ -27,7 +27,7 @@ class SimulatedMessage(msgspec.Struct, frozen=True):
 
 
 class PublishCounts(msgspec.Struct):
-    """What was given to be sent, and what the broker has acknowledged."""
+    """Numbers of messages and readings that were put, and of those that the broker acknowledged."""
 
     messages: int = 0
     readings: int = 0
@@ -36,9 +36,9 @@ class PublishCounts(msgspec.Struct):
 
 
 class Publisher:
-    """`run` publishes what `put` takes, until it is cancelled; `flush` waits for the last acknowledgement.
+    """Publishes the messages of `put` while `run` runs. `flush` waits for the last acknowledgement.
 
-    A message whose acknowledgement a lost connection has swallowed is sent again.
+    A message that is unacknowledged when its connection is lost is sent again.
     """
 
     def __init__(self, address: MqttAddress, say: Callable[[str], None]) -> None:
@@ -50,19 +50,19 @@ class Publisher:
         self.counts = PublishCounts()
 
     async def put(self, message: SimulatedMessage) -> None:
-        """Takes a message to be sent."""
+        """Queue a message."""
         await self._waiting.put(message)
         self.counts.messages += 1
         self.counts.readings += message.readings
 
     async def flush(self) -> None:
-        """Returns when everything that was put is acknowledged."""
+        """Wait until all queued messages are acknowledged."""
         await self._waiting.join()
 
     async def run(self) -> None:
-        """Connects, and connects again.
+        """Connect, publish, and reconnect, until cancelled.
 
-        Raises BrokerUnreachable if the first connection fails, LocalError if the broker refuses what is published.
+        Raises BrokerUnreachable if the first connection fails, LocalError if the broker refuses a message.
         """
         pauses, connected = backoff(), False
         while True:
@@ -79,7 +79,7 @@ class Publisher:
                     f"no connection to the broker at {self._address}: {reason}. "
                     "Is it running, and is DEVICESTAT_MQTT_URL right?"
                 )
-            self._say(f"the connection to the broker at {self._address} is lost ({reason}): connecting again")
+            self._say(f"the connection to the broker at {self._address} is lost ({reason}): reconnecting")
             await asyncio.sleep(next(pauses))
 
     async def _publish_over(self, client: MqttClient) -> None:
@@ -103,7 +103,7 @@ class Publisher:
     def _require_taken(self, client: MqttClient, topic: str) -> None:
         if client.refused is not None:
             self._refused = LocalError(
-                f"the broker at {self._address} refuses what is published to {topic} ({client.refused}): "
+                f"the broker at {self._address} refuses a message to {topic} ({client.refused}): "
                 "DEVICESTAT_MQTT_URL needs a user that may publish there; on a closed broker the ingestor's may not"
             )
             raise aiomqtt.MqttError("refused")

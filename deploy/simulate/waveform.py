@@ -1,11 +1,11 @@
-"""What a simulated device measures: the vibration of a machine, as a pure function of device and time.
+"""Readings of a simulated device: the vibration of a machine, as a pure function of device and time.
 
 Each axis is the sum of
-- an offset (gravity on z) and a slow drift over the day, as the machine hall warms up and cools down;
-- the machine's turning and its harmonics, each axis with its own phase, harder in the hours of work;
-- now and then a shock that dies away within minutes;
+- an offset (gravity on z) and a slow daily drift, with the temperature of the hall;
+- the machine's rotation and its harmonics, with a phase for each axis, and stronger in working hours;
+- an occasional shock that decays within minutes;
 - a little noise.
-The same seed, device and moment give the same reading, on every machine.
+The same seed, device and moment give the same reading on every machine.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ import msgspec
 DAY_S = 86_400.0
 GRAVITY = 9.81
 TURNS_PER_S = (0.01, 0.05)
-"""A slow machine, so that readings seconds apart show how it turns."""
+"""Rotation is slow, so that readings seconds apart show it."""
 HARMONICS = (1.0, 0.45, 0.2)
-"""Amplitude of the turning frequency and of its multiples."""
+"""Amplitudes of the rotation frequency and its multiples."""
 SHOCK_SLOT_S = 900.0
 SHOCK_PROBABILITY = 0.3
-"""Of one shock in each slot."""
+"""Probability of a shock in each slot."""
 SHOCK_DECAY_S = 40.0
 NOISE = 0.15
 _HASH_RANGE = 2**64
 
 
 class Acceleration(msgspec.Struct, frozen=True):
-    """The three axes at one moment, in m/s², rounded as a sensor of 16 bits would."""
+    """The three axes at one moment, in m/s², rounded to the resolution of a 16-bit sensor."""
 
     x: float
     y: float
@@ -37,7 +37,7 @@ class Acceleration(msgspec.Struct, frozen=True):
 
 
 def sample(seed: int, device: int, moment: float) -> Acceleration:
-    """What the device measures at the moment, in seconds since 1970."""
+    """Return the device's reading at the moment, in seconds since 1970."""
     axes = (_axis(seed, device, axis, moment) for axis in range(3))
     return Acceleration(*(round(value, 3) for value in axes))
 
@@ -61,7 +61,7 @@ def _turning(seed: int, device: int, phase: float, moment: float) -> float:
 
 
 def _load(moment: float) -> float:
-    """How hard the machine works: fully about noon UTC, at a third of it about midnight."""
+    """Return the load of the machine: 1 at noon UTC, a third at midnight."""
     return 2 / 3 - 1 / 3 * math.cos(math.tau * moment / DAY_S)
 
 
@@ -78,6 +78,6 @@ def _shock(seed: int, device: int, axis: int, moment: float) -> float:
 
 
 def _uniform(*of: object) -> float:
-    """A number from 0 up to 1 that depends on the arguments alone, and looks drawn at random."""
+    """Return a pseudorandom number in [0, 1) that depends only on the arguments."""
     digest = hashlib.blake2b(repr(of).encode(), digest_size=8).digest()
     return float(struct.unpack(">Q", digest)[0]) / _HASH_RANGE

@@ -77,5 +77,5 @@ async def test_what_exceeds_the_queue_is_dropped_for_every_device_and_told(
             assert "faster than its messages are stored" in finding.text
             explained = (explain(line, broker.data) for line in broker.log.read_text().splitlines())
             texts = [one.text for one in explained if one is not None]
-            assert any("acknowledges what devices publish, and drops it" in text for text in texts)
+            assert any("acknowledges new messages of devices and drops them" in text for text in texts)
         await ingestor.end()

@@ -156,11 +156,11 @@ async def test_what_was_not_kept_whole_says_so(database_url: str, database: Data
     )
     shown = run("dead-letters", "show", 2, database_url=database_url).stdout
     assert "messages      1,234\n" in shown
-    assert "payload       9,872,000,000 bytes in all, not kept\n" in shown
+    assert "payload       9,872,000,000 bytes in total, not kept\n" in shown
     assert run("dead-letters", "replay", database_url=database_url).stdout.splitlines() == [
         "1  cannot be replayed: of its 8,000,000 bytes only the first 8 were kept",
         "2  cannot be replayed: it counts 1,234 messages, whose payloads were not kept",
         "2 of 2 dead letters replayed",
-        "2 dead letters not kept whole: left as they are",
+        "2 dead letters not kept whole: left unchanged",
     ]
     assert left(database_url) == [1, 2]

@@ -76,19 +76,19 @@ def test_data_of_another_major_version_are_left_alone(directory: Path) -> None:
     data = directory / "postgres" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("16\n")
-    with pytest.raises(LocalError, match="made by PostgreSQL 16, and this is 18"):
+    with pytest.raises(LocalError, match="created by PostgreSQL 16, and this is 18"):
         EmbeddedPostgres(directory / "postgres", FAST).start()
     assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
 
 
 def test_a_server_that_cannot_start_says_why(directory: Path) -> None:
     postgres = EmbeddedPostgres(directory / "postgres", {**FAST, "no_such_setting": "1"})
-    with pytest.raises(LocalError, match=r"(?s)ended at its start.*no_such_setting"):
+    with pytest.raises(LocalError, match=r"(?s)ended during its start.*no_such_setting"):
         postgres.start()
 
 
 def test_a_directory_that_cannot_be_made_is_named() -> None:
-    with pytest.raises(LocalError, match="/dev/null/postgres cannot be made or used"):
+    with pytest.raises(LocalError, match="/dev/null/postgres cannot be created or used"):
         EmbeddedPostgres(Path("/dev/null/postgres"), FAST).start()
 
 

@@ -1,4 +1,4 @@
-"""Log lines of a real Mosquitto that an operator has to act on are explained."""
+"""Explanations of log lines of a real Mosquitto that need an operator."""
 
 import os
 import tempfile
@@ -39,7 +39,7 @@ async def test_a_file_that_root_has_restored_is_read(stopped: EmbeddedMosquitto)
 def test_a_file_that_may_not_be_read_is_named(stopped: EmbeddedMosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopped, "user", None)  # as a user other than root, who cannot give it to himself
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(LocalError, match=r"mosquitto\.db, where .* cannot be read: give it to the user"):
+    with pytest.raises(LocalError, match=r"mosquitto\.db, with .* cannot be read: change its owner"):
         stopped.start()
 
 

@@ -136,7 +136,7 @@ async def test_one_that_is_killed_while_the_database_is_away_comes_back_with_it(
     async with publishing(broker) as stream:
         async with database_away(postgres_server, database_url):
             children(process)[1].kill()
-            await says(process, "ended with exit code 1 before it was ready: it is started again in")
+            await says(process, "ended with exit code 1 before it was ready: restarting in")
             assert (await health(process.port))["parts"]["process 2"] == "does not answer"
         await says(process, "is ready again")
         await process.until_ready()

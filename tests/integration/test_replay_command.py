@@ -117,7 +117,7 @@ async def test_two_replays_at_once_store_nothing_twice(database_url: str, databa
     assert [process.returncode for process in processes] == [0, 0]
     ends = re.findall(r"^(\d+)  (.*)$", "".join(said), re.MULTILINE)
     stored = [int(number) for number, end in ends if end == "2 readings stored"]
-    gone = [int(number) for number, end in ends if end == "gone: replayed or purged by someone else"]
+    gone = [int(number) for number, end in ends if end == "already replayed or purged"]
     assert sorted(stored) == sorted(gone) == list(range(1, MANY + 1))
     cursor = await database.execute("SELECT x, y, count(*) FROM readings GROUP BY x, y ORDER BY x, y")
     assert await cursor.fetchall() == [(x, y, 1) for x in range(MANY) for y in (0, 1)]

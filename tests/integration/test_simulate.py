@@ -150,4 +150,4 @@ async def test_a_broker_that_refuses_what_is_published_is_told(
         async with services.api(settings):
             result = await arun("simulate", "--count", 5, mqtt_url=mqtt_url, http_port=settings.http_port)
     assert result.returncode == 1
-    assert "refuses what is published to devices/sim-1/stats (Not authorized)" in result.stderr
+    assert "refuses a message to devices/sim-1/stats (Not authorized)" in result.stderr

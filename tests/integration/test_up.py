@@ -143,7 +143,7 @@ async def kill(up: Up, part: str) -> None:
     """Kills the part, and waits until it is back."""
     said = len(up.lines)
     os.kill(up.children()[part], signal.SIGKILL)
-    await up.says(rf"^{part} +│ was ended by SIGKILL: it is started again", said)
+    await up.says(rf"^{part} +│ was ended by SIGKILL: restarting", said)
     await up.says(rf"^{part} +│ is ready again", said)
     if part in ("mosquitto", "ingestor"):
         await up.says("^ingestor.* subscribed", said)  # a killed broker may not know the session any more
@@ -195,7 +195,7 @@ def test_a_directory_with_other_files_is_no_data_directory(directory: Path) -> N
 async def test_a_directory_that_is_opened_for_a_server_is_named() -> None:
     with tempfile.TemporaryDirectory(prefix="ds") as private:  # mode 700
         async with running_up(Up(Path(private) / "data")) as up:
-            assert any(f"every user may pass through {private} now" in line for line in up.lines)
+            assert any(f"gave every user search permission for {private}" in line for line in up.lines)
             assert await up.stop() == 0
 
 
@@ -207,7 +207,7 @@ def test_a_directory_below_another_users_is_refused_and_not_opened(directory: Pa
     up = Up(directory)
     refused = run(*up.arguments, **up.settings)
     assert refused.returncode == 1
-    assert "lets nobody pass" in refused.stderr
+    assert "has no search permission for others" in refused.stderr
     assert private.stat().st_mode & 0o777 == 0o700
 
 

@@ -107,7 +107,7 @@ async def test_one_that_dies_is_named_and_started_again(tmp_path: Path, children
         for times in range(1, 4):
             victim = next(child for child in children._read() if child.name == "one")
             os.kill(victim.pid, signal.SIGKILL)
-            await lines.until("one", "was ended by SIGKILL: it is started again in", times)
+            await lines.until("one", "was ended by SIGKILL: restarting in", times)
             await lines.until("one", "one runs", times + 1)
             await lines.until("one", "is ready again", times)
         assert [child.name for child in children._read()] == in_order
@@ -120,7 +120,7 @@ async def test_one_that_a_signal_ends_before_it_is_ready_is_started_again(
     lines = Lines()
     async with Supervisor(children, lines.say, first_pause_s=0.05) as supervisor:
         await supervisor.start(program(tmp_path, "unlucky", KILLED_ONCE + SCRIPT))
-        await lines.until("unlucky", "was ended by SIGKILL before it was ready: it is started again in")
+        await lines.until("unlucky", "was ended by SIGKILL before it was ready: restarting in")
         await lines.until("unlucky", "unlucky runs")
     assert not any("again" in line for _, line in lines.all if "started again" not in line)
 
@@ -135,7 +135,7 @@ async def test_one_that_was_ready_once_is_started_again_until_what_it_needs_is_b
         (tmp_path / "needy is ready").unlink()
         away.touch()
         os.kill(pids(tmp_path)[0], signal.SIGKILL)
-        await lines.until("needy", "ended with exit code 1 before it was ready: it is started again in", 2)
+        await lines.until("needy", "ended with exit code 1 before it was ready: restarting in", 2)
         away.unlink()
         await lines.until("needy", "is ready again")
 
@@ -204,7 +204,7 @@ async def test_one_that_does_not_heed_the_signal_is_killed(tmp_path: Path, child
     async with Supervisor(children, lines.say, stop_timeout_s=0.3) as supervisor:
         await supervisor.start(program(tmp_path, "deaf", deaf))
         running = pids(tmp_path)
-    assert ("deaf", "does not stop within 0.3 s: killed") in lines.all
+    assert ("deaf", "did not stop within 0.3 s: killed") in lines.all
     assert not any(psutil.pid_exists(pid) for pid in running)
 
 
