@@ -1,9 +1,8 @@
 #!/bin/sh
-# `make setup`: whatever Devicestat needs on this machine. Safe to run again; it says what it installs.
+# `make setup`: install everything that Devicestat needs on this machine. Safe to run again.
 #
-# From the system's packages, if they are missing: Mosquitto with its clients, curl, and on Debian and Ubuntu
-# Python's venv module.
-# Into .venv: the packages of requirements.lock, each with its hash, and the project itself.
+# System packages, if they are missing: Mosquitto with its clients, curl, and on Debian and Ubuntu Python's venv module.
+# In .venv: the packages of requirements.lock, with their hashes checked, and the project itself.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,7 +12,7 @@ fail() {
     exit 1
 }
 
-# Debian has /usr/sbin in root's PATH alone.
+# On Debian, /usr/sbin is only in root's PATH.
 have() { PATH="$PATH:/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin" command -v "$1" >/dev/null; }
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
@@ -25,11 +24,11 @@ find_python() {
             return
         fi
     done
-    fail "Python 3.11 or later is needed, and there is none in PATH." \
+    fail "Python 3.11 or later is needed, but not in PATH." \
         "Debian, Ubuntu: apt-get install python3 python3-venv. macOS: brew install python"
 }
 
-# apt_install PACKAGE...: as root or through sudo; fails where neither is possible.
+# apt_install PACKAGE...: install as root or with sudo; fail without either.
 apt_install() {
     if [ "$(id -u)" -eq 0 ]; then
         as_root=""
@@ -38,7 +37,7 @@ apt_install() {
     else
         fail "run as root: apt-get install $*"
     fi
-    say "installing from the system's packages: $*"
+    say "installing system packages: $*"
     $as_root apt-get update -qq
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
         fail "apt-get could not install $*: install it by hand, then run make setup again"
@@ -61,17 +60,17 @@ install_missing_programs() {
         say "installing with Homebrew: mosquitto"
         brew install --quiet mosquitto
     else
-        fail "missing: $*. Install what your system calls these packages, then run make setup again"
+        fail "missing: $*. Install them with your package manager, then run make setup again"
     fi
 }
 
-# The package has started a broker on port 1883, where `devicestat up` wants to run its own.
+# The package starts a broker on port 1883, which `devicestat up` needs for its own.
 stop_new_service() {
     if [ -d /run/systemd/system ] && systemctl is-active --quiet mosquitto; then
-        say "stopping and disabling the mosquitto service that this installation has started"
+        say "stopping and disabling the mosquitto service that this installation started"
         $as_root systemctl disable --quiet --now mosquitto
     elif [ -x /etc/init.d/mosquitto ] && /etc/init.d/mosquitto status >/dev/null 2>&1; then
-        say "stopping the mosquitto service that this installation has started"
+        say "stopping the mosquitto service that this installation started"
         $as_root /etc/init.d/mosquitto stop >/dev/null
     fi
 }
@@ -87,7 +86,7 @@ make_venv() {
         "$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install "$("$python" -c \
             'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
     fi
-    say "making .venv with $("$python" --version)"
+    say "creating .venv with $("$python" --version)"
     "$python" -m venv --clear .venv
 }
 

@@ -1,4 +1,4 @@
-"""The API's application without a server or a database, for tests that look at its routes and its document."""
+"""The API's application without a server or a database, for tests of its routes and its OpenAPI document."""
 
 import msgspec
 from litestar import Litestar
@@ -26,6 +26,6 @@ _GIVEN = (
 
 
 def application(**given: str) -> Litestar:
-    """The application as `serve` wires it; what its handlers are given is None. `given`: settings."""
+    """Return the application as `serve` wires it, with None for the dependencies of handlers. `given`: settings."""
     settings = msgspec.structs.replace(Settings(database_url="postgresql://unused.test/none"), **given)
     return create_app(settings, dict.fromkeys(_GIVEN), Gate(None, None), Health("database"), CollectorRegistry())

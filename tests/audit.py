@@ -1,7 +1,7 @@
-"""`python -m tests.audit`: whether a package of requirements.lock has a known vulnerability, as pip-audit finds.
+"""`python -m tests.audit`: audits the packages of requirements.lock with pip-audit.
 
-Exits with 1 if one has. Where no service answers with what is known, it says so, and exits with 0: a machine without
-the internet can be no reason for a check to fail, but then nothing was audited.
+Exits with 1 if one has a known vulnerability. If no vulnerability service responds, it prints that nothing was audited,
+and exits with 0, so that the check passes without the internet.
 """
 
 import subprocess
@@ -18,14 +18,14 @@ TIMEOUT_S = 300
 
 
 class Vulnerability(msgspec.Struct, frozen=True):
-    """What is known of a version."""
+    """A known vulnerability of a version."""
 
     id: str
     fix_versions: tuple[str, ...] = ()
 
 
 class Package(msgspec.Struct, frozen=True):
-    """What pip-audit says of a package; `skip_reason` where it found nothing to go by."""
+    """pip-audit's result for a package. `skip_reason`: why it was not audited."""
 
     name: str
     version: str = ""
@@ -33,9 +33,9 @@ class Package(msgspec.Struct, frozen=True):
     skip_reason: str | None = None
 
     def faults(self) -> Iterator[str]:
-        """A line for each vulnerability."""
+        """Return a line for each vulnerability."""
         for known in self.vulns:
-            mend = f"it takes {' or '.join(known.fix_versions)}" if known.fix_versions else "there is no mended version"
+            mend = f"it takes {' or '.join(known.fix_versions)}" if known.fix_versions else "no version fixes it"
             yield f"{self.name} {self.version} has {known.id}: {mend}"
 
 
@@ -46,12 +46,12 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def audited(self) -> int:
-        """How many packages something is known of, be it that they have no vulnerability."""
+        """Return the number of audited packages."""
         return sum(package.skip_reason is None for package in self.dependencies)
 
 
 def ask(service: str, lock: Path) -> Report:
-    """Asks one service; an empty report where it does not answer."""
+    """Query one service; return an empty report if it does not respond."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(lock), "--vulnerability-service", service]
     options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
     try:
@@ -62,21 +62,21 @@ def ask(service: str, lock: Path) -> Report:
 
 
 def verdict(reports: list[Report]) -> tuple[int, list[str]]:
-    """The exit code, and what is said."""
+    """Return the exit code and the output."""
     best = max(reports, key=lambda report: report.audited)
     faults = [fault for report in reports for package in report.dependencies for fault in package.faults()]
     if faults:
-        advice = "`make lock UPGRADE=--upgrade` takes the latest versions"
+        advice = "`make lock UPGRADE=--upgrade` locks the latest versions"
         return 1, [*dict.fromkeys(faults), advice]
     if not best.audited:
-        return 0, ["NOT AUDITED: no service that knows of vulnerabilities answers here"]
+        return 0, ["NOT AUDITED: no vulnerability service is reachable"]
     unknown = [package.name for package in best.dependencies if package.skip_reason is not None]
     found = f"no known vulnerability in {best.audited} packages"
     return 0, [found, *([f"NOT AUDITED: {', '.join(unknown)}"] if unknown else [])]
 
 
 def main() -> int:
-    """Asks until one of the services knows of every package."""
+    """Query the services until one has audited every package."""
     if find_spec("pip_audit") is None:
         sys.stderr.write("audit: pip-audit is not installed: run `make setup`\n")
         return 1

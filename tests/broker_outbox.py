@@ -1,4 +1,4 @@
-"""What tests of a broker that is told of devices do: apply the outbox, wait for it, and see who is cut off."""
+"""Helpers for tests of the broker's outbox: apply it, wait for it, and wait for a disconnection."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from tests.waiting import eventually
 
 @asynccontextmanager
 async def telling(settings: Settings, way: Target | None = None) -> AsyncIterator[None]:
-    """Apply the outbox until the end of the block. `way`: how, instead of the configured way."""
+    """Apply the outbox until the end of the block. `way`: instead of the configured way."""
     outbox = Outbox(settings.database, way or target(settings), CollectorRegistry())
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(outbox.run(), name="outbox under test")
@@ -33,7 +33,7 @@ async def told(database: Connection) -> None:
 
 
 async def cut_off(connection: BrokerConnection, reason: str | None = None) -> float:
-    """Wait until the broker ends the connection; return the seconds that it took. `reason`: what the broker says."""
+    """Wait until the broker ends the connection; return the seconds that it took. `reason`: pattern of the error."""
     began = time.monotonic()
     with pytest.raises(BrokerUnreachable, match=reason):
         await connection.message(10)

@@ -1,4 +1,4 @@
-"""The requests of brokers that ask, as their sources build them: EMQX 5.8, rmqtt 0.24, mosquitto-go-auth 3.0."""
+"""Authentication requests of brokers, as built by their sources: EMQX 5.8, rmqtt 0.24, mosquitto-go-auth 3.0."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """A broker that asks through the client, with the secret."""
+    """A broker that sends requests with the HTTP client and the secret."""
 
     client: httpx.AsyncClient
     secret: str = SECRET
@@ -19,7 +19,7 @@ class Asker(msgspec.Struct, frozen=True):
     async def emqx_authenticate(
         self, username: str | None, password: str | None, client_id: str, query: str = ""
     ) -> httpx.Response:
-        """emqx_authn_http.erl, method post: JSON by emqx_utils_json, what the client did not send is empty."""
+        """emqx_authn_http.erl, method post: JSON by emqx_utils_json; values that the client did not send are empty."""
         body = {"clientid": client_id, "password": password or "", "peerhost": "127.0.0.1", "username": username or ""}
         return await self._emqx(f"/mqtt/authenticate{query}", body)
 
@@ -38,7 +38,7 @@ class Asker(msgspec.Struct, frozen=True):
     async def rmqtt_authenticate(
         self, username: str | None, password: str | None, client_id: str, query: str = ""
     ) -> httpx.Response:
-        """rmqtt-auth-http: a form by serde_urlencoded, with the fields in any order."""
+        """rmqtt-auth-http: a form by serde_urlencoded, with fields in any order."""
         body = {"protocol": "5", "username": username or "", "clientid": client_id, "password": password or ""}
         return await self._rmqtt(f"/mqtt/authenticate{query}", body)
 
@@ -58,7 +58,7 @@ class Asker(msgspec.Struct, frozen=True):
         return await self.client.post(path, headers=headers, content=urlencode(body))
 
     async def go_auth(self, path: str, form: bool = False, **body: object) -> httpx.Response:
-        """backends/http.go: keys in order; the secret is the password in http_host, which Go sends as Basic."""
+        """backends/http.go: sorted keys. The secret is the password in http_host, which Go sends as Basic."""
         basic = base64.b64encode(f"devicestat:{self.secret}".encode()).decode()
         headers = {
             "user-agent": "mosquitto-3.0.0", "authorization": f"Basic {basic}", "accept-encoding": "gzip",

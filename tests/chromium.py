@@ -1,4 +1,4 @@
-"""Headless Chromium, as its users have it but for what would leave this machine."""
+"""Headless Chromium with a user's defaults, without connections to other machines."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 _PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
-needs_chromium = pytest.mark.skipif(_PROGRAM is None, reason="it takes a browser: apt-get install chromium")
+needs_chromium = pytest.mark.skipif(_PROGRAM is None, reason="needs a browser: apt-get install chromium")
 _QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
     "--disable-background-networking", "--disable-sync", "--disable-dev-shm-usage",
@@ -23,7 +23,7 @@ def _command(profile: Path, *options: str) -> list[str]:
 
 
 def shown(profile: Path, url: str, *options: str) -> str:
-    """The page at the address as HTML, once it is loaded."""
+    """Return the page at the address as HTML, after it is loaded."""
     command = _command(profile, *options, "--dump-dom", url)
     ran = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
     return ran.stdout
@@ -31,7 +31,7 @@ def shown(profile: Path, url: str, *options: str) -> str:
 
 @contextmanager
 def visiting(profile: Path, url: str) -> Iterator[None]:
-    """Chromium with the page open, whose scripts run until the end of the block."""
+    """Open the page in Chromium; its scripts run until the end of the block."""
     process = subprocess.Popen(
         _command(profile, "--remote-debugging-port=0", url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

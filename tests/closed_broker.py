@@ -1,4 +1,4 @@
-"""A Mosquitto that lets nobody in whom it does not know: with the dynamic security plugin, as a deployment has it."""
+"""A Mosquitto with authentication by the dynamic security plugin, as in a deployment."""
 
 import shutil
 from collections.abc import Iterable
@@ -24,15 +24,15 @@ _NAME = "mosquitto_dynamic_security.so"
 
 
 def plugin() -> Path:
-    """Where it is; skips the test where it is not."""
+    """Return the path of the plugin; skip the test if it is not installed."""
     found = next(chain.from_iterable(Path(place).glob(f"**/{_NAME}") for place in _PLACES), None)
     if found is None:
-        pytest.skip(f"needs {_NAME}, which the package mosquitto of Debian, Ubuntu, Fedora and Homebrew has")
+        pytest.skip(f"needs {_NAME}, which is in the package mosquitto of Debian, Ubuntu, Fedora and Homebrew")
     return found
 
 
 class ClosedBroker(EmbeddedMosquitto):
-    """Knows the administrator and the ingestor, and the devices that it is told of."""
+    """A broker with the administrator, the ingestor, and the devices that are registered on it."""
 
     def __init__(self, directory: Path, devices: Iterable[DeviceCredential] = ()) -> None:
         self.file = directory / "data" / "dynamic-security.json"
@@ -50,13 +50,13 @@ class ClosedBroker(EmbeddedMosquitto):
             self.restore(first_file(self.settings(Settings()), self._first_devices))
 
     def restore(self, content: bytes) -> None:
-        """Puts the file there, as from a backup: while the broker is stopped."""
+        """Write the file, as from a backup, while the broker is stopped."""
         self.file.write_bytes(content)
         if self.user is not None:
             shutil.chown(self.file, self.user)
 
     def settings(self, settings: Settings) -> Settings:
-        """The same for this broker."""
+        """Return the settings for this broker."""
         return msgspec.structs.replace(
             settings,
             mqtt_url=self._url(INGESTOR),
@@ -68,7 +68,7 @@ class ClosedBroker(EmbeddedMosquitto):
         return f"mqtt://{user}@{self.host}:{self.port}"
 
     def as_device(self, number: int, token: str) -> MqttAddress:
-        """The address with user and password of a device."""
+        """Return the address with user and password of a device."""
         return MqttAddress(host=self.host, port=self.port, username=f"device-{number}", password=token)
 
 
@@ -83,7 +83,7 @@ async def give_token(
     database: Connection, number: int, *, secret: str | None = SECRET, tell: bool = True,
     change: Change = Change.REVOCATION,
 ) -> str:  # fmt: skip
-    """Registers the device or gives it another token, as the API does; returns the token."""
+    """Register the device, or rotate its token, as the API does; return the token."""
     token = new_token(number, secret)
     async with database.transaction():
         await database.execute(_ADD, (number, str(number)))
@@ -94,7 +94,7 @@ async def give_token(
 
 
 async def remove(database: Connection, number: int) -> None:
-    """Deletes the device, as the API does."""
+    """Delete the device, as the API does."""
     async with database.transaction():
         await database.execute("DELETE FROM devices WHERE id = %s", (number,))
         await queue(database, [number], Change.REVOCATION)

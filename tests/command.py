@@ -1,4 +1,4 @@
-"""The `devicestat` command, as a process of its own; and `devicestat up`, as one that stays."""
+"""The `devicestat` command and `devicestat up` as processes."""
 
 import asyncio
 import json
@@ -21,12 +21,12 @@ from tests.waiting import HANG_S, eventually
 
 
 def argv(*arguments: object) -> list[str]:
-    """The command line of a devicestat command."""
+    """Return the command line of a devicestat command."""
     return [sys.executable, "-P", "-m", "deploy.cli.main", *map(str, arguments)]
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's environment, with these settings of devicestat and no others."""
+    """Return this process's environment, with exactly these settings of devicestat."""
     given = {name: text_of(value) for name, value in settings.items()}
     note_settings(given)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEVICESTAT_")}
@@ -34,7 +34,7 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 def text_of(value: object) -> str:
-    """The text of a setting's value."""
+    """Return the text of a setting's value."""
     match value:
         case MqttAddress():
             return value.url
@@ -50,7 +50,7 @@ def text_of(value: object) -> str:
 def run(
     *arguments: object, typed: str = "", cwd: Path | None = None, **settings: object
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end."""
+    """Run a command to its end."""
     result = subprocess.run(
         argv(*arguments),
         env=environment(**settings),
@@ -67,12 +67,12 @@ def run(
 
 
 async def arun(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
-    """`run`, beside the event loop."""
+    """Call `run` in a thread."""
     return await asyncio.to_thread(run, *arguments, **settings)  # type: ignore[arg-type]
 
 
 class Up:
-    """A running `devicestat up` and what it has said so far."""
+    """A running `devicestat up`, and its output."""
 
     def __init__(self, directory: Path, *options: str, **settings: object) -> None:
         self.directory = directory
@@ -97,16 +97,16 @@ class Up:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        self._reading = asyncio.create_task(self._read(), name="read what up says")
+        self._reading = asyncio.create_task(self._read(), name="read the output of up")
 
     async def _read(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             self.lines.append(line.decode().rstrip("\n"))
-        gather("what `devicestat up` said", "\n".join(self.lines))
+        gather("the output of `devicestat up`", "\n".join(self.lines))
 
     async def says(self, pattern: str, after: int = 0) -> str:
-        """The first line that fits, once it is there."""
+        """Wait for a line that matches the pattern; return it."""
 
         async def look() -> str | None:
             assert not self._reading.done() or any(re.search(pattern, line) for line in self.lines), self.lines
@@ -115,14 +115,14 @@ class Up:
         try:
             return await eventually(look, bool) or ""
         except AssertionError:
-            raise AssertionError(f"never said {pattern!r}:\n" + "\n".join(self.lines)) from None
+            raise AssertionError(f"no line matches {pattern!r}:\n" + "\n".join(self.lines)) from None
 
     async def ready(self) -> None:
         await self.says("Devicestat is ready")
         await self.says("^─+$")
 
     def children(self) -> dict[str, int]:
-        """The running parts and their process ids, in the order of their start."""
+        """The running programs and their process ids, in the order of their start."""
         return {child["name"]: child["pid"] for child in json.loads((self.directory / "children.json").read_bytes())}
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -141,7 +141,7 @@ class Up:
 
 @asynccontextmanager
 async def running_up(up: Up) -> AsyncIterator[Up]:
-    """An `up` that is ready, and stopped at the end of the block if it still runs."""
+    """Run an `up` for the block, which begins when it is ready."""
     await up.start()
     try:
         await up.ready()

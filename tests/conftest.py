@@ -1,13 +1,13 @@
-"""Real servers for the tests: PostgreSQL once a worker, a database a test, a Mosquitto a test.
+"""Real servers for the tests: a PostgreSQL for each worker, a database and a Mosquitto for each test.
 
-- `DEVICESTAT_TEST_DATABASE_URL` and `DEVICESTAT_TEST_MQTT_URL` name servers that are there already;
-- `DEVICESTAT_TEST_STACK=containers` has testcontainers start them;
-- else they are the ones that `devicestat up` embeds.
+- `DEVICESTAT_TEST_DATABASE_URL` and `DEVICESTAT_TEST_MQTT_URL` name running servers.
+- With `DEVICESTAT_TEST_STACK=containers`, testcontainers starts them.
+- By default they are the embedded servers of `devicestat up`.
 
 The schema is migrated once, into a template database, and cloned for each test. The services under test connect with
-the roles that `devicestat migrate --roles` makes for them; the tests themselves as the superuser.
+the roles of `devicestat migrate --roles`, and the tests as the superuser.
 
-Several workers (pytest-xdist) share the tests, each with servers of its own: most of a test is waiting.
+Several workers (pytest-xdist) share the tests, each with its own servers, because most of a test is waiting.
 """
 
 import asyncio
@@ -46,13 +46,13 @@ _UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writ
 _ROOT = Path(__file__).parents[1]
 _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 2 * 1024**3
-"""For the data of one PostgreSQL."""
+"""Memory for the data of one PostgreSQL."""
 _MAX_WORKERS = 8
 _CONTAINERS = os.environ.get("DEVICESTAT_TEST_STACK") == "containers"
 
 
 class Broker(msgspec.Struct, frozen=True):
-    """Where the broker of a test listens."""
+    """Address of a test's broker."""
 
     host: str
     port: int
@@ -63,21 +63,21 @@ class Broker(msgspec.Struct, frozen=True):
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop that the services run on (a hook of pytest-asyncio)."""
+    """Return the event loop of the services (a hook of pytest-asyncio)."""
     return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores, as they wait so much; none for a test that is named (a hook of pytest-xdist)."""
+    """Return one worker more than cores, as tests mostly wait; none for a named test (a hook of pytest-xdist)."""
     if any("::" in argument for argument in config.args):
         return 0
     return min((os.cpu_count() or 1) + 1, _MAX_WORKERS)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Has all output of the run searched for its secrets (a hook of pytest).
+    """Register the search of all output for secrets (a hook of pytest).
 
-    Hypothesis has no deadline for an example: it would measure how busy the machine is.
+    Hypothesis has no deadline for an example, which would measure the load of the machine.
     """
     hypothesis.settings.register_profile(
         "devicestat", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -88,8 +88,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL of a database on the server, as a superuser. The services' roles are there; on a server that is not ours
-    they stay, with a password that nobody else knows."""
+    """The URL of a database on the server, as a superuser. The server has the services' roles.
+
+    On an external server they remain, with a random password.
+    """
     with _postgres() as url:
         asyncio.run(make_roles(url))
         yield url
@@ -113,7 +115,7 @@ def _postgres() -> Iterator[str]:
 
 
 def _in_memory() -> Path | None:
-    """A directory in memory, if the machine has one with room: a database is cloned there ten times as fast."""
+    """Return a directory in memory, if there is one with enough space: cloning is ten times as fast there."""
     wanted = _ROOM_BYTES * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > wanted
     return _MEMORY if roomy else None
@@ -121,7 +123,7 @@ def _in_memory() -> Path | None:
 
 @pytest.fixture(scope="session")
 def template(postgres_server: str) -> Iterator[str]:
-    """The name of a migrated database, to be cloned."""
+    """The name of a migrated database, for cloning."""
 
     async def migrated(url: str) -> None:
         async with await connect(url, "tests") as connection:
@@ -135,7 +137,7 @@ def template(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(postgres_server: str, template: str) -> Iterator[str]:
-    """A migrated database of the test's own."""
+    """The URL of a migrated database for the test."""
     with _database(postgres_server, template) as url:
         let_roles_in(url)
         yield url
@@ -143,7 +145,7 @@ def database_url(postgres_server: str, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def empty_database_url(postgres_server: str) -> Iterator[str]:
-    """A database of the test's own without a schema."""
+    """The URL of a database without a schema for the test."""
     with _database(postgres_server) as url:
         yield url
 
@@ -204,7 +206,7 @@ def _mosquitto_container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[i
 
 @pytest.fixture
 def make_settings(database_url: str, broker: Broker) -> Callable[..., Settings]:
-    """Settings for the test's servers, with a session of the broker and ports of its own."""
+    """Function that returns settings for the test's servers, with a client id and ports of the test."""
     client_id = f"test-{uuid.uuid4().hex[:12]}"
 
     def make(**changes: object) -> Settings:
@@ -223,14 +225,14 @@ def make_settings(database_url: str, broker: Broker) -> Callable[..., Settings]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """A connection to the test's database, to look at what the code has done."""
+    """A connection to the test's database."""
     async with await connect(database_url, "test") as connection:
         yield connection
 
 
 @pytest.fixture
 def start_ingestor() -> Iterator[Callable[..., IngestorProcess]]:
-    """Starts an ingestor as a process; whatever the test leaves running, also of its children, is killed after it."""
+    """Function that starts an ingestor as a process. The fixture kills it, and its children, after the test."""
     started: list[IngestorProcess] = []
 
     def start(settings: Settings, *arguments: object, **variables: str) -> IngestorProcess:

@@ -1,4 +1,4 @@
-"""Keys for the tests: one of each kind, and what nobody may come in with."""
+"""Keys for the tests: one of each role, and invalid ones."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ _LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """What is shown as `Authorization: Bearer …`."""
+    """Credentials for `Authorization: Bearer …`."""
 
     admin: str
     analyst: str
@@ -23,19 +23,19 @@ class Keys(msgspec.Struct, frozen=True):
     expired: str
     unknown: str
     other_secret: str
-    """A prefix that is there, with what does not belong to it."""
+    """Return an existing prefix with another secret."""
 
     def __repr__(self) -> str:
         return "Keys(…)"
 
 
 async def key(connection: Connection, role: Role) -> str:
-    """A new key of the role."""
+    """Create a key of the role."""
     return (await access_keys.create(connection, TESTER, role, f"{role} of a test", None)).text
 
 
 async def keys(connection: Connection) -> Keys:
-    """One of each kind."""
+    """Create a key of each role, and a device token."""
     revoked = await access_keys.create(connection, TESTER, Role.ADMIN, "revoked", None)
     await access_keys.revoke(connection, TESTER, revoked.prefix)
     expired = await access_keys.create(connection, TESTER, Role.ADMIN, "expired", _LONG_AGO)
@@ -52,5 +52,5 @@ async def keys(connection: Connection) -> Keys:
 
 
 def bearer(credential: str) -> dict[str, str]:
-    """The header that shows it."""
+    """Return the header with the key."""
     return {"Authorization": f"Bearer {credential}"}

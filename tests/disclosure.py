@@ -1,12 +1,11 @@
-"""Searches all output of a run of the tests for every secret that the run made; one that is found fails the run.
+"""Search of all output of a test run for the secrets of the run. A secret that is found fails the run.
 
-Noted as secrets, at the moment they are made or used: the random part of each key and token, passwords made for
-containers, each secret of the settings that a service under test reads or a command is given, and whatever of the
-form of a key a command prints for the person who asked for it. Searched, in each of pytest's workers at its end: what
-services in its process log, what processes log and print, the servers' logs, the bodies of /metrics, of health and of
-errors.
+Secrets are recorded when they are created or used: the random part of each key and token, passwords for containers, the
+secrets in the settings of services and commands under test, and keys that a command prints as its result. Each worker
+of pytest searches at its end: logs of services in its process, output of processes, logs of servers, and the bodies of
+/metrics, health endpoints and errors.
 
-A test need do nothing for it. Where a process writes to a file of the test's own, `gather` takes it.
+Tests need no code for it, except if a process writes to a file of the test: that file is passed to `gather`.
 """
 
 import asyncio
@@ -30,26 +29,26 @@ from shared.serving.redaction import Redactor, secrets_of, written
 from shared.settings import SECRETS, MqttAddress, Settings
 
 SHORTEST = 12
-"""What is shorter is a word of a test's own, which says by itself where it must not be."""
+"""Shorter values are words of a test, which checks them itself."""
 _RANDOM_CHARACTERS = 43
 _RUN = re.compile(r"[A-Za-z0-9_-]{43,}", re.ASCII)
 _CREDENTIAL = re.compile(r"ds(k_[a-z0-9]{8}|t_[0-9]{1,19})_[A-Za-z0-9_-]{43}", re.ASCII)
 _GENERATED_CHARACTERS = 64
-"""Of 256 bits; what is shorter is a serial number or a name."""
+"""Hexadecimal digits of 256 bits. Shorter values are serial numbers or names."""
 _CONTEXT_CHARACTERS = 60
 _FAULTS_SHOWN = 40
 _REPORT = "disclosure"
 
 
 class _Search(msgspec.Struct):
-    """What this process has noted and gathered."""
+    """Secrets and output of this process."""
 
     random_parts: set[str] = msgspec.field(default_factory=set)
-    others: dict[str, str] = msgspec.field(default_factory=dict)  # each with its kind
-    output: list[tuple[str, str]] = msgspec.field(default_factory=list)  # where it was, and the text
+    others: dict[str, str] = msgspec.field(default_factory=dict)  # with the kind of each
+    output: list[tuple[str, str]] = msgspec.field(default_factory=list)  # source and text
 
     def findings(self) -> Iterator[str]:
-        """A line for each place where a secret is: its kind, where, and what stands before it."""
+        """Return a line for each occurrence of a secret: its kind, its source, and the text before it."""
         redact = Redactor(self.others)
         for where, text in self.output:
             for kind, at in self._found_in(text):
@@ -78,20 +77,20 @@ _search = _Search()
 
 
 def note(kind: str, secret: str) -> None:
-    """The secret must not be in any output from now on, nor before."""
+    """Record a secret, which must not be in any output of the run."""
     if len(secret) >= SHORTEST:
         for form in written(secret):
             _search.others.setdefault(form, kind)
 
 
 def gather(where: str, text: str | bytes | None) -> None:
-    """The text is searched at the end of the run."""
+    """Record output for the search at the end of the run."""
     if text:
         _search.output.append((where, text if isinstance(text, str) else text.decode(errors="replace")))
 
 
 def note_settings(settings: dict[str, Any]) -> None:
-    """Those of them that are secrets, by name in lower case."""
+    """Return the secrets among the variables, by name in lower case."""
     for name in SECRETS:
         value = settings.get(name)
         if value is None and (file := settings.get(f"{name}_file")) and Path(str(file)).is_file():
@@ -102,21 +101,21 @@ def note_settings(settings: dict[str, Any]) -> None:
 
 
 def gather_shown(where: str, text: str) -> None:
-    """What a command shows to whoever asked for it: a key in it is noted, all else searched."""
+    """Record the result of a command: its key as a secret, the rest as output."""
     for found in _CREDENTIAL.finditer(text):
         _search.random_parts.add(found[0][-_RANDOM_CHARACTERS:])
     gather(where, _CREDENTIAL.sub("", text))
 
 
 async def gather_answer(answer: httpx.Response) -> None:
-    """What a service says of itself, and what it says of an error (an event hook of httpx)."""
+    """Record bodies of telemetry and of errors (an event hook of httpx)."""
     if answer.is_error or answer.request.url.path.startswith(("/metrics", "/health")):
         await answer.aread()
         gather(f"the answer to {answer.request.method} {answer.request.url.path}", answer.text)
 
 
 class Disclosure:
-    """The plugin of pytest."""
+    """Plugin for pytest."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -125,13 +124,13 @@ class Disclosure:
         _watch()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "teardown" and not self._is_controller:  # the last of the three has what all of them wrote
+        if report.when == "teardown" and not self._is_controller:  # the last of the three has all their output
             for name, text in report.sections:
                 gather(f"{report.nodeid}: {name}", text)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """A worker of pytest-xdist has ended."""
+        """Collect the result of a worker of pytest-xdist."""
         output: dict[str, Any] = getattr(node, "workeroutput", None) or {}
         self._reports[node.gateway.id] = output.get(_REPORT)
 
@@ -145,7 +144,7 @@ class Disclosure:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _faults(self) -> list[str]:
-        silent = [f"{worker} did not say what it found" for worker, report in self._reports.items() if report is None]
+        silent = [f"{worker} did not report its result" for worker, report in self._reports.items() if report is None]
         return silent + [finding for report in self._heard() for finding in report["findings"]]
 
     def _heard(self) -> list[dict[str, Any]]:
@@ -162,7 +161,7 @@ class Disclosure:
 
 
 def _watch() -> None:
-    """Notes secrets where they are made and used, and gathers what processes write, from now on in this process."""
+    """Record secrets and output in this process from now on."""
     credentials._encoded = _noting_random_parts(credentials._encoded)
     secrets.token_hex = _noting_passwords(secrets.token_hex)
     for name in SECRETS:
@@ -170,7 +169,7 @@ def _watch() -> None:
     _gather_standard_error(subprocess.Popen)
     _gather_standard_error_async(asyncio.subprocess.Process)
     EmbeddedServer.__exit__ = _gathering_log(EmbeddedServer.__exit__)  # type: ignore[method-assign]
-    # What a service in this process logs, as it would by its own configuration, and without the net under it.
+    # Logs of services in this process, in their own format, before redaction.
     structlog.configure(
         [
             structlog.contextvars.merge_contextvars,

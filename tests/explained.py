@@ -1,4 +1,4 @@
-"""A connection that keeps the plan of each query on readings that runs on it, as it was executed."""
+"""A connection that records the executed plan of each query on readings."""
 
 import re
 from collections.abc import AsyncIterator
@@ -14,10 +14,10 @@ COPIED = re.compile(r"^\s*COPY \((.*)\) TO STDOUT", re.DOTALL)
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What EXPLAIN (ANALYZE, BUFFERS) has said of a query, and how many rows its scans have taken from readings.
+    """The output of EXPLAIN (ANALYZE, BUFFERS) for a query, and the number of rows that it read from readings.
 
-    EXPLAIN gives the mean of a scan's rows over its loops, which PostgreSQL before 18 rounds to a whole number. So
-    `rows_read` comes from the server's statistics, which count index entries and rows one by one.
+    EXPLAIN shows the mean of a scan's rows over its loops, which PostgreSQL before 18 rounds to a whole number. So
+    `rows_read` comes from the server's statistics, which count each index entry and row.
     """
 
     top: dict[str, Any]
@@ -25,22 +25,22 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def buffers(self) -> int:
-        """The pages that the query has looked at."""
+        """Pages that the query read."""
         return int(self.top["Shared Hit Blocks"] + self.top["Shared Read Blocks"])
 
     @property
     def kinds(self) -> set[str]:
-        """The nodes that were executed."""
+        """Executed nodes."""
         return {node["Node Type"] for node in _below(self.top) if node["Actual Loops"]}
 
     @property
     def scans(self) -> list[dict[str, Any]]:
-        """The scans of tables that were executed."""
+        """Executed scans of tables."""
         return [node for node in _below(self.top) if "Relation Name" in node and node["Actual Loops"]]
 
     @property
     def indexes(self) -> set[str]:
-        """The indexes that were used."""
+        """Used indexes."""
         return {node["Index Name"] for node in _below(self.top) if "Index Name" in node and node["Actual Loops"]}
 
 
@@ -49,7 +49,7 @@ def _below(node: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Explained:
-    """The plans of one connection."""
+    """Plans of one connection."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -73,7 +73,7 @@ class Explained:
         connection.cursor_factory = Cursor
 
     async def explain(self, query: str, parameters: Any, kind: type[AsyncCursor[Any]]) -> Plan:
-        """Runs the query, and keeps its plan. `kind`: the cursor, which says where parameters are put in."""
+        """Run the query, and record its plan. `kind`: class of the cursor, which binds the parameters."""
         async with self.connection.transaction(), kind(self.connection) as cursor:
             before = await _rows_returned(cursor)
             await AsyncCursor.execute(cursor, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}".encode(), parameters)
@@ -84,7 +84,7 @@ class Explained:
         return self.plans[-1]
 
     def taken(self) -> list[Plan]:
-        """The plans since the last call."""
+        """Return the plans since the last call."""
         plans, self.plans = self.plans, []
         return plans
 
@@ -98,7 +98,7 @@ _ROWS_RETURNED = """
 
 
 async def _rows_returned(cursor: AsyncCursor[Any]) -> int:
-    """Rows and index entries of readings that the scans of this transaction have returned so far."""
+    """Return the number of rows and index entries of readings that scans of this transaction have returned."""
     await AsyncCursor.execute(cursor, _ROWS_RETURNED)
     row = await cursor.fetchone()
     assert row is not None, "an aggregate has one row"

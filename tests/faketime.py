@@ -1,4 +1,4 @@
-"""The system's clock as one process sees it, to be set by a test: libfaketime. The monotonic clock stays as it is."""
+"""A system clock that tests set for single processes, with libfaketime. The monotonic clock is not changed."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ _PLACES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaket
 
 
 class SteppingClock:
-    """A clock that is right until a test sets it. Skips the test where libfaketime is not installed."""
+    """A clock that is right until a test sets it. Skips the test if libfaketime is not installed."""
 
     def __init__(self, directory: Path) -> None:
         found = [path for place in _PLACES for path in Path("/").glob(place[1:])]
@@ -20,7 +20,7 @@ class SteppingClock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs in its environment to see this clock."""
+        """Environment variables with which a process sees this clock."""
         return {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -29,7 +29,7 @@ class SteppingClock:
         }
 
     def set(self, offset_s: int) -> None:
-        """Set it so many seconds ahead of the true time, or behind."""
+        """Set the clock ahead of the true time by this number of seconds, or behind if it is negative."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{offset_s:+d}\n")
         new.chmod(0o644)

@@ -1,4 +1,4 @@
-"""An ingestor for a test: in this process to look into, or as a process to kill."""
+"""Ingestors for tests: in this process, or as a process that can be killed."""
 
 import asyncio
 import os
@@ -31,24 +31,24 @@ from tests.waiting import HANG_S, eventually
 
 
 async def health(port: int) -> dict[str, Any]:
-    """What it says of its readiness."""
+    """Return the body of /health/ready."""
     async with client_of(port) as client:
         report: dict[str, Any] = (await client.get("/health/ready")).json()
     return report
 
 
 async def until_ready(port: int) -> None:
-    """Waits for it."""
+    """Wait until the service is ready."""
     await eventually(lambda: is_ready(port), lambda ready: ready)
 
 
 async def until_not_ready(port: int) -> None:
-    """Waits until it says that it is not."""
+    """Wait until the service is not ready."""
     await eventually(lambda: is_ready(port), lambda ready: not ready)
 
 
 async def metrics(port: int) -> dict[str, float]:
-    """The daemon's figures, by name and labels as in the exposition format."""
+    """Return the metrics, by name and labels as in the exposition format."""
     async with client_of(port) as client:
         text = (await client.get("/metrics")).text
     lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
@@ -75,14 +75,14 @@ async def running_ingestor(
 
 
 def writer_of(journal: Journal, devices: Devices) -> Writer:
-    """A writer whose `store` takes a connection of the test's own."""
+    """Return a writer; the test passes a connection to its `store`."""
     unused = DatabaseConnection("", Health())
     topic_filter = parse_topic_filter("devices/+/stats")
     return Writer(unused, journal, devices, Interest(), Sampler(60, "+"), IngestMetrics(), topic_filter)
 
 
 class IngestorProcess:
-    """`devicestat ingest` as a process of its own. What it logs goes to a file: a pipe that is full would stop it."""
+    """`devicestat ingest` as a process. It logs to a file, because a full pipe would block it."""
 
     def __init__(self, settings: Settings, *arguments: object, **variables: str) -> None:
         self.port = settings.ingestor_metrics_port
@@ -97,14 +97,16 @@ class IngestorProcess:
 
     @property
     def logged(self) -> str:
-        """What it has logged so far, or until its end."""
+        """Log of the process so far."""
         if not self._log.closed:
             size = os.fstat(self._log.fileno()).st_size
-            self._logged = os.pread(self._log.fileno(), size, 0).decode()  # the process writes where the file stands
+            self._logged = os.pread(
+                self._log.fileno(), size, 0
+            ).decode()  # pread leaves the offset, at which the process writes
         return self._logged
 
     async def until_ready(self) -> None:
-        """Waits until it says that it is ready. Raises AssertionError with its log if it ends before that."""
+        """Wait until the ingestor is ready. Raises AssertionError with its log if it ends before."""
 
         async def ready() -> bool:
             assert self.process.poll() is None, self.logged
@@ -113,22 +115,22 @@ class IngestorProcess:
         await eventually(ready, bool)
 
     async def why_not_ready(self) -> dict[str, str]:
-        """What it says of each of its parts that is not ready."""
+        """Return the fault of each part that is not ready."""
         parts = (await health(self.port))["parts"]
         return {part: fault for part, fault in parts.items() if fault != "ok"}
 
     def kill(self) -> None:
-        """kill -9, if it still runs."""
+        """Send SIGKILL if it still runs."""
         self.process.kill()
         self._wait()
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-        """Signals it; returns its exit code and what it logged."""
+        """Send the signal; return exit code and log."""
         self.process.send_signal(number)
         return await self.ended()
 
     async def ended(self) -> tuple[int, str]:
-        """Waits for its end; returns its exit code and what it logged."""
+        """Wait for the end; return exit code and log."""
         code = await asyncio.to_thread(self._wait)
         return code, self._logged
 

@@ -15,7 +15,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 def letter(
     topic: str, payload: bytes, reason: Reason = Reason.UNKNOWN_DEVICE, detail: str = "", received_at: datetime = NOON
 ) -> DeadLetter:
-    """A dead letter, received at noon unless it says otherwise."""
+    """Return a dead letter, by default received at noon."""
     return DeadLetter(
         received_at=to_microseconds(received_at),
         step=1,
@@ -34,17 +34,17 @@ FOUR = (
     letter("devices/1/stats", b'{"x": 5000, "y": 0, "z": 0}', Reason.OUT_OF_RANGE, "x is 5000"),
     letter("devices/\x1b[2J/stats", b"{}", Reason.UNKNOWN_DEVICE, "no such device", NOON.replace(hour=13)),
 )
-"""An hour apart; they are kept as numbers 1 to 4."""
+"""Dead letters an hour apart; their ids are 1 to 4."""
 
 
 async def keep(url: str, letters: Iterable[DeadLetter]) -> str:
-    """Keeps the dead letters in the database at the URL, which it returns."""
+    """Store the dead letters in the database; return its URL."""
     async with await connect(url, "test") as connection:
         await dead_letters.add(connection, letters)
     return url
 
 
 def left(url: str) -> list[int]:
-    """The numbers of the dead letters that are there."""
+    """Return the ids of the dead letters."""
     with psycopg.connect(url) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM dead_letters ORDER BY id")]

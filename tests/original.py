@@ -1,8 +1,7 @@
-"""A model of the original service: what its six endpoints answer, over lists in memory.
+"""A model of the original service: the responses of its six endpoints, over lists in memory.
 
-It was written from that service's behaviour. Its quirks are kept: it answers 200 to whatever it creates, takes "1.5"
-for a number as pydantic does, forgets a timestamp that it is given, and finds zeros where there are no readings.
-What depends on its clock is told the time.
+It was written from that service's behaviour, with its quirks. The service answers 200 to a creation, parses "1.5" as a
+number like pydantic, ignores a given timestamp, and returns zeros without readings. The current time is an argument.
 """
 
 import json
@@ -16,20 +15,20 @@ from urllib.parse import parse_qs, urlsplit
 AXES = ("x", "y", "z")
 LIMIT = 1000
 LARGEST = 2**31 - 1
-"""Its numbers are of PostgreSQL's type integer."""
+"""Its ids have PostgreSQL's type integer."""
 MILLISECONDS_FROM = 2 * 10**10
-"""A number as large as this is taken for milliseconds."""
+"""Numbers from here on are milliseconds."""
 
 
 class Answer(NamedTuple):
-    """A status, and the JSON with it."""
+    """A status and a JSON body."""
 
     status: int
     body: Any
 
 
 class Failure(Exception):
-    """The answer is an error."""
+    """An error response."""
 
     def __init__(self, status: int, detail: object) -> None:
         super().__init__(status, detail)
@@ -37,7 +36,7 @@ class Failure(Exception):
 
 
 class Original:
-    """The service, with nothing in it."""
+    """The service, initially empty."""
 
     def __init__(self) -> None:
         self._devices: list[dict[str, Any]] = []
@@ -53,7 +52,7 @@ class Original:
         ]
 
     def answer(self, method: str, address: str, body: bytes, now: datetime) -> Answer:
-        """What it answers. `now`: the time that it takes a reading to be of."""
+        """Return the response. `now`: the time of a new reading."""
         parts = urlsplit(address)
         path = parts.path.rstrip("/")
         matches = [(m, re.fullmatch(pattern, path), handler) for m, pattern, handler in self._routes]
@@ -97,7 +96,7 @@ class Original:
         return _figures(self._of(*self._asked(device, query)))
 
     def _queue(self, device: str, *, query: dict[str, str], **_: Any) -> dict[str, Any]:
-        """A worker of it does the work later; here it is done at once."""
+        """The service computes the result later, in a worker. The model does it immediately."""
         device_id, start, end = self._asked(device, query)
         found = _figures(self._of(device_id, start, end))
         number = len(self._results) + 1
@@ -109,7 +108,7 @@ class Original:
         return [result for result in self._results if result["device_id"] == device_id]
 
     def _asked(self, device: str, query: dict[str, str]) -> tuple[int, datetime | None, datetime | None]:
-        """Device, start and end. It reads all of them before it looks for the device, and that before the order."""
+        """Return device, start and end. All are parsed first; then the device is checked, then the order."""
         device_id, start, end = _whole(device), _moment(query.get("start")), _moment(query.get("end"))
         if abs(device_id) > LARGEST:
             raise Failure(500, "the database takes no such number")
@@ -170,7 +169,7 @@ def _number(given: object) -> float:
 
 
 def _moment(text: str | None) -> datetime | None:
-    """As it was given: with an offset or without."""
+    """Return the time as given, with an offset or without."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""A Mosquitto whose devices are in a password file, and which is sent SIGHUP when the file changes."""
+"""A Mosquitto with a password file for devices, which gets SIGHUP when the file changes."""
 
 import asyncio
 import base64
@@ -32,7 +32,7 @@ _LOOK_S = 0.02
 
 
 class PasswordFileBroker(EmbeddedMosquitto):
-    """Devices come to `device_port`, where the user name is the client id; the ingestor to `port`."""
+    """Devices connect to `device_port`, where the user name is the client id, and the ingestor to `port`."""
 
     def __init__(self, directory: Path, rules: str = RULES) -> None:
         self.file = directory / "data" / "devices.passwd"
@@ -59,7 +59,7 @@ class PasswordFileBroker(EmbeddedMosquitto):
                 shutil.chown(file, self.user)
 
     def settings(self, settings: Settings) -> Settings:
-        """The same for this broker."""
+        """Return the settings for this broker."""
         return msgspec.structs.replace(
             settings,
             mqtt_url=f"mqtt://{INGESTOR}@{self.host}:{self.port}",
@@ -68,12 +68,12 @@ class PasswordFileBroker(EmbeddedMosquitto):
         )
 
     def as_device(self, key: str, token: str) -> MqttAddress:
-        """The address with user and password of a device."""
+        """Return the address with user and password of a device."""
         return MqttAddress(host=self.host, port=self.device_port, username=key, password=token)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Until the end of the block, a change of the file has the broker read it."""
+        """Send SIGHUP at each change of the file, until the end of the block."""
         watching = asyncio.create_task(self._watch(), name="watch the password file")
         try:
             yield
@@ -94,7 +94,7 @@ class PasswordFileBroker(EmbeddedMosquitto):
 
 
 def _users() -> str:
-    """The ingestor's line, as mosquitto_passwd writes it."""
+    """Return the ingestor's line, as mosquitto_passwd writes it."""
     name, password = INGESTOR.split(":")
     salt = secrets.token_bytes(12)
     hashed = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS, 64)

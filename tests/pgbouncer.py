@@ -36,7 +36,7 @@ server_round_robin = {round_robin}
 
 
 def program() -> str:
-    """Where PgBouncer is; skips the test where it is not."""
+    """Return the path of PgBouncer; skip the test if it is not installed."""
     found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if found is None:
         pytest.skip("needs PgBouncer: apt-get install pgbouncer, or brew install pgbouncer")
@@ -45,7 +45,7 @@ def program() -> str:
 
 @contextmanager
 def pgbouncer(url: str, mode: str, *, size: int = 20, round_robin: int = 0) -> Iterator[str]:
-    """The URL of the database through a PgBouncer of its own, until the end of the block.
+    """Run a PgBouncer for the block; yield the URL of the database through it.
 
     `mode`: session, transaction or statement. `size`: server connections of each user and database.
     """
@@ -83,7 +83,7 @@ def _users(url: str) -> Iterator[tuple[str, str]]:
 
 
 def _unprivileged() -> str | None:
-    """As whom root runs it: PgBouncer refuses to run as root. PostgreSQL's own user may use its socket."""
+    """Return the user that root runs it as, because PgBouncer refuses root. PostgreSQL's user may use its socket."""
     if os.geteuid() != 0:
         return None
     try:
@@ -93,7 +93,7 @@ def _unprivileged() -> str | None:
 
 
 async def until_it_answers(url: str) -> None:
-    """Waits until connections through it are made."""
+    """Wait until it accepts connections."""
 
     async def answers() -> bool:
         try:

@@ -1,8 +1,7 @@
 """Ports for servers of a test.
 
-They lie below those that a kernel gives out by itself (from 32768 on Linux, 49152 on macOS): what a test connects
-from can never take the port that a server is about to listen on, or comes back to after a restart. Each worker of
-pytest-xdist has a range of its own.
+They are below the ephemeral ports of the kernel (from 32768 on Linux, 49152 on macOS), so no connection uses the port
+of a server that starts or restarts. Each worker of pytest-xdist has its own range.
 """
 
 import os
@@ -14,11 +13,11 @@ from itertools import cycle
 FIRST = 16_000
 WORKERS = 16
 EACH = 1_000
-"""Ports of a worker."""
+"""Number of ports of a worker."""
 
 
 def _own_range() -> Iterator[int]:
-    """The worker's ports, over and over, from a random one on: two runs at once seldom meet."""
+    """Return the worker's ports cyclically, from a random one on, so that concurrent runs rarely conflict."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
     first = FIRST + EACH * worker
     ports = range(first, first + EACH)
@@ -30,7 +29,7 @@ _ports = _own_range()
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on, and that was not given out lately."""
+    """Return a port of 127.0.0.1 on which nothing listens, and that was not returned recently."""
     return next(port for port in _ports if _is_free(port))
 
 

@@ -1,4 +1,4 @@
-"""A proxy of the test's own between the ingestor and a server, which loses what the test wants lost."""
+"""A proxy between the ingestor and a server, which drops data and connections for tests."""
 
 import asyncio
 import socket
@@ -15,12 +15,12 @@ from tests.waiting import eventually
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 CHUNK_BYTES = 65_536
 NETWORK_BYTES = 32_768
-"""A network holds little of what is on its way; the kernel would give a proxy megabytes."""
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 seconds: the other side gets a RST
+"""Small buffers, like a network's; the kernel's default is megabytes."""
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 seconds: the peer gets a RST
 
 
 class Link:
-    """One connection through the proxy: the client's side of it, and the server's."""
+    """One connection through the proxy, with its client side and its server side."""
 
     def __init__(self, client: Streams, server: Streams) -> None:
         self.from_client, self.to_client = client
@@ -28,17 +28,17 @@ class Link:
         self.muted = False
         self.dead = False
         for writer in (self.to_client, self.to_server):
-            writer.transport.set_write_buffer_limits(0)  # drain() then returns once all has gone
+            writer.transport.set_write_buffer_limits(0)  # drain() then returns when everything is sent
             for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, NETWORK_BYTES)
 
     def close(self) -> None:
-        """Ends both sides in good order."""
+        """Close both sides."""
         for writer in (self.to_client, self.to_server):
             writer.close()
 
     def reset(self) -> None:
-        """Resets both sides."""
+        """Reset both sides."""
         for writer in (self.to_client, self.to_server):
             if not writer.is_closing():
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -48,8 +48,8 @@ class Link:
 class Proxy:
     """Forwards bytes between its clients and a server.
 
-    `cut_after`, `cut_before`: when a client sends these bytes its connection is reset, after they have gone to
-    the server and before it can answer, or before they have gone. That is done once; `was_cut` is then set.
+    `cut_after`, `cut_before`: when a client sends these bytes, its connection is reset once, and `was_cut` is set:
+    after they are forwarded and before the server can answer, or before they are forwarded.
     """
 
     def __init__(self, open_server: Callable[[], Awaitable[Streams]]) -> None:
@@ -58,34 +58,34 @@ class Proxy:
         self._links: set[Link] = set()
         self._silent = False
         self.port = 0
-        self.connections = 0  # that came, so far
+        self.connections = 0  # number of connections so far
         self.cut_after: bytes | None = None
         self.cut_before: bytes | None = None
         self.was_cut = asyncio.Event()
 
     async def listen(self) -> None:
-        """Takes connections, on a free port at first, and on the same one after `refuse`."""
+        """Accept connections, on a free port at first, and on the same port after `refuse`."""
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
-        """Resets all connections, and takes no more."""
+        """Reset all connections, and refuse new ones."""
         if self._listener is not None:
             self._listener.close()
         self.cut()
 
     def mute(self) -> None:
-        """Throws away what the clients of now send from here on; those that come later are heard."""
+        """Discard data of the current clients from now on, but not of later ones."""
         for link in self._links:
             link.muted = True
 
     def cut(self) -> None:
-        """Resets all connections."""
+        """Reset all connections."""
         for link in self._links:
             link.reset()
 
     async def cut_and_await_the_next(self) -> None:
-        """Resets all connections, and waits for one that comes after: it may be there before anyone looked."""
+        """Reset all connections, and wait for a new one."""
         before = self.connections
         self.cut()
         await eventually(self._count, lambda connections: connections > before)
@@ -94,20 +94,20 @@ class Proxy:
         return self.connections
 
     def silence(self) -> None:
-        """From here on nothing goes through, and nobody is told: the connections of now are dead for good."""
+        """Forward nothing from now on, without closing connections. The current connections stay silent."""
         self._silent = True
         for link in self._links:
             link.dead = True
 
     def speak(self) -> None:
-        """Ends the silence for the connections that come from here on."""
+        """End the silence for new connections."""
         self._silent = False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
             server = await self._open_server()
-        except OSError:  # it is away
+        except OSError:  # the server is down
             writer.transport.abort()
             return
         link = Link((reader, writer), server)
@@ -117,7 +117,7 @@ class Proxy:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._upstream(link), name="upstream")
                 group.create_task(self._downstream(link), name="downstream")
-        except* OSError:  # connections end badly here: that is the purpose
+        except* OSError:  # the proxy breaks connections on purpose
             link.reset()
         finally:
             self._links.discard(link)
@@ -138,7 +138,7 @@ class Proxy:
             link.to_client.close()
 
     async def client_sends(self, link: Link, data: bytes) -> None:
-        """Forwards what a client sends."""
+        """Forward a client's data."""
         if self.cut_before is not None and self.cut_before in data:
             self.cut_before = None
             link.reset()
@@ -151,7 +151,7 @@ class Proxy:
             self.was_cut.set()
 
     async def server_sends(self, link: Link, data: bytes) -> None:
-        """Forwards what the server sends."""
+        """Forward the server's data."""
         await _forward(data, link.to_client)
 
 
@@ -167,7 +167,7 @@ _Proxy = TypeVar("_Proxy", bound=Proxy)
 
 @asynccontextmanager
 async def running(proxy: _Proxy) -> AsyncIterator[_Proxy]:
-    """The proxy, on a free port of 127.0.0.1."""
+    """Run the proxy on a free port of 127.0.0.1."""
     await proxy.listen()
     try:
         yield proxy
@@ -178,13 +178,13 @@ async def running(proxy: _Proxy) -> AsyncIterator[_Proxy]:
 
 @asynccontextmanager
 async def running_proxy(open_server: Callable[[], Awaitable[Streams]]) -> AsyncIterator[Proxy]:
-    """A proxy on a free port of 127.0.0.1."""
+    """Run a proxy on a free port of 127.0.0.1."""
     async with running(Proxy(open_server)) as proxy:
         yield proxy
 
 
 async def open_postgres(url: str) -> Streams:
-    """A connection to the server, whether it listens on a Unix socket or on a port."""
+    """Connect to the server on its Unix socket or its port."""
     given = conninfo_to_dict(url)
     host, port = str(given.get("host", "127.0.0.1")), int(given.get("port") or 5432)
     if host.startswith("/"):
@@ -193,7 +193,7 @@ async def open_postgres(url: str) -> Streams:
 
 
 def through(proxy: Proxy, url: str) -> str:
-    """The URL of the same database, by way of a proxy which is to understand what goes through."""
+    """Return the URL of the database through a proxy, without TLS, so that the proxy can read it."""
     given = conninfo_to_dict(url)
     who = f"{quote(str(given['user']))}:{quote(str(given.get('password', '')))}"
     return f"postgresql://{who}@127.0.0.1:{proxy.port}/{given['dbname']}?sslmode=disable&gssencmode=disable"

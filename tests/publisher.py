@@ -1,4 +1,4 @@
-"""The foreign client: paho-mqtt, which shares no code with what is tested."""
+"""Publishers that share no code with the product: paho-mqtt and mosquitto_pub."""
 
 import asyncio
 from collections import deque
@@ -14,13 +14,13 @@ from paho.mqtt.properties import Properties
 from tests.waiting import HANG_S
 
 MAX_WAITING = 400
-"""Unacknowledged at once: for each answer paho looks at all of them."""
+"""Messages in flight. paho iterates over all of them at each PUBACK."""
 LINES_AT_ONCE = 50_000
-"""To one mosquitto_pub: it runs out of packet ids after 65,535 lines, and then exits, with 0."""
+"""Lines for one mosquitto_pub, which runs out of packet ids after 65,535 lines and exits with 0."""
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What to publish."""
+    """A message to publish."""
 
     payload: bytes
     topic: str = "devices/1/stats"
@@ -31,7 +31,7 @@ class Message(msgspec.Struct, frozen=True):
 
 @contextmanager
 def connected(host: str, port: int) -> Iterator[Client]:
-    """A client, connected until the end of the block."""
+    """Connect a client for the block."""
     client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
     client.max_queued_messages_set(0)
     client.max_inflight_messages_set(2000)
@@ -52,12 +52,12 @@ def _publish(client: Client, message: Message) -> MQTTMessageInfo:
 
 
 def publish_all(host: str, port: int, messages: Iterable[Message]) -> int:
-    """Publishes the messages and returns how many, once the broker has acknowledged each."""
+    """Publish the messages; return their number when the broker has acknowledged all."""
     count = 0
     waiting: deque[MQTTMessageInfo] = deque()
     with connected(host, port) as client:
         for message in messages:
-            count += 1  # the number is the answer, also of none
+            count += 1  # 0 for no messages
             waiting.append(_publish(client, message))
             if len(waiting) >= MAX_WAITING:
                 _acknowledged(waiting.popleft())
@@ -72,7 +72,7 @@ def _acknowledged(info: MQTTMessageInfo) -> None:
 
 
 async def publish_lines(host: str, port: int, topic: str, payloads: Sequence[bytes]) -> None:
-    """Publishes each payload at QoS 1 with mosquitto_pub, which is in C, and returns when it has ended."""
+    """Publish each payload at QoS 1 with mosquitto_pub, which is fast, and wait for its end."""
     for at in range(0, len(payloads), LINES_AT_ONCE):
         client = await asyncio.create_subprocess_exec(
             *("mosquitto_pub", "-h", host, "-p", str(port), "-V", "5", "-q", "1", "-t", topic, "-l"),
@@ -84,5 +84,5 @@ async def publish_lines(host: str, port: int, topic: str, payloads: Sequence[byt
 
 
 async def publish(host: str, port: int, *messages: Message) -> int:
-    """`publish_all`, beside the event loop."""
+    """Call `publish_all` in a thread."""
     return await asyncio.to_thread(publish_all, host, port, messages)

@@ -1,7 +1,7 @@
 """A small MQTT 5 broker in this process that has the peculiarities of real brokers, or that loses a subscription.
 
-It has sessions with plain and shared subscriptions, and delivers at QoS 1 what is published. It keeps nothing for a
-client that is away.
+It has sessions with plain and shared subscriptions, and delivers messages at QoS 1. It queues nothing for an offline
+client.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ SHARE = "$share/"
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
-    """How the broker differs from one that does all as MQTT 5 has it.
+    """Deviations of the broker from MQTT 5.
 
     `connack`: properties of its CONNACK.
-    `one_form`: as rmqtt does, it keeps the plain and the shared subscription of a topic as one.
-    `one_table_of_ids`: as mochi does, it refuses a SUBSCRIBE with the packet id of a delivered message.
-    `refuses`: with this reason code it refuses what is published; `swallows`: it accepts and drops that.
-    `restores`: a SUBSCRIBE after `forget` has an effect; else it is granted all the same.
+    `one_form`: like rmqtt, it treats the plain and the shared subscription of a topic as one.
+    `one_table_of_ids`: like mochi, it refuses a SUBSCRIBE with the packet id of a delivered message.
+    `refuses`: reason code with which it refuses messages. `swallows`: it accepts messages and drops them.
+    `restores`: a SUBSCRIBE after `forget` has an effect. Otherwise it is granted without effect.
     """
 
     connack: Mapping[str, Any] = msgspec.field(default_factory=dict)
@@ -54,7 +54,7 @@ _NONE = Quirks()
 
 
 class Session:
-    """What the broker has of one client id."""
+    """Session of one client id."""
 
     def __init__(self) -> None:
         self.patterns: set[str] = set()
@@ -64,7 +64,7 @@ class Session:
 
 
 class QuirkyBroker:
-    """The broker. `asked`: what clients subscribed to and unsubscribed from, in words; `published`: topics."""
+    """The broker. `asked`: requests of clients, as text. `published`: topics of messages."""
 
     def __init__(self, quirks: Quirks) -> None:
         self.quirks = quirks
@@ -76,17 +76,17 @@ class QuirkyBroker:
 
     @property
     def url(self) -> str:
-        """What the ingestor is to connect to."""
+        """URL for the ingestor."""
         return f"mqtt://127.0.0.1:{self.port}"
 
     def forget(self) -> None:
-        """End every subscription, without a word to anybody."""
+        """End every subscription without notice."""
         self._has_forgotten = True
         for session in self.sessions.values():
             session.patterns.clear()
 
     def deliver(self, topic: str, payload: bytes) -> int:
-        """Deliver to every session that is subscribed, and to one of each group; return to how many."""
+        """Deliver to every subscribed session, and to one of each group; return the number."""
         count = 0
         groups: set[str] = set()
         for session in self.sessions.values():
@@ -195,7 +195,7 @@ def _matches(pattern: str, topic: str) -> bool:
 
 @asynccontextmanager
 async def quirky(quirks: Quirks = _NONE) -> AsyncIterator[QuirkyBroker]:
-    """The broker on a free port of 127.0.0.1."""
+    """Run the broker on a free port of 127.0.0.1."""
     broker = QuirkyBroker(quirks)
     async with await asyncio.start_server(broker.serve, "127.0.0.1", 0) as server:
         broker.port = server.sockets[0].getsockname()[1]

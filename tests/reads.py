@@ -1,4 +1,4 @@
-"""What each statement of a connection reads, by the server's own statistics: index entries and rows, one by one.
+"""Index entries and rows that each statement of a connection reads, by the server's statistics.
 
 EXPLAIN shows no plan of a statement inside a function. The statistics count those too.
 """
@@ -15,7 +15,7 @@ from shared.postgres.connections import Connection
 
 
 class Reads(msgspec.Struct, frozen=True):
-    """What a statement has read: rows and index entries in all, and the tables that it went through from end to end."""
+    """Reads of a statement: number of rows and index entries, and the tables with a sequential scan."""
 
     rows: int
     scanned: frozenset[str]
@@ -31,7 +31,7 @@ _Counts = Mapping[str, tuple[bool, int, int]]
 
 
 class Watched:
-    """The reads of each statement that the connection has run, by its text."""
+    """Reads of each statement of a connection, by its text."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -52,7 +52,7 @@ class Watched:
 
     @asynccontextmanager
     async def counting(self, query: Any) -> AsyncIterator[None]:
-        """Notes what the statement in the block reads."""
+        """Record the reads of the statement in the block."""
         async with self.connection.transaction():
             before = await self._counts()
             yield

@@ -1,4 +1,4 @@
-"""A real HTTP server that is called by webhooks, and answers as the test has it."""
+"""An HTTP server for webhooks, with responses of the test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Call(msgspec.Struct, frozen=True):
-    """What came in."""
+    """A received request."""
 
     target: str
     headers: dict[str, str]
@@ -19,7 +19,7 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def status(number: int, headers: str = "", content: bytes = b"ok") -> Answer:
-    """An answer with the status."""
+    """Return a response with the status."""
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = f"HTTP/1.1 {number} X\r\ncontent-length: {len(content)}\r\n{headers}\r\n"
@@ -30,12 +30,12 @@ def status(number: int, headers: str = "", content: bytes = b"ok") -> Answer:
 
 
 async def silence(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-    """No answer at all, until the caller hangs up."""
+    """Do not respond until the caller disconnects."""
     await reader.read()
 
 
 async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An answer that never gets to its end, a byte at a time, until the caller hangs up."""
+    """Respond byte by byte without end, until the caller disconnects."""
     while True:
         writer.write(b"H")
         await writer.drain()
@@ -43,7 +43,7 @@ async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 
 
 class Receiver:
-    """The calls that came, and the answers to come; the last of them stays."""
+    """Received calls, and the next responses; the last one is repeated."""
 
     def __init__(self, *answers: Answer) -> None:
         self.port = 0
@@ -70,7 +70,7 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(*answers: Answer) -> AsyncIterator[Receiver]:
-    """A receiver on a port of its own."""
+    """Run a receiver on a free port."""
     receiver = Receiver(*answers)
     server = await asyncio.start_server(receiver.take, "127.0.0.1", 0)
     receiver.port = server.sockets[0].getsockname()[1]

@@ -1,7 +1,7 @@
-"""Loaded by schemathesis (SCHEMATHESIS_HOOKS): what may be refused though the document allows it.
+"""Hooks for schemathesis (SCHEMATHESIS_HOOKS): refusals that the OpenAPI document cannot express.
 
-A schema cannot say that a period begins before it ends, or that a device is there. Each such reason stands here, by
-the problem's name, the field that it names, and its words; a request that is refused for any other is a finding.
+A schema cannot state that a period begins before it ends, or that a device exists. This file lists each such reason by
+the type of the problem, the field, and a pattern of its text. Any other refusal is a finding.
 """
 
 import json
@@ -29,7 +29,7 @@ REASONS = [
 
 
 def is_expected(problem: str, field: str, words: str) -> bool:
-    """Whether it is one of the reasons."""
+    """Return whether the refusal is listed."""
     return any(
         problem == f"/problems/{name}" and re.fullmatch(path, field) and re.search(said, words)
         for name, path, said in REASONS
@@ -38,7 +38,7 @@ def is_expected(problem: str, field: str, words: str) -> bool:
 
 @schemathesis.check
 def refused_for_a_reason_that_no_schema_has(ctx: CheckContext, response: Response, case: Case) -> None:
-    """Stands in for positive_data_acceptance where the status is 400 or 422."""
+    """Check that replaces positive_data_acceptance for status 400 and 422."""
     positive = case.meta is not None and case.meta.generation.mode.is_positive
     if not positive or response.status_code not in (400, 422):
         return

@@ -1,4 +1,4 @@
-"""A broker that delivers the bytes that a test gives it, also such as no other broker lets through."""
+"""A broker that delivers any bytes of a test, even those that no other broker forwards."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -22,9 +22,9 @@ ACKNOWLEDGED_WITHIN_S = 30
 
 
 class ScriptedBroker:
-    """Delivers `packets`, each a PUBLISH at QoS 1, to its one client; on a new connection again what it is owed.
+    """Delivers `packets`, each a PUBLISH at QoS 1, to one client; redelivers unacknowledged ones on a new connection.
 
-    `packets`: by packet id. `connects`: each CONNECT that came.
+    `packets`: by packet id. `connects`: received CONNECT packets.
     """
 
     def __init__(self, packets: Sequence[bytes]) -> None:
@@ -35,11 +35,11 @@ class ScriptedBroker:
 
     @property
     def url(self) -> str:
-        """What the ingestor is to connect to."""
+        """URL for the ingestor."""
         return f"mqtt://127.0.0.1:{self.port}"
 
     async def acknowledged(self) -> None:
-        """Waits until each packet is acknowledged, in the order of delivery."""
+        """Wait until each packet is acknowledged, in the order of delivery."""
         async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
             await self._all_acknowledged.wait()
 
@@ -73,13 +73,13 @@ class ScriptedBroker:
         return b""
 
     def _as_sent(self, packet: bytes) -> bytes:
-        """With DUP set, if it was sent on an earlier connection."""
+        """Return the packet, with DUP set if it was sent on an earlier connection."""
         return bytes([packet[0] | DUPLICATE]) + packet[1:] if len(self.connects) > 1 else packet
 
 
 @asynccontextmanager
 async def delivering(packets: Sequence[bytes]) -> AsyncIterator[ScriptedBroker]:
-    """A scripted broker on a free port of 127.0.0.1."""
+    """Run a scripted broker on a free port of 127.0.0.1."""
     broker = ScriptedBroker(packets)
     async with await asyncio.start_server(broker.serve, "127.0.0.1", 0) as server:
         broker.port = server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""The services under test, run in the test's own loop."""
+"""Services under test, in the event loop of the test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +26,7 @@ _HOOKS = {"response": [gather_answer]}
 async def running(
     service: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings
 ) -> AsyncIterator["asyncio.Task[None]"]:
-    """The service, until the end of the block; then it is stopped as a signal would, and must end cleanly."""
+    """Run the service for the block, then stop it as by a signal; it must end cleanly."""
     stop = asyncio.Event()
 
     async def run() -> None:
@@ -61,7 +61,7 @@ async def api(
 
 
 def client_of(port: int) -> httpx.AsyncClient:
-    """A client of the service on the port. It reads no certificates, which takes longer than most tests."""
+    """Return a client of the service on the port. It loads no certificates, which would take longer than most tests."""
     return httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}", timeout=HANG_S, event_hooks=_HOOKS,
         verify=False,  # noqa: S501  # it speaks plain HTTP
@@ -69,12 +69,12 @@ def client_of(port: int) -> httpx.AsyncClient:
 
 
 async def is_ready(port: int) -> bool:
-    """Whether the service that serves its health on the port says that it is ready."""
+    """Return whether the service on the port is ready."""
     return await _answers(port, "/health/ready")
 
 
 async def is_live(port: int) -> bool:
-    """Whether a service answers on the port."""
+    """Return whether a service on the port is live."""
     return await _answers(port, "/health/live")
 
 
@@ -88,8 +88,8 @@ async def _answers(port: int, path: str) -> bool:
 
 @asynccontextmanager
 async def worker(settings: Settings, tuning: Tuning = DEFAULT) -> AsyncIterator["asyncio.Task[None]"]:
-    """A running worker."""
-    async with asyncio.TaskGroup() as tasks:  # if it fails, so does the block
+    """Run a worker for the block."""
+    async with asyncio.TaskGroup() as tasks:  # an error of the worker fails the block
         stop = asyncio.Event()
         task = tasks.create_task(work(as_role(settings, "worker"), stop, tuning), name="worker under test")
         try:
@@ -102,7 +102,7 @@ async def worker(settings: Settings, tuning: Tuning = DEFAULT) -> AsyncIterator[
 
 @asynccontextmanager
 async def database_away(server: str, url: str) -> AsyncIterator[None]:
-    """As if the server of the database were down: what is connected is cut off, and nothing connects."""
+    """Simulate a server that is down: end the connections to the database, and refuse new ones."""
     name = sql.Identifier(urlsplit(url).path[1:])
     allow = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}")
     async with await connect(server, "outage") as connection:

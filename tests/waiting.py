@@ -1,4 +1,4 @@
-"""Tests wait for what they expect, and say what they saw when it does not come."""
+"""Waiting for an expected state, with the last state in the error."""
 
 import asyncio
 import time
@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 HANG_S = 180.0
-"""After so long a wait counts as a hang. It bounds how long a failing test runs, and states nothing about speed: what a
-test asserts is counted in events, or in the product's own clock, so that it holds on a busy machine as well."""
+"""Time after which a wait counts as a hang. It limits the run time of a failing test, and asserts nothing about speed.
+Tests assert events, or times of the product's own clock, so they pass on a busy machine."""
 POLL_S = 0.01
 _Seen = TypeVar("_Seen")
 
@@ -15,7 +15,7 @@ _Seen = TypeVar("_Seen")
 async def eventually(
     look: Callable[[], Awaitable[_Seen]], expected: Callable[[_Seen], bool], deadline_s: float = HANG_S
 ) -> _Seen:
-    """What `look` saw once it was as expected. Raises AssertionError with the last sight after the deadline."""
+    """Call `look` until its result is as expected; return it. Raises AssertionError at the deadline."""
     ends = time.monotonic() + deadline_s
     while True:
         seen = await look()

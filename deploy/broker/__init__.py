@@ -1,1 +1,1 @@
-"""`devicestat broker init`: `first_file.py` is the first dynamic-security file of a broker."""
+"""`devicestat broker init`: `first_file.py` creates the initial dynamic security configuration of a broker."""

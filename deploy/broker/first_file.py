@@ -1,4 +1,4 @@
-"""What dynamic security of a new broker begins with: the file that the plugin reads at its start, and writes later.
+"""Initial file of dynamic security for a new broker. The plugin reads it at its start, and writes it later.
 
 https://mosquitto.org/documentation/dynamic-security/
 """
@@ -26,16 +26,16 @@ from shared.broker.dynamic_security.sync import ingestor_user
 from shared.settings import Settings
 
 ITERATIONS = 101
-"""As the plugin has it. The tokens are 256 random bits, which no number of iterations adds to; and the broker is busy
-with nothing else while it takes a hash, which anybody may have it do."""
+"""The plugin's own number. More iterations add no security to 256 random bits, and would block the broker: it hashes
+passwords of all clients in its only thread."""
 _SALT_BYTES = 12
 _HASH_BYTES = 64
 
 
 def first_file(settings: Settings, devices: Iterable[DeviceCredential]) -> bytes:
-    """The administrator, the ingestor, and the devices whose tokens can be made again; all else is forbidden.
+    """Return a file with the administrator, the ingestor, and the devices whose tokens can be derived again.
 
-    Raises SettingsError.
+    Nobody else has access. Raises SettingsError.
     """
     form = settings.mqtt_topic
     known = [device for device in devices if device.token is not None]

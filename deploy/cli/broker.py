@@ -28,8 +28,8 @@ def broker() -> None:
 def sync(ctx: click.Context, *, dry_run: bool) -> None:
     """Compare the broker's dynamic security, or its password file, with the database, and repair it.
 
-    Devices, their roles, the ingestor's user and role, and what is allowed where no role says anything; other users of
-    the broker are left alone. Clients whose credentials stay valid stay connected.
+    It compares devices, their roles, the ingestor's user and role, and the default access. Other users of the broker
+    are left alone. Clients whose credentials remain valid stay connected.
     """
     settings = read_settings(ctx, "database_url")
     if settings.broker_passwords is None:
@@ -47,7 +47,7 @@ async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool
     async with administering(settings.broker_admin) as dynsec:
         comparison = await compare(connection, dynsec, settings)
         if comparison.count == 0:
-            click.echo("the broker knows what the database does")
+            click.echo("the broker agrees with the database")
             return True
         if dry_run:
             found = comparison.others | {f"device {number}": each for number, each in comparison.devices.items()}
@@ -56,7 +56,7 @@ async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool
             return False
         right = True
         async for outcome in mend(connection, dynsec, settings, comparison):
-            click.echo(f"{outcome.what}: {'; '.join(outcome.differences)}: {outcome.fault or 'mended'}")
+            click.echo(f"{outcome.what}: {'; '.join(outcome.differences)}: {outcome.fault or 'repaired'}")
             right &= outcome.fault is None
         return right
 
@@ -77,10 +77,10 @@ async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run:
         async with locked(connection, wait=True):
             lost.update((await file.reconcile(connection, numbers[start : start + file.batch])).lost)
     for number in numbers:
-        what = f"POST /devices/{number}/token gives it a new one" if number in lost else "mended"
+        what = f"POST /devices/{number}/token gives it a new one" if number in lost else "repaired"
         click.echo(f"device {number}: another line in the password file{'' if dry_run else f': {what}'}")
     if not numbers:
-        click.echo("the broker's password file has what the database does")
+        click.echo("the broker's password file agrees with the database")
     return not (lost or (dry_run and numbers))
 
 
@@ -91,19 +91,22 @@ async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run:
 def init(ctx: click.Context, *, file: Path, devices: bool) -> None:
     """Write FILE, the initial dynamic security configuration of a broker.
 
-    It holds the user of DEVICESTAT_MQTT_ADMIN_URL as administrator and that of DEVICESTAT_MQTT_URL as ingestor; all
-    else is forbidden. Name it in mosquitto.conf as plugin_opt_config_file, in a directory that Mosquitto may write to.
+    It has the user of DEVICESTAT_MQTT_ADMIN_URL as administrator and that of DEVICESTAT_MQTT_URL as ingestor.
+    Everything else is forbidden. Set plugin_opt_config_file in mosquitto.conf to it, in a directory that Mosquitto may
+    write to.
     """
     settings = read_settings(ctx, *_SETTINGS, *(("database_url",) if devices else ()))
     from deploy.broker.first_file import first_file
 
     if file.exists() and file.stat().st_size > 0:
-        raise LocalError(f"{file} is there already, and is not overwritten: move it away, or choose another name")
+        raise LocalError(f"{file} exists, and is not overwritten: move it away, or choose another name")
     known = ask_database(settings, lambda connection: _every(connection, settings)) if devices else []
     _write(file, first_file(settings, known))
-    click.echo(f"wrote {file}: let it and its directory belong to the user that Mosquitto runs as")
+    click.echo(f"wrote {file}: make Mosquitto's user the owner of it and its directory")
     for device in (device for device in known if device.token is None):
-        click.echo(f"device {device.id} is left out, its token cannot be made again: POST /devices/{device.id}/token")
+        click.echo(
+            f"device {device.id} is left out: its token cannot be derived again: POST /devices/{device.id}/token"
+        )
 
 
 async def _every(connection: "Connection", settings: "Settings") -> "list[DeviceCredential]":
@@ -114,7 +117,7 @@ async def _every(connection: "Connection", settings: "Settings") -> "list[Device
 
 def _write(file: Path, content: bytes) -> None:
     try:
-        file.unlink(missing_ok=True)  # an empty one, from which dynamic security would know no clients
+        file.unlink(missing_ok=True)  # with an empty file, dynamic security would start without clients
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(content)
     except OSError as error:

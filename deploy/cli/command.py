@@ -44,7 +44,7 @@ def ask_database(
 ) -> _Answer:
     """Call `ask` with a new connection and return its result. Raises DatabaseError.
 
-    `patient`: wait up to START_TIMEOUT for a database that is not there yet.
+    `patient`: wait up to START_TIMEOUT for an unreachable database.
     """
     from shared.postgres.connections import refusals_translated
     from shared.postgres.pooler import check_pooler
@@ -73,7 +73,7 @@ def operator() -> "Actor":
 
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # as in a container that was given a number
+    except KeyError:  # as in a container with a numeric user
         user = str(os.getuid())
     return Actor(f"cli:{user}", socket.gethostname())
 

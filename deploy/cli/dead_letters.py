@@ -31,7 +31,7 @@ def moment(value: str) -> datetime:
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         given = datetime.fromisoformat(value)
     except (ValueError, OverflowError):
-        message = f"{value!r} is no time: it takes 2026-01-31T12:00, or 90m, 2h or 7d for so long ago"
+        message = f"{value!r} is no time: it takes 2026-01-31T12:00, or 90m, 2h or 7d before now"
         raise click.BadParameter(message) from None
     return given if given.tzinfo else given.replace(tzinfo=UTC)
 
@@ -100,7 +100,7 @@ def show(ctx: click.Context, letter_id: int) -> None:
 
     letter = _ask(ctx, lambda connection: one(connection, letter_id))
     if letter is None:
-        raise LocalError(f"there is no dead letter {letter_id}: `devicestat dead-letters list` shows those there are")
+        raise LocalError(f"there is no dead letter {letter_id}: `devicestat dead-letters list` lists them")
     click.echo(whole(letter))
 
 
@@ -110,7 +110,7 @@ def show(ctx: click.Context, letter_id: int) -> None:
 def replay(ctx: click.Context, /, **options: Any) -> None:
     """Process refused readings again.
 
-    What became of each is a line on standard output. What is refused again stays. Safe to interrupt, and to repeat.
+    Prints the outcome of each dead letter. Readings that are refused again stay. Safe to interrupt and to repeat.
     """
     from deploy.cli.terminal import Terminal
     from deploy.dead_letters.replay import replay

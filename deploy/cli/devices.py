@@ -25,8 +25,8 @@ def devices() -> None:
 def import_(ctx: click.Context, *, file: Path, tokens: Path | None, api: str | None) -> None:
     """Register the devices of FILE, a CSV file with the header key,name ("-": standard input).
 
-    Devices whose keys are registered already are skipped, so the command can be run again. Nothing is registered where
-    a line is wrong. The output is CSV with the columns key, id, mqtt_username and token; a token is shown this once.
+    Devices whose keys exist are skipped, so the command can be run again. If a line is wrong, nothing is registered.
+    The output is CSV with the columns key, id, mqtt_username and token. A token is shown only once.
     """
     settings = read_settings(ctx)
     from deploy.devices.api_client import ApiClient, base_url

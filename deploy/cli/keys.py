@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _PREFIX = re.compile(r"dsk_[a-z0-9]{8}", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_MAX_NAME_LENGTH = 200  # as the database has it
-_ONCE = "It is shown this once: keep it as you keep passwords"
+_MAX_NAME_LENGTH = 200  # the limit in the database
+_ONCE = "It is shown only once: store it like a password"
 _COLUMNS = ("prefix", "role", "state", "created", "expires", "last used")
 _Answer = TypeVar("_Answer")
 
@@ -39,7 +39,7 @@ def duration(value: str) -> timedelta:
     """Parse a duration such as 90m, 24h or 7d."""
     given = re.fullmatch(r"([1-9]\d{0,5})([mhd])", value, re.ASCII)
     if given is None:
-        raise click.BadParameter(f"{value!r} is no span of time: it takes 90m, 24h or 7d")
+        raise click.BadParameter(f"{value!r} is no duration: it takes 90m, 24h or 7d")
     return timedelta(**{_UNITS[given[2]]: int(given[1])})
 
 
@@ -49,23 +49,23 @@ def expiry(value: str) -> datetime:
     try:
         given = now + duration(value) if value[-1:] in _UNITS else datetime.fromisoformat(value)
     except (ValueError, OverflowError):
-        message = f"{value!r} is no time: it takes 2027-01-31, 2027-01-31T12:00 (UTC), or 90d for so long from now"
+        message = f"{value!r} is no time: it takes 2027-01-31, 2027-01-31T12:00 (UTC), or 90d from now"
         raise click.BadParameter(message) from None
     given = given if given.tzinfo else given.replace(tzinfo=UTC)
     if given <= now:
-        raise click.BadParameter(f"{value} has passed: a key that expires then opens nothing")
+        raise click.BadParameter(f"{value} is in the past: the key would be invalid")
     return given
 
 
 def name(value: str) -> str:
     """Parse the name of a key: one line of text."""
     if len(value) > _MAX_NAME_LENGTH or not value.isprintable():
-        raise click.BadParameter(f"it takes up to {_MAX_NAME_LENGTH} characters that can be printed")
+        raise click.BadParameter(f"it takes up to {_MAX_NAME_LENGTH} printable characters")
     return value
 
 
 def prefix(value: str) -> str:
-    """The prefix of a key, also where the whole key is given. A fault does not repeat what may be a secret."""
+    """Return the prefix of a key, which may be given whole. Errors do not repeat the argument: it may be secret."""
     whole = read(value.strip())
     if isinstance(whole, GivenKey):
         return whole.prefix
@@ -76,11 +76,9 @@ def prefix(value: str) -> str:
 
 
 @keys.command()
-@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="What it is good for.")
-@click.option("--name", type=name, default="", metavar="TEXT", help="Whose it is, or what for.")
-@click.option(
-    "--expires", type=expiry, metavar="TIME", help="At 2027-01-31 (UTC), or in 90d. [default: when it is revoked]"
-)
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="Role of the key.")
+@click.option("--name", type=name, default="", metavar="TEXT", help="Owner or purpose.")
+@click.option("--expires", type=expiry, metavar="TIME", help="Expire at 2027-01-31 (UTC), or in 90d. [default: never]")
 @click.pass_context
 def create(ctx: click.Context, *, role: str, name: str, expires: datetime | None) -> None:
     """Create a key and show it once.
@@ -118,7 +116,7 @@ def revoke(ctx: click.Context, prefix: str) -> None:
 
     key = _ask(ctx, lambda connection, actor: revoke(connection, actor, prefix))
     if key.state is KeyState.REVOKED:
-        click.echo(f"{prefix} was revoked already, at {key.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
+        click.echo(f"{prefix} was already revoked, at {key.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
     else:
         click.echo(f"{prefix} is revoked")
 
@@ -138,8 +136,8 @@ def rotate(ctx: click.Context, *, prefix: str, expires: datetime | None, grace: 
     from shared.access.keys import rotate
 
     key = _ask(ctx, lambda connection, actor: rotate(connection, actor, prefix, expires_at=expires, grace=grace))
-    old = "is revoked" if grace is None else f"holds until {_until(datetime.now(UTC) + grace)} at most"
-    _show(key, f"{key.prefix} takes the place of {prefix}, which {old}")
+    old = "is revoked" if grace is None else f"is valid until {_until(datetime.now(UTC) + grace)} at most"
+    _show(key, f"{key.prefix} replaces {prefix}, which {old}")
 
 
 def _show(key: "NewKey", remark: str) -> None:
@@ -186,7 +184,7 @@ def _summary(shown: int, all_of_them: int) -> str:
 
     ended = all_of_them - shown
     if all_of_them == 0:
-        return "no keys: `devicestat keys create --role admin` makes the first"
+        return "no keys: create the first with `devicestat keys create --role admin`"
     return counted(shown, "key") + (f"; {ended:,} more ended: --all shows them" if ended else "")
 
 

@@ -34,7 +34,7 @@ _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
 class _Number(click.FloatRange):
-    """A number in a range; click alone accepts nan."""
+    """A number in a range; click's own type accepts nan."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
@@ -58,7 +58,7 @@ class _Main(click.Group):
         except OSError as error:
             if error.errno not in _UNWRITABLE:
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it again at its end
             click.secho(f"devicestat: the output cannot be written: {error.strerror}", fg="red", err=True)
             sys.exit(1)
 
@@ -96,7 +96,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
     default=Path(".devicestat"),
     show_default=True,
     metavar="DIR",
-    help="Directory of the data, which survive a restart.",
+    help="Directory of the data, which are kept.",
 )
 @click.option(
     "--http-port", type=_PORT, metavar="N", help="Port of the API. [default: DEVICESTAT_HTTP_PORT, else 8000]"
@@ -130,7 +130,9 @@ def up(
 
 
 @main.command()
-@click.option("--roles", is_flag=True, help="Create a database role for each service, with the least rights it needs.")
+@click.option(
+    "--roles", is_flag=True, help="Create a database role for each service, with the privileges that it needs."
+)
 @click.option(
     "--passwords",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -153,7 +155,7 @@ def migrate(ctx: click.Context, *, roles: bool, passwords: Path | None) -> None:
     click.echo(f"the schema is {'now' if applied else 'already'} at version {migrations()[-1].version}")
     if roles:
         ask_database(settings, partial(set_up, passwords=given))
-        click.echo(f"the roles {', '.join(SERVICES.values())} have what they need, and nothing else")
+        click.echo(f"the roles {', '.join(SERVICES.values())} have the privileges that they need, and no others")
 
 
 @main.command()

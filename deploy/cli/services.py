@@ -35,7 +35,7 @@ _INSECURE_METRICS = click.option(
     help="Number of processes that share the work.",
 )
 @click.option("--process", type=_PROCESSES, metavar="K", help="Run only process K of N, on its own host.")
-@click.option("--telemetry-fd", type=int, hidden=True)  # of the command that runs all of them
+@click.option("--telemetry-fd", type=int, hidden=True)  # from the command that runs all processes
 @_INSECURE_METRICS
 @click.pass_context
 def ingest(

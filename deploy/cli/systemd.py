@@ -18,8 +18,8 @@ def systemd() -> None:
 def install(*, names: str) -> None:
     """Write secrets, certificates, configurations and units, in /etc/devicestat and /etc/systemd/system.
 
-    Safe to run again: secrets and settings that are there stay as they are. Certificates are made anew in their last
-    month or for other names; units and the configurations of Mosquitto and Caddy become those of this version.
+    Safe to run again: existing secrets and settings are kept. Certificates are renewed in their last month and for
+    other names. Units and the configurations of Mosquitto and Caddy are replaced by those of this version.
     """
     from deploy.systemd.files import install, look
 
@@ -29,4 +29,4 @@ def install(*, names: str) -> None:
         raise LocalError(f"{error.filename} cannot be written: {error.strerror}. Run this command as root") from error
     for file in written:
         click.echo(f"wrote {file}")
-    click.echo(f"{len(written)} files written; `systemctl daemon-reload` has systemd read the units")
+    click.echo(f"{len(written)} files written; run `systemctl daemon-reload` to load the units")

@@ -1,7 +1,7 @@
-"""Output of the commands for people: lines of the running parts, tables, the panel of `up`.
+"""Output of the commands: lines of programs, tables, and the panel of `up`.
 
-What devices have sent is shown too, so nothing goes to the terminal before its control characters are made
-visible: an escape sequence in a payload is shown, not obeyed.
+Output may contain text from devices, so control characters are escaped: the terminal does not execute an escape
+sequence from a payload.
 """
 
 import os
@@ -47,11 +47,11 @@ class Terminal:
     """Standard output."""
 
     def __init__(self) -> None:
-        # What goes into a pipe or a file is not folded: a line there is for grep.
+        # Output to a pipe or a file is not wrapped, for grep.
         self._console = _Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)
 
     def line(self, name: str, line: str) -> None:
-        """Print a line of a running part, after its name."""
+        """Print a line of a program, after its name."""
         name_part = Text(f"{name:<{NAME_WIDTH}} │ ", style=COLOURS.get(name, "bold"))
         self._print(name_part + Text(printable(line)))
 
@@ -71,8 +71,7 @@ class Terminal:
     def progress(self, total: int, doing: str) -> Iterator[Callable[[], None]]:
         """Show a progress bar if standard error is a terminal; the yielded function advances it by one.
 
-        Where standard output is a terminal too it is mostly the same one: then the bar is drawn by its console,
-        which keeps it below the lines.
+        If standard output is a terminal too, usually the same one, its console draws the bar below the lines.
         """
         console = self._console if sys.stdout.isatty() else Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -82,7 +81,7 @@ class Terminal:
             yield partial(bar.advance, task)
 
     def panel(self, title: str, lines: Sequence[str]) -> None:
-        """Print lines in a frame that is open at the sides, so that a line can be copied."""
+        """Print lines in a frame without sides, so that a line can be copied."""
         self._print(Text(f"── {title} ".ljust(RULE_WIDTH, "─"), style="green"))
         for line in lines:
             self._print(Text(line))
@@ -91,7 +90,7 @@ class Terminal:
     def _print(self, text: Text) -> None:
         try:
             self._console.print(text, soft_wrap=True)
-        except OSError:  # the terminal is gone
+        except OSError:  # the terminal was closed
             self._console.on_broken_pipe()
 
 

@@ -1,7 +1,7 @@
-"""Passwords and a certificate authority, made where they are missing and never changed; and certificates by it.
+"""Passwords, a certificate authority, and its certificates. Existing passwords and authorities are kept.
 
-A certificate is made anew when its names change, or a month before its end. Nothing secret is in an argument of
-openssl: keys go through files.
+A certificate is renewed when its names change, and a month before it expires. Keys are passed to openssl in files, so
+no argument contains a secret.
 """
 
 import os
@@ -18,14 +18,14 @@ _CA_DAYS, _DAYS, _RENEWED_S = 3650, 397, 30 * 24 * 3600
 
 
 def keep_passwords(directory: Path) -> dict[str, str]:
-    """Return each of PASSWORDS; one that has no file in the directory yet is made: 64 letters and digits, 256 bits."""
+    """Return each of PASSWORDS. A missing one is created as a file: 64 hexadecimal digits, 256 bits."""
     return {name: _kept(directory / name) for name in PASSWORDS}
 
 
 def keep_authority(directory: Path) -> str:
-    """Return the authority's certificate as PEM: `ca.pem` of the directory, made with `ca.key` where it is missing.
+    """Return the authority's certificate as PEM: `ca.pem` of the directory. If missing, it is created with `ca.key`.
 
-    Raises LocalError where openssl is missing or fails.
+    Raises LocalError if openssl is missing or fails.
     """
     if not (directory / "ca.pem").exists():
         key = _new_key(directory / "ca.key")
@@ -38,15 +38,15 @@ def keep_authority(directory: Path) -> str:
 
 
 def keep_certificate(directory: Path, name: str, alternatives: str) -> tuple[str, str]:
-    """Return a certificate by the directory's authority and its key, as PEM.
+    """Return a certificate of the directory's authority, and its key, as PEM.
 
-    `alternatives`: its names, as openssl takes a subjectAltName. Raises LocalError.
+    `alternatives`: its names, in openssl's form of subjectAltName. Raises LocalError.
     """
     key, certificate, extensions = (directory / f"{name}.{kind}" for kind in ("key", "pem", "extensions"))
     wanted = f"subjectAltName={alternatives}\nextendedKeyUsage=serverAuth\n"
     fits = certificate.exists() and extensions.exists() and extensions.read_text() == wanted
     if not (fits and _lasts(certificate)):
-        certificate.unlink(missing_ok=True)  # it is not to be taken for that of the new key
+        certificate.unlink(missing_ok=True)  # it would not match the new key
         _new_key(key)
         write(extensions, wanted, 0o400)
         request = directory / f"{name}.request"
@@ -63,7 +63,7 @@ def keep_certificate(directory: Path, name: str, alternatives: str) -> tuple[str
 def write(file: Path, content: str, mode: int, group: int = -1) -> None:
     """Write a file in one step: a reader finds all of the old content or all of the new.
 
-    `group`: the number of the group that the file is given to; -1 leaves it.
+    `group`: id of the file's group; -1: unchanged.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f".{file.name}")
@@ -77,7 +77,7 @@ def write(file: Path, content: str, mode: int, group: int = -1) -> None:
 
 def _kept(file: Path) -> str:
     if not file.exists():
-        write(file, secrets.token_hex(32), 0o400)  # may stand in a URL as it is
+        write(file, secrets.token_hex(32), 0o400)  # needs no escaping in a URL
     return file.read_text()
 
 
@@ -102,4 +102,4 @@ def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     try:
         return subprocess.run(("openssl", *arguments), capture_output=True, text=True, check=False)  # noqa: S607  # in PATH
     except FileNotFoundError:
-        raise LocalError("openssl, which makes the certificates, is not installed: apt-get install openssl") from None
+        raise LocalError("openssl, which creates the certificates, is not installed: apt-get install openssl") from None

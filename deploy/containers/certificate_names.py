@@ -1,4 +1,4 @@
-"""NAMES: the host names and addresses that a certificate is valid for, checked before openssl sees them."""
+"""NAMES: the host names and addresses of a certificate, validated before openssl is called."""
 
 import ipaddress
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from shared.errors import SettingsError
 
-EXPECTED = "host names and IP addresses, with commas between, such as telemetry.example.com,192.0.2.7"
+EXPECTED = "host names and IP addresses separated by commas, such as telemetry.example.com,192.0.2.7"
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 """One part of a host name (RFC 1123, section 2.1)."""
 _MAX_LENGTH = 253
@@ -15,7 +15,7 @@ _MAX_LENGTH = 253
 def alternatives(names: str) -> list[str]:
     """Return each name as a subject alternative name of openssl: `DNS:name` or `IP:address`.
 
-    Raises SettingsError with every fault, each with the name that has it.
+    Raises SettingsError with every fault and its name.
     """
     given = [name.strip() for name in names.split(",")]
     if faults := list(_faults(given)):
@@ -32,18 +32,18 @@ def _faults(names: list[str]) -> Iterator[str]:
 
 def _fault(name: str) -> str | None:
     if not name:
-        return "an empty name: is there a comma too many?"
+        return "an empty name: is there an extra comma?"
     if _is_address(name):
         return None
     if ":" in name or "/" in name:
-        return "neither an IPv6 address nor a host name; a scheme, a port or a path has no place in it"
+        return "neither an IPv6 address nor a host name, which has no scheme, port or path"
     if not name.isascii():
         return _ascii_form(name)
     labels = name.removeprefix("*.").split(".")
     if labels[-1].isdigit():
         return "not an IPv4 address, which has four numbers from 0 to 255"
     if len(name) > _MAX_LENGTH or not all(_LABEL.fullmatch(label) for label in labels):
-        return "not a host name, which has letters, digits and hyphens, with dots between"
+        return "not a host name, which has letters, digits and hyphens, separated by dots"
     return None
 
 

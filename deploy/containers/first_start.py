@@ -1,8 +1,8 @@
-"""`python -m deploy.containers.first_start DIR`: makes the secrets and certificates of the containers.
+"""`python -m deploy.containers.first_start DIR`: creates the secrets and certificates of the containers.
 
-DIR/authority has what all else is made from: the passwords and the certificate authority. Beside it each service has a
-directory, which compose.yaml mounts into this service alone, with what it needs in the form that it takes. These are
-written anew each time, so that what was lost comes back.
+DIR/authority has the passwords and the certificate authority, from which the other files are derived. Each service has
+a directory DIR/SERVICE with its files, which compose.yaml mounts into that service only. These files are written at
+each start, so lost ones are restored.
 """
 
 import os
@@ -19,9 +19,9 @@ _BROKER = "mqtts://{user}:{password}@mosquitto:8884"
 
 
 def main(directory: Path, names: str) -> None:
-    """Makes what is missing; `names`, with commas, are those under which the broker and the API are reached.
+    """Create what is missing. `names`: names of the broker and the API, separated by commas.
 
-    Raises SettingsError where a name can stand in no certificate, before anything is made, and LocalError.
+    Raises SettingsError if a name is invalid, before anything is created, and LocalError.
     """
     public = ",".join(alternatives(names))
     authority = directory / "authority"
@@ -36,8 +36,10 @@ def main(directory: Path, names: str) -> None:
 
 
 def files(passwords: Mapping[str, str], certificates: Mapping[str, tuple[str, str]], ca: str) -> dict[str, str]:
-    """Each file by its path. Whoever may mount the directory may read it: postgres and mosquitto have users of their
-    own."""
+    """Return the content of each file by its path.
+
+    Every user may read the files, because postgres and mosquitto have users of their own.
+    """
     admin = {
         "mqtt_admin_url": _BROKER.format(user="devicestat-admin", password=passwords["admin"]),
         "device_secret": passwords["device_secret"],

@@ -1,7 +1,7 @@
-"""`python -m deploy.containers.healthcheck`: whether the service in this container is well; the image's HEALTHCHECK.
+"""`python -m deploy.containers.healthcheck`: the image's HEALTHCHECK, for any service.
 
-The API, the ingestor and the worker each listen on a port of their own: whichever does must answer, and one has to.
-/health/ready of the API takes a key while AUTH is on; so it is asked whether it is live.
+The API, the ingestor and the worker listen on different ports. Each port that is open must answer, and one must be
+open. /health/ready of the API requires a key while AUTH is on, so the check uses /health/live.
 """
 
 import http.client
@@ -17,7 +17,7 @@ _WELL = 200
 
 
 def is_well(environ: Mapping[str, str]) -> bool:
-    """Whether one of the services listens here, and all that do are well."""
+    """Return whether a service listens here, and each that listens is healthy."""
     settings = load(environ)
     answers = [
         _status(settings.http_port, "/health/live"),
@@ -29,7 +29,7 @@ def is_well(environ: Mapping[str, str]) -> bool:
 
 
 def _status(port: int, path: str) -> int | None:
-    """The answer's status, 0 where there is none; None where nobody listens."""
+    """Return the status of the response; 0 without a response; None if nothing listens."""
     connection = http.client.HTTPConnection(_HOST, port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", path)

@@ -1,1 +1,1 @@
-"""`devicestat devices import`: `imports.py` reads the CSV file and registers its devices through `api_client.py`."""
+"""`devicestat devices import`: `imports.py` reads the CSV file, and registers its devices with `api_client.py`."""

@@ -1,4 +1,4 @@
-"""What our own commands ask of the API, as any client would."""
+"""Client of the API for the commands."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -15,18 +15,18 @@ _NOT_LET_IN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
 class NotCarriedOut(LocalError):
-    """A request that the API has not received, or has refused: it changed nothing."""
+    """The API has not received the request, or has refused it. Nothing was changed."""
 
 
 class ApiDevice(msgspec.Struct, frozen=True):
-    """A registered device: its number, and its level in the topic."""
+    """A registered device: its id, and its key, which is a level of its topic."""
 
     id: int
     key: str
 
 
 class DeviceWithToken(ApiDevice, frozen=True):
-    """A device that was just registered, with what it shows to the broker or the API."""
+    """A newly registered device with its credentials."""
 
     mqtt_username: str
     token: str
@@ -44,23 +44,23 @@ class _Analysis(msgspec.Struct, frozen=True):
 
 
 class ApiClient:
-    """The API at a base URL. What it does not answer, or answers with an error, raises LocalError."""
+    """Client of the API at a base URL. Raises LocalError if there is no response, or an error."""
 
     def __init__(self, base: str, key: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
-        """`key`: API_KEY, which is shown to the API."""
+        """`key`: an API key."""
         self.base = _plain(base)
         headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
-        # No proxy of the environment between programs of one machine; no connection left open between requests,
-        # which a service that stops would have to wait for.
+        # trust_env=False: no proxy between programs of one machine. No keep-alive: a service that stops would wait for
+        # the connection.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._http = httpx.Client(
             base_url=self.base, headers=headers, timeout=timeout_s, trust_env=False, limits=limits
         )
 
     def is_ready(self) -> bool:
-        """Whether /health/ready says so; False as long as nobody answers.
+        """Return whether /health/ready reports readiness; False while nothing answers.
 
-        What asks for a key has been started: more it does not say to who has none.
+        An API that requires a key counts as ready: it does not report its readiness without one.
         """
         try:
             return self._http.get("/health/ready").status_code in (httpx.codes.OK, *_NOT_LET_IN)
@@ -68,7 +68,7 @@ class ApiClient:
             return False
 
     def devices(self, search: str = "") -> Iterator[ApiDevice]:
-        """The devices with that in their name or key, the oldest first."""
+        """Return the devices whose name or key contains the text, oldest first."""
         path: str | None = f"/devices?{httpx.QueryParams(search=search, limit=PAGE)}"
         while path is not None:
             response = self._ask("GET", path)
@@ -76,17 +76,17 @@ class ApiClient:
             path = response.links.get("next", {}).get("url")
 
     def register(self, key: str, name: str) -> ApiDevice:
-        """Registers a device."""
+        """Register a device."""
         response = self._ask("POST", "/devices", {"key": key, "name": name})
         return msgspec.json.decode(response.content, type=ApiDevice)
 
     def register_all(self, devices: Sequence[Mapping[str, str]]) -> list[DeviceWithToken]:
-        """Register the devices, each with a key and a name; return those whose keys were not taken."""
+        """Register the devices, each with a key and a name; return those whose keys were new."""
         response = self._ask("POST", "/devices?existing=skip", list(devices))
         return msgspec.json.decode(response.content, type=list[DeviceWithToken])
 
     def count(self, device_id: int) -> int:
-        """How many readings of the device there are."""
+        """Return the number of the device's readings."""
         response = self._ask("GET", f"/stats/analysis/{device_id}")
         return msgspec.json.decode(response.content, type=_Analysis).x.count
 
@@ -96,12 +96,12 @@ class ApiClient:
         except httpx.HTTPError as error:
             kind = NotCarriedOut if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else LocalError
             raise kind(
-                f"the API at {self.base} does not answer ({error}): is `devicestat serve` running there?"
+                f"the API at {self.base} does not respond ({error}): is `devicestat serve` running there?"
             ) from error
         if response.status_code in _NOT_LET_IN:
             raise NotCarriedOut(
-                f"the API at {self.base} does not let {method} {path} in: set DEVICESTAT_API_KEY to an admin key, "
-                "such as `devicestat keys create --role admin` makes"
+                f"the API at {self.base} does not allow {method} {path}: set DEVICESTAT_API_KEY to an admin key, "
+                "for example of `devicestat keys create --role admin`"
             )
         if not response.is_success:
             kind = NotCarriedOut if response.is_client_error else LocalError
@@ -109,7 +109,7 @@ class ApiClient:
         return response
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -122,19 +122,19 @@ class ApiClient:
 
 
 def _plain(base: str) -> str:
-    """The URL without what ends it. Raises LocalError; a password in it would be shown with the next error."""
+    """Return the URL without a trailing slash. Raises LocalError, also for a password, which errors would show."""
     try:
         url = httpx.URL(base)
     except httpx.InvalidURL as error:
-        raise LocalError(f"this is no URL of an API ({error}): it is such as http://127.0.0.1:8000") from None
+        raise LocalError(f"this is no URL of an API ({error}): it takes http://127.0.0.1:8000") from None
     if url.userinfo:
         raise LocalError("the URL of an API has no user and password: set DEVICESTAT_API_KEY instead")
     if url.scheme not in ("http", "https") or not url.host:
-        raise LocalError(f"{base} is no URL of an API: it is such as http://127.0.0.1:8000")
+        raise LocalError(f"{base} is no URL of an API: it takes http://127.0.0.1:8000")
     return base.rstrip("/")
 
 
 def base_url(host: str, port: int) -> str:
-    """Where a service of this machine that listens on the host is reached."""
+    """Return the URL of a service on this machine that listens on the host."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

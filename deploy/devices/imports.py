@@ -1,8 +1,8 @@
-"""`devicestat devices import`: the lines of a CSV file become devices, over the API; their tokens are written down.
+"""`devicestat devices import`: registers the devices of a CSV file with the API, and writes their tokens.
 
-1. `read_file`: all lines are checked before anything is registered;
-2. `import_devices`: arrays of devices go to POST /devices, which passes over keys that are taken;
-3. the tokens of each array are written, and forced to disk, before the next array is sent.
+1. `read_file` checks all lines before anything is registered.
+2. `import_devices` sends arrays of devices to POST /devices, which skips existing keys.
+3. The tokens of each array are written, and synced to disk, before the next array is sent.
 """
 
 import csv
@@ -29,13 +29,13 @@ from shared.readings.model import is_key
 
 IMPORT_TIMEOUT_S = 60.0
 MAX_FAULTS = 20
-"""Faults of a file that are listed."""
+"""Most faults of a file that are listed."""
 _HEADER = ["key", "name"]
 _ADVICE = "expected the column names key,name before the devices, separated by a comma"
 _COLUMNS = ("key", "id", "mqtt_username", "token")
 _QUOTING = (
-    'A value with a comma or a quotation mark is put in quotation marks, as in "press 1, ""east""", and this line, or '
-    "one before it, has a quotation mark without its counterpart"
+    'Quote a value that has a comma or a quotation mark, as in "press 1, ""east""". This line, or '
+    "one before it, has an unmatched quotation mark"
 )
 _REPORT_EVERY = 10_000
 
@@ -51,7 +51,7 @@ class DeviceLine(msgspec.Struct, frozen=True):
 def read_file(path: Path) -> list[DeviceLine]:
     """Return the devices of the file, or of standard input for "-". Raises LocalError, which names each wrong line."""
     if str(path) == "-":
-        # Strictly, whatever the locale: Python reads standard input with surrogates in the locale C.
+        # Opened again, as strict UTF-8: in the locale C, sys.stdin replaces invalid bytes by surrogates.
         with open(sys.stdin.fileno(), encoding="utf-8-sig", newline="", closefd=False) as stream:
             return read_lines(stream, "standard input")
     try:
@@ -73,7 +73,7 @@ def read_lines(stream: TextIO, where: str) -> list[DeviceLine]:
 
 
 class _Rows(Protocol):
-    """What csv.reader returns."""
+    """The type of csv.reader."""
 
     line_num: int
 
@@ -114,7 +114,7 @@ def _listed(where: str, faults: Sequence[str]) -> Iterator[str]:
 
 def _fault(row: list[str], seen: dict[str, int]) -> str | None:
     if len(row) != len(_HEADER):
-        quoting = " (a name with a comma is put in quotation marks)" if len(row) > len(_HEADER) else ""
+        quoting = " (quote a name that has a comma)" if len(row) > len(_HEADER) else ""
         return f"it has {counted(len(row), 'value')}, expected a key and a name{quoting}"
     key, name = row
     if not is_key(key):
@@ -122,7 +122,7 @@ def _fault(row: list[str], seen: dict[str, int]) -> str | None:
     if reserved := KeyRules().fault(key):
         return f"key {displayed(key)} {reserved}"
     if key in seen:
-        return f"key {displayed(key)} is that of line {seen[key]}"
+        return f"key {displayed(key)} is also in line {seen[key]}"
     try:
         msgspec.convert({"name": name}, NewName)
     except msgspec.ValidationError:
@@ -150,7 +150,7 @@ def import_devices(
             if done % _REPORT_EVERY == 0 and done < len(lines):
                 click.echo(f"{done:,} of {counted(len(lines), 'device')}", err=True)
     skipped = len(lines) - registered
-    also = f"; {counted(skipped, 'device')} skipped, which the API has already" if skipped else ""
+    also = f"; {counted(skipped, 'device')} skipped, already registered" if skipped else ""
     click.echo(f"registered {counted(registered, 'device')}{also}", err=True)
 
 
@@ -162,8 +162,8 @@ def _so_far(registered: int, sent: Sequence[DeviceLine]) -> str:
 
 def _remark(sent: Sequence[DeviceLine]) -> str:
     return (
-        f"lines {sent[0].number} to {sent[-1].number} may be registered or not: run the command again. A device "
-        "of these that is skipped then needs a new token: POST /devices/{device_id}/token"
+        f"lines {sent[0].number} to {sent[-1].number} may be registered or not: run the command again. Those "
+        "devices that it skips need new tokens: POST /devices/{device_id}/token"
     )
 
 
@@ -178,7 +178,7 @@ _Write = Callable[[str], None]
 
 @contextmanager
 def _output(path: Path | None) -> Iterator[_Write]:
-    """Give what writes the tokens, and raises LocalError; the header is written."""
+    """Write the header; yield a function that writes tokens, and raises LocalError."""
     if path is None:
         _print(_rows([_COLUMNS]))
         yield _print
@@ -201,7 +201,7 @@ def _print(text: str) -> None:
 
 
 def _append(descriptor: int, path: Path, text: str) -> None:
-    """Append the text and force it to disk. Raises LocalError; of the text nothing is left in the file then."""
+    """Append the text, and sync it to disk. Raises LocalError, with the file as it was."""
     before = os.fstat(descriptor).st_size
     data = text.encode()
     done = 0
@@ -210,13 +210,13 @@ def _append(descriptor: int, path: Path, text: str) -> None:
             done += os.write(descriptor, data[done:])
         os.fsync(descriptor)
     except OSError as error:
-        if os.fstat(descriptor).st_size == before + done:  # nobody else appends to it
+        if os.fstat(descriptor).st_size == before + done:  # no other process has appended to it
             os.ftruncate(descriptor, before)
         raise LocalError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _private(path: Path) -> int:
-    """The file, to be appended to. Raises LocalError where others can read it."""
+    """Open the file for appending. Raises LocalError if other users can read it."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -224,5 +224,7 @@ def _private(path: Path) -> int:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
         os.close(descriptor)
-        raise LocalError(f"{path} is not a file that only its owner can read: `chmod 600` it, or name another")
+        raise LocalError(
+            f"{path} must be a file that only its owner can read: run `chmod 600` on it, or choose another"
+        )
     return descriptor

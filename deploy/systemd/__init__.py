@@ -1,1 +1,1 @@
-"""systemd: the units of this folder, and `files.py`, which installs them."""
+"""systemd units, and `files.py`, which installs them."""

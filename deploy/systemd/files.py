@@ -1,13 +1,13 @@
-"""The files of a host on which Devicestat runs under systemd, PostgreSQL and Mosquitto beside it (docs/systemd.md).
+"""Files of a host that runs Devicestat under systemd, with PostgreSQL and Mosquitto (docs/systemd.md).
 
-    etc/devicestat/authority     the passwords and the certificate authority, from which all else is made
-    etc/devicestat/secrets       what the units hand to the services
-    etc/devicestat/mosquitto     the broker's configuration and its certificates
-    etc/devicestat/caddy         the proxy's
+    etc/devicestat/authority     the passwords and the certificate authority, from which the other files are derived
+    etc/devicestat/secrets       credentials that the units pass to the services
+    etc/devicestat/mosquitto     configuration and certificates of the broker
+    etc/devicestat/caddy         configuration and certificates of the proxy
     etc/devicestat               devicestat.toml, operator.env, ca.pem
     etc/systemd/system           the units
 
-`secrets/owner/database.sql` is for PostgreSQL's superuser: it makes the owner of the database, and the database.
+PostgreSQL's superuser runs `secrets/owner/database.sql`, which creates the database and its owner.
 """
 
 import grp
@@ -34,23 +34,23 @@ CREATE ROLE devicestat_owner LOGIN CREATEROLE PASSWORD '{password}';
 CREATE DATABASE devicestat OWNER devicestat_owner ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0;
 ALTER SYSTEM SET max_locks_per_transaction = 256;
 """
-"""Debian makes its cluster in SQL_ASCII where no locale is set.
+"""ENCODING is set because Debian creates its cluster in SQL_ASCII if no locale is set.
 
-The owner's name is that of no user of the system, whom PostgreSQL would let in without a password (peer)."""
+No user of the system has the owner's name: PostgreSQL would not ask that user for a password (peer)."""
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """What the files depend on, besides the names."""
+    """Properties of the host that the files depend on."""
 
     root: Path
     plugin: Path
     """Mosquitto's dynamic security plugin."""
     groups: Mapping[str, int]
-    """The number of the group of `mosquitto` and of `caddy`."""
+    """Ids of the groups `mosquitto` and `caddy`."""
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A file to be written; one that `stays` is left as it is where it exists: it is the operator's to change."""
+    """A file to write. `stays`: an existing file is kept, because the operator may have changed it."""
 
     path: str
     content: str
@@ -60,7 +60,7 @@ class Made(msgspec.Struct, frozen=True):
 
 
 def look(groups_of: Sequence[str] = ("mosquitto", "caddy")) -> Host:
-    """Return this host, with the groups of these packages. Raises LocalError for all that is missing on it."""
+    """Return this host, with the groups of these packages. Raises LocalError with all that is missing."""
     groups, missing = {}, []
     for name in groups_of:
         try:
@@ -80,8 +80,8 @@ def look(groups_of: Sequence[str] = ("mosquitto", "caddy")) -> Host:
 def install(host: Host, names: str) -> list[Path]:
     """Write the files that are missing or differ, and return them.
 
-    `names`, with commas, are those by which the API and the broker are reached. Raises SettingsError where one of them
-    can stand in no certificate, before anything is made, and LocalError.
+    `names`: names of the API and the broker, separated by commas. Raises SettingsError if a name is invalid, before
+    anything is created, and LocalError.
     """
     public = ",".join(alternatives(names))
     authority = host.root / HOME / "authority"
@@ -111,7 +111,7 @@ def _directory(path: Path, mode: int, group: int = -1) -> None:
 
 
 def _put(file: Path, made: Made) -> bool:
-    """Whether the file had to be written."""
+    """Write the file if needed; return whether it was written."""
     if file.exists() and (made.stays or file.read_text() == made.content):
         return False
     write(file, made.content, made.mode, made.group)
@@ -119,7 +119,7 @@ def _put(file: Path, made: Made) -> bool:
 
 
 def _secrets(passwords: Mapping[str, str], ca: str) -> Iterator[Made]:
-    """What each service is given, as the units load it."""
+    """Return the credentials of each service, by the paths in the units."""
     contents = {
         **{f"passwords/{service}": passwords[service] for service in ("ingestor", "api", "worker")},
         **{
@@ -143,14 +143,14 @@ def _settings(ca: str) -> Iterator[Made]:
 
 
 def _broker(host: Host, certificates: Mapping[str, tuple[str, str]]) -> Iterator[Made]:
-    """mosquitto.conf without its open listener, and after it that of the containers with the paths of this host."""
+    """Return mosquitto.conf without its listener, and the containers' configuration with the paths of this host."""
     directory, group = f"{HOME}/mosquitto", host.groups["mosquitto"]
     paragraphs = template().split("\n\n")
     shut = "\n\n".join(one for one in paragraphs if "\nlistener " not in one)
     closed = _replaced(
         _packaged("containers/mosquitto.closed.conf"),
         {
-            "# The broker of compose.yaml: mosquitto.conf, closed.": "# From here on: closed.",
+            "# The broker of compose.yaml: mosquitto.conf with authentication.": "# From here on: authentication.",
             "include_dir /etc/mosquitto/open\n": "",
             "/usr/lib/mosquitto_dynamic_security.so": str(host.plugin),
             "listener 8884\n": "listener 8884 127.0.0.1\n",

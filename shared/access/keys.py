@@ -92,7 +92,7 @@ _ALL = _SELECT + "ORDER BY created_at, id"
 
 
 async def all_keys(connection: Connection) -> list[AccessKey]:
-    """Return all keys, the oldest first; keys that ended more than 400 days ago are deleted."""
+    """Return all keys, oldest first. The worker deletes keys that ended more than 400 days ago."""
     async with connection.cursor(row_factory=kwargs_row(_read)) as cursor:
         await cursor.execute(_ALL)
         return await cursor.fetchall()
@@ -106,7 +106,7 @@ async def _locked(connection: Connection, prefix: str) -> AccessKey:
         await cursor.execute(_LOCKED, (prefix,))
         key = await cursor.fetchone()
     if key is None:
-        raise LocalError(f"there is no key {prefix}: `devicestat keys list --all` shows those there are")
+        raise LocalError(f"there is no key {prefix}: `devicestat keys list --all` lists the keys")
     return key
 
 

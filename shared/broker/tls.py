@@ -1,4 +1,4 @@
-"""TLS to the broker: made in one place, and what goes wrong with it said in words."""
+"""TLS connections to the broker, and explanations of their failures."""
 
 import ssl
 from pathlib import Path
@@ -11,22 +11,22 @@ OLDEST = ssl.TLSVersion.TLSv1_2
 _CA, _CERT, _KEY = (f"{PREFIX}MQTT_TLS_{part}" for part in ("CA", "CERT", "KEY"))
 _OUR_CERTIFICATE = f"set {_CERT} and {_KEY} to one that the broker trusts"
 _ALERTS = {
-    "CERTIFICATE_REQUIRED": f"it wants a certificate of ours: {_OUR_CERTIFICATE}",
-    "UNKNOWN_CA": f"it does not trust who issued our certificate: {_OUR_CERTIFICATE}",
-    "ALERT_CERTIFICATE_UNKNOWN": f"it does not take our certificate: {_OUR_CERTIFICATE}",
-    "BAD_CERTIFICATE": f"it does not take our certificate: {_OUR_CERTIFICATE}",
-    "CERTIFICATE_EXPIRED": f"our certificate has expired: {_OUR_CERTIFICATE}",
-    "HANDSHAKE_FAILURE": f"it refuses the handshake: if it wants a certificate of ours, {_OUR_CERTIFICATE}",
+    "CERTIFICATE_REQUIRED": f"it requires a client certificate: {_OUR_CERTIFICATE}",
+    "UNKNOWN_CA": f"it does not trust the issuer of the client certificate: {_OUR_CERTIFICATE}",
+    "ALERT_CERTIFICATE_UNKNOWN": f"it does not accept the client certificate: {_OUR_CERTIFICATE}",
+    "BAD_CERTIFICATE": f"it does not accept the client certificate: {_OUR_CERTIFICATE}",
+    "CERTIFICATE_EXPIRED": f"the client certificate has expired: {_OUR_CERTIFICATE}",
+    "HANDSHAKE_FAILURE": f"it refuses the handshake: if it requires a client certificate, {_OUR_CERTIFICATE}",
     "WRONG_VERSION_NUMBER": "it speaks no TLS on this port: mqtt:// instead of mqtts://, or another port",
-    "PROTOCOL_VERSION": "it speaks no version of TLS from 1.2 on",
+    "PROTOCOL_VERSION": "it does not support TLS 1.2 or later",
 }
-"""By what OpenSSL's reasons hold."""
+"""Explanations, by a part of OpenSSL's reason."""
 
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:
-    """For connections to a broker, whose certificate must be of `files.ca`, else of an authority of the system.
+    """Return the TLS context for connections to a broker. It trusts `files.ca`, by default the system's authorities.
 
-    Raises SettingsError, naming the setting and its file.
+    Raises SettingsError with the setting and its file.
     """
     if files.ca is not None:
         _check_certificates(_CA, files.ca)
@@ -40,7 +40,7 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def why(error: OSError) -> str:
-    """Why a connection by TLS could not be made, or ended."""
+    """Return the reason why a TLS connection failed or ended."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message.rstrip('.')})"
     if isinstance(error, ssl.SSLError):
@@ -65,7 +65,7 @@ def _check_certificates(setting: str, path: str) -> None:
 
 
 def _present(context: ssl.SSLContext, cert: str, key: str | None) -> None:
-    """Has the connections show our certificate."""
+    """Load the client certificate into the context."""
     _check_certificates(_CERT, cert)
     if key is not None:
         _check_readable(_KEY, key)
@@ -85,5 +85,5 @@ class _Encrypted(Exception):
 
 
 def _refuse_to_ask() -> NoReturn:
-    """Instead of OpenSSL's own question on the terminal."""
+    """Raise an error, instead of OpenSSL's prompt on the terminal."""
     raise _Encrypted

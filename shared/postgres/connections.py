@@ -43,7 +43,7 @@ def _parameters(application: str) -> dict[str, object]:
     return {
         "client_encoding": ENCODING,
         "application_name": f"devicestat {application}",
-        "autocommit": True,  # a transaction is where `async with connection.transaction()` says so
+        "autocommit": True,  # transactions begin with `async with connection.transaction()`
         "connect_timeout": CONNECT_TIMEOUT_S,
         "keepalives_idle": KEEPALIVE_S,
         "keepalives_interval": KEEPALIVE_INTERVAL_S,

@@ -78,7 +78,7 @@ CONNECTION_TEXTS: Mapping[str, str] = {
 _WORDS: Mapping[type[DatabaseError], tuple[str, str]] = {
     DatabaseUnreachable: ("the connection to PostgreSQL was lost", ""),
     DatabaseNotReady: ("PostgreSQL is not ready yet", ""),
-    TooManyConnections: ("PostgreSQL takes no more connections", "Raise max_connections, or start fewer services"),
+    TooManyConnections: ("PostgreSQL accepts no more connections", "Raise max_connections, or start fewer services"),
     LoginRefused: ("PostgreSQL refuses the login", "Is DEVICESTAT_DATABASE_URL right?"),
     QueryCutOff: ("the query ran longer than statement_timeout", ""),
     QueryCancelled: ("the query was cancelled in PostgreSQL", ""),
@@ -140,7 +140,7 @@ def kind_of(sqlstate: str) -> type[DatabaseError]:
 
 def _kind(error: Exception) -> tuple[str | None, type[DatabaseError]]:
     sqlstate: str | None = getattr(error, "sqlstate", None)
-    if sqlstate is None:  # the driver's own: lost, closed, or no answer in time
+    if sqlstate is None:  # of the driver: lost, closed, or no answer in time
         away = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
         return None, DatabaseUnreachable if away else StatementRefused
     kind = kind_of(sqlstate)

@@ -67,9 +67,8 @@ def migrations() -> list[Migration]:
 async def migrate(connection: Connection, known: Sequence[Migration] | None = None) -> list[Migration]:
     """Apply the missing migrations, and return them. Safe to run twice, and concurrently.
 
-    `known`: the migrations to apply; None: all of this version.
-
-    Raises SchemaTooNew if a later version has migrated the database, and DatabaseError if an applied file differs.
+    `known`: the migrations to apply; None: all of this version. Raises SchemaTooNew if a later version has migrated the
+    database, and DatabaseError if an applied file differs.
     """
     await check_search_path(connection)
     known = migrations() if known is None else known

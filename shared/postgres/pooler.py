@@ -38,7 +38,7 @@ async def check_pooler(connection: Connection, url: str) -> None:
                 await _compare(connection, other)
     except (_IsShared, *_SIGNS):
         raise DatabaseError(
-            f"the connection pooler at {address(url)} gives the transactions of a client to several server "
+            f"the connection pooler at {address(url)} distributes the transactions of a client over several server "
             "connections: set pool_mode = session for this database in pgbouncer.ini, or let "
             "DEVICESTAT_DATABASE_URL name PostgreSQL itself"
         ) from None

@@ -134,16 +134,16 @@ _EXCESS = """
     SELECT rolname, what, advice
     FROM pg_roles CROSS JOIN LATERAL (VALUES
         (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls,
-         'is a superuser, or may make roles or databases, replicate, or bypass row security',
-         'take that away with ALTER ROLE … NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS'),
+         'is a superuser, or may create roles or databases, replicate, or bypass row security',
+         'remove this with ALTER ROLE … NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS'),
         (has_schema_privilege(oid, current_schema()::regnamespace, 'CREATE') AND NOT rolsuper,
-         'may make tables and functions in the schema ' || current_schema(),
-         'have its owner REVOKE CREATE ON SCHEMA ' || quote_ident(current_schema()) || ' FROM PUBLIC'),
+         'may create tables and functions in the schema ' || current_schema(),
+         'let its owner REVOKE CREATE ON SCHEMA ' || quote_ident(current_schema()) || ' FROM PUBLIC'),
         (has_database_privilege(oid, current_database(), 'CREATE') AND NOT rolsuper,
-         'may make schemas in this database',
-         'have its owner REVOKE CREATE ON DATABASE ' || quote_ident(current_database()) || ' FROM PUBLIC'),
+         'may create schemas in this database',
+         'let its owner REVOKE CREATE ON DATABASE ' || quote_ident(current_database()) || ' FROM PUBLIC'),
         (rolname = 'devicestat_worker' AND rolinherit AND NOT rolsuper,
-         'has all that it may become',
+         'inherits the privileges of its roles',
          'ALTER ROLE devicestat_worker NOINHERIT')
     ) AS fault (is_there, what, advice)
     WHERE rolname IN ('devicestat_ingestor', 'devicestat_api', 'devicestat_worker') AND is_there

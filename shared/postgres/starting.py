@@ -28,7 +28,7 @@ LINE_EVERY_S = 5.0
 
 _log = structlog.get_logger()
 Say = Callable[[str], None]
-"""Shows a line to the operator."""
+"""Prints a line for the operator."""
 
 
 class Patience:

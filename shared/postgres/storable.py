@@ -36,6 +36,6 @@ def original(escaped: str) -> bytes:
 
 
 def _escape(match: re.Match[str]) -> str:
-    is_byte = "\udc80" <= match[0] <= "\udcff"  # what "surrogateescape" makes of a byte that is not UTF-8
+    is_byte = "\udc80" <= match[0] <= "\udcff"  # the replacement of "surrogateescape" for a byte that is not UTF-8
     data = match[0].encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
     return "".join(f"#{byte:02X}" for byte in data)

@@ -1,7 +1,7 @@
 """The HTTP side of every long-running process.
 
 - `service.py`: event loop, signals and the HTTP port; `lifeline.py`: the end of the parent process.
-- `limits.py`: bounds for HTTP connections; `own_hosts.py`: accepted Host headers; `closed.py`: refuses an open port.
+- `limits.py`: limits on HTTP connections; `own_hosts.py`: accepted Host headers; `closed.py`: refuses an open port.
 - `security_headers.py`: headers of every response.
 - `telemetry.py`: logs and health; `telemetry_app.py`: the HTTP application of a daemon's health and metrics.
 - `redaction.py` removes secrets from logs; `asgi.py`: the types of an HTTP application.

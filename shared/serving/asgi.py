@@ -1,4 +1,4 @@
-"""Types of ASGI (https://asgi.readthedocs.io), which every server and framework shares."""
+"""Types of ASGI (https://asgi.readthedocs.io)."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -8,4 +8,4 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-"""Any, as frameworks type the three parameters more narrowly."""
+"""Any, because frameworks declare narrower types for the three parameters."""

@@ -14,37 +14,37 @@ _log = structlog.get_logger()
 
 
 def require_closed(settings: Settings, *, insecure: bool) -> None:
-    """Raises LocalError where others reach an API that asks nobody for a key; if it is to be so, warns.
+    """Raise LocalError if the network can reach an API without authentication; if `insecure`, log a warning.
 
-    Also where HTTP_HOST is a name that is not known.
+    Also raises LocalError if HTTP_HOST does not resolve.
     """
     if settings.auth == "on" or is_loopback(settings.http_host):
         return
     if not insecure:
         raise LocalError(
-            f"DEVICESTAT_HTTP_HOST is {settings.http_host!r}, which others may reach, while DEVICESTAT_AUTH is off: "
-            "whoever reaches it could read, write and register. Set DEVICESTAT_AUTH=on and make keys with "
-            "`devicestat keys create`; or give --insecure if something else keeps strangers away"
+            f"DEVICESTAT_HTTP_HOST is {settings.http_host!r}, which is reachable from the network, and DEVICESTAT_AUTH "
+            "is off: every client could read, write and register. Set DEVICESTAT_AUTH=on and create keys with "
+            "`devicestat keys create`, or use --insecure if something else restricts access"
         )
     _log.warning(
-        "authentication is off: whoever reaches this address may read, write and register",
+        "authentication is off: every client of this address may read, write and register",
         host=settings.http_host,
-        advice="set DEVICESTAT_AUTH=on and make keys with `devicestat keys create`",
+        advice="set DEVICESTAT_AUTH=on and create keys with `devicestat keys create`",
     )
 
 
 def require_closed_telemetry(settings: Settings, port: int, *, insecure: bool) -> None:
-    """Raises LocalError where others could read the metrics of a service on this port; if it is to be so, warns."""
+    """Raise LocalError if the network could read the metrics on this port; if `insecure`, log a warning."""
     if port == 0 or guards_telemetry(settings) or is_loopback(settings.http_host):
         return
     if not insecure:
         raise LocalError(
-            f"DEVICESTAT_HTTP_HOST is {settings.http_host!r}, which others may reach, and the metrics on port {port} "
-            "are for anybody. Set DEVICESTAT_METRICS_TOKEN or DEVICESTAT_AUTH=on, or the port to 0; or give "
-            "--insecure if something else keeps strangers away"
+            f"DEVICESTAT_HTTP_HOST is {settings.http_host!r}, which is reachable from the network, and the metrics on "
+            f"port {port} require no token. Set DEVICESTAT_METRICS_TOKEN or DEVICESTAT_AUTH=on, or the port to 0, or "
+            "use --insecure if something else restricts access"
         )
     _log.warning(
-        "the metrics are open: anybody who reaches this address may read them",
+        "the metrics require no token: every client of this address may read them",
         host=settings.http_host,
         port=port,
         advice="set DEVICESTAT_METRICS_TOKEN",
@@ -57,7 +57,7 @@ def guards_telemetry(settings: Settings) -> bool:
 
 
 def hosts_of_api(settings: Settings) -> OwnHosts | None:
-    """Return the hosts that the API answers to; None if it requires a key."""
+    """Return the accepted hosts of the API; None if it requires a key."""
     return None if settings.auth == "on" else _hosts(settings)
 
 

@@ -1,7 +1,7 @@
-"""The end of the process that started this one, seen as the end of a pipe.
+"""Detection of the parent's end by a pipe.
 
-The parent keeps the writing end open and never writes. However the parent ends, also by kill -9, the system closes it,
-and each child reads the end of file. PR_SET_PDEATHSIG would do that on Linux alone, and follows the thread that forked.
+The parent keeps the writing end open and never writes. When the parent ends, even by SIGKILL, the system closes it, and
+each child reads the end of file. PR_SET_PDEATHSIG is Linux only, and depends on the thread that forked.
 """
 
 import asyncio
@@ -9,17 +9,17 @@ import os
 from collections.abc import MutableMapping
 
 VARIABLE = "_DEVICESTAT_LIFELINE_FD"
-"""Names the reading end in the environment of a child. It is no setting: its name does not begin with DEVICESTAT_."""
+"""Variable with the reading end in a child's environment. It is no setting, so it does not begin with DEVICESTAT_."""
 
 
 class Lifeline:
-    """The parent's side: a pipe that is open for as long as the process runs."""
+    """The parent's side: a pipe that stays open while the process runs."""
 
     def __init__(self) -> None:
         self.reading, self._writing = os.pipe()
 
     def environment(self) -> dict[str, str]:
-        """Return what a child's environment needs; the child has to inherit the descriptor `reading` as well."""
+        """Return variables for a child's environment. The child must also inherit the descriptor `reading`."""
         return {VARIABLE: str(self.reading)}
 
     def close(self) -> None:
@@ -29,9 +29,9 @@ class Lifeline:
 
 
 def stop_with_parent(stop: asyncio.Event, environ: MutableMapping[str, str]) -> None:
-    """Set the event when the parent ends, where it has given a lifeline. Takes the variable out of the environment.
+    """Set the event when the parent ends, if there is a lifeline. Removes the variable from `environ`.
 
-    Nothing is logged: the parent had the other end of standard error.
+    Nothing is logged, because the parent read standard error.
     """
     given = environ.pop(VARIABLE, None)
     if given is None:

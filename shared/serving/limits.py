@@ -54,12 +54,12 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._limits = limits
         self._at_most = connections_at_most(limits)
-        self._in_head = True  # the headers of the request are not all there
-        self._whole = False  # all of the request is there
-        self._received = 0  # bytes of the request so far, about
-        self._waits_since: float | None = self.loop.time()  # for the client to send
+        self._in_head = True  # the headers are incomplete
+        self._whole = False  # the request is complete
+        self._received = 0  # approximate bytes of the request
+        self._waits_since: float | None = self.loop.time()  # for data of the client
         self._moved_at = self._waits_since
-        self._left: float = 0  # to be sent, when it was last looked at
+        self._left: float = 0  # bytes in the write buffer at the last check
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -79,12 +79,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self._waits_since = self.loop.time()
 
     def _waits_for_client(self) -> bool:
-        """Whether the rest of a request, or a next one that uvicorn has no timer for, is awaited."""
+        """Return whether the server waits for the client: for the rest of a request, or for one that has no timer."""
         if not self._whole:
             return True
         return self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete)
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -101,14 +101,13 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Another protocol is not taken, which the client sees by the answer (RFC 9110, 7.8). uvicorn would have each
-        such request advise in our log to install a library for WebSockets."""
+        """Ignore an upgrade request (RFC 9110 section 7.8). uvicorn would log advice to install a WebSocket library."""
 
-    # What is refused.
+    # Refusals.
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that the parser cannot read; uvicorn calls this."""
-        self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1, or of a form that is not taken")
+        self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1, or in a form that is not accepted")
 
     def _refuse_size(self) -> None:
         if self._in_head:
@@ -119,7 +118,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answers with a problem and closes the connection; where another answer is due first, closes it after that."""
+        """Answer with a problem and close the connection; if another response is due first, close it after that."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or self._awaits_body():
             self.transport.write(_answer(status, detail, self.server_state.default_headers))
@@ -135,7 +134,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Return whether the current request is incomplete and unanswered."""
         return not (self._in_head or self._whole or self.pipeline or self.cycle.response_started)
 
-    # What `watch` calls.
+    # Called by `watch`.
 
     def look(self, now: float) -> None:
         """Close the connection if its client has exceeded a time limit."""
@@ -148,7 +147,7 @@ class LimitedProtocol(HttpToolsProtocol):
         within = self._limits.head_within_s if self._in_head else self._limits.body_within_s
         if now - self._waits_since > within:
             what = "headers" if self._in_head else "body"
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request's {what} did not come within {within:g} seconds")
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request's {what} did not arrive within {within:g} seconds")
 
     def _require_reading(self, now: float) -> None:
         left = self.transport.get_write_buffer_size()
@@ -159,7 +158,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def resume_writing(self) -> None:
-        self._left = math.inf  # it has moved, however much there is when it is looked at again
+        self._left = math.inf  # the client has read, so the next check must not see a standstill
         super().resume_writing()
 
 
@@ -186,7 +185,7 @@ def _answer(status: HTTPStatus, detail: str, headers: Sequence[tuple[bytes, byte
 
 
 def plain_address(host: str) -> str:
-    """An IPv4 address as itself, also where a socket for both kinds has it as an IPv6 address (::ffff:192.0.2.1)."""
+    """Return the address; a mapped IPv4 address (::ffff:192.0.2.1), as on a dual-stack socket, in IPv4 form."""
     if not host.startswith("::ffff:"):
         return host
     mapped = ipaddress.IPv6Address(host).ipv4_mapped
@@ -194,7 +193,7 @@ def plain_address(host: str) -> str:
 
 
 def connections_at_most(limits: ConnectionLimits) -> int:
-    """Return the maximum of connections, which the limit on open files bounds as well."""
+    """Return the maximum of connections, which also depends on the limit on open files."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limits.max_connections if files < 0 else max(1, min(limits.max_connections, files - RESERVED_FILES))
 

@@ -1,14 +1,14 @@
-"""The Host names that a server answers to, and the pages that may change something there (ADR 33).
+"""Accepted Host headers, and origins of pages that may change data (ADR 33).
 
-A service that asks for no key trusts whoever reaches it. A browser on the same machine reaches it for any page that it
-shows: one of another origin can send requests (https://fetch.spec.whatwg.org/#http-cors-protocol lets some of them pass
-without a question), and one whose name was made to lead to 127.0.0.1 (DNS rebinding) is of the service's own origin.
-So while AUTH is off
+A service without authentication trusts every client, and a browser on the same machine is a client for every page that
+it shows. A page of another origin can send some requests without a preflight
+(https://fetch.spec.whatwg.org/#http-cors-protocol). A page whose name resolves to 127.0.0.1 (DNS rebinding) even has
+the origin of the service. So while AUTH is off:
 
-- Host must be a name that nobody else can have: of loopback, of HTTP_HOST, or of an origin in CORS_ORIGINS;
-- a request that may change something must not come from a page of another origin, by Sec-Fetch-Site or Origin.
+- Host must be a name that no other site can have: a name of loopback, HTTP_HOST, or an origin in CORS_ORIGINS;
+- a request that may change data must not come from a page of another origin, by Sec-Fetch-Site or Origin.
 
-Whatever the settings: HTTP/1.1 takes one Host header, and no more (RFC 9112 section 3.2).
+With any settings, HTTP/1.1 requires exactly one Host header (RFC 9112 section 3.2).
 """
 
 import ipaddress
@@ -27,7 +27,9 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+;=%-]+)(?::[0-9]*)?", re
 """RFC 9110 section 7.2: uri-host with an optional port."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _OWN_PAGES = frozenset({"same-origin", "none"})
-"""Of https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header: our own pages, and what the user typed."""
+"""Values for pages of this service, and for addresses that the user typed.
+
+https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header"""
 _MAX_SHOWN = 100
 
 
@@ -39,7 +41,7 @@ class HostRefusal(msgspec.Struct, frozen=True):
 
 
 class OwnHosts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an open server answers to. `any_address`: to any IP address, which no name can be made to stand for."""
+    """Accepted hosts of a server without authentication. `any_address`: accept every IP address, which is no name."""
 
     names: frozenset[str]
     any_address: bool
@@ -107,15 +109,15 @@ class HostRules:
 
     def _refusal(self, scope: Scope) -> HostRefusal | None:
         given = _values(scope, b"host")
-        if not given and scope["http_version"] == "1.0":  # no browser's
+        if not given and scope["http_version"] == "1.0":  # not from a browser
             return None
         if len(given) != 1 or not _HOST.fullmatch(given[0]):
-            detail = f"a request has one Host header with a name or an address, and this has {_shown(given)}"
+            detail = f"a request must have one Host header with a name or an address, and this has {_shown(given)}"
             return HostRefusal(HTTPStatus.BAD_REQUEST, detail)
         return self._foreign(scope, given[0].lower()) if self._hosts is not None else None
 
     def _foreign(self, scope: Scope, host: str) -> HostRefusal | None:
-        assert self._hosts is not None, "it is called where no key is asked for"
+        assert self._hosts is not None, "only called without authentication"
         if not self._hosts.takes(host):
             return _misdirected(host)
         if scope["method"] in _SAFE_METHODS:
@@ -135,9 +137,9 @@ def _shown(hosts: Sequence[str]) -> str:
 def _misdirected(host: str) -> HostRefusal:
     return HostRefusal(
         HTTPStatus.MISDIRECTED_REQUEST,
-        f"the Host {host[:_MAX_SHOWN]!r} is not taken: while DEVICESTAT_AUTH is off, only names of loopback such as "
-        "localhost and 127.0.0.1, and DEVICESTAT_HTTP_HOST, are. Behind a proxy, have it send one of these, or name "
-        "the origin of its pages in DEVICESTAT_CORS_ORIGINS; or set DEVICESTAT_AUTH=on",
+        f"the Host {host[:_MAX_SHOWN]!r} is not accepted: while DEVICESTAT_AUTH is off, only DEVICESTAT_HTTP_HOST and "
+        "names of loopback, such as localhost and 127.0.0.1, are. Configure a proxy to send one of these, or add the "
+        "origin of its pages to DEVICESTAT_CORS_ORIGINS; or set DEVICESTAT_AUTH=on",
     )
 
 
@@ -145,13 +147,13 @@ def _foreign_page(origin: str | None) -> HostRefusal:
     page = "another site" if origin is None else repr(origin[:_MAX_SHOWN])
     return HostRefusal(
         HTTPStatus.FORBIDDEN,
-        f"a page of {page} may change nothing here: while DEVICESTAT_AUTH is off, only pages of this service and of "
+        f"a page of {page} may not change data: while DEVICESTAT_AUTH is off, only pages of this service and of "
         "the origins in DEVICESTAT_CORS_ORIGINS may",
     )
 
 
 async def _answer(refusal: HostRefusal, path: str, send: Send) -> None:
-    """A problem without a type of its own (RFC 9457 section 4.2.1)."""
+    """Return a problem of type about:blank (RFC 9457 section 4.2.1)."""
     status = refusal.status
     problem = {
         "type": "about:blank", "title": status.phrase, "status": status.value, "detail": refusal.detail,

@@ -1,6 +1,6 @@
-"""Remove secrets from output: a last defense, since no code should print one.
+"""Removal of secrets from output, as a last defense: no code should print one.
 
-What the settings hold, also escaped as a log line has it, and whatever has the form of a key or a device's token.
+It removes the secrets in the settings, also in their escaped forms, and text in the form of a key or a device token.
 """
 
 import json
@@ -16,11 +16,11 @@ from shared.settings import SECRETS, MqttAddress, Settings, WebhookSecret
 
 MASK = "***"
 SHORTEST = 4
-"""Shorter secrets would be found in too many words."""
+"""Shorter secrets would match too many words."""
 _CREDENTIAL = re.compile(r"(dsk_[a-z0-9]{8}_|dst_[0-9]{1,19}_)[A-Za-z0-9_-]{8,}", re.ASCII)
-"""A key or a token, or a long part of it; the prefix that identifies it stays."""
+"""A key or a token, or a long part of it. The prefix, which identifies it, is not removed."""
 _PASSWORDS = (re.compile(r"^[^:]+://[^:@/]*:([^/]+)@"), re.compile(r"[?&][a-z_]*(?:password|secret)=([^&]+)"))
-"""Passwords in a URL: after the user, and among libpq's parameters."""
+"""Passwords in a URL: after the user, and in libpq's parameters."""
 
 
 class Redactor:
@@ -28,7 +28,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         forms = {form for secret in secrets if len(secret) >= SHORTEST for form in written(secret)}
-        self._secrets = sorted(forms, key=len, reverse=True)  # one may be a part of another
+        self._secrets = sorted(forms, key=len, reverse=True)  # longest first: one may contain another
 
     def __call__(self, text: str) -> str:
         """Return the text without the secrets."""

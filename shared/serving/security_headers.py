@@ -1,7 +1,7 @@
-"""Security headers of every response: of the API, of the telemetry, of errors, files and streams.
+"""Security headers of every response of the API and the telemetry port, including errors, files and streams.
 
-The rules are those of https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html. What never changes
-is in ALWAYS, which the server adds to each answer, its own refusals included.
+They follow https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html. The server adds the constant
+headers, ALWAYS, to each response, including its own refusals.
 """
 
 from shared.serving.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -14,11 +14,11 @@ _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 
 
 class SecurityHeaders:
-    """The application, whose answers have the headers that depend on the request, or on the answer.
+    """Middleware that adds the headers that depend on the request or the response.
 
-    - Content-Security-Policy: POLICY, unless the answer has its own;
-    - Cache-Control: what was asked for with a key is kept nowhere, unless the answer says otherwise;
-    - Strict-Transport-Security where the request came by https: browsers then take nothing else for a year.
+    - Content-Security-Policy: POLICY, unless the response has its own.
+    - Cache-Control: no-store for a request with a key, unless the response has its own.
+    - Strict-Transport-Security for a request over https: browsers then use only https for a year.
     """
 
     def __init__(self, app: ASGIApp) -> None:

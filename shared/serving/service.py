@@ -34,7 +34,7 @@ PROXY_IDLE_S = 150
 def run(main: Main) -> None:
     """Run a service on uvloop until it returns. SIGTERM, SIGINT and the end of a supervisor set its event.
 
-    Raises what the service raises; of a task group that failed, the first error that a person can mend.
+    Raises what the service raises; of a failed task group, the first DevicestatError.
     """
 
     async def with_signals() -> None:
@@ -49,10 +49,10 @@ def run(main: Main) -> None:
     try:
         uvloop.run(with_signals())
     except BaseExceptionGroup as group:
-        raise _first_mendable(group) from group
+        raise _first_of_ours(group) from group
 
 
-def _first_mendable(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> BaseException:
     ours = group.subgroup(DevicestatError)
     error: BaseException = ours or group
     while isinstance(error, BaseExceptionGroup):
@@ -72,9 +72,9 @@ def look_up(host: str, port: int) -> Sequence[AddressInfo]:
     """Return the addresses of HTTP_HOST by getaddrinfo. Raises LocalError."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:  # ValueError: a label that is too long for any name
+    except (OSError, ValueError) as error:  # ValueError: a label is too long
         why = getattr(error, "strerror", None) or error
-        raise LocalError(f"DEVICESTAT_HTTP_HOST is {host!r}, which is no address here: {why}") from error
+        raise LocalError(f"DEVICESTAT_HTTP_HOST is {host!r}, which is no address of this host: {why}") from error
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
@@ -87,7 +87,7 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     except OSError as error:
         listener.close()
         raise LocalError(
-            f"port {port} on {host} cannot be had ({error.strerror}): stop what uses it, or set {setting} to another"
+            f"cannot listen on port {port} of {host} ({error.strerror}): stop what uses it, or set {setting} to another"
         ) from error
     return listener
 
@@ -104,8 +104,8 @@ async def serve_http(
 ) -> None:
     """Serve the application on the socket until the event is set, then finish the current requests.
 
-    `hosts`: what a server that asks for no key answers to. `trusted_proxies`: addresses and networks of proxies, whose
-    X-Forwarded-For and X-Forwarded-Proto are believed.
+    `hosts`: accepted hosts of a server without authentication. `trusted_proxies`: addresses and networks of proxies
+    whose X-Forwarded-For and X-Forwarded-Proto are trusted.
     """
     protocol: Any = partial(LimitedProtocol, limits=limits)
     config = uvicorn.Config(
@@ -138,7 +138,7 @@ async def serve_telemetry(
     stop: asyncio.Event,
     access: TelemetryAccess,
 ) -> None:
-    """Serve health and metrics of a daemon on its own port, to those that have access."""
+    """Serve health and metrics of a daemon on its own port."""
 
     async def readiness() -> Readiness:
         return health.readiness()

@@ -19,16 +19,16 @@ from shared.settings import Settings
 
 
 def configure_logging(settings: Settings) -> None:
-    """One line an event on standard error, in the format and from the level that are set, without secrets.
+    """Log each event as one line on standard error, in the configured format and from the configured level.
 
-    Libraries that log through `logging` come out in the same form.
+    Secrets are removed. Events of libraries that use `logging` have the same form.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # The console's own form of a traceback shows what the variables hold, also secrets, folded so that none is found.
+    # The console's own traceback shows values of variables, and wraps them, so redaction would miss secrets.
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if settings.logs_as_json
@@ -57,12 +57,12 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     logging.getLogger("apscheduler").setLevel(
         logging.ERROR
-    )  # it warns of each long round; readiness reports overdue ones
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns at each attempt; we say when it changes
+    )  # it warns about each long round; readiness reports overdue ones
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns at each attempt; the service logs changes
 
 
 class Health:
-    """State of a service: each part is ready, or has a reason why it is not."""
+    """Readiness of a service: each part is ready, or has a reason why it is not."""
 
     def __init__(self, *parts: str) -> None:
         self._faults: dict[str, str | None] = dict.fromkeys(parts, "starting")
@@ -80,7 +80,7 @@ class Health:
         return not any(self._faults.values())
 
     def report(self) -> dict[str, str]:
-        """Return each part with "ok" or what is wrong with it."""
+        """Return each part with "ok" or its fault."""
         return {part: fault or "ok" for part, fault in self._faults.items()}
 
     def readiness(self) -> "Readiness":
@@ -103,16 +103,16 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class HealthReport(msgspec.Struct, frozen=True):
-    """The answer of the health endpoints."""
+    """Body of the health endpoints."""
 
     status: str
     parts: dict[str, str]
 
 
 class TelemetryAccess(msgspec.Struct, frozen=True):
-    """Access to health and metrics. `guarded`: the metrics, and why a part is not ready, are for `token` alone.
+    """Access to health and metrics. `guarded`: the metrics, and the faults of parts, require `token`.
 
-    `hosts`: what the server answers to where it is not guarded. Whether it is live and ready is for anybody.
+    `hosts`: accepted hosts if it is not guarded. Liveness and readiness require no token.
     """
 
     guarded: bool = False
@@ -120,11 +120,11 @@ class TelemetryAccess(msgspec.Struct, frozen=True):
     hosts: OwnHosts | None = None
 
     def allows(self, shown: str | None) -> bool:
-        """Whether a request with this Authorization header has the token, or needs none."""
+        """Return whether a request with this Authorization header has the token, or needs none."""
         return not self.guarded or (self.token is not None and is_bearer(shown, self.token))
 
     def refusal(self, shown: str | None) -> tuple[str, str]:
         """Return the detail and the challenge of a 401."""
         challenge = CHALLENGE if shown is None else f'{CHALLENGE}, error="invalid_token"'
         unset = "" if self.token else ", which is not set here"
-        return f"the metrics take DEVICESTAT_METRICS_TOKEN{unset}, as Authorization: Bearer …", challenge
+        return f"the metrics require DEVICESTAT_METRICS_TOKEN{unset}, as Authorization: Bearer …", challenge

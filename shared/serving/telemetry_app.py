@@ -1,6 +1,6 @@
 """The HTTP application of a daemon's telemetry port: `/health/live`, `/health/ready` and `/metrics`.
 
-It is written to ASGI itself, so that a daemon starts without the API's framework.
+It uses plain ASGI, so a daemon starts without the API's framework.
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ class TelemetryResponse(msgspec.Struct, frozen=True):
 
 
 class TelemetryApp:
-    """The application. `readiness` and `metrics` return what it serves; `access` bounds who gets it."""
+    """The application. `readiness` and `metrics` return its content, and `access` restricts it."""
 
     def __init__(
         self,

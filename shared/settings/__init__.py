@@ -3,7 +3,7 @@
 - `model.py`: the settings with their types, bounds and defaults.
 - `loading.py`: `load` reads and checks them all.
 - `sources.py`: the environment, files that it names, and a TOML file.
-- `values.py`: the values that their texts stand for, such as addresses, topic filters and durations.
+- `values.py`: parsed values, such as addresses, topic filters and durations.
 """
 
 from shared.settings.loading import load

@@ -37,8 +37,8 @@ class About(msgspec.Struct, frozen=True):
     """Description of a setting.
 
     `expected`: the accepted form, for error messages. `parse`: returns the value of the text; `check`: checks a value
-    that is a text; both raise ValueError. `form`: msgspec's type of what is given, if it is not the field's. `secret`:
-    whether the text, or the password in it, is never shown.
+    that is a text; both raise ValueError. `form`: msgspec type of the text, if it is not the field's. `secret`: whether
+    the text, or a password in it, is never shown.
     """
 
     expected: str
@@ -120,29 +120,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_linger_ms: Annotated[int, _number(0, 60_000, "a whole number of milliseconds")] = 0
     unknown_devices: Annotated[Literal["reject", "register"], About("reject or register")] = "reject"
     http_host: Annotated[str, _text("a host name or an address, such as 127.0.0.1")] = "127.0.0.1"
-    http_port: Annotated[int, _number(0, 65_535, "a port", "; 0 takes a free one")] = 8000
+    http_port: Annotated[int, _number(0, 65_535, "a port", "; 0 for a free one")] = 8000
     ingestor_metrics_port: Annotated[int, _METRICS_PORT] = 9101
     worker_metrics_port: Annotated[int, _METRICS_PORT] = 9102
     auth: Annotated[Literal["off", "on"], About("on or off")] = "off"
-    api_key: Annotated[
-        str | None, _text("a key that `devicestat keys create` has shown", check_api_key, secret=True, least=16)
-    ] = None
+    api_key: Annotated[str | None, _text("a key of `devicestat keys create`", check_api_key, secret=True, least=16)] = (
+        None
+    )
     device_secret: Annotated[
-        str | None, _text("at least 32 characters, such as `openssl rand -hex 32` gives", secret=True, least=32)
+        str | None, _text("at least 32 characters, such as the output of `openssl rand -hex 32`", secret=True, least=32)
     ] = None
     mqtt_auth_secret: Annotated[
         str | None,
         _text(
-            "at least 32 letters and digits, such as `openssl rand -hex 32` gives", check_bearer, secret=True, least=32
+            "at least 32 letters and digits, such as the output of `openssl rand -hex 32`",
+            check_bearer,
+            secret=True,
+            least=32,
         ),
     ] = None
     metrics_token: Annotated[str | None, _text("at least 16 characters", check_bearer, secret=True, least=16)] = None
     trusted_proxies: Annotated[
         tuple[str, ...],
-        About("addresses or networks with commas between, such as 127.0.0.1,10.0.0.0/8", parse_networks),
+        About("addresses or networks separated by commas, such as 127.0.0.1,10.0.0.0/8", parse_networks),
     ] = ()
     cors_origins: Annotated[
-        tuple[str, ...], About("origins with commas between, such as https://plots.example.com, or *", parse_origins)
+        tuple[str, ...], About("origins separated by commas, such as https://plots.example.com, or *", parse_origins)
     ] = ()
     rate_limit: Annotated[int, _number(0, 1_000_000, "a whole number of requests a minute", "; 0 for no limit")] = 0
     query_timeout: Annotated[int, _number(1, 3600, "a whole number of seconds")] = 30
@@ -171,7 +174,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     webhook_allow_private: Annotated[bool, About("true or false")] = False
     webhook_ports: Annotated[
-        frozenset[int] | None, About("ports with commas between, such as 80,443,8443, or all", parse_ports)
+        frozenset[int] | None, About("ports separated by commas, such as 80,443,8443, or all", parse_ports)
     ] = frozenset({80, 443})
     schedules_per_key: Annotated[int, _number(0, 1_000_000)] = 100
     queued_per_key: Annotated[int, _number(0, 1_000_000)] = 1000

@@ -1,6 +1,6 @@
 """Sources of the settings: the environment, files that it names, and a TOML file.
 
-`DEVICESTAT_<NAME>_FILE=/path` is for what should not stand in an environment: the file's content is the value.
+With `DEVICESTAT_<NAME>_FILE=/path`, the content of the file is the value, so a secret need not be in the environment.
 """
 
 import tomllib
@@ -14,7 +14,7 @@ from shared.errors import SettingsError
 
 PREFIX = "DEVICESTAT_"
 CONFIG = "DEVICESTAT_CONFIG"
-TEST_PREFIX = "DEVICESTAT_TEST_"  # read by the test suite alone
+TEST_PREFIX = "DEVICESTAT_TEST_"  # read only by the test suite
 FILE = "_FILE"
 MAX_FILE_BYTES = 64 * 1024
 
@@ -61,7 +61,7 @@ def from_environment(environ: Mapping[str, str], names: Collection[str]) -> dict
 
 def _given_twice(name: str) -> Given:
     plain = variable(name)
-    return Given(source=plain, fault=f"{plain} and {plain}{FILE} are both set: take one of them away")
+    return Given(source=plain, fault=f"{plain} and {plain}{FILE} are both set: remove one of them")
 
 
 def _from_file(source: str, path: str) -> Given:
@@ -77,7 +77,7 @@ def _from_file(source: str, path: str) -> Given:
 
 
 def _content(path: Path) -> str:
-    """Return the content without the final newline. Raises OSError, and ValueError with what is wrong."""
+    """Return the content without the final newline. Raises OSError, and ValueError with the fault."""
     with path.open("rb") as file:
         content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
@@ -101,5 +101,5 @@ def from_toml(path: Path) -> dict[str, Given]:
         raise SettingsError([f"the configuration file {path} is not TOML: {error}"]) from None
     table = document.pop("devicestat", {})
     if document or not isinstance(table, dict):
-        raise SettingsError([f"the configuration file {path} takes one table, [devicestat], and nothing else"])
+        raise SettingsError([f"the configuration file {path} takes only the table [devicestat]"])
     return {name: Given(source=f"{name} in {path}", value=value) for name, value in table.items()}

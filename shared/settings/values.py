@@ -1,6 +1,6 @@
-"""The values that the texts of settings stand for: addresses, topic filters, durations, ports, keys.
+"""Parsed values of settings: addresses, topic filters, durations, ports, keys.
 
-Each function raises ValueError with what is wrong. If the text may contain a password, the error has no part of it.
+Each function raises ValueError with the fault. If the text may contain a password, the error has no part of it.
 """
 
 import base64
@@ -18,7 +18,7 @@ from shared.access.credentials import GivenKey
 from shared.access.credentials import read as read_credential
 
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
-"""What a header can carry as a bearer token (RFC 6750, section 2.1)."""
+"""Form of a bearer token (RFC 6750, section 2.1)."""
 _UNQUOTED = "in a user or a password, / ? # @ [ ] are written %2F %3F %23 %40 %5B %5D"
 
 
@@ -88,13 +88,13 @@ def parse_mqtt_url(url: str) -> MqttAddress:
             raise ValueError("mqtt+unix takes three slashes and an absolute path")
         return MqttAddress(url=url, host="localhost", port=0, unix_socket=unquote(parts.path))
     if parts.scheme not in ("mqtt", "mqtts"):
-        raise ValueError("no mqtt:// or mqtts:// in front")
+        raise ValueError("no mqtt:// or mqtts:// at the beginning")
     if not parts.hostname:
         raise ValueError("no host")
     if not _is_host(parts.hostname):
-        raise ValueError("no such host name can be")
+        raise ValueError("the host name is invalid")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f"something after the port; {_UNQUOTED}")
+        raise ValueError(f"there is text after the port; {_UNQUOTED}")
     tls = parts.scheme == "mqtts"
     return MqttAddress(
         url=url,
@@ -110,7 +110,7 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # which shows the part that it cannot read: half a password, if that has a / in it
+    except ValueError:  # its message shows the unparsed part, which is half of a password with a /
         raise ValueError(f"host or port cannot be read; {_UNQUOTED}") from None
     return parts, port
 
@@ -139,15 +139,15 @@ def parse_topic_filter(pattern: str) -> TopicFilter:
 
 
 def check_database_url(url: str) -> None:
-    """Raise ValueError unless libpq reads the URL as it is meant."""
+    """Raise ValueError unless libpq parses the URL as intended."""
     scheme = re.match(r"postgres(ql)?://", url)
     if not scheme:
-        raise ValueError("no postgresql:// in front")
+        raise ValueError("no postgresql:// at the beginning")
     try:
         given = conninfo_to_dict(url)
     except ProgrammingError:
         raise ValueError("libpq cannot read it") from None
-    # libpq takes what follows a / or an @ of a password for a port, a database or a host, and names it in its errors.
+    # libpq parses text after a / or an @ of a password as a port, a database or a host, and shows it in its errors.
     path = url[scheme.end() :].partition("?")[0].partition("/")[2]
     ports = str(given.get("port") or "").replace(",", "")
     if "@" in str(given.get("host") or "")[1:] or "@" in path or not (ports.isdecimal() or not ports):
@@ -165,13 +165,13 @@ def parse_admin_url(url: str) -> MqttAddress:
 def check_api_key(text: str) -> None:
     """Raise ValueError unless the text has the form of a key."""
     if not isinstance(read_credential(text), GivenKey):
-        raise ValueError("not of the form of a key")  # noqa: TRY004  # the text is wrong, not its type
+        raise ValueError("not in the form of a key")  # noqa: TRY004  # the text is wrong, not its type
 
 
 def check_bearer(text: str) -> None:
     """Raise ValueError unless a header can carry the text as a bearer token."""
     if not _BEARER.fullmatch(text):
-        raise ValueError("more than letters, digits and . _ ~ + / -, with = at the end")
+        raise ValueError("characters other than letters, digits and . _ ~ + / -, or = before the end")
 
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhdy])")
@@ -183,7 +183,7 @@ _UNITS = {
     "y": timedelta(days=365.25),
 }
 LONGEST = 200 * _UNITS["y"]
-"""The longest duration that a setting takes: it can be subtracted from any current date."""
+"""Longest duration of a setting. It can be subtracted from any current date."""
 _SIZE = re.compile(r"([1-9][0-9]{0,14})\s*(B|kB|MB|GB|TB)?")
 _MULTIPLES = {None: 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 NONE = "none"

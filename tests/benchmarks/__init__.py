@@ -1,14 +1,14 @@
-"""`make bench`: each figure is a ratio against a peer in the same run, the median of alternating pairs.
+"""`make bench`: each figure is a ratio to a peer in the same run, the median of alternating pairs.
 
-- `ingestion`: QoS 1 messages to committed rows, one reading each or a hundred, against `mosquitto_sub | psql COPY`;
-  `generator` publishes them, encoded before the clock starts.
-- `delay`: from a PUBLISH to the row that others see, against `mosquitto_sub | psql INSERT`; `paced` publishes.
-- `memory`: the ingestor's peak with a million messages waiting for a database that is away.
-- `store`: a batch directly into the table, compared with the staging table.
-- `analysis`: the five figures of a million readings, against the plain SQL aggregates, and over HTTP.
-- `http`: `POST /stats` and the analysis of a thousand readings, requests a second of one process, against the same
-  two endpoints in FastAPI and SQLAlchemy, `plain_service`; `http_load` asks, `http_data` says about what.
+- `ingestion`: QoS 1 messages to committed rows, with one reading or a hundred, against `mosquitto_sub | psql COPY`.
+  `generator` publishes the messages, which it encodes in advance.
+- `delay`: from a PUBLISH to a visible row, against `mosquitto_sub | psql INSERT`. `paced` publishes.
+- `memory`: the ingestor's peak with a million messages that wait while the database is down.
+- `store`: a batch directly into the table, against the staging table.
+- `analysis`: five figures of a million readings, against plain SQL aggregates, and over HTTP.
+- `http`: requests a second of one process, for `POST /stats` and the analysis of a thousand readings, against the same
+  endpoints in FastAPI and SQLAlchemy, `plain_service`. `http_load` sends the requests, and `http_data` has the data.
 
-`servers` has the servers that it all runs on, `peers` what we are held against, `pairs` the alternation, `disk` the
-disk's own part, `machine` and `table` what is printed. docs/benchmarks.md says how to read it.
+`servers` runs the servers and `peers` the peers. `pairs` alternates them, `disk` measures the disk, and `machine` and
+`table` print. docs/benchmarks.md explains the results.
 """

@@ -1,4 +1,4 @@
-"""Runs the benchmarks, all or those that are named, and prints one table."""
+"""Runs all or the named benchmarks, and prints one table."""
 
 import argparse
 import asyncio
@@ -85,7 +85,9 @@ def main() -> None:
     unknown = [name for name in given.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark is named {', '.join(unknown)}: choose from {', '.join(BENCHMARKS)}")
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the API's log is not the table's
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )  # the log of the API does not belong in the table
     with servers.directory() as directory, EmbeddedPostgres(directory) as postgres:
         _prepare(postgres)
         where = machine.describe(postgres)

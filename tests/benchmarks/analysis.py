@@ -1,4 +1,4 @@
-"""A million readings of one device: what exactness costs over plain SQL, and the API over its own SQL."""
+"""A million readings of one device: exact figures against plain SQL, and the API against its own SQL."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ _PLAIN = """
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio]:
-    """Seconds for an analysis."""
+    """Measure the seconds of an analysis."""
     with psycopg.connect(postgres.url, autocommit=True) as database:
         database.execute(_ADD_DEVICE, (DEVICE,))
         database.execute(_FILL, (DEVICE, READINGS))

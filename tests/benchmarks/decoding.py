@@ -1,4 +1,4 @@
-"""From an array to COPY data, without broker and database: in columns, and its elements one by one (ADR 36)."""
+"""Decoding of an array to COPY data, without broker and database: by columns, and element by element (ADR 36)."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ from tests.benchmarks.pairs import Ratio, warmed
 
 SIZES = (48, 100, 1_000, 10_000)
 READINGS = 50_000
-"""In one measurement."""
+"""Readings in one measurement."""
 BATCH = 5_000
 TENTH = timedelta(milliseconds=100)
 _STARTED = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -35,7 +35,7 @@ _TIMESTAMPS = {
 
 
 def measure(_: EmbeddedPostgres) -> Iterator[Ratio]:
-    """CPU time for each reading."""
+    """Measure the CPU time for each reading."""
     for name, timestamp in _TIMESTAMPS.items():
         for size in SIZES:
             array = [{"x": n / 1000, "y": n % 1000, "z": -3.25, "timestamp": timestamp(n)} for n in range(size)]

@@ -1,8 +1,8 @@
-"""From a PUBLISH to the row that others see, at steady rates.
+"""Delay from a PUBLISH to the visible row, at steady rates.
 
-The peer is `mosquitto_sub -q 1 -F "INSERT …" | psql`, which commits each message by itself. Both sides stand by all the
-time, each with a broker of its own, and are published to in turn. Someone else looks for the rows: once every few
-milliseconds, by the index, so that looking takes no part in the delay but its own resolution, which is told.
+The peer is `mosquitto_sub -q 1 -F "INSERT …" | psql`, which commits each message separately. Both sides run all the
+time, each with its own broker, and get messages in turn. A separate connection polls for the rows every few
+milliseconds, with the index. The poll adds only its own resolution to the delay, which is printed.
 """
 
 import asyncio
@@ -27,28 +27,28 @@ from tests.benchmarks.servers import broker, clear, settings
 from tests.ingestion import IngestorProcess
 
 SECONDS = {10: 20, 100: 15, 1000: 10}
-"""Of one run, by its rate in messages a second."""
+"""Messages of one run, by the rate in messages a second."""
 WARM_UP_RATE, WARM_UP_S = 100, 2
 LOOK_EVERY_S = 0.002
 DEADLINE_S = 60.0
 WANTED_MS = {(10, 50): 6.0, (10, 99): 50.0, (100, 50): 6.0, (100, 99): 50.0, (1000, 99): 40.0}
-"""By rate and percentile."""
+"""Targets by rate and percentile."""
 _STATEMENT = "INSERT INTO peer (device_id, recorded_at, received_at, x, y, z) VALUES (1, now(), now(), %p);"
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One run, in milliseconds."""
+    """Delays of one run, in milliseconds."""
 
     delays: list[float]
     between_looks: list[float]
-    syncs: list[float]  # of the disk, meanwhile
+    syncs: list[float]  # of the disk during the run
 
     def percentile(self, percent: int) -> float:
         return statistics.quantiles(self.delays, n=100)[percent - 1]
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
-    """p50 and p99 in milliseconds, at each rate."""
+    """Measure p50 and p99 in milliseconds, at each rate."""
     with psycopg.connect(postgres.url, autocommit=True) as database, _sides(postgres) as (to_us, to_peer):
         clear(database)
         observer = _Observer(database, postgres.directory)
@@ -84,7 +84,7 @@ def _remark(rate: int, ours: list[Run], peer: list[Run]) -> str:
 
 @contextmanager
 def _sides(postgres: EmbeddedPostgres) -> Iterator[tuple[Publisher, Publisher]]:
-    """A publisher to the broker of each side; the ingestor and the peer are subscribed."""
+    """A publisher for the broker of each side. Ingestor and peer are subscribed."""
     with ExitStack() as stack:
         our_broker, peer_broker = stack.enter_context(broker()), stack.enter_context(broker())
         ingestor = IngestorProcess(settings(postgres, our_broker))
@@ -96,7 +96,7 @@ def _sides(postgres: EmbeddedPostgres) -> Iterator[tuple[Publisher, Publisher]]:
         yield to_us, stack.enter_context(publisher(peer_broker.host, peer_broker.port))
 
 
-# By the unique index: times of receipt, ours and the peer's, only ever grow.
+# With the unique index: times of receipt increase on both sides.
 _IN_READINGS: LiteralString = """
     SELECT recorded_at, x FROM readings WHERE device_id = 1 AND recorded_at > %s ORDER BY recorded_at
 """
@@ -106,7 +106,7 @@ _IN_PEER: LiteralString = """
 
 
 class _Observer:
-    """Publishes to a side, and looks for the rows."""
+    """Publish to a side, and poll for the rows."""
 
     def __init__(self, database: psycopg.Connection, directory: Path) -> None:
         self._database = database
@@ -128,7 +128,7 @@ class _Observer:
         return Run(delays, [(b - a) * 1000 for a, b in pairwise(looks)], syncs)
 
     def _look(self, query: LiteralString, newest: datetime | None, count: int) -> tuple[list[float], list[float]]:
-        """When each row was first seen, and when one looked; both in seconds of time.monotonic."""
+        """Return the times when each row was first visible, and of the polls; both in seconds of time.monotonic."""
         seen: list[float] = []
         looks: list[float] = []
         while len(seen) < count:
@@ -136,7 +136,7 @@ class _Observer:
             rows = self._database.execute(query, (newest,)).fetchall()
             looks.append(time.monotonic())
             for recorded_at, x in rows:
-                assert round(x * 1000) == len(seen), "each is seen once, in order"
+                assert round(x * 1000) == len(seen), "each row appears once, in order"
                 seen.append(looks[-1])
                 newest = recorded_at
             waited = looks[-1] - looks[0]

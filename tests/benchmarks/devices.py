@@ -1,7 +1,7 @@
-"""Many devices: how long it takes to register them here and on the broker, to cut one off, to list and to search them.
+"""Many devices: time to register them in the database and on the broker, to disconnect one, to list and to search them.
 
-The broker has them in its password file; the peer is its dynamic security plugin, with as many devices.
-DEVICES_MANY=10000 measures with so many devices instead of 100,000.
+The broker uses a password file. The peer is its dynamic security plugin, with equally many devices.
+DEVICES_MANY=10000 sets the number of devices, by default 100,000.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ _CLEAN = """
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
-    """Seconds and milliseconds, against dynamic security in the same run, and against the design's figures."""
+    """Measure seconds and milliseconds, against dynamic security in the same run, and against targets."""
     try:
         with directory() as path, PasswordFileBroker(path) as server:
             port = free_port()
@@ -61,12 +61,12 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
 
 
 def settings_of(postgres: EmbeddedPostgres, port: int) -> Settings:
-    """Settings of an API on the port."""
+    """Return settings of an API on the port."""
     return Settings(database_url=postgres.url, http_port=port, log_level="warning")
 
 
 def given_to(given: Settings) -> dict[str, object]:
-    """The settings that are set, as a command takes them."""
+    """Return the settings that differ from the defaults, as arguments of a command."""
     unset = msgspec.structs.asdict(Settings())
     return {name: value for name, value in msgspec.structs.asdict(given).items() if value != unset[name]}
 
@@ -114,7 +114,7 @@ async def _import(given: Settings, where: Path) -> None:
 
 
 async def _beside(api: httpx.AsyncClient, work: Awaitable[None]) -> float:
-    """The longest answer of the API while the work goes on, in seconds."""
+    """Measure the longest response time of the API during the work, in seconds."""
     task, longest = asyncio.ensure_future(work), 0.0
     while not task.done():
         began = time.perf_counter()
@@ -197,7 +197,7 @@ async def _synced(given: Settings) -> str:
 
 
 async def _by_commands(postgres: EmbeddedPostgres) -> list[Finding]:
-    """The same on a broker with dynamic security that has as many devices."""
+    """Measure the same on a broker with dynamic security and equally many devices."""
     async with await connect(postgres.url, "bench") as database:
         devices = [device async for device in all_credentials(database, SECRET)]
         with directory() as path, ClosedBroker(path, devices) as server:
@@ -228,7 +228,7 @@ async def _stored(database: psycopg.Connection) -> None:
 
 
 async def _ingestor(postgres: EmbeddedPostgres) -> list[Finding]:
-    """An ingestor that has seen each of the devices."""
+    """Measure an ingestor that has received a reading of each device."""
     with broker() as server, psycopg.connect(postgres.url, autocommit=True) as database:
         process = IngestorProcess(settings(postgres, server))
         try:

@@ -1,4 +1,4 @@
-"""What the disk itself takes: a commit cannot be faster, and a stall of the disk is nobody else's fault."""
+"""Latency of the disk: a lower bound for a commit, and the cause of some stalls."""
 
 import os
 import tempfile
@@ -10,12 +10,12 @@ from pathlib import Path
 
 SYNC_EVERY_S = 0.1
 BLOCK = bytes(4096)
-_sync = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 @contextmanager
 def watched(directory: Path) -> Iterator[list[float]]:
-    """Milliseconds that the disk took to keep 4 KiB, ten times a second for as long as the block lasts."""
+    """Measure the milliseconds of an fdatasync of 4 KiB, ten times a second during the block."""
     taken: list[float] = []
     stop = threading.Event()
     with tempfile.TemporaryFile(dir=directory) as file:

@@ -1,9 +1,9 @@
-"""From a quiet device's PUBLISH to the row that others see, while another device floods.
+"""Delay from a quiet device's PUBLISH to the visible row, while another device floods.
 
-The quiet device publishes ten times a second: alone, and in turn beside each flood. A flood is paced: the ingestor
-keeps up with it. Then come bursts, with which it does not. Mosquitto delivers in the order of arrival, so the quiet
-device's next message is behind all of a burst. The row's time of receipt divides its delay: before it the message was
-in the broker's queue, after it with the ingestor.
+The quiet device publishes ten times a second: alone, and during each flood. The ingestor keeps up with a flood, which
+has a limited rate, and not with a burst. Mosquitto delivers in the order of arrival, so the quiet device's next message
+follows the whole burst. The time of receipt divides the delay: before it the message was in the broker's queue, and
+after it in the ingestor.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ from tests.ingestion import IngestorProcess, metrics
 from tests.waiting import eventually
 
 RATE, SECONDS = 10, 8
-"""Of the quiet device: messages a second, and how long a run is."""
+"""Rate of the quiet device in messages a second, and duration of a run."""
 DEADLINE_S = 120.0
 BURST = 60
 WANTED = "<= 5"
 _READING = b'{"x":1.25,"y":-2.5,"z":3.75}'
 _EMPTY = "TRUNCATE readings, dead_letters"
-# By the unique index: times of receipt only ever grow.
+# With the unique index: times of receipt increase.
 _NEWER: LiteralString = """
     SELECT recorded_at, x FROM readings WHERE device_id = 1 AND recorded_at > %s ORDER BY recorded_at
 """
 
 
 class Flood(msgspec.Struct, frozen=True):
-    """What the other device publishes. `readings`: what a message counts as, `rate`: messages a second."""
+    """Messages of the other device. `readings`: number in a message. `rate`: messages a second."""
 
     name: str
     payload: bytes
@@ -55,7 +55,7 @@ FLOODS = (
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """The delays of a run, in milliseconds, each divided by the time of receipt."""
+    """Delays of a run in milliseconds, each divided by the time of receipt."""
 
     before_receipt: list[float]
     after_receipt: list[float]
@@ -67,7 +67,7 @@ class Waits(msgspec.Struct, frozen=True):
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
-    """p50 and p99 in milliseconds, beside each flood and alone; then what a burst does."""
+    """Measure p50 and p99 in milliseconds, during each flood and alone; then the effect of a burst."""
     with ExitStack() as stack:
         database = stack.enter_context(psycopg.connect(postgres.url, autocommit=True))
         server = stack.enter_context(broker())
@@ -102,7 +102,7 @@ def _remark(flood: Flood, waits: Waits) -> str:
 
 
 class _Sides:
-    """The quiet device, alone and beside a flood."""
+    """The quiet device, alone and during a flood."""
 
     def __init__(
         self, database: psycopg.Connection, ingestor: IngestorProcess, quiet: Publisher, flooding: Publisher
@@ -117,7 +117,7 @@ class _Sides:
         return self._run(nullcontext(), 0)
 
     def beside(self, flood: Flood, *, at_once: bool = False) -> Waits:
-        """Beside the flood, or right behind a burst of it."""
+        """Run during the flood, or directly after a burst."""
         count = BURST if at_once else int(flood.rate * SECONDS)
         published = self._flooding.run([flood.payload] * count, 1e6 if at_once else flood.rate)
         if not at_once:
@@ -142,7 +142,7 @@ class _Sides:
         )
 
     def _look(self, count: int) -> list[tuple[datetime, float]]:
-        """When each row was received, and when it was first seen, in seconds of time.monotonic."""
+        """Return the times when each row was received and first visible, in seconds of time.monotonic."""
         seen: list[tuple[datetime, float]] = []
         (newest,) = self._database.execute("SELECT now() - interval '1 day'").fetchone() or (None,)
         ends = time.monotonic() + DEADLINE_S
@@ -151,7 +151,7 @@ class _Sides:
             rows = self._database.execute(_NEWER, (newest,)).fetchall()
             now = time.monotonic()
             for recorded_at, x in rows:
-                assert x == len(seen), "each is seen once, in order"
+                assert x == len(seen), "each row appears once, in order"
                 seen.append((recorded_at, now))
                 newest = recorded_at
             assert now < ends, f"{len(seen)} of {count} rows after {DEADLINE_S:g} s"

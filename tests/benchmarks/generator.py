@@ -1,7 +1,7 @@
-"""Publishes at QoS 1 as fast as the broker takes it: `python -m tests.benchmarks.generator PORT COUNT FORM`.
+"""Publishes at QoS 1 as fast as the broker accepts messages: `python -m tests.benchmarks.generator PORT COUNT FORM`.
 
-All packets are encoded first; then it says so, and waits for a line on standard input. A window of packets is
-unacknowledged at any time. It ends when the broker has acknowledged them all.
+It encodes all packets first, prints a line, and waits for a line on standard input. It keeps a window of packets in
+flight, and ends when the broker has acknowledged all.
 """
 
 import socket
@@ -22,7 +22,7 @@ PUBACK_BYTES = 4
 
 
 class Form(msgspec.Struct, frozen=True):
-    """How a message looks, by its number, and how many are unacknowledged and in one write."""
+    """Form of the messages: the encoder by number, the messages in flight, and the messages in one write."""
 
     payload: Callable[[int], bytes]
     window: int = 5_000
@@ -30,7 +30,7 @@ class Form(msgspec.Struct, frozen=True):
 
 
 def _axes(n: int) -> tuple[int, int, int]:
-    """x, before and after its point, and y: no two of a thousand million readings have the same."""
+    """Integer and fraction of x, and y. They are distinct for a thousand million readings."""
     return n // 1000 % 1000, n % 1000, n // 1_000_000
 
 
@@ -81,12 +81,12 @@ FORMS = {
     "json-array-timed": Form(_json_array_timed, window=200, chunk=20),
     "tabs-array": Form(_tabs_array, window=200, chunk=20),
 }
-"""The peer gets its columns ready to COPY: it need not know JSON. An array for it is a hundred lines."""
+"""Return columns for COPY, as the peer does not parse JSON. Its array is a hundred lines."""
 
 
 @contextmanager
 def generating(port: int, count: int, form: str) -> Iterator["subprocess.Popen[str]"]:
-    """A generator, which has encoded everything and begins with the block; it has ended well after it."""
+    """Run a generator, which has encoded everything and starts with the block; it must end cleanly."""
     generator = subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.generator", str(port), str(count), form],
         stdin=subprocess.PIPE,
@@ -116,7 +116,7 @@ def _packets(count: int, payload: Callable[[int], bytes]) -> list[bytes]:
 
 
 def _publish(connection: socket.socket, encoded: list[bytes], form: Form) -> None:
-    """Sends them all, and returns when each is acknowledged."""
+    """Send all packets; wait until each is acknowledged."""
     sent = received = 0
     while received < PUBACK_BYTES * len(encoded):
         acknowledged = received // PUBACK_BYTES

@@ -1,7 +1,7 @@
-"""Requests a second that one process of the API answers, against the same endpoints in FastAPI and SQLAlchemy.
+"""Requests a second of one API process, against the same endpoints in FastAPI and SQLAlchemy.
 
-`http_load` asks, `http_data` says about what, `plain_service` is the peer. Both services run all the time, on one
-database with its data on a disk; one of them is asked at a time.
+`http_load` sends the requests, `http_data` has the data, and `plain_service` is the peer. Both services run all the
+time, on one database with its data on a disk. One of them gets requests at a time.
 """
 
 import subprocess
@@ -24,19 +24,19 @@ from tests.command import argv, environment
 from tests.ports import free_port
 
 SECONDS = 3
-"""Of one measurement."""
+"""Seconds of one measurement."""
 STARTED_WITHIN_S = 30
 
 
 class Service(msgspec.Struct):
-    """A running service, and the CPU time that each of its measured requests took of its own process."""
+    """A running service, and the CPU time of its process for each measured request."""
 
     port: int
     process: psutil.Process
     cpu_us: dict[str, list[float]]
 
     def asked(self, load: str, module: str = "tests.benchmarks.http_load") -> float:
-        """Answers a second. `module`: what asks."""
+        """Measure responses a second. `module`: the load generator."""
         before = self._cpu_s()
         command = [sys.executable, "-m", module, str(self.port), load, str(SECONDS)]
         said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -69,7 +69,7 @@ def _await(address: str, process: "subprocess.Popen[bytes]") -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.05)
-    raise AssertionError(f"{address} does not answer")
+    raise AssertionError(f"{address} does not respond")
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def _services(postgres: EmbeddedPostgres) -> Iterator[tuple[Service, Service]]:
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio | str]:
-    """Answers a second."""
+    """Measure responses a second."""
     with _services(postgres) as (our, peer), psycopg.connect(postgres.url, autocommit=True) as database:
         http_data.fill(database)
         ours, by_rows, by_sql = warmed(

@@ -1,13 +1,13 @@
-"""What the services of `http` are asked about: devices, each with a thousand readings before anything is measured."""
+"""Data for `http`: devices, each with a thousand readings before the measurement."""
 
 import psycopg
 
 from tests.benchmarks import servers
 
 DEVICES = range(1, 101)
-"""They are registered before any benchmark."""
+"""Devices, which are registered before the benchmarks."""
 READINGS = 1_000
-"""Of each device, a minute apart."""
+"""Readings of each device, a minute apart."""
 
 _EMPTY = "TRUNCATE plain_devices, plain_stats RESTART IDENTITY"
 _FILL = """
@@ -24,7 +24,7 @@ _MONTHS = "SELECT ensure_readings_partition(now()), ensure_readings_partition(no
 
 
 def fill(database: psycopg.Connection) -> None:
-    """The same readings for both services."""
+    """Insert the same readings for both services."""
     servers.clear(database)
     database.execute(_EMPTY)
     database.execute(_MONTHS)

@@ -1,8 +1,7 @@
-"""Asks a service as fast as it answers: `python -m tests.benchmarks.http_load PORT NAME SECONDS`.
+"""Sends requests as fast as a service responds: `python -m tests.benchmarks.http_load PORT NAME SECONDS`.
 
-A number of connections, each with one request on its way at any time. It checks the status of every answer and now
-and then the whole of it, prints how many came a second, and costs so little that it leaves the processor to the
-service and its database: sockets and bytes, no HTTP client.
+Each of its connections has one request in flight. It checks the status of every response, and the content of some, and
+prints the responses a second. It uses sockets without an HTTP client, to leave the processor to service and database.
 """
 
 import asyncio
@@ -19,12 +18,12 @@ from tests.benchmarks.http_data import DEVICES, READINGS
 
 CONNECTIONS = 16
 CHECK_EVERY = 100
-"""One answer of so many is decoded and looked at."""
+"""Responses for each one whose content is checked."""
 SETTLED_WITHIN_S = 30
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Requests to be sent, over and over; the status that each is to be answered with, and what it then says."""
+    """Requests, sent in a cycle; the expected status, and a check of the content."""
 
     requests: list[bytes]
     status: bytes
@@ -71,7 +70,7 @@ class _Asking(asyncio.Protocol):
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none of asyncio's
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport is not asyncio's class
         self._transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
@@ -96,7 +95,7 @@ class _Asking(asyncio.Protocol):
             self._ended.set_exception(exc or ConnectionError("the service has closed the connection"))
 
     def stop(self) -> None:
-        """After the answer that is on its way."""
+        """Stop after the response in flight."""
         self._stopping = True
 
 
@@ -106,7 +105,7 @@ def _content_length(head: bytes) -> int:
 
 
 async def ask(port: int, load: Load, seconds: float) -> float:
-    """Answers a second."""
+    """Return responses a second."""
     loop = asyncio.get_running_loop()
     requests = itertools.cycle(load.requests)
     endings = [loop.create_future() for _ in range(CONNECTIONS)]

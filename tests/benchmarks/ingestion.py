@@ -1,8 +1,8 @@
-"""Messages to committed rows: the ingestor, and two programs in C that promise nothing.
+"""Messages to committed rows: the ingestor, against two programs in C without guarantees.
 
-The peer is `mosquitto_sub -q 1 | psql -c COPY`. It acknowledges on receipt, and commits once, at its end. In the
-same rounds the generator is measured alone, to show that it keeps neither of them waiting. Each measurement
-has a broker of its own, so that no session of another side queues along.
+The peer is `mosquitto_sub -q 1 | psql -c COPY`. It acknowledges on receipt, and commits once at its end. The same
+rounds measure the generator alone, to show that it is not the bottleneck. Each measurement has its own broker, so that
+no other session has a queue.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ POLL_S = 0.01
 DEADLINE_S = 120.0
 _PEER_COPY = "COPY peer (device_id, recorded_at, received_at, x, y, z) FROM STDIN"
 _CREATED = "SELECT coalesce(pg_sequence_last_value('readings_id_seq'), 0)"
-"""Rows on their way: unlike count(*), it costs the database nothing while it is busy."""
+"""Number of inserted rows. Unlike count(*), it does not load the database."""
 _STORED = "SELECT count(*) FROM readings"
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """What is published, to us and to the peer."""
+    """Messages for the ingestor and for the peer."""
 
     name: str
     item: str
     messages: int
-    readings: int  # in a message
+    readings: int  # readings in a message
     ours: str
     peer: str
     peer_line: str
@@ -56,14 +56,14 @@ WANTED_READINGS_S = 120_000.0
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One measurement, for each reading: how many a second, and the CPU time of the programs that took them in."""
+    """One measurement: readings a second, and the CPU time of the receiving programs for each reading."""
 
     rate: float
     cpu_us: float = 0.0
 
 
 def messages(postgres: EmbeddedPostgres) -> Iterator[Finding]:
-    """Single readings: messages a second, and the ingestor's own CPU for each."""
+    """Measure single readings: messages a second, and the ingestor's CPU for each."""
     runs = _measure(postgres, MESSAGES)
     cpu = [run.cpu_us for run in runs.ours]
     yield _to_rows(MESSAGES, runs, ">= 1")
@@ -72,7 +72,7 @@ def messages(postgres: EmbeddedPostgres) -> Iterator[Finding]:
 
 
 def arrays(postgres: EmbeddedPostgres) -> Iterator[Finding]:
-    """Arrays of 100: readings a second, without timestamps and with them."""
+    """Measure arrays of 100: readings a second, without and with timestamps."""
     for workload in (ARRAYS, TIMED_ARRAYS):
         runs = _measure(postgres, workload)
         rates = _rates(runs.ours)
@@ -87,7 +87,7 @@ def _to_rows(workload: Workload, runs: "_Runs", wanted: str) -> Ratio:
 
 
 def _others(workload: Workload, runs: "_Runs") -> Iterator[Finding]:
-    """What the same rounds say of CPU, of the generator, and of the broker."""
+    """Report CPU, generator and broker in the same rounds."""
     unit, taken = f"{workload.item}s/s", _rates(runs.ours)
     cpu, peer_cpu = [run.cpu_us for run in runs.ours], [run.cpu_us for run in runs.peer]
     yield Ratio(f"- the ingestor's CPU a {workload.item}", "mosquitto_sub and psql", "µs", cpu, peer_cpu)
@@ -103,7 +103,7 @@ def _rates(runs: list[Run]) -> list[float]:
 
 
 class _Runs(msgspec.Struct, frozen=True):
-    """Ours, the peer's, the generator's alone and with a subscriber, and what that subscriber got."""
+    """Measure the ingestor, the peer, the generator alone and with a subscriber, and that subscriber."""
 
     ours: list[Run]
     peer: list[Run]
@@ -125,7 +125,7 @@ class _Sides:
         self._workload = workload
 
     def ours(self) -> Run:
-        """Into committed rows, by the ingestor."""
+        """Measure committed rows of the ingestor."""
         clear(self._database)
         with broker() as server:
             ingestor = IngestorProcess(settings(self._postgres, server))
@@ -143,7 +143,7 @@ class _Sides:
         return self._run(seconds, after.user + after.system - before.user - before.system)
 
     def peer(self) -> Run:
-        """The same, by mosquitto_sub and psql."""
+        """Measure committed rows of mosquitto_sub and psql."""
         clear(self._database)
         count = str(self._workload.messages)
         with (
@@ -160,17 +160,17 @@ class _Sides:
         return self._run(seconds, cpu_s)
 
     def alone(self) -> Run:
-        """The generator, where nobody subscribes."""
+        """Measure the generator without a subscriber."""
         with broker() as server:
             return self._run(self._published(server.port))
 
     def acknowledged(self) -> Run:
-        """The generator, with a subscriber that does nothing: until the broker has acknowledged all."""
+        """Measure the generator with a subscriber to /dev/null, until the broker has acknowledged all."""
         with broker() as server, peers.subscriber(server, "%p", stdout=subprocess.DEVNULL):
             return self._run(self._published(server.port))
 
     def heard(self) -> Run:
-        """The same, until the subscriber has all: what the broker can do."""
+        """Measure the same, until the subscriber has all messages."""
         count = self._workload.messages
         with (
             broker() as server,
@@ -182,7 +182,7 @@ class _Sides:
             return self._run(time.monotonic() - began, cpu_s)
 
     def _published(self, port: int) -> float:
-        """The seconds that the generator took."""
+        """Return the seconds of the generator."""
         with generating(port, self._workload.messages, self._workload.ours) as generator:
             began = time.monotonic()
             generator.wait()

@@ -1,4 +1,4 @@
-"""What the figures are true for."""
+"""Description of the machine and the versions."""
 
 import platform
 import subprocess
@@ -17,7 +17,7 @@ _DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 
 
 def describe(postgres: EmbeddedPostgres) -> str:
-    """Day, machine, versions, and how durable a commit is; a line for each."""
+    """Return lines with date, machine, versions, and durability of a commit."""
     with psycopg.connect(postgres.url) as connection:
         server = connection.info.server_version // 10_000
         durability = ", ".join(f"{name} {_setting(connection, name)}" for name in _DURABILITY)

@@ -1,4 +1,4 @@
-"""A reading of each of many devices, published at QoS 1 by one client."""
+"""Publisher of a reading for each of many devices, at QoS 1 with one client."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The ingestor's memory while the database is away and a million messages wait, and while they are then stored."""
+"""The ingestor's memory while the database is down and a million messages wait, and while it stores them."""
 
 import asyncio
 import sys
@@ -25,9 +25,9 @@ _VALUES = "SELECT count(*), count(DISTINCT x), min(x), max(x) FROM readings"
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
-    """Megabytes at the peak, from the process's start to the last row."""
+    """Measure the peak in megabytes, from the start of the process to the last row."""
     if not sys.platform.startswith("linux"):
-        raise SystemExit("the benchmark `memory` reads the peak from /proc, which only Linux has: leave it out")
+        raise SystemExit("the benchmark `memory` reads the peak from /proc, which needs Linux: leave it out")
     peaks = [_peak_mb(postgres) for _ in range(PAIRS)]
     yield Ratio("the ingestor's peak memory", "250 MB", "MB", peaks, target(WANTED_MB), "< 1")
     yield (
@@ -78,7 +78,7 @@ def _ask(database: psycopg.Connection, query: str) -> tuple[float, ...]:
 
 
 def _high_water_mark_mb(pid: int) -> float:
-    """VmHWM of proc(5): the most that was ever resident."""
+    """Return VmHWM of proc(5), the peak of the resident set."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     kib = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
     return int(kib) / KIB_IN_MB

@@ -1,4 +1,4 @@
-"""Reads on 700 months, with their device's extent and without; and what the making of months costs others (ADR 28)."""
+"""Reads with 700 months, with and without the device's extent; and the cost of new months for writers (ADR 28)."""
 
 import asyncio
 import time
@@ -18,10 +18,10 @@ from shared.readings.partitions import Partitions
 from tests.benchmarks.pairs import Finding, Ratio, warmed
 
 DATABASE = "bench_months"
-"""Its own: so many months would burden the other benchmarks."""
+"""A separate database, because the months would slow the other benchmarks."""
 MONTHS = 700
 BOUNDED, UNBOUNDED, BACKFILL = 1, 2, 3
-"""Devices: two with readings in the same two months, of which one has no extent; and one that makes months."""
+"""Devices: two with readings in the same two months, one of them without an extent; and one that creates months."""
 READS = 20
 FIRST = month_of(datetime(1960, 1, 1, tzinfo=UTC))
 TWO = month_of(datetime(2026, 1, 1, tzinfo=UTC))
@@ -38,7 +38,7 @@ _STORE = "INSERT INTO readings (device_id, recorded_at, received_at, x, y, z) VA
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
-    """Milliseconds for a read of a device with readings in two months."""
+    """Measure the milliseconds of a read of a device with readings in two months."""
     with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as server:
         server.execute(f"CREATE DATABASE {DATABASE}".encode())
         with asyncio.Runner() as runner:
@@ -86,7 +86,7 @@ async def _timed(connection: Connection, read: Callable[[Connection, int], Await
 
 
 async def _making(url: str) -> str:
-    """Ten years of months, made for one batch, while another writer stores a reading every few milliseconds."""
+    """Create ten years of months for one batch, while another writer stores a reading every few milliseconds."""
     batch = [Reading(BACKFILL, to_microseconds(start_of(TWO - back)), 0, 1, 2, 3) for back in range(1, 122)]
     async with await connect(url, "bench") as writer, await connect(url, "bench") as other:
         alone = await _longest(other, asyncio.create_task(asyncio.sleep(0.5)))
@@ -101,7 +101,7 @@ async def _making(url: str) -> str:
 
 
 async def _longest(connection: Connection, work: "asyncio.Task[None]") -> float:
-    """The longest time that a reading took to be stored, in seconds, until the work is done."""
+    """Measure the longest store of a reading during the work, in seconds."""
     longest = 0.0
     while not work.done():
         began = time.monotonic()

@@ -1,6 +1,6 @@
-"""Answers that one process of the API gives to a broker that asks, in a second of its CPU time. `mqtt_load` asks.
+"""Authentication of a broker's clients: responses of one API process in a second of its CPU time.
 
-The database and what asks share the machine's other cores, so that the clock's seconds say less.
+`mqtt_load` sends the requests. The database and the load generator share the other cores, so wall time says less.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tests.command import argv
 from tests.ports import free_port
 
 WANTED = 3000
-"""Answers a second of one core."""
+"""Target in responses a second of one core."""
 _DEVICES = """
     INSERT INTO devices (id, key, name) OVERRIDING SYSTEM VALUE SELECT n, n, n FROM generate_series(%s::int, %s) n
     ON CONFLICT DO NOTHING
@@ -30,7 +30,7 @@ _TOKENS = (
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio | str]:
-    """Answers a second of CPU time, each about another device."""
+    """Measure responses a second of CPU time, each for another device."""
     with psycopg.connect(postgres.url, autocommit=True) as database, database.cursor() as cursor:
         database.execute(_DEVICES, (DEVICES[0], DEVICES[-1]))
         cursor.executemany(_TOKENS, [(device, digest(mqtt_load.token(device)), NONCE) for device in DEVICES])

@@ -1,6 +1,6 @@
-"""Asks as a broker asks: `python -m tests.benchmarks.mqtt_load PORT NAME SECONDS`, with the connections of `http_load`.
+"""Sends a broker's requests: `python -m tests.benchmarks.mqtt_load PORT NAME SECONDS`, with connections of `http_load`.
 
-Ten thousand devices in turn: none is asked about again before the service has forgotten it.
+It cycles through ten thousand devices, so a repeated device has expired from the cache of the service.
 """
 
 import sys
@@ -24,7 +24,7 @@ _HEAD = (
 
 
 def token(device: int) -> str:
-    """The token of the device."""
+    """Return the token of the device."""
     return derived_token(device, NONCE, DEVICE_SECRET)
 
 

@@ -1,4 +1,4 @@
-"""A publisher at a steady rate, with a moment for each message."""
+"""A publisher at a steady rate, which records the time of each message."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ _LAST_PACKET_ID = 65_535
 
 
 class Publisher:
-    """A connection to the broker. `published` are the moments of the run, in seconds of time.monotonic."""
+    """A connection to the broker. `published`: times of the run's messages, in seconds of time.monotonic."""
 
     def __init__(self, connection: socket.socket, topic: str) -> None:
         self._connection = connection
@@ -22,7 +22,7 @@ class Publisher:
 
     @contextmanager
     def run(self, payloads: list[bytes], rate: float) -> Iterator[None]:
-        """Publishes beside the block, 1/rate s apart, whatever the rest of the machine does meanwhile."""
+        """Publish during the block, 1/rate s apart, independently of the load of the machine."""
         self.published = []
         encoded = [
             mqtt5.PublishPacket(
@@ -56,7 +56,7 @@ class Publisher:
 
 @contextmanager
 def publisher(host: str, port: int, topic: str = TOPIC) -> Iterator[Publisher]:
-    """A connected publisher to the topic, whose client id is the topic too."""
+    """Connect a publisher for the topic, with the topic as its client id."""
     with socket.create_connection((host, port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(mqtt5.ConnectPacket(topic, clean_start=True).write())

@@ -1,4 +1,4 @@
-"""Sides in turn, A B A B …: what one machine does at one time is comparable, its seconds are not."""
+"""Measurements of two sides in turn, A B A B …, because only figures of the same machine and time are comparable."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ _Measured = TypeVar("_Measured")
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """What was measured: `ours` and `peer` in `unit`, pair by pair. `wanted` is the ratio that the design asks for."""
+    """Measurements of `ours` and `peer` in `unit`, in pairs. `wanted`: the target for the ratio."""
 
     name: str
     against: str
@@ -25,7 +25,7 @@ class Ratio(msgspec.Struct, frozen=True):
         return [a / b for a, b in zip(self.ours, self.peer, strict=True)]
 
     def row(self) -> tuple[str, ...]:
-        """Name, peer, our median, the peer's, the ratio's median with its spread, and what is wanted of it."""
+        """Return name, peer, both medians, the median of the ratio with its spread, and the target."""
         ratios = self.ratios
         return (
             self.name,
@@ -42,23 +42,23 @@ Finding = Ratio | str
 
 
 def rounded(figure: float) -> str:
-    """Three digits, and no exponent."""
+    """Format with three digits, without exponent."""
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 
 def target(figure: float) -> list[float]:
-    """The design's figure in the place of a peer's."""
+    """Return a target in place of a peer's figures."""
     return [figure] * PAIRS
 
 
 def alternate(*sides: Callable[[], _Measured]) -> list[list[_Measured]]:
-    """Five measurements of each side, in turn."""
+    """Measure each side five times, in turn."""
     rounds = [[side() for side in sides] for _ in range(PAIRS)]
     return [list(measured) for measured in zip(*rounds, strict=True)]
 
 
 def warmed(*sides: Callable[[], _Measured]) -> list[list[_Measured]]:
-    """The same, after one measurement of each that is thrown away."""
+    """Measure each side once without recording, then five times in turn."""
     for side in sides:
         side()
     return alternate(*sides)

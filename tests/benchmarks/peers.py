@@ -1,7 +1,7 @@
-"""The peers: programs in C between the same broker and the same database, which promise nothing.
+"""The peers: programs in C between the same broker and the same database, without guarantees.
 
-Each is `mosquitto_sub -q 1 -F … | psql`, into a table of the same shape, with the same constraints and the same
-unique key. It need not decode: its messages are columns already.
+Each is `mosquitto_sub -q 1 -F … | psql`, into a table with the same columns, constraints and unique key. It does not
+decode, because its messages are columns already.
 """
 
 import os
@@ -27,27 +27,27 @@ def make_table(database: psycopg.Connection) -> None:
 def subscriber(
     server: EmbeddedMosquitto, form: str, *options: str, stdout: int = subprocess.PIPE
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """mosquitto_sub, which has subscribed, and prints each message in the form given; ended with the block."""
+    """Run mosquitto_sub, which prints messages in the given form. The block begins when it is subscribed."""
     command = ["mosquitto_sub", "-h", server.host, "-p", str(server.port), "-V", "5", "-q", "1",
                "-i", "peer", "-c", "-x", "3600", "-t", "devices/+/stats"]  # fmt: skip
-    subprocess.run([*command, "-E"], check=True)  # from here on the broker queues for it
+    subprocess.run([*command, "-E"], check=True)  # from now on the broker queues for it
     with subprocess.Popen([*command, "-F", form, *options], stdout=stdout) as process:
         try:
             yield process
         finally:
-            process.kill()  # after SIGTERM, amid its messages, it was seen to hang for ever
+            process.kill()  # after SIGTERM between messages it sometimes hangs
 
 
 @contextmanager
 def psql(
     postgres: EmbeddedPostgres, lines: "subprocess.Popen[bytes]", *options: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """psql, which reads what the other program prints; ended with the block."""
+    """Run psql, which reads the output of the other program, for the block."""
     program = Path(postgres.program.argv[0]).with_name("psql")
     command: Sequence[str] = [str(program), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", postgres.url, *options]
     with subprocess.Popen(command, stdin=lines.stdout) as process:
         assert lines.stdout is not None
-        lines.stdout.close()  # psql's alone, so that the subscriber notices its end
+        lines.stdout.close()  # only psql has the pipe, so the subscriber notices its end
         try:
             yield process
         finally:
@@ -55,7 +55,7 @@ def psql(
 
 
 def ended(process: "subprocess.Popen[bytes]") -> float:
-    """Waits until it has ended well; returns its CPU time in seconds."""
+    """Wait for a clean end; return the CPU time in seconds."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"{process.args} ended with {process.returncode}"

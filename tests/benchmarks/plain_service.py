@@ -1,9 +1,9 @@
-"""The peer of `http`: two endpoints written plainly in FastAPI and SQLAlchemy, as the original service has them.
+"""The peer of `http`: two endpoints of the original service, in simple FastAPI and SQLAlchemy.
 
-`python -m tests.benchmarks.plain_service DATABASE_URL PORT`. A session for each request, an object for each row;
-the analysis reads the rows and counts in Python. `/sql` after its path has the database count instead: what comes
-to mind next. More is done for it than the original did: an index over device and time, a pool as large as ours, no
-log of every statement or request.
+`python -m tests.benchmarks.plain_service DATABASE_URL PORT`. It uses a session for each request and an object for each
+row, and its analysis reads the rows and computes in Python. With `/sql` after the path, the database computes instead,
+the next obvious step. Unlike the original it has an index over device and time, a pool of the API's size, and no log of
+each statement or request.
 """
 
 import sys
@@ -79,7 +79,7 @@ class Analysis(BaseModel):
 
 
 def create_app(url: str) -> FastAPI:
-    """The service on the database."""
+    """Return the service for the database."""
     engine = create_async_engine(
         url.replace("postgresql", "postgresql+asyncpg", 1), pool_size=QUICK + SLOW, max_overflow=0
     )

@@ -1,4 +1,4 @@
-"""Where it is measured: PostgreSQL and Mosquitto as `devicestat up` runs them, with their data on a disk."""
+"""Servers of the benchmarks: PostgreSQL and Mosquitto as in `devicestat up`, with their data on a disk."""
 
 import os
 import tempfile
@@ -15,12 +15,12 @@ from shared.settings import Settings
 from tests.ports import free_port
 
 ON_DISK = Path(os.environ.get("TMPDIR", "/var/tmp"))
-"""Whose files go here; unlike /tmp, /var/tmp outlives a restart and so is on a disk."""
+"""Directory of their files. Unlike /tmp, /var/tmp survives a restart, so it is on a disk."""
 _IN_MEMORY = ("tmpfs", "ramfs")
 
 
 def file_system(path: Path) -> str:
-    """What the path is on. Exits, and says what to do, if that is memory: nothing is durable there."""
+    """Return the file system of the path. Exits with advice if it is in memory, where nothing is durable."""
     mounts = psutil.disk_partitions(all=True)
     mount = max((m for m in mounts if path.resolve().is_relative_to(m.mountpoint)), key=lambda m: len(m.mountpoint))
     if mount.fstype in _IN_MEMORY:
@@ -30,20 +30,20 @@ def file_system(path: Path) -> str:
 
 @contextmanager
 def directory() -> Iterator[Path]:
-    """A directory on the disk, for as long as the block lasts."""
+    """Create a directory on the disk for the block."""
     with tempfile.TemporaryDirectory(prefix="ds", dir=ON_DISK) as path:
         yield Path(path)
 
 
 @contextmanager
 def broker() -> Iterator[EmbeddedMosquitto]:
-    """A broker that no session of an earlier measurement burdens."""
+    """Run a broker without sessions of earlier measurements."""
     with directory() as path, EmbeddedMosquitto(path, free_port()) as server:
         yield server
 
 
 def settings(postgres: EmbeddedPostgres, mosquitto: EmbeddedMosquitto) -> Settings:
-    """An ingestor's settings: the defaults, between these two."""
+    """Return default settings of an ingestor for these servers."""
     return Settings(database_url=postgres.url, mqtt_url=mosquitto.url, ingestor_metrics_port=free_port())
 
 
@@ -51,6 +51,6 @@ _EMPTY = "TRUNCATE readings, ingest_journal, peer RESTART IDENTITY"
 
 
 def clear(database: psycopg.Connection) -> None:
-    """Empties the tables, and has written to disk what went before, so that nobody pays for another's rows."""
+    """Truncate the tables, and write a checkpoint, so that earlier rows do not affect the next measurement."""
     database.execute(_EMPTY)
     database.execute("CHECKPOINT")

@@ -13,8 +13,8 @@ TARGET_S = 2.0
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio]:
-    """Seconds, against the design's figure."""
-    _first_answer_s(postgres)  # the first start compiles what Python has not compiled yet
+    """Measure the seconds, against a target."""
+    _first_answer_s(postgres)  # the first start compiles Python files
     ours = [_first_answer_s(postgres) for _ in range(PAIRS)]
     yield Ratio("API start to first answer", "the target", "s", ours, target(TARGET_S), "<= 1")
 

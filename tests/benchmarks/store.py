@@ -21,7 +21,7 @@ _Way = Callable[[Connection, Sequence[Reading]], Awaitable[Stored]]
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio]:
-    """Milliseconds for a batch, transaction and all."""
+    """Measure the milliseconds of a batch, including its transaction."""
     with asyncio.Runner() as runner:
         connection = runner.run(_prepared(postgres.url))
         batches = _batches()
@@ -41,7 +41,7 @@ async def _prepared(url: str) -> Connection:
 
 
 def _batches() -> Iterator[list[Reading]]:
-    """One after the other, without end: each at its own times."""
+    """Return batches without end, each with its own times."""
     chance, moment = random.Random(1), time.time_ns() // 1000
     while True:
         yield [

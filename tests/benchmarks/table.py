@@ -1,4 +1,4 @@
-"""The one table, for a terminal or for docs/benchmarks.md, and the remarks below it."""
+"""The table, for a terminal or for docs/benchmarks.md, and the remarks below it."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ WIDTH = 165
 
 
 def show(findings: Sequence[Finding]) -> None:
-    """Prints it for a reader at a terminal."""
+    """Print the table for a terminal."""
     table = Table(*HEADINGS, box=None)
     for ratio in _ratios(findings):
         table.add_row(*ratio.row())
@@ -28,7 +28,7 @@ def show(findings: Sequence[Finding]) -> None:
 
 
 def markdown(findings: Sequence[Finding]) -> str:
-    """The same as Markdown."""
+    """Print the table as Markdown."""
     rows = [HEADINGS, ("---",) * len(HEADINGS), *(ratio.row() for ratio in _ratios(findings))]
     lines = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
     return "\n".join(lines) + "\n\n" + _remarks(findings)

@@ -1,4 +1,4 @@
-"""A broker that sends no more than a few messages without an acknowledgement, as rmqtt does: 16.
+"""A broker with a small window, like rmqtt: 16 messages in flight.
 
 Its messages wait, so what is measured is how soon the ingestor acknowledges. The peer is the same ingestor with
 BATCH_LINGER_MS at 50, which was the default while batches were written by the clock.
@@ -41,7 +41,7 @@ _PAYLOAD = b'{"x":1,"y":2,"z":3}'
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
-    """Messages a second through a window of 16."""
+    """Measure messages a second through a window of 16."""
     with psycopg.connect(postgres.url, autocommit=True) as database:
         ours, before = alternate(partial(_drain, postgres, database, 0), partial(_drain, postgres, database, 50))
         name = f"a backlog in a broker with a window of {WINDOW}, to rows"
@@ -71,7 +71,7 @@ async def _rate(postgres: EmbeddedPostgres, linger_ms: int) -> float:
 
 
 class _Waiting:
-    """A broker in which messages wait for its one client."""
+    """A broker with queued messages for one client."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -83,7 +83,7 @@ class _Waiting:
         self._done = asyncio.Event()
 
     async def rate(self) -> float:
-        """Messages a second, from the subscription to the acknowledgement of all but the last few."""
+        """Measure messages a second, from the subscription to the acknowledgement of all but the last few."""
         await self._done.wait()
         return (self._count - WINDOW) / (time.monotonic() - self._began)
 
@@ -110,7 +110,9 @@ class _Waiting:
             case PubAckPacket():
                 self._in_flight.discard(packet.packet_id)
                 self._acknowledged += 1
-                if self._acknowledged == self._count - WINDOW:  # the last ones are held back for a moment (ADR 34)
+                if (
+                    self._acknowledged == self._count - WINDOW
+                ):  # the acknowledgement of the last ones is delayed (ADR 34)
                     self._done.set()
             case PingReqPacket():
                 return PingRespPacket().write()

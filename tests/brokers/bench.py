@@ -1,4 +1,4 @@
-"""What a fault test works on: a broker, a database, ingestors, a stream; and what a broker is held to."""
+"""Bench of a fault test: a broker, a database, ingestors and a stream; and the limits for a broker."""
 
 import asyncio
 import random
@@ -19,11 +19,11 @@ from tests.waiting import HANG_S, eventually
 
 FAULTS = "Readings lost / stored twice, of the readings that the broker has acknowledged"
 LONGEST_S = 0.5
-"""Between an ingestor's start, once it is ready, and the harm."""
+"""Time between readiness of the ingestor and the fault."""
 
 
 class Bench:
-    """Runs a stream while a test does its harm, and counts. Ingestors connect to `url`: the broker, through `tap`."""
+    """Runs a stream during a fault, and counts readings. Ingestors connect to `url`, the broker through `tap`."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Bench:
         self._last: tuple[IngestorProcess, tuple[object, ...]] | None = None
 
     def start_ingestor(self, *arguments: object) -> IngestorProcess:
-        """Start an ingestor on the session and the ports of the one before."""
+        """Start an ingestor with the session and the ports of the previous one."""
         if self._settings is None:
             self._settings = self._make_settings(mqtt_url=self.url)
         process = self._start(self._settings, *arguments)
@@ -54,7 +54,7 @@ class Bench:
         return process
 
     async def until_ready(self, process: IngestorProcess) -> None:
-        """Wait until the ingestor is ready. Raises AssertionError with what is not."""
+        """Wait until the ingestor is ready. Raises AssertionError with the parts that are not."""
 
         async def ready() -> bool:
             assert process.process.poll() is None, process.logged
@@ -63,10 +63,10 @@ class Bench:
         try:
             await eventually(ready, bool, HANG_S)
         except AssertionError:
-            raise AssertionError(f"never ready again: {process.logged[-1500:]}") from None
+            raise AssertionError(f"not ready again: {process.logged[-1500:]}") from None
 
     async def some_time(self) -> None:
-        """Let a random time pass: the moment of the harm, not a wait for something."""
+        """Wait for a random time before the fault."""
         await asyncio.sleep(self.chance.uniform(0, LONGEST_S))
 
     @asynccontextmanager
@@ -75,7 +75,7 @@ class Bench:
     ) -> AsyncIterator[tuple[Stream, Beside]]:
         """Publish during the block, then count, record and judge.
 
-        A broker that stands still by itself is not judged.
+        A broker that stalls by itself is not judged.
         """
         async with beside(self.lab) as other:
             stream = Stream(self.lab, plan)
@@ -104,14 +104,14 @@ class Bench:
         return await count(self.database, stream, other, self.tap)
 
     async def _connect_again(self) -> None:
-        """A broker may deliver only to a new connection what it still owes."""
+        """Reconnect, because a broker may redeliver only on a new connection."""
         assert self._last is not None
         process, arguments = self._last
         await process.end()
         await self.until_ready(self.start_ingestor(*arguments))
 
     def record(self, scenario: str, found: object) -> None:
-        """Write into the report."""
+        """Write the result to the report."""
         self.report.add(FAULTS, scenario, self.lab.entry.name, found)
         self.report.save()
 

@@ -1,4 +1,4 @@
-"""A client of MQTT 5 that shares no code with what is tested, and says exactly what the broker did."""
+"""An MQTT 5 client that shares no code with the product, and records what the broker does."""
 
 import asyncio
 from collections import Counter
@@ -15,21 +15,21 @@ from tests.waiting import HANG_S, eventually
 PING_EVERY_S = 20.0
 LAST_PACKET_ID = 65_535
 OWN_PACKET_ID = 65_500
-"""Of SUBSCRIBE and UNSUBSCRIBE: far from those that a broker gives to its messages first."""
+"""First packet id of SUBSCRIBE and UNSUBSCRIBE, far from the first packet ids of a broker."""
 UNACKNOWLEDGED = 400
 STANDS_STILL_S = 60.0
 
 
 class BrokerStandsStill(Exception):
-    """The broker acknowledges nothing to a publisher for a minute: whatever else is running, that is its own fault."""
+    """Time without a PUBACK after which the broker counts as stalled, on any machine."""
 
 
 class RawClient(asyncio.Protocol):
     """A connection to a broker.
 
-    `deliveries`: each PUBLISH that came, in order. `holding`: nothing is acknowledged while it is set.
-    `acknowledged`: how often the broker has acknowledged each topic and payload that this client published; `numbers`:
-    of those that had one.
+    `deliveries`: each received PUBLISH, in order. `holding`: acknowledge nothing while it is set. `acknowledged`:
+    number of PUBACKs for each topic and payload of this client. `numbers`: numbers of the acknowledged messages that
+    have one.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class RawClient(asyncio.Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether the connection is no more."""
+        """Whether the connection has ended."""
         return self.gone.is_set()
 
     def send(self, data: bytes) -> None:
@@ -88,21 +88,21 @@ class RawClient(asyncio.Protocol):
         self._transport.write(data)
 
     def abort(self) -> None:
-        """Drop the connection without a word."""
+        """Close the connection without DISCONNECT."""
         self._transport.abort()
 
     def release(self) -> None:
-        """Acknowledge what is held, in the order in which it came, and from here on at once."""
+        """Acknowledge the held messages in order, and later ones immediately."""
         self.holding = False
         self.send(b"".join(packets.acknowledge(each.packet_id) for each in self.deliveries if each.packet_id))
 
     @property
     def pending(self) -> int:
-        """Messages that the broker has not acknowledged."""
+        """Number of messages that the broker has not acknowledged."""
         return len(self._pending)
 
     async def publish(self, topic: str, payload: bytes, number: int | None = None) -> None:
-        """Publish at QoS 1; wait first while the broker owes too many acknowledgements."""
+        """Publish at QoS 1; wait while too many messages are in flight."""
         assert self.answer is not None
         most = min(UNACKNOWLEDGED, self.answer.properties.get(packets.RECEIVE_MAXIMUM, UNACKNOWLEDGED))
         while len(self._pending) >= most:
@@ -114,7 +114,7 @@ class RawClient(asyncio.Protocol):
         self._next = self._next % LAST_PACKET_ID + 1
 
     async def all_acknowledged(self) -> None:
-        """Wait until the broker has acknowledged all that was published."""
+        """Wait until the broker has acknowledged all messages."""
         await self._pending_below(1)
 
     async def _pending_below(self, number: int) -> None:
@@ -126,7 +126,7 @@ class RawClient(asyncio.Protocol):
             try:
                 await eventually(pending, lambda seen: seen < before, STANDS_STILL_S)
             except AssertionError as exc:
-                raise BrokerStandsStill(f"stands still, {self.acknowledged.total():,} acknowledged") from exc
+                raise BrokerStandsStill(f"stalls, {self.acknowledged.total():,} acknowledged") from exc
 
     async def subscribe(self, topic: str, packet_id: int = OWN_PACKET_ID) -> int:
         """Subscribe at QoS 1; return the reason code of the SUBACK."""
@@ -148,7 +148,7 @@ class RawClient(asyncio.Protocol):
         return body[-1]
 
     async def ping(self) -> None:
-        """Keep the connection alive, for as long as it lasts."""
+        """Keep the connection alive."""
         while not self.ended:
             await asyncio.sleep(PING_EVERY_S)
             if not self.ended:
@@ -159,7 +159,7 @@ class RawClient(asyncio.Protocol):
 async def connected(
     url: str, client_id: str, *, clean: bool = False, receive_maximum: int = 10_000, holding: bool = False
 ) -> AsyncIterator[RawClient]:
-    """A client that is connected until the end of the block; then its connection is dropped."""
+    """Connect a client for the block; then close its connection without DISCONNECT."""
     parts = urlsplit(url)
     login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
     loop = asyncio.get_running_loop()
@@ -184,7 +184,7 @@ async def _answer(client: RawClient) -> Answer | None:
 
 
 async def quiet(client: RawClient, seconds: float) -> None:
-    """Wait until nothing has come for so long."""
+    """Wait until no message has arrived for this time."""
     loop = asyncio.get_running_loop()
     seen, since = len(client.deliveries), loop.time()
     ends = since + HANG_S

@@ -18,7 +18,7 @@ REPORT = Report()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test of a broker runs on each of them (a hook of pytest)."""
+    """Run each test on each broker (a hook of pytest)."""
     if "entry" in metafunc.fixturenames:
         named = labs.entries()
         metafunc.parametrize("entry", named, ids=[entry.name for entry in named])
@@ -35,13 +35,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def report() -> Report:
-    """What the run has found so far; it is written at once, so that a run that is broken off has its part."""
+    """The report of the run. Each result is written immediately, so an interrupted run has a report."""
     return REPORT
 
 
 @pytest.fixture
 async def lab(entry: Entry) -> AsyncIterator[Lab]:
-    """The broker, fresh."""
+    """A new instance of the broker."""
     async with labs.running(entry) as running:
         yield running
 
@@ -54,7 +54,7 @@ async def bench(
     make_settings: Callable[..., Settings],
     start_ingestor: Callable[..., IngestorProcess],
 ) -> AsyncIterator[Bench]:
-    """The broker, a database with the devices of the plans, and a way to start ingestors."""
+    """A bench with the broker, and a database with the devices of the plans."""
     await add_devices(database)
     async with tapped(*lab.address) as tap:
         yield Bench(lab, tap, report, database, make_settings, start_ingestor)

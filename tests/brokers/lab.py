@@ -1,4 +1,4 @@
-"""The brokers that the tests of brokers run on: those that a TOML file names, or else Debian's Mosquitto.
+"""Brokers for the tests: those of a TOML file, by default Mosquitto.
 
     DEVICESTAT_TEST_BROKERS=brokers.toml make brokers
 
@@ -6,16 +6,16 @@
     name = "HiveMQ CE 2024.3"
     start = "/opt/hivemq/run {directory} {port}"
 
-`start` is a command that runs until it is stopped, or one that ends once the broker is on its way (`docker start …`).
-`{directory}` is an empty directory of each test's own, `{port}` a free port of 127.0.0.1.
+`start` is a command that runs until it is stopped, or one that ends when the broker starts (`docker start …`).
+`{directory}` is an empty directory for each test, `{port}` a free port of 127.0.0.1.
 
-- `url`: where the broker listens; by default mqtt://127.0.0.1:{port}. Without `start` the broker is there already
-  and is not restarted. Nobody else may publish to `devices/+/stats` on it.
-- `stop`, `kill`: commands that end it, in good order or at once; by default SIGTERM and SIGKILL to the process.
-- `asks`: a command as `start`, after which the broker asks the API at `{api}` who may do what, and shows `{secret}`
+- `url`: URL of the broker, by default mqtt://127.0.0.1:{port}. Without `start` the broker must run already, is not
+  restarted, and must have no other publisher to `devices/+/stats`.
+- `stop`, `kill`: commands that stop and kill it; by default SIGTERM and SIGKILL to the process.
+- `asks`: like `start`, for a broker that authenticates with the API at `{api}` and `{secret}`
   (docs/broker-authentication.md, with `rules=ask`).
-- `rate`: the messages a second that the tests publish, 2,000 by default; fewer for a broker that delivers less.
-- `exact`: that nothing may be stored twice while the broker lives.
+- `rate`: messages a second of the tests, by default 2,000; fewer for a slower broker.
+- `exact`: whether nothing may be stored twice while the broker runs.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ def _mosquitto() -> str:
 
 
 class Lab:
-    """A broker of the test's own."""
+    """A broker for a test."""
 
     def __init__(self, entry: Entry, directory: Path) -> None:
         self.entry = entry
@@ -80,24 +80,24 @@ class Lab:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the broker listens."""
+        """URL of the broker."""
         parts = urlsplit(self.url)
         assert parts.hostname is not None
         return parts.hostname, parts.port or 1883
 
     def url_at(self, port: int) -> str:
-        """The URL, by way of a port of 127.0.0.1."""
+        """Return the URL with a port of 127.0.0.1."""
         parts = urlsplit(self.url)
         login, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}"))
 
     @property
     def restarts(self) -> bool:
-        """Whether the test may stop it."""
+        """Whether the test can stop it."""
         return self.entry.start is not None
 
     async def start(self) -> None:
-        """Start it, and wait until it takes a client."""
+        """Start it, and wait until it accepts a client."""
         self._begin()
         await self._ready()
 
@@ -108,11 +108,11 @@ class Lab:
                 self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def stop(self) -> None:
-        """End it in good order."""
+        """Stop it."""
         self._end(self.entry.stop, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self._end(self.entry.kill, signal.SIGKILL)
 
     def _end(self, command: str | None, number: signal.Signals) -> None:
@@ -133,7 +133,7 @@ class Lab:
                 await asyncio.sleep(TRY_AGAIN_S)
 
     async def _takes_a_client(self) -> None:
-        """Raises OSError or AssertionError where it does not answer as it should."""
+        """Connect once. Raises OSError or AssertionError if the broker does not accept a client."""
         async with connected(self.url, "devicestat-test-ready", clean=True):
             pass
 
@@ -142,7 +142,7 @@ class Lab:
 
 
 class MosquittoLab(Lab):
-    """Mosquitto from the system's packages with the project's configuration."""
+    """Return Mosquitto from the system's packages with the project's configuration."""
 
     def __init__(self, entry: Entry, own: EmbeddedMosquitto) -> None:
         super().__init__(msgspec.structs.replace(entry, url=own.url), own.directory)
@@ -162,7 +162,7 @@ class MosquittoLab(Lab):
 
 @asynccontextmanager
 async def running(entry: Entry) -> AsyncIterator[Lab]:
-    """The broker, fresh, until the end of the block."""
+    """Run a new instance of the broker for the block."""
     with (
         tempfile.TemporaryDirectory(prefix="ds", ignore_cleanup_errors=True) as directory,
         _lab(entry, directory) as lab,

@@ -1,4 +1,4 @@
-"""The packets of MQTT 5 that a client of QoS 1 needs, written and read without the codec that is tested."""
+"""MQTT 5 packets of a QoS 1 client, without the product's codec."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ _NUMBER = b"\x26\x00\x06number" + (2 * _NUMBER_BYTES).to_bytes(2)
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """A PUBLISH from the broker. `number`: the one that `publish` was given."""
+    """A PUBLISH from the broker. `number`: the argument of `publish`."""
 
     packet_id: int
     dup: bool
@@ -29,7 +29,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A CONNACK: its reason code, whether the session was there, and its numeric properties."""
+    """A CONNACK: its reason code, whether the session was present, and its numeric properties."""
 
     reason: int
     session_present: bool
@@ -37,7 +37,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def connect(client_id: str, *, clean: bool, receive_maximum: int, login: tuple[str, str] | None) -> bytes:
-    """CONNECT, with a session that the broker keeps for an hour and a keep-alive of a minute."""
+    """Return CONNECT with a session expiry of an hour and a keep-alive of a minute."""
     flags = 0x02 * clean + (0xC0 if login else 0)
     properties = b"\x11" + (3600).to_bytes(4) + b"\x21" + receive_maximum.to_bytes(2)
     body = _text("MQTT") + bytes([5, flags]) + (60).to_bytes(2) + _length(len(properties)) + properties
@@ -45,7 +45,7 @@ def connect(client_id: str, *, clean: bool, receive_maximum: int, login: tuple[s
 
 
 def subscribe(packet_id: int, topic: str) -> bytes:
-    """SUBSCRIBE at QoS 1."""
+    """Return SUBSCRIBE at QoS 1."""
     return _packet(0x82, packet_id.to_bytes(2) + b"\x00" + _text(topic) + b"\x01")
 
 
@@ -55,7 +55,7 @@ def unsubscribe(packet_id: int, topic: str) -> bytes:
 
 
 def publish(packet_id: int, topic: str, payload: bytes, number: int | None = None) -> bytes:
-    """PUBLISH at QoS 1. `number` tells messages of equal payloads apart: a user property, which brokers pass on."""
+    """Return PUBLISH at QoS 1. `number` distinguishes equal payloads. It is a user property, which brokers forward."""
     properties = b"" if number is None else _NUMBER + number.to_bytes(_NUMBER_BYTES).hex().encode()
     return _packet(0x32, _text(topic) + packet_id.to_bytes(2) + _length(len(properties)) + properties + payload)
 
@@ -66,7 +66,7 @@ def acknowledge(packet_id: int) -> bytes:
 
 
 def split(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
-    """Take the whole packets off the buffer's front: the first byte of each, and what follows its length."""
+    """Remove complete packets from the front of the buffer; return the first byte and the body of each."""
     start = 0
     while (found := _read_length(buffer, start + 1)) is not None:
         size, body = found
@@ -78,7 +78,7 @@ def split(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
 
 
 def read_publish(first: int, body: bytes) -> Delivery:
-    """A PUBLISH; its packet id is 0 at QoS 0."""
+    """Parse a PUBLISH; its packet id is 0 at QoS 0."""
     at = 2 + int.from_bytes(body[:2])
     topic = body[2:at].decode()
     packet_id = 0
@@ -107,7 +107,7 @@ def _properties(data: bytes) -> Iterator[tuple[int, int]]:
         if width:
             yield kind, int.from_bytes(data[at : at + width])
             at += width
-        else:  # one text or binary, and of user properties two
+        else:  # one text or binary; user properties have two
             for _ in range(2 if kind == 0x26 else 1):
                 at += 2 + int.from_bytes(data[at : at + 2])
 
@@ -122,7 +122,7 @@ def _text(text: str) -> bytes:
 
 
 def _length(number: int) -> bytes:
-    """A variable byte integer (section 1.5.5)."""
+    """Return a variable byte integer (section 1.5.5)."""
     data = bytearray()
     while True:
         number, low = divmod(number, 128)
@@ -132,7 +132,7 @@ def _length(number: int) -> bytes:
 
 
 def _read_length(data: bytes | bytearray, start: int) -> tuple[int, int] | None:
-    """The number, and where it ends; None if it is not all there."""
+    """Return the number and its end; None if it is incomplete."""
     number = 0
     for place, byte in enumerate(data[start : start + 4]):
         number |= (byte & 0x7F) << 7 * place

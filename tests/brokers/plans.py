@@ -1,4 +1,4 @@
-"""What is published: each plan gives the n-th message, as the value of a reading and as bytes."""
+"""Plans of messages: each returns the n-th reading, as a value and as bytes."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,12 @@ import msgspec
 
 DEVICES = 2_000
 RUN = 200
-"""Equal readings in a row, each run on a device of its own: so both what is lost and what is stored twice is seen."""
+"""Length of a run of equal readings. Each run has its own device, so both losses and duplicates are counted."""
 FIRST_TIME_MS = 1_780_000_000_000
 
 
 class Value(msgspec.Struct, frozen=True):
-    """A reading, as it is published and as it is stored: x tells readings of a device apart, or the time does."""
+    """A reading, as published and as stored. x or the time distinguishes readings of a device."""
 
     device: int
     x: float
@@ -31,7 +31,7 @@ Plan = Callable[[int], Value]
 
 
 def differing(number: int) -> Value:
-    """No two readings are equal."""
+    """Distinct readings."""
     millions, rest = divmod(number, 1_000_000)
     return Value(millions + 1, rest / 1000)
 
@@ -42,7 +42,7 @@ def equal(number: int) -> Value:
 
 
 def timed(number: int) -> Value:
-    """Runs of readings that are equal but for their time of measurement."""
+    """Runs of readings that differ only in their timestamps."""
     return Value(number // RUN % DEVICES + 1, 1.5, FIRST_TIME_MS + number)
 
 

@@ -21,12 +21,12 @@ from tests.brokers.packets import (
 IDS = 300
 TOGETHER = 5
 WINDOW = 1_000
-"""Receive Maximum of the probe of windows."""
+"""Receive Maximum of the window probe."""
 OVER = 500
 HELD = 100
 QUIET_S = 2.0
 LIVE_S = 25.0
-"""How long a connection lasts without an acknowledgement."""
+"""Time that a connection stays open without an acknowledgement."""
 ANSWERS_WITHIN_S = 5.0
 
 Words = dict[str, str]
@@ -38,20 +38,20 @@ def _name() -> str:
 
 @asynccontextmanager
 async def publisher(url: str) -> AsyncIterator[RawClient]:
-    """A client that publishes."""
+    """Connect a publisher."""
     async with connected(url, _name(), clean=True) as client:
         yield client
 
 
 async def publish(client: RawClient, topic: str, numbers: range) -> None:
-    """Publish the numbers; return when the broker has acknowledged them."""
+    """Publish the numbers; wait for the acknowledgements."""
     for number in numbers:
         await client.publish(topic, b"%d" % number)
     await client.all_acknowledged()
 
 
 async def packet_ids(url: str) -> Words:
-    """Which packet ids a broker gives to messages that are acknowledged at once."""
+    """Observe the packet ids of messages that are acknowledged immediately."""
     topic = _name()
     async with connected(url, _name()) as client, publisher(url) as source:
         await client.subscribe(topic)
@@ -63,14 +63,14 @@ async def packet_ids(url: str) -> Words:
 
 
 def allocation(ids: Sequence[int]) -> str:
-    """How the ids were given out."""
+    """Describe the order of the packet ids."""
     if all(later == earlier + 1 for earlier, later in pairwise(ids)):
         return "in sequence"
     return f"reused after their acknowledgement: {len(set(ids))} ids for {len(ids)} messages"
 
 
 async def window(url: str) -> Words:
-    """How many unacknowledged messages a broker sends to a client that allows 1,000."""
+    """Observe the number of messages in flight to a client that allows 1,000."""
     topic, session = _name(), _name()
     async with connected(url, session, receive_maximum=WINDOW, holding=True) as client, publisher(url) as source:
         await client.subscribe(topic)
@@ -98,7 +98,7 @@ async def window(url: str) -> Words:
 
 
 async def redelivery(url: str) -> Words:
-    """What comes again, on a live connection and on the next one."""
+    """Observe redelivery, on a live connection and on the next one."""
     topic, session = _name(), _name()
     async with publisher(url) as source:
         async with connected(url, session, receive_maximum=WINDOW, holding=True) as client:
@@ -106,7 +106,7 @@ async def redelivery(url: str) -> Words:
             await publish(source, topic, range(HELD))
             await quiet(client, QUIET_S)
             first = list(client.deliveries)
-            await asyncio.sleep(LIVE_S)  # the broker's time to deliver again on the live connection
+            await asyncio.sleep(LIVE_S)  # time for redelivery on the live connection
             again = client.deliveries[len(first) :]
         await publish(source, topic, range(HELD, 2 * HELD))
         async with connected(url, session, receive_maximum=WINDOW) as client:
@@ -125,7 +125,7 @@ def _times(again: Sequence[Delivery]) -> str:
 
 
 def compare(first: Sequence[Delivery], second: Sequence[Delivery]) -> Words:
-    """What is told of a redelivery by the two series."""
+    """Describe a redelivery by the first and the second deliveries."""
     ids = {each.payload: each.packet_id for each in first}
     again = [each for each in second if each.payload in ids]
     fresh = [each for each in second if each.payload not in ids]
@@ -144,7 +144,7 @@ def _dup(deliveries: Sequence[Delivery]) -> int:
 
 
 def order(numbers: Sequence[int]) -> str:
-    """In which order numbers that were published in sequence came."""
+    """Describe the order of numbers that were published in sequence."""
     if list(numbers) == sorted(numbers):
         return "kept"
     return (
@@ -153,7 +153,7 @@ def order(numbers: Sequence[int]) -> str:
 
 
 async def subscribing(url: str) -> Words:
-    """What a SUBSCRIBE with the packet id of a message in flight brings, and an UNSUBSCRIBE of the other form."""
+    """Observe a SUBSCRIBE with the packet id of a message in flight, and an UNSUBSCRIBE of the other form."""
     topic, session = _name(), _name()
     async with connected(url, session, holding=True) as client, publisher(url) as source:
         await client.subscribe(topic)

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 VARIABLE = "DEVICESTAT_TEST_BROKERS_REPORT"
-"""A file for the tables, which are printed in any case."""
+"""Variable that names a file for the tables, which are always printed."""
 
 
 class Report:
-    """Cells by table, row and column, in the order in which they came."""
+    """Cells by table, row and column, in the order of insertion."""
 
     def __init__(self) -> None:
         self._tables: dict[str, dict[str, dict[str, str]]] = {}
 
     def add(self, table: str, row: str, column: str, cell: object) -> None:
-        """Fill a cell; one that is filled already gets a second line."""
+        """Fill a cell; a filled cell gets another line."""
         cells = self._tables.setdefault(table, {}).setdefault(row, {})
         cells[column] = f"{cells[column]}; {cell}" if column in cells else str(cell)
 

@@ -1,7 +1,7 @@
-"""A stream of readings through a broker, and the exact count of what became of it.
+"""A stream of readings through a broker, and an exact count of the outcomes.
 
-Each message has a number, and `tap` knows which of them the ingestors have acknowledged. That tells what Devicestat has
-lost from what the broker has not delivered. A client of the test's own has a session beside the ingestors'.
+Each message has a number, and `tap` records which messages the ingestors acknowledge. This distinguishes losses of
+Devicestat from messages that the broker did not deliver. A client of the test has a second session for comparison.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from tests.waiting import eventually
 TOPIC = "devices/+/stats"
 CATCH_UP_S = 0.5
 QUIET_S = 3.0
-"""After this long without a change all is there, if nothing is missing."""
+"""Time without a change after which the count is final, if nothing is missing."""
 LONG_QUIET_S = 30.0
-"""… and if something is: brokers deliver again after 20 seconds."""
+"""The same if something is missing: some brokers redeliver after 20 seconds."""
 LOOK_EVERY_S = 0.5
 SHOWN = 5
 
@@ -40,11 +40,11 @@ _REFUSED = "SELECT reason, sum(readings), min(faults::text) FROM dead_letters GR
 
 
 class Count(msgspec.Struct, frozen=True):
-    """Messages that the broker has acknowledged to the publisher, and what became of them.
+    """Outcomes of the messages that the broker acknowledged to the publisher.
 
-    `lost`, `twice`: readings that are not stored, or stored once too often. `broken`: those that an ingestor had
-    acknowledged and that are not stored. `owed`: messages that no ingestor has acknowledged; `undelivered`: those of
-    them that never came to one. `_beside`: of the client beside.
+    `lost`, `twice`: readings that are not stored, or stored twice. `broken`: readings that an ingestor acknowledged and
+    that are not stored. `owed`: messages that no ingestor acknowledged. `undelivered`: those of them that never reached
+    an ingestor. `_beside`: counts of the client for comparison.
     """
 
     published: int
@@ -55,7 +55,7 @@ class Count(msgspec.Struct, frozen=True):
     undelivered: int
     lost_beside: int
     twice_beside: int
-    missing: tuple[Value, ...] = ()  # the first of the lost
+    missing: tuple[Value, ...] = ()  # the first lost readings
 
     def __str__(self) -> str:
         seen = []
@@ -69,9 +69,9 @@ class Count(msgspec.Struct, frozen=True):
 
 
 class Stream:
-    """Publishes what the plan says at QoS 1, over a connection of its own each time.
+    """Publishes the messages of a plan at QoS 1, with a new connection after each `halt`.
 
-    `numbers`: of the messages that the broker has acknowledged.
+    `numbers`: numbers of the messages that the broker acknowledged.
     """
 
     def __init__(self, lab: Lab, plan: Plan) -> None:
@@ -88,29 +88,29 @@ class Stream:
         return self._sent
 
     def values(self, numbers: Iterable[int]) -> Counter[Value]:
-        """The readings of these messages."""
+        """Return the readings of these messages."""
         return Counter(map(self._plan, numbers))
 
     def start(self) -> None:
-        """Begin, or go on after `halt`."""
+        """Begin, or continue after `halt`."""
         self._halting.clear()
         self._publishing = asyncio.create_task(self._publish(), name="stream")
 
     async def halt(self) -> None:
-        """Publish no more; return when all that was published is acknowledged."""
+        """Stop publishing; wait until all messages are acknowledged."""
         self._halting.set()
         if self._publishing is not None:
             await self._publishing
         assert len(self.numbers) == self._sent
 
     async def cancel(self) -> None:
-        """Publish no more, whatever the broker has acknowledged."""
+        """Stop publishing, without waiting for acknowledgements."""
         if self._publishing is not None:
             self._publishing.cancel()
             await asyncio.wait([self._publishing])
 
     async def grows(self, by: int) -> None:
-        """Wait until so many more messages are published."""
+        """Wait until `count` more messages are published."""
         ends = self._sent + by
 
         async def look() -> int:
@@ -138,7 +138,7 @@ class Stream:
 
 
 class Beside:
-    """A session beside the ingestor's."""
+    """A session for comparison with the ingestor's."""
 
     def __init__(self, lab: Lab, stack: AsyncExitStack) -> None:
         self.received: Counter[tuple[str, bytes]] = Counter()
@@ -149,20 +149,20 @@ class Beside:
         self._client: RawClient | None = None
 
     async def connect(self) -> None:
-        """Connect, or connect again, to the one session."""
+        """Connect, or reconnect, to the session."""
         self.take()
         self._seen = 0
         self._client = await self._stack.enter_async_context(connected(self._lab.url, self._name))
         assert await self._client.subscribe(TOPIC) <= 1
 
     def hold(self) -> None:
-        """Acknowledge nothing from here on, until the next connection."""
+        """Acknowledge nothing from now on, until the next connection."""
         assert self._client is not None
         self.take()
         self._client.holding = True
 
     def take(self) -> None:
-        """Count what has come; what is not acknowledged will come again, and is not counted yet."""
+        """Count acknowledged messages; the others will be redelivered."""
         if self._client is not None:
             new = self._client.deliveries[self._seen :]
             self._seen += len(new)
@@ -172,7 +172,7 @@ class Beside:
 
 @asynccontextmanager
 async def beside(lab: Lab) -> AsyncIterator[Beside]:
-    """A client beside the ingestor, connected."""
+    """Connect a client for comparison with the ingestor."""
     async with AsyncExitStack() as stack:
         client = Beside(lab, stack)
         await client.connect()
@@ -185,7 +185,7 @@ async def add_devices(database: Connection) -> None:
 
 
 async def count(database: Connection, stream: Stream, other: Beside, tap: Tap) -> Count:
-    """Count once nothing more comes."""
+    """Count when no more messages arrive."""
     loop = asyncio.get_running_loop()
     last, since = None, loop.time()
     while True:
@@ -204,7 +204,7 @@ def _place(value: Value) -> tuple[int, float, int]:
 async def _count(database: Connection, stream: Stream, other: Beside, tap: Tap) -> Count:
     expected = stream.values(stream.numbers)
     stored = await _stored(database, timed=next(iter(expected)).time_ms is not None)
-    assert not stored.keys() - expected.keys(), "what nobody published"
+    assert not stored.keys() - expected.keys(), "rows that were never published"
     other.take()
     heard = Counter({value: other.received[value.topic, value.payload] for value in expected})
     lost = expected - stored

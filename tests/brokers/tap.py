@@ -1,7 +1,7 @@
-"""The network between the broker and the ingestors, which notes what the ingestors acknowledge.
+"""A proxy between the broker and the ingestors, which records the ingestors' acknowledgements.
 
-A message that an ingestor has acknowledged is the ingestor's: if it is not stored, Devicestat has lost it. What no
-ingestor has acknowledged is the broker's to deliver.
+If an acknowledged message is not stored, Devicestat has lost it. An unacknowledged message must be delivered by the
+broker.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ class _Ids:
     def __init__(self) -> None:
         self.from_client = bytearray()
         self.from_server = bytearray()
-        self.numbers: dict[int, int] = {}  # of the message that was sent last under a packet id
+        self.numbers: dict[int, int] = {}  # number of the last message with a packet id
 
 
 class Tap(Proxy):
     """A proxy for MQTT.
 
-    `delivered`, `acknowledged`: the numbers of the messages that came to an ingestor, and of those whose PUBACK went
-    to the broker.
+    `delivered`, `acknowledged`: numbers of the messages that reached an ingestor, and of those whose PUBACK was sent to
+    the broker.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -59,6 +59,6 @@ class Tap(Proxy):
 
 @asynccontextmanager
 async def tapped(host: str, port: int) -> AsyncIterator[Tap]:
-    """A tap before the broker that listens there."""
+    """Run a tap in front of the broker."""
     async with running(Tap(host, port)) as tap:
         yield tap

@@ -1,4 +1,4 @@
-"""A broker that asks the API who may connect, publish and subscribe (docs/broker-authentication.md)."""
+"""A broker that authenticates and authorizes with the API (docs/broker-authentication.md)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,12 +22,12 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.brokers
 
 REFUSED = 0x80
-"""The least reason code that is a refusal."""
+"""First reason code of a failure."""
 READING = b'{"x": 1, "y": 2, "z": 3}'
 
 
 class AskingLab(Lab):
-    """A broker that asks the API on the port."""
+    """Return a broker that uses the API on the port."""
 
     def __init__(self, entry: Entry, directory: Path, api_port: int) -> None:
         super().__init__(msgspec.structs.replace(entry, start=entry.asks), directory)
@@ -41,7 +41,7 @@ class AskingLab(Lab):
 
 @pytest.fixture
 async def api(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """An API that brokers may ask."""
+    """An API for authentication of brokers."""
     settings = Settings(database_url=database_url, http_port=free_port(), mqtt_auth_secret=SECRET)
     async with services.api(settings) as client:
         yield client
@@ -49,7 +49,7 @@ async def api(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def asker(asking: Entry, api: httpx.AsyncClient, tmp_path: Path) -> AsyncIterator[Lab]:
-    """The broker, fresh."""
+    """A new instance of the broker."""
     directory = tmp_path / "b"
     directory.mkdir()
     assert api.base_url.port is not None
@@ -62,13 +62,13 @@ async def asker(asking: Entry, api: httpx.AsyncClient, tmp_path: Path) -> AsyncI
 
 
 async def registered(api: httpx.AsyncClient) -> dict[str, Any]:
-    """A new device."""
+    """Register a device."""
     device: dict[str, Any] = (await api.post("/devices", json={"name": "n"})).json()
     return device
 
 
 def login(lab: Lab, device: dict[str, Any], token: str | None = None) -> str:
-    """The broker's URL, with user name and password of the device."""
+    """Return the broker's URL with user name and password of the device."""
     user, password = device["mqtt_username"], token or device["token"]
     return lab.url.replace("://", f"://{quote(user)}:{quote(password)}@")
 
@@ -78,7 +78,7 @@ def topic_of(device: dict[str, Any]) -> str:
 
 
 async def is_refused(url: str, client_id: str) -> bool:
-    """Whether the broker refuses the connection."""
+    """Return whether the broker refuses the connection."""
     try:
         async with connected(url, client_id):
             return False
@@ -113,7 +113,7 @@ async def test_a_device_connects_and_publishes_to_its_own_topic_alone(asker: Lab
         assert not any(topic == topic_of(other) for topic, _ in client.acknowledged)
 
 
-async def test_who_shows_a_former_token_is_cut_off(asker: Lab, api: httpx.AsyncClient) -> None:
+async def test_a_client_with_a_former_token_is_disconnected(asker: Lab, api: httpx.AsyncClient) -> None:
     device = await registered(api)
     user = device["mqtt_username"]
     async with connected(login(asker, device), user) as client:
@@ -127,7 +127,7 @@ async def test_who_shows_a_former_token_is_cut_off(asker: Lab, api: httpx.AsyncC
         await client.all_acknowledged()
 
 
-async def test_a_deleted_device_is_cut_off(asker: Lab, api: httpx.AsyncClient) -> None:
+async def test_a_deleted_device_is_disconnected(asker: Lab, api: httpx.AsyncClient) -> None:
     device = await registered(api)
     user = device["mqtt_username"]
     async with connected(login(asker, device), user) as client:

@@ -1,4 +1,4 @@
-"""What each broker does, for the table of docs/brokers.md."""
+"""Behaviour of each broker, for the table in docs/brokers.md."""
 
 import operator
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.brokers
 BEHAVIOUR = "Behavior of the brokers"
 WAITING = 5_000
 FAST = 20_000.0
-"""Messages a second; faster than that is not told in so few."""
+"""Largest rate in messages a second that this number of messages can measure."""
 PROBES = (probe.packet_ids, probe.window, probe.redelivery, probe.subscribing)
 
 _STORED = "SELECT count(*), extract(epoch FROM max(received_at) - min(received_at)) FROM readings"
@@ -35,8 +35,8 @@ async def test_what_it_does(look: Callable[[str], Awaitable[probe.Words]], lab: 
 
 
 async def test_how_fast_it_drains(bench: Bench) -> None:
-    """The rate between the first and the last of the messages that waited, by the ingestor's times of receipt."""
-    bench.url = bench.lab.url  # the tap would slow it down
+    """Measure the rate of a backlog by the ingestor's times of receipt."""
+    bench.url = bench.lab.url  # the tap would be slower
     process = bench.start_ingestor()
     await bench.until_ready(process)
     await process.end()

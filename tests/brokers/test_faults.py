@@ -1,4 +1,4 @@
-"""Ingestors, the network and the broker die; the count says what that costs on each broker."""
+"""Faults of ingestors, network and broker, with a count of lost and duplicate readings on each broker."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ MEMBERS = 2
 MEMBERS_KILLED = 5
 GROWS = 200
 WAITING = 1_000
-"""Messages between the moment from which nothing is acknowledged and the broker's end."""
+"""Messages from the last acknowledgement to the broker's end."""
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -33,13 +33,13 @@ async def test_the_ingestor_is_killed(plan: str, bench: Bench) -> None:
             await bench.some_time()
             process.kill()
             process = bench.start_ingestor()
-            if bench.chance.random() < 0.8:  # the others are killed at their start
+            if bench.chance.random() < 0.8:  # the others during their start
                 await bench.until_ready(process)
         await bench.until_ready(process)
 
 
 async def test_the_ingestor_is_stopped(bench: Bench) -> None:
-    """Each stop is on the first connection of a process, the first one on that of the session."""
+    """Each stop is on the first connection of a process, and the first also on that of the session."""
     process = bench.start_ingestor()
     await bench.until_ready(process)
     async with bench.stream(f"{KILLS} stops of the ingestor, equal readings", equal) as (stream, _):
@@ -53,7 +53,7 @@ async def test_the_ingestor_is_stopped(bench: Bench) -> None:
 
 @pytest.mark.parametrize("plan", ["equal readings", "equal, with timestamps"])
 async def test_the_network_is_cut(plan: str, bench: Bench) -> None:
-    """Half of the time the acknowledgements of the last moments are lost with the connection."""
+    """In half of the cuts, the last acknowledgements are lost with the connection."""
     process = bench.start_ingestor()
     await bench.until_ready(process)
     async with bench.stream(f"{CUTS} cuts of the network, {plan}", PLANS[plan]) as (stream, _):
@@ -69,9 +69,9 @@ async def test_the_network_is_cut(plan: str, bench: Bench) -> None:
 
 @pytest.mark.parametrize("end", ["stopped", "killed"])
 async def test_the_broker_ends_and_comes_back(end: str, bench: Bench) -> None:
-    """The client beside the ingestor acknowledges nothing of the last moments: what it misses, the broker has lost."""
+    """The client for comparison leaves the last messages unacknowledged. What it misses, the broker has lost."""
     if not bench.lab.restarts:
-        bench.record(f"broker {end} {RESTARTS} times", "not tried: no command starts it")
+        bench.record(f"broker {end} {RESTARTS} times", "not tested: no start command")
         return
     process = bench.start_ingestor()
     await bench.until_ready(process)
@@ -105,12 +105,12 @@ async def test_a_member_of_a_group_is_killed(plan: str, bench: Bench) -> None:
 
 
 def members(process: IngestorProcess) -> list[psutil.Process]:
-    """The processes of a group that run."""
+    """Return the running processes of a group."""
     return psutil.Process(process.process.pid).children()
 
 
 async def shares(url: str) -> bool:
-    """Whether the broker has shared subscriptions."""
+    """Return whether the broker has shared subscriptions."""
     async with connected(url, "devicestat-test-shares", clean=True) as client:
         assert client.answer is not None
         return client.answer.properties.get(SHARED_SUBSCRIPTIONS, 1) == 1

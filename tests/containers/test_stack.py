@@ -1,7 +1,7 @@
-"""deploy/compose.yaml on a real engine, as docs/deployment.md and docs/backup.md describe it: `make containers`.
+"""deploy/compose.yaml on a real engine, as in docs/deployment.md and docs/backup.md: `make containers`.
 
-It is a project of its own, with ports of its own on loopback; its volumes are thrown away at the end. Where images
-cannot be pulled, those of their names that the engine has are used.
+The test is a separate project with its own ports on loopback, and deletes its volumes at the end. If images cannot be
+pulled, it uses local images with their names.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ ALL_OF_THEM = 'b"--process" not in words'
 
 
 class Stack:
-    """The containers, and what a user does with them."""
+    """The containers, with commands of a user."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -69,19 +69,19 @@ class Stack:
         return done.stdout
 
     def logs(self) -> str:
-        """The last lines of each container."""
+        """Return the last log lines of each container."""
         command = ("docker", "compose", "-f", f"{ROOT}/deploy/compose.yaml", "logs", "--no-color", "--tail", "5")
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False).stdout
 
     def count(self) -> tuple[int, int]:
-        """The readings, and how many different ones they are."""
+        """Return the number of readings, and of distinct ones."""
         query = "SELECT count(*), count(DISTINCT (device_id, x, y)) FROM readings"
         row = self.shell(f"compose exec -T postgres psql -U devicestat -d devicestat -AtF, -c '{query}'")
         rows, different = row.strip().split(",")
         return int(rows), int(different)
 
     async def until_stored(self, count: int) -> None:
-        """Each of so many readings is there, once."""
+        """Wait until `count` readings are stored, each once."""
 
         async def look() -> tuple[int, int]:
             await asyncio.sleep(1)
@@ -91,7 +91,7 @@ class Stack:
         assert self.count() == (count, count)
 
     def trust(self) -> ssl.SSLContext:
-        """Trusts the authority that the first start has made."""
+        """Return a context that trusts the authority of the first start."""
         self.shell("compose exec -T mosquitto cat /run/public/ca.pem > ca.pem")
         return ssl.create_default_context(cafile=str(self.directory / "ca.pem"))
 
@@ -102,7 +102,7 @@ class Stack:
         )
 
     def containers(self) -> dict[str, dict[str, Any]]:
-        """What `ps` says, by service."""
+        """Return the output of `ps` by service."""
         listed = [json.loads(line) for line in self.shell("compose ps --all --format json").splitlines() if line]
         return {one["Service"]: one for part in listed for one in (part if isinstance(part, list) else [part])}
 
@@ -126,7 +126,7 @@ def key(stack: Stack) -> str:
 
 
 class Device:
-    """A device that publishes readings, each with a number of its own."""
+    """A device that publishes numbered readings."""
 
     def __init__(self, stack: Stack, number: int, token: str) -> None:
         self.token = token
@@ -168,7 +168,7 @@ def device(stack: Stack, key: str) -> Iterator[Device]:
 
 
 def blocks(heading: str) -> str:
-    """The commands below the heading of docs/backup.md."""
+    """Return the commands below the heading in docs/backup.md."""
     section = (ROOT / "docs" / "backup.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
     return "\n".join(re.findall(r"```\n(.*?)```", section, re.DOTALL))
 
@@ -193,7 +193,7 @@ async def test_the_doctor_finds_the_ingestor_and_the_brokers_disk(stack: Stack, 
 
 
 async def refused_by_the_broker(stack: Stack) -> ReasonCode:
-    """What it says to one who does not say who he is."""
+    """Return the response to a request without credentials."""
     answer: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
     client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
     client.on_connect = lambda *said: answer.get_loop().call_soon_threadsafe(answer.set_result, said[3])
@@ -216,7 +216,7 @@ async def test_two_ingestors_are_killed_and_nothing_is_lost(stack: Stack, device
         stream = asyncio.create_task(device.publish(1000))
         await asyncio.sleep(2)
         script = _KILL.format(condition=condition)
-        # The container, and this script with it, may end with the process.
+        # The container, and with it this script, may end with the process.
         killed = await asyncio.to_thread(
             stack.shell, f"compose exec -T ingestor python -c '{script}' || test $? -eq 137"
         )
@@ -240,7 +240,7 @@ async def test_no_secret_is_seen_from_outside(stack: Stack, key: str, device: De
 
 
 async def test_what_is_backed_up_is_restored(stack: Stack, device: Device, key: str) -> None:
-    """With what waits in the broker: it is published while the ingestor is stopped."""
+    """Includes queued messages, which are published while the ingestor is stopped."""
     commands = blocks("Backup")
     stopped, rest = commands.split("\n", 1)
     assert stopped == "compose stop ingestor"

@@ -1,7 +1,6 @@
-"""docs/systemd.md, line by line, on a bare Debian with systemd: a part of `make containers`.
+"""docs/systemd.md, line by line, on a plain Debian with systemd: a part of `make containers`.
 
-It takes an engine that runs privileged containers; DEVICESTAT_TEST_CONTAINER_OPTIONS replaces OPTIONS for one that
-takes others.
+The engine must run privileged containers. DEVICESTAT_TEST_CONTAINER_OPTIONS replaces OPTIONS for other engines.
 """
 
 import json
@@ -53,7 +52,7 @@ class Debian:
         options = os.environ.get("DEVICESTAT_TEST_CONTAINER_OPTIONS", OPTIONS).split()
         started = docker("run", "--detach", "--name", name, *options, "--tmpfs", "/run", "--tmpfs", "/run/lock", IMAGE)
         assert started.returncode == 0, started.stderr.decode()
-        booted = docker("exec", name, "timeout", "120", "sh", "-c", _BOOTED)  # which empties /tmp, too
+        booted = docker("exec", name, "timeout", "120", "sh", "-c", _BOOTED)  # it also empties /tmp
         assert booted.returncode == 0, booted.stderr.decode()
         self._bring_the_source()
 
@@ -66,7 +65,7 @@ class Debian:
         assert docker("cp", "-", f"{self.name}:/usr/local/src/devicestat", input=packed).returncode == 0
 
     def shell(self, commands: str) -> str:
-        """What they print, in one shell of root."""
+        """Run the commands in one shell of root; return their output."""
         done = docker(
             "exec", "--env", "DEBIAN_FRONTEND=noninteractive", "--workdir", "/root", self.name,
             "bash", "-Eeuc", f"{_SAY}\n{commands}",
@@ -75,7 +74,7 @@ class Debian:
         return done.stdout.decode()
 
     def active(self) -> list[str]:
-        """The state of each service."""
+        """Return the state of each service."""
         return docker("exec", self.name, "systemctl", "is-active", *SERVICES).stdout.decode().split()
 
 
@@ -95,14 +94,14 @@ def debian() -> Iterator[Callable[[str], Debian]]:
 
 
 def block(heading: str) -> str:
-    """The commands below the heading of docs/systemd.md."""
+    """Return the commands below the heading in docs/systemd.md."""
     page = (ROOT / "docs" / "systemd.md").read_text(encoding="utf-8")
     section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
     return "".join(re.findall(r"```\n(.*?)```", section, re.DOTALL))
 
 
 def is_well(shown: str) -> bool:
-    """Whether the doctor, whose lines these are, found nothing wrong."""
+    """Return whether the lines of the doctor show no fault."""
     return "ok       broker saved" in shown and "wrong    " not in shown
 
 

@@ -1,6 +1,6 @@
-"""Clients, a clock and database settings that misbehave. Each acts until its block ends, and counts what it did.
+"""Abusive clients, a changing clock, and hostile database settings. Each acts during its block, and counts its actions.
 
-A test that lets one of them loose must hold that its count grew: an abuser that never acted proves nothing.
+A test must assert that the count grew: an abuser that did nothing proves nothing.
 """
 
 import asyncio
@@ -23,32 +23,32 @@ from tests.publisher import connected
 from tests.waiting import HANG_S
 
 ARRAY = 10_000
-"""Readings or bad elements in one message of the flood: the most that an array may hold."""
+"""Readings or bad elements in one message of the flood: the maximum of an array."""
 TINY = 1_048_575
-"""Elements of the array that is too long for one message."""
+"""Elements of an array that is too long."""
 _BAD = b"[" + b"0," * (ARRAY - 1) + b"0]"
 _GOOD = b"[" + b'{"x":1,"y":2,"z":3},' * (ARRAY - 1) + b'{"x":1,"y":2,"z":3}]'
 _TOO_MANY = b"[" + b"0," * (TINY - 1) + b"0]"
 _UTF16 = '{"x":1,"y":2,"z":3}'.encode("utf-16")
 _FLOOD = (_BAD, _GOOD, _TOO_MANY, _UTF16, b"")
 FLOOD_PAUSE_S = 0.2
-"""Between messages: a flood that is faster than PostgreSQL for long fills the broker's queue, whose bound is stated."""
+"""Pause between messages. A longer flood that is faster than PostgreSQL would fill the broker's queue."""
 
 HOARDERS = 16
 STANDING_STILL = 6
 STAND_STILL_S = 5.0
 FIRST_FIGHT_S = 5.0
 FIGHT_PAUSE_S = 75.0
-"""Between two takeovers. The ingestor gives way longer each time to one that is back within a minute (ADR 29)."""
+"""Pause between two takeovers. The ingestor pauses longer after each takeover within a minute (ADR 29)."""
 FIGHT_HOLD_S = 0.3
 _SESSION_EXPIRY_S = 7 * 24 * 3600
 STEPS = (-7200, 0, 7200, 0, -86_400, 0)
-"""Seconds by which the clock is off, in turn."""
+"""Offsets of the clock in seconds, in turn."""
 STEP_PAUSE_S = 7.0
 
 
 class Flood(msgspec.Struct):
-    """Messages of the flood that the broker has acknowledged."""
+    """Number of messages of the flood that the broker acknowledged."""
 
     messages: int = 0
     good: int = 0
@@ -56,7 +56,7 @@ class Flood(msgspec.Struct):
 
 @contextmanager
 def flooding(broker: Broker, key: str) -> Iterator[Flood]:
-    """Publish bad arrays, arrays of 10,000, arrays that are too long, UTF-16 and nothing, as the device `key`."""
+    """Publish bad arrays, arrays of 10,000, too long arrays, UTF-16 and empty payloads as the device `key`."""
     flood, over = Flood(), threading.Event()
     thread = threading.Thread(target=_flood, args=(broker, f"devices/{key}/stats", flood, over), name="flood")
     thread.start()
@@ -79,7 +79,7 @@ def _flood(broker: Broker, topic: str, flood: Flood, over: threading.Event) -> N
 
 @asynccontextmanager
 async def hoarding(port: int, key: str, device: int) -> AsyncIterator["Counter[int]"]:
-    """Ask for more analyses at once than one caller may, and open streams without reading them; count by status."""
+    """Request more concurrent analyses than a caller may, and open streams without reading them; count by status."""
     answers: Counter[int] = Counter()
     headers = {"Authorization": f"Bearer {key}"}
     limits = httpx.Limits(max_connections=None)
@@ -91,7 +91,7 @@ async def hoarding(port: int, key: str, device: int) -> AsyncIterator["Counter[i
     ):
         hoarders = [tasks.create_task(_analyse(api, device, answers), name=f"hoarder {n}") for n in range(HOARDERS)]
         hoarders += [
-            tasks.create_task(_stand_still(api, device, answers), name=f"standing still {n}")
+            tasks.create_task(_stand_still(api, device, answers), name=f"stalled stream {n}")
             for n in range(STANDING_STILL)
         ]
         yield answers
@@ -107,7 +107,7 @@ async def _analyse(api: httpx.AsyncClient, device: int, answers: "Counter[int]")
 
 
 async def _stand_still(api: httpx.AsyncClient, device: int, answers: "Counter[int]") -> None:
-    """Opens a stream, reads its beginning, and keeps it."""
+    """Open a stream, read its beginning, and keep it open."""
     while True:
         async with api.stream("GET", f"/stats/{device}", headers={"accept": "text/csv"}) as stream:
             answers[stream.status_code] += 1
@@ -119,9 +119,9 @@ async def _stand_still(api: httpx.AsyncClient, device: int, answers: "Counter[in
 
 @asynccontextmanager
 async def fighting(broker: Broker, client_id: str) -> AsyncIterator["Counter[str]"]:
-    """Take over the session of the client id again and again, acknowledge nothing, and leave. Counts by outcome.
+    """Take over the session of the client id repeatedly, acknowledge nothing, and disconnect. Counts by outcome.
 
-    The session is kept when it leaves: a client that ends the session takes what the broker holds with it.
+    The session is kept at each disconnection: ending it would discard the broker's messages.
     """
     taken: Counter[str] = Counter()
     fighter = asyncio.create_task(_fight(broker, client_id, taken), name="fighter")
@@ -154,7 +154,7 @@ def _take_over(broker: Broker, client_id: str, taken: "Counter[str]") -> None:
 
 @asynccontextmanager
 async def stepping(clock: SteppingClock) -> AsyncIterator["Counter[int]"]:
-    """Step the clock back and forth. Counts the steps by where they lead."""
+    """Step the clock back and forth. Counts the steps by offset."""
     steps: Counter[int] = Counter()
     stepper = asyncio.create_task(_step(clock, steps), name="stepper")
     try:

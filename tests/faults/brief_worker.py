@@ -1,4 +1,4 @@
-"""`devicestat work` with a lease of seconds, so that a test need not wait for half a minute after each kill.
+"""`devicestat work` with a lease of seconds, so that a test does not wait half a minute after each kill.
 
 Run as `python -m tests.faults.brief_worker work`. Everything else is unchanged.
 """

@@ -1,4 +1,4 @@
-"""What the fault tests share."""
+"""Fixtures of the fault tests."""
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -28,7 +28,7 @@ async def own_postgres() -> AsyncIterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def impatient_broker() -> Iterator[EmbeddedMosquitto]:
-    """A broker that wants to hear its clients every ten seconds: the shortest time that Mosquitto takes."""
+    """A broker with a maximum keep-alive of ten seconds, the shortest that Mosquitto accepts."""
     with (
         tempfile.TemporaryDirectory(prefix="ds") as directory,
         EmbeddedMosquitto(Path(directory), free_port(), {"max_keepalive": "10"}) as mosquitto,

@@ -1,4 +1,4 @@
-"""A proxy that knows where an MQTT packet begins: it counts what goes through, and breaks off inside of one."""
+"""A proxy that parses MQTT packets: it counts them, and can reset a connection within one."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -13,13 +13,13 @@ PUBLISH, PUBACK, PINGREQ = 3, 4, 12
 
 
 class Packets:
-    """Takes bytes as they come, and gives whole packets."""
+    """Splits a stream of bytes into packets."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The packets that these bytes complete."""
+        """Add bytes; return the packets that they complete."""
         self._rest += data
         start = 0
         while (size := _size(self._rest, start)) is not None and start + size <= len(self._rest):
@@ -29,7 +29,7 @@ class Packets:
 
 
 def _size(data: bytearray, start: int) -> int | None:
-    """Of the packet that begins there; None if that cannot be told yet. (MQTT 5.0, section 1.5.5)"""
+    """Return the length of the packet at the offset; None if its header is incomplete (MQTT 5.0, section 1.5.5)."""
     size = 0
     for length, byte in enumerate(data[start + 1 : start + 5], 1):
         size |= (byte & 0x7F) << 7 * (length - 1)
@@ -39,10 +39,10 @@ def _size(data: bytearray, start: int) -> int | None:
 
 
 class MqttProxy(Proxy):
-    """In front of a broker.
+    """A proxy in front of a broker.
 
-    `break_off`: of the next PUBLISH to a client so many bytes are forwarded, but never all, and the connection is
-    reset; `was_cut` is then set. `sent` counts the packets of the clients by type.
+    `break_off`: number of bytes of the next PUBLISH to a client that are forwarded, fewer than all, before the
+    connection is reset and `was_cut` is set. `sent`: number of the clients' packets by type.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -53,12 +53,12 @@ class MqttProxy(Proxy):
         self._downward: defaultdict[Link, Packets] = defaultdict(Packets)
 
     async def pings(self) -> int:
-        """How often the clients have pinged."""
+        """Number of PINGREQ packets of the clients."""
         return self.sent[PINGREQ]
 
     @asynccontextmanager
     async def nothing_acknowledged(self) -> AsyncIterator[None]:
-        """Holds that in this block the clients acknowledge nothing."""
+        """Assert that the clients acknowledge nothing during the block."""
         before = self.sent[PUBACK]
         yield
         assert self.sent[PUBACK] == before

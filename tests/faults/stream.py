@@ -1,7 +1,7 @@
-"""A stream of numbered readings that goes on while a test does its harm, and the count of what became of it.
+"""A stream of numbered readings during a fault, and the count of its outcomes.
 
-Each reading is its number: x and y tell it, and without a timestamp a second copy would be a second row. So the
-rows are held against 0, 1, 2, … by value, in SQL.
+The number of a reading is in x and y. Without a timestamp, a duplicate is a second row. So the rows are compared with
+0, 1, 2, … by value, in SQL.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from tests.publisher import Message, connected, publish
 from tests.waiting import HANG_S, eventually
 
 UNACKNOWLEDGED = 400
-"""So many readings at most are on their way to the broker at once: for each answer paho looks at all of them."""
+"""Most readings in flight to the broker. paho iterates over all of them at each PUBACK."""
 RATE = 5_000.0
 FLAT_OUT = math.inf
 PAUSE_S = 0.01
 CATCH_UP_S = 0.5
-"""What a broker's or a machine's hesitation has cost is made up for this much."""
+"""Most time that the stream catches up after a stall of the broker or the machine."""
 MARKERS = 50
-"""Published behind everything else, on a device of their own; enough that each member of a group gets some."""
+"""Markers that are published last, for their own device; enough for each member of a group."""
 SETTLED_WITHIN_S = 5.0
 
 IN_FLIGHT = "devicestat_ingest_readings_in_flight"
@@ -38,17 +38,17 @@ _ADD_DEVICES = "INSERT INTO devices (id, key, name) VALUES (1, '1', 'press'), (2
 
 
 def reading(number: int, padding: str = "") -> bytes:
-    """The JSON of a numbered reading; the padding is a field that nobody asks for."""
+    """Return the JSON of a numbered reading; the padding is an unknown field."""
     millions, rest = divmod(number, 1_000_000)
     note = b',"note":"%s"' % padding.encode() if padding else b""
     return b'{"x":%d.%03d,"y":%d,"z":0%s}' % (*divmod(rest, 1000), millions, note)
 
 
 class Stream:
-    """Publishes readings 0, 1, 2, … at QoS 1 with a client that shares no code with what is tested.
+    """Publishes readings 0, 1, 2, … at QoS 1 with a client that shares no code with the product.
 
-    `size`: the readings in a message; more than one are an array. `rate`: readings a second at most, so that the
-    stream leaves the processor to what is tested.
+    `size`: readings in a message; more than one are an array. `rate`: maximum of readings a second, so that the product
+    has the processor.
     """
 
     def __init__(self, broker: Broker, *, size: int = 1, padding: str = "", rate: float = RATE) -> None:
@@ -67,32 +67,32 @@ class Stream:
 
     @property
     def count(self) -> int:
-        """Readings that the broker has acknowledged."""
+        """Number of readings that the broker acknowledged."""
         return self.acknowledged * self._size
 
     async def start(self) -> None:
-        """Begins, or goes on after `halt`, over a connection of its own."""
+        """Begin, or continue after `halt`, with a new connection."""
         self._halting.clear()
         self._publishing = asyncio.create_task(asyncio.to_thread(self._publish), name="stream")
 
     async def halt(self) -> None:
-        """Publishes no more; returns when all that was published is acknowledged."""
+        """Stop publishing; wait until all messages are acknowledged."""
         self._halting.set()
         if self._publishing is not None:
             await self._publishing
         assert self.acknowledged == self._sent
 
     async def mark(self) -> None:
-        """Publishes markers behind what was published."""
+        """Publish the markers."""
         markers = [Message(reading(n), "devices/2/stats") for n in range(self.marked, self.marked + MARKERS)]
         self.marked += await publish(self._broker.host, self._broker.port, *markers)
 
     async def grows(self, by: int = 1) -> None:
-        """Returns when the broker has acknowledged so many messages more: publishing is going on."""
+        """Wait until the broker has acknowledged `count` more messages."""
         await self.reaches(self.acknowledged + by)
 
     async def reaches(self, messages: int) -> None:
-        """Returns when the broker has acknowledged so many messages; it may take long, but must not come to a halt."""
+        """Wait until the broker has acknowledged `count` messages; fail if the stream stalls."""
 
         async def look() -> int:
             if self._publishing is not None and self._publishing.done():
@@ -136,7 +136,7 @@ class Stream:
 
     def _on_publish(self, client: Client, data: object, mid: int, reason_code: object, properties: object) -> None:
         self.acknowledged += 1
-        if reason_code != 0:  # such as 16, "no matching subscribers": it has no session to queue it for
+        if reason_code != 0:  # such as 16, "no matching subscribers": there is no session for the message
             self._faults.append(f"acknowledged with {reason_code}")
         if self._sent - self.acknowledged in (0, self._most // 2):
             with self._room:
@@ -152,7 +152,7 @@ class Stream:
 async def publishing(
     broker: Broker, *, at_least: int = 0, size: int = 1, padding: str = "", rate: float = RATE
 ) -> AsyncIterator[Stream]:
-    """A stream that goes on while the block does its harm, and until so many messages are acknowledged."""
+    """Run a stream during the block, and until `least` messages are acknowledged."""
     stream = Stream(broker, size=size, padding=padding, rate=rate)
     await stream.start()
     try:
@@ -163,7 +163,7 @@ async def publishing(
 
 
 async def add_devices(database: Connection) -> None:
-    """Registers the device of the stream, and that of its markers."""
+    """Register the device of the stream, and that of its markers."""
     await database.execute(_ADD_DEVICES)
 
 
@@ -183,10 +183,9 @@ _COMPARE = """
 
 
 async def expect_each_once(database: Connection, stream: Stream) -> None:
-    """Waits until what was published is stored, and holds that each reading is there, once.
+    """Wait until all messages are stored, and assert that each reading is stored once.
 
-    A session's messages come in order: when the markers are stored, so is all that could come before them,
-    also what would be stored a second time.
+    A session delivers in order. So when the markers are stored, all earlier messages are, including duplicates.
     """
     await stream.mark()
     await eventually(partial(_markers, database), lambda seen: seen >= stream.marked)
@@ -205,7 +204,7 @@ async def _faults(database: Connection, count: int) -> list[str]:
 
 
 async def expect_counts_to_add_up(port: int) -> dict[str, float]:
-    """Holds that the ingestor knows the fate of every reading that it has received; returns its figures."""
+    """Assert that the ingestor's counts add up for all received readings; return its metrics."""
     figures = await metrics(port)
     kinds = ("received_total", "stored_total", "duplicate_total", "rejected_total", "in_flight")
     received, *fates = (
@@ -217,7 +216,7 @@ async def expect_counts_to_add_up(port: int) -> dict[str, float]:
 
 
 async def expect_a_good_end(process: IngestorProcess) -> None:
-    """The ingestor has lived through it all, its counts add up, and it ends when it is asked to."""
+    """Assert that the ingestor still runs, that its counts add up, and that it stops cleanly."""
     await expect_counts_to_add_up(process.port)
     code, logged = await process.end()
     assert code == 0, logged

@@ -1,4 +1,4 @@
-"""All abuse at once, beside a quiet device, a live reader and a schedule, which lose nothing and see nothing twice."""
+"""All abuse at once. A quiet device, a live reader and a schedule lose nothing, and get nothing twice."""
 
 import asyncio
 import tempfile
@@ -31,12 +31,12 @@ SECONDS = 600.0
 QUIET_RATE = 5.0
 """Readings a second of the quiet device over MQTT."""
 QUIET_POST_S = 0.5
-"""Between two readings of the quiet device over HTTP."""
+"""Pause between two readings of the quiet device over HTTP."""
 RESTART_S = 0.5
 QUIET, FLOODER, OVER_HTTP = 1, 3, 4
 _ADD = "INSERT INTO devices (id, key, name) VALUES (3, '3', 'flooder'), (4, '4', 'over HTTP') ON CONFLICT DO NOTHING"
 FILLED = 1_000_000
-"""Readings of the flooding device from before, so that an analysis of it takes long from the first second on."""
+"""Earlier readings of the flooding device, so that its analysis takes long from the beginning."""
 _FILL = """
     INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
     SELECT 3, now() - n * interval '10 ms', now(), n %% 1000, 0, 0 FROM generate_series(1, %s) n
@@ -44,14 +44,14 @@ _FILL = """
 
 
 class Daemon:
-    """A devicestat service as a process, which is started again when it ends, as by a supervisor."""
+    """A devicestat service as a process, which is restarted when it ends."""
 
     def __init__(self, name: str, settings: Mapping[str, object], **variables: str) -> None:
         self.starts = 0
         self._name = name
         self._environment = {**command.environment(**settings), **variables}
         self.logged = ""
-        """What it has logged, once it is stopped."""
+        """Its log, after it is stopped."""
         self._process: asyncio.subprocess.Process | None = None
 
     async def run(self) -> None:
@@ -89,7 +89,7 @@ async def supervised(daemon: Daemon) -> AsyncIterator[Daemon]:
 
 
 class Seen(msgspec.Struct):
-    """What the live reader was shown: numbers of readings, and events that say that some may be missing."""
+    """Events of the live reader: numbers of readings, and gaps."""
 
     numbers: list[int] = []
     gaps: int = 0
@@ -127,7 +127,7 @@ def number_of(reading: Mapping[str, Any]) -> int:
 
 @asynccontextmanager
 async def posting(port: int, token: str) -> AsyncIterator["Counter[int]"]:
-    """The quiet device over HTTP, which numbers its readings. Counts answers by status."""
+    """The quiet device over HTTP, with numbered readings. Counts responses by status."""
     answers: Counter[int] = Counter()
     over = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -185,7 +185,7 @@ async def test_the_quiet_ones_notice_nothing(
             refused = await abuse.enter_async_context(hoarding(settings.http_port, hoarder, FLOODER))
             fights = await abuse.enter_async_context(fighting(broker, settings.mqtt_client_id))
             steps = await abuse.enter_async_context(stepping(clock))
-            await asyncio.sleep(SECONDS)  # for as long as they act
+            await asyncio.sleep(SECONDS)  # until the abusers stop
         harm = {
             "arrays": flood.good,
             "analyses and streams": refused[200],
@@ -229,7 +229,7 @@ async def scheduled(api: httpx.AsyncClient, credential: str) -> int:
 
 
 def expect_shown(seen: Seen, count: int) -> None:
-    """The live reader saw each reading from its first on, once; where it missed some, a gap said so."""
+    """Assert that the live reader got each reading once, from its first on, or a gap event for missing ones."""
     assert len(seen.numbers) == len(set(seen.numbers))
     assert seen.gaps or sorted(seen.numbers) == list(range(seen.numbers[0], count))
 
@@ -244,7 +244,7 @@ async def numbers_of(database: Connection, device: int) -> list[int]:
 
 
 async def expect_each_once(database: Connection, stream: Stream, good: int) -> None:
-    """Each reading of the quiet device and of the flood's good arrays is there, once."""
+    """Assert that each reading of the quiet device, and of the flood's good arrays, is stored once."""
     await stream.mark()
 
     async def look() -> tuple[int, int, int]:
@@ -263,7 +263,7 @@ _TICKS = """
 
 
 async def expect_ticks(database: Connection, schedule: int) -> None:
-    """The schedule ticked once in each minute, and each request has its result."""
+    """Assert that the schedule ticked once in each minute, and that each request has a result."""
 
     async def look() -> tuple[int, int, int, int]:
         (row,) = await (await database.execute(_TICKS, (schedule,))).fetchall()

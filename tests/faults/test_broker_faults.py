@@ -1,4 +1,4 @@
-"""The broker goes away, or the network to it: nothing is lost, nothing is stored twice."""
+"""Faults of the broker, or of the network to it: no reading is lost, and none is stored twice."""
 
 import asyncio
 import random
@@ -30,14 +30,14 @@ Make = Callable[..., Settings]
 Start = Callable[..., IngestorProcess]
 REDELIVERED = "devicestat_ingest_messages_redelivered_total"
 RESETS = 7
-"""Of one ingestor's connections. It waits longer after each."""
+"""Number of resets for one ingestor, which waits longer after each."""
 LARGEST_PART = 30
-"""Bytes for each reading, of a PUBLISH that breaks off."""
+"""Bytes per reading, of an interrupted PUBLISH."""
 
 
 @asynccontextmanager
 async def held(url: str) -> AsyncIterator[Callable[[], Awaitable[object]]]:
-    """Nothing is stored in the block, until the function that it is given is called."""
+    """Block all stores until the yielded function is called."""
     async with await connect(url, "test") as connection:
         await connection.execute("BEGIN")
         await connection.execute("LOCK TABLE readings IN EXCLUSIVE MODE")
@@ -50,7 +50,7 @@ async def held(url: str) -> AsyncIterator[Callable[[], Awaitable[object]]]:
 
 
 @pytest.mark.parametrize("restarts", [3, pytest.param(60, marks=pytest.mark.soak)])
-async def test_it_is_restarted_while_the_ingestor_has_much_in_hand(
+async def test_it_is_restarted_while_many_messages_are_in_flight(
     restarts: int,
     make_settings: Make,
     own_broker: EmbeddedMosquitto,
@@ -58,9 +58,9 @@ async def test_it_is_restarted_while_the_ingestor_has_much_in_hand(
     database_url: str,
     start_ingestor: Start,
 ) -> None:
-    """The publisher pauses, since what it would publish a second time is its own affair. The database is held, so
-    that thousands of messages are not acknowledged when the broker ends: their COMMIT comes now before its end,
-    now while it is away, now after its start."""
+    """The publisher pauses, because it would publish unacknowledged messages twice. The database is blocked, so that
+    thousands of messages are unacknowledged when the broker stops. They are committed before its end, while it is down,
+    or after its start."""
     await add_devices(database)
     process = start_ingestor(make_settings(mqtt_url=own_broker.url))
     await process.until_ready()
@@ -107,7 +107,7 @@ async def test_it_refuses_connections_for_a_while(
 async def test_the_network_to_it_falls_silent(
     times: int, make_settings: Make, impatient_broker: EmbeddedMosquitto, database: Database, start_ingestor: Start
 ) -> None:
-    """No connection is closed or refused: only the keep-alive can tell."""
+    """No connection is closed or refused, so only the keep-alive detects the fault."""
     await add_devices(database)
     broker = Broker(impatient_broker.host, impatient_broker.port)
     async with running(MqttProxy(broker)) as proxy:
@@ -143,7 +143,7 @@ async def test_connections_are_reset_within_a_packet(
     database: Database,
     start_ingestor: Start,
 ) -> None:
-    """In the header, in the topic, in the payload of a PUBLISH."""
+    """Reset within the header, the topic and the payload of a PUBLISH."""
     await add_devices(database)
     chance = random.Random(7)
     async with running(MqttProxy(broker)) as proxy:
@@ -171,7 +171,7 @@ async def test_connections_are_reset_within_a_packet(
 async def test_acknowledgements_are_lost_with_the_connection(
     times: int, make_settings: Make, broker: Broker, database: Database, start_ingestor: Start
 ) -> None:
-    """What was stored and is delivered again is not counted as received."""
+    """Stored messages that are redelivered do not count as received."""
     await add_devices(database)
     async with running(MqttProxy(broker)) as proxy:
         process = start_ingestor(make_settings(mqtt_url=f"mqtt://127.0.0.1:{proxy.port}"))
@@ -194,8 +194,8 @@ async def test_acknowledgements_are_lost_with_the_connection(
 async def test_the_network_falls_silent_while_a_backlog_drains(
     make_settings: Make, impatient_broker: EmbeddedMosquitto, database: Database, start_ingestor: Start
 ) -> None:
-    """Mosquitto 2.0.11 sends a backlog without regard to Receive Maximum: what is on our side of the dead network is
-    stored, and its acknowledgements are lost. That must not be more than the journal answers for."""
+    """Mosquitto 2.0.11 ignores Receive Maximum for a backlog. The delivered part is stored, and its acknowledgements
+    are lost. It must not exceed the packets in the journal."""
     await add_devices(database)
     broker = Broker(impatient_broker.host, impatient_broker.port)
     async with running(MqttProxy(broker)) as proxy:

@@ -1,4 +1,4 @@
-"""Clocks that are set while everything runs, by hours, either way: nothing waits for them, nothing is lost."""
+"""Clocks step by hours, forward and back, while everything runs: no task waits for them, and nothing is lost."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ async def number(database: Database, query: str) -> int:
 
 @asynccontextmanager
 async def worker_process(url: str, log: Path, clock: SteppingClock) -> AsyncIterator[int]:
-    """`devicestat work`, once it is ready; the port of its health."""
+    """Run `devicestat work`; yield its telemetry port when it is ready."""
     port = free_port()
     given = environment(database_url=url_as(url, "worker"), worker_metrics_port=port) | clock.environment
     with log.open("wb") as output:
@@ -66,7 +66,7 @@ async def worker_process(url: str, log: Path, clock: SteppingClock) -> AsyncIter
 async def test_the_workers_rounds_go_on(
     database_url: str, database: Database, tmp_path: Path, clock: SteppingClock, steps: tuple[int, ...]
 ) -> None:
-    """No NOTIFY comes: the round that looks at the queue has to."""
+    """Without NOTIFY, the periodic poll must find the request."""
     await database.execute("INSERT INTO devices (key, name) VALUES ('a', 'n')")
     log = tmp_path / "log"
     async with worker_process(database_url, log, clock) as port:
@@ -88,7 +88,7 @@ async def test_the_workers_rounds_go_on(
 
 @pytest.fixture
 def stepping_server(clock: SteppingClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a PostgreSQL that sees the clock."""
+    """URL of a PostgreSQL that uses the clock."""
     with tempfile.TemporaryDirectory(prefix="ds") as directory:
         for name, value in clock.environment.items():
             monkeypatch.setenv(name, value)
@@ -132,7 +132,7 @@ async def test_what_a_database_ahead_put_off_comes_soon_once_its_clock_is_right(
         assert await (await database.execute(_SOON)).fetchone() == (True, True, True, True)
         await moved_clock.correct(database)
         ahead = "SELECT count(*) FROM analysis_ticks WHERE tick > now()"
-        assert await number(database, ahead) == 1  # it stays, and is not made again
+        assert await number(database, ahead) == 1  # it is kept, and not created again
         clock.set(HOURS)
         await database.execute("UPDATE analysis_schedules SET next_tick = now() - interval '1 min'")
         assert await run_due_ticks(database) == 1
@@ -152,7 +152,7 @@ async def test_a_lease_outlives_a_step_forward_once_renewed_and_a_key_follows_th
         assert await queue.renew(database, [held.token]) == {held.token}
         assert await queue.reap(database) == {}
         clock.set(4 * HOURS)
-        assert await queue.reap(database) == {held.id: "queued"}  # of a worker that is gone as well
+        assert await queue.reap(database) == {held.id: "queued"}  # also of a worker that has ended
         clock.set(0)
         us, soon = Actor("test", "test"), datetime.now(UTC) + timedelta(hours=1)
         await access_keys.create(database, us, Role.ANALYST, "k", soon)
@@ -176,7 +176,7 @@ async def test_readings_are_all_stored_while_the_ingestors_clock_is_set(
     start_ingestor: Callable[..., IngestorProcess],
     clock: SteppingClock,
 ) -> None:
-    """Equal readings without a timestamp; each counts once, and the times of receipt follow the clock."""
+    """Equal readings without a timestamp: each is stored once, and the times of receipt follow the clock."""
     await database.execute("INSERT INTO devices (key, name) VALUES ('a', 'n')")
     await start_ingestor(make_settings(), **clock.environment).until_ready()
     async with aiomqtt.Client(broker.host, broker.port) as client:

@@ -39,7 +39,7 @@ def pauses(ingestor: IngestorProcess) -> list[float]:
     return [one["retry_in_s"] for one in entries if "another client" in one.get("error", "")]
 
 
-async def test_a_client_that_fights_for_the_client_id_is_named_and_given_way_to(
+async def test_a_client_that_competes_for_the_client_id_is_named_and_the_ingestor_pauses(
     make_settings: Make, broker: Broker, database: Database, start_ingestor: Start
 ) -> None:
     """The ingestor pauses, its readiness names the client, and it stores readings again when the client is gone."""

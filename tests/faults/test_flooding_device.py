@@ -1,4 +1,4 @@
-"""A device that publishes faster than its readings are stored, with nothing away: what becomes of the queue."""
+"""A device publishes faster than its readings are stored, without other faults: the broker's queue fills."""
 
 import re
 import tempfile
@@ -20,20 +20,20 @@ from tests.publisher import Message, publish, publish_lines
 from tests.waiting import eventually
 
 FLOOD, SIZE = 200, 500
-"""Messages, and readings in each."""
+"""Numbers of messages, and of readings in each."""
 QUIET = 20
 _ARRAY = b"[" + b",".join([b'{"x":1,"y":2,"z":3}'] * SIZE) + b"]"
 
 
 async def stored(database: Database) -> tuple[int, int]:
-    """How many messages of the flooding device and of the quiet one are in the database."""
+    """Return the numbers of stored messages of the flooding device and of the quiet one."""
     query = "SELECT count(*) FILTER (WHERE device_id = 1), count(*) FILTER (WHERE device_id = 2) FROM readings"
     ((flood, quiet),) = await (await database.execute(query)).fetchall()
     return int(flood) // SIZE, int(quiet)
 
 
 async def dropped(broker: EmbeddedMosquitto) -> tuple[int, Finding | None]:
-    """What the doctor says of it."""
+    """Return the doctor's result."""
     findings = await examine_broker(Settings(mqtt_url=broker.url), messages=1)  # its probe is not to be counted
     finding = next((one for one in findings if one.what == "dropped"), None)
     count = None if finding is None else re.search(r"\((\d+)\)", finding.text)
@@ -52,7 +52,7 @@ async def test_what_exceeds_the_queue_is_dropped_for_every_device_and_told(
     database: Database,
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
-    """The broker acknowledges all of them. Each is either stored or counted as dropped."""
+    """The broker acknowledges all messages. Each is either stored or counted as dropped."""
     await add_devices(database)
     with (
         tempfile.TemporaryDirectory(prefix="ds") as directory,
@@ -61,7 +61,7 @@ async def test_what_exceeds_the_queue_is_dropped_for_every_device_and_told(
         ingestor = start_ingestor(make_settings(mqtt_url=broker.url, mqtt_window=10))
         await ingestor.until_ready()
         async with database.transaction():
-            await database.execute("LOCK TABLE readings")  # nothing is stored as fast as this flood comes
+            await database.execute("LOCK TABLE readings")  # stores nothing during the flood
             await publish_lines(broker.host, broker.port, "devices/1/stats", [_ARRAY] * FLOOD)
             await publish(broker.host, broker.port, *[Message(b'{"x":1,"y":2,"z":3}', "devices/2/stats")] * QUIET)
 

@@ -1,4 +1,4 @@
-"""kill -9 of the ingestor: nothing is lost, nothing is stored twice."""
+"""SIGKILL of the ingestor: no reading is lost, and none is stored twice."""
 
 import asyncio
 import operator
@@ -18,7 +18,7 @@ from tests.publisher import Message, publish, publish_lines
 from tests.waiting import eventually
 
 LONGEST_S = 0.4
-"""Between an ingestor's start, once it is ready, and its end."""
+"""Time between readiness of the ingestor and SIGKILL."""
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,10 @@ async def test_at_random_moments_in_a_stream(
     async with publishing(broker, at_least=messages) as stream:
         for _ in range(kills):
             await stream.grows()
-            await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the moment of the harm, not a wait for something
+            await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the time of the fault, not a wait
             process.kill()
             process = start_ingestor(settings)
-            if chance.random() < 0.8:  # the others are killed at their start
+            if chance.random() < 0.8:  # the others during their start
                 await process.until_ready()
         await process.until_ready()
     await expect_each_once(database, stream)
@@ -56,8 +56,8 @@ async def test_in_a_flood_of_refused_messages(
     database: Database,
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
-    """Most are counted, and not kept: each is counted once."""
-    await database.execute("INSERT INTO devices (id, key, name) VALUES (2, '2', 'marker')")  # none has the key 1
+    """Most dead letters are only counted; each counts once."""
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (2, '2', 'marker')")  # no device has the key 1
     settings, chance = make_settings(dead_letters_per_minute=20), random.Random(7)
     process = start_ingestor(settings)
     await process.until_ready()
@@ -69,7 +69,7 @@ async def test_in_a_flood_of_refused_messages(
     async with publishing(broker, at_least=10_000) as stream:
         for _ in range(6):
             await stream.grows()
-            await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the moment of the harm, not a wait for something
+            await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the time of the fault, not a wait
             process.kill()
             process = start_ingestor(settings)
             await process.until_ready()
@@ -88,8 +88,8 @@ async def test_with_a_backlog_of_equal_readings_that_is_longer_than_the_packet_i
     database: Database,
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
-    """A device at rest: only its place in the order tells a message from another. Mosquitto sends more of the
-    backlog than it may, so that packet ids come round among what it delivers again."""
+    """Equal messages differ only in their order. Mosquitto sends more of the backlog than Receive Maximum allows, so
+    packet ids repeat among the redelivered messages."""
     await add_devices(database)
     settings, count = make_settings(batch_max_readings=1000), 80_000
 
@@ -101,7 +101,7 @@ async def test_with_a_backlog_of_equal_readings_that_is_longer_than_the_packet_i
         return (await database.execute("SELECT FROM readings WHERE device_id = 2")).rowcount > 0
 
     async with running_ingestor(settings):
-        pass  # its session is there now
+        pass  # its session exists
     await publish_lines(broker.host, broker.port, "devices/1/stats", [b'{"x":1,"y":2,"z":3}'] * count)
     for part in (0.1, 0.4, 0.7):
         process = start_ingestor(settings)
@@ -119,7 +119,7 @@ async def test_once_its_acknowledgements_were_lost(
     database: Database,
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
-    """The one that starts anew knows what its predecessor has stored."""
+    """The new process knows what the previous one has stored."""
     await add_devices(database)
     async with running(MqttProxy(broker)) as proxy:
         settings = make_settings(mqtt_url=f"mqtt://127.0.0.1:{proxy.port}")

@@ -1,4 +1,4 @@
-"""An ingestor is stopped in good order while messages arrive as fast as they can: none is lost, none stored twice."""
+"""An ingestor is stopped while messages arrive at full speed: none is lost, and none is stored twice."""
 
 from collections.abc import Callable
 
@@ -18,8 +18,9 @@ async def test_a_stop_loses_no_acknowledgement(
     database: Database,
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
-    """The connection was closed with unread bytes. That resets it, and the broker discarded acknowledgements that it
-    had not read. On the first connection of a session nothing else shows what is stored: up to 849 came twice.
+    """A close with unread bytes resets the connection, and the broker discards acknowledgements that it has not read.
+
+    On the first connection of a session, nothing else shows what is stored: up to 849 readings were stored twice.
     """
     await add_devices(database)
     settings = make_settings()

@@ -1,4 +1,4 @@
-"""PostgreSQL dies, or is away, or its answer is lost: nothing is lost, nothing is stored twice."""
+"""PostgreSQL crashes, is down, or its response is lost: no reading is lost, and none is stored twice."""
 
 import asyncio
 import signal
@@ -31,11 +31,11 @@ from tests.waiting import HANG_S, eventually
 Make = Callable[..., Settings]
 Start = Callable[..., IngestorProcess]
 COMMIT = b"COMMIT\0"
-"""As it is sent; not the ON COMMIT of a temporary table."""
+"""COMMIT as it is sent; not the ON COMMIT of a temporary table."""
 
 
 def stop_immediately(postgres: EmbeddedPostgres) -> None:
-    """As `pg_ctl stop -m immediate` does."""
+    """Stop the server like `pg_ctl stop -m immediate`."""
     postmaster = psutil.Process(postgres.pid)
     postmaster.send_signal(signal.SIGQUIT)
     postmaster.wait(HANG_S)
@@ -43,10 +43,10 @@ def stop_immediately(postgres: EmbeddedPostgres) -> None:
 
 
 def kill_postmaster(postgres: EmbeddedPostgres) -> None:
-    """kill -9. Its children find out by themselves; until they have ended they hold the shared memory, and no
-    other postmaster can start."""
+    """Kill the postmaster. Its children end later. Until then they use the shared memory, and no other postmaster can
+    start."""
     postmaster = psutil.Process(postgres.pid)
-    postmaster.suspend()  # no more children
+    postmaster.suspend()  # no children left
     children = postmaster.children()
     postgres.kill()
     _, alive = psutil.wait_procs(children, HANG_S)
@@ -76,7 +76,7 @@ async def test_the_server_crashes_again_and_again(
 async def test_a_commit_or_the_answer_to_it_is_lost(
     times: int, make_settings: Make, broker: Broker, database: Database, database_url: str, start_ingestor: Start
 ) -> None:
-    """Whether it went through the ingestor cannot know, but from its journal."""
+    """Only its journal tells the ingestor whether the transaction was committed."""
     await add_devices(database)
     async with running_proxy(lambda: open_postgres(database_url)) as proxy:
         process = start_ingestor(make_settings(database_url=through(proxy, database_url)))
@@ -107,7 +107,7 @@ async def test_the_server_is_away_for_long(
     own_postgres: EmbeddedPostgres,
     start_ingestor: Start,
 ) -> None:
-    """A ping comes every five seconds, and after fifteen without one the broker would end the connection."""
+    """The ingestor sends a ping every five seconds. Without one for fifteen, the broker would end the connection."""
     broker = Broker(impatient_broker.host, impatient_broker.port)
     async with running(MqttProxy(broker)) as proxy:
         settings = make_settings(mqtt_url=f"mqtt://127.0.0.1:{proxy.port}", database_url=own_postgres.url)

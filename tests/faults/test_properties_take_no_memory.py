@@ -20,7 +20,7 @@ from tests.services import database_away
 from tests.waiting import HANG_S, eventually
 
 LONG = 60_000
-"""Bytes; a topic, and each text of the properties, takes 65,535."""
+"""Bytes of a topic, and of each text in the properties; the maximum is 65,535."""
 MESSAGES = 1_000
 AT_ONCE = 50
 IN_HAND = 48 * MIB
@@ -30,7 +30,7 @@ RECEIVED = "devicestat_ingest_readings_received_total"
 
 
 def publish_with(broker: Broker, topic: str, properties: Properties) -> None:
-    """Publishes the messages, and returns when the broker has acknowledged them."""
+    """Publish the messages; wait until the broker has acknowledged them."""
     with connected(broker.host, broker.port) as client:
         for first in range(0, MESSAGES, AT_ONCE):
             numbers = range(first, first + AT_ONCE)
@@ -41,7 +41,7 @@ def publish_with(broker: Broker, topic: str, properties: Properties) -> None:
 
 
 def properties(**values: object) -> Properties:
-    """Properties of a PUBLISH."""
+    """Return properties of a PUBLISH."""
     given = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     for name, value in values.items():
         setattr(given, name, value)

@@ -1,4 +1,4 @@
-"""A service waits for a server that is not there yet, and says for what; what a person must mend ends it at once."""
+"""A service waits for a server that is not ready yet, and logs this; permanent faults end it immediately."""
 
 import asyncio
 import shutil
@@ -37,7 +37,7 @@ PORTS = {"ingest": "ingestor_metrics_port", "serve": "http_port", "work": "worke
 
 
 class Service:
-    """A service as a process, and what it has logged."""
+    """A service as a process, with its log."""
 
     def __init__(self, service: str, log: Path, **settings: object) -> None:
         self._log = log
@@ -51,7 +51,7 @@ class Service:
         return self._log.read_text()
 
     async def says(self, words: str, times: int = 1) -> None:
-        """Waits until it has said the words so often."""
+        """Wait until the log has the text `times` times."""
         await self._until(lambda: self.logged.count(words) >= times)
 
     async def ready(self) -> None:
@@ -78,7 +78,7 @@ class Service:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Starts a service; what still runs at the end of the test is killed."""
+    """Function that starts a service; the fixture kills running ones after the test."""
     started: list[Service] = []
 
     def start_one(service: str, **settings: object) -> Service:
@@ -120,7 +120,7 @@ async def test_every_service_waits_while_postgresql_recovers_from_a_crash(broker
 
 @contextmanager
 def held_in_recovery(postgres: EmbeddedPostgres) -> Iterator[Callable[[], None]]:
-    """Start a crashed server as a standby: it recovers and takes no connections until the function is called."""
+    """Start a crashed server as a standby: it recovers, and refuses connections until the function is called."""
     signal_file = postgres.data / "standby.signal"
     signal_file.touch()
     shutil.copystat(postgres.data / "PG_VERSION", signal_file)
@@ -157,7 +157,7 @@ async def test_every_service_waits_for_a_server_that_does_not_listen_yet(
 
 
 def at_port(url: str, port: int) -> str:
-    """The URL of the database as if its server listened on the port."""
+    """Return the URL of the database with the port."""
     parts = urlsplit(url)
     user = parts.netloc.rpartition("@")[0]
     return urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{port}", query=""))
@@ -222,7 +222,7 @@ async def test_a_line_says_again_what_is_waited_for() -> None:
     ids=["database", "role"],
 )
 @pytest.mark.parametrize("service", [ingest, serve, work])
-async def test_what_a_person_must_mend_ends_it_at_once(
+async def test_a_permanent_fault_ends_it_immediately(
     service: Main, change: dict[str, str], words: str, postgres_server: str
 ) -> None:
     parts = urlsplit(postgres_server)
@@ -240,7 +240,7 @@ async def test_what_a_person_must_mend_ends_it_at_once(
         await service(settings, asyncio.Event())
 
 
-async def test_a_wrong_password_ends_it_at_once(start: Start) -> None:
+async def test_a_wrong_password_ends_it_immediately(start: Start) -> None:
     with tempfile.TemporaryDirectory(prefix="ds") as name:
         rules = Path(name) / "pg_hba.conf"
         rules.write_text("local all postgres trust\nlocal all all scram-sha-256\n")

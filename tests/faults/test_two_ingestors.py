@@ -1,4 +1,4 @@
-"""Two ingestors: for one client id there can be only one, and of a group each may die."""
+"""Two ingestors: only one can use a client id; in a group, each may be killed."""
 
 import random
 from collections.abc import Callable
@@ -45,7 +45,7 @@ async def test_a_second_one_with_the_client_id_ends_the_first_with_a_clear_line(
 async def test_of_two_in_a_shared_subscription_one_is_killed_again_and_again(
     kills: int, make_settings: Make, broker: Broker, database: Database, start_ingestor: Start
 ) -> None:
-    """Each of them has a session and a journal of its own."""
+    """Each has its own session and journal."""
     await add_devices(database)
     chance, given = random.Random(7), make_settings()
     members = [

@@ -1,4 +1,4 @@
-"""kill -9 of one of three workers: each analysis has one result, however often it was begun."""
+"""SIGKILL of one of three workers: each analysis has one result, after any number of attempts."""
 
 import asyncio
 import random
@@ -44,7 +44,7 @@ class Worker:
 
 @pytest.fixture
 def start_worker(api_settings: Settings) -> Iterator[Callable[[list[str]], Worker]]:
-    """Starts a worker; what is left of them is killed after the test."""
+    """Function that starts a worker; the fixture kills running ones after the test."""
     started: list[Worker] = []
 
     def start(command: list[str]) -> Worker:
@@ -97,7 +97,7 @@ async def test_every_analysis_has_one_result(
     for kill in range(kills):
         due = analyses * kill // (kills + 1)
         await eventually(lambda: ended(database), lambda done, due=due: done >= due)  # type: ignore[misc]
-        await asyncio.sleep(chance.uniform(0, 0.05))  # the moment of the harm, not a wait for something
+        await asyncio.sleep(chance.uniform(0, 0.05))  # the time of the fault, not a wait
         victim = chance.randrange(WORKERS)
         workers[victim].kill()
         cursor = await database.execute("SELECT count(*) FROM analysis_requests WHERE status = 'running'")
@@ -112,4 +112,4 @@ async def test_every_analysis_has_one_result(
     )
     assert await cursor.fetchall() == [(number, "done", 1, readings) for number in range(1, analyses + 1)]
     cursor = await database.execute("SELECT count(*) FROM analysis_requests WHERE attempts > 1")
-    assert sum(row[0] for row in await cursor.fetchall()) > 0, "no kill has met an analysis"
+    assert sum(row[0] for row in await cursor.fetchall()) > 0, "no kill interrupted an analysis"

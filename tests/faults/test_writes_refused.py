@@ -1,4 +1,4 @@
-"""PostgreSQL is there and does not write: readiness says why, nothing is acknowledged, and it goes on by itself."""
+"""PostgreSQL refuses writes: readiness has the reason, nothing is acknowledged, and ingestion resumes afterwards."""
 
 import errno
 import os
@@ -39,9 +39,9 @@ SMALL_DISK_MIB = 64
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """A file system of its own, which the test can fill."""
+    """A small file system, which the test can fill."""
     if os.geteuid() != 0:
-        pytest.skip("run as root, who may mount a small file system")
+        pytest.skip("run as root, which may mount a small file system")
     with tempfile.TemporaryDirectory(prefix="ds") as directory:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m", "tmpfs", directory]
         mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
@@ -56,7 +56,7 @@ def small_disk() -> Iterator[Path]:
 
 
 async def database_on(disk: Path, postgres: EmbeddedPostgres) -> str:
-    """The URL of a database, ready for streams, whose files are on the disk."""
+    """URL of a database, ready for streams, with its files on the disk."""
     directory = disk / "tablespace"
     make_directory(directory, postgres.user)
     async with await connect(postgres.url, "test") as server:
@@ -72,7 +72,7 @@ async def database_on(disk: Path, postgres: EmbeddedPostgres) -> str:
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Not a byte is free on the disk in this block."""
+    """Fill the disk for the block."""
     filler = disk / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
@@ -84,7 +84,7 @@ def filled(disk: Path) -> Iterator[None]:
 
 @asynccontextmanager
 async def read_only(postgres: EmbeddedPostgres) -> AsyncIterator[None]:
-    """As after a failover, when the server that one is connected to is a standby."""
+    """Make the database read-only, like a standby after a failover."""
     async with await connect(postgres.url_of("postgres"), "test") as server:
         await server.execute("ALTER DATABASE devicestat SET default_transaction_read_only = on")
         await server.execute(_CUT_OFF)
@@ -96,7 +96,7 @@ _CUT_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname
 
 
 async def rows(database: Connection) -> int:
-    """The readings that are there."""
+    """Return the number of stored readings."""
     (row,) = await (await database.execute("SELECT count(*) FROM readings")).fetchall()
     return int(row[0])
 
@@ -104,7 +104,7 @@ async def rows(database: Connection) -> int:
 async def expect_patience(
     process: IngestorProcess, proxy: MqttProxy, stream: Stream, database: Connection, words: str
 ) -> None:
-    """The ingestor says why it does not store, and while messages keep arriving it stores and acknowledges none."""
+    """Assert that readiness has the reason, and that no arriving message is stored or acknowledged."""
     await until_not_ready(process.port)
     stored = await rows(database)
     async with proxy.nothing_acknowledged():

@@ -1,4 +1,4 @@
-"""Who may do what on a closed broker: a real Mosquitto with dynamic security, told of devices by the outbox."""
+"""Permissions on a closed broker: a real Mosquitto with dynamic security, which the outbox updates."""
 
 import asyncio
 import tempfile
@@ -35,7 +35,7 @@ Start = Callable[..., IngestorProcess]
 
 @pytest.fixture
 def closed() -> Iterator[ClosedBroker]:
-    """A broker that knows no device yet."""
+    """A broker without devices."""
     with tempfile.TemporaryDirectory(prefix="ds") as directory, ClosedBroker(Path(directory)) as broker:
         yield broker
 
@@ -46,7 +46,7 @@ def settings(closed: ClosedBroker, make_settings: Callable[..., Settings]) -> Se
 
 
 async def is_refused(address: MqttAddress, client_id: str) -> bool:
-    """Whether the broker does not let it in."""
+    """Return whether the broker refuses the connection."""
     try:
         async with connected(address, client_id):
             return False
@@ -61,7 +61,7 @@ async def rows(database: Database) -> int:
 
 
 def given_of(settings: Settings) -> dict[str, object]:
-    """What `devicestat broker` needs of them."""
+    """Return the settings for `devicestat broker`."""
     return {name: getattr(settings, name) for name in ("database_url", "mqtt_url", "mqtt_admin_url", "device_secret")}
 
 
@@ -86,7 +86,7 @@ async def test_a_device_may_publish_to_its_own_topic_and_nothing_else(
 async def test_a_will_is_held_against_the_same_rules(
     closed: ClosedBroker, settings: Settings, database: Database
 ) -> None:
-    """Mosquitto takes a CONNECT with any will, and looks at its topic when it is due."""
+    """Mosquitto accepts a CONNECT with any will, and checks its topic when it publishes the will."""
     async with telling(settings):
         token = await give_token(database, 7)
         await told(database)
@@ -98,7 +98,7 @@ async def test_a_will_is_held_against_the_same_rules(
                 closed.host, closed.port, username="device-7", password=token, identifier="device-7", will=will
             )
             await device.__aenter__()
-            device._client.socket().close()  # without a DISCONNECT
+            device._client.socket().close()  # without DISCONNECT
         message = await reader.message(10)
         assert message is not None
         assert message.topic == "devices/7/stats"
@@ -161,7 +161,9 @@ async def test_a_revocation_does_not_wait_for_new_devices(
     assert await is_refused(closed.as_device(7, token), "device-7")
 
 
-async def test_a_row_too_many_cuts_nobody_off(closed: ClosedBroker, settings: Settings, database: Database) -> None:
+async def test_a_redundant_row_disconnects_no_client(
+    closed: ClosedBroker, settings: Settings, database: Database
+) -> None:
     async with telling(settings):
         token = await give_token(database, 7)
         await told(database)
@@ -171,7 +173,7 @@ async def test_a_row_too_many_cuts_nobody_off(closed: ClosedBroker, settings: Se
             assert (await device.publish("devices/7/stats", READING)).accepted == 1
 
 
-async def test_a_token_that_cannot_be_made_again_is_told_and_the_old_one_revoked(
+async def test_a_token_that_cannot_be_made_again_is_reported_and_the_old_one_revoked(
     closed: ClosedBroker, settings: Settings, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with telling(settings):
@@ -185,7 +187,7 @@ async def test_a_token_that_cannot_be_made_again_is_told_and_the_old_one_revoked
     assert await is_refused(closed.as_device(7, old), "device-7")
 
 
-async def test_a_broker_that_is_down_is_told_once_it_is_back(
+async def test_a_broker_that_was_down_is_updated_when_it_is_back(
     closed: ClosedBroker, settings: Settings, database: Database
 ) -> None:
     closed.stop()
@@ -215,7 +217,7 @@ async def test_api_and_worker_tell_the_broker_once(
 
 
 @pytest.mark.parametrize("lost", ["older", "empty"])
-async def test_sync_mends_a_broker_that_was_restored(
+async def test_sync_repairs_a_broker_that_was_restored(
     lost: str, closed: ClosedBroker, settings: Settings, database: Database
 ) -> None:
     empty = closed.file.read_bytes()
@@ -237,16 +239,14 @@ async def test_sync_mends_a_broker_that_was_restored(
     assert await is_refused(closed.as_device(3, newer), "device-3")
     mended = await command.arun("broker", "sync", **given)
     assert (mended.returncode, mended.stderr) == (0, "")
-    assert all(line.endswith(": mended") for line in mended.stdout.splitlines())
+    assert all(line.endswith(": repaired") for line in mended.stdout.splitlines())
     for number, token, refused in ((1, deleted, True), (2, old, True), (2, rotated, False), (3, newer, False)):
         assert await is_refused(closed.as_device(number, token), f"device-{number}") == refused, number
     again = await command.arun("broker", "sync", "--dry-run", **given)
-    assert (again.returncode, again.stdout) == (0, "the broker knows what the database does\n")
+    assert (again.returncode, again.stdout) == (0, "the broker agrees with the database\n")
 
 
-async def test_sync_mends_what_somebody_has_changed(
-    closed: ClosedBroker, settings: Settings, database: Database
-) -> None:
+async def test_sync_repairs_manual_changes(closed: ClosedBroker, settings: Settings, database: Database) -> None:
     async with telling(settings):
         token = await give_token(database, 7)
         await told(database)
@@ -283,10 +283,10 @@ async def test_the_doctor_finds_a_closed_broker_as_right_as_an_open_one(settings
 
 
 @pytest.mark.parametrize("empty_file", [False, True], ids=["no file", "an empty file"])
-async def test_a_broker_that_knows_nobody_is_told_from_a_wrong_password(
+async def test_a_broker_without_clients_is_distinguished_from_a_wrong_password(
     empty_file: bool, closed: ClosedBroker, settings: Settings, database: Database
 ) -> None:
-    """Its data directory was emptied. What the doctor says mends it, and devices keep their tokens."""
+    """The data directory was emptied. The doctor's advice repairs it, and devices keep their tokens."""
     token = await give_token(database, 7, tell=False)
     closed.stop()
     closed.file.unlink()
@@ -318,7 +318,7 @@ async def test_one_wrong_password_is_the_password(closed: ClosedBroker, settings
 
 
 async def broker_findings(settings: Settings) -> dict[str, str]:
-    """What is wrong with the broker, by what was looked at."""
+    """Return the faults of the broker, by check."""
     findings = await examine(settings)
     wrong = [one for one in findings if one.severity is Severity.WRONG and one.what in ("broker", "access")]
     return {one.what: one.text for one in wrong}
@@ -333,7 +333,9 @@ async def test_the_doctor_looks_for_an_admin_key(settings: Settings, database: D
     assert "keys" not in {finding.what for finding in await examine(locked)}
 
 
-async def test_who_is_not_the_administrator_is_told(settings: Settings, broker: Broker, closed: ClosedBroker) -> None:
+async def test_a_user_without_the_admin_role_is_reported(
+    settings: Settings, broker: Broker, closed: ClosedBroker
+) -> None:
     with pytest.raises(NotAdministered, match="does not let the user of DEVICESTAT_MQTT_ADMIN_URL subscribe"):
         async with administering(settings.broker):
             pass
@@ -342,14 +344,14 @@ async def test_who_is_not_the_administrator_is_told(settings: Settings, broker: 
             pass
 
 
-async def test_a_broker_without_the_plugin_is_told(broker: Broker) -> None:
+async def test_a_broker_without_the_plugin_is_reported(broker: Broker) -> None:
     with pytest.raises(NotAdministered, match=r"plugin mosquitto_dynamic_security\.so loaded"):
         async with administering(parse_mqtt_url(broker.url), first_answer_s=0.3):
             pass
 
 
 async def test_a_cancel_that_the_work_swallows_is_not_lost() -> None:
-    """As asyncio.wait_for swallows one on Python 3.11."""
+    """asyncio.wait_for does so on Python 3.11."""
     ended = asyncio.Event()
 
     async def swallows() -> None:
@@ -391,7 +393,7 @@ async def test_init_writes_a_file_for_a_new_broker_with_the_devices(
     assert not any(secret in content + made.stdout for secret in ("the-administrator's", "the-ingestor's", token))
     refused = await command.arun("broker", "init", file, **given)
     assert refused.returncode == 1
-    assert "is there already, and is not overwritten" in refused.stderr
+    assert "exists, and is not overwritten" in refused.stderr
     with tempfile.TemporaryDirectory(prefix="ds") as directory:
         fresh = ClosedBroker(Path(directory))
         fresh.prepare()
@@ -399,4 +401,4 @@ async def test_init_writes_a_file_for_a_new_broker_with_the_devices(
         with fresh:
             assert not await is_refused(fresh.as_device(7, token), "device-7")
             synced = await command.arun("broker", "sync", **given_of(fresh.settings(settings)))
-            assert (synced.returncode, synced.stdout) == (0, "the broker knows what the database does\n")
+            assert (synced.returncode, synced.stdout) == (0, "the broker agrees with the database\n")

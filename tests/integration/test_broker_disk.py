@@ -1,4 +1,4 @@
-"""The disk on which the broker saves: when it is full, doctor and metrics say so, and what is lost is known."""
+"""The broker's disk: doctor and metrics report that it is full, and the test shows what is lost."""
 
 import asyncio
 import os
@@ -26,12 +26,12 @@ from tests.waiting import eventually
 DISK_BYTES = 2 * 1024 * 1024
 QUIET_S = 1.0
 HALF = 800
-"""Messages of 1000 bytes: one save of them fits the disk twice, and one of twice as many does not."""
+"""Messages of 1000 bytes. The disk has space for two saves of them, but not of twice as many."""
 
 
 @pytest.fixture
 def small_disk() -> Iterator[EmbeddedMosquitto]:
-    """A broker that saves every second, on a disk of its own with little room."""
+    """A broker that saves every second, on a small disk."""
     with tempfile.TemporaryDirectory(prefix="ds") as name:
         data = Path(name) / "data"
         data.mkdir()
@@ -54,12 +54,12 @@ def session(broker: EmbeddedMosquitto) -> aiomqtt.Client:
 
 
 async def send_half(broker: EmbeddedMosquitto) -> None:
-    """The broker has acknowledged all of them in the end."""
+    """Publish, and wait until the broker has acknowledged all."""
     assert await publish(broker.host, broker.port, *[Message(bytes(1000))] * HALF) == HALF
 
 
-async def test_a_full_disk_is_told_and_what_it_costs(small_disk: EmbeddedMosquitto) -> None:
-    """The database is stopped, as it were: nobody takes what waits."""
+async def test_a_full_disk_is_reported_and_what_it_costs(small_disk: EmbeddedMosquitto) -> None:
+    """As if the database were stopped: no client receives the messages."""
     broker, file = small_disk, small_disk.data / SAVED
     async with session(broker) as subscriber:
         await subscriber.subscribe("devices/+/stats", qos=1)
@@ -98,7 +98,7 @@ async def test_a_full_disk_is_told_and_what_it_costs(small_disk: EmbeddedMosquit
                 await anext(aiter(subscriber.messages))
 
 
-async def test_a_save_that_is_old_is_told(own_broker: EmbeddedMosquitto) -> None:
+async def test_a_save_that_is_old_is_reported(own_broker: EmbeddedMosquitto) -> None:
     own_broker.stop()  # it has saved
     file = own_broker.data / SAVED
     assert found(own_broker.data)["broker saved"].severity is Severity.OK

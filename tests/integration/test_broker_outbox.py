@@ -1,4 +1,4 @@
-"""The outbox where its database connection, and with it the lock, is lost while the broker is being told."""
+"""The outbox loses its database connection, and with it the lock, while it updates the broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,7 +23,7 @@ _CUT = """
 
 
 class Told:
-    """Tells a broker, which is the list of all tokens that it was told, once the gate is open."""
+    """Updates a broker, here a list of tokens, when the gate is open."""
 
     batch = 100
 

@@ -1,4 +1,4 @@
-"""Devices in the broker's password file: a real Mosquitto that reads the file anew when it changes."""
+"""Devices in the broker's password file: a real Mosquitto, which rereads the file when it changes."""
 
 import re
 import tempfile
@@ -34,7 +34,7 @@ READING = b'{"x":1,"y":2,"z":3}'
 
 @pytest.fixture
 def closed() -> Iterator[PasswordFileBroker]:
-    """A broker that knows no device yet."""
+    """A broker without devices."""
     with tempfile.TemporaryDirectory(prefix="ds") as directory, PasswordFileBroker(Path(directory)) as broker:
         yield broker
 
@@ -131,13 +131,13 @@ async def test_a_broker_that_does_not_read_the_file_is_named_and_nothing_is_forg
         await eventually(warned, bool)
         assert await waiting(database) == 1
         way.reload_s = RELOAD_S
-        async with closed.watched():  # the change is there already, and its signal was missed
+        async with closed.watched():  # the change was written before, and its signal was lost
             await told(database)
     assert not await is_refused(closed.as_device("7", token))
 
 
 async def add(database: Database, number: int, key: str) -> str:
-    """Register a device with the key as an API of before did, which took every key; return its token."""
+    """Register a device with the key, as an earlier API that accepted every key; return its token."""
     await database.execute("INSERT INTO devices (id, key, name) VALUES (%s, %s, 'press')", (number, key))
     return await give_token(database, number)
 
@@ -211,7 +211,7 @@ async def test_an_unfit_key_is_refused_at_registration(
 async def test_keys_that_look_alike_are_two_users(
     closed: PasswordFileBroker, settings: Settings, database: Database
 ) -> None:
-    """Composed and decomposed: two keys to PostgreSQL, two topics to MQTT, and two lines."""
+    """Composed and decomposed forms are two keys in PostgreSQL, two topics in MQTT, and two lines."""
     keys = ["caf\u00e9", "cafe\u0301", "%u", "k" * 128]
     async with closed.watched(), services.api(settings) as api:
         made = (await api.post("/devices", json=[{"key": key, "name": "press"} for key in keys])).json()
@@ -268,13 +268,13 @@ async def test_with_the_documented_rules_the_probe_is_taken(
 
 
 def documented(document: str) -> str:
-    """The rules of the document in the form of Mosquitto's acl_file."""
+    """Return the rules of the document in the form of Mosquitto's acl_file."""
     text = (Path(__file__).parents[2] / "docs" / f"{document}.md").read_text()
     (rules,) = re.findall(r"```\n(user devicestat-ingestor\n.*?)```", text, re.DOTALL)
     return rules.replace("user devicestat-ingestor", f"user {INGESTOR.partition(':')[0]}")
 
 
-async def test_the_file_is_compared_and_mended(
+async def test_the_file_is_compared_and_repaired(
     closed: PasswordFileBroker, settings: Settings, database: Database
 ) -> None:
     async with closed.watched():
@@ -290,13 +290,13 @@ async def test_the_file_is_compared_and_mended(
         listed = await command.arun("broker", "sync", "--dry-run", **given_of(settings))
         assert (listed.returncode, listed.stdout.count("another line in the password file")) == (1, 2)
         mended = await command.arun("broker", "sync", **given_of(settings))
-        assert (mended.returncode, mended.stdout.count("mended")) == (0, 2), mended.stderr
+        assert (mended.returncode, mended.stdout.count("repaired")) == (0, 2), mended.stderr
         again = await command.arun("broker", "sync", **given_of(settings))
-        assert "has what the database does" in again.stdout
+        assert "agrees with the database" in again.stdout
         assert not await is_refused(closed.as_device("7", token))
 
 
-async def test_a_row_too_many_changes_nothing(
+async def test_a_redundant_row_changes_nothing(
     closed: PasswordFileBroker, settings: Settings, database: Database
 ) -> None:
     async with closed.watched(), telling(settings):

@@ -1,4 +1,4 @@
-"""TLS to the broker: a private authority, a certificate of ours, and what is said when either is wrong."""
+"""TLS to the broker: a private authority, a client certificate, and the errors if either is wrong."""
 
 import datetime
 import tempfile
@@ -22,7 +22,7 @@ YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
 
 
 class Certificates:
-    """An authority, and what it has issued, as files."""
+    """Files of an authority and its certificates."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -33,7 +33,7 @@ class Certificates:
         self.tls = TlsFiles(ca=self.ca, cert=self.cert, key=self.key)
 
     def issue(self, name: str, identity: str, **options: datetime.datetime) -> tuple[str, str]:
-        """The paths of a certificate and its key."""
+        """Return the paths of a certificate and its key."""
         issued = self.authority.issue_cert(identity, **options)
         return (
             self._written(f"{name}.pem", issued.cert_chain_pems[0]),
@@ -56,7 +56,7 @@ def certificates() -> Iterator[Certificates]:
 
 @pytest.fixture
 def listen(certificates: Certificates) -> Iterator[Callable[..., str]]:
-    """Starts a broker with TLS that wants a certificate of its clients; gives its URL."""
+    """Function that starts a broker with TLS, which requires client certificates, and returns its URL."""
     started: list[EmbeddedMosquitto] = []
 
     def start(identity: str = "localhost", **options: datetime.datetime) -> str:
@@ -101,7 +101,7 @@ async def test_with_a_private_authority_and_a_certificate_of_ours(
         ("localhost", {"not_after": YESTERDAY}, {}, "certificate has expired"),
     ],
 )
-async def test_what_is_wrong_is_told(
+async def test_what_is_wrong_is_reported(
     identity: str, options: dict[str, datetime.datetime], files: dict[str, str | None], said: str,
     listen: Callable[..., str], certificates: Certificates, make_settings: Callable[..., Settings],
     start_ingestor: Callable[..., IngestorProcess],
@@ -113,7 +113,7 @@ async def test_what_is_wrong_is_told(
         async with connected(settings.broker, own_client_id()):
             pass
     assert said in str(refused.value)
-    if files.get("cert", "") is not None:  # else the broker may say so only after the first packets
+    if files.get("cert", "") is not None:  # with TLS 1.3 the broker may refuse only after the first packets
         code, logged = await start_ingestor(settings).ended()
         assert (code, said in logged) == (1, True), logged
 

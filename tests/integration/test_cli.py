@@ -1,4 +1,4 @@
-"""The `devicestat` command: what its user can get wrong is one clear line, exit code 1, and no traceback."""
+"""The `devicestat` command: a mistake of the user is one clear line and exit code 1, without a traceback."""
 
 import re
 import socket
@@ -19,7 +19,7 @@ SERVICES = ("ingest", "serve", "work")
 
 
 def assert_explained(result: subprocess.CompletedProcess[str], *parts: str, lines: int = 1) -> None:
-    """Exit code 1, and on standard error so many lines for a person with these parts, and nothing else."""
+    """Assert exit code 1, and exactly these lines on standard error."""
     assert result.returncode == 1, result.stderr
     said = [line for line in result.stderr.splitlines() if line.startswith("devicestat: ")]
     assert len(said) == lines, result.stderr
@@ -48,7 +48,7 @@ def test_the_version_is_the_distributions() -> None:
 
 
 def test_help_does_not_load_what_it_does_not_need() -> None:
-    """So that it is there at once."""
+    """So that help is fast."""
     heavy = ("litestar", "psycopg", "aiomqtt", "httpx", "rich")
     code = f"import sys, deploy.cli.main; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -150,5 +150,5 @@ def test_migrate_without_the_right_to_says_so(empty_database_url: str) -> None:
 
 
 def ports() -> dict[str, object]:
-    """A free port for each that a service listens on."""
+    """Return a free port for each service."""
     return {name: free_port() for name in ("http_port", "ingestor_metrics_port", "worker_metrics_port")}

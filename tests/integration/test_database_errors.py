@@ -1,4 +1,4 @@
-"""Each failure that PostgreSQL can give us, provoked on a real server: it is known for what it is."""
+"""Each failure of PostgreSQL, provoked on a real server, becomes the right error."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 
 async def fault(pool: Pool, *statements: str) -> DatabaseError:
-    """What the pool raises for the last of the statements."""
+    """Return the pool's error for the last of the statements."""
     with pytest.raises(DatabaseError) as raised:
         await _execute(pool, statements)
     return raised.value
@@ -62,7 +62,7 @@ async def _execute(pool: Pool, statements: Sequence[str]) -> None:
 
 
 async def _occupy(url: str, stack: AsyncExitStack) -> None:
-    """Connects until PostgreSQL refuses."""
+    """Connect until PostgreSQL refuses."""
     while True:
         await stack.enter_async_context(await connect(url, "one of many"))
 
@@ -128,7 +128,7 @@ _WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'dead_l
 
 
 async def test_a_deadlock(pool: Pool, database: Connection, database_url: str) -> None:
-    """A connection looks for a deadlock once, at its deadlock_timeout: by then the other one has to wait for it."""
+    """A connection checks for a deadlock once, after its deadlock_timeout: by then the other one must wait for it."""
 
     async def cross() -> None:
         async with pool.connection() as connection, connection.transaction():

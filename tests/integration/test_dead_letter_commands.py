@@ -31,7 +31,7 @@ SELECTED = ("--reason malformed", "--topic devices/1/#", "--since 2026-01-31T11:
 
 @pytest.fixture
 async def letters(database_url: str) -> str:
-    """The URL of a database with four dead letters."""
+    """URL of a database with four dead letters."""
     return await keep(database_url, FOUR)
 
 
@@ -140,7 +140,7 @@ async def test_show_says_which_elements_were_refused_and_why(database_url: str) 
 
 
 async def test_what_was_not_kept_whole_says_so(database_url: str, database: Database) -> None:
-    """In the list, when it is shown, and when it is to be replayed."""
+    """In the list, in the details, and at a replay."""
     large = replace(FOUR[0], payload_bytes=8_000_000)
     await keep(database_url, [large])
     omitted = Omitted("devices/1/stats", "counted, not kept", None)

@@ -1,4 +1,4 @@
-"""A run of the tests whose output has a secret in it fails, and says where; whichever way the secret got there."""
+"""A test run with a secret in any of its output fails, and reports the place."""
 
 import subprocess
 import sys
@@ -67,13 +67,13 @@ _WHERE = (
 
 
 def run_of(directory: Path, tests: str, workers: int) -> "subprocess.CompletedProcess[str]":
-    """A run of pytest over these tests."""
+    """Run pytest on these tests."""
     (directory / "conftest.py").write_text(_CONFTEST)
     (directory / "test_run.py").write_text(tests)
     (directory / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     plugins = [f"-p{name}" for name in ("xdist.plugin", "pytest_asyncio.plugin", "no:cacheprovider")]
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), *plugins, str(directory)]
-    only_these = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # others take seconds to import
+    only_these = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # other plugins take seconds to import
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment() | only_these)
 
 

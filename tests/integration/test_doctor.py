@@ -1,5 +1,4 @@
-"""`devicestat doctor`: each thing that can be wrong, found, and how to mend it said. The broker's part is in
-test_doctor_broker."""
+"""`devicestat doctor`: each fault is found, with advice. test_doctor_broker tests the checks of the broker."""
 
 import asyncio
 import re
@@ -32,21 +31,21 @@ DATABASE = ("database", "schema", "partitions", "last commit", "dead letters")
 BROKER = ("broker", "subscription", "limits", "redelivery", "queue")
 ALL = ("settings", *DATABASE, *BROKER, "ingestor")
 ALONE = {"ingestor_metrics_port": 0}
-"""No ingestor is asked."""
+"""Settings without an ingestor to check."""
 READING = Message(b'{"x":1,"y":2,"z":3}')
 
 
 def lines(stdout: str) -> list[Finding]:
-    """What is shown: all texts begin in one column."""
+    """Parse the output. All texts begin in one column."""
     shown = stdout.splitlines()
     assert all(line[8] == line[24] == " " != line[25] for line in shown), stdout
     return [Finding(Severity(line[:8].rstrip()), line[9:24].rstrip(), line[25:]) for line in shown]
 
 
 def findings(stdout: str) -> dict[str, str]:
-    """The state of what was looked at.
+    """Return the severity of each check.
 
-    But for what waits in the broker, which not every broker tells, and for what the tests' own server turns off.
+    Leaves out the messages that wait in the broker, which some brokers do not count, and settings of the tests' server.
     """
     found = (finding for finding in lines(stdout) if finding.what != "waiting")
     return {f.what: f.severity.value for f in found if f.what != "durability"}
@@ -62,7 +61,7 @@ def only(found: list[Finding], what: str) -> Finding:
 
 
 def given(settings: Settings) -> dict[str, object]:
-    """The settings as variables of the environment."""
+    """Return the settings as environment variables."""
     names = ("database_url", "mqtt_url", "mqtt_client_id", "ingestor_metrics_port")
     return {name: getattr(settings, name) for name in names}
 
@@ -92,7 +91,7 @@ def test_wrong_settings_are_all_named() -> None:
     assert all(line.startswith("wrong    settings") for line in result.stdout.splitlines())
 
 
-def test_nobody_answers() -> None:
+def test_no_server_responds() -> None:
     port, metrics_port = free_port(), free_port()
     result = run(
         "doctor",
@@ -142,7 +141,7 @@ def test_more_months_than_a_device_with_a_right_clock_makes(database_url: str, b
 
 
 def test_too_few_locks_for_the_months_there_are() -> None:
-    """PostgreSQL's defaults are enough for ten years, those of a server with few connections are not."""
+    """PostgreSQL's defaults suffice for ten years, but not on a server with few connections."""
     assert months_and_locks(months=125, locks=64, transactions=100) == []
     assert months_and_locks(months=700, locks=512, transactions=100)[0].what == "partitions"
     (finding,) = months_and_locks(months=125, locks=64, transactions=20)
@@ -151,7 +150,7 @@ def test_too_few_locks_for_the_months_there_are() -> None:
 
 
 def test_a_database_that_forgets(database_url: str, broker: Broker) -> None:
-    """The tests' server runs without fsync. What a connection can turn on for itself is no fault of the server's."""
+    """The tests' server runs without fsync. A setting that a connection can change itself is no fault."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = off".encode())
         forgets = connection.execute("SELECT current_setting('fsync') = 'off'").fetchone()
@@ -173,7 +172,7 @@ def test_a_database_in_another_encoding(postgres_server: str, broker: Broker) ->
 
 
 async def test_dead_letters_by_reason(database_url: str, broker: Broker) -> None:
-    """The last day's are a warning, with the command that shows them; older ones are not."""
+    """Those of the last day are a warning, with the command that lists them; older ones are not."""
     ages = [(Reason.UNKNOWN_DEVICE, 1), (Reason.UNKNOWN_DEVICE, 3), (Reason.UNKNOWN_DEVICE, 25), (Reason.MALFORMED, 49)]
     now = datetime.now(UTC)
     sent = [letter("devices/1/stats", b"", reason, received_at=now - timedelta(hours=hours)) for reason, hours in ages]
@@ -194,7 +193,7 @@ async def test_dead_letters_by_reason(database_url: str, broker: Broker) -> None
 
 
 async def test_the_last_commit_of_each_process(database_url: str, broker: Broker, database: Database) -> None:
-    """And of no other ingestor, though its client id begins in the same way."""
+    """Not of another ingestor whose client id has the same prefix."""
     ages = {"a_b": 5, "a_b.process-2": 120, "a_b.process-10": 172_800, "axb": 1, "axb.process-2": 1, "a_b.process-x": 1}
     for client_id, age in ages.items():
         await database.execute(
@@ -280,7 +279,7 @@ async def test_several_processes_are_one_ingestor(
     assert (await process.end())[0] == 0
 
 
-async def test_nobody_is_asked_where_the_port_is_turned_off() -> None:
+async def test_the_ingestor_is_not_checked_if_its_port_is_turned_off() -> None:
     (finding,) = await examine_ingestor(Settings(ingestor_metrics_port=0))
     assert finding.severity is Severity.OK
     assert "DEVICESTAT_INGESTOR_METRICS_PORT is 0" in finding.text

@@ -1,4 +1,4 @@
-"""What `devicestat doctor` finds in the broker: each setting that is too small by its name, on a real Mosquitto."""
+"""Checks of the broker by `devicestat doctor`: each option that is too small is named, on a real Mosquitto."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ CONFIGURATION = (Path(__file__).parents[2] / "mosquitto.conf").read_text()
 
 @contextmanager
 def mosquitto(options: dict[str, str], files: dict[str, str] | None = None) -> Iterator[EmbeddedMosquitto]:
-    """A broker with these options; DIRECTORY in them is where the files are."""
+    """Run a broker with these options; DIRECTORY in them is the directory of the files."""
     with tempfile.TemporaryDirectory(prefix="ds") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -47,7 +47,7 @@ def mosquitto(options: dict[str, str], files: dict[str, str] | None = None) -> I
 async def found(
     broker: EmbeddedMosquitto | Broker, *, messages: int = MESSAGES, **changes: object
 ) -> dict[str, Finding]:
-    """What the doctor finds, by what it looked at; what waits is left out, which not every broker tells."""
+    """Return the doctor's findings by check, without the waiting messages, which some brokers do not count."""
     findings = await examine_broker(Settings(mqtt_url=broker.url, **changes), messages)  # type: ignore[arg-type]
     return {finding.what: finding for finding in findings if finding.what != "waiting"}
 
@@ -56,7 +56,7 @@ def wrong(findings: dict[str, Finding]) -> list[str]:
     return [what for what, finding in findings.items() if finding.severity is Severity.WRONG]
 
 
-# What is too small
+# Limits that are too small
 
 
 async def test_our_configuration_is_large_enough(broker: Broker) -> None:
@@ -86,7 +86,7 @@ async def test_a_setting_that_is_too_small_is_named(options: dict[str, str], wha
     assert named <= options.keys()
 
 
-async def test_mosquitto_delivers_again_exactly(broker: Broker) -> None:
+async def test_mosquitto_redelivers_exactly(broker: Broker) -> None:
     (finding,) = await examine_redelivery(parse_mqtt_url(broker.url))
     assert finding == Finding(
         Severity.OK,
@@ -96,7 +96,7 @@ async def test_mosquitto_delivers_again_exactly(broker: Broker) -> None:
     )
 
 
-async def test_a_small_window_is_told() -> None:
+async def test_a_small_window_is_reported() -> None:
     with mosquitto({"max_inflight_messages": "5"}) as narrow:
         (finding,) = await examine_redelivery(parse_mqtt_url(narrow.url))
     assert finding.severity is Severity.OK
@@ -123,7 +123,7 @@ async def test_what_was_kept_is_counted() -> None:
     )
 
 
-async def test_both_limits_of_the_queue_are_told_apart() -> None:
+async def test_both_limits_of_the_queue_are_distinguished() -> None:
     with mosquitto({"max_queued_messages": "2000", "max_queued_bytes": "100000"}) as small:
         findings = await examine_queue(parse_mqtt_url(small.url), is_mosquitto=True)
     messages, size = (finding.text for finding in findings)
@@ -151,7 +151,7 @@ async def test_a_broker_without_qos_1() -> None:
 
 
 async def test_a_broker_on_a_slow_way_is_not_blamed(broker: Broker) -> None:
-    """Where the messages cannot be published in time, that is what is said."""
+    """If the messages cannot be published in time, the finding says so."""
     (finding,) = await examine_queue(parse_mqtt_url(broker.url), is_mosquitto=True, within_s=0.02)
     assert finding.severity is Severity.WARNING
     assert "no more could be published in 0.02 s" in finding.text
@@ -163,7 +163,7 @@ def test_the_advice_is_what_our_configuration_has() -> None:
         assert line in lines
 
 
-# Nothing is left behind
+# The doctor leaves nothing behind
 
 
 def client_ids(broker: EmbeddedMosquitto) -> set[str]:
@@ -216,7 +216,7 @@ async def test_the_probe_publishes_to_no_device(broker: Broker) -> None:
         assert await watching.message(0.2) is None
 
 
-# What the broker grants, and what it forbids
+# Grants of the broker
 
 
 async def test_the_subscription_of_a_group_takes_no_share(broker: Broker) -> None:
@@ -231,7 +231,7 @@ async def test_a_broker_on_a_unix_socket() -> None:
         async def listens() -> bool:
             return (local.data / "socket").exists()
 
-        await eventually(listens, bool)  # the other listener is there first
+        await eventually(listens, bool)  # the other listener is open first
         assert {finding.severity for finding in await examine_broker(settings)} == {Severity.OK}
     (finding,) = await examine_broker(settings)
     assert (finding.severity, finding.what) == (Severity.WRONG, "broker")
@@ -310,11 +310,11 @@ async def test_a_probe_that_access_control_forbids_cannot_tell(rules: str, why: 
     assert "allow devicestat/doctor/#" in said
 
 
-# What waits in it, and what it has dropped
+# Waiting and dropped messages
 
 
 async def stay_away(broker: EmbeddedMosquitto, payload: bytes, count: int) -> None:
-    """A session that is kept is away while so many messages are published."""
+    """Publish `count` messages while a persistent session is offline."""
     kept = aiomqtt.Client(broker.host, broker.port, identifier="kept", clean_session=False)
     async with kept:
         await kept.subscribe("devices/+/stats", qos=1)
@@ -332,7 +332,7 @@ async def test_the_messages_that_wait_are_reported() -> None:
             return next((finding for finding in findings if finding.what == "waiting"), None)
 
         def is_all(finding: Finding | None) -> bool:
-            """The broker counts once a second, and so for a moment a part of them."""
+            """Return whether all are counted: the broker counts once a second."""
             return (
                 finding is not None
                 and finding.severity is Severity.WARNING

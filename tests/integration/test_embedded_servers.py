@@ -1,4 +1,4 @@
-"""PostgreSQL and Mosquitto as `devicestat up` and the tests embed them."""
+"""The embedded PostgreSQL and Mosquitto of `devicestat up` and the tests."""
 
 import asyncio
 import os
@@ -102,7 +102,7 @@ async def test_what_waits_in_mosquitto_survives_a_restart(own_broker: EmbeddedMo
         await subscriber.subscribe("devices/+/stats", qos=1)
     async with aiomqtt.Client(address.host, address.port) as publisher:
         await publisher.publish("devices/1/stats", b"at QoS 0", qos=0)
-        await publisher.publish("devices/1/stats", b"at QoS 1", qos=1)  # acknowledged: both are there
+        await publisher.publish("devices/1/stats", b"at QoS 1", qos=1)  # acknowledged, so both have arrived
     own_broker.stop()
     assert not own_broker.ready()
     own_broker.start()
@@ -133,7 +133,7 @@ def test_without_the_wheel_of_postgres_it_is_said_what_to_install(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has users to choose from: run as root")
-def test_root_runs_a_server_as_whom_its_data_belong_to(directory: Path) -> None:
+def test_root_runs_a_server_as_the_owner_of_its_data(directory: Path) -> None:
     data = directory / "mosquitto" / "data"
     data.mkdir(parents=True)
     os.chown(data, 65_534, 65_534)
@@ -142,7 +142,7 @@ def test_root_runs_a_server_as_whom_its_data_belong_to(directory: Path) -> None:
 
 
 async def test_a_packet_that_is_too_large_is_not_acknowledged(own_broker: EmbeddedMosquitto) -> None:
-    """Not even to an MQTT 3.1.1 device, which cannot be told why."""
+    """Not even to an MQTT 3.1.1 device, which gets no reason code."""
     device = aiomqtt.Client(own_broker.host, own_broker.port, protocol=aiomqtt.ProtocolVersion.V311, timeout=20)
     async with asyncio.timeout(HANG_S), device:
         publishing = asyncio.create_task(device.publish("devices/1/stats", bytes(9_000_000), qos=1), name="publish")

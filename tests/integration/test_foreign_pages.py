@@ -36,7 +36,7 @@ async def test_a_request_has_one_host(api_settings: Settings) -> None:
             ):  # fmt: skip
                 request = b"GET /health/live HTTP/1.1\r\n" + hosts + b"Connection: close\r\n\r\n"
                 assert await status_of(settings.http_port, request) == status, hosts
-            old = b"GET /health/live HTTP/1.0\r\n\r\n"  # as a load balancer asks; no browser does
+            old = b"GET /health/live HTTP/1.0\r\n\r\n"  # like a load balancer, and unlike a browser
             assert await status_of(settings.http_port, old) == 200
 
 

@@ -93,7 +93,7 @@ async def test_missing_headers_end_the_connection(api: httpx.AsyncClient) -> Non
         async with raw(api) as client:
             await client.send(sent)
             detail = require_refusal(await client.answer(), 408)
-            assert detail == "the request's headers did not come within 0.4 seconds"
+            assert detail == "the request's headers did not arrive within 0.4 seconds"
             assert await client.is_closed()
 
 
@@ -103,9 +103,9 @@ async def test_a_missing_body_ends_the_connection(api: httpx.AsyncClient) -> Non
     for sent in (post(b'{"device_id":', length=60), CHUNKED + b"5\r\n[{", needs_none):
         async with raw(api) as client:
             await client.send(sent)
-            if sent is needs_none:  # it is refused before
+            if sent is needs_none:  # it is refused earlier
                 assert (await client.answer())[0] == 422
-            assert "body did not come" in require_refusal(await client.answer(), 408)
+            assert "body did not arrive" in require_refusal(await client.answer(), 408)
             assert await client.is_closed()
 
 
@@ -131,7 +131,7 @@ async def test_empty_lines_do_not_keep_a_connection(api: httpx.AsyncClient) -> N
     async with raw(api) as client:
         await client.send(b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
         assert (await client.answer())[0] == 200
-        await client.send(b"\r\n")  # uvicorn's own timer ends with whatever comes
+        await client.send(b"\r\n")  # any data ends uvicorn's own timer
         require_refusal(await client.answer(), 408)
         assert await client.is_closed()
 
@@ -241,7 +241,7 @@ async def test_the_number_of_connections_is_bounded(api: httpx.AsyncClient) -> N
         async with raw(api) as fourth:
             assert "3 connections are open" in require_refusal(await fourth.answer(), 503)
             assert await fourth.is_closed()
-        assert (await api.get("/health/live")).status_code == 200  # on the connection that it has
+        assert (await api.get("/health/live")).status_code == 200  # on its open connection
 
 
 # Nonsense.
@@ -377,7 +377,7 @@ async def test_another_protocol_is_refused_without_log_lines(
         assert await client.answer() == (200, ANY, [])
         await client.send(b"GET /devices HTTP/1.1\r\n" + HOST + b"\r\n")
         assert await client.answer() == (200, ANY, [])
-    # pytest adds a handler to the access log, which has none in a service and is silent there
+    # pytest adds a handler to the access log, which has none in a service
     assert [
         record for record in caplog.records if record.name.startswith("uvicorn") and record.levelno > logging.INFO
     ] == []

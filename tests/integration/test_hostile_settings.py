@@ -1,4 +1,4 @@
-"""What is set for the database, the role or the environment changes nothing of what is stored, read or shown."""
+"""Settings of the database, the role or the environment do not change stored, read or displayed values."""
 
 import json
 from collections.abc import Callable
@@ -73,7 +73,7 @@ VALUES = [(reading["x"], reading["y"], reading["z"]) for reading in READINGS]
 
 
 def settings_there_are(url: str) -> dict[str, str]:
-    """The hostile settings that this version of the server has."""
+    """Return the hostile settings that this version of the server has."""
     with psycopg.connect(url, autocommit=True) as connection:
         known = {row[0].lower() for row in connection.execute("SELECT name FROM pg_settings")}
     return {name: value for name, value in (HOSTILE | OTHERS).items() if name in known}
@@ -86,7 +86,10 @@ def for_the_database(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def for_the_roles(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with psycopg.connect(url) as connection:
         superuser = connection.info.user
-    for role in (*SERVICES.values(), superuser):  # the superuser last: its own settings hold for the next connection
+    for role in (
+        *SERVICES.values(),
+        superuser,
+    ):  # the superuser last, because its settings apply to the next connection
         _alter(url, f"ROLE {role} IN DATABASE {{database}} SET {{name}} = {{value}}")
 
 
@@ -173,7 +176,7 @@ async def _count(api: httpx.AsyncClient, number: int) -> int:
 
 
 async def everything_is_right(api: httpx.AsyncClient, number: int) -> None:
-    """Lists, streams, figures and the queue give the values to the last digit, at their times."""
+    """Assert exact values and times in lists, streams, figures and the queue."""
     listed = (await api.get(f"/stats/{number}")).json()
     assert [(reading["x"], reading["y"], reading["z"]) for reading in listed] == VALUES
     csv = (await api.get(f"/stats/{number}", headers={"Accept": "text/csv"})).text.splitlines()

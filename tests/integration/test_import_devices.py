@@ -71,7 +71,7 @@ async def test_it_can_be_run_again(
     write(given, "key,name", "a,Other", "b,Two")
     result = await imported(api_settings, given, "--tokens", tokens)
     assert result.returncode == 0
-    assert result.stderr == "registered 1 device; 1 device skipped, which the API has already\n"
+    assert result.stderr == "registered 1 device; 1 device skipped, already registered\n"
     assert tokens.read_text().startswith(first)
     assert set(tokens_of(tokens.read_text())) == {"a", "b"}
     assert await names(database) == {"a": "One", "b": "Two"}
@@ -88,16 +88,16 @@ async def test_standard_input_and_output(api: httpx.AsyncClient, api_settings: S
     ("text", "said"),
     [
         ("key,name\na,One\nb c,Two\n,Three\nd,\na,Five\ne\n", ["line 3: key 'b c'", "line 4: key ''", "line 5: name ''",
-                                                                   "line 6: key 'a' is that of line 2",
+                                                                   "line 6: key 'a' is also in line 2",
                                                                    "line 7: it has 1 value"]),
         ("key,name\na,One\ndevicestat-probe,Two\n", ["line 3: key 'devicestat-probe' is reserved"]),
         ("key;name\na;One\n", ["line 1: 'key;name': expected the column names key,name before the devices"]),
         ("a,One\n", ["line 1: 'a,one': expected the column names key,name"]),
         ("", ["devices.csv is empty: expected the column names key,name"]),
         ("\ufeff", ["devices.csv is empty"]),
-        ("key,name\na,Boiler, north\n", ["line 2: it has 3 values", "a name with a comma is put in quotation marks"]),
-        ('key,name\na,"One\n', ["line 3: unexpected end of data", "a quotation mark without its counterpart"]),
-        ('key,name\na,"One\nb,"Two"\n', ["line 3: ',' expected", "this line, or one before it, has a quotation mark"]),
+        ("key,name\na,Boiler, north\n", ["line 2: it has 3 values", "quote a name that has a comma"]),
+        ('key,name\na,"One\n', ["line 3: unexpected end of data", "unmatched quotation mark"]),
+        ('key,name\na,"One\nb,"Two"\n', ["line 3: ',' expected", "This line, or one before it, has an"]),
         ("key,name\n" + "a b,One\n" * 30, ["30 wrong lines", "line 21", "and 10 more"]),
     ],
 )  # fmt: skip
@@ -132,7 +132,7 @@ async def test_an_api_that_does_not_answer_is_named(api_settings: Settings, give
     write(given, "key,name", "a,One")
     result = await imported(api_settings, given)
     assert result.returncode == 1
-    assert "does not answer" in result.stderr
+    assert "does not respond" in result.stderr
     assert "may be registered" not in result.stderr
 
 

@@ -283,14 +283,14 @@ async def test_a_hundred_thousand_messages_at_full_speed_are_exactly_a_hundred_t
     assert await rows(database, "SELECT count(*), count(DISTINCT x) FROM readings") == [(count, count)]
 
 
-async def test_sigterm_stores_what_is_in_hand_and_exits_0(
+async def test_sigterm_stores_pending_messages_and_exits_0(
     device: int,
     make_settings: Callable[..., Settings],
     broker: Broker,
     database: Database,
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
-    settings = make_settings(batch_linger_ms=60_000)  # after the first batch, only the stop can write one
+    settings = make_settings(batch_linger_ms=60_000)  # after the first batch, only the stop writes one
     process = start_ingestor(settings)
     await process.until_ready()
     await publish(broker.host, broker.port, Message(GOOD))

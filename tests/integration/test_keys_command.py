@@ -1,4 +1,4 @@
-"""`devicestat keys`, as a person uses it; and a service that does not open itself to others without keys."""
+"""`devicestat keys`; and a service that does not start open to the network without keys."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ AUDIT = "SELECT action, subject, actor LIKE 'cli:%' FROM audit_log ORDER BY id"
 
 @pytest.fixture
 def keys(database_url: str) -> Callable[..., tuple[int, str, str]]:
-    """Runs `devicestat keys`: its exit code, what it printed, and what it remarked."""
+    """Run `devicestat keys`; return exit code, standard output and standard error."""
 
     def command(*arguments: str) -> tuple[int, str, str]:
         ran = run("keys", *arguments, database_url=database_url)
@@ -97,7 +97,7 @@ def test_a_key_with_grace_ends_later(keys: Callable[..., tuple[int, str, str]], 
         (("create", "--role", "admin", "--expires", "soon"), "soon"),
     ],
 )
-def test_what_is_wrong_is_told(
+def test_what_is_wrong_is_reported(
     arguments: tuple[str, ...], says: str, keys: Callable[..., tuple[int, str, str]]
 ) -> None:
     code, printed, remarked = keys(*arguments)
@@ -115,7 +115,7 @@ def test_a_key_given_for_its_prefix_is_never_shown(keys: Callable[..., tuple[int
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
-def test_loopback_is_open_to_whoever_is_there(host: str) -> None:
+def test_loopback_needs_no_key(host: str) -> None:
     require_closed(Settings(http_host=host), insecure=False)
     assert Settings(http_host=host).auth == "off"
 
@@ -131,7 +131,7 @@ def test_serve_says_what_to_do_and_warns_at_every_start(database_url: str) -> No
     refused = run("serve", database_url=database_url, http_host="0.0.0.0")
     assert refused.returncode == 1
     assert "--insecure" in refused.stderr
-    # The database that is not there ends it, after it has warned.
+    # It ends because the database is missing, after the warning.
     allowed = run(
         "serve", "--insecure", http_host="0.0.0.0", http_port=0, log_format="json", start_timeout="1s",
         database_url="postgresql://nobody@127.0.0.1:1/none",
@@ -139,4 +139,4 @@ def test_serve_says_what_to_do_and_warns_at_every_start(database_url: str) -> No
     assert allowed.returncode == 1
     warning = json.loads(allowed.stderr.splitlines()[0])
     assert warning["level"] == "warning"
-    assert "whoever reaches this address may read, write and register" in warning["event"]
+    assert "every client of this address may read, write and register" in warning["event"]

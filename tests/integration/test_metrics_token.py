@@ -1,4 +1,4 @@
-"""METRICS_TOKEN on the ports of ingestor and worker: the figures, and why a part is not ready, are for it."""
+"""METRICS_TOKEN on the ports of ingestor and worker: metrics and faults of parts require it."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Make = Callable[..., Settings]
 
 
 async def expect_closed_to_others(port: int) -> httpx.Response:
-    """The figures are only for the token. What was answered to it."""
+    """Assert that metrics require the token; return the response with it."""
     async with client_of(port) as client:
         for path in ("/metrics", "/metrics/"):
             for headers in ({}, bearer(f"{TOKEN}x"), bearer(TOKEN[:-1]), {"Authorization": f"Basic {TOKEN}"}):
@@ -101,7 +101,7 @@ def test_they_are_not_open_to_the_network(command: str, port: str) -> None:
     assert "DEVICESTAT_METRICS_TOKEN" in refused.stderr
     assert "--insecure" in refused.stderr
     allowed = run(command, "--insecure", log_format="json", **elsewhere)
-    assert "the metrics are open" in json.loads(allowed.stderr.splitlines()[0])["event"]
+    assert "the metrics require no token" in json.loads(allowed.stderr.splitlines()[0])["event"]
 
 
 @pytest.mark.parametrize(

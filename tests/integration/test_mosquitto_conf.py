@@ -1,4 +1,4 @@
-"""What a real Mosquitto makes of each number in mosquitto.conf."""
+"""The effect of each number in mosquitto.conf on a real Mosquitto."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from tests.ports import free_port
 from tests.waiting import eventually
 
 ROUNDED_UP = 2
-"""Mosquitto 2.1 keeps one or two messages more than its bound."""
+"""Mosquitto 2.1 queues one or two messages more than its limit."""
 
 
 @contextmanager
 def mosquitto(**options: str) -> Iterator[EmbeddedMosquitto]:
-    """Our configuration with these options in place of its own."""
+    """Return the project's configuration with these options."""
     with (
         tempfile.TemporaryDirectory(prefix="ds") as directory,
         EmbeddedMosquitto(Path(directory), free_port(), options) as broker,

@@ -17,7 +17,7 @@ from tests.publisher import Message, publish_all
 
 @pytest.fixture
 def stopped() -> Iterator[EmbeddedMosquitto]:
-    """A broker that has saved its sessions and was stopped."""
+    """A stopped broker with saved sessions."""
     with tempfile.TemporaryDirectory(prefix="ds") as directory:
         with EmbeddedMosquitto(Path(directory), free_port()) as broker:
             publish_all(broker.host, broker.port, [Message(bytes(10_000), retain=True)])
@@ -26,7 +26,7 @@ def stopped() -> Iterator[EmbeddedMosquitto]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="run as root, which starts Mosquitto as another user")
 async def test_a_file_that_root_has_restored_is_read(stopped: EmbeddedMosquitto) -> None:
-    """Mosquitto starts without a word on a file that it may not read, and then writes its own over it."""
+    """Mosquitto starts without an error on an unreadable file, and then overwrites it."""
     os.chown(stopped.data / "mosquitto.db", 0, 0)
     with stopped:
         async with connected(parse_mqtt_url(stopped.url), own_client_id()) as connection:
@@ -37,7 +37,7 @@ async def test_a_file_that_root_has_restored_is_read(stopped: EmbeddedMosquitto)
 
 
 def test_a_file_that_may_not_be_read_is_named(stopped: EmbeddedMosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopped, "user", None)  # as a user other than root, who cannot give it to himself
+    monkeypatch.setattr(stopped, "user", None)  # as a user without root's rights to change the owner
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(LocalError, match=r"mosquitto\.db, with .* cannot be read: change its owner"):
         stopped.start()

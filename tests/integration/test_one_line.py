@@ -1,4 +1,4 @@
-"""What goes wrong outside of Devicestat is one line that says what to mend, and exit code 1; never a traceback."""
+"""A fault outside of Devicestat is one line with advice and exit code 1, never a traceback."""
 
 import asyncio
 import os
@@ -86,13 +86,13 @@ async def test_output_in_another_encoding(variables: dict[str, str], database_ur
 
 @pytest.mark.parametrize("content", ["", str(os.getpid())], ids=["empty", "another process's"])
 def test_a_stale_lock_file_of_postgresql(content: str) -> None:
-    """What a crash of the machine leaves: an empty file, or the number of a process that now is another one."""
+    """After a crash of the machine: an empty file, or the id of an unrelated process."""
     with tempfile.TemporaryDirectory(prefix="ds") as name:
         server = EmbeddedPostgres(Path(name), {"fsync": "off"})
         with server:
             lines = (server.data / "postmaster.pid").read_text().splitlines()
         if content:
-            # Of PostgreSQL's own user, or PostgreSQL itself would see that it is another's.
+            # A process of PostgreSQL's user, because PostgreSQL itself ignores those of other users.
             other = subprocess.Popen(["sleep", "600"], user=server.user)
             (server.data / "postmaster.pid").write_text("\n".join([str(other.pid), *lines[1:], ""]))
         else:

@@ -1,4 +1,4 @@
-"""The wheel holds all that its commands need, and the packages import each other in one direction."""
+"""The wheel has everything that its commands need, and packages import each other in one direction."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def call(*argv: object, cwd: Path, **settings: object) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the built wheel; what the project depends on is lent by this one, but not the project."""
+    """An environment with the built wheel. It uses the dependencies of this environment, but not the project."""
     folder = tmp_path_factory.mktemp("wheel")
     built = call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     assert built.returncode == 0, built.stdout + built.stderr
@@ -42,7 +42,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert installed.returncode == 0, installed.stderr
     (site,) = place.glob("lib/python*/site-packages")
-    (site / "lent.pth").write_text(sysconfig.get_path("purelib"))  # a .pth in there is not followed
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib"))  # a .pth file there is not read
     return place
 
 

@@ -1,4 +1,4 @@
-"""Behind PgBouncer in session mode everything works; in its other modes nothing starts, and the reason is said."""
+"""With PgBouncer in session mode everything works. In other modes nothing starts, and the error has the reason."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +25,7 @@ WORDS = "set pool_mode = session"
 
 @pytest.fixture
 async def session_mode(database_url: str) -> AsyncIterator[str]:
-    """The URL of the test's database through a PgBouncer in session mode."""
+    """URL of the test's database through a PgBouncer in session mode."""
     with pgbouncer(database_url, "session") as url:
         await until_it_answers(url)
         yield url
@@ -34,7 +34,7 @@ async def session_mode(database_url: str) -> AsyncIterator[str]:
 async def test_the_story_is_right_in_session_mode(
     make_settings: Make, broker: Broker, database_url: str, session_mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also with settings of the database that PgBouncer hands on from client to client."""
+    """Also with settings of the database that PgBouncer passes from client to client."""
     for_the_database(database_url, monkeypatch)
     settings = make_settings(database_url=session_mode)
     async with AsyncExitStack() as running:
@@ -44,8 +44,8 @@ async def test_the_story_is_right_in_session_mode(
         await story_is_right(api, broker)
 
 
-async def test_session_mode_is_told_from_others_under_load(session_mode: str) -> None:
-    """Other clients come and go, and each of their server connections is given to the next."""
+async def test_session_mode_is_distinguished_under_load(session_mode: str) -> None:
+    """Other clients connect and disconnect, and PgBouncer reuses their server connections."""
     stop = asyncio.Event()
 
     async def come_and_go() -> None:

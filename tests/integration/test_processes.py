@@ -1,4 +1,4 @@
-"""`devicestat ingest --processes N`: one command, several ingestors, each reading once, also as N changes."""
+"""`devicestat ingest --processes N`: several ingestors store each reading once, also when N changes."""
 
 import socket
 import time
@@ -146,7 +146,7 @@ async def test_one_that_is_killed_while_the_database_is_away_comes_back_with_it(
 
 
 async def prepared(database_url: str) -> None:
-    """Devices for the stream, and no connection that an outage of the database would cut off."""
+    """Add devices for the stream, with a connection that an outage of the database does not end."""
     async with await connect(database_url, "test") as database:
         await add_devices(database)
 
@@ -163,7 +163,7 @@ async def says(process: IngestorProcess, line: str) -> None:
 async def test_they_stop_at_once_while_the_database_is_away(
     make_settings: Make, broker: Broker, database_url: str, postgres_server: str, start_ingestor: Start
 ) -> None:
-    """Each waits for it as long as the other."""
+    """Each waits for it equally long."""
     await prepared(database_url)
     process = await started(start_ingestor(make_settings(), "--processes", 2))
     async with database_away(postgres_server, database_url):
@@ -233,7 +233,7 @@ async def test_while_those_that_are_gone_are_drained_it_lives_and_is_not_ready(
 async def test_another_number_of_them_loses_nothing_and_doubles_nothing(
     counts: tuple[int, int], make_settings: Make, broker: Broker, database: Database, start_ingestor: Start
 ) -> None:
-    """What is published while none of them runs waits in the sessions of the earlier ones."""
+    """Messages that are published while no ingestor runs wait in the sessions of the earlier processes."""
     await add_devices(database)
     settings, (before, after) = make_settings(), counts
     await ends_well(await started(start_ingestor(settings, "--processes", before)))

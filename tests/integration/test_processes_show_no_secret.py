@@ -1,4 +1,4 @@
-"""Commands that run others hand them secrets by their environment, which is their user's alone: `ps` shows none."""
+"""Commands pass secrets to child processes in the environment, which other users cannot read: `ps` shows none."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def settings(make_settings: Callable[..., Settings], database_url: str, broker: 
 
 
 def command_lines(pid: int) -> Iterator[str]:
-    """Of the process and of all that it has started."""
+    """Return the command lines of the process and its descendants."""
     process = psutil.Process(pid)
     for one in (process, *process.children(recursive=True)):
         yield " ".join(one.cmdline())
@@ -49,7 +49,7 @@ async def test_up_shows_no_secret_of_a_database_and_a_broker_of_ones_own(setting
             lines = list(command_lines(up.process.pid))
             assert {"ingest", "serve", "work"} <= {line.rpartition(" ")[2] for line in lines}
             assert PASSWORD not in "\n".join([*lines, *up.lines])
-            assert not any("_URL=" in line for line in up.lines)  # the export line has ports alone
+            assert not any("_URL=" in line for line in up.lines)  # the export line has only ports
 
 
 async def test_processes_that_share_the_work_show_none(

@@ -1,4 +1,4 @@
-"""Behind a proxy: whom a request is from is taken from its headers if the proxy is trusted, and never else."""
+"""With a proxy: the origin of a request comes from its headers only if the proxy is trusted."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,8 +18,8 @@ LIMIT = 1000
 
 @asynccontextmanager
 async def behind(settings: Settings, proxies: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The API that trusts the proxies. It counts the requests of each address, which tells whose it takes them for."""
-    origins = "https://devicestat.example.com"  # whose Host a proxy passes on
+    """An API that trusts the proxies. Its rate limit of an address shows the origin that it uses."""
+    origins = "https://devicestat.example.com"  # a proxy forwards its Host
     settings = msgspec.structs.replace(settings, trusted_proxies=proxies, rate_limit=LIMIT, cors_origins=origins)
     async with services.running(serve, settings), services.client_of(settings.http_port) as api:
         await eventually(lambda: services.is_live(settings.http_port), bool)
@@ -27,7 +27,7 @@ async def behind(settings: Settings, proxies: str) -> AsyncIterator[httpx.AsyncC
 
 
 async def requests_of(api: httpx.AsyncClient, *forwarded: str) -> int:
-    """As how many of its client's requests this one was counted."""
+    """Return the number of the request in the count of its origin."""
     answer = await api.get("/problems", headers=[("X-Forwarded-For", value) for value in forwarded])
     assert answer.status_code == 200
     return LIMIT - int(answer.headers["ratelimit-remaining"])
@@ -38,14 +38,14 @@ async def test_a_trusted_proxy_says_whom_a_request_is_from(api_settings: Setting
     async with behind(api_settings, proxies) as api:
         assert [await requests_of(api, "192.0.2.1") for _ in range(3)] == [1, 2, 3]
         assert await requests_of(api, "192.0.2.2") == 1
-        assert await requests_of(api, "192.0.2.1:4711") == 4  # some write the port, too
+        assert await requests_of(api, "192.0.2.1:4711") == 4  # some also write the port
         assert await requests_of(api, "2001:db8::1") == 1
-        assert await requests_of(api, "[2001:db8::2]:4711") == 2  # of the same network
-        assert await requests_of(api) == 1  # the proxy's own
+        assert await requests_of(api, "[2001:db8::2]:4711") == 2  # in the same network
+        assert await requests_of(api) == 1  # the proxy's address
 
 
 async def test_what_a_client_writes_itself_does_not_count(api_settings: Settings) -> None:
-    """A proxy adds the address that it sees behind what was there: the last one that is no trusted proxy's counts."""
+    """A proxy appends the address of its client. The last address that is no trusted proxy counts."""
     async with behind(api_settings, "127.0.0.1,10.0.0.0/8") as api:
         assert await requests_of(api, "203.0.113.7") == 1
         assert await requests_of(api, "192.0.2.1, 203.0.113.7") == 2

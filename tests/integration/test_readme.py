@@ -21,22 +21,22 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 TOKEN = re.compile(r"(dst_\d+_)[\w-]{43}")
 PAUSE = re.compile(r"^sleep \d; ")
-"""A reader waits; the test asks again until the answer is there."""
+"""Repeat the command until the output is as shown; a reader waits."""
 
 
 def blocks(kind: str) -> list[str]:
-    """The blocks of the kind, of the README and then of docs/api.md."""
+    """Return the blocks of the kind, of README and then docs/api.md."""
     return re.findall(rf"```{kind}\n(.*?)```", "".join(page.read_text() for page in TOLD), re.DOTALL)
 
 
 def story() -> list[tuple[str, str]]:
-    """The commands of the console blocks, each with the answer shown below it."""
+    """Return the commands of the console blocks, each with its output."""
     parts = re.split(r"^\$ ", "".join(blocks("console")), flags=re.MULTILINE)[1:]
     return [(command, answer.strip()) for command, _, answer in (part.partition("\n") for part in parts)]
 
 
 def comparable(answer: str) -> object:
-    """The answer without the moments and the tokens, which differ from run to run."""
+    """Return the output without times and tokens, which differ in each run."""
     answer = TOKEN.sub(r"\1…", MOMENT.sub("…", answer)).strip()
     try:
         return json.loads(answer)
@@ -52,7 +52,7 @@ async def answer_of(command: str) -> object:
 
 
 async def program(text: str) -> str:
-    """What the Python program prints."""
+    """Return the output of the Python program."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", text, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -85,7 +85,7 @@ def test_the_settings_page_names_every_setting() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of the page's headings."""
+    """Return the anchors of the page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""`devicestat dead-letters replay` on a real table: a line for each, nothing twice, and an orderly end at a signal."""
+"""`devicestat dead-letters replay` on a real table: a line for each, no duplicates, and a clean end at a signal."""
 
 import asyncio
 import os
@@ -30,12 +30,12 @@ _UNKNOWN = "refused again: unknown_device: no device has the key {!r}: register 
 
 @pytest.fixture
 async def letters(database_url: str) -> str:
-    """The URL of a database with four dead letters of unknown devices."""
+    """URL of a database with four dead letters of unknown devices."""
     return await keep(database_url, FOUR)
 
 
 async def waiting(connection: Connection) -> bool:
-    """Whether somebody waits for a lock."""
+    """Return whether a connection waits for a lock."""
     return await (await connection.execute(_WAITING)).fetchone() != (0,)
 
 
@@ -99,7 +99,7 @@ async def test_a_second_replay_stores_nothing_twice(database_url: str, database:
 
 
 async def test_two_replays_at_once_store_nothing_twice(database_url: str, database: Database) -> None:
-    """Both have all of the numbers before either stores a letter; half of them in other months than the rest."""
+    """Both read all ids before either stores a reading; half of the readings are in other months."""
     await register(database, "1")
     given = [letter("devices/1/stats", b'[{"x":%d,"y":0,"z":0},{"x":%d,"y":1,"z":0}]' % (x, x)) for x in range(MANY)]
     await keep(database_url, given)
@@ -126,7 +126,7 @@ async def test_two_replays_at_once_store_nothing_twice(database_url: str, databa
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_an_interrupted_replay_says_what_was_done(letters: str, number: signal.Signals) -> None:
-    """The letter in hand cannot be finished: after a while it is left as it was."""
+    """The current dead letter cannot be finished: after a time limit it is left unchanged."""
     async with await connect(letters, "test") as connection, connection.transaction():
         await connection.execute("SELECT FROM dead_letters WHERE id = 3 FOR UPDATE")
         process = await asyncio.create_subprocess_exec(
@@ -147,7 +147,7 @@ async def test_an_interrupted_replay_says_what_was_done(letters: str, number: si
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_letter_in_hand_is_finished_first(
+async def test_a_signal_lets_the_current_dead_letter_finish(
     letters: str, database: Database, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with await connect(letters, "test") as connection:
@@ -170,7 +170,7 @@ def test_help_says_all_of_what_replay_does() -> None:
 
 
 def screen(written: str) -> list[str]:
-    """What stands on a terminal in the end: it knows what rich's bar uses."""
+    """Return the final content of a terminal, for the control sequences of rich's bar."""
     lines, row, column = [""], 0, 0
     for control, text in re.findall(r"(\x1b\[[?0-9;]*[A-Za-z]|[\r\n])|([^\x1b\r\n]+)", written):
         if control == "\n":
@@ -188,8 +188,10 @@ def screen(written: str) -> list[str]:
 
 
 def on_terminal(url: str, *, stdout: bool) -> tuple[str, list[str]]:
-    """Replays all with standard error on a terminal, and standard output too or in a pipe; returns that, and what
-    stands on the terminal."""
+    """Replay all with standard error on a terminal, and standard output on it or in a pipe.
+
+    Return standard output and the content of the terminal.
+    """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, 200))
     variables = environment(database_url=url) | {"TERM": "xterm", "COLUMNS": "200"}

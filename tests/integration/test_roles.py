@@ -1,5 +1,4 @@
-"""What each service's role may do in the database, and what it may not; held against the catalogs, so that a new table
-without a decision fails."""
+"""Privileges of each service's role, compared with the catalogs, so that a new table without a decision fails."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from tests.command import run
 from tests.conftest import Broker, Database
 from tests.roles import url_as
 
-# S SELECT, I INSERT, U UPDATE, D DELETE; in lower case: of some columns only. Everything else is refused to everybody.
+# S SELECT, I INSERT, U UPDATE, D DELETE; in lower case: for some columns only. No role has other privileges.
 MAY = {
     #                          ingestor  api     worker
     "access_keys":             ("",     "Su",   ""),
@@ -109,7 +108,7 @@ async def test_each_role_may_call_what_was_decided(database: Database) -> None:
 
 
 async def refused(url: str, *statements: str) -> None:
-    """Holds that each of the statements is refused for want of a privilege."""
+    """Assert that each statement is refused for lack of a privilege."""
     async with await connect(url, "test") as connection:
         for statement in statements:
             with pytest.raises(InsufficientPrivilege):
@@ -210,7 +209,9 @@ async def test_the_ingestor_makes_months_and_drops_none(database: Database, data
     statements = (DETACH, "DROP TABLE readings_2031_01", "SELECT drop_readings_month('readings_2031_01')")
     for service in ("ingestor", "api"):
         await refused(url_as(database_url, service), *statements)
-    await refused(url_as(database_url, "worker"), DETACH, "DROP TABLE readings_2031_01")  # before it becomes the owner
+    await refused(
+        url_as(database_url, "worker"), DETACH, "DROP TABLE readings_2031_01"
+    )  # before it sets the owner's role
 
 
 async def test_a_month_is_dropped_only_once_it_is_detached_and_nothing_else_is(
@@ -234,7 +235,7 @@ async def test_a_table_that_only_looks_like_a_month_is_not_dropped(database: Dat
 
 
 async def test_names_of_the_callers_own_do_not_mislead_the_function(database: Database, database_url: str) -> None:
-    """It runs as a role that may more: what it names must be ours, whatever the caller puts before it."""
+    """The function runs with more privileges, so names in it must not resolve to objects of the caller."""
     async with await connect(url_as(database_url, "ingestor"), "test") as caller:
         for name in ("readings", "pg_class", "pg_inherits", "readings_2031_01"):
             await caller.execute(f"CREATE TEMPORARY TABLE {name} (mine integer)".encode())
@@ -322,7 +323,7 @@ def test_the_doctor_says_what_a_role_may_not_look_at(
         ({"ingestor": "a", "api": "b\nb", "worker": "c"}, "api must contain a role's password"),
     ],
 )
-def test_a_password_that_cannot_be_had_is_named(
+def test_a_password_that_cannot_be_read_is_named(
     files: Mapping[str, str], said: str, tmp_path: Path, empty_database_url: str
 ) -> None:
     write(tmp_path, files)
@@ -342,12 +343,12 @@ def write(directory: Path, files: Mapping[str, str]) -> None:
         (directory / name).write_text(text)
 
 
-# On a server of its own, whose roles nobody has made yet, and which asks all but its superuser for passwords.
+# On a separate server without the roles, which requires passwords of all users but its superuser.
 
 
 @pytest.fixture
 def owners(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """A server with two databases of an owner who is no superuser; the second has its tables in their schema."""
+    """A server with two databases of an owner without superuser rights; the second has its tables in another schema."""
     logging = {"logging_collector": "on", "log_statement": "all", "log_directory": "log", "fsync": "off"}
     with EmbeddedPostgres(tmp_path / "pg", logging) as server:
         (server.data / "pg_hba.conf").write_text("local all postgres trust\nlocal all all scram-sha-256\n")
@@ -382,7 +383,10 @@ async def test_an_owner_who_is_no_superuser_makes_roles_with_passwords(
     write(tmp_path, old)
     made = [run("migrate", "--roles", "--passwords", tmp_path, database_url=url) for url in (first, second, first)]
     assert [result.returncode for result in made] == [0, 0, 0], made
-    assert "the roles devicestat_ingestor, devicestat_api, devicestat_worker have what they need" in made[0].stdout
+    assert (
+        "the roles devicestat_ingestor, devicestat_api, devicestat_worker have the privileges that they need"
+        in made[0].stdout
+    )
 
     def all_connect(passwords: Mapping[str, str]) -> set[bool]:
         return {
@@ -395,11 +399,11 @@ async def test_an_owner_who_is_no_superuser_makes_roles_with_passwords(
     new = {service: f"{service}-new" for service in SERVICES}
     write(tmp_path, new)
     assert run("migrate", "--roles", "--passwords", tmp_path, database_url=first).returncode == 0
-    assert run("migrate", "--roles", database_url=second).returncode == 0  # leaves them as they are
+    assert run("migrate", "--roles", database_url=second).returncode == 0  # changes nothing
     assert (all_connect(old), all_connect(new)) == ({False}, {True})
     await check_what_the_server_keeps(owners, [*old.values(), *new.values()])
 
-    async with await connect(first, "test") as owner:  # what a later migration does
+    async with await connect(first, "test") as owner:  # like a later migration
         await owner.execute("ALTER TABLE readings ADD COLUMN later integer")
         await owner.execute(
             "INSERT INTO readings (device_id, recorded_at, received_at, x, y, z) VALUES (1, now(), now(), 1, 2, 3)"

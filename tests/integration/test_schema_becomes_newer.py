@@ -1,4 +1,4 @@
-"""A service that runs while a later version migrates its database says so in its readiness, and goes on."""
+"""A later version migrates the database of a running service: its readiness reports this, and it continues."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -38,7 +38,7 @@ async def test_each_service_is_not_ready_on_a_schema_that_became_newer(
         await database.execute("DELETE FROM schema_migrations WHERE version = 9999")
         for port in ports:
             await eventually(lambda port=port: is_ready(port), bool)
-    assert "is available again" not in "".join(capsys.readouterr())  # the database was there all the time
+    assert "is available again" not in "".join(capsys.readouterr())  # the database was never unreachable
 
 
 async def _count(database: Database) -> int:

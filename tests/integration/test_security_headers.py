@@ -21,7 +21,7 @@ PAGE, STRANGER = "https://plots.example.com", "https://elsewhere.example.com"
 
 @pytest.fixture
 async def known(database: Database) -> Keys:
-    """Keys of each kind."""
+    """A key of each role."""
     return await keys(database)
 
 
@@ -110,7 +110,7 @@ def for_pages(api_settings: Settings) -> Settings:
 async def test_a_page_of_a_configured_origin_is_allowed(for_pages: Settings, known: Keys) -> None:
     wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
     async with services.api(for_pages) as api:
-        preflight = await api.options("/stats", headers={"Origin": PAGE, **wanted})  # a browser shows no key with it
+        preflight = await api.options("/stats", headers={"Origin": PAGE, **wanted})  # a browser sends no key with it
         assert preflight.status_code == 204
         assert preflight.headers["access-control-allow-origin"] == PAGE
         assert "POST" in preflight.headers["access-control-allow-methods"]

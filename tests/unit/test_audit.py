@@ -1,4 +1,4 @@
-"""A known vulnerability fails the check; that nothing could be looked up is said, and does not."""
+"""A known vulnerability fails the check; an unreachable service does not, and is reported."""
 
 import msgspec
 import pytest
@@ -13,11 +13,11 @@ VULNERABLE = {
 }
 HOPELESS = {"name": "left", "version": "2.0", "vulns": [{"id": "GHSA-2", "fix_versions": []}]}
 SKIPPED = {"name": "hidden", "skip_reason": "Dependency not found on PyPI and could not be audited: hidden (1.0)"}
-UPGRADE = "`make lock UPGRADE=--upgrade` takes the latest versions"
+UPGRADE = "`make lock UPGRADE=--upgrade` locks the latest versions"
 
 
 def report(*packages: object) -> Report:
-    """As pip-audit writes it."""
+    """Return a report in the form of pip-audit."""
     return msgspec.json.decode(msgspec.json.encode({"dependencies": packages, "fixes": []}), type=Report)
 
 
@@ -26,14 +26,14 @@ def report(*packages: object) -> Report:
     [
         ([report(CLEAN)], 0, ["no known vulnerability in 1 packages"]),
         ([report(CLEAN, VULNERABLE)], 1, ["old 1.0 has GHSA-1: it takes 1.1", UPGRADE]),
-        ([report(HOPELESS)], 1, ["left 2.0 has GHSA-2: there is no mended version", UPGRADE]),
+        ([report(HOPELESS)], 1, ["left 2.0 has GHSA-2: no version fixes it", UPGRADE]),
         ([report(SKIPPED, VULNERABLE), Report()], 1, ["old 1.0 has GHSA-1: it takes 1.1", UPGRADE]),
         ([report(SKIPPED), report(VULNERABLE)], 1, ["old 1.0 has GHSA-1: it takes 1.1", UPGRADE]),
         ([report(SKIPPED, CLEAN), Report()], 0, ["no known vulnerability in 1 packages", "NOT AUDITED: hidden"]),
         (
             [report(SKIPPED), Report()],
             0,
-            ["NOT AUDITED: no service that knows of vulnerabilities answers here"],
+            ["NOT AUDITED: no vulnerability service is reachable"],
         ),
     ],
 )

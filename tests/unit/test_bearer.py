@@ -1,4 +1,4 @@
-"""The Authorization header, as RFC 6750 section 2.1 has it, and nothing beside it."""
+"""The Authorization header in the form of RFC 6750 section 2.1, and no other."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""What the tests of brokers are made of: their own client's packets, their judgement, their tables."""
+"""Parts of the broker tests: packets of their client, their counts, their tables."""
 
 import asyncio
 from collections import Counter
@@ -48,7 +48,7 @@ def test_a_message_has_a_number_where_its_payload_is_no_name() -> None:
 
 
 async def test_the_tap_tells_what_was_delivered_from_what_was_acknowledged() -> None:
-    """Id 1 is used again: its second acknowledgement is of the second message."""
+    """Packet id 1 is reused: its second acknowledgement is for the second message."""
     sent = b"".join(
         packets.publish(packet_id, "a/b", b"y", number) for packet_id, number in ((1, 10), (2, 20), (1, 30))
     )

@@ -1,4 +1,4 @@
-"""The password file is changed by one process at a time, also when that process ends meanwhile."""
+"""One process at a time changes the password file, also if that process is cancelled."""
 
 import asyncio
 import fcntl

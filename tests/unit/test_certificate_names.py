@@ -1,4 +1,4 @@
-"""NAMES are checked like every setting: each fault by its name, with what would be right."""
+"""NAMES is validated like a setting: each fault has its name and the accepted form."""
 
 import os
 import subprocess
@@ -27,19 +27,19 @@ def test_names_and_addresses() -> None:
     [
         ("10.0.0.300", "not an IPv4 address, which has four numbers from 0 to 255"),
         ("10.0.0", "not an IPv4 address, which has four numbers from 0 to 255"),
-        ("not a name", "not a host name, which has letters, digits and hyphens, with dots between"),
-        ("-x.test", "not a host name, which has letters, digits and hyphens, with dots between"),
-        ("a..test", "not a host name, which has letters, digits and hyphens, with dots between"),
-        ("a.*.test", "not a host name, which has letters, digits and hyphens, with dots between"),
-        ("x" * 64, "not a host name, which has letters, digits and hyphens, with dots between"),
+        ("not a name", "not a host name, which has letters, digits and hyphens, separated by dots"),
+        ("-x.test", "not a host name, which has letters, digits and hyphens, separated by dots"),
+        ("a..test", "not a host name, which has letters, digits and hyphens, separated by dots"),
+        ("a.*.test", "not a host name, which has letters, digits and hyphens, separated by dots"),
+        ("x" * 64, "not a host name, which has letters, digits and hyphens, separated by dots"),
         ("exämple.test", "not in ASCII: write xn--exmple-cua.test"),
-        ("https://x.test", "neither an IPv6 address nor a host name; a scheme, a port or a path has no place in it"),
-        ("x.test:8443", "neither an IPv6 address nor a host name; a scheme, a port or a path has no place in it"),
+        ("https://x.test", "neither an IPv6 address nor a host name, which has no scheme, port or path"),
+        ("x.test:8443", "neither an IPv6 address nor a host name, which has no scheme, port or path"),
         (
             "x.test\nIP:1.2.3.4",
-            "neither an IPv6 address nor a host name; a scheme, a port or a path has no place in it",
+            "neither an IPv6 address nor a host name, which has no scheme, port or path",
         ),
-        ("fe80::1%eth0", "neither an IPv6 address nor a host name; a scheme, a port or a path has no place in it"),
+        ("fe80::1%eth0", "neither an IPv6 address nor a host name, which has no scheme, port or path"),
     ],
 )
 def test_what_can_stand_in_no_certificate(name: str, fault: str) -> None:
@@ -52,7 +52,7 @@ def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as raised:
         alternatives("localhost,,x.test,10.0.0.300")
     assert len(raised.value.faults) == 2
-    assert raised.value.faults[0].startswith("NAMES is wrong ('': an empty name: is there a comma too many?)")
+    assert raised.value.faults[0].startswith("NAMES is wrong ('': an empty name: is there an extra comma?)")
 
 
 def test_the_first_start_says_so_in_one_line_and_makes_nothing(tmp_path: Path) -> None:

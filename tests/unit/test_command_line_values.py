@@ -1,4 +1,4 @@
-"""Values that options of the command take in forms of their own."""
+"""Parsing of option values."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -18,5 +18,5 @@ def test_the_numbers_are_the_known_ones() -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_each_fits_an_int(name: str) -> None:
-    """A larger one wraps in Mosquitto 2.0 (4000000000 means no bound), and 2.1 does not start."""
+    """A larger number wraps in Mosquitto 2.0 (4000000000 means no limit), and prevents the start of 2.1."""
     assert 0 < int(NUMBERS[name]) <= LARGEST_INT

@@ -61,7 +61,7 @@ def test_a_session_that_was_lost_with_it_changes_nothing(contention: Contention)
     ],
     ids=["a connection that held", "a broker that is away", "a broker that does not accept us"],
 )
-def test_what_is_no_other_client(contention: Contention, error: BrokerError, held_s: float) -> None:
+def test_other_faults_are_no_other_client(contention: Contention, error: BrokerError, held_s: float) -> None:
     judged(contention, *[SILENT] * (SILENT_CLOSES - 1))
     assert judged(contention, error, held_s=held_s) is error
     assert judged(contention, SILENT) is SILENT

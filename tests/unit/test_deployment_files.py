@@ -1,4 +1,4 @@
-"""What can be held of the deployment's files without a container engine."""
+"""Properties of the deployment's files that need no container engine."""
 
 import re
 import shutil
@@ -91,14 +91,14 @@ def test_every_unit_is_hardened(unit: Path) -> None:
 
 
 def documented_units() -> dict[str, str]:
-    """The units of docs/many-devices.md that have Mosquitto read its password file, by name."""
+    """Return the units in docs/many-devices.md that reload Mosquitto's password file, by name."""
     text = (DEPLOY.parent / "docs" / "many-devices.md").read_text(encoding="utf-8")
     found = re.findall(r"`/etc/systemd/system/(mosquitto-devices\.\w+)`:\n\n```\n(.*?)```", text, re.DOTALL)
     return dict(found)
 
 
 def test_the_units_of_the_password_file_reload_mosquitto_and_send_no_signal_to_one_that_starts() -> None:
-    """Mosquitto ends at a SIGHUP before it has started, and systemd takes that for a clean end."""
+    """Mosquitto ends at a SIGHUP during its start, and systemd treats that as a clean exit."""
     units = documented_units()
     assert units.keys() == {"mosquitto-devices.path", "mosquitto-devices.service"}
     assert "ExecStart=systemctl reload mosquitto\n" in units["mosquitto-devices.service"]
@@ -136,7 +136,7 @@ class TestFirstStart:
             assert subprocess.run(verify, capture_output=True, check=False).returncode == 0, name
         ssl.create_default_context().load_cert_chain(leaf, tmp_path / "public" / "key.pem")
 
-    def test_who_needs_it_and_nobody_else(self, tmp_path: Path) -> None:
+    def test_each_service_gets_exactly_its_files(self, tmp_path: Path) -> None:
         first_start.main(tmp_path, "localhost")
         contents = self.contents(tmp_path)
         for password, where in {
@@ -162,7 +162,7 @@ def test_a_container_in_which_nobody_listens_is_not_well() -> None:
 
 
 def test_postgresql_has_room_for_the_locks_of_ten_years() -> None:
-    """Under `up` and in the containers, with its default of 100 connections."""
+    """In `up` and in the containers, with the default of 100 connections."""
     (given,) = (option for option in SERVICES["postgres"]["command"] if option.startswith(LOCKS))
     assert given == f"{LOCKS}={SETTINGS[LOCKS]}"
     assert months_and_locks(months=125, locks=int(SETTINGS[LOCKS]), transactions=100) == []

@@ -1,4 +1,4 @@
-"""What `devicestat devices import` does where its tokens cannot be written, or its input cannot be read."""
+"""`devicestat devices import` if its tokens cannot be written, or its input cannot be read."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Each failure of PostgreSQL or the driver is an error that says what it is."""
+"""Each failure of PostgreSQL or the driver becomes the right kind of error."""
 
 import psycopg
 import pytest

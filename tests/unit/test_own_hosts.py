@@ -1,4 +1,4 @@
-"""Which Host names an open server answers to, and which pages may change something there."""
+"""Accepted hosts of a server without authentication, and pages that may change data."""
 
 import socket
 
@@ -51,8 +51,8 @@ def test_the_name_of_http_host_and_those_of_cors_origins_are_taken() -> None:
     assert not mine.takes("example.com")
 
 
-def test_off_loopback_any_address_is_taken_and_the_name_of_the_machine() -> None:
-    """No name can be made to stand for an address: a page at an address is that server's own."""
+def test_off_loopback_any_address_is_accepted_and_the_name_of_the_machine() -> None:
+    """An address is no name, so DNS rebinding cannot use it: a page at an address is this server's."""
     mine = hosts(on_loopback=False, http_host="0.0.0.0")
     assert all(mine.takes(host) for host in ("192.168.1.5:8000", "[2001:db8::1]:8000", socket.gethostname().lower()))
     assert not mine.takes("rebound.test")
@@ -61,7 +61,7 @@ def test_off_loopback_any_address_is_taken_and_the_name_of_the_machine() -> None
 @pytest.mark.parametrize(
     ("site", "origin", "taken"),
     [
-        (None, None, True),  # no browser's
+        (None, None, True),  # not from a browser
         ("same-origin", "http://localhost:8000", True),
         ("none", None, True),
         ("cross-site", "https://evil.test", False),

@@ -83,7 +83,7 @@ def test_a_name_of_somebody_else_gets_no_line_and_loses_the_one_it_has(key: str)
         assert done.file.others == others
 
 
-def test_names_of_users_are_told_from_those_of_devices() -> None:
+def test_names_of_users_are_distinguished_from_those_of_devices() -> None:
     devices = {number: device(number, "x") for number in (1, 2)}
     text = render(change(parse(f"{OTHER}\n"), [1, 2], devices, RULES).file, SECRET)
     assert users_among(text, {"other", "key-1", "absent", "devicestat-witness"}) == {"other", "devicestat-witness"}
@@ -95,7 +95,7 @@ def test_other_keys_may_be_had() -> None:
         assert RULES.fault(key) is None
 
 
-def test_at_brokers_where_devices_are_numbers_only_the_probes_key_is_reserved() -> None:
+def test_on_brokers_with_device_ids_only_the_probes_key_is_reserved() -> None:
     assert KeyRules().fault("devicestat-probe") is not None
     for key in ("a:b", "devicestat-ingestor", "ingestor"):
         assert KeyRules().fault(key) is None

@@ -1,4 +1,4 @@
-"""What the doctor says of a broker from how it delivered again."""
+"""The doctor's conclusion from a broker's redelivery."""
 
 import pytest
 
@@ -61,5 +61,5 @@ def test_retransmission_on_a_live_connection_and_a_small_window_are_shown() -> N
 
 
 def test_first_deliveries_after_the_return_say_nothing() -> None:
-    """mochi sets DUP on them, too."""
+    """mochi sets DUP on them as well."""
     assert said((Delivery(9, 40, duplicate=True), *SAME)).severity is Severity.OK

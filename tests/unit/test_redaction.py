@@ -1,4 +1,4 @@
-"""Secrets are taken out of log lines and tracebacks, however they are written there; the rest is left as it is.
+"""Secrets are removed from log lines and tracebacks in any escaped form; the rest is unchanged.
 
 The lines are asserted on where a process wrote them: in this one, the search of all output would find them.
 """
@@ -135,7 +135,7 @@ def test_a_console_traceback_does_not_show_what_variables_hold() -> None:
 
 
 def run(program: str, log_format: str) -> "subprocess.CompletedProcess[str]":
-    """Runs the program, which is given the secret."""
+    """Run the program with the secret as its argument."""
     return subprocess.run(
         [sys.executable, "-c", program, SECRET, log_format],
         capture_output=True,

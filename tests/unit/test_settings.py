@@ -1,4 +1,4 @@
-"""Settings are validated together, and each fault is told by its name with what would be right."""
+"""Settings are validated together, and each fault has the name of its setting and the accepted form."""
 
 import re
 from datetime import timedelta
@@ -13,7 +13,7 @@ from shared.settings import SECRETS, Settings, load, parse_mqtt_url, parse_topic
 
 SECRET = "hunter2"
 SHOWN = {"broker_passwords", "http_port", "mqtt_tls_key", "schedules_per_key", "queued_per_key"}
-"""Their names look like those of secrets: a path, what has 'port' in it, and bounds for each key."""
+"""Settings that are no secrets in spite of their names: a path, ports, and limits for each key."""
 
 
 def faults(environ: dict[str, str], config: Path | None = None, require: tuple[str, ...] = ()) -> list[str]:
@@ -83,7 +83,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert (settings.http_port, settings.http_host) == (8002, "::1")
 
 
-def test_every_fault_is_told_at_once_by_name() -> None:
+def test_every_fault_is_reported_at_once_by_name() -> None:
     told = faults(
         {
             "DEVICESTAT_HTTP_PORT": "http",
@@ -96,7 +96,7 @@ def test_every_fault_is_told_at_once_by_name() -> None:
         require=("database_url", "mqtt_url"),
     )
     assert told == [
-        "DEVICESTAT_HTTP_PORT is wrong ('http'): it takes a port from 0 to 65535; 0 takes a free one",
+        "DEVICESTAT_HTTP_PORT is wrong ('http'): it takes a port from 0 to 65535; 0 for a free one",
         "DEVICESTAT_MQTT_WINDOW is wrong ('70000'): it takes a whole number from 1 to 32767",
         (
             "DEVICESTAT_MQTT_TOPIC is wrong ('devices/#'): it takes a topic filter with the device's key as its only "
@@ -179,7 +179,7 @@ def test_the_password_is_not_in_the_repr_of_an_address() -> None:
         ),
     ],
 )
-def test_a_setting_that_needs_another_is_told_with_the_other_faults(given: dict[str, str], fault: str) -> None:
+def test_a_setting_that_needs_another_is_reported_with_the_other_faults(given: dict[str, str], fault: str) -> None:
     wrong, told = faults({"DEVICESTAT_AUTH": "yes"} | {f"DEVICESTAT_{name}": value for name, value in given.items()})
     assert wrong == "DEVICESTAT_AUTH is wrong ('yes'): it takes on or off"
     assert told.startswith(fault)
@@ -193,7 +193,7 @@ def test_settings_that_need_each_other_are_taken_together() -> None:
 
 def test_files_of_tls_are_not_ignored() -> None:
     files = {"DEVICESTAT_MQTT_TLS_CA": "ca.pem"}
-    assert load(files).mqtt_tls_ca == "ca.pem"  # a file of settings may serve several commands
+    assert load(files).mqtt_tls_ca == "ca.pem"  # a settings file may serve several commands
     admin = {"DEVICESTAT_MQTT_ADMIN_URL": "mqtts://a:b@h", "DEVICESTAT_DEVICE_SECRET": "s" * 32}
     assert load({**files, **admin, "DEVICESTAT_MQTT_URL": "mqtt+unix:///run/mosquitto"}).mqtt_url
     with pytest.raises(SettingsError) as error:
@@ -218,7 +218,7 @@ def test_what_is_no_text_is_refused(value: str) -> None:
     ("text", "says"),
     [
         ("[devicestat\n", "is not TOML"),
-        ("[other]\n", "takes one table, [devicestat]"),
+        ("[other]\n", "takes only the table [devicestat]"),
         ("[devicestat]\nhttp_prot = 1\n", "http_prot in {path} is no setting of devicestat: did you mean http_port?"),
         ('[devicestat]\nhttp_port = "8000"\n', None),
         ("[devicestat]\nhttp_port = 1.5\n", "http_port in {path} is wrong (1.5)"),
@@ -234,7 +234,7 @@ def test_a_file_is_held_to_the_same_rules(tmp_path: Path, text: str, says: str |
         assert says.format(path=config) in told
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     (told,) = faults({}, tmp_path / "none.toml")
     assert "none.toml cannot be read" in told
 

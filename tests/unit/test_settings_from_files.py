@@ -1,4 +1,4 @@
-"""`DEVICESTAT_<NAME>_FILE` names a file whose content is the setting; what is wrong with it is told without it."""
+"""`DEVICESTAT_<NAME>_FILE` names a file with the setting. Errors do not show the content."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def unreadable(file: Path) -> Iterator[Path]:
-    """A file that this user may not read, or, as nothing stops root, a directory."""
+    """A file that this user may not read; for root, who may read every file, a directory."""
     if os.geteuid() == 0:
         file.mkdir()
     else:
@@ -88,11 +88,11 @@ def test_both_ways_at_once_are_a_fault(file: Path) -> None:
     plain, by_file = {"DEVICESTAT_DEVICE_SECRET": SECRET}, {"DEVICESTAT_DEVICE_SECRET_FILE": str(file)}
     for variables in (plain | by_file, by_file | plain):
         assert fault(variables) == (
-            "DEVICESTAT_DEVICE_SECRET and DEVICESTAT_DEVICE_SECRET_FILE are both set: take one of them away"
+            "DEVICESTAT_DEVICE_SECRET and DEVICESTAT_DEVICE_SECRET_FILE are both set: remove one of them"
         )
 
 
-def test_a_file_that_cannot_be_read_is_told_once(unreadable: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported_once(unreadable: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load({"DEVICESTAT_DATABASE_URL_FILE": str(unreadable)}, require=["database_url"])
     (told,) = caught.value.faults
@@ -110,13 +110,13 @@ def test_a_file_that_cannot_be_read_is_told_once(unreadable: Path) -> None:
         (SECRET.encode() + "ü".encode() * MAX_FILE_BYTES, f"is larger than {MAX_FILE_BYTES} bytes"),
     ],
 )
-def test_a_file_that_holds_no_value_is_told_by_its_path(content: bytes | None, what: str, file: Path) -> None:
+def test_a_file_that_holds_no_value_is_reported_by_its_path(content: bytes | None, what: str, file: Path) -> None:
     if content is not None:
         file.write_bytes(content)
     assert fault({"DEVICESTAT_MQTT_TOPIC_FILE": str(file)}) == f"DEVICESTAT_MQTT_TOPIC_FILE: the file {file} {what}"
 
 
-def test_no_path_is_told() -> None:
+def test_no_path_is_reported() -> None:
     assert fault({"DEVICESTAT_AUTH_FILE": ""}) == "DEVICESTAT_AUTH_FILE is empty: it takes the path of a file"
 
 
@@ -135,7 +135,9 @@ def test_a_wrong_content_is_not_shown_whatever_the_setting(name: str, file: Path
         ("DEVICESTAT_NOTHING_LIKE_IT_FILE", ""),
     ],
 )
-def test_a_variable_that_names_no_setting_is_told_and_its_file_not_read(variable: str, hint: str, file: Path) -> None:
+def test_a_variable_that_names_no_setting_is_reported_and_its_file_not_read(
+    variable: str, hint: str, file: Path
+) -> None:
     assert fault({variable: str(file)}) == f"{variable} is no setting of devicestat{hint}"
 
 

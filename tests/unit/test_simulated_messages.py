@@ -1,4 +1,4 @@
-"""What the simulated devices are going to publish, as plain data."""
+"""Messages of the simulated devices."""
 
 import itertools
 import json
@@ -52,8 +52,8 @@ def test_history_counts_too() -> None:
         assert sum(message.readings for message in messages) == count
 
 
-def test_history_that_is_told_again_says_the_same() -> None:
-    """So that a second start adds only what is new: the rest is stored already."""
+def test_a_repeated_history_is_equal() -> None:
+    """So a second start adds only new readings."""
     plan = Plan(devices=1, rate=1, history_h=1)
 
     def told(now: float) -> dict[float, str]:

@@ -1,4 +1,4 @@
-"""Text that PostgreSQL can store: what had to be escaped can be had back, and what had not is left alone."""
+"""Text that PostgreSQL can store: escaped text can be restored, and other text is unchanged."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Programs are kept running, named when they end, and stopped in reverse order; here with small ones."""
+"""The supervisor restarts and names programs that end, and stops them in reverse order."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from deploy.local.supervisor import Supervisor
 from shared.errors import LocalError
 from tests.waiting import HANG_S
 
-# Says its name, is ready once its file is there, and says when it is asked to stop.
+# Prints its name, is ready when its file exists, and prints when it gets the stop signal.
 SCRIPT = """
 import pathlib, signal, sys
 name, ready = sys.argv[1], pathlib.Path(sys.argv[2])
@@ -53,7 +53,7 @@ signal.signal(signal.SIGUSR1, lambda *_: sys.exit(1))
 
 
 class Lines:
-    """What was said, and a way to wait for it."""
+    """Output lines, with a way to wait for them."""
 
     def __init__(self) -> None:
         self.all: list[tuple[str, str]] = []
@@ -152,7 +152,7 @@ async def test_one_that_ends_with_a_final_exit_code_after_it_was_ready_fails_the
 
 
 async def test_all_can_be_stopped_at_once(tmp_path: Path, children: ChildrenFile) -> None:
-    """Each stops once all are asked to."""
+    """Each stops only after all have got the signal."""
     wait = """
     ready.with_suffix(".asked").touch()
     while len(list(ready.parent.glob("*.asked"))) < 3:
@@ -229,7 +229,7 @@ async def test_a_line_is_explained_once_while_it_is_repeated(tmp_path: Path, chi
 
 
 async def test_a_line_with_a_final_explanation_ends_the_restarts(tmp_path: Path, children: ChildrenFile) -> None:
-    """Also of a program that was ready once: it would be started again without end."""
+    """Also for a program that was ready once, which would be restarted without end."""
     damaged = """
 import pathlib, sys
 if (pathlib.Path(sys.argv[2]).parent / "damaged").exists():

@@ -1,4 +1,4 @@
-"""What `devicestat systemd install` writes, and what docs/systemd.md says of it."""
+"""Files of `devicestat systemd install`, compared with docs/systemd.md."""
 
 import os
 import re
@@ -20,7 +20,7 @@ UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 PLUGIN = Path("/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so")
 NAMES = "telemetry.example.com,localhost"
 ELSEWHERE = {"/etc/mosquitto/mosquitto.conf", "/etc/caddy/Caddyfile"}
-"""Files of the page that other packages bring."""
+"""Files on the page that belong to other packages."""
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 

@@ -1,4 +1,4 @@
-"""What reaches a terminal, and how payloads are shown."""
+"""Output for a terminal, and display of payloads."""
 
 from datetime import UTC, datetime
 

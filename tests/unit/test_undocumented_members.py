@@ -28,7 +28,7 @@ MEMBERS = {
     # shared/broker/client.py
     aiomqtt.Client: {"pending_calls_threshold", "_on_publish"},
 }  # fmt: skip
-"""What the code uses, by class."""
+"""Used members, by class."""
 
 
 @pytest.mark.parametrize("owner", MEMBERS, ids=lambda owner: owner.__qualname__)

@@ -1,4 +1,4 @@
-"""The lines to paste that `devicestat up` prints, and Mosquitto's derived configuration."""
+"""Commands in the panel of `devicestat up`, and Mosquitto's derived configuration."""
 
 import shlex
 from pathlib import Path
@@ -17,7 +17,7 @@ TOPIC = parse_topic_filter("devices/+/stats")
 
 
 def pasted(lines: list[str]) -> list[list[str]]:
-    """The lines as a shell splits them, without the words around."""
+    """Return the commands as a shell splits them."""
     return [shlex.split(line) for line in lines if line and not line.startswith(" ")]
 
 

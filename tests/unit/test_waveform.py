@@ -1,4 +1,4 @@
-"""The simulated signal: plausible, and the same every time."""
+"""The simulated signal is plausible and reproducible."""
 
 import itertools
 import statistics
@@ -39,7 +39,7 @@ def test_gravity_pulls_on_z_alone() -> None:
 
 
 def test_neighbouring_samples_are_near_each_other() -> None:
-    """It is a signal, and no white noise: a second changes far less than the whole range."""
+    """The signal is no white noise: it changes little within a second."""
     hour = [sample(1, 2, NOON + second).y for second in range(3600)]
     steps = [abs(after - before) for before, after in itertools.pairwise(hour)]
     assert statistics.median(steps) < (max(hour) - min(hour)) / 10

@@ -102,7 +102,7 @@ class Dynsec:
                 yield role
 
     async def default_access(self) -> dict[str, bool]:
-        """Return what is allowed where no role has a rule, by ACL type."""
+        """Return the default access by ACL type."""
         (answer,) = await self.ask([{"command": "getDefaultACLAccess"}])
         return {access.acltype: access.allow for access in answer.data.acls}
 

@@ -49,7 +49,7 @@ def _of_client(device: DeviceCredential, known: DynsecClient | None) -> Iterator
     client = device_client(device.id, device.fingerprint)
     if known is None:
         if device.token is None:
-            yield Difference("no client, and its token cannot be made again", lost=True)
+            yield Difference("no client, and its token cannot be derived again", lost=True)
         else:
             yield Difference("no client", ({**_changed(client, device.token), "command": "createClient"},))
         return
@@ -66,9 +66,9 @@ def _of_client(device: DeviceCredential, known: DynsecClient | None) -> Iterator
 def _of_token(client: DynsecClient, token: str | None) -> Difference:
     if token is not None:
         return Difference("a client with another token", (_changed(client, token),))
-    # The other token is one that is not valid any more.
+    # The other token is no longer valid.
     revoke = {"command": "deleteClient", "username": client.username}
-    return Difference("a client with another token, and its own cannot be made again", (revoke,), lost=True)
+    return Difference("a client with another token, and its own cannot be derived again", (revoke,), lost=True)
 
 
 def _changed(client: DynsecClient, token: str | None = None) -> Command:

@@ -62,7 +62,7 @@ class DynsecClient(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DefaultAccess(msgspec.Struct, frozen=True):
-    """What is allowed for an `acltype` where no role has a rule."""
+    """Default access for an `acltype`, if no role has a rule."""
 
     acltype: str
     allow: bool

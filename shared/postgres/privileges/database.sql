@@ -1,7 +1,8 @@
--- Who may connect: the services, and whoever owns the database (ADR 24). A copy of the database does not have it: neither
--- CREATE DATABASE … TEMPLATE nor pg_dump without --create takes it over.
+-- Privileges to connect, for the services only; the owner of the database needs none (ADR 24). A copy of the database
+-- lacks them: neither CREATE DATABASE … TEMPLATE nor pg_dump without --create copies them.
 --
--- Only the ingestor makes a temporary table. For who has none there is no pg_temp, in which to put functions either.
+-- Only the ingestor creates a temporary table. A role without TEMPORARY has no schema pg_temp, and so cannot create
+-- functions there either.
 DO $$
 DECLARE
     role text;
@@ -11,7 +12,7 @@ BEGIN
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO devicestat_ingestor, devicestat_api, devicestat_worker',
                    current_database());
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO devicestat_ingestor', current_database());
-    -- Where the schema is that of the owner's name, others do not find it by themselves.
+    -- A schema named like its owner is not in the default search_path of other roles.
     IF current_schema() <> 'public' THEN
         FOREACH role IN ARRAY ARRAY['devicestat_ingestor', 'devicestat_api', 'devicestat_worker'] LOOP
             EXECUTE format('ALTER ROLE %I IN DATABASE %I SET search_path = %I', role, current_database(), current_schema());

@@ -1,9 +1,9 @@
--- Who owns readings and its months, so that the services need not (ADR 24). Idempotent.
+-- Owners of readings and its months, so that no service owns them (ADR 24). Idempotent.
 --
--- devicestat_readings owns the table readings. The worker may become it, which DETACH … CONCURRENTLY asks for; it can
--- make no tables or functions.
--- devicestat_partitions owns the months, and the functions that make and drop them. Nobody logs in as it, or becomes it,
--- but the owner of the other tables, who is to be able to migrate readings too.
+-- devicestat_readings owns the table readings. The worker may SET ROLE to it, as DETACH … CONCURRENTLY requires. It
+-- cannot create tables or functions.
+-- devicestat_partitions owns the months, and the functions that create and drop them. No role logs in as it. Only the
+-- owner of the other tables may SET ROLE to it, in order to migrate readings.
 DO $$
 DECLARE
     place    text := quote_ident(current_schema());
@@ -25,14 +25,14 @@ BEGIN
         GRANT devicestat_readings TO devicestat_partitions;
     END IF;
     IF NOT pg_has_role('devicestat_worker', 'devicestat_readings', 'MEMBER') THEN
-        GRANT devicestat_readings TO devicestat_worker;  -- which is NOINHERIT
+        GRANT devicestat_readings TO devicestat_worker;  -- the worker is NOINHERIT
     END IF;
 
     EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %s TO devicestat_partitions', place);
     EXECUTE format('GRANT USAGE ON SCHEMA %s TO devicestat_readings', place);
 
     IF (SELECT relowner FROM pg_class WHERE oid = 'readings'::regclass) <> 'devicestat_readings'::regrole THEN
-        EXECUTE format('GRANT CREATE ON SCHEMA %s TO devicestat_readings', place);  -- a new owner needs it, once
+        EXECUTE format('GRANT CREATE ON SCHEMA %s TO devicestat_readings', place);  -- required of a new owner, only for this statement
         ALTER TABLE readings OWNER TO devicestat_readings;
         EXECUTE format('REVOKE CREATE ON SCHEMA %s FROM devicestat_readings', place);
     END IF;

@@ -1,5 +1,5 @@
--- What each service may do with what is in the schema: what its statements need, and nothing else (ADR 24). Idempotent:
--- all that the roles hold is taken from them first.
+-- Privileges of each service in the schema: exactly those that its statements need (ADR 24). Idempotent: all privileges
+-- of the roles are revoked first.
 DO $$
 DECLARE
     roles oid[] := ARRAY['devicestat_ingestor'::regrole, 'devicestat_api'::regrole, 'devicestat_worker'::regrole];
@@ -30,10 +30,11 @@ END $$;
 
 GRANT SELECT ON schema_migrations TO devicestat_ingestor, devicestat_api, devicestat_worker;
 
--- The ingestor: brings readings in, and cannot read them. What `devicestat doctor` counts of dead letters, and no payload.
+-- The ingestor inserts readings and cannot read them. Of dead letters it reads what `devicestat doctor` counts, and no
+-- payload.
 GRANT SELECT, INSERT (key, name) ON devices TO devicestat_ingestor;
 GRANT INSERT (device_id, recorded_at, received_at, x, y, z) ON readings TO devicestat_ingestor;
--- Of those that it may count together it changes the counts.
+-- It updates the counts of rows that count several messages.
 GRANT SELECT (id, received_at, received_until, messages, payload_bytes, readings, reasons),
       INSERT (received_at, received_until, topic, content_type, payload, reason, detail,
               payload_bytes, messages, readings, reasons, faults, refused, step),
@@ -44,8 +45,7 @@ GRANT SELECT ON deleted_devices TO devicestat_ingestor;
 GRANT SELECT, INSERT, UPDATE ON device_extents TO devicestat_ingestor, devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, pass_deletion_fence, devices_deleted_since TO devicestat_ingestor;
 
--- The API. It makes no keys, and cannot read what it writes of who did what. A row may be locked by whoever may update
--- one of its columns.
+-- The API creates no keys, and cannot read the audit log. UPDATE on one column allows it to lock a row.
 GRANT SELECT, INSERT (id, key, name), UPDATE (name), DELETE ON devices TO devicestat_api;
 GRANT INSERT (device_id, key) ON deleted_devices TO devicestat_api;
 GRANT SELECT, INSERT ON readings TO devicestat_api;
@@ -63,7 +63,7 @@ GRANT SELECT, INSERT, UPDATE ON device_tokens TO devicestat_api;
 GRANT SELECT, INSERT (device_id, turn), DELETE ON broker_outbox TO devicestat_api;
 GRANT INSERT (actor, origin, action, subject, detail) ON audit_log TO devicestat_api;
 
--- The worker. Of devices it changes nothing: it locks the device of what it finishes.
+-- The worker changes no device. UPDATE (created_at) allows it to lock the device of a request that it finishes.
 GRANT SELECT, UPDATE (created_at) ON devices TO devicestat_worker;
 GRANT SELECT, DELETE ON readings, device_extents TO devicestat_worker;
 GRANT SELECT, UPDATE (removed_at), DELETE ON deleted_devices TO devicestat_worker;
@@ -80,11 +80,11 @@ GRANT SELECT ON shown_analysis_requests, device_tokens TO devicestat_worker;
 GRANT SELECT, UPDATE (next_tick, last_tick, last_error), DELETE ON analysis_schedules TO devicestat_worker;
 GRANT SELECT, INSERT (schedule_id, tick), UPDATE (request_id), DELETE ON analysis_ticks TO devicestat_worker;
 GRANT SELECT, INSERT (device_id, turn), DELETE ON broker_outbox TO devicestat_worker;
--- Of dead letters it sees how old and how large they are; `messages` may be changed so that a row can be locked.
+-- It reads the age and the size of dead letters. UPDATE (messages) allows it to lock a row.
 GRANT SELECT (id, received_at, kept_bytes), UPDATE (messages), DELETE ON dead_letters TO devicestat_worker;
 
--- The API estimates how many readings a device has from the statistics of each month: it sees those of tables that it
--- may read. What is made later is to be so, too.
+-- The API estimates the number of a device's readings from the statistics of each month, which it sees only for tables
+-- that it may read. Default privileges extend this to later months.
 DO $$
 DECLARE
     month regclass;

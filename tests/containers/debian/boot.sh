@@ -1,7 +1,7 @@
-# systemd shows a service its credentials by a mount, which takes shared propagation.
+# systemd mounts credentials for a service, which requires shared propagation.
 mount --make-rshared /
 if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then exec /sbin/init; fi
-# A host with cgroups of version 1: systemd gets a tree of version 2 to itself.
+# On a host with cgroups version 1, systemd gets its own tree of version 2.
 mkdir /cgroups && mount -t cgroup2 none /cgroups && mkdir -p "/cgroups/test-$HOSTNAME"
 echo $$ > "/cgroups/test-$HOSTNAME/cgroup.procs" && umount /cgroups
 exec unshare --cgroup sh -c 'umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; exec /sbin/init'
