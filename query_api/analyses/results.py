@@ -72,7 +72,7 @@ async def show_result(device_id: DeviceId, result_id: ResultId, database: Databa
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def delete_result(request: AnyRequest, device_id: DeviceId, result_id: ResultId, database: Database) -> None:
-    """The request stays, without the result."""
+    """The request is kept, without the result."""
     async with database.connection() as connection, connection.transaction():
         if not await results.delete(connection, device_id, result_id):
             raise _no_such_result(device_id, result_id)

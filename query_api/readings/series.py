@@ -71,7 +71,7 @@ async def read_series(
         int, QueryParameter(ge=MIN_POINTS, le=MAX_POINTS, description="The maximum number of points of each axis.")
     ] = 1000,
 ) -> Series:
-    """Return at most `points` points of each axis: all readings or, of more, a choice by MinMaxLTTB.
+    """Return at most `points` points of each axis: all readings, or those that MinMaxLTTB chooses from more readings.
 
     Each point is a reading. The first and the last reading, and the least and the greatest value, are always included.
     """

@@ -58,7 +58,7 @@ async def create_schedule(
     callback_rules: _Rules,
     quotas: NamedDependency[SkipValidation[Quotas]],
 ) -> Response[Schedule]:
-    """Each tick queues one analysis, whatever the number of workers.
+    """Each tick queues one analysis, with any number of workers.
 
     After a time without a worker, only the latest missed tick is run.
     """
@@ -262,7 +262,7 @@ async def change(
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def delete_schedule(request: AnyRequest, schedule_id: ScheduleId, database: Database) -> None:
-    """Requests that its ticks queued stay, and so do their results."""
+    """The requests that its ticks queued are kept, with their results."""
     async with database.connection() as connection, connection.transaction():
         if not is_id(schedule_id) or not (await connection.execute(_DELETE, (schedule_id,))).rowcount:
             raise no_such_schedule(schedule_id)

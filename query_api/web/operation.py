@@ -26,7 +26,7 @@ def operation_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRo
         "/health/live",
         permission=Permission.OPEN,
         tags=["operation"],
-        summary="Whether the process runs",
+        summary="Check whether the process runs",
         sync_to_thread=False,
     )
     def live() -> HealthReport:
@@ -36,7 +36,7 @@ def operation_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRo
         "/health/ready",
         permission=Permission.READ,
         tags=["operation"],
-        summary="Whether every part can do its work",
+        summary="Check whether every part is ready",
         responses={**_REFUSALS, HTTP_503_SERVICE_UNAVAILABLE: _NOT_READY},
         sync_to_thread=False,
     )
@@ -48,7 +48,7 @@ def operation_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRo
         "/metrics",
         permission=Permission.METRICS,
         tags=["operation"],
-        summary="Figures for Prometheus",
+        summary="Get the metrics for Prometheus",
         media_type=MediaType.TEXT,
         responses=_REFUSALS,
         sync_to_thread=False,

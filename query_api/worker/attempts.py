@@ -99,7 +99,7 @@ class Attempts:
         except RETRYABLE as error:
             outcome = "abandoned"
             _log.warning(
-                "the end of an analysis could not be written: its lease will expire",
+                "the outcome of an analysis could not be stored: its lease will expire",
                 id=held.id,
                 reason=str(diagnose(error)),
             )

@@ -75,7 +75,7 @@ class Callbacks:
         except RETRYABLE as error:
             outcome = "abandoned"
             _log.warning(
-                "the end of a callback could not be written: it will be sent again",
+                "the outcome of a callback could not be stored: it will be sent again",
                 id=due.request_id,
                 reason=str(diagnose(error)),
             )

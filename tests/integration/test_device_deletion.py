@@ -383,7 +383,7 @@ async def test_the_removal_uses_the_index(database: Database, device: int) -> No
 async def test_a_device_that_is_being_analysed_can_be_deleted(
     api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
-    """Who ends an analysis and who deletes its device take their locks in one order: none is given up as a deadlock."""
+    """The end of an analysis and the deletion of its device take locks in one order, so that they cannot deadlock."""
     await api.post("/stats", json={**READING, "device_id": device})
     found = await analyse(database, device, None, None)
     for _ in range(20):

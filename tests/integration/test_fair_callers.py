@@ -25,7 +25,7 @@ from tests.credentials import bearer, key
 from tests.waiting import HANG_S, eventually
 
 LOCK = 4711
-# Who reads readings of device 1 waits for the lock.
+# Reads of readings of device 1 wait for the lock.
 HOLD = """
     CREATE FUNCTION held() RETURNS boolean LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN true; END $$;

@@ -42,7 +42,7 @@ MALFORMED: dict[str, bytes] = {
     "NaN": b'{"device_id": 1, "x": NaN, "y": 1, "z": 1}',
     "infinity": b'{"device_id": 1, "x": -Infinity, "y": 1, "z": 1}',
     "invalid UTF-8": b'{"name": "\xff\xfe"}',
-    "invalid UTF-8 where nobody looks": b'{"name": "a", "device_id": 1, "x": 1, "y": 1, "z": 1, "other": "\xff"}',
+    "invalid UTF-8 in an unknown field": b'{"name": "a", "device_id": 1, "x": 1, "y": 1, "z": 1, "other": "\xff"}',
     "UTF-16": '{"name": "a"}'.encode("utf-16"),
     "lone surrogate": rb'{"name": "\ud800", "key": "\udfff"}',
     "a thousand levels": b'{"name": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",

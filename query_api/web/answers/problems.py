@@ -1,8 +1,8 @@
 """Problem details (RFC 9457), the body of every error response.
 
 A handler raises `Refused`. The `type` of a problem is a path of this service that describes it.
-Status 400 is for a request that is malformed or contradicts itself, 422 for a value that is missing, of the wrong
-type or out of range, 404 for a path without a resource.
+Status 400 is for a request that is malformed or contradicts itself. 422 is for a value that is missing, of the wrong
+type or out of range. 404 is for a path without a resource.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

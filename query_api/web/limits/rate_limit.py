@@ -1,7 +1,7 @@
 """Limit the requests per minute of each caller: Litestar's limiter with a counter instead of its store.
 
-Litestar's limiter keeps the time of each request as JSON in a store behind a lock, which costs 110 to 400 us per
-request at 6,000 per minute, although it uses only their number. A counter per caller costs 4 us, and needs no cleanup.
+Litestar's limiter keeps the time of each request as JSON in a store behind a lock, and uses only their number. It costs
+110 to 400 us per request at 6,000 per minute. A counter per caller costs 4 us, and needs no cleanup.
 
 The counts are per process. One window serves all callers, and its end clears all counts.
 """
