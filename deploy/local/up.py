@@ -114,7 +114,7 @@ def _check_ports(settings: Settings, options: Options) -> None:
     if settings.mqtt_url is None:
         wanted.append((MQTT_HOST, options.mqtt_port, "--mqtt-port"))
     faults = []
-    with ExitStack() as held:  # all are open at once, which finds equal ports
+    with ExitStack() as held:  # all stay open, which finds equal ports
         for host, port, setting in wanted:
             try:
                 held.enter_context(listen(host, port, setting)).listen()

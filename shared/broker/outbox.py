@@ -114,7 +114,7 @@ class Outbox:
                     pass
 
     async def _empty(self, connection: Connection) -> None:
-        """Apply all rows; return at once if another process holds the lock. Raises BrokerError."""
+        """Apply all rows; return immediately if another process holds the lock. Raises BrokerError."""
         async with locked(connection, wait=False) as ours:
             if await self._count(connection) and ours:
                 async with self._target.open() as reconcile:

@@ -23,7 +23,7 @@ _COUNTS = "SELECT key, sum(value::bigint)::bigint FROM dead_letters, jsonb_each_
 
 
 async def settled(settings: Settings, received: int) -> dict[Reason, int]:
-    """Waits until so many readings are received and no longer in flight; returns how many were refused, by reason."""
+    """Wait until `received` readings are received and none is in flight; return the refused ones, by reason."""
     figures = await eventually(
         lambda: metrics(settings.ingestor_metrics_port),
         lambda now: (now[f"{_READINGS}received_total"], now[f"{_READINGS}in_flight"]) == (received, 0),

@@ -24,7 +24,7 @@ EVERYWHERE = {
     "201 and 202": "what is created is answered with 201, and what is queued with 202 (RFC 9110)",
     "problem details": "an error's body is a problem of RFC 9457; its `detail` is the original's field",
     "more fields": "an object may have fields that the original's has not, such as a device's key",
-    "timestamps": "a reading may bring its time; the original has its clock's, so here the model's clock is told it",
+    "timestamps": "a reading may have a timestamp; the original uses its clock, so the test sets the model's clock",
     "order": "readings come by their time and results the newest first; the original's have no order",
     "null": "no readings have no least, greatest or middle value; the original's zeros look like values",
     "exact sums": "a sum is the exact one, rounded once; the original's depends on the order of the readings",
