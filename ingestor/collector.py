@@ -92,6 +92,7 @@ class Collector:
         if packet.duplicate and packet_id is not None:
             self._counts.redelivered += 1
             self._take_redelivered(deliveries.again(packet, packet_id))
+            self._changed.set()  # it may wait for a verdict
         else:
             if packet_id is not None:
                 self._take_redelivered(deliveries.note(packet_id))

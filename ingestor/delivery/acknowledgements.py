@@ -19,7 +19,7 @@ SHARE_HELD = 4
 STARVED = 8
 """Consecutive releases that the broker was waiting for, after which no acknowledgement is held back any more. The
 silence before a release has a random duration, so it is followed by a message of a device by chance in one case of 15.
-"""
+One release is enough where ids are reused, since such a broker is not promised that nothing is stored twice."""
 
 
 class PacketState(Enum):
@@ -72,9 +72,12 @@ class Acknowledgements:
         if self._before:
             return self._before
         self._in_order = count - batch.disordered if batch.disordered else self._in_order + count
-        if in_sequence or batch.known or batch.is_release or self.starved >= STARVED:
+        if in_sequence or batch.known or batch.is_release or self._is_starved(in_sequence):
             return 0
         return min(self._limit, len(self._held) + count, self._in_order)
+
+    def _is_starved(self, in_sequence: bool | None) -> bool:
+        return self.starved >= (1 if in_sequence is False else STARVED)
 
     def commit(self, batch: Batch) -> list[int]:
         """Take note that the batch is committed; return the packet ids to acknowledge, in order."""
@@ -87,6 +90,8 @@ class Acknowledgements:
 
     def _remember(self, batch: Batch) -> None:
         self._states = None
+        if not batch.packet_ids:
+            return
         self._committed.append(bytes(batch.known + batch.packets))
         self._committed_count += len(batch.packet_ids)
         while self._committed_count > self._recent and len(self._committed) > 1:

@@ -17,6 +17,7 @@ from enum import Enum, auto
 
 import msgspec
 import structlog
+from mqtt5 import PublishPacket
 
 from ingestor.batch import Batch
 from ingestor.delivery.acknowledgements import Acknowledgements, PacketState
@@ -99,10 +100,11 @@ class Deliveries:
         self._journal = journal
         self._counts = counts
         self._redelivery = journal.redelivery()
-        self._undecided: deque[tuple[Delivered, bool]] = deque()  # with whether the id followed the last one
+        self._undecided: deque[tuple[Delivered, bool]] = deque()  # with whether the id was ahead of the last one
         self._undecided_bytes = 0
         self._answer: asyncio.Future[float] | None = None
         self._released: asyncio.Future[float] | None = None  # the answer after the last release
+        self._confirmation: asyncio.Future[float] | None = None  # the answer after a candidate of `packet_ids`
         self._is_paused = False
         self._begin_silence()
         journal.packet_ids.begin()
@@ -117,7 +119,10 @@ class Deliveries:
     def note(self, packet_id: int) -> Iterator[Redelivered]:
         """Take a packet without DUP, which ends the redelivery: return all packets that waited."""
         yield from self.end()
-        self._journal.packet_ids.note(packet_id)
+        ids, answer = self._journal.packet_ids, self._confirmation
+        ids.note(packet_id, answer is not None and answer.done() and not answer.cancelled())
+        if ids.is_candidate and answer is None:
+            self._confirmation = self.connection.ping()
         self.acknowledgements.note()
 
     def again(self, packet: Delivered, packet_id: int) -> Iterator[Redelivered]:
@@ -126,7 +131,7 @@ class Deliveries:
         (known,) = unpack(pack(packet))
         state = self.acknowledgements.state(known)
         if state is PacketState.UNKNOWN:
-            self._undecided.append((packet, ids.is_next(packet_id)))
+            self._undecided.append((_lean(packet), ids.is_ahead(packet_id)))
             self._undecided_bytes += _size(packet)
             ids.note_redelivered(packet_id)
             self.acknowledgements.wait(known)
@@ -145,7 +150,7 @@ class Deliveries:
 
     def _decide(self, verdicts: list[Verdict]) -> Iterator[Redelivered]:
         for verdict in verdicts:
-            packet, is_next = self._undecided.popleft()
+            packet, is_ahead = self._undecided.popleft()
             self._undecided_bytes -= _size(packet)
             self.acknowledgements.decide()
             if verdict is Verdict.STORED:
@@ -154,9 +159,9 @@ class Deliveries:
                 continue
             if verdict is Verdict.AMBIGUOUS:
                 self._note_ambiguous(packet)
-            elif not is_next:
+            elif not is_ahead:
                 self._journal.packet_ids.note_unordered()
-            follows = is_next and self._journal.packet_ids.in_sequence is not False
+            follows = is_ahead and self._journal.packet_ids.in_sequence is not False
             yield Redelivered(packet, is_in_order=self._redelivery.keeps_order or follows)
 
     def _note_ambiguous(self, packet: Delivered) -> None:
@@ -244,6 +249,20 @@ class Deliveries:
 
     def _ask(self, step: Step) -> None:
         self.step, self._answer = step, self.connection.ping()
+
+
+def _lean(packet: Delivered) -> Delivered:
+    """Return the packet without the properties that nothing reads: a device may make them large."""
+    if not isinstance(packet, PublishPacket):
+        return packet
+    return PublishPacket(
+        packet.topic,
+        packet.payload,
+        qos=packet.qos,
+        duplicate=packet.duplicate,
+        packet_id=packet.packet_id,
+        content_type=packet.content_type,
+    )
 
 
 def _size(packet: Delivered) -> int:

@@ -46,12 +46,14 @@ class Entry(msgspec.Struct, frozen=True):
 
     `held`: the number of packets, at the end of this entry and those before it, that are not acknowledged before the
     next entry is written. `in_sequence`: whether the broker allocates packet ids in sequence; None: not known yet.
+    `begins`: whether the entry marks the beginning of a connection.
     """
 
     batch_no: int
     packets: bytes
     held: int = 0
     in_sequence: bool | None = None
+    begins: bool = False
 
     @property
     def count(self) -> int:
@@ -110,6 +112,10 @@ class Journal:
         """Return the entry of the next batch."""
         return Entry(self._next_no, packets, held, self.packet_ids.in_sequence)
 
+    def beginning(self) -> Entry:
+        """Return the entry of a connection that begins."""
+        return Entry(self._next_no, b"", self.held, self.packet_ids.in_sequence, begins=True)
+
     def append(self, entry: Entry) -> None:
         """Add the entry of a committed batch."""
         self._entries.append(entry)
@@ -133,8 +139,13 @@ class Journal:
         packets = b"".join(entry.packets for entry in self._entries)
         known = list(unpack(packets))[-self._span :]
         if self.packet_ids.in_sequence:
-            return InSequence(self._one_cycle(known), self.ids)
-        return InOrder(known, min(self.held, len(known)))
+            return InSequence(self._one_cycle(known), self.ids, is_restored=self._brought_nothing)
+        return InOrder(known, 0 if self._brought_nothing else min(self.held, len(known)))
+
+    @property
+    def _brought_nothing(self) -> bool:
+        """Whether the connection before this one brought no message, so that new ones may have ids of the journal."""
+        return len(self._entries) > 1 and self._entries[-1].begins and self._entries[-2].begins
 
     def _one_cycle(self, known: list[Packet]) -> list[Packet]:
         """Return the last packets, less than a cycle of ids: a broker that drops messages skips their ids."""
@@ -149,11 +160,14 @@ class Journal:
 TOMBSTONE = uuid.UUID(int=0)
 """The writer of a tombstone: the only entry of a client id whose session has ended."""
 
-_LOAD = "SELECT batch_no, packets, held, in_sequence FROM ingest_journal WHERE client_id = %s ORDER BY batch_no"
+_LOAD = """
+    SELECT batch_no, packets, held, in_sequence, begins FROM ingest_journal WHERE client_id = %s ORDER BY batch_no
+"""
 # A number below the newest is not free either, whether or not its entry is still there.
 _RECORD = """
-    INSERT INTO ingest_journal (client_id, batch_no, writer, packets, held, in_sequence, stored, duplicates)
-    SELECT %(client_id)s, %(batch_no)s, %(writer)s, %(packets)s, %(held)s, %(in_sequence)s, %(stored)s, %(duplicates)s
+    INSERT INTO ingest_journal (client_id, batch_no, writer, packets, held, in_sequence, begins, stored, duplicates)
+    SELECT %(client_id)s, %(batch_no)s, %(writer)s, %(packets)s, %(held)s, %(in_sequence)s, %(begins)s, %(stored)s,
+           %(duplicates)s
     WHERE NOT EXISTS (SELECT FROM ingest_journal WHERE client_id = %(client_id)s AND batch_no >= %(batch_no)s)
 """
 _PRUNE = "DELETE FROM ingest_journal WHERE client_id = %s AND batch_no < %s"
@@ -194,6 +208,7 @@ async def record(connection: Connection, journal: Journal, entry: Entry, stored:
         "packets": entry.packets,
         "held": entry.held,
         "in_sequence": entry.in_sequence,
+        "begins": entry.begins,
         "stored": stored.stored,
         "duplicates": stored.duplicates,
     }

@@ -2,10 +2,11 @@
 
 MQTT 5 lets a broker use any id that is free (section 2.2.1). Mosquitto and Artemis count up to 65,535 and begin again,
 also over connections. mochi and rmqtt count, and begin again at 1 with each connection. HiveMQ CE takes the lowest free
-id. Only in the first case is an id rare enough to tell a message, and it shows at a new connection: the first packet
+id. Only in the first case is an id rare enough to identify a message. A new connection shows it: the first packet
 without DUP has the id that follows the last one of the connection before, although a lower id is free.
 """
 
+FIRST_ID = 1
 PACKET_IDS = 65_535
 
 
@@ -13,11 +14,14 @@ class PacketIds:
     """What the packets of a session have shown.
 
     `in_sequence`: whether ids are allocated in sequence over connections; None while that is not known.
-    `count`: how many ids there are.
+    `is_candidate`: whether the connection so far shows that they are. The next packet confirms it, unless more is
+    redelivered before.
+    `count`: the number of ids.
     """
 
     def __init__(self, in_sequence: bool | None = None, last: int | None = None, count: int = PACKET_IDS) -> None:
         self.in_sequence = in_sequence
+        self.is_candidate = False
         self._last = last
         self._count = count
         self._half = count // 2
@@ -26,20 +30,26 @@ class PacketIds:
     def begin(self) -> None:
         """A connection begins, and the broker has the session."""
         self._redelivered = set()
+        self.is_candidate = False
 
-    def note(self, packet_id: int) -> None:
-        """Take note of a packet that came without DUP."""
+    def note(self, packet_id: int, is_confirmed: bool = False) -> None:
+        """Take note of a packet that came without DUP.
+
+        `is_confirmed`: whether a PINGRESP has followed the packet that made `is_candidate` true.
+        """
         last, self._last = self._last, packet_id
+        redelivered, self._redelivered = self._redelivered, None
         if last is None:
-            self._redelivered = None
             return
         step = (packet_id - last) % self._count
         if step == 0 or step > self._half:
             self.in_sequence = False
-        elif self._redelivered is not None and step == 1 and self.in_sequence is None:
-            # All ids below are in use if they were all redelivered; else one is free, and was passed over.
-            self.in_sequence = True if len(self._redelivered) < last < packet_id else None
-        self._redelivered = None
+        elif self.in_sequence is None and step == 1:
+            if redelivered is not None:
+                # All ids below are in use if they were all redelivered; else one is free, and was passed over.
+                self.is_candidate = len(redelivered) < last < packet_id
+            elif self.is_candidate and is_confirmed:
+                self.in_sequence = True
 
     def note_redelivered(self, packet_id: int) -> None:
         """Take note of a packet that came with DUP, and not earlier on this connection: they may be in any order.
@@ -50,17 +60,13 @@ class PacketIds:
             self.in_sequence = False
         else:
             self._redelivered.add(packet_id)
-        if self._last is None or self.is_ahead(packet_id):
+        if self.is_ahead(packet_id):
             self._last = packet_id
 
     def note_unordered(self) -> None:
-        """A packet that is not known to be stored came with DUP, and its id does not follow the last one."""
+        """A packet that is not known to be stored came with DUP, and its id is behind the last one."""
         self.in_sequence = False
 
-    def is_next(self, packet_id: int) -> bool:
-        """Whether the id follows the last one directly; true of the first one."""
-        return self._last is None or (packet_id - self._last) % self._count == 1
-
     def is_ahead(self, packet_id: int) -> bool:
-        """Whether the id comes after the last one in the cycle of all ids."""
-        return self._last is not None and 0 < (packet_id - self._last) % self._count <= self._half
+        """Whether the id comes after the last one in the cycle of all ids; true of the first one."""
+        return self._last is None or 0 < (packet_id - self._last) % self._count <= self._half

@@ -6,8 +6,8 @@ at rest send equal payloads. To take a new message for a stored one loses a read
 
 Two facts prove it:
 
-- *Ids in sequence* (`InSequence`): an id returns only after all others. Within less than one cycle of ids a packet that
-  is equal and in its place is the same packet.
+- *Ids in sequence* (`InSequence`): an id returns only after all others. Within less than one cycle of ids an equal
+  packet is the same packet.
 - *Packets that were never acknowledged* (`InOrder`): their ids are in use, so a packet under such an id is the same
   packet. The ingestor holds back the last acknowledgements of each batch. If those packets come back in the order
   of their receipt, the broker keeps the order; what it redelivers before them is stored, and what follows is new.
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol
 
-from ingestor.delivery.packet_ids import PACKET_IDS
+from ingestor.delivery.packet_ids import FIRST_ID, PACKET_IDS
 
 Packet = tuple[int, int]
 """A packet id, and the CRC-32 of topic and payload."""
@@ -55,45 +55,61 @@ class InSequence:
     """The rule for a broker that allocates ids in sequence.
 
     `known`: the last packets of the journal, less than a cycle of ids. `ids`: the number of ids in a cycle.
+    `is_restored`: whether the broker may have been restored from an older state, and have used ids again since.
 
     The ingestor acknowledges in the order of receipt. So a broker that keeps the order redelivers the end of the
-    journal, packet by packet, and then what is new. Mosquitto 2.0.11 overruns Receive Maximum and even the cycle of ids
-    while a backlog drains; since it keeps the order, place decides. Brokers that redeliver in another order
-    keep to Receive Maximum; since their ids are unique, the id decides.
+    journal, without messages that have expired, and then what is new. Mosquitto 2.0.11 overruns Receive Maximum and
+    even the cycle of ids while a backlog drains: after a packet behind the journal's end, all are new. If a redelivery
+    goes backwards, the order proves nothing, and the id alone decides: brokers that do so keep to Receive Maximum.
+
+    A broker that was restored redelivers packets of the middle of the journal. If it may have used their ids again,
+    they are ambiguous.
     """
 
-    def __init__(self, known: Sequence[Packet], ids: int = PACKET_IDS) -> None:
+    def __init__(self, known: Sequence[Packet], ids: int = PACKET_IDS, is_restored: bool = False) -> None:
         self.keeps_order = False
-        self._known = known
+        self._known = dict(known)
+        self._recent = known[-(ids // 2) :]
+        self._end = known[-1][0] if known else None
         self._half = ids // 2
         self._ids = ids
-        self._at: int | None = None
         self._last: int | None = None
-        self._by_id: dict[int, int] | None = None
+        self._is_ordered = True
+        self._is_past = False  # a packet has come that is behind the journal's end
+        self._is_proven = not is_restored
+        self._pending: list[bool] = []  # whether each equals a packet of the journal
 
     def judge(self, packet: Packet) -> list[Verdict]:
-        return [Verdict.STORED if self._is_stored(packet) else Verdict.NEW]
+        self._pending.append(self._equals(packet))
+        if self._is_past or packet[0] == self._end:
+            self._is_proven = True
+        return self._verdicts(Verdict.STORED) if self._is_proven else []
 
     def end(self) -> list[Verdict]:
-        return []
+        return self._verdicts(Verdict.AMBIGUOUS)
 
-    def _is_stored(self, packet: Packet) -> bool:
+    def _verdicts(self, of_equal: Verdict) -> list[Verdict]:
+        verdicts = [of_equal if equals else Verdict.NEW for equals in self._pending]
+        self._pending.clear()
+        return verdicts
+
+    def _equals(self, packet: Packet) -> bool:
         packet_id, crc = packet
-        if self._by_id is None and self._descends(packet_id):
-            self._by_id = dict(self._known[-self._half :])
+        if self._last is not None and not self._is_ahead(packet_id, self._last) and self._is_ordered:
+            self._is_ordered = False
+            self._known = dict(one for one in self._recent if one[0] in self._known)
         self._last = packet_id
-        if self._by_id is not None:
-            return self._by_id.get(packet_id) == crc
-        if self._at is None:
-            self._at = _last_index(self._known, packet)
-        if self._at < len(self._known) and self._known[self._at] == packet:
-            self._at += 1
+        if self._is_ordered and self._is_past:
+            return False
+        if self._known.get(packet_id) == crc:
+            del self._known[packet_id]
             return True
-        self._at = len(self._known)
+        if self._end is not None and self._is_ahead(packet_id, self._end):
+            self._is_past = True
         return False
 
-    def _descends(self, packet_id: int) -> bool:
-        return self._last is not None and not 0 < (packet_id - self._last) % self._ids <= self._half
+    def _is_ahead(self, packet_id: int, of: int) -> bool:
+        return 0 < (packet_id - of) % self._ids <= self._half
 
 
 class InOrder:
@@ -130,9 +146,16 @@ class InOrder:
         return verdicts
 
     def _found(self) -> list[Verdict]:
-        """All that was never acknowledged has come back, in order."""
+        """All that was never acknowledged has come back, in order.
+
+        A longer run of ascending ids from the first one on proves nothing: new messages may have got the first ids, and
+        the broker may redeliver in the order of ids, or under new ids.
+        """
         count = len(self._pending)
         before = count - self._held
+        ids = [packet_id for packet_id, _ in self._pending]
+        if before and ids[0] == FIRST_ID and ids == sorted(ids):
+            return self.end()
         self.keeps_order = count >= ENOUGH
         proven = before == 0 or self.keeps_order
         self._is_over = True
@@ -145,8 +168,3 @@ class InOrder:
         if self._guesses is None:
             self._guesses = frozenset(self._known)
         return Verdict.AMBIGUOUS if packet in self._guesses else Verdict.NEW
-
-
-def _last_index(known: Sequence[Packet], packet: Packet) -> int:
-    """Return the last place of the packet; the length if it has none."""
-    return next((at for at in range(len(known) - 1, -1, -1) if known[at] == packet), len(known))

@@ -214,7 +214,7 @@ class Writer:
         journal after the connection was made: it may also have stored what this connection is about to deliver.
         """
         try:
-            await self._mark_journal()
+            await self._persist(Batch(), self._journal.beginning())
         except SessionTakenOver as error:
             if self._owns_journal:
                 raise
@@ -226,11 +226,8 @@ class Writer:
         while not self._owns_journal:
             await self._database.retry_forever(journals.load, self._journal)
             with suppress(SessionTakenOver):  # the previous owner has committed meanwhile: read the journal again
-                await self._mark_journal()
+                await self._persist(Batch(), self._journal.next(b"", self._journal.held))
                 self._owns_journal = True
-
-    async def _mark_journal(self) -> None:
-        await self._persist(Batch(), self._journal.next(b"", self._journal.held))
 
 
 async def _keep(connection: Connection, sample: LetterSample, add: _Add) -> dict[int, int]:

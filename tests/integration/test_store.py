@@ -7,7 +7,7 @@ import pytest
 
 from ingestor.batch import Batch
 from ingestor.delivery import journal as journals
-from ingestor.delivery.journal import Journal
+from ingestor.delivery.journal import Entry, Journal
 from ingestor.devices import Devices
 from ingestor.storing import writer
 from ingestor.storing.writer import STAGED_BATCHES
@@ -70,6 +70,17 @@ def straight(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def rows(database: Database) -> list[int]:
     cursor = await database.execute("SELECT round(x * 1000)::int FROM readings ORDER BY x")
     return [row[0] for row in await cursor.fetchall()]
+
+
+async def test_an_entry_of_the_journal_is_read_as_it_was_written(stores: Stores, database: Database) -> None:
+    journal = stores.journal
+    journal.packet_ids.in_sequence = True
+    written = [journal.beginning(), Entry(2, bytes(12), held=1), Entry(3, b"", in_sequence=False)]
+    for entry in written:
+        await journals.record(database, journal, entry, Stored(0, 0))
+    read = Journal("client")
+    await journals.load(database, read)
+    assert list(read._entries) == written
 
 
 async def test_what_is_there_already_is_counted_and_not_stored_again(stores: Stores, database: Database) -> None:

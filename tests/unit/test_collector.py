@@ -1,6 +1,7 @@
 """What is collected: a batch is full, and the connection paused, by what is to be written, not by what is refused."""
 
 import asyncio
+import sys
 import time
 import tracemalloc
 from collections.abc import Iterable
@@ -198,9 +199,9 @@ def receive(connection: NetworkConnection, data: bytes) -> None:
     connection.buffer_updated(len(data))
 
 
-def deliver_window(collector: Collector, committed_before: Batch | None = None) -> int:
-    """Deliver and commit 50 packets; return how many acknowledgements are held back."""
-    for packet_id in range(1, 51):
+def deliver_window(collector: Collector, number: int, committed_before: Batch | None = None) -> int:
+    """Deliver and commit the 50 packets of a window; return how many acknowledgements are held back."""
+    for packet_id in range(50 * number + 1, 50 * number + 51):
         collector.deliver(PublishPacket("devices/1/stats", READING, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id))
     if committed_before is not None:
         collector.done(committed_before)
@@ -222,36 +223,34 @@ def next_window_after(reply_s: float) -> DeliveryLimits:
     return DeliveryLimits(silence_s=(0.0, 0.0), reply_s=reply_s)
 
 
-async def test_a_broker_that_waits_for_all_acknowledgements_is_found_out() -> None:
+@pytest.mark.parametrize(("reuses_ids", "releases"), [(False, STARVED), (True, 1)])
+async def test_a_broker_that_waits_for_all_acknowledgements_is_found_out(reuses_ids: bool, releases: int) -> None:
     """HiveMQ answers the PINGREQ before it sends its next messages, so each of its windows took half a second."""
     collector, _ = await holding(8, next_window_after(reply_s=HANG_S))
     held = []
     while collector.holds_back:
         release(collector)
-        held.append(deliver_window(collector))
-    assert held == [8] * (STARVED - 1) + [0]
+        held.append(deliver_window(collector, 0 if reuses_ids else len(held) + 1))
+    assert held == [8] * (releases - 1) + [0]
 
 
 async def test_a_broker_is_not_thought_to_wait_because_messages_follow_releases_by_chance() -> None:
     """After two such messages nothing was held back any more, so a crash stored readings of Mosquitto twice."""
     by_chance = next_window_after(reply_s=HANG_S)
     collector, _ = await holding(8, by_chance)
-    for _ in range(3):
-        for _ in range(STARVED - 1):
-            release(collector)
-            assert deliver_window(collector) == 8
+    for number in range(3 * STARVED):
         release(collector)
-        collector._deliveries._limits = next_window_after(reply_s=0.0)  # type: ignore[union-attr]
-        assert deliver_window(collector) == 8
-        collector._deliveries._limits = by_chance  # type: ignore[union-attr]
+        is_by_chance = (number + 1) % STARVED > 0
+        collector._deliveries._limits = by_chance if is_by_chance else next_window_after(reply_s=0.0)  # type: ignore[union-attr]
+        assert deliver_window(collector, number + 1) == 8
 
 
 async def test_a_message_that_arrives_before_a_release_is_sent_did_not_wait_for_it() -> None:
     collector, _ = await holding(8, next_window_after(reply_s=HANG_S))
-    for _ in range(2 * STARVED):
+    for number in range(2 * STARVED):
         while (released := collector.take()) is None:
             collector.rest()
-        assert deliver_window(collector, released) == 8
+        assert deliver_window(collector, number + 1, released) == 8
 
 
 def redelivered(packet_id: int) -> PublishPacket:
@@ -284,3 +283,50 @@ async def test_a_message_without_an_id_does_not_end_a_redelivery() -> None:
     batch = collector.take()
     assert batch is not None
     assert (batch.packet_ids, len(batch.readings)) == ([1, 2, 3, 4, 5], 1)
+
+
+async def test_packets_that_wait_for_a_verdict_do_not_wait_for_others() -> None:
+    """Where only such packets had arrived, nothing looked at them until the next probe of the database."""
+    collector, connection = await holding(5)
+    collector.attach(connection)
+    following = asyncio.create_task(collector.next())
+    await asyncio.sleep(0)
+    for packet_id in range(1, 4):
+        collector.deliver(redelivered(packet_id))
+    async with asyncio.timeout(HANG_S):
+        assert (await following).packet_ids == [1, 2, 3]
+
+
+async def test_batches_at_qos_0_take_no_memory_once_they_are_committed() -> None:
+    """Each left an entry in what is remembered of the connection."""
+    collector, _ = await holding(5)
+
+    def store(count: int) -> int:
+        for _ in range(count):
+            collector.deliver(PublishPacket("devices/1/stats", READING, qos=QoS.AT_MOST_ONCE))
+            batch = collector.take()
+            assert batch is not None
+            collector.done(batch)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = store(100)
+        assert store(5_000) - before < 5_000
+    finally:
+        tracemalloc.stop()
+
+
+async def test_packets_that_wait_for_a_verdict_keep_no_property_that_nothing_reads() -> None:
+    collector, connection = await holding(5)
+    collector.attach(connection)
+    packet = PublishPacket(
+        *("devices/1/stats", READING),
+        qos=QoS.AT_LEAST_ONCE,
+        packet_id=1,
+        duplicate=True,
+        user_properties=[("note", "x" * 60_000)],
+    )
+    collector.deliver(packet)
+    gone = sys.getrefcount(packet)
+    assert gone == 2, "only this test has the packet"

@@ -17,11 +17,12 @@ def shown(*packet_ids: int, known: bool | None = None) -> PacketIds:
 
 
 def connected(ids: PacketIds, redelivered: Sequence[int], new: int) -> bool | None:
-    """What is known after another connection has brought these packets."""
+    """Return what is known after another connection has brought these packets, a PINGRESP and one more packet."""
     ids.begin()
     for packet_id in redelivered:
         ids.note_redelivered(packet_id)
     ids.note(new)
+    ids.note(new + 1, is_confirmed=True)
     return ids.in_sequence
 
 
@@ -66,10 +67,23 @@ def test_a_redelivery_after_a_new_message_shows_that_the_ids_below_were_in_use()
     assert ids.in_sequence is False
 
 
+def test_the_next_id_proves_nothing_until_the_redelivery_is_over() -> None:
+    """A broker began a connection with new messages: id 4 came before 1, 2 and 3, which were in use again."""
+    ids = shown(1, 2, 3)
+    ids.begin()
+    ids.note(4)
+    assert (ids.in_sequence, ids.is_candidate) == (None, True)
+    ids.note(5)
+    assert ids.in_sequence is None
+    ids.note_redelivered(1)
+    assert ids.in_sequence is False
+
+
 def test_a_redelivery_in_reverse_order_shows_nothing() -> None:
     ids = shown(1, 2, 3)
     ids.begin()
     for packet_id in (5, 4, 3, 2, 1):
         ids.note_redelivered(packet_id)
     assert ids.in_sequence is None
-    assert ids.is_next(6)
+    assert ids.is_ahead(6)
+    assert not ids.is_ahead(5)
