@@ -64,7 +64,7 @@ class Count(msgspec.Struct, frozen=True):
             seen.append(f"the broker did not deliver {self.owed:,}: {whose}")
             seen.append(f"acknowledged by Devicestat and not stored: {self.broken:,}")
         if self.lost_beside or self.twice_beside:
-            seen.append(f"a client beside: {self.lost_beside:,} / {self.twice_beside:,}")
+            seen.append(f"reference client: {self.lost_beside:,} / {self.twice_beside:,}")
         return f"{self.lost:,} / {self.twice:,} of {self.published:,}" + (f" ({'; '.join(seen)})" if seen else "")
 
 
