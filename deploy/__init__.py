@@ -1,6 +1,7 @@
 """The `devicestat` command, and all of Devicestat on one machine.
 
-- `cli/`: parses the command line, calls, and maps errors to exit codes.
+- `cli/`: parses the command line, calls, and maps errors to exit codes. `command.py` has the functions that commands
+  share; `terminal.py` formats output.
 - `local/`: `devicestat up`, with embedded PostgreSQL and Mosquitto.
 - `scaling/`: `devicestat ingest --processes N`.
 - `doctor/`: `devicestat doctor`.

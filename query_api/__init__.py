@@ -5,7 +5,7 @@ One request, `POST /stats`:
 1. `app.py` has wired the routes. `web/` authenticates the request and decodes its body into a record.
 2. `readings/submit.py` passes the readings to `readings/intake.py`, which sets their times and stores them with
    `shared/readings/store.py`: all readings of a request, or none.
-3. A handler refuses with a `Refused` of `web/answers/problems.py`. `web/answers/failures.py` maps every exception to a
+3. A handler refuses with a `Refused` of `web/answers/problems.py`. `web/failures.py` maps every exception to a
    problem, also those of `errors.py`, which know no HTTP.
 
 One queued analysis:

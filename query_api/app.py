@@ -44,12 +44,12 @@ from query_api.readings.write_batcher import WriteBatcher
 from query_api.schedules import handlers as schedules
 from query_api.tuning import DEFAULT, Tuning
 from query_api.web.answers import problems
-from query_api.web.answers.failures import HANDLERS
 from query_api.web.answers.head import HeadRequests
 from query_api.web.answers.vary import Vary
 from query_api.web.cross_origin import cross_origin
 from query_api.web.docs import document as docs
 from query_api.web.docs import page as docs_page
+from query_api.web.failures import HANDLERS
 from query_api.web.gate import Gate, require_rules
 from query_api.web.known_parameters import KnownParameters
 from query_api.web.limits.rate_limit import requests_a_minute

@@ -1,4 +1,4 @@
-"""Errors that the query API raises for a client, without HTTP. `web/answers/failures.py` maps each to a problem.
+"""Errors that the query API raises for a client, without HTTP. `web/failures.py` maps each to a problem.
 
 ClientError
 ├── InvalidFields    values are wrong: each field, and what it takes

@@ -7,7 +7,7 @@ import psycopg
 from shared.errors import DatabaseBusy, DatabaseError
 from shared.postgres.connections import Pool
 from shared.postgres.errors import diagnose
-from shared.postgres.schema_health import note_schema
+from shared.serving.schema_health import note_schema
 from shared.serving.telemetry import Health
 
 INTERVAL_S = 2.0

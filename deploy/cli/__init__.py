@@ -1,3 +1,2 @@
 """The command line. `main.py` and `services.py` have the commands; `broker.py`, `dead_letters.py`, `devices.py`,
-`keys.py` and `systemd.py` have subcommands. `command.py` is shared by commands; `terminal.py` formats output.
-"""
+`keys.py` and `systemd.py` have subcommands."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.command import ask_database, read_settings
+from deploy.command import ask_database, read_settings
 from shared.errors import LocalError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool
 
 async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
     """`_sync` for the file of BROKER_PASSWORDS."""
-    from deploy.cli.terminal import printable
+    from deploy.terminal import printable
     from shared.broker.outbox import by_file
     from shared.broker.reconciliation import locked
 

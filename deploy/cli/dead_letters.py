@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deploy.cli.command import ask_database, read_settings
+from deploy.command import ask_database, read_settings
 from shared.errors import LocalError
 from shared.readings.model import Reason
 
@@ -79,8 +79,8 @@ def _selection(options: dict[str, Any]) -> "Selection":
 @click.pass_context
 def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
     """List dead letters, newest first."""
-    from deploy.cli.terminal import Terminal
     from deploy.dead_letters.selection import count, newest, table
+    from deploy.terminal import Terminal
 
     selection = _selection(options)
     letters = _ask(ctx, lambda connection: newest(connection, selection, limit))
@@ -112,8 +112,8 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
 
     Prints the outcome of each dead letter. Readings that are refused again stay. Safe to interrupt and to repeat.
     """
-    from deploy.cli.terminal import Terminal
     from deploy.dead_letters.replay import replay
+    from deploy.terminal import Terminal
 
     settings = read_settings(ctx, "database_url")
     if not _ask(ctx, lambda connection: replay(connection, settings, _selection(options), Terminal())):
@@ -126,8 +126,8 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
 @click.pass_context
 def purge(ctx: click.Context, /, *, yes: bool, **options: Any) -> None:
     """Delete dead letters."""
-    from deploy.cli.terminal import counted
     from deploy.dead_letters.selection import count, purge
+    from deploy.terminal import counted
 
     selection = _selection(options)
     total = _ask(ctx, lambda connection: count(connection, selection))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.command import read_settings
+from deploy.command import read_settings
 
 
 @click.group()

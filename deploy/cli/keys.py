@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from deploy.cli.command import ask_database, operator, read_settings
+from deploy.command import ask_database, operator, read_settings
 from shared.access.credentials import GivenKey, Role, read
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def create(ctx: click.Context, *, role: str, name: str, expires: datetime | None
 @click.pass_context
 def list_(ctx: click.Context, *, also_ended: bool) -> None:
     """List the keys by their prefixes, oldest first."""
-    from deploy.cli.terminal import Terminal
+    from deploy.terminal import Terminal
     from shared.access.keys import KeyState, all_keys
 
     found = _ask(ctx, lambda connection, _: all_keys(connection))
@@ -165,7 +165,7 @@ def _table(keys: Sequence["AccessKey"]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from deploy.cli.terminal import printable
+    from deploy.terminal import printable
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in _COLUMNS:
@@ -180,7 +180,7 @@ def _table(keys: Sequence["AccessKey"]) -> "Table":
 
 def _summary(shown: int, all_of_them: int) -> str:
     """Return the number of listed keys, and of those that are not listed."""
-    from deploy.cli.terminal import counted
+    from deploy.terminal import counted
 
     ended = all_of_them - shown
     if all_of_them == 0:

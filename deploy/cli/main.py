@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deploy.cli.broker import broker
-from deploy.cli.command import ask_database, read_settings
 from deploy.cli.dead_letters import dead_letters
 from deploy.cli.devices import devices as devices_group
 from deploy.cli.keys import keys
 from deploy.cli.services import INSECURE, ingest, serve, work
 from deploy.cli.systemd import systemd
+from deploy.command import ask_database, read_settings
 from shared.errors import DevicestatError, LocalError, SettingsError
 
 if TYPE_CHECKING:
@@ -190,9 +190,9 @@ def simulate(
 ) -> None:
     """Register simulated devices and publish readings for them."""
     settings = read_settings(ctx, "mqtt_url")
-    from deploy.cli.terminal import Terminal
     from deploy.devices.api_client import base_url
     from deploy.simulate import devices as simulate
+    from deploy.terminal import Terminal
 
     plan = simulate.Plan(devices=devices, rate=rate, count=count, history_h=history, seed=seed)
     simulate.simulate(settings, plan, api or base_url(settings.http_host, settings.http_port), Terminal())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy.cli.command import read_settings
+from deploy.command import read_settings
 
 if TYPE_CHECKING:
     from shared.settings import Settings

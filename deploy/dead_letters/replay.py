@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from deploy.cli.command import interruptible
-from deploy.cli.terminal import Terminal, counted, shortened
+from deploy.command import interruptible
 from deploy.dead_letters.selection import DETAIL_SHOWN, Selection, numbers
+from deploy.terminal import Terminal, counted, shortened
 from ingestor.replay import Incomplete, Replay, Replayed
 from shared.postgres.connections import Connection
 from shared.readings.store import prepare

@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.terminal import counted, printable, shortened
+from deploy.terminal import counted, printable, shortened
 from shared.postgres.connections import Connection
 from shared.readings import bitmap
 

@@ -18,8 +18,8 @@ from typing import Protocol, TextIO
 import click
 import msgspec
 
-from deploy.cli.terminal import counted, printable
 from deploy.devices.api_client import ApiClient, NotCarriedOut
+from deploy.terminal import counted, printable
 from query_api.devices.record import KEY_RULE, NAME_RULE, NewName
 from query_api.devices.registration import MAX_DEVICES
 from query_api.errors import displayed

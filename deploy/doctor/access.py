@@ -7,10 +7,10 @@ import msgspec
 from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
-from deploy.cli.terminal import counted, printable
 from deploy.doctor.broker_connection import connected, own_client_id
 from deploy.doctor.findings import Finding, Severity, ago, not_allowed
 from deploy.doctor.refused import why_refused
+from deploy.terminal import counted, printable
 from query_api.access.keyring import has_administrator
 from shared.broker.dynamic_security.administration import administering
 from shared.broker.dynamic_security.sync import compare

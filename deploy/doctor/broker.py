@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from mqtt5 import ConnAckPacket, QoS
 
-from deploy.cli.terminal import counted, printable
 from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id
 from deploy.doctor.findings import Finding, Severity
 from deploy.doctor.limits import examine_largest, examine_limits, unshared
 from deploy.doctor.queue import MESSAGES, RIGHT_BYTES, RIGHT_MESSAGES, examine_queue
 from deploy.doctor.redelivery import examine_redelivery
 from deploy.doctor.refused import why_refused
+from deploy.terminal import counted, printable
 from ingestor.mqtt.reasons import check_suback
 from ingestor.session.limits import SESSION_EXPIRY_S
 from shared.errors import BrokerError, ConnectionRefused, SubscriptionRefused

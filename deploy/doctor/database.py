@@ -6,8 +6,8 @@ from functools import partial
 from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
-from deploy.cli.terminal import counted, printable
 from deploy.doctor.findings import Finding, Severity, ago, not_allowed
+from deploy.terminal import counted, printable
 from ingestor.delivery.journal import TOMBSTONE
 from ingestor.processes import member
 from shared.errors import DevicestatError

@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 from psycopg.errors import InsufficientPrivilege
 
-from deploy.cli.terminal import counted
+from deploy.terminal import counted
 
 
 class Severity(StrEnum):

@@ -8,9 +8,9 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import Error as PostgresError
 
-from deploy.cli.terminal import counted, printable
 from deploy.devices.api_client import base_url
 from deploy.doctor.findings import Finding, Severity
+from deploy.terminal import counted, printable
 from shared.access.bearer import showing
 from shared.broker.names import probe_topic
 from shared.errors import DevicestatError

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import msgspec
 
-from deploy.cli.terminal import counted
 from deploy.doctor.findings import Finding, Severity
+from deploy.terminal import counted
 
 
 class Delivery(msgspec.Struct, frozen=True):

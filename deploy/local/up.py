@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from deploy.cli.terminal import Terminal
 from deploy.devices.api_client import ApiClient, ApiDevice, base_url
 from deploy.local.children import START_TIMEOUT_S, EmbeddedServer, Program, make_directory, service_start_timeout_s
 from deploy.local.leftovers import ChildrenFile, locked
@@ -26,6 +25,7 @@ from deploy.local.panel import panel_lines
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.supervisor import Supervisor
 from deploy.simulate.devices import KEY_PREFIX
+from deploy.terminal import Terminal
 from shared.errors import LocalError
 from shared.postgres.connections import connect
 from shared.postgres.migrate import migrate

@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from deploy.cli.terminal import Terminal, counted
 from deploy.devices.api_client import ApiClient, ApiDevice
 from deploy.simulate.publisher import PublishCounts, Publisher, SimulatedMessage
 from deploy.simulate.waveform import sample
+from deploy.terminal import Terminal, counted
 from shared.serving.service import run
 from shared.settings import Settings
 

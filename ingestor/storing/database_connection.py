@@ -11,8 +11,8 @@ from shared.backoff import backoff
 from shared.errors import DatabaseBusy, DatabaseError
 from shared.postgres.connections import Connection, connect, refusals_translated
 from shared.postgres.errors import diagnose
-from shared.postgres.schema_health import note_schema
 from shared.postgres.starting import first_connection
+from shared.serving.schema_health import note_schema
 from shared.serving.telemetry import Health
 from shared.settings import Settings
 

@@ -2,7 +2,8 @@
 
 - `gate.py` authenticates; `limits/` bounds rates and slow work; `cross_origin.py` answers CORS.
 - `requests/` reads bodies and parameters; `known_parameters.py` refuses unknown ones.
-- `answers/` builds responses and problem details; `disconnect.py` cancels the query of a client that disconnects.
+- `answers/` builds responses and problem details; `failures.py` maps every exception to one.
+- `disconnect.py` cancels the query of a client that disconnects.
 - `docs/` serves the OpenAPI document; `operation.py` serves health and metrics; `metrics.py` counts requests.
 - `dependencies.py` has the parameters of many handlers; `resource.py` is a router for one resource.
 """

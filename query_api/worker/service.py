@@ -32,9 +32,9 @@ from shared.errors import DatabaseBusy, DatabaseError
 from shared.postgres.connections import RETRYABLE, Connection, Pool, open_pool
 from shared.postgres.errors import diagnose
 from shared.postgres.listening import listen as database_listen
-from shared.postgres.schema_health import note_schema
 from shared.postgres.starting import first_connection
 from shared.serving.closed import telemetry_access
+from shared.serving.schema_health import note_schema
 from shared.serving.service import listen, serve_telemetry
 from shared.serving.telemetry import Health
 from shared.settings import Settings

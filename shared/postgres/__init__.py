@@ -3,7 +3,7 @@
 - `connections.py` opens connections and pools; `errors.py` translates the errors of the driver.
 - `session_settings.py` sets what each connection depends on; `pooler.py` detects a connection pooler that drops it.
 - `listening.py` listens for NOTIFY, and connects again each time the connection is lost.
-- `starting.py` waits for a database at startup and checks it; `schema_health.py` checks the schema later on.
+- `starting.py` waits for a database at startup and checks it.
 - `migrate.py` applies `migrations/*.sql`; `roles.py` applies `privileges/*.sql`.
 - `storable.py` replaces text that PostgreSQL cannot store.
 """

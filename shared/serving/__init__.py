@@ -4,5 +4,6 @@
 - `limits.py`: limits on HTTP connections; `own_hosts.py`: accepted Host headers; `closed.py`: refuses an open port.
 - `security_headers.py`: headers of every response.
 - `telemetry.py`: logs and health; `telemetry_app.py`: the HTTP application of a daemon's health and metrics.
+- `schema_health.py`: reports a schema that another version migrated.
 - `redaction.py` removes secrets from logs; `asgi.py`: the types of an HTTP application.
 """

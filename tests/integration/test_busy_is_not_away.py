@@ -13,7 +13,7 @@ from ingestor.storing.database_connection import BUSY_ATTEMPTS, DatabaseConnecti
 from query_api.access.rules import Permission
 from query_api.pools import QUICK
 from query_api.tuning import Tuning
-from query_api.web.answers.failures import HANDLERS
+from query_api.web.failures import HANDLERS
 from shared import errors
 from shared.postgres.connections import Connection, connect
 from shared.serving.telemetry import Health

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from deploy.cli.terminal import counted
+from deploy.terminal import counted
 from shared.readings import bitmap
 from shared.readings.dead_letters import Omitted, count
 from shared.readings.model import Fault, Reason

@@ -13,9 +13,9 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from deploy.cli.terminal import Terminal
 from deploy.dead_letters.replay import replay
 from deploy.dead_letters.selection import Selection
+from deploy.terminal import Terminal
 from shared.postgres.connections import Connection, connect
 from shared.settings import Settings
 from tests.command import argv, environment, run

@@ -11,7 +11,7 @@ from ingestor.payload.decode import Measurement, decode
 from shared.readings.model import SECOND
 
 if TYPE_CHECKING:
-    from deploy.cli.terminal import Terminal
+    from deploy.terminal import Terminal
 
 NOW = 1_767_268_801.5
 TOPICS = ["devices/sim-1/stats", "devices/sim-2/stats"]

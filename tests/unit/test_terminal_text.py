@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from deploy.cli.terminal import counted, printable, shortened
 from deploy.dead_letters.selection import DETAIL_SHOWN, TOPIC_SHOWN, Letter, hexdump, table, whole
+from deploy.terminal import counted, printable, shortened
 
 
 def letter(payload: bytes, topic: str = "devices/1/stats") -> Letter:

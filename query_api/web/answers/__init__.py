@@ -1,5 +1,5 @@
 """Responses.
 
-`problems.py` has every error response; `failures.py` maps exceptions to them. `head.py` answers HEAD, `vary.py` sets
-Vary, `operations.py` documents responses.
+`problems.py` has every error response. `head.py` answers HEAD, `vary.py` sets Vary, `operations.py` documents
+responses.
 """
