@@ -42,7 +42,7 @@ async def ingest_as(
 
 async def retire_departed(settings: Settings, count: int, stop: asyncio.Event) -> None:
     """Drain the sessions of removed processes. `count`: processes that remain. Raises what `ingest` raises."""
-    async with first_connection(settings, "ingestor start", stop) as connection:
+    async with first_connection(settings.database, "ingestor start", settings.start_timeout, stop) as connection:
         if connection is None:
             return
         with refusals_translated():

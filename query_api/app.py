@@ -80,7 +80,7 @@ async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = Fal
     require_closed(settings, insecure=insecure)
     listener = listen(settings.http_host, settings.http_port, "DEVICESTAT_HTTP_PORT")
     with listener:
-        async with first_connection(settings, "api start", stop) as connection:
+        async with first_connection(settings.database, "api start", settings.start_timeout, stop) as connection:
             if connection is None:
                 return
             await _warn_of_no_key(connection, settings)

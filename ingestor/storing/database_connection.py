@@ -48,7 +48,7 @@ class DatabaseConnection:
 
     async def open(self, settings: Settings, stop: asyncio.Event) -> bool:
         """Wait for the database and connect; return False if `stop` is set first. Raises DatabaseError."""
-        async with first_connection(settings, "ingestor start", stop) as connection:
+        async with first_connection(settings.database, "ingestor start", settings.start_timeout, stop) as connection:
             if connection is None:
                 return False
         await self._connected()

@@ -60,7 +60,7 @@ async def work(settings: Settings, stop: asyncio.Event, tuning: Tuning = DEFAULT
     with ExitStack() as stack:
         port = settings.worker_metrics_port
         listener = port and stack.enter_context(listen(settings.http_host, port, "DEVICESTAT_WORKER_METRICS_PORT"))
-        async with first_connection(settings, "worker start", stop) as connection:
+        async with first_connection(settings.database, "worker start", settings.start_timeout, stop) as connection:
             if connection is None:
                 return
         size = settings.worker_concurrency + SPARE_CONNECTIONS

@@ -19,7 +19,6 @@ from shared.errors import DatabaseUnreachable, LoginRefused
 from shared.postgres.connections import Connection, connect
 from shared.postgres.migrate import check_schema
 from shared.postgres.pooler import check_pooler
-from shared.settings import Settings
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 2.0
@@ -47,18 +46,18 @@ class Patience:
 
 @asynccontextmanager
 async def first_connection(
-    settings: Settings, application: str, stop: asyncio.Event
+    url: str, application: str, limit: timedelta | None, stop: asyncio.Event
 ) -> AsyncIterator[Connection | None]:
     """Open the first connection of a service, and check pooler and schema; yield None if `stop` is set first.
 
-    Raises DatabaseError.
+    `limit`: the time to wait for an unreachable database; None for no limit. Raises DatabaseError.
     """
-    connection = await connect_patiently(settings.database, application, Patience(settings.start_timeout), stop)
+    connection = await connect_patiently(url, application, Patience(limit), stop)
     if connection is None:
         yield None
         return
     async with connection:
-        await check_pooler(connection, settings.database)
+        await check_pooler(connection, url)
         await check_schema(connection)
         yield connection
 
