@@ -4,11 +4,10 @@ The path of one reading:
 
 1. `session/` keeps the session with the broker; `mqtt/` turns the bytes of one connection into packets.
 2. `collector.py` takes the packet. `delivery/` decides whether it is stored already, `payload/` decodes it, and
-   `devices.py` finds the device of its topic. The readings fill a `batch.py`; `backlog.py` bounds what waits.
+   `devices.py` finds the device of its topic. The readings fill a `batch.py`.
 3. `storing/` writes the batch in one transaction: readings, dead letters, and the packet ids in the journal.
 4. `collector.py` acknowledges the packets of the batch, in the order of receipt.
 
-`service.py` wires the parts and stops them in order. `processes.py` divides the work among several ingestors;
-`draining.py` empties the session of one that was removed. `replay.py` stores dead letters again. `metrics.py` counts;
-`broker_disk.py` watches the broker's disk.
+`service.py` wires the parts and stops them in order. `draining.py` empties the session of a process that was removed.
+`replay.py` stores dead letters again. `metrics.py` counts.
 """

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 
-from ingestor.backlog import Backlog
 from ingestor.batch import Batch
+from ingestor.delivery.backlog import Backlog
 from ingestor.delivery.deliveries import Deliveries, DeliveryLimits, Redelivered, Step
 from ingestor.delivery.journal import Journal, pack
 from ingestor.devices import Devices

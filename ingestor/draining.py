@@ -14,8 +14,8 @@ from mqtt5 import DisconnectPacket
 
 from ingestor.delivery import journal as journals
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.processes import Share, departed, draining_clock, member
 from ingestor.service import Ingestor, ingest
+from ingestor.session.processes import Share, departed, draining_clock, member
 from ingestor.session.session import HANDSHAKE_TIMEOUT_S, Session
 from shared.postgres.connections import connect, refusals_translated
 from shared.postgres.starting import first_connection

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import structlog
 
-from ingestor.broker_disk import BrokerDisk
 from ingestor.collector import Collector
 from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.metrics import IngestMetrics
-from ingestor.processes import ALONE, Share
+from ingestor.session.broker_disk import BrokerDisk
+from ingestor.session.processes import ALONE, Share
 from ingestor.session.session import Session
 from ingestor.session.subscriptions import Subscriptions
 from ingestor.storing.database_connection import DatabaseConnection

@@ -14,8 +14,8 @@ from typing import Any
 from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.metrics import IngestMetrics
-from ingestor.processes import ALONE
 from ingestor.service import Ingestor, telemetry_listener
+from ingestor.session.processes import ALONE
 from ingestor.session.session import Session
 from ingestor.storing.database_connection import DatabaseConnection
 from ingestor.storing.sampling import Sampler

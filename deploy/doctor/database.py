@@ -9,7 +9,7 @@ from psycopg.errors import InsufficientPrivilege
 from deploy.doctor.findings import Finding, Severity, ago, not_allowed
 from deploy.terminal import counted, printable
 from ingestor.delivery.journal import TOMBSTONE
-from ingestor.processes import member
+from ingestor.session.processes import member
 from shared.errors import DevicestatError
 from shared.postgres.connections import Connection, address, connect, refusals_translated
 from shared.postgres.errors import diagnose

@@ -25,9 +25,9 @@ from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
 from ingestor.mqtt.lifetime import connect, keep_alive, silent_s, why_ended
 from ingestor.mqtt.reasons import check_connack
-from ingestor.processes import SHARE, other_form
 from ingestor.session.contention import HELD_S, Contention
 from ingestor.session.limits import SESSION_EXPIRY_S, LimitsLog
+from ingestor.session.processes import SHARE, other_form
 from ingestor.session.subscribing import subscribe
 from ingestor.session.subscription_check import SubscriptionCheck
 from ingestor.session.subscriptions import Subscriptions

@@ -1,7 +1,8 @@
 """Unique times of receipt, so that equal readings without a timestamp stay distinct (ADR 4).
 
-Each process uses different microseconds. The even ones are divided among the ingestors (`ingestor.processes.Share`).
-Every second odd one is for the API, and the others are divided among the ingestors that drain sessions.
+Each process uses different microseconds. The even ones are divided among the ingestors (`Share` of
+`ingestor.session.processes`). Every second odd one is for the API, and
+the others are divided among the ingestors that drain sessions.
 """
 
 import time

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from ingestor.backlog import HIGH_BYTES, HIGH_READINGS
+from ingestor.delivery.backlog import HIGH_BYTES, HIGH_READINGS
 from shared.postgres.connections import connect
 from shared.readings.rules import MAX_READINGS
 from shared.settings import Settings

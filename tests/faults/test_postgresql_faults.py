@@ -9,7 +9,7 @@ import pytest
 
 from deploy.local.mosquitto import EmbeddedMosquitto
 from deploy.local.postgres import EmbeddedPostgres
-from ingestor.backlog import HIGH_READINGS
+from ingestor.delivery.backlog import HIGH_READINGS
 from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.conftest import Broker, Database

@@ -8,7 +8,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from ingestor.backlog import HIGH_BYTES
+from ingestor.delivery.backlog import HIGH_BYTES
 from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.conftest import Broker

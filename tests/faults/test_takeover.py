@@ -8,8 +8,8 @@ from collections.abc import Callable
 import mqtt5
 import pytest
 
-from ingestor.processes import ALONE
 from ingestor.service import Ingestor
+from ingestor.session.processes import ALONE
 from ingestor.session.session import Session
 from shared.postgres.connections import connect
 from shared.settings import Settings

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from ingestor.processes import departed, member, other_form
 from ingestor.service import STOP_TIMEOUT_S
+from ingestor.session.processes import departed, member, other_form
 from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.command import run

@@ -6,7 +6,7 @@ from math import gcd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestor.processes import Share, draining_clock
+from ingestor.session.processes import Share, draining_clock
 from query_api.readings.intake import receipt_clock
 from shared.readings.clock import SMOOTHED, Clock
 

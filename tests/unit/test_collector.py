@@ -10,16 +10,16 @@ from unittest.mock import Mock
 import pytest
 from mqtt5 import PublishPacket, QoS
 
-from ingestor.backlog import HIGH_READINGS
 from ingestor.batch import Batch
 from ingestor.collector import Collector
 from ingestor.delivery.acknowledgements import STARVED
+from ingestor.delivery.backlog import HIGH_READINGS
 from ingestor.delivery.deliveries import PACKET_BYTES, DeliveryLimits
 from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.processes import ALONE
+from ingestor.session.processes import ALONE
 from shared.settings import Settings
 from tests.waiting import HANG_S
 

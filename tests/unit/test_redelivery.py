@@ -31,7 +31,7 @@ from ingestor.delivery.redelivery import ENOUGH, InSequence
 from ingestor.devices import Devices
 from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
-from ingestor.processes import ALONE
+from ingestor.session.processes import ALONE
 from shared.settings import Settings
 
 EXAMPLES = 100
