@@ -1,9 +1,8 @@
 """`devicestat doctor`: checks of settings, database, schema and broker.
 
 - `database` checks the server and the schema, and reports each ingestor's last commit and the dead letters.
-- `broker` checks the broker's `limits`, grants and waiting messages. `queue` tests how many messages the broker queues
-  for an offline ingestor. `redelivery` tests how it redelivers, and `promise` explains the result. `trial` has parts
-  that both tests share, and `broker_connection` the connection that they use.
+- `broker` checks the broker's `limits`, grants and waiting messages. `trials/` tests with messages of its own how the
+  broker queues and redelivers. `broker_connection` is the connection that both use.
 - `broker_disk` checks the space for the broker's saves, and the age of the last save. `refused` explains why the broker
   refuses a login.
 - `access` checks for an admin key, and compares the broker's users with the database.

@@ -7,9 +7,9 @@ from mqtt5 import ConnAckPacket, QoS
 from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id
 from deploy.doctor.findings import Finding, Severity
 from deploy.doctor.limits import examine_largest, examine_limits, unshared
-from deploy.doctor.queue import MESSAGES, RIGHT_BYTES, RIGHT_MESSAGES, examine_queue
-from deploy.doctor.redelivery import examine_redelivery
 from deploy.doctor.refused import why_refused
+from deploy.doctor.trials.queue import MESSAGES, RIGHT_BYTES, RIGHT_MESSAGES, examine_queue
+from deploy.doctor.trials.redelivery import examine_redelivery
 from deploy.terminal import counted, printable
 from ingestor.mqtt.reasons import check_suback
 from ingestor.session.limits import SESSION_EXPIRY_S

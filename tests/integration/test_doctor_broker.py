@@ -15,8 +15,8 @@ import trustme
 from deploy.doctor import Finding, Severity
 from deploy.doctor.broker import examine_broker
 from deploy.doctor.broker_connection import connected, own_client_id
-from deploy.doctor.queue import MESSAGES, examine_queue
-from deploy.doctor.redelivery import examine_redelivery
+from deploy.doctor.trials.queue import MESSAGES, examine_queue
+from deploy.doctor.trials.redelivery import examine_redelivery
 from deploy.local.mosquitto import EmbeddedMosquitto
 from ingestor.session.limits import RIGHT_PACKET_SIZE
 from shared.broker.names import DOCTOR_TOPICS

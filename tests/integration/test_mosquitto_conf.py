@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.doctor.broker_connection import connected, own_client_id
-from deploy.doctor.queue import keep_while_away
+from deploy.doctor.trials.queue import keep_while_away
 from deploy.local.mosquitto import EmbeddedMosquitto
 from shared.settings import parse_mqtt_url
 from tests.ports import free_port

@@ -8,7 +8,15 @@ import msgspec
 
 from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id, own_topic
 from deploy.doctor.findings import Finding, Severity
-from deploy.doctor.trial import LIFETIME_S, PAYLOAD, QUIET_S, CannotTest, check_delivered, check_granted, forgotten
+from deploy.doctor.trials.trial import (
+    LIFETIME_S,
+    PAYLOAD,
+    QUIET_S,
+    CannotTest,
+    check_delivered,
+    check_granted,
+    forgotten,
+)
 from shared.settings import MqttAddress
 
 RIGHT_MESSAGES = "10000000"
