@@ -20,8 +20,9 @@ from ingestor.payload.decode import decode
 from ingestor.payload.measurements import Measurement, Refusal
 from ingestor.payload.refusals import Message
 from ingestor.storing.isolate import store_isolating
+from shared import bitmap
 from shared.postgres.connections import Connection
-from shared.readings import bitmap, dead_letters
+from shared.readings import dead_letters
 from shared.readings.announce import announce_all
 from shared.readings.deletions import MarksMissed
 from shared.readings.model import Reason, duration, to_microseconds

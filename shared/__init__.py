@@ -7,4 +7,5 @@
 - `broker/`: MQTT connections, and the devices' access rights on the broker.
 - `serving/`: the HTTP port, health, metrics and logs of a service.
 - `errors.py`: the tree of errors; each error says what to do. `backoff.py`: delays between retries.
+- `bitmap.py`: sets of small numbers. `encodings.py`: encodings of text that is not UTF-8.
 """

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.terminal import counted, printable, shortened
+from shared import bitmap
 from shared.postgres.connections import Connection
-from shared.readings import bitmap
 
 HEXDUMP_WIDTH = 16
 TOPIC_SHOWN = 60

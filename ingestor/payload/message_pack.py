@@ -3,7 +3,7 @@
 import msgspec
 
 from ingestor.payload.formats import AnyArray, AnyObject, Fields, Format, Sample, check_count
-from shared.readings.encodings import BYTE_ORDER_MARKS
+from shared.encodings import BYTE_ORDER_MARKS
 
 
 def _matches(payload: bytes) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ingestor.payload.decode import FAULTS_DESCRIBED, MAX_PAYLOAD_BYTES
-from shared.readings import bitmap
+from shared import bitmap
 from shared.readings.model import DeadLetter, Fault, Microseconds, Reason
 
 PREFIX_BYTES = 4096

@@ -2,7 +2,7 @@
 
 import re
 
-from shared.readings.encodings import BOM, wide_encoding
+from shared.encodings import BOM, wide_encoding
 
 _BOMS = re.compile(b"\\A(?:" + BOM + b")+")
 

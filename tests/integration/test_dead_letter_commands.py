@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from deploy.terminal import counted
-from shared.readings import bitmap
+from shared import bitmap
 from shared.readings.dead_letters import Omitted, count
 from shared.readings.model import Fault, Reason
 from tests.command import run

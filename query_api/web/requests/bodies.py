@@ -24,7 +24,7 @@ from query_api.web.answers import problems
 from query_api.web.answers.problems import MAX_FAULTS, Problem, Refused, invalid
 from query_api.web.limits.callers import caller_of
 from query_api.web.requests.nearest import not_known
-from shared.readings.encodings import BOM, wide_encoding
+from shared.encodings import BOM, wide_encoding
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 SMALL_BYTES = 64 * 1024
