@@ -14,8 +14,7 @@ import numpy as np
 from ingestor.payload.formats import Sample
 from ingestor.payload.measurements import Column, Measurements
 from shared.readings.model import SECOND, Microseconds
-from shared.readings.numeric_times import EARLIEST_S, LATEST_S
-from shared.readings.rules import is_near
+from shared.readings.rules import EARLIEST_S, LATEST_S, is_near
 
 FEWEST = 48
 """Number of readings below which a loop is faster. At least 16, for which MessagePack uses a header of three bytes."""

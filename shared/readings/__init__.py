@@ -1,7 +1,7 @@
 """Readings, from the values of a message to rows of a partitioned table.
 
 - `model.py`: the records; `rows.py`: many readings, packed.
-- `rules.py`, `numeric_times.py`: the values and the times that a reading may have.
+- `rules.py`: the values and the times that a reading may have.
 - `clock.py`: unique times of receipt.
 - `partitions.py`, `extents.py`: the months of readings.
 - `store.py` writes readings, by `binary_copy.py`; `announce.py` notifies live streams.

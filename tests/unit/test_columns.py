@@ -16,8 +16,7 @@ from ingestor.payload.decode import Measurement, decode
 from ingestor.payload.formats import Sample
 from ingestor.payload.measurements import Measurements, Refusal
 from shared.readings.model import DAY, SECOND, Reason, to_datetime, to_microseconds
-from shared.readings.numeric_times import EARLIEST_S, LATEST_S
-from shared.readings.rules import accepted_at
+from shared.readings.rules import EARLIEST_S, LATEST_S, accepted_at
 
 NOW = to_microseconds(datetime(2026, 6, 15, 12, tzinfo=UTC))
 TEN_YEARS = 3653 * DAY

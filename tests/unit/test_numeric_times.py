@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.readings.model import SECOND, to_datetime
-from shared.readings.numeric_times import EARLIEST_S, LATEST_S, ImplausibleTime, from_number, looks_like
+from shared.readings.rules import EARLIEST_S, LATEST_S, ImplausibleTime, from_number, looks_like
 
 NOON = 1_769_860_800  # 2026-01-31T12:00:00Z
 

@@ -19,7 +19,7 @@ from query_api.errors import Fault
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused, invalid
 from shared.readings.model import to_datetime
-from shared.readings.numeric_times import EARLIEST_S, LATEST_S, from_number
+from shared.readings.rules import EARLIEST_S, LATEST_S, from_number
 
 _EXPECTED = (
     'expected RFC 3339 such as "2026-01-31T12:00:00Z" (without an offset it is UTC), '
