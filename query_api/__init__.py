@@ -2,7 +2,7 @@
 
 One request, `POST /stats`:
 
-1. `app.py` has wired the routes. `web/` authenticates the request and decodes its body into a record.
+1. `serve/` has wired the routes. `web/` authenticates the request and decodes its body into a record.
 2. `readings/submit.py` passes the readings to `readings/intake.py`, which sets their times and stores them with
    `shared/readings/store.py`: all readings of a request, or none.
 3. A handler refuses with a `Refused` of `web/answers/problems.py`. `web/failures.py` maps every exception to a
@@ -10,14 +10,15 @@ One request, `POST /stats`:
 
 One queued analysis:
 
-1. `analyses/requests.py`, or a tick of `schedules/`, adds a request to the `queue/`, which notifies the workers.
+1. `analyses/requests.py`, or a tick of `analyses/schedules/`, adds a request to the `queue/`, which notifies the
+   workers.
 2. A process of `worker/` claims it and computes it with `statistics/analysis.py`.
 3. `analyses/results.py` returns the result.
 
-`devices/`: registration. `live/`: readings as server-sent events. `mqtt/`: authentication for brokers.
-`calendar/`: periods, cron expressions, time zones. `access/`: keys and roles. `ids.py`: ids. `notifications.py`:
-subscriptions to NOTIFY. `pools.py`: database connections; `probe.py` checks the database.
+`devices/`: registration, and authentication for brokers. `readings/`: storing, lists, series, exports, live streams.
+`analyses/`: immediate, queued and recurring ones, by the `statistics/`. `calendar/`: periods, cron expressions, time
+zones. `access/`: keys and roles. `ids.py`: ids.
 
-From `app.py` and `worker/` at the top to `errors.py` at the bottom, a package imports only packages below it. The
+From `serve/` and `worker/` at the top to `errors.py` at the bottom, a package imports only packages below it. The
 queue, the worker and everything below the queue are free of Litestar (pyproject.toml, import-linter).
 """

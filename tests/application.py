@@ -4,7 +4,7 @@ import msgspec
 from litestar import Litestar
 from prometheus_client import CollectorRegistry
 
-from query_api.app import create_app
+from query_api.serve.app import create_app
 from query_api.web.gate import Gate
 from shared.serving.telemetry import Health
 from shared.settings import Settings

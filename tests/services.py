@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import httpx
 from psycopg import sql
 
-from query_api import tuning as tuning_of_api
-from query_api.app import serve
+from query_api.serve import tuning as tuning_of_api
+from query_api.serve.app import serve
 from query_api.worker.service import work
 from query_api.worker.tuning import DEFAULT, Tuning
 from shared.postgres.connections import connect

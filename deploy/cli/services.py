@@ -69,7 +69,7 @@ def ingest(
 def serve(ctx: click.Context, *, insecure: bool) -> None:
     """Run the API."""
     settings = read_settings(ctx, "database_url")
-    from query_api.app import serve
+    from query_api.serve.app import serve
 
     _run(partial(serve, insecure=insecure), settings)
 

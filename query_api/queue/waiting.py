@@ -3,10 +3,10 @@
 import asyncio
 
 from query_api.access.rules import Principal
-from query_api.notifications import Notifications
 from query_api.queue.channels import ENDED as ENDED_CHANNEL
 from query_api.queue.records import ENDED, AnalysisRequest, find_shown
 from shared.postgres.connections import Pool
+from shared.postgres.listening import Notifications
 
 
 class Waits:

@@ -1,7 +1,7 @@
 """Parts that every request passes, independent of its route.
 
 - `gate.py` authenticates; `limits/` bounds rates and slow work; `cross_origin.py` answers CORS.
-- `requests/` reads bodies and parameters; `known_parameters.py` refuses unknown ones.
+- `requests/` reads bodies and parameters, and refuses unknown ones.
 - `answers/` builds responses and problem details; `failures.py` maps every exception to one.
 - `disconnect.py` cancels the query of a client that disconnects.
 - `docs/` serves the OpenAPI document; `operation.py` serves health and metrics; `metrics.py` counts requests.

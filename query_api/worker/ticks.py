@@ -12,9 +12,9 @@ import psycopg
 import structlog
 from psycopg.rows import class_row
 
+from query_api.analyses.schedules.timing import read_timing
 from query_api.errors import ClientError
 from query_api.queue.requests import Callback, enqueue
-from query_api.schedules.timing import read_timing
 from shared.postgres.connections import Connection
 
 _log = structlog.get_logger()

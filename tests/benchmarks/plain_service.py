@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from query_api.pools import QUICK, SLOW
+from query_api.serve.pools import QUICK, SLOW
 
 Sessions = async_sessionmaker[AsyncSession]
 

@@ -19,7 +19,7 @@ from deploy.local.children import let_through
 from deploy.local.mosquitto import EmbeddedMosquitto
 from deploy.local.postgres import EmbeddedPostgres
 from ingestor.service import ingest
-from query_api.app import serve
+from query_api.serve.app import serve
 from query_api.worker.service import work
 from shared.errors import LoginRefused
 from shared.postgres.starting import Patience, connect_patiently

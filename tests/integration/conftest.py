@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from query_api.tuning import DEFAULT, Tuning
+from query_api.serve.tuning import DEFAULT, Tuning
 from shared.settings import Settings
 from tests import services
 from tests.ports import free_port

@@ -11,8 +11,8 @@ from litestar.testing import AsyncTestClient
 
 from ingestor.storing.database_connection import BUSY_ATTEMPTS, DatabaseConnection
 from query_api.access.rules import Permission
-from query_api.pools import QUICK
-from query_api.tuning import Tuning
+from query_api.serve.pools import QUICK
+from query_api.serve.tuning import Tuning
 from query_api.web.failures import HANDLERS
 from shared import errors
 from shared.postgres.connections import Connection, connect

@@ -15,7 +15,7 @@ import pytest
 
 from query_api.readings.waiting import MAX_WAITING_EACH
 from query_api.readings.write_batcher import WRITERS
-from query_api.tuning import DEFAULT, Tuning
+from query_api.serve.tuning import DEFAULT, Tuning
 from query_api.web.requests.bodies import MAX_BODY_BYTES, ROOM_BYTES, ROOM_EACH_BYTES
 from shared.access.credentials import Role
 from shared.settings import Settings

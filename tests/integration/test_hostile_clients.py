@@ -14,8 +14,8 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api.pools import QUICK, SLOW
-from query_api.tuning import Tuning
+from query_api.serve.pools import QUICK, SLOW
+from query_api.serve.tuning import Tuning
 from query_api.web.requests.bodies import MAX_BODY_BYTES, ROOM_EACH_BYTES
 from shared.serving import limits as connections
 from tests.waiting import HANG_S, eventually

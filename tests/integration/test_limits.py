@@ -9,10 +9,10 @@ import pytest
 
 from query_api.access import keyring
 from query_api.access.rules import Principal
-from query_api.app import serve
-from query_api.live.listeners import LiveBounds
 from query_api.queue.requests import MAX_CALLBACKS
-from query_api.tuning import Tuning
+from query_api.readings.live.listeners import LiveBounds
+from query_api.serve.app import serve
+from query_api.serve.tuning import Tuning
 from query_api.web.limits.callers import Callers, network_of
 from query_api.web.limits.window import Window
 from shared.access.credentials import GivenKey

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from ingestor.replay import Replay, Replayed
-from query_api.live import reader as live_reader
-from query_api.live.listeners import LiveBounds
-from query_api.tuning import Tuning
+from query_api.readings.live import reader as live_reader
+from query_api.readings.live.listeners import LiveBounds
+from query_api.serve.tuning import Tuning
 from shared.access import keys as access_keys
 from shared.access.credentials import Role
 from shared.readings import announce as live

@@ -12,9 +12,9 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.live.listeners import LiveBounds
-from query_api.pools import QUICK
-from query_api.tuning import DEFAULT, Tuning
+from query_api.readings.live.listeners import LiveBounds
+from query_api.serve.pools import QUICK
+from query_api.serve.tuning import DEFAULT, Tuning
 from shared.access import keys as access_keys
 from shared.access.credentials import Role
 from shared.access.keys import NewKey

@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api.pools import SLOW
+from query_api.serve.pools import SLOW
 from shared.postgres.connections import connect, open_pool
 from shared.settings import Settings
 from tests import services

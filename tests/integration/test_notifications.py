@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from query_api.notifications import LOOK_AGAIN, Notifications
 from query_api.queue.channels import ENDED
+from shared.postgres.listening import LOOK_AGAIN, Notifications
 from tests.conftest import Database
 from tests.services import database_away
 from tests.waiting import HANG_S

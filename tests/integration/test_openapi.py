@@ -10,8 +10,8 @@ import msgspec
 import psycopg
 import pytest
 
-from query_api.app import serve
 from query_api.readings.formats import negotiation as formats
+from query_api.serve.app import serve
 from shared.errors import DatabaseUnreachable, DevicestatError, LocalError, SchemaTooOld
 from shared.settings import Settings
 from tests import services

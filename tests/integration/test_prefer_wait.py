@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from query_api.analyses.prefer import MAX_WAIT_S
-from query_api.pools import QUICK
 from query_api.queue import waiting
 from query_api.queue.channels import ENDED
+from query_api.serve.pools import QUICK
 from query_api.worker.maintenance.removal import remove_all
 from shared.settings import Settings
 from tests import services

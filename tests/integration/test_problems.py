@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from query_api.tuning import Tuning
+from query_api.serve.tuning import Tuning
 from query_api.web.answers.problems import PROBLEMS
 from shared.postgres.connections import connect
 from shared.settings import Settings

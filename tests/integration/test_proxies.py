@@ -7,7 +7,7 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.app import serve
+from query_api.serve.app import serve
 from shared.serving.limits import plain_address
 from shared.settings import Settings
 from tests import services

@@ -17,7 +17,7 @@ from pyarrow import ipc, parquet
 from pyarrow import json as arrow_json
 
 from query_api.readings.formats.exports import ReaderBounds
-from query_api.tuning import Tuning
+from query_api.serve.tuning import Tuning
 from shared.settings import Settings
 from tests import services
 

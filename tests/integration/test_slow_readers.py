@@ -16,7 +16,7 @@ import pytest
 
 from query_api.readings.formats.exports import ReaderBounds
 from query_api.readings.formats.negotiation import STREAMS as FORMATS
-from query_api.tuning import DEFAULT, Tuning
+from query_api.serve.tuning import DEFAULT, Tuning
 from shared.settings import Settings
 from tests.command import argv, environment
 from tests.ports import free_port

@@ -15,7 +15,7 @@ import pytest
 
 from query_api.calendar.period import Period
 from query_api.readings.listing import PAGES, _ReadingsAfter, page_parameters
-from query_api.tuning import Tuning
+from query_api.serve.tuning import Tuning
 from query_api.web.limits.turns import Bounds
 from shared.readings.model import Reading, to_microseconds
 from shared.readings.partitions import Partitions

@@ -106,6 +106,6 @@ async def test_without_pyarrow_the_refusal_names_the_extra(
 
 
 def test_the_api_starts_without_pyarrow() -> None:
-    script = "import sys, query_api.app; print('pyarrow' in sys.modules)"
+    script = "import sys, query_api.serve.app; print('pyarrow' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout == "False\n"

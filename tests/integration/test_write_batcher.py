@@ -8,9 +8,9 @@ import httpx
 import pytest
 from psycopg.errors import DeadlockDetected
 
-from query_api.pools import SLOW
 from query_api.readings import write_batcher
-from query_api.tuning import DEFAULT, Tuning
+from query_api.serve.pools import SLOW
+from query_api.serve.tuning import DEFAULT, Tuning
 from shared.postgres.connections import Connection
 from shared.readings.model import Reading
 from shared.readings.partitions import Partitions

@@ -13,7 +13,7 @@ from litestar.routes import HTTPRoute
 from msgspec import inspect
 
 from query_api.calendar.json_times import encode, is_time
-from query_api.live.listeners import Dropped, Gap
+from query_api.readings.live.listeners import Dropped, Gap
 from query_api.readings.record import StoredReading
 from query_api.readings.series import Line
 from tests.application import application

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.live.listeners import Gap, Listener, LiveBounds
-from query_api.live.reader import Seen
+from query_api.readings.live.listeners import Gap, Listener, LiveBounds
+from query_api.readings.live.reader import Seen
 from shared.readings import announce as live
 from shared.readings.announce import ANY_DEVICE, Interest, Span, parse_span, parse_wanted, spans
 from shared.readings.model import Reading

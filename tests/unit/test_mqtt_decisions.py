@@ -8,9 +8,9 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from query_api.mqtt.decisions import MANY_FAILURES, Allowed, Decision, Decisions, Denied
-from query_api.mqtt.known_devices import STALE_USABLE_S, KnownDevices
-from query_api.mqtt.rules import Action
+from query_api.devices.mqtt.decisions import MANY_FAILURES, Allowed, Decision, Decisions, Denied
+from query_api.devices.mqtt.known_devices import STALE_USABLE_S, KnownDevices
+from query_api.devices.mqtt.rules import Action
 from shared.access.credentials import digest, new_token
 from shared.errors import DatabaseUnreachable
 from shared.postgres.connections import Pool

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from query_api.pools import CONNECTIONS, EXPORTS, SLOW
 from query_api.readings.waiting import MAX_WAITING_EACH
-from query_api.tuning import DEFAULT
+from query_api.serve.pools import CONNECTIONS, EXPORTS, SLOW
+from query_api.serve.tuning import DEFAULT
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
-from query_api.mqtt.gathered import Gathered
+from query_api.devices.mqtt.gathered import Gathered
 from shared.access.credentials import is_same
 from shared.errors import DatabaseUnreachable
 from shared.postgres.connections import RETRYABLE, Pool

@@ -10,10 +10,10 @@ from litestar import Request, Response, post
 from litestar.params import JSONBody
 
 from query_api.access.rules import Permission
-from query_api.mqtt.decisions import Decision, Denied
-from query_api.mqtt.handlers import SECURITY, Given
-from query_api.mqtt.question import BrokerRequest, Question, Unreadable, note
-from query_api.mqtt.rules import Action
+from query_api.devices.mqtt.decisions import Decision, Denied
+from query_api.devices.mqtt.handlers import SECURITY, Given
+from query_api.devices.mqtt.question import BrokerRequest, Question, Unreadable, note
+from query_api.devices.mqtt.rules import Action
 from query_api.web.answers import problems
 from query_api.web.answers.problems import RETRY_AFTER, Refused, documented
 from query_api.web.resource import Resource

@@ -2,11 +2,11 @@
 
 import msgspec
 
-from query_api.live.listeners import LIVE, LiveBounds
-from query_api.pools import EXPORTS, POOL_WAIT_S, SLOW
-from query_api.probe import INTERVAL_S
 from query_api.readings.formats.exports import READERS, ReaderBounds
+from query_api.readings.live.listeners import LIVE, LiveBounds
 from query_api.readings.write_batcher import PATIENCE_S
+from query_api.serve.pools import EXPORTS, POOL_WAIT_S, SLOW
+from query_api.serve.probe import INTERVAL_S
 from query_api.web.limits.turns import Bounds
 from shared.serving.limits import LIMITS, ConnectionLimits
 

@@ -14,21 +14,17 @@ from query_api.access.keyring import Keyring, has_administrator
 from query_api.analyses import immediate as analysis
 from query_api.analyses import requests as analysis_requests
 from query_api.analyses import results as analysis_results
+from query_api.analyses.schedules import handlers as schedules
 from query_api.analyses.wanted import provide_wanted
 from query_api.calendar.json_times import encode
 from query_api.devices import handlers as devices
 from query_api.devices import rotation
 from query_api.devices.keys import keys_of
+from query_api.devices.mqtt import go_auth
+from query_api.devices.mqtt import handlers as mqtt
+from query_api.devices.mqtt.decisions import Decisions
+from query_api.devices.mqtt.known_devices import KnownDevices
 from query_api.devices.tokens import Tokens
-from query_api.live import handlers as live
-from query_api.live.feeds import CHANNELS, Live
-from query_api.mqtt import go_auth
-from query_api.mqtt import handlers as mqtt
-from query_api.mqtt.decisions import Decisions
-from query_api.mqtt.known_devices import KnownDevices
-from query_api.notifications import Notifications
-from query_api.pools import Pools, open_pools
-from query_api.probe import probe
 from query_api.queue.addresses import CallbackRules
 from query_api.queue.channels import ENDED
 from query_api.queue.quotas import Quotas
@@ -39,10 +35,13 @@ from query_api.readings import submit as stats
 from query_api.readings.formats.exports import Exports
 from query_api.readings.formats.suffixes import FormatSuffixes
 from query_api.readings.intake import Intake
+from query_api.readings.live import handlers as live
+from query_api.readings.live.feeds import CHANNELS, Live
 from query_api.readings.waiting import FairQueue
 from query_api.readings.write_batcher import WriteBatcher
-from query_api.schedules import handlers as schedules
-from query_api.tuning import DEFAULT, Tuning
+from query_api.serve.pools import Pools, open_pools
+from query_api.serve.probe import probe
+from query_api.serve.tuning import DEFAULT, Tuning
 from query_api.web.answers import problems
 from query_api.web.answers.head import HeadRequests
 from query_api.web.answers.vary import Vary
@@ -51,16 +50,17 @@ from query_api.web.docs import document as docs
 from query_api.web.docs import page as docs_page
 from query_api.web.failures import HANDLERS
 from query_api.web.gate import Gate, require_rules
-from query_api.web.known_parameters import KnownParameters
 from query_api.web.limits.rate_limit import requests_a_minute
 from query_api.web.limits.turns import SlowReads, Turns, TurnsMetrics
 from query_api.web.metrics import MeasuredRequests
 from query_api.web.operation import operation_routes
 from query_api.web.requests.bodies import MAX_BODY_BYTES, JsonRequest
+from query_api.web.requests.known_parameters import KnownParameters
 from query_api.web.requests.strict_records import StrictRecords
 from query_api.web.requests.times import provide_period
 from shared.broker.outbox import apply_outbox
 from shared.postgres.connections import Connection
+from shared.postgres.listening import Notifications
 from shared.postgres.starting import first_connection
 from shared.readings.model import duration
 from shared.serving.closed import hosts_of_api, require_closed

@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from query_api.access.holding import holding
-from query_api.live.listeners import LIVE, End, Interrupted, Listener
+from query_api.readings.live.listeners import LIVE, End, Interrupted, Listener
 from shared.backoff import backoff
 from shared.postgres.connections import RETRYABLE, Connection, connect
 from shared.postgres.errors import diagnose

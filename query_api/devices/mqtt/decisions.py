@@ -5,9 +5,9 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from query_api.devices.mqtt.known_devices import REMEMBERED_S, KnownDevice, KnownDevices
+from query_api.devices.mqtt.rules import Action
 from query_api.ids import MAX_ID
-from query_api.mqtt.known_devices import REMEMBERED_S, KnownDevice, KnownDevices
-from query_api.mqtt.rules import Action
 from query_api.web.limits.window import Window
 from shared.access.credentials import GivenToken, is_same, read
 from shared.broker.names import device_id_of, device_name

@@ -16,16 +16,16 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from prometheus_client import CollectorRegistry
 
-from query_api.live.credentials import Credentials
-from query_api.live.listeners import LIVE, End, Feed, Gap, Listener, LiveBounds
-from query_api.live.reader import LiveReader
-from query_api.notifications import LOOK_AGAIN, Notifications
+from query_api.readings.live.credentials import Credentials
+from query_api.readings.live.listeners import LIVE, End, Feed, Gap, Listener, LiveBounds
+from query_api.readings.live.reader import LiveReader
 from query_api.readings.record import StoredReading
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused
 from shared.backoff import backoff
 from shared.postgres.connections import RETRYABLE
 from shared.postgres.errors import diagnose
+from shared.postgres.listening import LOOK_AGAIN, Notifications
 from shared.readings.announce import (
     ANY_DEVICE,
     EXPIRES_S,

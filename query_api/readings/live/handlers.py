@@ -12,8 +12,8 @@ from litestar.response import Stream
 
 from query_api.access.rules import ANYBODY, Permission
 from query_api.ids import require_device
-from query_api.live.feeds import Live
-from query_api.live.listeners import Gap
+from query_api.readings.live.feeds import Live
+from query_api.readings.live.listeners import Gap
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, documented
 from query_api.web.dependencies import Database, DeviceId

@@ -15,9 +15,9 @@ from litestar.params import JSONBody, QueryParameter, SkipValidation
 from prometheus_client import CollectorRegistry, Counter
 
 from query_api.access.rules import Permission
-from query_api.mqtt.decisions import Allowed, Decision, Decisions, Denied
-from query_api.mqtt.question import BrokerRequest, Question, Unreadable, note
-from query_api.mqtt.rules import AclRule, Action, acl_of
+from query_api.devices.mqtt.decisions import Allowed, Decision, Decisions, Denied
+from query_api.devices.mqtt.question import BrokerRequest, Question, Unreadable, note
+from query_api.devices.mqtt.rules import AclRule, Action, acl_of
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented
 from query_api.web.resource import Resource

@@ -15,12 +15,12 @@ from msgspec import UNSET
 from psycopg.rows import dict_row
 
 from query_api.access.rules import ANYBODY, Permission, Principal
+from query_api.analyses.schedules.fields import NewSchedule, Schedule, ScheduleChanges
+from query_api.analyses.schedules.timing import read_timing
 from query_api.errors import Fault
 from query_api.ids import MAX_ID, is_id
 from query_api.queue.addresses import CallbackRules
 from query_api.queue.quotas import Quotas
-from query_api.schedules.fields import NewSchedule, Schedule, ScheduleChanges
-from query_api.schedules.timing import read_timing
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Refused, documented
 from query_api.web.dependencies import Database, Slow, actor_of
