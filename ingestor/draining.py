@@ -19,6 +19,7 @@ from ingestor.session.processes import Share, departed, draining_clock, member
 from ingestor.session.session import HANDSHAKE_TIMEOUT_S, Session
 from shared.postgres.connections import connect, refusals_translated
 from shared.postgres.starting import first_connection
+from shared.readings.announce import Interest
 from shared.readings.clock import Clock
 from shared.settings import Settings
 
@@ -55,7 +56,7 @@ async def retire_departed(settings: Settings, count: int, stop: asyncio.Event) -
 
 async def _retire(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     _log.info("draining the session of a removed process", client_id=settings.mqtt_client_id)
-    ingestor = Ingestor(settings, DrainingSession, clock)
+    ingestor = Ingestor(settings, DrainingSession, clock, Interest())
     await ingestor.run(stop)
     if stop.is_set():
         return  # the next start continues

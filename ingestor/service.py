@@ -49,7 +49,7 @@ async def ingest(
     At startup it waits up to START_TIMEOUT for the servers, later without limit. Raises DevicestatError if the database
     or the broker is unusable at startup, and SessionTakenOver if another ingestor uses the client id.
     """
-    await Ingestor(settings, Session, share.clock()).run(stop, listener or telemetry_listener(settings))
+    await Ingestor(settings, Session, share.clock(), Interest()).run(stop, listener or telemetry_listener(settings))
 
 
 def telemetry_listener(settings: Settings) -> socket.socket | None:
@@ -61,7 +61,9 @@ def telemetry_listener(settings: Settings) -> socket.socket | None:
 class Ingestor:
     """The wired parts. `session`: constructs the session. `clock`: gives the times of receipt."""
 
-    def __init__(self, settings: Settings, session: type[Session] | partial[Session], clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, session: type[Session] | partial[Session], clock: Clock, interest: Interest
+    ) -> None:
         self._settings = settings
         self.health = Health("broker", "database")
         self.metrics = IngestMetrics()
@@ -69,7 +71,6 @@ class Ingestor:
             self.metrics.registry.register(BrokerDisk(Path(settings.broker_data_dir)))
         journal = Journal(settings.mqtt_client_id)
         devices = Devices(register=settings.unknown_devices == "register")
-        interest = Interest()
         topic_filter = settings.mqtt_topic
         sampler = Sampler(settings.dead_letters_per_minute, topic_filter.plain)
         self.database = DatabaseConnection(settings.database, self.health, prepare, devices.listen, interest.listen)

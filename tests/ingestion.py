@@ -57,12 +57,13 @@ async def metrics(port: int) -> dict[str, float]:
 
 @asynccontextmanager
 async def running_ingestor(
-    settings: Settings, session: type[Session] | partial[Session] = Session
+    settings: Settings, session: type[Session] | partial[Session] = Session, interest: Interest | None = None
 ) -> AsyncIterator[None]:
     """Run an ingestor in this process. The block begins when it is ready. `session`: constructs its session."""
 
     async def ingest(settings: Settings, stop: asyncio.Event) -> None:
-        await Ingestor(settings, session, ALONE.clock()).run(stop, telemetry_listener(settings))
+        parts = Ingestor(settings, session, ALONE.clock(), Interest() if interest is None else interest)
+        await parts.run(stop, telemetry_listener(settings))
 
     async with running(ingest, as_role(settings, "ingestor")) as task:
         ready = asyncio.create_task(until_ready(settings.ingestor_metrics_port), name="until ready")

@@ -92,8 +92,16 @@ def spans(device_id: int, readings: Iterable[Reading]) -> Iterator[Span]:
 class Interest:
     """The devices that have subscribers, as far as this process was notified. It is false while there are none."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        known_after_s: float = REPEAT_S + 1,
+        expires_s: float = EXPIRES_S,
+    ) -> None:
         self._clock = clock
+        self._known_after_s = known_after_s
+        self._expires_s = expires_s
         self._wanted: dict[int, float] = {}  # expiry by device
         self._knows_at: float | None = None  # None: the devices are known
 
@@ -112,11 +120,11 @@ class Interest:
 
     def begin(self) -> None:
         """Start: the devices are known once every API process has had to publish them again."""
-        self._knows_at = self._clock() + REPEAT_S + 1
+        self._knows_at = self._clock() + self._known_after_s
 
     def add(self, devices: Iterable[int]) -> None:
         """Record that these devices have subscribers."""
-        until = self._clock() + EXPIRES_S
+        until = self._clock() + self._expires_s
         self._wanted.update((device_id, until) for device_id in devices)
 
     def spans(self, readings: Sequence[Reading]) -> list[Span]:

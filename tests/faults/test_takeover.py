@@ -12,6 +12,7 @@ from ingestor.service import Ingestor
 from ingestor.session.processes import ALONE
 from ingestor.session.session import Session
 from shared.postgres.connections import connect
+from shared.readings.announce import Interest
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.faults.stream import IN_FLIGHT, add_devices, expect_a_good_end, expect_each_once, publishing
@@ -49,7 +50,7 @@ async def test_the_older_one_comes_back_while_the_newer_one_is_slow(
     await add_devices(database)
     older = start_ingestor(make_settings())
     await older.until_ready()
-    newer = Ingestor(make_settings(ingestor_metrics_port=free_port()), Session, ALONE.clock())
+    newer = Ingestor(make_settings(ingestor_metrics_port=free_port()), Session, ALONE.clock(), Interest())
     begin = newer.writer.begin_session
 
     async def slowly() -> None:

@@ -20,6 +20,7 @@ from shared.access import keys as access_keys
 from shared.access.credentials import Role
 from shared.readings import announce as live
 from shared.readings import dead_letters
+from shared.readings.announce import Interest
 from shared.readings.model import SECOND, to_datetime, to_microseconds
 from shared.readings.store import prepare
 from shared.settings import Settings
@@ -35,7 +36,11 @@ from tests.waiting import HANG_S, eventually
 
 NOON = 1_769_860_800 * SECOND  # 2026-01-31T12:00:00Z
 A_SECOND = 1.0
+EXPIRES_S = 0.1
 WANTING = Tuning(live=LiveBounds(want_every_s=0.05))
+KNOWING = Tuning(live=LiveBounds(known_after_s=0.0))
+"""Processes that just subscribed assume that they know all wanted devices."""
+EXPIRING = Tuning(live=LiveBounds(want_every_s=0.05, known_after_s=0.0, expires_s=EXPIRES_S))
 Events = AsyncIterator[dict[str, Any]]
 
 
@@ -92,25 +97,19 @@ async def store(api: httpx.AsyncClient, device: int, *xs: float, at: str | None 
 
 
 @pytest.fixture
-def knows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let processes that just subscribed assume that they know all wanted devices."""
-    monkeypatch.setattr(live, "REPEAT_S", -1.0)
-
-
-@pytest.fixture
 async def second(api_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A second API on the database."""
-    async with services.api(msgspec.structs.replace(api_settings, http_port=free_port())) as client:
+    async with services.api(msgspec.structs.replace(api_settings, http_port=free_port()), KNOWING) as client:
         yield client
 
 
-@pytest.mark.usefixtures("knows_at_once")
+@pytest.mark.serve(KNOWING)
 async def test_published_readings_are_sent_to_every_listener_of_every_api(
     make_settings: Callable[..., Settings], broker: Broker, api: httpx.AsyncClient, second: httpx.AsyncClient
 ) -> None:
     device = (await api.post("/devices", json={"name": "d", "key": "live"})).json()["id"]
     other = (await api.post("/devices", json={"name": "o", "key": "other"})).json()["id"]
-    async with running_ingestor(make_settings()), AsyncExitStack() as stack:
+    async with running_ingestor(make_settings(), interest=Interest(known_after_s=0.0)), AsyncExitStack() as stack:
         streams = [await stack.enter_async_context(listening(of, device)) for of in (api, api, second)]
         silent = await stack.enter_async_context(listening(api, other))
         again = Message(b'{"x":1,"y":2,"z":3,"timestamp":"2026-01-31T12:00:00Z"}', "devices/live/stats")
@@ -129,7 +128,7 @@ async def test_published_readings_are_sent_to_every_listener_of_every_api(
         assert await readings_of(silent, 1) == [9]
 
 
-@pytest.mark.usefixtures("knows_at_once")
+@pytest.mark.serve(KNOWING)
 async def test_posted_readings_are_sent_once_by_every_api(
     api: httpx.AsyncClient, second: httpx.AsyncClient, device: int
 ) -> None:
@@ -185,18 +184,16 @@ async def test_the_readings_of_a_span_are_found_by_index(database: Database) -> 
         assert "Seq Scan" not in plan, plan
 
 
-@pytest.mark.usefixtures("knows_at_once")
-@pytest.mark.serve(WANTING)
+@pytest.mark.serve(EXPIRING)
 async def test_after_the_last_listener_there_is_no_connection_and_no_notification(
-    api: httpx.AsyncClient, device: int, database: Database, monkeypatch: pytest.MonkeyPatch
+    api: httpx.AsyncClient, device: int, database: Database
 ) -> None:
-    monkeypatch.setattr(live, "EXPIRES_S", 0.1)
     await database.execute(f"LISTEN {live.STORED_CHANNEL}")
     async with listening(api, device) as events:
         await store(api, device, 1)
         assert await readings_of(events, 1) == [1]
     await eventually(lambda: connections(database), lambda count: count == 0)
-    await asyncio.sleep(live.EXPIRES_S)
+    await asyncio.sleep(EXPIRES_S)
     await store(api, device, 2)
     said = [live.parse_span(heard.payload) async for heard in database.notifies(timeout=0.1)]
     assert len(said) == 1

@@ -28,7 +28,6 @@ from shared.postgres.errors import diagnose
 from shared.postgres.listening import LOOK_AGAIN, Notifications
 from shared.readings.announce import (
     ANY_DEVICE,
-    EXPIRES_S,
     REPEAT_S,
     STORED_CHANNEL,
     WANTED_CHANNEL,
@@ -56,7 +55,7 @@ class Live:
     def __init__(
         self, url: str, notifications: Notifications, registry: CollectorRegistry, bounds: LiveBounds = LIVE
     ) -> None:
-        self.interest = Interest()
+        self.interest = Interest(known_after_s=bounds.known_after_s, expires_s=bounds.expires_s)
         """The devices that listeners of all processes want."""
         self._reader = LiveReader(url)
         self._credentials = Credentials(url, self._listeners, registry, bounds.held_s)
@@ -180,7 +179,7 @@ class Live:
         self.interest.add(wanted)
         for device_id in wanted:
             if feed := self._feeds.get(device_id):
-                if feed.is_known.is_set() and feed.unconfirmed_s > EXPIRES_S:
+                if feed.is_known.is_set() and feed.unconfirmed_s > self._bounds.expires_s:
                     feed.tell(Gap("the announcement of the device was late", feed.known_at - MARGIN))
                 feed.confirm()
                 feed.is_known.set()

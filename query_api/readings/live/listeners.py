@@ -15,7 +15,7 @@ import msgspec
 
 from query_api.calendar.json_times import encode
 from query_api.readings.record import StoredReading
-from shared.readings.announce import REPEAT_S
+from shared.readings.announce import EXPIRES_S, REPEAT_S
 
 RETRY_MS = 2000
 """Time after which a browser reconnects."""
@@ -41,6 +41,10 @@ class LiveBounds(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 15.0
     want_every_s: float = REPEAT_S
     """Interval at which the process publishes the devices that it wants."""
+    known_after_s: float = REPEAT_S + 1
+    """Time after subscribing in which every process has published the devices that it wants."""
+    expires_s: float = EXPIRES_S
+    """A device that is not published again within this time is no longer wanted."""
     subscribed_within_s: float = 3.0
     """Time that a new stream waits until the writers know that its device is wanted."""
     held_s: float = 10.0
