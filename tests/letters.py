@@ -7,7 +7,7 @@ import psycopg
 
 from shared.postgres.connections import connect
 from shared.readings import dead_letters
-from shared.readings.model import DeadLetter, Fault, Reason, to_microseconds
+from shared.readings.model import DeadLetter, ElementFault, Reason, to_microseconds
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ def letter(
         payload=payload,
         payload_bytes=len(payload),
         reasons={reason: 1},
-        faults=[Fault(None, reason, detail)],
+        faults=[ElementFault(None, reason, detail)],
     )
 
 

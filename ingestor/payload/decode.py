@@ -10,9 +10,9 @@ import msgspec
 
 from ingestor.payload.columns import FEWEST, in_columns
 from ingestor.payload.explain import explain, reason_of
-from ingestor.payload.formats import UNREADABLE, Format, Sample, check_count
+from ingestor.payload.formats import UNREADABLE, PayloadFormat, Sample, check_count
 from ingestor.payload.json_format import JSON
-from ingestor.payload.measurements import Measurement, Refusal, Refused, Results
+from ingestor.payload.measurements import Measurement, Refusal, RefusedPayload, Results
 from ingestor.payload.message_pack import MESSAGE_PACK
 from ingestor.payload.undecodable import named, plain
 from shared.readings.model import Microseconds, Reason
@@ -42,7 +42,7 @@ def decode(payload: bytes, content_type: str | None, now: Microseconds, oldest_a
         if form.is_array(payload):
             return _decode_array(payload, form, now, oldest_age)
         return [_decode_one(payload, form, now, oldest_age)]
-    except Refused as refused:
+    except RefusedPayload as refused:
         if refused.reason is not Reason.MALFORMED or _named(content_type):
             return [Refusal(refused.reason, refused.detail)]
         document = plain(payload)
@@ -55,17 +55,17 @@ def decode(payload: bytes, content_type: str | None, now: Microseconds, oldest_a
 
 def _check_size(payload: bytes) -> None:
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise Refused(Reason.TOO_LARGE, f"{len(payload)} bytes: a message has at most {MAX_PAYLOAD_BYTES}")
+        raise RefusedPayload(Reason.TOO_LARGE, f"{len(payload)} bytes: a message has at most {MAX_PAYLOAD_BYTES}")
 
 
-def _named(content_type: str | None) -> Format | None:
+def _named(content_type: str | None) -> PayloadFormat | None:
     """Return the format that the content type names."""
     if content_type is None:
         return None
     return next((form for form in FORMATS if form.content_type == content_type), None)
 
 
-def _decode_one(payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Measurement:
+def _decode_one(payload: bytes, form: PayloadFormat, now: Microseconds, oldest_age: Microseconds) -> Measurement:
     try:
         sample = form.one.decode(payload)
     except msgspec.ValidationError as error:
@@ -75,7 +75,7 @@ def _decode_one(payload: bytes, form: Format, now: Microseconds, oldest_age: Mic
     return _measurement(sample, now, oldest_age)
 
 
-def _decode_array(payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Results:
+def _decode_array(payload: bytes, form: PayloadFormat, now: Microseconds, oldest_age: Microseconds) -> Results:
     form.check_length(payload, True)
     try:
         samples = form.many.decode(payload)
@@ -88,12 +88,12 @@ def _decode_array(payload: bytes, form: Format, now: Microseconds, oldest_age: M
         return columns
     try:
         return [_measurement(sample, now, oldest_age) for sample in samples]
-    except Refused:
+    except RefusedPayload:
         return _decode_elements(payload, form, now, oldest_age)
 
 
 def _decode_elements(
-    payload: bytes, form: Format, now: Microseconds, oldest_age: Microseconds
+    payload: bytes, form: PayloadFormat, now: Microseconds, oldest_age: Microseconds
 ) -> list[Measurement | Refusal]:
     """Decode each element separately, so that the valid elements of an array are kept."""
     form.check_length(payload, False)
@@ -113,7 +113,7 @@ class _Elements:
     described. All others of a reason share one refusal.
     """
 
-    def __init__(self, form: Format, now: Microseconds, oldest_age: Microseconds) -> None:
+    def __init__(self, form: PayloadFormat, now: Microseconds, oldest_age: Microseconds) -> None:
         self._form = form
         self._now = now
         self._oldest_age = oldest_age
@@ -147,10 +147,10 @@ class _Elements:
         return refused
 
 
-def _refused(element: bytes, form: Format, now: Microseconds, oldest_age: Microseconds) -> Refusal:
+def _refused(element: bytes, form: PayloadFormat, now: Microseconds, oldest_age: Microseconds) -> Refusal:
     try:
         _decode_one(element, form, now, oldest_age)
-    except Refused as refused:
+    except RefusedPayload as refused:
         return Refusal(refused.reason, refused.detail)
     raise AssertionError("the decoder refused the element before and accepts it now")
 
@@ -168,21 +168,21 @@ def _measurement(sample: Sample, now: Microseconds, oldest_age: Microseconds) ->
 # Descriptions of refused payloads. Speed matters less here than in the code above.
 
 
-def _bad_timestamp(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> Refused:
+def _bad_timestamp(timestamp: datetime | float, now: Microseconds, oldest_age: Microseconds) -> RefusedPayload:
     try:
         recorded_at(timestamp, now, oldest_age)
     except ValueError as error:
-        return Refused(Reason.BAD_TIMESTAMP, f"timestamp: {error}")
+        return RefusedPayload(Reason.BAD_TIMESTAMP, f"timestamp: {error}")
     raise AssertionError("a timestamp is not accepted, and no rule refuses it")
 
 
-def _malformed(form: Format, error: Exception) -> Refused:
+def _malformed(form: PayloadFormat, error: Exception) -> RefusedPayload:
     detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return Refused(Reason.MALFORMED, f"not {form.name}: {detail}")
+    return RefusedPayload(Reason.MALFORMED, f"not {form.name}: {detail}")
 
 
-def _explained(payload: bytes, form: Format, error: msgspec.ValidationError) -> Refused:
+def _explained(payload: bytes, form: PayloadFormat, error: msgspec.ValidationError) -> RefusedPayload:
     try:
-        return Refused(*explain(payload, form, error))
+        return RefusedPayload(*explain(payload, form, error))
     except UNREADABLE as worse:
         return _malformed(form, worse)

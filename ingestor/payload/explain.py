@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import msgspec
 
-from ingestor.payload.formats import FIELDS, Format
+from ingestor.payload.formats import FIELDS, PayloadFormat
 from shared.readings.model import Reason
 from shared.readings.rules import AXIS_RULE, MQTT_TIME_RULE
 
@@ -17,7 +17,7 @@ LONG = 1_000
 _SHOWN_CHARACTERS = 60
 _MISSING = "Object missing required field "
 
-Fault = tuple[Reason, str]
+Explanation = tuple[Reason, str]
 
 _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number",
           float: "a number", type(None): "null", bytes: "bytes"}  # fmt: skip
@@ -30,7 +30,7 @@ class _Long:
         self.kind = kind
 
 
-def explain(payload: bytes | msgspec.Raw, form: Format, error: msgspec.ValidationError) -> Fault:
+def explain(payload: bytes | msgspec.Raw, form: PayloadFormat, error: msgspec.ValidationError) -> Explanation:
     """Return the reason and the detail of the first fault, which the decoder of readings reported as `error`.
 
     Raises the errors in `formats.UNREADABLE`.
@@ -70,7 +70,7 @@ def _field(words: str) -> str | None:
     return path if path in FIELDS else None
 
 
-def _axis_fault(axis: str, number: object) -> Fault:
+def _axis_fault(axis: str, number: object) -> Explanation:
     if isinstance(number, bool) or not isinstance(number, int | float):
         return Reason.INVALID_READING, f"{axis}: expected a number, got {_kind(number)}"
     if isinstance(number, float) and math.isnan(number):
@@ -78,7 +78,7 @@ def _axis_fault(axis: str, number: object) -> Fault:
     return Reason.OUT_OF_RANGE, f"{axis}: {_shown(number)} is not {AXIS_RULE}"
 
 
-def _value(raw: bytes | msgspec.Raw, form: Format) -> object:
+def _value(raw: bytes | msgspec.Raw, form: PayloadFormat) -> object:
     """Return the value, or a placeholder if it is long."""
     if len(bytes(raw)) <= LONG:
         return form.anything.decode(raw)

@@ -1,6 +1,6 @@
 """Definition of a payload format, and the records that its decoders return. Pure.
 
-A format is one file with a `Format`, and one entry in `decode.FORMATS`.
+A format is one file with a `PayloadFormat`, and one entry in `decode.FORMATS`.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ingestor.payload.measurements import Refused
+from ingestor.payload.measurements import RefusedPayload
 from shared.readings.model import Reason
 from shared.readings.rules import MAX_READINGS, Axis
 
@@ -49,7 +49,7 @@ UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError)
 """Errors of the decoders. ValueError: text in MessagePack that is not UTF-8, or an integer with too many digits."""
 
 
-class Format(msgspec.Struct, frozen=True, kw_only=True):
+class PayloadFormat(msgspec.Struct, frozen=True, kw_only=True):
     """A format of payloads.
 
     `content_type`: content type of the format; None if only the payload identifies it. `has_nan`: numbers may be NaN.
@@ -76,15 +76,15 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     """Return whether a payload without a known content type looks like this format."""
     is_array: Callable[[bytes], bool]
     check: Callable[[bytes], None] = lambda _: None
-    """Raise Refused for a payload that must not be decoded."""
+    """Raise RefusedPayload for a payload that must not be decoded."""
     check_length: Callable[[bytes, bool], None]
-    """Raise Refused if an array is found to be too long before it is decoded. True: it should contain readings;
+    """Raise RefusedPayload if an array is found to be too long before it is decoded. True: it should contain readings;
     False: it contains elements of any kind."""
 
 
 def check_count(count: int) -> None:
-    """Raise Refused for an empty array, and for an array of too many elements."""
+    """Raise RefusedPayload for an empty array, and for an array of too many elements."""
     if count == 0:
-        raise Refused(Reason.INVALID_READING, "the array is empty")
+        raise RefusedPayload(Reason.INVALID_READING, "the array is empty")
     if count > MAX_READINGS:
-        raise Refused(Reason.TOO_LARGE, f"an array of {count} elements: it has at most {MAX_READINGS}")
+        raise RefusedPayload(Reason.TOO_LARGE, f"an array of {count} elements: it has at most {MAX_READINGS}")

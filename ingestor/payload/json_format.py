@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from ingestor.payload.formats import UNREADABLE, AnyArray, AnyObject, Fields, Format, Sample
-from ingestor.payload.measurements import Refused
+from ingestor.payload.formats import UNREADABLE, AnyArray, AnyObject, Fields, PayloadFormat, Sample
+from ingestor.payload.measurements import RefusedPayload
 from shared.readings.model import Reason
 from shared.readings.rules import MAX_READINGS
 
@@ -23,7 +23,7 @@ def _check_utf8(payload: bytes) -> None:
         try:
             payload.decode()
         except UnicodeDecodeError as error:
-            raise Refused(Reason.MALFORMED, f"not UTF-8: {error.reason} at byte {error.start}") from error
+            raise RefusedPayload(Reason.MALFORMED, f"not UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def _check_length(payload: bytes, should_hold_readings: bool) -> None:
@@ -33,7 +33,7 @@ def _check_length(payload: bytes, should_hold_readings: bool) -> None:
     else:
         may_be_long = payload.count(b",") >= MAX_READINGS
     if may_be_long and _holds_too_many(payload):
-        raise Refused(
+        raise RefusedPayload(
             Reason.TOO_LARGE,
             f"an array of more than {MAX_READINGS} elements: it has at most {MAX_READINGS}",
         )
@@ -61,7 +61,7 @@ def _bounded() -> Any:
     return msgspec.json.Decoder(bounded)
 
 
-JSON = Format(
+JSON = PayloadFormat(
     name="JSON",
     has_nan=False,
     one=msgspec.json.Decoder(Sample),

@@ -28,7 +28,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     detail: str
 
 
-class Refused(Exception):
+class RefusedPayload(Exception):
     """The payload, or one element of its array, is refused."""
 
     def __init__(self, reason: Reason, detail: str) -> None:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ingestor.payload.formats import AnyArray, AnyObject, Fields, Format, Sample, check_count
+from ingestor.payload.formats import AnyArray, AnyObject, Fields, PayloadFormat, Sample, check_count
 from shared.encodings import BYTE_ORDER_MARKS
 
 
@@ -25,7 +25,7 @@ def _check_length(payload: bytes, _: bool) -> None:
         check_count(int.from_bytes(payload[1:3] if first == 0xDC else payload[1:5], "big"))
 
 
-MESSAGE_PACK = Format(
+MESSAGE_PACK = PayloadFormat(
     name="MessagePack",
     content_type="application/msgpack",
     one=msgspec.msgpack.Decoder(Sample),

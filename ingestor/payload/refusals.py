@@ -8,7 +8,7 @@ import msgspec
 
 from ingestor.payload.decode import FAULTS_DESCRIBED, MAX_PAYLOAD_BYTES
 from shared import bitmap
-from shared.readings.model import DeadLetter, Fault, Microseconds, Reason
+from shared.readings.model import DeadLetter, ElementFault, Microseconds, Reason
 
 PREFIX_BYTES = 4096
 """Bytes kept of a payload that is too large."""
@@ -39,14 +39,14 @@ class Refusals:
 
     def __init__(self) -> None:
         self.reasons: Counter[Reason] = Counter()
-        self._faults: list[Fault] = []
+        self._faults: list[ElementFault] = []
         self._indexes = array("H")  # two bytes each: pending batches hold millions
 
     def add(self, index: int | None, reason: Reason, detail: str) -> None:
         """Add one element. `index`: None if the message is not an array."""
         self._indexes.append(index or 0)
         if len(self._faults) < FAULTS_DESCRIBED or reason not in self.reasons:
-            self._faults.append(Fault(index, reason, detail))
+            self._faults.append(ElementFault(index, reason, detail))
         self.reasons[reason] += 1
 
     def add_all(self, indexes: Iterable[int], reason: Reason, detail: str) -> None:
@@ -54,7 +54,7 @@ class Refusals:
         before = len(self._indexes)
         self._indexes.fromlist(list(indexes))  # faster than extend
         self.reasons[reason] += len(self._indexes) - before
-        self._faults.append(Fault(None, reason, detail))
+        self._faults.append(ElementFault(None, reason, detail))
 
     def copy(self) -> "Refusals":
         """Return an independent copy."""

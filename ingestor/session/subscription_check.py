@@ -31,7 +31,7 @@ POLL_S = 0.1
 _log = structlog.get_logger()
 
 
-class Timing(msgspec.Struct, frozen=True):
+class CheckTiming(msgspec.Struct, frozen=True):
     """Times of the check, in seconds."""
 
     first_silence_s: float = 10.0
@@ -43,7 +43,7 @@ class Timing(msgspec.Struct, frozen=True):
     """Time from the PUBACK of the probe to its delivery."""
 
 
-TIMING = Timing()
+TIMING = CheckTiming()
 
 
 class SubscriptionCheck:
@@ -57,7 +57,7 @@ class SubscriptionCheck:
         health: Health,
         subscribe: Callable[[NetworkConnection], Awaitable[None]],
         *,
-        timing: Timing = TIMING,
+        timing: CheckTiming = TIMING,
         send: Callable[[MqttAddress, str], Awaitable[Sent]] = send_probe,
     ) -> None:
         self._timing = timing

@@ -13,7 +13,7 @@ from shared.postgres.connections import Connection
 from shared.postgres.errors import ROW_FAULTS
 from shared.postgres.storable import ascii_only
 from shared.readings import dead_letters
-from shared.readings.model import DeadLetter, Fault, Reading
+from shared.readings.model import DeadLetter, ElementFault, Reading
 from shared.readings.store import Stored, clear, store
 
 
@@ -58,11 +58,11 @@ async def keep_isolating(connection: Connection, letters: Sequence[DeadLetter]) 
 async def _keep_reduced(connection: Connection, letter: DeadLetter, refusal: str) -> None:
     detail = ascii_only(f"{letter.detail} (the database refused the dead letter: {refusal})")
     content_type = None if letter.content_type is None else ascii_only(letter.content_type)
-    faults = [Fault(None, letter.reason, detail)]
+    faults = [ElementFault(None, letter.reason, detail)]
     plain = replace(letter, topic=ascii_only(letter.topic), content_type=content_type, faults=faults)
     try:
         async with connection.transaction():
             await dead_letters.add(connection, [plain])
     except ROW_FAULTS:
-        without = Fault(None, letter.reason, f"{detail} (without its payload of {len(letter.payload)} bytes)")
+        without = ElementFault(None, letter.reason, f"{detail} (without its payload of {len(letter.payload)} bytes)")
         await dead_letters.add(connection, [replace(plain, payload=b"", faults=[without])])

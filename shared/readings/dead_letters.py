@@ -10,7 +10,7 @@ import msgspec
 
 from shared.postgres.connections import Connection
 from shared.postgres.storable import storable
-from shared.readings.model import DeadLetter, Fault, Microseconds, Reason, most_frequent, to_datetime
+from shared.readings.model import DeadLetter, ElementFault, Microseconds, Reason, most_frequent, to_datetime
 
 _COPY = """
     COPY dead_letters (received_at, topic, content_type, payload, reason, detail,
@@ -143,8 +143,8 @@ async def count(connection: Connection, omitted: Omitted) -> int:
 
 
 def _faults(letter: DeadLetter) -> str:
-    return _json([Fault(fault.index, fault.reason, storable(fault.detail)) for fault in letter.faults])
+    return _json([ElementFault(fault.index, fault.reason, storable(fault.detail)) for fault in letter.faults])
 
 
-def _json(value: Mapping[Reason, int] | list[Fault]) -> str:
+def _json(value: Mapping[Reason, int] | list[ElementFault]) -> str:
     return msgspec.json.encode(value).decode()

@@ -69,7 +69,7 @@ class Reason(StrEnum):
     DATABASE_REFUSED = "database_refused"
 
 
-class Fault(msgspec.Struct, frozen=True, gc=False):
+class ElementFault(msgspec.Struct, frozen=True, gc=False):
     """The refusal of one element of a message. `index`: its index in the array; None: the whole message."""
 
     index: int | None
@@ -95,7 +95,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
     payload_bytes: int
     reasons: Mapping[Reason, int]
-    faults: Sequence[Fault]
+    faults: Sequence[ElementFault]
     refused: bytes | None = None
 
     @property

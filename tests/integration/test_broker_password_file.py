@@ -13,7 +13,7 @@ from deploy.doctor import Severity, examine
 from deploy.doctor.broker_connection import connected, own_client_id
 from ingestor.session.probe import Sent, send_probe
 from ingestor.session.session import Session
-from ingestor.session.subscription_check import SubscriptionCheck, Timing
+from ingestor.session.subscription_check import CheckTiming, SubscriptionCheck
 from shared.broker.by_file import RELOAD_S, ByFile
 from shared.broker.names import rules_of
 from shared.broker.outbox import Change, by_file, queue, waiting
@@ -237,7 +237,7 @@ async def test_a_broker_that_forbids_the_probe_is_said_once_and_the_ingestor_sta
     async def attempts() -> int:
         return tried
 
-    timing = Timing(first_silence_s=0.1, silence_s=0.1, longest_silence_s=0.1)
+    timing = CheckTiming(first_silence_s=0.1, silence_s=0.1, longest_silence_s=0.1)
     session = partial(Session, check=partial(SubscriptionCheck, timing=timing, send=counted))
     rules = RULES.replace("topic write devices/devicestat-probe/stats\n", "")
     with tempfile.TemporaryDirectory(prefix="ds") as directory, PasswordFileBroker(Path(directory), rules) as broker:
@@ -258,7 +258,7 @@ async def test_a_broker_that_forbids_the_probe_is_said_once_and_the_ingestor_sta
 async def test_with_the_documented_rules_the_probe_is_taken(
     document: str, make_settings: Callable[..., Settings]
 ) -> None:
-    session = partial(Session, check=partial(SubscriptionCheck, timing=Timing(first_silence_s=0.1)))
+    session = partial(Session, check=partial(SubscriptionCheck, timing=CheckTiming(first_silence_s=0.1)))
     rules = documented(document)
     with tempfile.TemporaryDirectory(prefix="ds") as directory, PasswordFileBroker(Path(directory), rules) as broker:
         settings = broker.settings(make_settings(http_host="127.0.0.1"))

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from deploy.terminal import counted
 from shared import bitmap
 from shared.readings.dead_letters import Omitted, count
-from shared.readings.model import Fault, Reason
+from shared.readings.model import ElementFault, Reason
 from tests.command import run
 from tests.conftest import Database
 from tests.letters import FOUR, keep, left
@@ -125,7 +125,7 @@ def test_a_database_without_a_schema_is_named(empty_database_url: str, tmp_path:
 
 
 async def test_show_says_which_elements_were_refused_and_why(database_url: str) -> None:
-    faults = [Fault(3, Reason.OUT_OF_RANGE, "x is 5000"), Fault(4, Reason.MALFORMED, "a \x1b")]
+    faults = [ElementFault(3, Reason.OUT_OF_RANGE, "x is 5000"), ElementFault(4, Reason.MALFORMED, "a \x1b")]
     reasons = {Reason.OUT_OF_RANGE: 3, Reason.MALFORMED: 1}
     one = replace(FOUR[0], reasons=reasons, faults=faults, refused=bitmap.of((3, 4, 5, 900)))
     await keep(database_url, [one])

@@ -8,7 +8,7 @@ import pytest
 from mqtt5 import PubAckReasonCode
 
 from ingestor.session.session import Session
-from ingestor.session.subscription_check import SubscriptionCheck, Timing
+from ingestor.session.subscription_check import CheckTiming, SubscriptionCheck
 from shared.settings import Settings
 from tests.closed_broker import ClosedBroker
 from tests.conftest import Broker, Database
@@ -25,7 +25,7 @@ EMPTY = "devicestat_ingest_messages_empty_total"
 Make = Callable[..., Settings]
 
 
-SHORT = Timing(first_silence_s=0.2, silence_s=0.2, longest_silence_s=0.2, delivered_within_s=0.5)
+SHORT = CheckTiming(first_silence_s=0.2, silence_s=0.2, longest_silence_s=0.2, delivered_within_s=0.5)
 IMPATIENT = partial(Session, check=partial(SubscriptionCheck, timing=SHORT))
 """A session that probes after a short silence."""
 

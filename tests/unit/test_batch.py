@@ -8,7 +8,7 @@ from ingestor.batch import Batch, Results
 from ingestor.payload.decode import FAULTS_DESCRIBED, Measurement, Refusal
 from ingestor.payload.refusals import PREFIX_BYTES, Message, RefusedRow
 from shared import bitmap
-from shared.readings.model import DeadLetter, Fault, Reading, Reason
+from shared.readings.model import DeadLetter, ElementFault, Reading, Reason
 from shared.settings import parse_topic_filter
 
 NOON = 1_769_860_800_000_000
@@ -85,7 +85,7 @@ def test_the_first_faults_are_described_and_the_first_of_each_reason() -> None:
     results = [Refusal(Reason.INVALID_READING, str(n)) for n in range(5000)] + [Refusal(Reason.OUT_OF_RANGE, "much")]
     (letter,) = added([Measurement(1, 2, 3, None), *results]).letters()
     assert [fault.index for fault in letter.faults] == [*range(1, FAULTS_DESCRIBED + 1), 5001]
-    assert letter.faults[-1] == Fault(5001, Reason.OUT_OF_RANGE, "much")
+    assert letter.faults[-1] == ElementFault(5001, Reason.OUT_OF_RANGE, "much")
     assert (letter.reason, letter.detail, letter.readings) == (Reason.INVALID_READING, "0", 5001)
     assert letter.refused is not None
     assert bitmap.ranges(letter.refused) == [(1, 5001)]

@@ -10,7 +10,7 @@ import pytest
 
 from query_api.devices.mqtt.decisions import MANY_FAILURES, Allowed, Decision, Decisions, Denied
 from query_api.devices.mqtt.known_devices import STALE_USABLE_S, KnownDevices
-from query_api.devices.mqtt.rules import Action
+from query_api.devices.mqtt.rules import TopicAction
 from shared.access.credentials import digest, new_token
 from shared.errors import DatabaseUnreachable
 from shared.postgres.connections import Pool
@@ -95,13 +95,13 @@ async def _numbers(database: Database) -> Sequence[Sequence[int]]:
 
 
 async def publish(decisions: Decisions) -> Decision:
-    return await decisions.authorize("device-7", "device-7", Action.PUBLISH, "plant/key-7/stats")
+    return await decisions.authorize("device-7", "device-7", TopicAction.PUBLISH, "plant/key-7/stats")
 
 
 async def test_the_topic_is_that_of_the_setting_without_its_share(decisions: Decisions) -> None:
     assert await connect(decisions) == Allowed("plant/key-7/stats")
     assert await publish(decisions) == Allowed("plant/key-7/stats")
-    for action in (Action.SUBSCRIBE, Action.RECEIVE):
+    for action in (TopicAction.SUBSCRIBE, TopicAction.RECEIVE):
         assert isinstance(await decisions.authorize("device-7", "device-7", action, "plant/key-7/stats"), Denied)
 
 

@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from query_api.devices.mqtt.known_devices import REMEMBERED_S, KnownDevice, KnownDevices
-from query_api.devices.mqtt.rules import Action
+from query_api.devices.mqtt.rules import TopicAction
 from query_api.ids import MAX_ID
 from query_api.web.limits.window import Window
 from shared.access.credentials import GivenToken, is_same, read
@@ -81,7 +81,7 @@ class Decisions:
             _log.warning("a device fails to authenticate at the broker", username=username, attempts=MANY_FAILURES)
         return _WRONG
 
-    async def authorize(self, username: str, client_id: str, action: Action, topic: str) -> Decision:
+    async def authorize(self, username: str, client_id: str, action: TopicAction, topic: str) -> Decision:
         """Decide whether a client that the broker has authenticated may perform the action now."""
         device_id = _device_id_of(username)
         if device_id is None:
@@ -95,7 +95,7 @@ class Decisions:
         if isinstance(device, Denied):
             return device
         allowed = self._allowed(device)
-        if action is Action.PUBLISH and topic == allowed.topic:
+        if action is TopicAction.PUBLISH and topic == allowed.topic:
             return allowed
         return Denied(f"{device_name(device_id)} may only publish to {allowed.topic}")
 

@@ -13,7 +13,7 @@ from query_api.access.rules import Permission
 from query_api.devices.mqtt.decisions import Decision, Denied
 from query_api.devices.mqtt.handlers import SECURITY, Given
 from query_api.devices.mqtt.question import BrokerRequest, Question, Unreadable, note
-from query_api.devices.mqtt.rules import Action
+from query_api.devices.mqtt.rules import TopicAction
 from query_api.web.answers import problems
 from query_api.web.answers.problems import RETRY_AFTER, Refused, documented
 from query_api.web.resource import Resource
@@ -55,7 +55,7 @@ def go_auth_superuser(data: JSONBody[Question]) -> Granted:
     return _granted(Denied(f"{data.username or 'the client'} is not a superuser: no client is"))
 
 
-_ACTIONS = {"1": Action.RECEIVE, "2": Action.PUBLISH, "4": Action.SUBSCRIBE}
+_ACTIONS = {"1": TopicAction.RECEIVE, "2": TopicAction.PUBLISH, "4": TopicAction.SUBSCRIBE}
 
 
 @post("/acl", summary="Authorize a client of Mosquitto", **_POST)

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter
 from query_api.access.rules import Permission
 from query_api.devices.mqtt.decisions import Allowed, Decision, Decisions, Denied
 from query_api.devices.mqtt.question import BrokerRequest, Question, Unreadable, note
-from query_api.devices.mqtt.rules import AclRule, Action, acl_of
+from query_api.devices.mqtt.rules import AclRule, TopicAction, acl_of
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented
 from query_api.web.resource import Resource
@@ -165,10 +165,15 @@ def _no(denied: Denied, others: Literal["deny", "ignore"]) -> Literal["deny", "i
     return others if denied.stranger else "deny"
 
 
-_ACTIONS = {"publish": Action.PUBLISH, "2": Action.PUBLISH, "subscribe": Action.SUBSCRIBE, "1": Action.SUBSCRIBE}
+_ACTIONS = {
+    "publish": TopicAction.PUBLISH,
+    "2": TopicAction.PUBLISH,
+    "subscribe": TopicAction.SUBSCRIBE,
+    "1": TopicAction.SUBSCRIBE,
+}
 
 
-def _action(question: Question) -> Action | None:
+def _action(question: Question) -> TopicAction | None:
     given = question.access if question.action is None else question.action
     return _ACTIONS.get(str(given))
 

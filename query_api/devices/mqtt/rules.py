@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 
-class Action(StrEnum):
+class TopicAction(StrEnum):
     """An action of a client on a topic."""
 
     PUBLISH = "publish"
