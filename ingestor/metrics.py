@@ -45,7 +45,7 @@ class _CountsCollector(Collector):
         counts = self._counts
         readings = "devicestat_ingest_readings_"
         yield CounterMetricFamily(f"{readings}received", "Readings taken from the broker", counts.received)
-        yield CounterMetricFamily(f"{readings}stored", "Readings stored as a row", counts.stored)
+        yield CounterMetricFamily(f"{readings}stored", "Readings stored as rows", counts.stored)
         yield CounterMetricFamily(f"{readings}duplicate", "Readings that were stored already", counts.duplicate)
         rejected = CounterMetricFamily(f"{readings}rejected", "Readings that were refused", labels=["reason"])
         for reason in Reason:
@@ -53,16 +53,14 @@ class _CountsCollector(Collector):
         yield rejected
         yield GaugeMetricFamily(f"{readings}in_flight", "Readings not yet committed", counts.in_flight)
         yield CounterMetricFamily(
-            "devicestat_ingest_messages_redelivered", "Messages that came with DUP set", counts.redelivered
+            "devicestat_ingest_messages_redelivered", "Messages received with DUP set", counts.redelivered
         )
         yield CounterMetricFamily(
             "devicestat_ingest_messages_ambiguous",
             "Redelivered messages that may be stored already and were stored again",
             counts.ambiguous,
         )
-        yield CounterMetricFamily(
-            "devicestat_ingest_messages_empty", "Messages without a payload, which have no reading", counts.empty
-        )
+        yield CounterMetricFamily("devicestat_ingest_messages_empty", "Messages with an empty payload", counts.empty)
         lag = 0.0 if counts.oldest_at is None else time.monotonic() - counts.oldest_at
         yield GaugeMetricFamily("devicestat_ingest_lag_seconds", "Age of the oldest message not yet committed", lag)
         yield GaugeMetricFamily(
@@ -100,7 +98,7 @@ class IngestMetrics:
         """Add the metric of whether the broker refuses the probe of the subscription (ADR 35)."""
         gauge = Gauge(
             "devicestat_ingest_probe_refused",
-            "1 if the broker refuses the message with which the ingestor tests its subscription",
+            "1 if the broker refuses the probe of the ingestor's subscription",
             registry=self.registry,
         )
         gauge.set_function(is_forbidden)

@@ -28,9 +28,7 @@ class Fault(msgspec.Struct, frozen=True):
             examples=["x", "[3].timestamp", "limit"],
         ),
     ]
-    detail: Annotated[
-        str, msgspec.Meta(description="What was wrong with it, and what it takes.", examples=["x is missing"])
-    ]
+    detail: Annotated[str, msgspec.Meta(description="The error, and the expected value.", examples=["x is missing"])]
 
 
 class ClientError(Exception):

@@ -10,8 +10,8 @@ from shared.postgres.connections import Connection
 MAX_ID = 2**63 - 1
 """The largest bigint. Nothing has an id above it."""
 
-Id = Annotated[int, msgspec.Meta(description="Its id.", examples=[1])]
-DeviceIdField = Annotated[int, msgspec.Meta(description="The device's id.", examples=[1])]
+Id = Annotated[int, msgspec.Meta(description="Id.", examples=[1])]
+DeviceIdField = Annotated[int, msgspec.Meta(description="Id of the device.", examples=[1])]
 
 
 def is_id(given: int) -> bool:

@@ -152,7 +152,8 @@ class SchemaTooOld(DatabaseError):
         self.have = have
         self.need = need
         super().__init__(
-            f"the database's schema is at version {have}, this devicestat needs {need}: run `devicestat migrate`"
+            f"the database's schema is at version {have}, this version of devicestat needs {need}: "
+            "run `devicestat migrate`"
         )
 
 
@@ -163,7 +164,8 @@ class SchemaTooNew(DatabaseError):
         self.have = have
         self.need = need
         super().__init__(
-            f"the database's schema is at version {have}, this devicestat knows {need}: upgrade devicestat"
+            f"the database's schema is at version {have}, this version of devicestat supports {need}: "
+            "upgrade devicestat"
         )
 
 

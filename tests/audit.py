@@ -35,8 +35,8 @@ class Package(msgspec.Struct, frozen=True):
     def faults(self) -> Iterator[str]:
         """Return a line for each vulnerability."""
         for known in self.vulns:
-            mend = f"it takes {' or '.join(known.fix_versions)}" if known.fix_versions else "no version fixes it"
-            yield f"{self.name} {self.version} has {known.id}: {mend}"
+            remedy = f"fixed in {' or '.join(known.fix_versions)}" if known.fix_versions else "no version fixes it"
+            yield f"{self.name} {self.version} has {known.id}: {remedy}"
 
 
 class Report(msgspec.Struct, frozen=True):

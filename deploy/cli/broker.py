@@ -29,7 +29,7 @@ def sync(ctx: click.Context, *, dry_run: bool) -> None:
     """Compare the broker's dynamic security, or its password file, with the database, and repair it.
 
     It compares devices, their roles, the ingestor's user and role, and the default access. Other users of the broker
-    are left alone. Clients whose credentials remain valid stay connected.
+    are not changed. Clients whose credentials remain valid stay connected.
     """
     settings = read_settings(ctx, "database_url")
     if settings.broker_passwords is None:
@@ -78,7 +78,7 @@ async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run:
             lost.update((await file.reconcile(connection, numbers[start : start + file.batch])).lost)
     for number in numbers:
         what = f"POST /devices/{number}/token gives it a new one" if number in lost else "repaired"
-        click.echo(f"device {number}: another line in the password file{'' if dry_run else f': {what}'}")
+        click.echo(f"device {number}: a different line in the password file{'' if dry_run else f': {what}'}")
     if not numbers:
         click.echo("the broker's password file agrees with the database")
     return not (lost or (dry_run and numbers))
@@ -91,9 +91,9 @@ async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run:
 def init(ctx: click.Context, *, file: Path, devices: bool) -> None:
     """Write FILE, the initial dynamic security configuration of a broker.
 
-    It has the user of DEVICESTAT_MQTT_ADMIN_URL as administrator and that of DEVICESTAT_MQTT_URL as ingestor.
-    Everything else is forbidden. Set plugin_opt_config_file in mosquitto.conf to it, in a directory that Mosquitto may
-    write to.
+    The user of DEVICESTAT_MQTT_ADMIN_URL becomes the administrator, and the user of DEVICESTAT_MQTT_URL the ingestor.
+    All other access is denied. Set plugin_opt_config_file in mosquitto.conf to FILE. Mosquitto needs write access to
+    its directory.
     """
     settings = read_settings(ctx, *_SETTINGS, *(("database_url",) if devices else ()))
     from deploy.broker.first_file import first_file

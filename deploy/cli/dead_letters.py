@@ -21,7 +21,7 @@ _Answer = TypeVar("_Answer")
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Manage messages that were refused."""
+    """Manage refused messages."""
 
 
 def moment(value: str) -> datetime:
@@ -31,7 +31,7 @@ def moment(value: str) -> datetime:
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         given = datetime.fromisoformat(value)
     except (ValueError, OverflowError):
-        message = f"{value!r} is no time: it takes 2026-01-31T12:00, or 90m, 2h or 7d before now"
+        message = f"{value!r} is not a time: expected 2026-01-31T12:00, or 90m, 2h or 7d before now"
         raise click.BadParameter(message) from None
     return given if given.tzinfo else given.replace(tzinfo=UTC)
 
@@ -42,7 +42,7 @@ def topic_filter(value: str) -> str:
     if levels[-1] == "#":
         levels.pop()
     if not value or any(level != "+" and set("+#\0") & set(level) for level in levels):
-        message = f"{value!r} is no topic filter: it takes devices/1/stats, devices/+/stats or devices/#"
+        message = f"{value!r} is not a topic filter: expected devices/1/stats, devices/+/stats or devices/#"
         raise click.BadParameter(message)
     return value
 
@@ -53,7 +53,7 @@ _SELECTING = (
         "--since",
         type=moment,
         metavar="TIME",
-        help="Select those received at or after TIME: 2026-01-31T12:00 (UTC), or 2h before now.",
+        help="Select those received at or after TIME, such as 2026-01-31T12:00 (UTC) or 2h (before now).",
     ),
     click.option("--until", type=moment, metavar="TIME", help="Select those received at or before TIME."),
     click.option("--topic", type=topic_filter, metavar="FILTER", help="Select by topic; + and # are wildcards."),
@@ -95,7 +95,7 @@ def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
 @click.argument("letter_id", metavar="ID", type=int)
 @click.pass_context
 def show(ctx: click.Context, letter_id: int) -> None:
-    """Show a dead letter; a payload that is not text as a hexdump."""
+    """Show a dead letter. A binary payload is shown as a hexdump."""
     from deploy.dead_letters.selection import one, whole
 
     letter = _ask(ctx, lambda connection: one(connection, letter_id))
@@ -110,7 +110,8 @@ def show(ctx: click.Context, letter_id: int) -> None:
 def replay(ctx: click.Context, /, **options: Any) -> None:
     """Process refused readings again.
 
-    Prints the outcome of each dead letter. Readings that are refused again stay. Safe to interrupt and to repeat.
+    Prints the outcome of each dead letter. Readings that are refused again remain dead letters. Safe to interrupt and
+    to repeat.
     """
     from deploy.dead_letters.replay import replay
     from deploy.terminal import Terminal

@@ -9,7 +9,7 @@ from deploy.command import read_settings
 
 @click.group()
 def devices() -> None:
-    """Register many devices."""
+    """Import devices."""
 
 
 @devices.command("import")
@@ -25,7 +25,7 @@ def devices() -> None:
 def import_(ctx: click.Context, *, file: Path, tokens: Path | None, api: str | None) -> None:
     """Register the devices of FILE, a CSV file with the header key,name ("-": standard input).
 
-    Devices whose keys exist are skipped, so the command can be run again. If a line is wrong, nothing is registered.
+    Devices whose keys exist are skipped, so the command can be run again. If a line is invalid, nothing is registered.
     The output is CSV with the columns key, id, mqtt_username and token. A token is shown only once.
     """
     settings = read_settings(ctx)

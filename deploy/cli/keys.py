@@ -39,7 +39,7 @@ def duration(value: str) -> timedelta:
     """Parse a duration such as 90m, 24h or 7d."""
     given = re.fullmatch(r"([1-9]\d{0,5})([mhd])", value, re.ASCII)
     if given is None:
-        raise click.BadParameter(f"{value!r} is no duration: it takes 90m, 24h or 7d")
+        raise click.BadParameter(f"{value!r} is not a duration: expected 90m, 24h or 7d")
     return timedelta(**{_UNITS[given[2]]: int(given[1])})
 
 
@@ -49,7 +49,7 @@ def expiry(value: str) -> datetime:
     try:
         given = now + duration(value) if value[-1:] in _UNITS else datetime.fromisoformat(value)
     except (ValueError, OverflowError):
-        message = f"{value!r} is no time: it takes 2027-01-31, 2027-01-31T12:00 (UTC), or 90d from now"
+        message = f"{value!r} is not a time: expected 2027-01-31, 2027-01-31T12:00 (UTC), or 90d from now"
         raise click.BadParameter(message) from None
     given = given if given.tzinfo else given.replace(tzinfo=UTC)
     if given <= now:
@@ -60,7 +60,7 @@ def expiry(value: str) -> datetime:
 def name(value: str) -> str:
     """Parse the name of a key: one line of text."""
     if len(value) > _MAX_NAME_LENGTH or not value.isprintable():
-        raise click.BadParameter(f"it takes up to {_MAX_NAME_LENGTH} printable characters")
+        raise click.BadParameter(f"expected up to {_MAX_NAME_LENGTH} printable characters")
     return value
 
 
@@ -70,7 +70,7 @@ def prefix(value: str) -> str:
     if isinstance(whole, GivenKey):
         return whole.prefix
     if not _PREFIX.fullmatch(value.strip()):
-        message = "it takes dsk_ and the eight characters after it, as `devicestat keys list` shows them"
+        message = "expected dsk_ and the eight characters after it, as `devicestat keys list` shows them"
         raise click.BadParameter(message)
     return value.strip()
 
@@ -132,7 +132,7 @@ def revoke(ctx: click.Context, prefix: str) -> None:
 )
 @click.pass_context
 def rotate(ctx: click.Context, *, prefix: str, expires: datetime | None, grace: timedelta | None) -> None:
-    """Replace a key by a new one with the same role and name, and show it once."""
+    """Replace a key with a new one that has the same role and name, and show it once."""
     from shared.access.keys import rotate
 
     key = _ask(ctx, lambda connection, actor: rotate(connection, actor, prefix, expires_at=expires, grace=grace))

@@ -39,7 +39,7 @@ class _Number(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
         if math.isnan(number):
-            self.fail(f"{value!r} is no number", param, ctx)
+            self.fail(f"{value!r} is not a number", param, ctx)
         return number
 
 
@@ -96,7 +96,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
     default=Path(".devicestat"),
     show_default=True,
     metavar="DIR",
-    help="Directory of the data, which are kept.",
+    help="Data directory. It is kept when `up` stops.",
 )
 @click.option(
     "--http-port", type=_PORT, metavar="N", help="Port of the API. [default: DEVICESTAT_HTTP_PORT, else 8000]"
@@ -112,7 +112,7 @@ def up(
 ) -> None:
     """Run everything on this machine.
 
-    Starts an embedded PostgreSQL and Mosquitto, unless DEVICESTAT_DATABASE_URL and DEVICESTAT_MQTT_URL name others.
+    Starts an embedded PostgreSQL and Mosquitto, unless DEVICESTAT_DATABASE_URL and DEVICESTAT_MQTT_URL are set.
     Ctrl-C stops everything.
     """
     import msgspec
@@ -164,7 +164,7 @@ def migrate(ctx: click.Context, *, roles: bool, passwords: Path | None) -> None:
 )
 @click.option(
     "--rate", type=_Number(0.001, 1_000_000), default=10.0, show_default=True, metavar="R",
-    help="Readings a second, over all devices.",
+    help="Readings per second, over all devices.",
 )  # fmt: skip
 @click.option("--count", type=click.IntRange(0), metavar="C", help="Stop after C readings, including the history.")
 @click.option(

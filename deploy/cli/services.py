@@ -32,7 +32,7 @@ _INSECURE_METRICS = click.option(
     default=1,
     show_default=True,
     metavar="N",
-    help="Number of processes that share the work.",
+    help="Number of processes that share the subscription.",
 )
 @click.option("--process", type=_PROCESSES, metavar="K", help="Run only process K of N, on its own host.")
 @click.option("--telemetry-fd", type=int, hidden=True)  # from the command that runs all processes
@@ -46,7 +46,7 @@ def ingest(
     Several processes share one subscription. Each has its own client id.
     """
     if process is not None and process > processes:
-        what = f"{process} of {processes}: it takes a number from 1 to {processes}"
+        what = f"{process} of {processes}: expected a number from 1 to {processes}"
         raise click.BadParameter(what, ctx, None, "--process")
     settings = read_settings(ctx, "database_url", "mqtt_url")
     port = settings.ingestor_metrics_port if telemetry_fd is None else 0

@@ -18,8 +18,8 @@ def systemd() -> None:
 def install(*, names: str) -> None:
     """Write secrets, certificates, configurations and units, in /etc/devicestat and /etc/systemd/system.
 
-    Safe to run again: existing secrets and settings are kept. Certificates are renewed in their last month and for
-    other names. Units and the configurations of Mosquitto and Caddy are replaced by those of this version.
+    Safe to run again: existing secrets and settings are kept. Certificates are renewed in their last month and when the
+    names change. Units and the configurations of Mosquitto and Caddy are replaced by those of this version.
     """
     from deploy.systemd.files import install, look
 

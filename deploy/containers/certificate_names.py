@@ -27,7 +27,7 @@ def _faults(names: list[str]) -> Iterator[str]:
     for name in names:
         fault = _fault(name)
         if fault:
-            yield f"NAMES is wrong ({name!r}: {fault}): it takes {EXPECTED}"
+            yield f"NAMES is invalid ({name!r}: {fault}): expected {EXPECTED}"
 
 
 def _fault(name: str) -> str | None:

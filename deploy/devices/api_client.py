@@ -126,11 +126,11 @@ def _plain(base: str) -> str:
     try:
         url = httpx.URL(base)
     except httpx.InvalidURL as error:
-        raise LocalError(f"this is no URL of an API ({error}): it takes http://127.0.0.1:8000") from None
+        raise LocalError(f"this is not the URL of an API ({error}): expected http://127.0.0.1:8000") from None
     if url.userinfo:
         raise LocalError("the URL of an API has no user and password: set DEVICESTAT_API_KEY instead")
     if url.scheme not in ("http", "https") or not url.host:
-        raise LocalError(f"{base} is no URL of an API: it takes http://127.0.0.1:8000")
+        raise LocalError(f"{base} is not the URL of an API: expected http://127.0.0.1:8000")
     return base.rstrip("/")
 
 

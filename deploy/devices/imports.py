@@ -106,7 +106,7 @@ def _checked(rows: _Rows, where: str) -> list[DeviceLine]:
 
 
 def _listed(where: str, faults: Sequence[str]) -> Iterator[str]:
-    yield f"{where} has {counted(len(faults), 'wrong line')}, and nothing was registered:"
+    yield f"{where} has {counted(len(faults), 'invalid line')}, and nothing was registered:"
     yield from map(printable, faults[:MAX_FAULTS])
     if len(faults) > MAX_FAULTS:
         yield f"and {len(faults) - MAX_FAULTS:,} more"

@@ -84,7 +84,7 @@ async def _of_password_file(connection: Connection, settings: Settings, path: st
         return [Finding(Severity.OK, "access", f"the broker's password file {path} agrees with the database"), *unfit]
     text = (
         f"the broker's password file {path} differs from the database in {counted(len(found.differing), 'device')}: "
-        "`devicestat broker sync --dry-run` shows them, `devicestat broker sync` mends them"
+        "`devicestat broker sync --dry-run` shows them, `devicestat broker sync` repairs them"
     )
     return [Finding(Severity.WRONG, "access", text), *unfit]
 

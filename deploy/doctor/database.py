@@ -86,13 +86,13 @@ async def _durability(connection: Connection) -> list[Finding]:
     row = await (await connection.execute(_UNSAFE)).fetchone()
     if row is None or row[0] is None:
         return []
-    advice = "acknowledged readings are lost if the server crashes: turn them on"
-    return [Finding(Severity.WARNING, "durability", f"turned off: {row[0]}; {advice}")]
+    advice = "acknowledged readings can be lost if the server crashes. Turn this on"
+    return [Finding(Severity.WARNING, "durability", f"{row[0]} turned off: {advice}")]
 
 
 async def _schema(connection: Connection) -> list[Finding]:
     await check_schema(connection)
-    return [Finding(Severity.OK, "schema", f"version {migrations()[-1].version}, as this devicestat needs")]
+    return [Finding(Severity.OK, "schema", f"version {migrations()[-1].version}, as this version of devicestat needs")]
 
 
 _MISSING_MONTHS = """
@@ -107,7 +107,10 @@ async def _partitions(connection: Connection) -> list[Finding]:
     if missing:
         advice = "run `devicestat migrate`, and keep a worker running, which creates them in advance"
         return [Finding(Severity.WRONG, "partitions", f"none for {' and '.join(missing)}: {advice}")]
-    return [Finding(Severity.OK, "partitions", "those of this month and the next exist"), *await _months(connection)]
+    return [
+        Finding(Severity.OK, "partitions", "the partitions of this month and the next month exist"),
+        *await _months(connection),
+    ]
 
 
 MANY_MONTHS = 200
@@ -175,12 +178,12 @@ _WRITERS = """
 async def _rivals(connection: Connection) -> list[Finding]:
     """Report client ids that more ingestors used in ten minutes than a restart or a takeover explains."""
     rows = await (await connection.execute(_WRITERS, (TOMBSTONE,))).fetchall()
-    advice = "does one restart repeatedly, or do two run with this client id? Give each its own"
+    advice = "does one restart repeatedly, or do several share this client id? Give each its own"
     return [
         Finding(
             Severity.WARNING,
             "ingestors",
-            f"{count} have written as {printable(client_id)} within ten minutes: {advice}",
+            f"{count} have used the client id {printable(client_id)} within ten minutes: {advice}",
         )
         for client_id, count in rows
     ]

@@ -62,7 +62,7 @@ async def _elsewhere(settings: Settings, url: str) -> Finding:
         async with await connect(settings.database, "doctor") as connection:
             found = await (await connection.execute(_CONNECTED)).fetchall()
     if not found:
-        return Finding(Severity.WARNING, "ingestor", f"none responds at {url}: is `devicestat ingest` running?")
+        return Finding(Severity.WARNING, "ingestor", f"no ingestor responds at {url}: is `devicestat ingest` running?")
     hosts = ", ".join(sorted(host for (host,) in found if host))
     where = f"connected to the database from {hosts}" if hosts else "connected to the database"
     advice = "run the doctor on the ingestor's host to see its lag"
@@ -76,10 +76,10 @@ def _readiness(url: str, response: httpx.Response) -> Finding:
         parts = msgspec.json.decode(response.content, type=_Health).parts
     except msgspec.DecodeError:
         advice = "is DEVICESTAT_INGESTOR_METRICS_PORT right?"
-        return Finding(Severity.WARNING, "ingestor", f"the service at {url} is no ingestor: {advice}")
+        return Finding(Severity.WARNING, "ingestor", f"the service at {url} is not an ingestor: {advice}")
     faults = "; ".join(f"{part}: {fault}" for part, fault in parts.items() if fault != "ok")
     faults = faults or "set DEVICESTAT_METRICS_TOKEN to see why"
-    return Finding(Severity.WRONG, "ingestor", printable(f"the one at {url} is not ready: {faults}"))
+    return Finding(Severity.WRONG, "ingestor", printable(f"the ingestor at {url} is not ready: {faults}"))
 
 
 def _lag(url: str, response: httpx.Response, figures: Mapping[str, list[float]], tolerated_s: float) -> Finding:

@@ -39,5 +39,5 @@ async def examine_largest(address: MqttAddress, *, is_mosquitto: bool) -> Findin
         advice = option if is_mosquitto else "Raise the broker's limit on the size of messages"
         text = f"{size} is not accepted: {error}. {advice}"
         return Finding(Severity.WRONG, "limits", text)
-    taken = "the broker states none that is too small" if published.refused else f"{size} is accepted"
+    taken = "no limit that the broker announces is too small" if published.refused else f"{size} is accepted"
     return Finding(Severity.OK, "limits", taken)

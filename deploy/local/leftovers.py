@@ -78,7 +78,7 @@ class ChildrenFile:
         for child in reversed(self._read()):
             process = _find(child)
             if process is not None:
-                say(f"{child.name} (process {child.pid}) was left running by an `up` that was killed: ended")
+                say(f"{child.name} (process {child.pid}) was left running by an `up` that was killed: stopped")
                 _end(process, child.stop_signal)
         self._write()
 

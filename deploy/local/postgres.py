@@ -159,7 +159,7 @@ def _check_ours(directory: Path, user: str | None) -> None:
     status = directory.lstat()
     owners = {os.geteuid(), pwd.getpwnam(user).pw_uid if user else os.geteuid()}
     if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
-        raise LocalError(f"{directory}, for PostgreSQL's socket, belongs to another user: have it removed")
+        raise LocalError(f"{directory}, for PostgreSQL's socket, belongs to another user: remove it")
 
 
 def discard_stale_lock(data: Path) -> None:

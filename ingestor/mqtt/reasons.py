@@ -23,10 +23,10 @@ _FIRST_FAILURE = 0x80
 """First reason code of a failure (section 2.4)."""
 _CREDENTIALS = "check user and password in DEVICESTAT_MQTT_URL"
 _CONNACK_ADVICE = {
-    ConnAckReasonCode.UNSPECIFIED_ERROR.value: "the broker's log may say more",
+    ConnAckReasonCode.UNSPECIFIED_ERROR.value: "see the broker's log",
     ConnAckReasonCode.MALFORMED_PACKET.value: "the broker may not support MQTT 5",
     ConnAckReasonCode.PROTOCOL_ERROR.value: "the broker may not support MQTT 5",
-    ConnAckReasonCode.IMPLEMENTATION_SPECIFIC_ERROR.value: "the broker's log may say more",
+    ConnAckReasonCode.IMPLEMENTATION_SPECIFIC_ERROR.value: "see the broker's log",
     ConnAckReasonCode.UNSUPPORTED_PROTOCOL_VERSION.value: "Devicestat needs a broker that supports MQTT 5",
     ConnAckReasonCode.CLIENT_ID_NOT_VALID.value: "the broker does not accept this DEVICESTAT_MQTT_CLIENT_ID",
     ConnAckReasonCode.BAD_USER_NAME_OR_PASSWORD.value: _CREDENTIALS,
@@ -35,25 +35,25 @@ _CONNACK_ADVICE = {
     ConnAckReasonCode.SERVER_BUSY.value: "the broker may be less busy soon",
     ConnAckReasonCode.BANNED.value: "the broker's administrator has banned this client",
     ConnAckReasonCode.BAD_AUTHENTICATION_METHOD.value: "it requires an authentication method that Devicestat lacks",
-    ConnAckReasonCode.TOPIC_NAME_INVALID.value: "the broker's log may say more",
+    ConnAckReasonCode.TOPIC_NAME_INVALID.value: "see the broker's log",
     ConnAckReasonCode.PACKET_TOO_LARGE.value: "raise its limit on packet size, which is below a CONNECT",
     ConnAckReasonCode.QUOTA_EXCEEDED.value: "raise the broker's limit on clients or connections",
-    ConnAckReasonCode.PAYLOAD_FORMAT_INVALID.value: "the broker's log may say more",
-    ConnAckReasonCode.RETAIN_NOT_SUPPORTED.value: "the broker's log may say more",
+    ConnAckReasonCode.PAYLOAD_FORMAT_INVALID.value: "see the broker's log",
+    ConnAckReasonCode.RETAIN_NOT_SUPPORTED.value: "see the broker's log",
     ConnAckReasonCode.QUALITY_NOT_SUPPORTED.value: "Devicestat needs a broker that supports QoS 1",
     ConnAckReasonCode.USE_ANOTHER_SERVER.value: "set DEVICESTAT_MQTT_URL to another broker",
     ConnAckReasonCode.SERVER_MOVED.value: "set DEVICESTAT_MQTT_URL to the broker's new address",
     ConnAckReasonCode.CONNECTION_RATE_EXCEEDED.value: "raise the broker's limit on the rate of connections",
 }
 _SUBACK_ADVICE = {
-    SubAckReasonCode.UNSPECIFIED_ERROR.value: "the broker's log may say more",
-    SubAckReasonCode.IMPLEMENTATION_SPECIFIC_ERROR.value: "the broker's log may say more",
+    SubAckReasonCode.UNSPECIFIED_ERROR.value: "see the broker's log",
+    SubAckReasonCode.IMPLEMENTATION_SPECIFIC_ERROR.value: "see the broker's log",
     SubAckReasonCode.NOT_AUTHORIZED.value: "allow this client to subscribe to it in the broker's access control",
     SubAckReasonCode.TOPIC_FILTER_INVALID.value: "set DEVICESTAT_MQTT_TOPIC to a filter that the broker accepts",
-    SubAckReasonCode.PACKET_ID_IN_USE.value: "the broker's log may say more",
+    SubAckReasonCode.PACKET_ID_IN_USE.value: "see the broker's log",
     SubAckReasonCode.QUOTA_EXCEEDED.value: "raise the broker's limit on subscriptions",
     SubAckReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED.value: "remove $share/<group>/ from DEVICESTAT_MQTT_TOPIC",
-    SubAckReasonCode.SUBSCRIPTION_IDS_NOT_SUPPORTED.value: "the broker's log may say more",
+    SubAckReasonCode.SUBSCRIPTION_IDS_NOT_SUPPORTED.value: "see the broker's log",
     SubAckReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED.value: "Devicestat needs wildcard subscriptions",
 }
 

@@ -24,7 +24,7 @@ class BrokerDisk(Collector):
         try:
             found = look(self._directory)
         except LocalError as error:
-            _log.warning("no metrics of the broker's disk", error=str(error))
+            _log.warning("the metrics of the broker's disk are unavailable", error=str(error))
             return
         yield GaugeMetricFamily("devicestat_broker_disk_free_bytes", "Free space for the broker's saves", found.free)
         if found.saved is None:

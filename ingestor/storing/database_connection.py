@@ -82,7 +82,7 @@ class DatabaseConnection:
 
     def _note(self, fault: DatabaseError, failures: int, delay: float) -> None:
         """Log the fault. Report not ready, unless it concerns one statement and the next attempt may succeed."""
-        _log.warning("an attempt failed in the database", reason=str(fault), retry_in_s=round(delay, 2))
+        _log.warning("a database operation failed and will be retried", reason=str(fault), retry_in_s=round(delay, 2))
         if failures >= BUSY_ATTEMPTS or not isinstance(fault, DatabaseBusy):
             self._health.not_ready("database", str(fault))
 

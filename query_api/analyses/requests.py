@@ -121,7 +121,7 @@ async def list_requests(
     limit: paging.Limit = 100,
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[AnalysisRequest]]:
-    """Queued, running and ended requests, newest first."""
+    """All requests, newest first: queued, running and ended."""
     before = paging.decode(cursor, _RequestsBefore, device_id=device_id, status=status)
     if device_id is not None and not is_id(device_id):
         return Response([])

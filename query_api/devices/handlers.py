@@ -87,11 +87,11 @@ async def create_device(
         Existing,
         QueryParameter(
             description="refuse: a taken key is an error, and nothing is registered. skip: devices of an array whose "
-            "keys are taken are skipped, and are not in the response."
+            "keys are taken are skipped, and the response omits them."
         ),
     ] = Existing.REFUSE,
 ) -> Response[RegisteredDevice | list[RegisteredDevice]]:
-    """Messages that a registered device publishes to devices/<key>/stats are stored.
+    """The ingestor stores the messages that a registered device publishes to devices/<key>/stats.
 
     The response to an array is an array in the same order. A token is shown only in this response.
     `POST /devices/{device_id}/token` replaces a lost token.
@@ -222,9 +222,9 @@ _RENAME = "UPDATE devices SET name = %(name)s WHERE id = %(id)s RETURNING id, ke
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def delete_device(request: AnyRequest, device_id: DeviceId, database: Database, tokens: _Tokens) -> None:
-    """The device, its analyses and its schedules are gone immediately, and its messages are refused.
+    """No endpoint returns the device, its analyses or its schedules any more, and its messages are refused.
 
-    A worker removes its data soon after. Its key can be registered again, for a new device.
+    A worker deletes the data in the background. The key can be registered again, for a new device.
     """
     async with database.connection() as connection:
         try:

@@ -20,7 +20,7 @@ class AnalysisResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a queued analysis."""
 
     id: Id
-    request_id: Annotated[int, msgspec.Meta(description="Id of its request.", examples=[1])]
+    request_id: Annotated[int, msgspec.Meta(description="Id of the request.", examples=[1])]
     device_id: DeviceIdField
     start: PeriodStart
     end: PeriodEnd
@@ -60,7 +60,7 @@ class QueuedAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     figures: Annotated[
         list[str],
         msgspec.Meta(
-            description="Statistics besides min, max, sum, count and median.",
+            description="Figures besides min, max, sum, count and median.",
             examples=[["mean", "p95"]],
         ),
     ]

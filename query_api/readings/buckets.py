@@ -79,9 +79,9 @@ async def list_buckets(
         str,
         QueryParameter(
             schema_extra={"pattern": PATTERN},  # documented here, enforced by Interval.parse
-            description="One unit of ISO 8601, such as P1Y, P3M, P1W, P1D, PT1H, PT15M or PT30S. Years, months, weeks "
-            "(from Monday) and days begin at midnight in the timezone; hours, minutes and seconds are counted from "
-            "there, day by day.",
+            description="An ISO 8601 duration with one unit, such as P1Y, P3M, P1W, P1D, PT1H, PT15M or PT30S. Years, "
+            "months, weeks (from Monday) and days begin at midnight in the timezone. Hours, minutes and seconds are "
+            "counted from there, day by day.",
         ),
     ] = "PT1H",
     timezone: Timezone = "UTC",

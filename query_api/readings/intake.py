@@ -25,7 +25,7 @@ class NewReading(msgspec.Struct, frozen=True):
 
     device_id: Annotated[
         int,
-        msgspec.Meta(description="The id of the device.", extra={"takes": "a whole number"}, examples=[1]),
+        msgspec.Meta(description="Id of the device.", extra={"takes": "a whole number"}, examples=[1]),
     ]
     x: X
     y: Y

@@ -118,7 +118,7 @@ async def list_readings(
 ) -> Response[Sequence[StoredReading]]:
     """Return the readings of the period, or of all time, in pages.
 
-    `Accept`, `format` or a suffix such as `/stats/7.csv` chooses another format. Then the answer is one stream of all
+    `Accept`, `format` or a suffix such as `/stats/7.csv` selects another format. The response is then one stream of all
     readings, or of at most `limit` readings. A stream has no cursor. For a stream of up to 32 MiB, HEAD returns its
     length, and Range selects a part of it.
     """

@@ -26,8 +26,8 @@ Z = Annotated[float, _axis("z")]
 class StoredReading(msgspec.Struct, frozen=True, kw_only=True):
     """A stored reading."""
 
-    id: Annotated[int, msgspec.Meta(description="The id of the reading.", examples=[1])]
-    device_id: Annotated[int, msgspec.Meta(description="The id of the device.", examples=[1])]
+    id: Annotated[int, msgspec.Meta(description="Id of the reading.", examples=[1])]
+    device_id: Annotated[int, msgspec.Meta(description="Id of the device.", examples=[1])]
     x: X
     y: Y
     z: Z

@@ -71,9 +71,9 @@ async def read_series(
         int, QueryParameter(ge=MIN_POINTS, le=MAX_POINTS, description="The maximum number of points of each axis.")
     ] = 1000,
 ) -> Series:
-    """Return at most `points` points of each axis: all readings, or those that MinMaxLTTB chooses from more readings.
+    """Return at most `points` points of each axis: all readings, or a selection by MinMaxLTTB if there are more.
 
-    Each point is a reading. The first and the last reading, and the least and the greatest value, are always included.
+    Each point is a reading. The first and the last reading, and the minimum and the maximum, are always included.
     """
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         await require_device(connection, device_id)

@@ -42,7 +42,7 @@ class _SubmitOperation(Operation):
         HTTP_200_OK: ResponseSpec(
             cast("Any", StoredReading | list[StoredReading]),  # a union is no class
             generate_examples=False,
-            description="All of the readings were stored before. Each has the id of the stored one.",
+            description="All readings were stored before. Each has the id of the stored one.",
         ),
         **documented(
             problems.UNKNOWN_DEVICE,
@@ -60,10 +60,10 @@ async def create_readings(
     intake: NamedDependency[SkipValidation[Intake]],
     request: AnyRequest,
 ) -> Response[StoredReading | list[StoredReading]]:
-    """Return the stored reading, or an array of them in the order of the request.
+    """Return the stored reading, or an array of stored readings in the order of the request.
 
-    A reading that was stored before (equal device, time and values) is not stored again: it has the id of the stored
-    one. If all of them were stored before, the status is 200.
+    A reading that was stored before (same device, time and values) is not stored again: the response has the id of the
+    stored one. If all readings were stored before, the status is 200.
     """
     given = Submission(data, True) if isinstance(data, list) else Submission([data], False)
     _require_own(request.auth, given)

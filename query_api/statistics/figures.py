@@ -54,8 +54,8 @@ def _figure(sql: str, description: str, example: object, read: Callable[[Any], A
 class Figures(msgspec.Struct, frozen=True):
     """The figures of one axis over a period. Without readings the count and the sum are 0, and the others are null."""
 
-    min: Annotated[float | None, _figure("min({axis})", "The least value.", -2.5)]
-    max: Annotated[float | None, _figure("max({axis})", "The greatest value.", 4.0)]
+    min: Annotated[float | None, _figure("min({axis})", "The minimum.", -2.5)]
+    max: Annotated[float | None, _figure("max({axis})", "The maximum.", 4.0)]
     sum: Annotated[float, _figure(_SUM, "The sum of the values, exact.", 12.0, lambda total: total or 0.0)]
     count: Annotated[int, _figure("count(*)", "The number of values.", 8, lambda count: count or 0)]
     median: Annotated[

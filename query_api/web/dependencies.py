@@ -15,7 +15,7 @@ Database = NamedDependency[SkipValidation[Pool]]
 """The connections for short work: reading or changing a single resource."""
 Slow = NamedDependency[SkipValidation[SlowReads]]
 """The connections for long reads: lists, and statistics of many readings."""
-DeviceId = Annotated[int, PathParameter(description="The device's id.")]
+DeviceId = Annotated[int, PathParameter(description="Id of the device.")]
 
 
 def actor_of(request: ASGIConnection[Any, Any, Any, Any]) -> Actor:

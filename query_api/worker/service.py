@@ -227,7 +227,7 @@ class Worker:
 
     def _failed(self, fault: DatabaseError) -> None:
         if isinstance(fault, DatabaseBusy):  # the next run does it
-            _log.warning("a job of the worker was delayed", reason=str(fault))
+            _log.warning("a job was delayed: the database is busy", reason=str(fault))
             return
         if not self._is_unavailable:
             _log.warning("the database is unavailable", reason=str(fault))

@@ -83,7 +83,7 @@ class ByFile:
                 key=unfit.key,
                 reason=f"the key {unfit.reason}",
             )
-        found = {device_id: [Difference("another line in the password file")] for device_id in done.changed}
+        found = {device_id: [Difference("a different line in the password file")] for device_id in done.changed}
         return Reconciled(found | {device_id: [Difference("no token", lost=True)] for device_id in done.lost}, {})
 
     async def compare(self, connection: Connection) -> FileComparison:

@@ -22,7 +22,7 @@ ITERATIONS = 101
 """As in `first_file`. A token has 256 random bits; more iterations would not make it harder to guess."""
 WITNESS = "devicestat-witness"
 """A user whose password changes with each change of the file: its login shows which version the broker has read."""
-TAKEN = "is the name of a user in the broker's password file that is no device"
+TAKEN = "is the name of another user in the broker's password file"
 _ID_BYTES, _CHECK_BYTES, _TOKEN_BYTES = 5, 3, 4
 """Parts of a salt, which has the 12 bytes that Mosquitto 2.0 requires: the device id, a check that the line is a
 device's, and a fingerprint of the token."""

@@ -95,7 +95,7 @@ _WORDS: Mapping[type[DatabaseError], tuple[str, str]] = {
         "PostgreSQL refuses writes",
         "Is this a standby? DEVICESTAT_DATABASE_URL names the primary",
     ),
-    ServerFault: ("PostgreSQL has failed", "PostgreSQL's log says more"),
+    ServerFault: ("PostgreSQL has failed", "See PostgreSQL's log"),
     StatementRefused: ("PostgreSQL refuses", ""),
 }
 _PRIVILEGE = (

@@ -115,7 +115,7 @@ def _compare(applied: dict[int, str], known: Sequence[Migration]) -> None:
     for migration in known:
         if applied.get(migration.version, migration.checksum) != migration.checksum:
             raise DatabaseError(
-                f"migration {migration.version:04} ({migration.name}) was applied with another text "
+                f"migration {migration.version:04} ({migration.name}) was applied with a different text "
                 "than this version's: the database was created by an unreleased build. "
                 "Save its data with pg_dump --data-only, and migrate an empty database"
             )

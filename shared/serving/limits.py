@@ -107,7 +107,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that the parser cannot read; uvicorn calls this."""
-        self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1, or in a form that is not accepted")
+        self._refuse(HTTPStatus.BAD_REQUEST, "this is not HTTP/1.1, or its form is not supported")
 
     def _refuse_size(self) -> None:
         if self._in_head:

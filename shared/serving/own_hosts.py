@@ -112,7 +112,7 @@ class HostRules:
         if not given and scope["http_version"] == "1.0":  # not from a browser
             return None
         if len(given) != 1 or not _HOST.fullmatch(given[0]):
-            detail = f"a request must have one Host header with a name or an address, and this has {_shown(given)}"
+            detail = f"a request must have one Host header with a name or an address, and this one has {_shown(given)}"
             return HostRefusal(HTTPStatus.BAD_REQUEST, detail)
         return self._foreign(scope, given[0].lower()) if self._hosts is not None else None
 
@@ -147,7 +147,7 @@ def _foreign_page(origin: str | None) -> HostRefusal:
     page = "another site" if origin is None else repr(origin[:_MAX_SHOWN])
     return HostRefusal(
         HTTPStatus.FORBIDDEN,
-        f"a page of {page} may not change data: while DEVICESTAT_AUTH is off, only pages of this service and of "
+        f"pages of {page} may not change data: while DEVICESTAT_AUTH is off, only pages of this service and of "
         "the origins in DEVICESTAT_CORS_ORIGINS may",
     )
 

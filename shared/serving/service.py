@@ -74,7 +74,7 @@ def look_up(host: str, port: int) -> Sequence[AddressInfo]:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:  # ValueError: a label is too long
         why = getattr(error, "strerror", None) or error
-        raise LocalError(f"DEVICESTAT_HTTP_HOST is {host!r}, which is no address of this host: {why}") from error
+        raise LocalError(f"DEVICESTAT_HTTP_HOST is {host!r}, which is not an address of this host: {why}") from error
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
@@ -87,7 +87,8 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     except OSError as error:
         listener.close()
         raise LocalError(
-            f"cannot listen on port {port} of {host} ({error.strerror}): stop what uses it, or set {setting} to another"
+            f"cannot listen on port {port} of {host} ({error.strerror}): stop the program that uses it, "
+            f"or set {setting} to another"
         ) from error
     return listener
 

@@ -55,10 +55,10 @@ def load(environ: Mapping[str, str], config: Path | None = None, *, require: Ite
 def _missing(given: Mapping[str, Given], require: Iterable[str]) -> Iterator[str]:
     for name in require:
         if name not in given:
-            yield f"{variable(name)} is not set: it takes {DESCRIBED[name].expected}"
+            yield f"{variable(name)} is not set: expected {DESCRIBED[name].expected}"
     for name, other in ((name, other) for name, others in _NEEDS.items() for other in others):
         if name in given and other not in given:
-            yield f"{variable(name)} needs {variable(other)}, which is not set: it takes {DESCRIBED[other].expected}"
+            yield f"{variable(name)} needs {variable(other)}, which is not set: expected {DESCRIBED[other].expected}"
     if "mqtt_admin_url" in given and "broker_passwords" in given:
         yield f"{variable('mqtt_admin_url')} and {variable('broker_passwords')} are both set: only one of them may be"
 
@@ -76,12 +76,12 @@ def _convert(name: str, given: Given) -> Any:
     if given.fault:
         raise SettingsError([given.fault])
     if name not in DESCRIBED:
-        raise SettingsError([f"{given.source} is no setting of devicestat{_hint(name, given.source)}"])
+        raise SettingsError([f"{given.source} is not a setting of devicestat{_hint(name, given.source)}"])
     try:
         return parse(name, given.value)
     except (ValueError, msgspec.ValidationError) as error:
         raise SettingsError(
-            [f"{given.source} is wrong{_shown(name, given, error)}: it takes {DESCRIBED[name].expected}"]
+            [f"{given.source} is invalid{_shown(name, given, error)}: expected {DESCRIBED[name].expected}"]
         ) from None
 
 

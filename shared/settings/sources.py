@@ -66,7 +66,7 @@ def _given_twice(name: str) -> Given:
 
 def _from_file(source: str, path: str) -> Given:
     if not path:
-        return Given(source=source, fault=f"{source} is empty: it takes the path of a file")
+        return Given(source=source, fault=f"{source} is empty: expected the path of a file")
     try:
         value = _content(Path(path))
     except OSError as error:

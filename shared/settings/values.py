@@ -258,11 +258,11 @@ def parse_networks(text: str) -> tuple[str, ...]:
 
 
 def parse_origins(text: str) -> tuple[str, ...]:
-    """Return the comma-separated origins. Raises ValueError with the part that is no origin (RFC 6454) and not `*`."""
+    """Return the comma-separated origins (RFC 6454, or `*`). Raises ValueError with the part that is not an origin."""
     for origin in _listed(text):
         parts = urlsplit(origin)
         if origin != "*" and (parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"):
-            raise ValueError(f"{origin!r} is no origin")
+            raise ValueError(f"{origin!r} is not an origin")
     return _listed(text)
 
 
@@ -285,7 +285,7 @@ def parse_webhook_secret(text: str) -> WebhookSecret:
     try:
         key = text.encode() if encoded == text else base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError("no base64 after whsec_") from None
+        raise ValueError("the text after whsec_ is not base64") from None
     if len(key) < 16:
         raise ValueError("too short")
     return WebhookSecret(text, key)

@@ -37,7 +37,7 @@ async def test_a_second_one_with_the_client_id_ends_the_first_with_a_clear_line(
     await expect_each_once(database, stream)
     (rivals,) = [found for found in await examine_database(make_settings()) if found.what == "ingestors"]
     assert rivals.severity is Severity.WARNING
-    assert f" have written as {make_settings().mqtt_client_id} within ten minutes" in rivals.text
+    assert f" have used the client id {make_settings().mqtt_client_id} within ten minutes" in rivals.text
     await expect_a_good_end(older)
 
 

@@ -288,7 +288,7 @@ async def test_the_file_is_compared_and_repaired(
         found = {finding.text for finding in await examine(settings) if finding.what == "access"}
         assert any("differs from the database in 2 devices" in text for text in found)
         listed = await command.arun("broker", "sync", "--dry-run", **given_of(settings))
-        assert (listed.returncode, listed.stdout.count("another line in the password file")) == (1, 2)
+        assert (listed.returncode, listed.stdout.count("a different line in the password file")) == (1, 2)
         mended = await command.arun("broker", "sync", **given_of(settings))
         assert (mended.returncode, mended.stdout.count("repaired")) == (0, 2), mended.stderr
         again = await command.arun("broker", "sync", **given_of(settings))

@@ -131,7 +131,7 @@ async def test_a_worker_whose_statement_is_cancelled_is_ready(
     async def put_off() -> bool:
         nonlocal logged
         logged += "".join(capsys.readouterr())
-        return "a job of the worker was delayed" in logged
+        return "a job was delayed: the database is busy" in logged
 
     async with services.worker(msgspec.structs.replace(api_settings, worker_metrics_port=port)):
         await eventually(lambda: services.is_ready(port), bool)

@@ -316,4 +316,4 @@ async def test_another_server_on_the_port_is_no_ingestor() -> None:
         port = server.sockets[0].getsockname()[1]
         found = await examine_ingestor(Settings(ingestor_metrics_port=port))
     assert [finding.severity for finding in found] == [Severity.WARNING, Severity.WARNING]
-    assert "is no ingestor: is DEVICESTAT_INGESTOR_METRICS_PORT right?" in only(found, "ingestor").text
+    assert "is not an ingestor: is DEVICESTAT_INGESTOR_METRICS_PORT right?" in only(found, "ingestor").text

@@ -98,7 +98,7 @@ async def test_standard_input_and_output(api: httpx.AsyncClient, api_settings: S
         ("key,name\na,Boiler, north\n", ["line 2: it has 3 values", "quote a name that has a comma"]),
         ('key,name\na,"One\n', ["line 3: unexpected end of data", "unmatched quotation mark"]),
         ('key,name\na,"One\nb,"Two"\n', ["line 3: ',' expected", "This line, or one before it, has an"]),
-        ("key,name\n" + "a b,One\n" * 30, ["30 wrong lines", "line 21", "and 10 more"]),
+        ("key,name\n" + "a b,One\n" * 30, ["30 invalid lines", "line 21", "and 10 more"]),
     ],
 )  # fmt: skip
 async def test_wrong_lines_are_named_and_nothing_is_registered(

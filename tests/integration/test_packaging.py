@@ -89,7 +89,7 @@ def test_the_wheel_brings_the_migrations_and_the_brokers_configuration(
 def test_a_command_without_its_settings_says_which(clean: Path, tmp_path: Path, command: str) -> None:
     ended = call(clean / "bin" / "devicestat", command, cwd=tmp_path)
     assert ended.returncode == 1
-    assert "DEVICESTAT_DATABASE_URL is not set: it takes postgresql://" in ended.stderr
+    assert "DEVICESTAT_DATABASE_URL is not set: expected postgresql://" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -129,8 +129,8 @@ async def test_a_signal_ends_a_long_history_at_once(settings: Settings, own_brok
     ("url", "says"),
     [
         ("http://ada:the-password@127.0.0.1:8000", "set DEVICESTAT_API_KEY instead"),
-        ("127.0.0.1:8000", "it takes http://127.0.0.1:8000"),
-        ("http://[::1", "it takes http://127.0.0.1:8000"),
+        ("127.0.0.1:8000", "expected http://127.0.0.1:8000"),
+        ("http://[::1", "expected http://127.0.0.1:8000"),
     ],
 )
 async def test_an_address_of_the_api_that_is_none_is_reported(url: str, says: str) -> None:

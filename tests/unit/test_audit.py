@@ -25,10 +25,10 @@ def report(*packages: object) -> Report:
     ("reports", "code", "said"),
     [
         ([report(CLEAN)], 0, ["no known vulnerability in 1 packages"]),
-        ([report(CLEAN, VULNERABLE)], 1, ["old 1.0 has GHSA-1: it takes 1.1", UPGRADE]),
+        ([report(CLEAN, VULNERABLE)], 1, ["old 1.0 has GHSA-1: fixed in 1.1", UPGRADE]),
         ([report(HOPELESS)], 1, ["left 2.0 has GHSA-2: no version fixes it", UPGRADE]),
-        ([report(SKIPPED, VULNERABLE), Report()], 1, ["old 1.0 has GHSA-1: it takes 1.1", UPGRADE]),
-        ([report(SKIPPED), report(VULNERABLE)], 1, ["old 1.0 has GHSA-1: it takes 1.1", UPGRADE]),
+        ([report(SKIPPED, VULNERABLE), Report()], 1, ["old 1.0 has GHSA-1: fixed in 1.1", UPGRADE]),
+        ([report(SKIPPED), report(VULNERABLE)], 1, ["old 1.0 has GHSA-1: fixed in 1.1", UPGRADE]),
         ([report(SKIPPED, CLEAN), Report()], 0, ["no known vulnerability in 1 packages", "NOT AUDITED: hidden"]),
         (
             [report(SKIPPED), Report()],

@@ -45,14 +45,14 @@ def test_names_and_addresses() -> None:
 def test_what_can_stand_in_no_certificate(name: str, fault: str) -> None:
     with pytest.raises(SettingsError) as raised:
         alternatives(f"localhost,{name}")
-    assert raised.value.faults == (f"NAMES is wrong ({name!r}: {fault}): it takes {EXPECTED}",)
+    assert raised.value.faults == (f"NAMES is invalid ({name!r}: {fault}): expected {EXPECTED}",)
 
 
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as raised:
         alternatives("localhost,,x.test,10.0.0.300")
     assert len(raised.value.faults) == 2
-    assert raised.value.faults[0].startswith("NAMES is wrong ('': an empty name: is there an extra comma?)")
+    assert raised.value.faults[0].startswith("NAMES is invalid ('': an empty name: is there an extra comma?)")
 
 
 def test_the_first_start_says_so_in_one_line_and_makes_nothing(tmp_path: Path) -> None:
@@ -64,6 +64,6 @@ def test_the_first_start_says_so_in_one_line_and_makes_nothing(tmp_path: Path) -
         check=False,
     )
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr.startswith("NAMES is wrong ('10.0.0.300'")
+    assert ran.stderr.startswith("NAMES is invalid ('10.0.0.300'")
     assert len(ran.stderr.splitlines()) == 1
     assert not (tmp_path / "secrets").exists()

@@ -59,7 +59,7 @@ def test_no_reading_is_taken_that_retention_would_drop() -> None:
 )
 def test_a_limit_that_cannot_be_read_is_a_fault(name: str, value: str) -> None:
     (told,) = faults({f"DEVICESTAT_{name}": value})
-    assert told.startswith(f"DEVICESTAT_{name} is wrong ({value!r}): it takes")
+    assert told.startswith(f"DEVICESTAT_{name} is invalid ({value!r}): expected")
 
 
 def test_sizes_and_durations_have_units() -> None:
@@ -96,18 +96,18 @@ def test_every_fault_is_reported_at_once_by_name() -> None:
         require=("database_url", "mqtt_url"),
     )
     assert told == [
-        "DEVICESTAT_HTTP_PORT is wrong ('http'): it takes a port from 0 to 65535; 0 for a free one",
-        "DEVICESTAT_MQTT_WINDOW is wrong ('70000'): it takes a whole number from 1 to 32767",
+        "DEVICESTAT_HTTP_PORT is invalid ('http'): expected a port from 0 to 65535; 0 for a free one",
+        "DEVICESTAT_MQTT_WINDOW is invalid ('70000'): expected a whole number from 1 to 32767",
         (
-            "DEVICESTAT_MQTT_TOPIC is wrong ('devices/#'): it takes a topic filter with the device's key as its only "
+            "DEVICESTAT_MQTT_TOPIC is invalid ('devices/#'): expected a topic filter with the device's key as its only "
             "wildcard, such as devices/+/stats or $share/group/devices/+/stats"
         ),
-        "DEVICESTAT_UNKNOWN_DEVICES is wrong ('ignore'): it takes reject or register",
-        "DEVICESTAT_RETENTION is wrong ('1 year'): it takes a number of days, such as 400d",
-        "DEVICESTAT_BATCH_LINGER is no setting of devicestat: did you mean DEVICESTAT_BATCH_LINGER_MS?",
-        "DEVICESTAT_DATABASE_URL is not set: it takes postgresql://user:password@host:5432/database",
+        "DEVICESTAT_UNKNOWN_DEVICES is invalid ('ignore'): expected reject or register",
+        "DEVICESTAT_RETENTION is invalid ('1 year'): expected a number of days, such as 400d",
+        "DEVICESTAT_BATCH_LINGER is not a setting of devicestat: did you mean DEVICESTAT_BATCH_LINGER_MS?",
+        "DEVICESTAT_DATABASE_URL is not set: expected postgresql://user:password@host:5432/database",
         (
-            "DEVICESTAT_MQTT_URL is not set: it takes mqtt://host:1883, mqtts://user:password@host:8883 "
+            "DEVICESTAT_MQTT_URL is not set: expected mqtt://host:1883, mqtts://user:password@host:8883 "
             "or mqtt+unix:///path/to/socket"
         ),
     ]
@@ -145,7 +145,7 @@ def test_every_fault_is_reported_at_once_by_name() -> None:
 )
 def test_a_wrong_secret_is_not_shown(name: str, value: str) -> None:
     (told,) = [fault for fault in faults({f"DEVICESTAT_{name}": value}) if "which is not set" not in fault]
-    assert told.startswith(f"DEVICESTAT_{name} is wrong (")
+    assert told.startswith(f"DEVICESTAT_{name} is invalid (")
     assert SECRET not in told
     assert "word" not in told.replace("password", "")
 
@@ -171,17 +171,17 @@ def test_the_password_is_not_in_the_repr_of_an_address() -> None:
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        ({"MQTT_TLS_CERT": "/c"}, "DEVICESTAT_MQTT_TLS_CERT needs DEVICESTAT_MQTT_TLS_KEY, which is not set: it takes"),
-        ({"MQTT_TLS_KEY": "/k"}, "DEVICESTAT_MQTT_TLS_KEY needs DEVICESTAT_MQTT_TLS_CERT, which is not set: it takes"),
+        ({"MQTT_TLS_CERT": "/c"}, "DEVICESTAT_MQTT_TLS_CERT needs DEVICESTAT_MQTT_TLS_KEY, which is not set: expected"),
+        ({"MQTT_TLS_KEY": "/k"}, "DEVICESTAT_MQTT_TLS_KEY needs DEVICESTAT_MQTT_TLS_CERT, which is not set: expected"),
         (
             {"MQTT_ADMIN_URL": "mqtt://a:b@h"},
-            "DEVICESTAT_MQTT_ADMIN_URL needs DEVICESTAT_DEVICE_SECRET, which is not set: it takes at least 32",
+            "DEVICESTAT_MQTT_ADMIN_URL needs DEVICESTAT_DEVICE_SECRET, which is not set: expected at least 32",
         ),
     ],
 )
 def test_a_setting_that_needs_another_is_reported_with_the_other_faults(given: dict[str, str], fault: str) -> None:
     wrong, told = faults({"DEVICESTAT_AUTH": "yes"} | {f"DEVICESTAT_{name}": value for name, value in given.items()})
-    assert wrong == "DEVICESTAT_AUTH is wrong ('yes'): it takes on or off"
+    assert wrong == "DEVICESTAT_AUTH is invalid ('yes'): expected on or off"
     assert told.startswith(fault)
 
 
@@ -211,7 +211,7 @@ def test_a_key_of_the_api_is_taken() -> None:
 @pytest.mark.parametrize("value", ["a\0b", "a\udcffb"])
 def test_what_is_no_text_is_refused(value: str) -> None:
     (told,) = faults({"DEVICESTAT_HTTP_HOST": value})
-    assert told == f"DEVICESTAT_HTTP_HOST is wrong ({value!r}): it takes a host name or an address, such as 127.0.0.1"
+    assert told == f"DEVICESTAT_HTTP_HOST is invalid ({value!r}): expected a host name or an address, such as 127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -219,9 +219,12 @@ def test_what_is_no_text_is_refused(value: str) -> None:
     [
         ("[devicestat\n", "is not TOML"),
         ("[other]\n", "takes only the table [devicestat]"),
-        ("[devicestat]\nhttp_prot = 1\n", "http_prot in {path} is no setting of devicestat: did you mean http_port?"),
+        (
+            "[devicestat]\nhttp_prot = 1\n",
+            "http_prot in {path} is not a setting of devicestat: did you mean http_port?",
+        ),
         ('[devicestat]\nhttp_port = "8000"\n', None),
-        ("[devicestat]\nhttp_port = 1.5\n", "http_port in {path} is wrong (1.5)"),
+        ("[devicestat]\nhttp_port = 1.5\n", "http_port in {path} is invalid (1.5)"),
     ],
 )
 def test_a_file_is_held_to_the_same_rules(tmp_path: Path, text: str, says: str | None) -> None:

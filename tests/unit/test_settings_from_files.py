@@ -117,14 +117,14 @@ def test_a_file_that_holds_no_value_is_reported_by_its_path(content: bytes | Non
 
 
 def test_no_path_is_reported() -> None:
-    assert fault({"DEVICESTAT_AUTH_FILE": ""}) == "DEVICESTAT_AUTH_FILE is empty: it takes the path of a file"
+    assert fault({"DEVICESTAT_AUTH_FILE": ""}) == "DEVICESTAT_AUTH_FILE is empty: expected the path of a file"
 
 
 @pytest.mark.parametrize("name", ["http_port", "http_host", "mqtt_topic", "trusted_proxies", "device_secret"])
 def test_a_wrong_content_is_not_shown_whatever_the_setting(name: str, file: Path) -> None:
     file.write_text(f"{SECRET}\0")
     told = fault({f"DEVICESTAT_{name.upper()}_FILE": str(file)})
-    assert told.startswith(f"DEVICESTAT_{name.upper()}_FILE (the file {file}) is wrong")
+    assert told.startswith(f"DEVICESTAT_{name.upper()}_FILE (the file {file}) is invalid")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_wrong_content_is_not_shown_whatever_the_setting(name: str, file: Path
 def test_a_variable_that_names_no_setting_is_reported_and_its_file_not_read(
     variable: str, hint: str, file: Path
 ) -> None:
-    assert fault({variable: str(file)}) == f"{variable} is no setting of devicestat{hint}"
+    assert fault({variable: str(file)}) == f"{variable} is not a setting of devicestat{hint}"
 
 
 def test_what_only_the_tests_read_is_left_alone(file: Path) -> None:

@@ -271,7 +271,7 @@ def test_what_a_killed_up_left_running_is_ended(
     said: list[str] = []
     ChildrenFile(tmp_path).end_leftovers(said.append)
     assert process.wait(10) == 0
-    assert said == [f"left (process {process.pid}) was left running by an `up` that was killed: ended"]
+    assert said == [f"left (process {process.pid}) was left running by an `up` that was killed: stopped"]
     assert pids(tmp_path) == []
 
 

@@ -48,7 +48,7 @@ _ALIGN = msgspec.Meta(
 _FIGURES_RULE = f"at most {MAX_NAMES} of {RULE}"
 _FIGURES = msgspec.Meta(
     max_length=MAX_NAMES,
-    description=f"Statistics besides min, max, sum, count and median: {_FIGURES_RULE}.",
+    description=f"Figures besides min, max, sum, count and median: {_FIGURES_RULE}.",
     extra={"takes": f"an array of {_FIGURES_RULE}"},
     extra_json_schema={"extra": {"items": Schema(type=OpenAPIType.STRING, pattern=NAME_PATTERN)}},
     examples=[["mean", "p95"]],

@@ -58,9 +58,9 @@ async def create_schedule(
     callback_rules: _Rules,
     quotas: NamedDependency[SkipValidation[Quotas]],
 ) -> Response[Schedule]:
-    """Each tick queues one analysis, with any number of workers.
+    """Each tick queues one analysis, regardless of the number of workers.
 
-    After a time without a worker, only the latest missed tick is run.
+    If ticks were missed while no worker ran, only the latest one is run.
     """
     if data.callback is not None:
         callback_rules.require(data.callback)

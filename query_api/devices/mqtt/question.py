@@ -90,7 +90,7 @@ def read_question(body: bytes, media_type: str) -> Question:
 def note(error: Unreadable) -> None:
     """Log the error once a minute, as the broker does not log the fault of its configuration."""
     if _noted.add(str(error)[:MAX_DISPLAYED]) == 1:
-        _log.warning("the question of a broker could not be read", reason=str(error))
+        _log.warning("a request of a broker could not be decoded", reason=str(error))
 
 
 _log = structlog.get_logger()

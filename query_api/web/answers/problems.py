@@ -71,7 +71,7 @@ FORBIDDEN = Problem(
 )  # fmt: skip
 NOT_FOUND = Problem(
     "not-found", 404, "Not found",
-    "The path does not exist, or nothing has the id in it.",
+    "The path does not exist, or no resource has the id in it.",
 )  # fmt: skip
 NO_READINGS = Problem(
     "no-readings", 404, "The device has no readings",
@@ -94,7 +94,7 @@ KEY_TAKEN = Problem(
     "A key is the device's level in its MQTT topic, and is unique.",
 )  # fmt: skip
 ALREADY_ENDED = Problem(
-    "already-ended", 409, "The analysis has ended",
+    "already-ended", 409, "The analysis has already ended",
     "Only an analysis that is queued or running can be cancelled.",
 )  # fmt: skip
 TOO_LARGE = Problem(
@@ -111,8 +111,8 @@ RANGE_NOT_SATISFIABLE = Problem(
     "the header Range.",
 )  # fmt: skip
 INVALID_VALUE = Problem(
-    "invalid-value", 422, "A value is missing or wrong",
-    "`errors` names each wrong field and what it takes.",
+    "invalid-value", 422, "A value is missing or invalid",
+    "`errors` lists each invalid field with the expected value.",
 )  # fmt: skip
 TOO_MANY_REQUESTS = Problem(
     "too-many-requests", 429, "A limit was reached",
@@ -161,12 +161,12 @@ PROBLEMS = {
 class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     """Problem details (RFC 9457)."""
 
-    type: Annotated[str, msgspec.Meta(description="The kind of problem, as a path that describes it.")]
-    title: Annotated[str, msgspec.Meta(description="The title of the kind of problem.")]
+    type: Annotated[str, msgspec.Meta(description="The problem type: a path to its description.")]
+    title: Annotated[str, msgspec.Meta(description="The title of the problem type.")]
     status: Annotated[int, msgspec.Meta(description="The HTTP status.")]
-    detail: Annotated[str, msgspec.Meta(description="What was wrong with this request, and what to do.")]
+    detail: Annotated[str, msgspec.Meta(description="The cause of the error, and a remedy.")]
     instance: Annotated[str, msgspec.Meta(description="The path of the request.")]
-    errors: Annotated[Sequence[Fault], msgspec.Meta(description=f"The wrong fields, at most {MAX_FAULTS}.")] = ()
+    errors: Annotated[Sequence[Fault], msgspec.Meta(description=f"The invalid fields, at most {MAX_FAULTS}.")] = ()
 
 
 class Refused(Exception):
@@ -259,12 +259,12 @@ def _example(problem: Problem) -> Example:
     "/",
     permission=Permission.PUBLIC,
     security=NO_KEY,
-    summary="List the kinds of problem",
+    summary="List the problem types",
     responses=documented(INVALID_VALUE),
     sync_to_thread=False,
 )
 def list_problems() -> list[Problem]:
-    """Return each kind of problem with its status and advice."""
+    """Return each problem type with its status and description."""
     return list(PROBLEMS.values())
 
 
@@ -272,14 +272,14 @@ def list_problems() -> list[Problem]:
     "/{name:str}",
     permission=Permission.PUBLIC,
     security=NO_KEY,
-    summary="Get a kind of problem",
+    summary="Get a problem type",
     responses=documented(NOT_FOUND, INVALID_VALUE),
     sync_to_thread=False,
 )
 def describe_problem(name: Annotated[str, PathParameter(description="The last segment of `type`.")]) -> Problem:
-    """Return the kind of problem that a `type` names."""
+    """Return the problem type with this name."""
     if name not in PROBLEMS:
-        raise Refused(NOT_FOUND, f"no problem is named {name!r}: GET /problems lists them")
+        raise Refused(NOT_FOUND, f"there is no problem type {name!r}: GET /problems lists them")
     return PROBLEMS[name]
 
 

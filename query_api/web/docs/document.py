@@ -47,7 +47,7 @@ _TAGS = [
     Tag("readings", "Measurements of devices, on three axes."),
     Tag("analysis", "Min, max, sum, count and median of each axis: immediately, or queued for a worker."),
     Tag("schedules", "Recurring analyses."),
-    Tag("problems", "The errors of this service."),
+    Tag("problems", "The errors that this service returns."),
     Tag("operation", "Health and metrics of this process."),
 ]
 

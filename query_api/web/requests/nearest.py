@@ -40,5 +40,5 @@ def not_known(name: str, known: Collection[str], kind: str) -> str:
     """Return the message about an unknown name, with the nearest and all known names. `kind`: such as "field"."""
     meant = nearest(name, known)
     question = f": did you mean {meant}?" if meant else "."
-    listed = f"It takes {', '.join(sorted(known))}" if known else "It takes none"
-    return f"there is no such {kind} here{question} {listed}"
+    listed = f"Valid {kind}s: {', '.join(sorted(known))}" if known else f"No {kind}s are valid here"
+    return f"unknown {kind}{question} {listed}"

@@ -81,7 +81,8 @@ class Dynsec:
             return {answer.correlation: answer for answer in _decoder.decode(message.payload).responses}
         except msgspec.MsgspecError as error:
             raise NotAdministered(
-                f"the broker at {self._address} sends on {RESPONSES} what is no answer of dynamic security: {error}"
+                f"the broker at {self._address} sent a message on {RESPONSES} that is not a response of dynamic "
+                f"security: {error}"
             ) from error
 
     async def do(self, commands: Sequence[Command]) -> list[CommandRefused]:

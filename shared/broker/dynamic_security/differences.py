@@ -42,7 +42,7 @@ def _of_role(device: DeviceCredential, known: DynsecRole | None, form: TopicFilt
     if known is None:
         yield Difference("no role", (create_role(role),))
     elif not known.allows_the_same(role):
-        yield Difference("a role that allows something else", (change_role(role),))
+        yield Difference("a role with other permissions", (change_role(role),))
 
 
 def _of_client(device: DeviceCredential, known: DynsecClient | None) -> Iterator[Difference]:

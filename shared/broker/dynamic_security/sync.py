@@ -134,7 +134,7 @@ async def _of_ingestor(known: DynsecClient | None, settings: Settings) -> AsyncI
         yield Difference("is disabled", ({"command": "enableClient", **about},))
     if (known.clientid or known.disabled) or await _is_refused(settings.broker):
         set_password: Command = {"command": "setClientPassword", **about, "password": password}
-        yield Difference("may have another password than DEVICESTAT_MQTT_URL", (set_password,))
+        yield Difference("may have a password other than that in DEVICESTAT_MQTT_URL", (set_password,))
 
 
 async def _is_refused(address: MqttAddress) -> bool:
