@@ -1,7 +1,7 @@
-"""The `devicestat` command, and all of Devicestat on one machine.
+"""The `devicestat` command, and its deployment on one machine, in containers and under systemd.
 
-- `cli/`: parses the command line, calls, and maps errors to exit codes. `command.py` has the functions that commands
-  share; `terminal.py` formats output.
+- `cli/`: parses the command line, calls the other packages, and maps errors to exit codes. `command.py` has the
+  functions that commands share; `terminal.py` formats output.
 - `local/`: `devicestat up`, with embedded PostgreSQL and Mosquitto.
 - `scaling/`: `devicestat ingest --processes N`.
 - `doctor/`: `devicestat doctor`.

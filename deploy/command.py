@@ -1,4 +1,4 @@
-"""Functions of several commands: read the settings, query the database, name the operator, stop at a signal."""
+"""Functions that several commands use: read the settings, query the database, name the operator, stop at a signal."""
 
 import asyncio
 import os

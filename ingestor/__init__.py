@@ -1,4 +1,4 @@
-"""The ingestor: a device's MQTT message becomes committed rows, and only then is it acknowledged.
+"""The ingestor stores MQTT messages as committed rows, and then acknowledges them.
 
 The path of one reading:
 
@@ -9,5 +9,5 @@ The path of one reading:
 4. `collector.py` acknowledges the packets of the batch, in the order of receipt.
 
 `service.py` wires the parts and stops them in order. `draining.py` empties the session of a process that was removed.
-`replay.py` stores dead letters again. `metrics.py` counts.
+`replay.py` processes dead letters again. `metrics.py` has the metrics.
 """

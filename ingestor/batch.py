@@ -120,7 +120,7 @@ class Batch:
         self._keep(refusals)
 
     def _keep(self, refusals: Refusals) -> None:
-        """Record what was refused of the last message."""
+        """Record the refusals of the last message."""
         if refusals.reasons:
             self._refusals[len(self._messages) - 1] = refusals
             self.rejected += refusals.reasons

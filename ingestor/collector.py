@@ -1,8 +1,8 @@
 """Collection of messages into batches.
 
 The collector decodes each message on arrival, finds its device and adds its readings to the open batch. The writer
-takes the batch when it is idle, so a batch grows while the previous one is committed. BATCH_LINGER_MS is the least time
-between two batches; BATCH_MAX_READINGS is the size of a full batch. Readings, bytes and packets that are not yet
+takes the batch when it is idle, so a batch grows while the previous one is committed. BATCH_LINGER_MS is the minimum
+time between two batches. BATCH_MAX_READINGS is the size of a full batch. Readings, bytes and packets that are not yet
 written are bounded: above a high watermark the connection is paused, and the broker queues the rest.
 
 Redelivered packets are compared with the journal (`redelivery`), and may have to wait for a verdict.
@@ -276,7 +276,7 @@ class Collector:
         """Take no more messages from the broker, and settle.
 
         The connection is read until the broker has all acknowledgements: closing it with unread bytes would reset it,
-        and a reset discards what the broker has not read.
+        and a reset discards the bytes that the broker has not read.
         """
         self._stopped = True
         deliveries = self._deliveries

@@ -1,8 +1,8 @@
 """Cache of device ids by topic.
 
 A known device costs one dict lookup. An unknown key is looked up again after a second at the earliest, so a flood of
-unknown keys costs the database little. The API notifies registrations, so a new device does not wait for that second.
-Deletions are read in each batch's transaction. Both caches are bounded.
+unknown keys costs the database little. The API sends a notification of each registration, so a new device does not wait
+for that second. Deletions are read in each batch's transaction. Both caches are bounded.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""The ingestor's metrics. The counts add up at every scrape.
+"""The ingestor's metrics. The counts are consistent at every scrape.
 
 Counts are plain integers, changed and read on the event loop: a scrape never sees half of a change, and a message costs
 no lock.

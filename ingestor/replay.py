@@ -2,7 +2,7 @@
 
 Only the refused elements are replayed, each with its original time of receipt. So a reading without a timestamp is
 stored once, even if its dead letter is replayed several times. Elements that are stored leave the dead letter in the
-same transaction, so a replay can be stopped and repeated at any time. Elements that are refused again stay, with the
+same transaction, so a replay can be stopped and repeated at any time. Elements that are refused again remain, with the
 current reason.
 """
 

@@ -6,7 +6,7 @@ One request, `POST /stats`:
 2. `readings/submit.py` passes the readings to `readings/intake.py`, which sets their times and stores them with
    `shared/readings/store.py`: all readings of a request, or none.
 3. A handler refuses with a `Refused` of `web/answers/problems.py`. `web/failures.py` maps every exception to a
-   problem, also those of `errors.py`, which know no HTTP.
+   problem, including those of `errors.py`, which do not depend on HTTP.
 
 One queued analysis:
 
@@ -16,9 +16,9 @@ One queued analysis:
 3. `analyses/results.py` returns the result.
 
 `devices/`: registration, and authentication for brokers. `readings/`: storing, lists, series, exports, live streams.
-`analyses/`: immediate, queued and recurring ones, by the `statistics/`. `calendar/`: periods, cron expressions, time
-zones. `access/`: keys and roles. `ids.py`: ids.
+`analyses/`: immediate, queued and recurring analyses, computed by `statistics/`. `calendar/`: periods, cron
+expressions, time zones. `access/`: keys and roles. `ids.py`: ids.
 
 From `serve/` and `worker/` at the top to `errors.py` at the bottom, a package imports only packages below it. The
-queue, the worker and everything below the queue are free of Litestar (pyproject.toml, import-linter).
+queue, the worker and everything below the queue do not import Litestar (pyproject.toml, import-linter).
 """

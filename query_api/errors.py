@@ -1,7 +1,7 @@
 """Errors that the query API raises for a client, without HTTP. `web/failures.py` maps each to a problem.
 
 ClientError
-├── InvalidFields    values are wrong: each field, and what it takes
+├── InvalidFields values are invalid: each field, and the expected value
 ├── UnknownDevices   no device has these ids
 ├── UnknownRequest   no queued analysis has this id
 ├── RequestEnded     an analysis that has ended cannot be cancelled

@@ -2,10 +2,10 @@
 
 - `settings/`: reads and validates the settings, before any I/O.
 - `postgres/`: connections, migrations and roles.
-- `readings/`: what a reading is, and the one place that stores it.
+- `readings/`: the rules of a reading, and the only code that stores it.
 - `access/`: keys of people and tools, tokens of devices, the audit log.
-- `broker/`: MQTT connections, and the devices' access rights on the broker.
+- `broker/`: MQTT connections, and the devices' permissions on the broker.
 - `serving/`: the HTTP port, health, metrics and logs of a service.
-- `errors.py`: the tree of errors; each error says what to do. `backoff.py`: delays between retries.
+- `errors.py`: the tree of errors; each error suggests a remedy. `backoff.py`: delays between retries.
 - `bitmap.py`: sets of small numbers. `encodings.py`: encodings of text that is not UTF-8.
 """

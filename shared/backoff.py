@@ -1,4 +1,4 @@
-"""Delays between retries: exponential with full jitter, so that the clients of a server do not return at once.
+"""Delays between retries: exponential with full jitter, so that the clients of a server retry at different times.
 
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """

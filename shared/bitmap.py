@@ -1,6 +1,6 @@
 """A set of small numbers as a bitmap: n is in the set if bit n % 8 of byte n // 8 is 1.
 
-The refused elements of a message are such a set, with at most 1,250 bytes for an array of 10,000 elements.
+It represents the refused elements of a message, in at most 1,250 bytes for an array of 10,000 elements.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Initial file of dynamic security for a new broker. The plugin reads it at its start, and writes it later.
+"""Initial dynamic security file for a new broker. The plugin reads it when it starts, and rewrites it later.
 
 https://mosquitto.org/documentation/dynamic-security/
 """
@@ -35,7 +35,7 @@ _HASH_BYTES = 64
 def first_file(settings: Settings, devices: Iterable[DeviceCredential]) -> bytes:
     """Return a file with the administrator, the ingestor, and the devices whose tokens can be derived again.
 
-    Nobody else has access. Raises SettingsError.
+    All other access is denied. Raises SettingsError.
     """
     form = settings.mqtt_topic
     known = [device for device in devices if device.token is not None]

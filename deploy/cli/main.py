@@ -1,4 +1,4 @@
-"""The `devicestat` command: it parses the command line, calls, and maps errors to exit codes.
+"""The `devicestat` command: it parses the command line, runs the command, and maps errors to exit codes.
 
 A DevicestatError becomes its message on standard error, one line for each fault, and exit code 1. Commands import
 their modules when they run, so that `devicestat --help` is fast.

@@ -1,1 +1,1 @@
-"""`devicestat dead-letters`: `selection.py` selects, shows and deletes; `replay.py` stores again."""
+"""`devicestat dead-letters`: `selection.py` selects, shows and deletes; `replay.py` processes dead letters again."""

@@ -32,7 +32,7 @@ def report(what: str, severity: Severity, texts: Iterable[str]) -> str:
 
 
 def not_allowed(what: str, error: InsufficientPrivilege) -> Finding:
-    """Return the finding for a check that the database role is not allowed to make."""
+    """Return the finding for a check that the database role is not allowed to run."""
     advice = "run the doctor with the DEVICESTAT_DATABASE_URL of the tables' owner"
     return Finding(Severity.WARNING, what, f"{str(error).splitlines()[0]}: {advice}")
 

@@ -1,6 +1,6 @@
 """Mosquitto from the system's packages, as a child process, on a loopback port.
 
-Its configuration is the project's `mosquitto.conf`, as in a deployment, with a listener and paths of its own.
+Its configuration is the project's `mosquitto.conf`, as in a deployment, with its own listener and paths.
 """
 
 import os

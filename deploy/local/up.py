@@ -1,4 +1,4 @@
-"""`devicestat up`: all of Devicestat on this machine, started by one command.
+"""`devicestat up`: runs all of Devicestat on this machine with one command.
 
 It starts PostgreSQL and Mosquitto (unless settings name others), updates the schema, and starts the ingestor, the API,
 the worker, and the simulated devices of `--demo`. It stops them in reverse order. Each is a child process of the

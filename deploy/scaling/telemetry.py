@@ -1,6 +1,6 @@
 """Health and metrics of several ingestors, fetched from each of them at every request.
 
-Each sample has the label `process`. The counts of each process add up, and so do their sums.
+Each sample has the label `process`. The counts of each process are consistent, and so are their sums.
 """
 
 import asyncio

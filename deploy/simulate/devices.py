@@ -33,7 +33,7 @@ HISTORY_MESSAGE = 500
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Number of devices, readings a second of all devices, total of readings, and hours of history."""
+    """Number of devices, readings per second of all devices, total of readings, and hours of history."""
 
     devices: int
     rate: float

@@ -2,7 +2,7 @@
 
 While the broker is not known to allocate packet ids in sequence, the last acknowledgements are held back until more
 packets are committed: at the next connection their packets show what is stored (`redelivery`). They are also sent when
-the connection has been idle for a moment, and before it ends in good order.
+the connection has been idle for a moment, and before a clean disconnect.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""The messages that are collected and not yet written: their number is bounded (ADR 2). Pure."""
+"""Bounds on the messages that are collected and not yet written (ADR 2). Pure."""
 
 from ingestor.batch import Batch
 

@@ -1,11 +1,11 @@
 """The packets of one connection, from their arrival to their acknowledgement (ADR 34).
 
-A packet with DUP set is repeated, if it arrived earlier on this connection, or else redelivered: `redelivery` decides
-whether it is stored. Such a packet may have to wait until more have arrived.
+A packet with DUP set is a repetition if it arrived earlier on this connection. Otherwise it is redelivered, and
+`redelivery` decides whether it is stored. The decision may need more packets, so the packet may wait.
 
-While nothing arrives, a step is due at a time. A PINGREQ shows that the broker has all acknowledgements, and that it
-redelivers nothing more for now. Then acknowledgements that are held back are released. A message that follows the
-release at once shows that the broker was waiting for them.
+While nothing arrives, timed steps run. The response to a PINGREQ shows that the broker has all acknowledgements, and
+that it redelivers nothing more for now. Then acknowledgements that are held back are released. A message that follows
+the release immediately shows that the broker was waiting for them.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class DeliveryLimits(msgspec.Struct, frozen=True):
 
 
 class Redelivered(msgspec.Struct, frozen=True):
-    """A packet that came with DUP set, with what is known of it.
+    """A packet with DUP set, with the results of its comparisons.
 
     `is_recorded`: whether the journal records it with its batch.
     `is_in_order`: whether its place in the order of sending is known.

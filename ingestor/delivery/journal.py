@@ -4,13 +4,13 @@ The transaction that stores a batch also writes the packet ids that are acknowle
 and payload. If an acknowledgement is lost, the broker delivers the packet again, with DUP set. `redelivery` decides
 which of those packets the journal proves to be stored. They are acknowledged and not stored again.
 
-An entry also says how many packets, at the end of all that the journal has, are not acknowledged before the next entry
-is written, and whether the broker allocates packet ids in sequence.
+An entry also has the number of the journal's latest packets whose acknowledgements are held back until the next entry,
+and whether the broker allocates packet ids in sequence.
 
-`batch_no` makes the rows of a client id a sequence that only grows, in which each number is written once. So a
-retry of a batch whose COMMIT was not answered finds its own row, and an ingestor that another one has replaced
-finds a row that is not its own, and stops. Each connection begins with an entry without packets, so that it
-finds out at once: Mosquitto 2.0.11 closes the connection of a session that was taken over without a word.
+`batch_no` makes the rows of a client id a sequence that only grows, in which each number is written once. So the retry
+of a batch whose COMMIT was not answered finds its own row. An ingestor that another one has replaced finds a foreign
+row, and stops. Each connection begins with an entry without packets, so that it detects this immediately: Mosquitto
+2.0.11 closes the connection of a session that was taken over without a reason.
 """
 
 import struct

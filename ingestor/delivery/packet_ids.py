@@ -11,7 +11,7 @@ PACKET_IDS = 65_535
 
 
 class PacketIds:
-    """What the packets of a session have shown.
+    """What is known about the packet ids of a session.
 
     `in_sequence`: whether ids are allocated in sequence over connections; None while that is not known.
     `is_candidate`: whether the connection so far shows that they are. The next packet confirms it, unless more is

@@ -2,7 +2,8 @@
 
 A packet with DUP set that equals a packet of the journal, in its id and in the CRC of its topic and payload, need not
 be that packet. If the broker received the acknowledgement, the id was free, and a new message may have got it. Devices
-at rest send equal payloads. To take a new message for a stored one loses a reading, so equality alone proves nothing.
+at rest send equal payloads. If a new message is mistaken for a stored one, a reading is lost. So equality alone proves
+nothing.
 
 Two facts prove it:
 
@@ -10,7 +11,7 @@ Two facts prove it:
   packet is the same packet.
 - *Packets that were never acknowledged* (`InOrder`): their ids are in use, so a packet under such an id is the same
   packet. The ingestor holds back the last acknowledgements of each batch. If those packets come back in the order
-  of their receipt, the broker keeps the order; what it redelivers before them is stored, and what follows is new.
+  of their receipt, the broker keeps the order; the packets before them are stored, and the packets after them are new.
 
 Everything else that equals a packet of the journal is ambiguous, and is stored again.
 """
@@ -29,7 +30,7 @@ ENOUGH = 8
 
 
 class Verdict(Enum):
-    """What is known of a redelivered packet."""
+    """Verdict on a redelivered packet."""
 
     NEW = auto()
     STORED = auto()
@@ -113,7 +114,7 @@ class InSequence:
 
 
 class InOrder:
-    """The rule for a broker that may use an id again at once, or of which nothing is known yet.
+    """The rule for a broker that may reuse an id immediately, or whose behavior is not known yet.
 
     `known`: the last packets of the journal; `held`: how many of them, at the end, were never acknowledged.
     """

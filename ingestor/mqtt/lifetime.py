@@ -1,4 +1,4 @@
-"""The lifetime of a network connection: making it, keeping it alive, and the reason for its end."""
+"""The lifetime of a network connection: opening it, keeping it alive, and the reason for its end."""
 
 import asyncio
 import ssl

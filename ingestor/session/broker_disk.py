@@ -1,4 +1,4 @@
-"""Metrics of the broker's data directory, if BROKER_DATA_DIR names it."""
+"""Metrics of the broker's data directory, if BROKER_DATA_DIR is set."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -32,7 +32,7 @@ class Contention:
 
     @property
     def pause_s(self) -> float:
-        """Least delay before the next attempt, in seconds; it doubles with each connection that is taken over."""
+        """Minimum delay before the next attempt, in seconds; it doubles with each connection that is taken over."""
         if not self.is_suspected:
             return 0.0
         exponent = self._closed if self._is_notified else self._closed - SILENT_CLOSES + 1

@@ -1,4 +1,4 @@
-"""The limit on dead letters in a minute: messages beyond it are counted and not kept (ADR 26).
+"""The limit on dead letters per minute: messages above it are counted and not kept (ADR 26).
 
 The first DEAD_LETTERS_PER_MINUTE of each topic become rows, and TOPICS times as many of all topics together. The others
 are counted: in one row for each topic that has used up its share, and in one row for all other topics. Pure: a batch's

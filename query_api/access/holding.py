@@ -1,4 +1,4 @@
-"""Check many credentials in one statement."""
+"""Check many credentials with one statement."""
 
 from collections.abc import Collection
 

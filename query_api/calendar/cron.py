@@ -14,8 +14,8 @@ At a change of the clocks:
   hour runs the first time only.
 
 Errors of cronsim name only the wrong field, and cronsim accepts more than crontab(5). So this module parses the fields
-into numbers, and its errors say what each field takes. cronsim applies the second rule if neither the minute nor the
-hour starts with `*`, so both are passed as numbers.
+into numbers, and its errors state the valid values of each field. cronsim applies the second rule if neither the minute
+nor the hour starts with `*`, so both are passed as numbers.
 """
 
 import re

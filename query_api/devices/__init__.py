@@ -2,5 +2,5 @@
 
 `handlers.py` lists, shows, renames and deletes them, `registration.py` registers them, `rotation.py` rotates a token.
 `record.py` has their records, `keys.py` the keys that a device may have, and `tokens.py` creates tokens.
-`mqtt/` answers brokers that ask which devices may connect, publish and subscribe.
+`mqtt/` decides for brokers which devices may connect, publish and subscribe.
 """

@@ -1,4 +1,4 @@
-"""The queue as a worker uses it. Each statement is a transaction of its own.
+"""The statements with which a worker claims and ends requests. Each is its own transaction.
 
 queued ──claim──▶ running ──finish──▶ done
   ▲                  │ fail: attempts left, later; or the last one ──▶ failed

@@ -1,4 +1,4 @@
-"""Storing and reading of readings over HTTP.
+"""Readings over HTTP: storing and reading.
 
 Storing: `submit.py` is the handler, `intake.py` sets their times, `waiting.py` queues the requests, and
 `write_batcher.py` stores those of many requests together.

@@ -1,4 +1,4 @@
-"""A device's readings for a plot: a few points that look like all of the readings."""
+"""A device's readings for a plot: a few points that preserve the shape of the curve."""
 
 import asyncio
 from datetime import datetime

@@ -1,7 +1,7 @@
 """Stores the readings of concurrent requests together (ADR 17).
 
 Requests that arrive during a commit wait, and the next statement stores all of them. So the cost of a request falls as
-the load rises. Each wait has a limit: if the database does not answer, each waiting request fails with the reason.
+the load rises. Each wait has a limit: if the database does not respond, each waiting request fails with the reason.
 """
 
 import asyncio

@@ -8,8 +8,8 @@
 | slow | 8 | immediate analyses, buckets, series, lists |
 | store | 2 | storing readings |
 
-Beside them a process has up to 8 connections for exports, and one each for notifications, live readings, the
-credentials of live streams, and the broker's outbox: CONNECTIONS in all. PostgreSQL's max_connections has to hold them
+In addition, a process has up to 8 connections for exports, and one each for notifications, live readings, the
+credentials of live streams, and the broker's outbox: CONNECTIONS in all. PostgreSQL's max_connections must allow them
 for each process of `devicestat serve`.
 """
 

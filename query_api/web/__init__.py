@@ -1,4 +1,4 @@
-"""Parts that every request passes, independent of its route.
+"""Handling that is common to the requests of all routes.
 
 - `gate.py` authenticates; `limits/` bounds rates and slow work; `cross_origin.py` answers CORS.
 - `requests/` reads bodies and parameters, and refuses unknown ones.

@@ -7,6 +7,6 @@ One queued analysis:
    failed attempt is retried later.
 3. `callbacks.py` calls the webhooks, each by `webhook.py`.
 
-APScheduler runs the rest, watched by `timetable.py`: leases, `ticks.py` (schedules), `maintenance/` and `cleaning/`.
-`metrics.py` has the metrics, `tuning.py` the intervals.
+APScheduler runs the periodic jobs, monitored by `timetable.py`: leases, `ticks.py` (schedules), `maintenance/` and
+`cleaning/`. `metrics.py` has the metrics, `tuning.py` the intervals.
 """

@@ -1,8 +1,8 @@
 """Queue the requests of due schedules, one per tick.
 
 A tick is one transaction. It locks the schedule's row, which other workers skip, queues the request, records it in
-`analysis_ticks`, and sets the next tick. If a worker dies during a tick, another one runs it. The clock is the
-database's.
+`analysis_ticks`, and sets the next tick. If a worker dies during a tick, another one runs it. Times are those of the
+database's clock.
 """
 
 from datetime import datetime

@@ -1,7 +1,7 @@
 """The broker's data directory on this host (BROKER_DATA_DIR): free space, and the time of Mosquitto's last save.
 
-Mosquitto saves its queued messages to a new file beside the previous one, and then renames it. So a save needs at least
-as much free space as the file that it replaces.
+Mosquitto saves its queued messages to a new file next to the previous one, and then renames it. So a save needs at
+least as much free space as the file that it replaces.
 """
 
 import os

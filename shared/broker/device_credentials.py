@@ -1,4 +1,4 @@
-"""Credentials with which devices may connect to the broker, as the database has them."""
+"""Credentials of devices for the broker, from the database."""
 
 import asyncio
 import hashlib

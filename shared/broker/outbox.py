@@ -1,6 +1,6 @@
-"""The broker's outbox: changes of devices that the broker does not have yet, as rows of the database.
+"""The broker's outbox: changes of devices that are not applied to the broker yet, as rows of the database.
 
-The transaction that changes a device adds a row, which only says that the device has changed. The consumer applies the
+The transaction that changes a device adds a row with the device's id and no state. The consumer applies the
 device's current state, so applying a row twice is harmless.
 """
 

@@ -1,8 +1,9 @@
 """PostgreSQL connections, schema and roles.
 
 - `connections.py` opens connections and pools; `errors.py` translates the errors of the driver.
-- `session_settings.py` sets what each connection depends on; `pooler.py` detects a connection pooler that drops it.
-- `listening.py` listens for NOTIFY, and connects again each time the connection is lost.
+- `session_settings.py` sets the settings that the code depends on; `pooler.py` detects a connection pooler that drops
+  them.
+- `listening.py` listens for NOTIFY, and reconnects when the connection is lost.
 - `starting.py` waits for a database at startup and checks it.
 - `migrate.py` applies `migrations/*.sql`; `roles.py` applies `privileges/*.sql`.
 - `storable.py` replaces text that PostgreSQL cannot store.

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL and pools of them, with translated errors."""
+"""PostgreSQL connections and connection pools, with translated errors."""
 
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

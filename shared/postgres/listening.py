@@ -1,8 +1,8 @@
-"""Listening for NOTIFY over a connection that is opened again each time it is lost.
+"""Listening for NOTIFY over a connection that is reopened when it is lost.
 
 `listen` keeps the connection. `Notifications` delivers payloads to several subscribers over one connection: each
 subscribes to a key on a channel and gets a queue. Notifications are lost while the connection is down. So after each
-connect every queue gets LOOK_AGAIN, upon which its reader queries the database.
+connect every queue gets LOOK_AGAIN, and its reader then queries the database.
 """
 
 import asyncio

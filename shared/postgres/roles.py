@@ -1,8 +1,8 @@
 """Database roles of the services: each has the privileges that its statements need, and no others (ADR 24).
 
 `set_up` creates the roles and grants the privileges in `privileges/*.sql`: `months.sql` sets the owner of the months of
-readings, `services.sql` has the privileges of each service, and `database.sql` those to connect. `keep` grants them
-again after migrations, if they were set up. Without roles, all services run as the owner of the tables.
+readings, `services.sql` has the privileges of each service, and `database.sql` the privilege to connect. After
+migrations, `keep` grants them again if the roles exist. Without roles, all services run as the owner of the tables.
 
 Roles belong to the server: two databases on one server share them.
 """

@@ -23,7 +23,7 @@ from shared.postgres.pooler import check_pooler
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 2.0
 LINE_EVERY_S = 5.0
-"""Least interval between two log lines about the wait."""
+"""Minimum interval between two log lines about the wait."""
 
 _log = structlog.get_logger()
 Say = Callable[[str], None]

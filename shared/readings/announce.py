@@ -1,8 +1,8 @@
 """Notifications between the processes that store readings and the API processes with live streams.
 
 An API process with live streams publishes their devices on WANTED_CHANNEL every REPEAT_S. A process that stores
-readings of these devices publishes a `Span` on STORED_CHANNEL in the same transaction: where to find the readings. So a
-reading without subscribers costs nothing. A reading with subscribers is read once, by index.
+readings of these devices publishes a `Span`, their location, on STORED_CHANNEL in the same transaction. So a reading
+without subscribers costs nothing. A reading with subscribers is read once, by index.
 
 A process that just subscribed does not know yet which devices are wanted, so it announces every batch.
 """

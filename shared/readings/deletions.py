@@ -2,7 +2,7 @@
 
 A writer enters the fence at the start of its transaction, and gets the devices that were deleted since it last entered.
 A deletion closes the fence until the end of its transaction. So a reading is either committed before its device is
-deleted, and removed with it, or its writer knows of the deletion.
+deleted, and removed with it, or its writer has read the deletion.
 
 Old marks are deleted, in the order of their numbers and never the newest (`worker/cleaning/deleted_devices.py`). So the
 mark that a writer saw last exists unless later ones may be missing. A writer that does not find it clears its cache of
@@ -25,7 +25,7 @@ class MarksMissed(Exception):
 
 
 class Fence:
-    """The deletions that one writer knows of."""
+    """The deletions that one writer has read."""
 
     def __init__(self) -> None:
         self._seen: int | None = None

@@ -1,4 +1,4 @@
-"""Prerequisites of storing a reading: the partition of its month, and an extent of its device with the month.
+"""Prerequisites for storing a reading: the partition of its month, and an extent of its device that covers the month.
 
 Both are created when they are first needed, and cached, so that a batch of known devices in known months needs no
 query.

@@ -1,4 +1,4 @@
-"""Closed by default: a server without keys listens on this machine only (ADR 22, 33)."""
+"""Closed by default: a server without authentication listens on this machine only (ADR 22, 33)."""
 
 import ipaddress
 

@@ -1,4 +1,4 @@
-"""Check of the schema version in a running service: a later version may migrate the database meanwhile."""
+"""Check of the schema version in a running service: a later version may have migrated the database."""
 
 from shared.errors import SchemaTooNew, SchemaTooOld
 from shared.postgres.connections import Connection

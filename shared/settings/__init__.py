@@ -1,4 +1,4 @@
-"""Settings, in four files.
+"""Settings.
 
 - `model.py`: the settings with their types, bounds and defaults.
 - `loading.py`: `load` reads and checks them all.

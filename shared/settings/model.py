@@ -147,7 +147,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: Annotated[
         tuple[str, ...], About("origins separated by commas, such as https://plots.example.com, or *", parse_origins)
     ] = ()
-    rate_limit: Annotated[int, _number(0, 1_000_000, "a whole number of requests a minute", "; 0 for no limit")] = 0
+    rate_limit: Annotated[int, _number(0, 1_000_000, "a whole number of requests per minute", "; 0 for no limit")] = 0
     query_timeout: Annotated[int, _number(1, 3600, "a whole number of seconds")] = 30
     worker_concurrency: Annotated[int, _number(1, 64)] = 2
     retention: Annotated[timedelta | None, About("a number of days, such as 400d", parse_days)] = None

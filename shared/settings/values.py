@@ -1,6 +1,6 @@
 """Parsed values of settings: addresses, topic filters, durations, ports, keys.
 
-Each function raises ValueError with the fault. If the text may contain a password, the error has no part of it.
+Each function raises ValueError with the fault. If the text may contain a password, the error quotes no part of it.
 """
 
 import base64

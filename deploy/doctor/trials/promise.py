@@ -1,4 +1,4 @@
-"""Delivery guarantee that follows from the broker's redelivery: exactly once, or at least once (ADR 35).
+"""The delivery guarantee that the broker's redelivery allows: exactly once, or at least once (ADR 35).
 
 A reading is stored exactly once if the broker redelivers with the original packet ids, in the original order, with DUP
 set, and assigns packet ids in sequence (ADR 34). Otherwise a reading that may not be stored is stored again.

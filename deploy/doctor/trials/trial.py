@@ -1,4 +1,4 @@
-"""Parts that the doctor's tests of the broker share: checks of a session, and its removal."""
+"""Code that the doctor's tests of the broker share: checks of a session, and its removal."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Authentication and authorization for MQTT brokers that ask over HTTP (ADR 38).
+"""Authentication and authorization for MQTT brokers over HTTP (ADR 38).
 
 A request has the secret MQTT_AUTH_SECRET (`query_api/web/gate.py`). `question.py` decodes it, from JSON or a form.
 `decisions.py` decides: `known_devices.py` caches the devices with their tokens, which

@@ -1,4 +1,4 @@
-"""Decode the question of a broker: JSON or a form, with the fields that the broker's configuration names.
+"""Decode the request of a broker: JSON or a form, with the fields that the broker's configuration names.
 
 A client of the broker chooses the text of most fields, and after an error status a broker asks its next authenticator.
 So an unreadable body is not a client error: it raises Unreadable, and the response is a refusal.

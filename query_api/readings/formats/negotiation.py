@@ -1,4 +1,4 @@
-"""The list of the formats, and the choice of one by `format` or Accept (RFC 9110 section 12.5.1)."""
+"""The list of formats, and the selection of one by `format` or Accept (RFC 9110 section 12.5.1)."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Answer HEAD like GET, without the content (RFC 9110 section 9.3.2)."""
+"""Respond to HEAD as to GET, without the content (RFC 9110 section 9.3.2)."""
 
 import asyncio
 from typing import cast

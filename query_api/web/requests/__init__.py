@@ -1,6 +1,6 @@
-"""Reads requests.
+"""Decoding of requests.
 
-`bodies.py` decodes a body into a record; `strict_records.py` says so in the OpenAPI document; `nearest.py` suggests the
-name that was meant. `parameters.py`, `times.py` and `paging.py` read parameters, and
-`known_parameters.py` refuses others.
+`bodies.py` decodes a body into a record; `strict_records.py` documents it in the OpenAPI document; `nearest.py`
+suggests a valid name for an unknown one. `parameters.py`, `times.py` and `paging.py` read parameters, and
+`known_parameters.py` refuses unknown ones.
 """

@@ -1,4 +1,4 @@
-"""Suggest the known name for a misspelt or foreign one."""
+"""Suggest the valid name for a misspelt one, or for the name that another API uses."""
 
 from collections.abc import Collection
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""Cleaner of the ticks of deleted schedules, in steps: a schedule by the minute has half a million ticks a year."""
+"""Cleaner of the ticks of deleted schedules, in steps: a schedule by the minute has half a million ticks per year."""
 
 from functools import partial
 

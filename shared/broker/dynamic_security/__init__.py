@@ -1,4 +1,4 @@
-"""Mosquitto's dynamic security: clients and roles of the broker, kept as the database says (ADR 23).
+"""Mosquitto's dynamic security: clients and roles of the broker, kept equal to the database (ADR 23).
 
 - `administration.py` sends commands over `$CONTROL/dynamic-security/v1`; `records.py` has the records of its protocol.
 - `permissions.py` has the client and the role of a device, and the roles of the ingestor and the administrator.

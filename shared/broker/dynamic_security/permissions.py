@@ -1,4 +1,4 @@
-"""Roles and clients of dynamic security. What no role allows is forbidden.
+"""Roles and clients of dynamic security. All access that no role allows is denied.
 
 Each device has a role of its own: one role for all devices would need `%u`, which Mosquitto has since 2.1 (ADR 37). The
 role's name has the device's id and not its key, because an id is never reused.

@@ -1,6 +1,6 @@
 """Comparison and reconciliation of the whole broker with the database (`devicestat broker sync`).
 
-Clients and roles that belong neither to devices nor to the ingestor are left alone: a broker may have other users.
+Clients and roles that belong neither to devices nor to the ingestor are not changed: a broker may have other users.
 """
 
 from collections.abc import AsyncIterator, Iterator
