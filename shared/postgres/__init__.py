@@ -6,5 +6,6 @@
 - `listening.py` listens for NOTIFY, and reconnects when the connection is lost.
 - `starting.py` waits for a database at startup and checks it.
 - `migrate.py` applies `migrations/*.sql`; `roles.py` applies `privileges/*.sql`.
+- `patience.py` retries such a change of the schema while services run.
 - `storable.py` replaces text that PostgreSQL cannot store.
 """

@@ -3,29 +3,21 @@
 Each file runs in a transaction, which also writes its row of `schema_migrations`. An advisory lock serializes
 concurrent `devicestat migrate`. An applied file is never edited; its SHA-256 is compared with the row.
 
-Services may run meanwhile. A migration that waits for the lock of a table blocks all later statements on it, and a
-long transaction (a pg_dump, a report) may hold that lock. So a migration gives up after LOCK_TIMEOUT, and is retried
-after a pause.
+Services may run meanwhile (`patience`).
 """
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 
 import msgspec
-import structlog
-from psycopg.errors import DeadlockDetected, LockNotAvailable, UndefinedTable
+from psycopg.errors import UndefinedTable
 
 from shared.errors import DatabaseError, SchemaTooNew, SchemaTooOld
 from shared.postgres.connections import Connection, refusals_translated
+from shared.postgres.patience import patiently
 from shared.postgres.roles import keep
-
-LOCK_TIMEOUT = "1s"
-LOCK_PAUSE_S = 2.0
-"""Pause between two attempts, in which services write to the tables."""
-
-_log = structlog.get_logger()
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -49,7 +41,6 @@ _TABLE = """
     )
 """
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('devicestat'), hashtext('schema_migrations'))"
-_PATIENCE = "SELECT set_config('lock_timeout', %s, true)"
 _APPLIED = "SELECT version, checksum FROM schema_migrations ORDER BY version"
 _RECORD = "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)"
 _CURRENT_AND_COMING_MONTH = """
@@ -73,39 +64,26 @@ async def migrate(connection: Connection, known: Sequence[Migration] | None = No
     await check_search_path(connection)
     known = migrations() if known is None else known
     done: list[Migration] = []
-    while (step := await _apply_next_patiently(connection, known)) is not None:
+    apply = partial(_apply_next, connection, known)
+    while (step := await patiently(connection, "a migration", apply)) is not None:
         done.append(step)
     await keep(connection)
     await connection.execute(_CURRENT_AND_COMING_MONTH)
     return done
 
 
-async def _apply_next_patiently(connection: Connection, known: Sequence[Migration]) -> Migration | None:
-    is_known = False
-    while True:
-        try:
-            return await _apply_next(connection, known)
-        except (LockNotAvailable, DeadlockDetected) as error:
-            if not is_known:
-                _log.warning("a migration waits for another transaction", reason=error.diag.message_primary)
-            is_known = True
-            await asyncio.sleep(LOCK_PAUSE_S)
-
-
 async def _apply_next(connection: Connection, known: Sequence[Migration]) -> Migration | None:
-    async with connection.transaction():
-        await connection.execute(_LOCK)
-        await connection.execute(_TABLE)
-        applied: dict[int, str] = dict(await (await connection.execute(_APPLIED)).fetchall())
-        _compare(applied, known)
-        missing = [migration for migration in known if migration.version not in applied]
-        if not missing:
-            return None
-        step = missing[0]
-        await connection.execute(_PATIENCE, (LOCK_TIMEOUT,))
-        await connection.execute(step.text.encode())  # a file of ours, without parameters
-        await connection.execute(_RECORD, (step.version, step.name, step.checksum))
-        return step
+    await connection.execute(_LOCK)
+    await connection.execute(_TABLE)
+    applied: dict[int, str] = dict(await (await connection.execute(_APPLIED)).fetchall())
+    _compare(applied, known)
+    missing = [migration for migration in known if migration.version not in applied]
+    if not missing:
+        return None
+    step = missing[0]
+    await connection.execute(step.text.encode())  # a file of ours, without parameters
+    await connection.execute(_RECORD, (step.version, step.name, step.checksum))
+    return step
 
 
 def _compare(applied: dict[int, str], known: Sequence[Migration]) -> None:

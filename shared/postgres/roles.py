@@ -16,6 +16,7 @@ from psycopg.errors import DuplicateObject, InternalError_, UniqueViolation
 
 from shared.errors import DatabaseError, LocalError
 from shared.postgres.connections import Connection
+from shared.postgres.patience import patiently
 
 SERVICES = {"ingestor": "devicestat_ingestor", "api": "devicestat_api", "worker": "devicestat_worker"}
 """The role of each service. The worker's role inherits no privileges; it uses SET ROLE where it needs them."""
@@ -31,9 +32,7 @@ TRIES = 5
 """Attempts: the advisory lock belongs to one database, so a set-up in another one may create the same roles
 concurrently."""
 _CAME_FIRST = (DuplicateObject, UniqueViolation, InternalError_)  # the last one: "tuple concurrently updated"
-_LOCK = """
-    SELECT pg_advisory_xact_lock(hashtext('devicestat'), hashtext('roles')), set_config('lock_timeout', '30s', true)
-"""
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('devicestat'), hashtext('roles'))"
 
 
 def read_passwords(directory: Path) -> dict[str, str]:
@@ -66,13 +65,16 @@ async def set_up(connection: Connection, passwords: Mapping[str, str] | None = N
     The schema must be at its latest version. The connection's role must own the database and have CREATEROLE, or be a
     superuser. `passwords`: by role; others are unchanged. Raises DatabaseError if a role has excess privileges.
     """
+
+    async def change() -> None:
+        await connection.execute(_LOCK)
+        await make_roles(connection)
+        await _give(connection)
+        await set_passwords(connection, passwords or {})
+
     for left in reversed(range(TRIES)):
         try:
-            async with connection.transaction():
-                await connection.execute(_LOCK)
-                await make_roles(connection)
-                await _give(connection)
-                await set_passwords(connection, passwords or {})
+            await patiently(connection, "the set-up of roles", change)
         except _CAME_FIRST:
             if not left:
                 raise
@@ -90,9 +92,12 @@ async def keep(connection: Connection) -> None:
     """Grant the roles privileges on what migrations have added, if roles were set up in this database."""
     row = await (await connection.execute(_IN_USE)).fetchone()
     if row is not None and row[0]:
-        async with connection.transaction():
+
+        async def change() -> None:
             await connection.execute(_LOCK)
             await _give(connection)
+
+        await patiently(connection, "the granting of privileges", change)
 
 
 _MISSING = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regrole(name) IS NULL"

@@ -8,6 +8,8 @@ import pytest
 from shared.postgres import migrate as migrations
 from shared.postgres.connections import connect
 from shared.postgres.migrate import migrate
+from shared.postgres.patience import LOCK_PAUSE_S
+from shared.postgres.roles import set_up
 from tests.conftest import Database
 from tests.waiting import HANG_S, eventually
 
@@ -51,3 +53,41 @@ async def test_a_migration_that_waits_for_a_long_transaction_lets_others_write_m
         applied = await asyncio.wait_for(migrating, HANG_S)
     assert next(file.version for file in applied) == 22
     assert capsys.readouterr().out.count("a migration waits for another transaction") == 1
+
+
+_STORE = """
+    SELECT store_readings(array[1], array[1::bigint], array[now()], array[now()], array[1.0], array[2.0], array[3.0])
+"""
+
+
+async def test_roles_are_set_up_while_services_store_readings(empty_database_url: str) -> None:
+    """The set-up held readings and waited for its sequence, store_readings the other way round: a deadlock. While it
+    waited for a long transaction, nothing was stored."""
+    url = empty_database_url
+    stored = 0
+    async with await connect(url, "dump") as dump, await connect(url, "new") as new, await connect(url, "old") as old:
+        await migrate(new)
+        await old.execute("INSERT INTO devices (id, key, name) VALUES (1, 'one', 'one')")
+
+        async def store() -> None:
+            nonlocal stored
+            while True:
+                await old.execute(_STORE)
+                stored += 1
+
+        storing = asyncio.create_task(store(), name="store")
+        try:
+            async with dump.transaction():
+                await dump.execute("SELECT FROM readings")
+                setting_up = asyncio.create_task(set_up(new), name="set up")
+                for _ in range(3):
+                    already = stored
+                    await eventually(lambda: asyncio.sleep(0, stored), lambda count, least=already: count > least + 50)
+                    await asyncio.sleep(LOCK_PAUSE_S / 2)
+                assert not setting_up.done()
+            await asyncio.wait_for(setting_up, HANG_S)
+        finally:
+            storing.cancel()
+            await asyncio.wait([storing])
+        owner = await (await new.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'readings'")).fetchone()
+    assert owner == ("devicestat_readings",)
