@@ -1,5 +1,6 @@
 """Requests of analyses, as clients and schedules use them: queued, found, listed, cancelled."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,19 +19,28 @@ MAX_CALLBACKS = 20
 """Callbacks of one request: each client that joins a queued request may add one."""
 
 # The device is locked first, as its deletion locks it first. DO UPDATE changes nothing: it locks a request that is
-# queued already, so that no worker claims it before the callback is added.
+# queued already, so that no worker claims it before the callback is added. The order prevents deadlocks.
 _ENQUEUE = """
     INSERT INTO analysis_requests AS request (device_id, period, figures, joinable, owner)
-    SELECT id, tstzrange(%(start)s::timestamptz, %(end)s::timestamptz, '[]'), %(figures)s::text[], true, %(owner)s::text
-    FROM devices WHERE id = %(device_id)s FOR KEY SHARE
+    SELECT device.id, tstzrange(wanted.start, wanted."end", '[]'), wanted.figures, true, wanted.owner
+    FROM (SELECT device_id, start, "end", owner, ARRAY(SELECT jsonb_array_elements_text(texts::jsonb)) AS figures
+          FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[], %(figures)s::text[],
+                      %(owners)s::text[]) AS given (device_id, start, "end", texts, owner)) AS wanted
+    JOIN devices AS device ON device.id = device_id
+    ORDER BY device.id, start, "end", figures
+    FOR KEY SHARE OF device
     ON CONFLICT (device_id, period, figures) WHERE joinable DO UPDATE SET joinable = request.joinable
-    RETURNING id, pg_notify(%(channel)s, id::text)
+    RETURNING id, device_id, lower(period), upper(period), figures
 """
-_ADD_CALLBACK = """
-    INSERT INTO analysis_callbacks (request_id, url, owner) VALUES (%(id)s, %(url)s, %(owner)s)
+_NOTIFY = "SELECT pg_notify(%s, '')"
+_ADD_CALLBACKS = """
+    INSERT INTO analysis_callbacks (request_id, url, owner)
+    SELECT * FROM unnest(%(ids)s::bigint[], %(urls)s::text[], %(owners)s::text[])
     ON CONFLICT (request_id, url) DO NOTHING
 """
-_CALLBACKS = "SELECT count(*) FROM analysis_callbacks WHERE request_id = %s"
+_TOO_MANY_CALLBACKS = """
+    SELECT request_id FROM analysis_callbacks WHERE request_id = ANY(%s) GROUP BY request_id HAVING count(*) > %s
+"""
 
 
 class Callback(msgspec.Struct, frozen=True):
@@ -38,6 +48,21 @@ class Callback(msgspec.Struct, frozen=True):
 
     url: str
     owner: str | None
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """An analysis to be queued. `owner` owns a new request."""
+
+    device_id: int
+    period: Period
+    figures: FigureNames = FIVE
+    callback: Callback | None = None
+    owner: str | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The values that equal requests share."""
+        return self.device_id, self.period.start, self.period.end, tuple(self.figures.names)
 
 
 async def enqueue(
@@ -48,31 +73,46 @@ async def enqueue(
     callback: Callback | None = None,
     principal: Principal = ANYBODY,
 ) -> AnalysisRequest:
-    """Queue an analysis and notify the workers, or join a queued request for an equal one, in a transaction.
+    """Queue an analysis, or join a queued request for an equal one, and return the request.
 
     `principal` owns a new request. Raises UnknownDevices, and InvalidFields where the request has too many callbacks.
     """
     if not is_id(device_id):
         raise UnknownDevices([device_id])
-    parameters = {
-        "device_id": device_id, "start": period.start, "end": period.end, "figures": wanted.names,
-        "owner": principal.owner, "channel": channels.QUEUED,
-    }  # fmt: skip
     async with connection.transaction():
-        row = await (await connection.execute(_ENQUEUE, parameters)).fetchone()
-        if row is None:
-            raise UnknownDevices([device_id])
-        if callback is not None:
-            await _add_callback(connection, row[0], callback)
-        return await find(connection, row[0], principal)
+        (queued,) = await enqueue_all(connection, [Wanted(device_id, period, wanted, callback, principal.owner)])
+        return await find(connection, queued, principal)
 
 
-async def _add_callback(connection: Connection, request_id: int, callback: Callback) -> None:
-    await connection.execute(_ADD_CALLBACK, {"id": request_id, "url": callback.url, "owner": callback.owner})
-    row = await (await connection.execute(_CALLBACKS, (request_id,))).fetchone()
-    assert row is not None, "an aggregate has one row"
-    if row[0] > MAX_CALLBACKS:
-        raise InvalidFields(Fault("callback", f"expected one of at most {MAX_CALLBACKS} for request {request_id}"))
+async def enqueue_all(connection: Connection, wanted: Sequence[Wanted]) -> list[int]:
+    """Queue the analyses and notify the workers, or join queued requests for equal ones, in the caller's transaction.
+
+    Returns the id of each one's request. Raises as `enqueue`.
+    """
+    different = list({one.key: one for one in reversed(wanted)}.values())
+    columns = {
+        "devices": [one.device_id for one in different], "starts": [one.period.start for one in different],
+        "ends": [one.period.end for one in different], "owners": [one.owner for one in different],
+        "figures": [msgspec.json.encode(one.figures.names).decode() for one in different],
+    }  # fmt: skip
+    rows = await (await connection.execute(_ENQUEUE, columns)).fetchall()
+    ids = {(device_id, start, end, tuple(figures)): request for request, device_id, start, end, figures in rows}
+    if unknown := sorted({one.device_id for one in different if one.key not in ids}):
+        raise UnknownDevices(unknown)
+    await _add_callbacks(connection, [(ids[one.key], one.callback) for one in wanted if one.callback is not None])
+    await connection.execute(_NOTIFY, (channels.QUEUED,))
+    return [ids[one.key] for one in wanted]
+
+
+async def _add_callbacks(connection: Connection, added: Sequence[tuple[int, Callback]]) -> None:
+    if not added:
+        return
+    ids = [request for request, _ in added]
+    columns = {"ids": ids, "urls": [one.url for _, one in added], "owners": [one.owner for _, one in added]}
+    await connection.execute(_ADD_CALLBACKS, columns)
+    row = await (await connection.execute(_TOO_MANY_CALLBACKS, (ids, MAX_CALLBACKS))).fetchone()
+    if row is not None:
+        raise InvalidFields(Fault("callback", f"expected one of at most {MAX_CALLBACKS} for request {row[0]}"))
 
 
 async def find(connection: Connection, request_id: int, principal: Principal) -> AnalysisRequest:

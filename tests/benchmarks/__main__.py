@@ -30,6 +30,7 @@ from tests.benchmarks import (
     start,
     store,
     table,
+    ticks,
     windows,
 )
 from tests.benchmarks.generator import DEVICES
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "store": store.measure,
     "analysis": analysis.measure,
     "months": months.measure,
+    "ticks": ticks.measure,
     "http": http.measure,
     "mqtt-auth": mqtt_auth.measure,
     "start": start.measure,
