@@ -264,8 +264,8 @@ class Collector:
     async def settle(self) -> None:
         """Commit all that was delivered, and send the acknowledgements that are held back.
 
-        They are kept if the broker does not answer a PINGREQ: it may not have those before them either, and the next
-        connection shows which it has.
+        They are kept if the broker does not respond to a PINGREQ: it may not have those before them either, and the
+        next connection shows which it has.
         """
         await self.drain()
         if self._deliveries is not None and self.holds_back and await self._deliveries.is_answered():

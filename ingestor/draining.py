@@ -94,5 +94,5 @@ class DrainingSession(Session):
         answered = connection.ping()
         await asyncio.wait({answered}, timeout=HANDSHAKE_TIMEOUT_S)
         if not answered.done():
-            connection.abort(TimeoutError(f"no answer to a PINGREQ within {HANDSHAKE_TIMEOUT_S} s"))
+            connection.abort(TimeoutError(f"no response to a PINGREQ within {HANDSHAKE_TIMEOUT_S} s"))
         return not answered.cancelled() and self._counts.messages == delivered

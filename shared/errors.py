@@ -68,7 +68,7 @@ class DatabaseError(DevicestatError):
 
 
 class DatabaseUnreachable(DatabaseError):
-    """No connection to PostgreSQL: it refused, did not answer, or the connection was lost."""
+    """No connection to PostgreSQL: it refused, did not respond, or the connection was lost."""
 
     passes = True
 

@@ -197,7 +197,7 @@ class BrokerConnection:
             async with asyncio.timeout(ANSWER_S):
                 return await self._next(kind)
         except TimeoutError as error:
-            raise self._fault(f"did not answer within {ANSWER_S:g} s: does it speak MQTT 5?") from error
+            raise self._fault(f"did not respond within {ANSWER_S:g} s: does it speak MQTT 5?") from error
 
     async def _next(self, kind: type[_Packet]) -> _Packet:
         """Return the next packet of the kind."""

@@ -20,7 +20,7 @@ from shared.serving.telemetry import Health, HealthReport, Readiness, TelemetryA
 from shared.serving.telemetry_app import TelemetryApp
 
 TIMEOUT_S = 2.0
-NO_ANSWER = "does not answer"
+NO_ANSWER = "does not respond"
 
 Members = Mapping[int, str]
 """Base URLs of the processes' telemetry, by process number."""

@@ -272,7 +272,7 @@ class Session:
             await asyncio.wait([answer], timeout=POLL_S)
             if not connection.is_paused and silent_s(connection) > HANDSHAKE_TIMEOUT_S:
                 raise BrokerUnreachable(
-                    f"the MQTT broker at {self._address} did not answer {to} within {HANDSHAKE_TIMEOUT_S} s: "
+                    f"the MQTT broker at {self._address} did not respond to {to} within {HANDSHAKE_TIMEOUT_S} s: "
                     "does it support MQTT 5?"
                 )
         if answer.cancelled():

@@ -87,7 +87,7 @@ class DatabaseConnection:
             self._health.not_ready("database", str(fault))
 
     async def probe(self) -> None:
-        """Retry until the database answers, and check the version of its schema."""
+        """Retry until the database responds, and check the version of its schema."""
         await self.retry_forever(note_schema, self._health)
 
     async def _connected(self) -> Connection:

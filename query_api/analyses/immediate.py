@@ -46,6 +46,7 @@ class DeviceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     "/{device_id:str}",
     permission=Permission.READ,
     summary="Analyse a device's readings immediately",
+    response_description="The figures.",
     responses=_PROBLEMS,
 )
 async def analyse_now(
@@ -91,6 +92,7 @@ _GROUP_BY = QueryParameter(
     "/",
     permission=Permission.READ,
     summary="Analyse several devices' readings immediately",
+    response_description="The figures.",
     operation_class=_SeveralOperation,
     responses=_PROBLEMS,
 )

@@ -53,6 +53,7 @@ _LOCATION = ResponseHeader(
     permission=Permission.QUEUE,
     status_code=HTTP_202_ACCEPTED,
     summary="Queue an analysis",
+    response_description="Queued.",
     response_headers=[_LOCATION, *prefer.RESPONSE_HEADERS],
     responses={
         HTTP_200_OK: ResponseSpec(
@@ -110,6 +111,7 @@ class _RequestsBefore(msgspec.Struct, frozen=True, array_like=True, tag="request
     "/requests",
     permission=Permission.READ,
     summary="List queued analyses",
+    response_description="A page of requests.",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
 )
@@ -136,6 +138,7 @@ async def list_requests(
     "/requests/{request_id:str}",
     permission=Permission.READ,
     summary="Get a queued analysis",
+    response_description="The request.",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def show_request(request: AnyRequest, request_id: RequestId, database: Database) -> AnalysisRequest:
@@ -149,6 +152,7 @@ async def show_request(request: AnyRequest, request_id: RequestId, database: Dat
     permission=Permission.QUEUE,
     status_code=HTTP_200_OK,
     summary="Cancel a queued or running analysis",
+    response_description="The cancelled request.",
     responses=documented(problems.NOT_FOUND, problems.ALREADY_ENDED, problems.INVALID_VALUE),
 )
 async def cancel_request(request: AnyRequest, request_id: RequestId, database: Database) -> AnalysisRequest:

@@ -32,6 +32,7 @@ class _ResultsBefore(msgspec.Struct, frozen=True, array_like=True, tag="results"
     "/result/{device_id:str}",
     permission=Permission.READ,
     summary="List a device's analysis results",
+    response_description="A page of results.",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.NOT_FOUND, problems.INVALID_VALUE),
 )
@@ -54,6 +55,7 @@ async def list_results(
     "/result/{device_id:str}/{result_id:str}",
     permission=Permission.READ,
     summary="Get an analysis result",
+    response_description="The result.",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def show_result(device_id: DeviceId, result_id: ResultId, database: Database) -> AnalysisResult:
@@ -69,6 +71,7 @@ async def show_result(device_id: DeviceId, result_id: ResultId, database: Databa
     "/result/{device_id:str}/{result_id:str}",
     permission=Permission.ADMINISTER,
     summary="Delete an analysis result",
+    response_description="Deleted.",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def delete_result(request: AnyRequest, device_id: DeviceId, result_id: ResultId, database: Database) -> None:

@@ -110,6 +110,7 @@ async def create_device(
     "/",
     permission=Permission.READ,
     summary="List devices",
+    response_description="A page of devices.",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
 )
@@ -172,6 +173,7 @@ def _device(row: Row, short: ReadingSummary) -> Device:
     "/{device_id:str}",
     permission=Permission.READ,
     summary="Get a device",
+    response_description="The device.",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def show_device(device_id: DeviceId, database: Database) -> Device:
@@ -197,6 +199,7 @@ async def _row(connection: Connection, query: LiteralString, device_id: int, **v
     "/{device_id:str}",
     permission=Permission.ADMINISTER,
     summary="Rename a device",
+    response_description="The renamed device.",
     responses=documented(
         problems.NOT_FOUND, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
     ),

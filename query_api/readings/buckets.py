@@ -61,6 +61,7 @@ class _BucketsAfter(msgspec.Struct, frozen=True, array_like=True, tag="buckets")
     "/{device_id:str}/buckets",
     permission=Permission.READ,
     summary="Analyse a device's readings by intervals",
+    response_description="A page of intervals.",
     response_headers=paging.HEADERS,
     responses=documented(
         problems.REVERSED_PERIOD,

@@ -78,6 +78,7 @@ class _ListOperation(Operation):
     "/{device_id:str}",
     permission=Permission.READ,
     summary="List a device's readings",
+    response_description="The readings.",
     operation_class=_ListOperation,
     after_response=close_export,
     response_headers=[
@@ -147,6 +148,7 @@ async def list_readings(
     "/{device_id:str}/latest",
     permission=Permission.READ,
     summary="Get a device's latest reading",
+    response_description="The reading.",
     responses=documented(problems.NOT_FOUND, problems.NO_READINGS, problems.INVALID_VALUE),
 )
 async def latest_reading(device_id: DeviceId, database: Database) -> StoredReading:

@@ -60,6 +60,7 @@ class Series(msgspec.Struct, frozen=True):
     "/{device_id:str}/series",
     permission=Permission.READ,
     summary="Read a device's readings for a plot",
+    response_description="The points of each axis.",
     responses=documented(problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE, problems.TOOK_TOO_LONG),
 )
 async def read_series(

@@ -23,7 +23,7 @@ async def probe(database: Pool, health: Health, interval_s: float = INTERVAL_S) 
                 await note_schema(connection, health)
             health.ready("database")
         except TimeoutError:
-            health.not_ready("database", "PostgreSQL does not answer")
+            health.not_ready("database", "PostgreSQL does not respond")
         except (psycopg.Error, DatabaseError) as error:
             fault = diagnose(error)
             if not isinstance(fault, DatabaseBusy):  # a cancelled query says that PostgreSQL works

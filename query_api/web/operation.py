@@ -27,6 +27,7 @@ def operation_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRo
         permission=Permission.OPEN,
         tags=["operation"],
         summary="Check whether the process runs",
+        response_description="The process runs.",
         sync_to_thread=False,
     )
     def live() -> HealthReport:
@@ -37,6 +38,7 @@ def operation_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRo
         permission=Permission.READ,
         tags=["operation"],
         summary="Check whether every part is ready",
+        response_description="Every part is ready.",
         responses={**_REFUSALS, HTTP_503_SERVICE_UNAVAILABLE: _NOT_READY},
         sync_to_thread=False,
     )
@@ -49,6 +51,7 @@ def operation_routes(health: Health, registry: CollectorRegistry) -> list[HTTPRo
         permission=Permission.METRICS,
         tags=["operation"],
         summary="Get the metrics for Prometheus",
+        response_description="The metrics.",
         media_type=MediaType.TEXT,
         responses=_REFUSALS,
         sync_to_thread=False,

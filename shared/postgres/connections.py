@@ -119,7 +119,7 @@ class Pool(AsyncConnectionPool[Connection]):
             return PoolExhausted(f"all {self.max_size} connections for {self.name} were in use for {waited:g} s")
         if self._failure is not None:
             return diagnose_connecting(self._failure, self._address)
-        return DatabaseUnreachable(f"no connection to PostgreSQL at {self._address}: no answer within {waited:g} s")
+        return DatabaseUnreachable(f"no connection to PostgreSQL at {self._address}: no response within {waited:g} s")
 
     def _recording(self) -> type[Connection]:
         """Return a connection class that records why the last attempt to connect failed."""

@@ -1,7 +1,7 @@
 """The first connection of a service, which waits for the database at startup and checks it.
 
 It retries temporary failures up to START_TIMEOUT: PostgreSQL is starting, recovering from a crash or shutting down, has
-no free connection, or does not answer; its host name does not resolve yet. It raises permanent failures immediately: a
+no free connection, or does not respond; its host name does not resolve yet. It raises permanent failures immediately: a
 refused login, an unknown database, a connection pooler that is not in session mode, another schema version.
 """
 

@@ -174,5 +174,5 @@ async def test_a_database_that_stands_still_is_no_silence_of_the_broker(
         await asyncio.sleep(15)  # longer than the time limit of an answer; no event marks it
     await eventually(lambda: rows(database), lambda count: count == 300_000)
     await second.until_ready()
-    assert "did not answer" not in second.logged
+    assert "did not respond" not in second.logged
     await expect_a_good_end(second)

@@ -137,7 +137,7 @@ async def test_one_that_is_killed_while_the_database_is_away_comes_back_with_it(
         async with database_away(postgres_server, database_url):
             children(process)[1].kill()
             await says(process, "ended with exit code 1 before it was ready: restarting in")
-            assert (await health(process.port))["parts"]["process 2"] == "does not answer"
+            assert (await health(process.port))["parts"]["process 2"] == "does not respond"
         await says(process, "is ready again")
         await process.until_ready()
     async with await connect(database_url, "test") as database:
@@ -202,7 +202,7 @@ async def test_one_that_is_stuck_does_not_answer(make_settings: Make, start_inge
     report = await health(process.port)
     stuck.resume()
     assert report["status"] == "not ready"
-    assert report["parts"]["process 2"] == "does not answer"
+    assert report["parts"]["process 2"] == "does not respond"
     await process.until_ready()
     await ends_well(process)
 

@@ -110,6 +110,7 @@ def _unknown_device(device_id: int) -> Refused:
     "/",
     permission=Permission.READ,
     summary="List schedules",
+    response_description="A page of schedules.",
     response_headers=paging.HEADERS,
     responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
 )
@@ -161,6 +162,7 @@ async def _schedules(
     "/{schedule_id:str}",
     permission=Permission.READ,
     summary="Get a schedule",
+    response_description="The schedule.",
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def show_schedule(request: AnyRequest, schedule_id: ScheduleId, database: Database) -> Schedule:
@@ -193,6 +195,7 @@ def no_such_schedule(schedule_id: int) -> Refused:
     "/{schedule_id:str}",
     permission=Permission.QUEUE,
     summary="Pause, resume or change a schedule",
+    response_description="The changed schedule.",
     responses=documented(
         problems.NOT_FOUND, problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE
     ),

@@ -260,6 +260,7 @@ def _example(problem: Problem) -> Example:
     permission=Permission.PUBLIC,
     security=NO_KEY,
     summary="List the problem types",
+    response_description="All problem types.",
     responses=documented(INVALID_VALUE),
     sync_to_thread=False,
 )
@@ -273,6 +274,7 @@ def list_problems() -> list[Problem]:
     permission=Permission.PUBLIC,
     security=NO_KEY,
     summary="Get a problem type",
+    response_description="The problem type.",
     responses=documented(NOT_FOUND, INVALID_VALUE),
     sync_to_thread=False,
 )

@@ -1,6 +1,6 @@
 """Cleaner of the audit log: deletes entries at the age of AUDIT_KEEP, and adds an entry with their number.
 
-The worker's role has no right to delete entries. A function of the database deletes them, and refuses ages below 30
+The worker's role may not delete entries. A function of the database deletes them, and refuses ages below 30
 days.
 """
 

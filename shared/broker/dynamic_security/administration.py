@@ -25,7 +25,7 @@ from shared.settings import MqttAddress
 TOPIC = "$CONTROL/dynamic-security/v1"
 RESPONSES = f"{TOPIC}/response"
 FIRST_ANSWER_S = 5.0
-"""A broker without the plugin does not answer."""
+"""A broker without the plugin does not respond."""
 ANSWER_S = 60.0
 """The plugin writes all clients to its file at each change, which takes long if there are many."""
 PAGE = 1000
@@ -67,7 +67,7 @@ class Dynsec:
                     answers |= await self._answers()
         except TimeoutError as error:
             raise NotAdministered(
-                f"dynamic security of the broker at {self._address} did not answer within {within_s:g} s: is "
+                f"dynamic security of the broker at {self._address} did not respond within {within_s:g} s: is "
                 "Mosquitto's plugin mosquitto_dynamic_security.so loaded, and may the user of "
                 f"DEVICESTAT_MQTT_ADMIN_URL publish to {TOPIC}?"
             ) from error
