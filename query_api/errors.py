@@ -4,7 +4,7 @@ ClientError
 ├── InvalidFields values are invalid: each field, and the expected value
 ├── UnknownDevices   no device has these ids
 ├── UnknownRequest   no queued analysis has this id
-├── RequestEnded     an analysis that has ended cannot be cancelled
+├── RequestEnded     an analysis that has finished cannot be cancelled
 └── QuotaReached     the key has as many queued analyses or schedules as it may have
 """
 
@@ -60,7 +60,7 @@ class UnknownRequest(ClientError):
 
 
 class RequestEnded(ClientError):
-    """The analysis has ended, so it cannot be cancelled. `status`: how it ended."""
+    """The analysis has finished, so it cannot be cancelled. `status`: its final status."""
 
     def __init__(self, request_id: int, status: str) -> None:
         self.request_id = request_id

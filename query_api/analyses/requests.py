@@ -59,7 +59,7 @@ _LOCATION = ResponseHeader(
         HTTP_200_OK: ResponseSpec(
             AnalysisRequest,
             generate_examples=False,
-            description="The request ended within the seconds of Prefer: wait.",
+            description="The request finished within the seconds of Prefer: wait.",
         ),
         **documented(problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE),
     },
@@ -79,7 +79,7 @@ async def queue_analysis(
     """A worker computes the analysis. The request and /stats/analysis/result/{device_id} then have the result.
 
     If an equal analysis is queued already, its request is returned. With `Prefer: wait=N` the response is sent when the
-    analysis ends, or after N seconds.
+    analysis finishes, or after N seconds.
     """
     if callback is not None:
         callback_rules.require(callback)
@@ -123,7 +123,7 @@ async def list_requests(
     limit: paging.Limit = 100,
     cursor: paging.Cursor = None,
 ) -> Response[Sequence[AnalysisRequest]]:
-    """All requests, newest first: queued, running and ended."""
+    """All requests, newest first: queued, running and finished."""
     before = paging.decode(cursor, _RequestsBefore, device_id=device_id, status=status)
     if device_id is not None and not is_id(device_id):
         return Response([])

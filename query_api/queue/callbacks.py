@@ -1,4 +1,4 @@
-"""Callbacks, which notify a receiver at least once that an analysis has ended.
+"""Callbacks, which notify a receiver at least once that an analysis has finished.
 
 waiting ──the request ends──▶ due ──claim──▶ sent: a 2xx ──▶ delivered
                                ▲                │ else: a retry; or the last attempt ──▶ failed

@@ -3,6 +3,6 @@
 QUEUED = "analysis_requests"
 """A request was queued."""
 ENDED = "analysis_ended"
-"""A request has ended, or was deleted. The payload is its id."""
+"""A request has finished, or was deleted. The payload is its id."""
 CALLBACKS_DUE = "analysis_callbacks"
 """Callbacks are due."""

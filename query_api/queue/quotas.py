@@ -33,7 +33,7 @@ class Quotas(msgspec.Struct, frozen=True):
         if _is_bounded(principal) and await _count(connection, _QUEUED, principal) > self.queued:
             raise QuotaReached(
                 f"this key has {self.queued} queued analyses, the maximum of QUEUED_PER_KEY: "
-                "retry when some have ended, or cancel some"
+                "retry when some have finished, or cancel some"
             )
 
     async def require_schedules(self, connection: Connection, principal: Principal) -> None:

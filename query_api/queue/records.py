@@ -95,8 +95,8 @@ class AnalysisRequest(QueuedAnalysis, frozen=True, kw_only=True):
     callbacks: Annotated[
         list[AnalysisCallback],
         msgspec.Meta(
-            description="Callbacks at its end: one for each client that requested one. Only the key that set it and "
-            "admins see it."
+            description="Callbacks that are sent when the request finishes: one for each client that requested one. "
+            "Only the key that set it and admins see it."
         ),
     ]
 

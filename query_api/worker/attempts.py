@@ -105,7 +105,7 @@ class Attempts:
             )
         self._metrics.ended.labels(outcome).inc()
         self._metrics.seconds.observe(time.perf_counter() - began)
-        _log.info("analysis ended", id=held.id, device_id=held.device_id, outcome=outcome)
+        _log.info("analysis finished", id=held.id, device_id=held.device_id, outcome=outcome)
 
     async def _attempt(self, held: Claim) -> str:
         """Run the analysis and write its end. Returns the outcome. Raises one of RETRYABLE if it cannot be written."""

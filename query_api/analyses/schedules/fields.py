@@ -56,8 +56,8 @@ _FIGURES = msgspec.Meta(
 _Figure = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 _CALLBACK = msgspec.Meta(
     max_length=MAX_URL_LENGTH,
-    description="An http or https URL that receives each ended request, as for a queued analysis; null if none. Only "
-    "the key that set it and admins see it; others see null.",
+    description="An http or https URL that receives each finished request, as for a queued analysis; null "
+    "if none. Only the key that set it and admins see it; others see null.",
     extra={"takes": f"an http or https address in at most {MAX_URL_LENGTH:,} characters, or null"},
     extra_json_schema={"extra": {"pattern": URL_PATTERN}},
     examples=["https://example.org/analyses"],

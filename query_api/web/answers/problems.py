@@ -94,7 +94,7 @@ KEY_TAKEN = Problem(
     "A key is the device's level in its MQTT topic, and is unique.",
 )  # fmt: skip
 ALREADY_ENDED = Problem(
-    "already-ended", 409, "The analysis has already ended",
+    "already-ended", 409, "The analysis has already finished",
     "Only an analysis that is queued or running can be cancelled.",
 )  # fmt: skip
 TOO_LARGE = Problem(

@@ -1,4 +1,4 @@
-"""Cleaner of ended analysis requests, with their results and callbacks: deletes them at the age of RESULTS_KEEP.
+"""Cleaner of finished analysis requests, with results and callbacks: deletes them at the age of RESULTS_KEEP.
 
 A request that is queued or running, or has a pending callback, is not deleted. The request of a schedule's latest tick
 is kept as long as the schedule, so a monthly schedule has its latest result even if RESULTS_KEEP is a week.
