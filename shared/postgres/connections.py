@@ -9,7 +9,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
+from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction, TransactionTimeout
 from psycopg.pq import ConnStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -22,7 +22,13 @@ Connection = AsyncConnection[TupleRow]
 Prepare = Callable[[Connection], Awaitable[None]]
 """Prepares a new connection."""
 
-_FAILURES = (psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction, IdleInTransactionSessionTimeout)
+_FAILURES = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    ReadOnlySqlTransaction,
+    IdleInTransactionSessionTimeout,
+    TransactionTimeout,
+)
 RETRYABLE = (*_FAILURES, DatabaseError)
 """Failures of the server, the connection or the pool, after which a service retries. A pool raises a DatabaseError, any
 other connection the driver's error; `shared.postgres.errors.diagnose` translates both."""
@@ -181,7 +187,7 @@ def translated(url: str) -> Iterator[None]:
     """Raise the driver's failure to connect as a DatabaseError, without the password."""
     try:
         yield
-    except psycopg.OperationalError as error:
+    except _FAILURES as error:
         raise diagnose_connecting(error, address(url)) from error
 
 

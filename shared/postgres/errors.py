@@ -35,6 +35,7 @@ KINDS: Mapping[str, type[DatabaseError]] = {
     "08": DatabaseUnreachable,  # connection exceptions
     "25006": DatabaseReadOnly,  # read_only_sql_transaction
     "25P03": DatabaseUnreachable,  # idle_in_transaction_session_timeout
+    "25P04": DatabaseUnreachable,  # transaction_timeout, which ends the connection
     "28": LoginRefused,
     "3D000": LoginRefused,  # invalid_catalog_name: no such database
     "40001": Deadlock,  # serialization_failure

@@ -2,6 +2,7 @@
 
 import psycopg
 import pytest
+from psycopg.errors import TransactionTimeout
 
 from shared.errors import (
     DatabaseBusy,
@@ -21,6 +22,7 @@ from shared.errors import (
     StatementRefused,
     TooManyConnections,
 )
+from shared.postgres.connections import translated
 from shared.postgres.errors import diagnose, diagnose_connecting, kind_of
 
 SQLSTATES: dict[str, type[DatabaseError]] = {
@@ -30,6 +32,7 @@ SQLSTATES: dict[str, type[DatabaseError]] = {
     "22P02": StatementRefused,
     "25006": DatabaseReadOnly,
     "25P03": DatabaseUnreachable,
+    "25P04": DatabaseUnreachable,
     "28000": LoginRefused,
     "28P01": LoginRefused,
     "3D000": LoginRefused,
@@ -63,6 +66,12 @@ def test_a_sqlstate_has_a_kind(sqlstate: str, kind: type[DatabaseError]) -> None
     error = diagnose(psycopg.errors.lookup(sqlstate)("words"))
     assert (type(error), error.sqlstate) == (kind, sqlstate)
     assert "words" in str(error)
+
+
+def test_a_connection_that_a_time_limit_ends_while_it_is_prepared_is_lost() -> None:
+    """transaction_timeout of the database: on a busy machine the API answered 500."""
+    with pytest.raises(DatabaseUnreachable), translated("postgresql://localhost/devicestat"):
+        raise TransactionTimeout("terminating connection due to transaction timeout")
 
 
 _AT = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: '
