@@ -194,20 +194,20 @@ class BrokerNotThere(BrokerUnreachable):
     """No server answers at the broker's address: it may be starting."""
 
 
-class ConnectionRefused(BrokerError):
+class RequestRefused(BrokerError):
+    """The broker answered a request with a failure. `reason`: its reason code, in words."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class ConnectionRefused(RequestRefused):
     """The broker answered CONNECT with a failure."""
 
-    def __init__(self, message: str, *, reason: str) -> None:
-        self.reason = reason
-        super().__init__(message)
 
-
-class SubscriptionRefused(BrokerError):
+class SubscriptionRefused(RequestRefused):
     """The broker answered SUBSCRIBE with a failure."""
-
-    def __init__(self, message: str, *, reason: str) -> None:
-        self.reason = reason
-        super().__init__(message)
 
 
 class StaleConnection(BrokerError):

@@ -2,7 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from mqtt5 import DisconnectReasonCode
 
@@ -41,11 +42,13 @@ async def connect(address: MqttAddress, deliver: Callable[[Delivered], None], wi
 
 
 def keep_alive(connection: NetworkConnection, seconds: int) -> None:
-    """Start a task that keeps the connection alive until it ends; an error of the task ends the connection.
+    """Keep the connection alive until it ends. `seconds`: the Keep Alive of the connection."""
+    run_until_closed(connection, _keep_alive(connection, seconds), "mqtt keep-alive")
 
-    `seconds`: the Keep Alive of the connection.
-    """
-    task = asyncio.create_task(_keep_alive(connection, seconds), name="mqtt keep-alive")
+
+def run_until_closed(connection: NetworkConnection, work: Coroutine[Any, Any, None], name: str) -> None:
+    """Start a task that the end of the connection cancels; an error of the task ends the connection."""
+    task = asyncio.create_task(work, name=name)
     connection.closed.add_done_callback(lambda _: task.cancel())
 
     def ended(task: "asyncio.Task[None]") -> None:

@@ -18,6 +18,7 @@ import structlog
 from ingestor.collector import Collector
 from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
+from ingestor.mqtt.lifetime import run_until_closed
 from ingestor.session.probe import CannotProbe, Forbidden, Sent, send_probe
 from shared.broker.names import probe_topic
 from shared.errors import BrokerError, SubscriptionRefused
@@ -79,15 +80,8 @@ class SubscriptionCheck:
         self.is_forbidden = False  # the last probe
 
     def attend(self, connection: NetworkConnection) -> None:
-        """Start a task that checks until the connection ends; an error of the task ends the connection."""
-        task = asyncio.create_task(self._run(connection), name="subscription check")
-        connection.closed.add_done_callback(lambda _: task.cancel())
-
-        def ended(task: "asyncio.Task[None]") -> None:
-            if not task.cancelled() and (error := task.exception()):
-                connection.abort(error)
-
-        task.add_done_callback(ended)
+        """Check until the connection ends."""
+        run_until_closed(connection, self._run(connection), "subscription check")
 
     async def _run(self, connection: NetworkConnection) -> None:
         silence_s = 0.0 if self.is_deaf else self._timing.first_silence_s

@@ -9,7 +9,7 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
-from query_api.errors import InvalidFields, QuotaReached, RequestEnded, UnknownDevices, UnknownRequest
+from query_api.errors import ClientError, InvalidFields, QuotaReached, RequestEnded, UnknownDevices, UnknownRequest
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Problem, ProblemDetails, Refused, invalid
 from query_api.web.disconnect import ClientGone
@@ -120,25 +120,23 @@ def _took_too_long(request: AnyRequest) -> Refused:
     )
 
 
-def _unknown_devices(request: AnyRequest, error: UnknownDevices) -> Response[ProblemDetails]:
-    return problems.answer(request, Refused(problems.NOT_FOUND, f"{error}: GET /devices lists them"))
+def _client_failed(request: AnyRequest, error: ClientError) -> Response[ProblemDetails]:
+    return problems.answer(request, _refusal_of(error))
 
 
-def _invalid_fields(request: AnyRequest, error: InvalidFields) -> Response[ProblemDetails]:
-    return problems.answer(request, invalid(*error.faults))
-
-
-def _unknown_request(request: AnyRequest, error: UnknownRequest) -> Response[ProblemDetails]:
-    return problems.answer(request, Refused(problems.NOT_FOUND, str(error)))
-
-
-def _request_ended(request: AnyRequest, error: RequestEnded) -> Response[ProblemDetails]:
-    refused = Refused(problems.ALREADY_ENDED, f"{error}. {problems.ALREADY_ENDED.description}")
-    return problems.answer(request, refused)
-
-
-def _quota_reached(request: AnyRequest, error: QuotaReached) -> Response[ProblemDetails]:
-    return problems.answer(request, Refused(problems.TOO_MANY_REQUESTS, str(error), headers=problems.RETRY_AFTER))
+def _refusal_of(error: ClientError) -> Refused:
+    match error:
+        case InvalidFields():
+            return invalid(*error.faults)
+        case UnknownDevices():
+            return Refused(problems.NOT_FOUND, f"{error}: GET /devices lists them")
+        case RequestEnded():
+            return Refused(problems.ALREADY_ENDED, f"{error}. {problems.ALREADY_ENDED.description}")
+        case QuotaReached():
+            return Refused(problems.TOO_MANY_REQUESTS, str(error), headers=problems.RETRY_AFTER)
+        case UnknownRequest():
+            return Refused(problems.NOT_FOUND, str(error))
+    raise error
 
 
 def _hung_up(_: AnyRequest, __: ClientGone) -> Response[None]:
@@ -154,11 +152,7 @@ def _unexpected(request: AnyRequest, error: Exception) -> Response[ProblemDetail
 
 HANDLERS: ExceptionHandlersMap = {
     Refused: _refused,
-    InvalidFields: _invalid_fields,
-    UnknownDevices: _unknown_devices,
-    UnknownRequest: _unknown_request,
-    RequestEnded: _request_ended,
-    QuotaReached: _quota_reached,
+    ClientError: _client_failed,
     ClientGone: _hung_up,
     ValidationException: _wrong_parameters,
     HTTPException: _http_error,

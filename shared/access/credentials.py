@@ -18,7 +18,6 @@ import msgspec
 BYTES = 32
 """Size of the secret part: 256 bits."""
 NONCE_BYTES = 16
-PREFIX_LENGTH = len("dsk_") + 8
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """Characters of a prefix, without those that are easily confused."""
 _KEY = re.compile(r"(dsk_[a-z0-9]{8})_[A-Za-z0-9_-]{43}", re.ASCII)

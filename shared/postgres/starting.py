@@ -33,15 +33,14 @@ Say = Callable[[str], None]
 class Patience:
     """The remaining time that a service waits, counted from the construction of this object."""
 
-    def __init__(self, limit: timedelta | None, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: timedelta | None) -> None:
         """`limit`: None for no limit."""
-        self._now = now
-        self._ends = None if limit is None else now() + limit.total_seconds()
+        self._ends = None if limit is None else time.monotonic() + limit.total_seconds()
 
     @property
     def is_over(self) -> bool:
         """Whether the time has passed."""
-        return self._ends is not None and self._now() >= self._ends
+        return self._ends is not None and time.monotonic() >= self._ends
 
 
 @asynccontextmanager

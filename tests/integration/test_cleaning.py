@@ -6,11 +6,8 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 
 from query_api.worker.cleaning import (
-    access_keys,
-    audit_log,
     broker_outbox,
-    ingest_journal,
-    ingest_subscriptions,
+    expiring,
     requests,
     ticks,
 )
@@ -132,11 +129,11 @@ async def test_old_entries_of_the_audit_log_are_deleted_and_an_entry_records_it(
 ) -> None:
     await database.execute(_AUDIT)
     async with await connect(url_as(database_url, "worker"), "worker") as worker:
-        assert await audit_log.delete_some(worker, age=timedelta(days=40), limit=12) == 12
-        assert await audit_log.delete_some(worker, age=timedelta(days=40), limit=12) == 8
-        assert await audit_log.delete_some(worker, age=timedelta(days=40), limit=12) == 0
+        assert await expiring.expire_audit_log(worker, age=timedelta(days=40), limit=12) == 12
+        assert await expiring.expire_audit_log(worker, age=timedelta(days=40), limit=12) == 8
+        assert await expiring.expire_audit_log(worker, age=timedelta(days=40), limit=12) == 0
         with pytest.raises(InsufficientPrivilege, match="at least 30 days"):
-            await audit_log.delete_some(worker, age=timedelta(days=29))
+            await expiring.expire_audit_log(worker, age=timedelta(days=29))
         with pytest.raises(InsufficientPrivilege):
             await worker.execute("SET devicestat.expire_audit = 'on'; DELETE FROM audit_log")
     cursor = await database.execute(
@@ -154,9 +151,9 @@ async def test_old_entries_of_the_audit_log_are_deleted_and_an_entry_records_it(
 async def test_entries_are_deleted_a_day_late_so_that_few_entries_record_it(database: Database) -> None:
     insert = "INSERT INTO audit_log (at, actor, origin, action, subject) SELECT now() - %s, 'a', 'o', 'x', 's'"
     await database.execute(insert, (timedelta(days=40, hours=23),))
-    assert await audit_log.delete_some(database, age=timedelta(days=40)) == 0
+    assert await expiring.expire_audit_log(database, age=timedelta(days=40)) == 0
     await database.execute(insert, (timedelta(days=41, hours=1),))
-    assert await audit_log.delete_some(database, age=timedelta(days=40)) == 2
+    assert await expiring.expire_audit_log(database, age=timedelta(days=40)) == 2
 
 
 async def test_keys_that_ended_long_ago_are_deleted(database: Database, database_url: str) -> None:
@@ -168,7 +165,7 @@ async def test_keys_that_ended_long_ago_are_deleted(database: Database, database
         ") AS given (n, revoked, expires)"
     )
     async with await connect(url_as(database_url, "worker"), "worker") as worker:
-        assert await access_keys.delete_some(worker) == 2
+        assert await expiring.expire_keys(worker) == 2
     assert await numbers(database, "SELECT prefix::int FROM access_keys ORDER BY prefix") == [3, 4, 5]
 
 
@@ -181,7 +178,7 @@ async def test_the_journal_of_an_ended_session_is_deleted(database: Database, da
     await database.execute("INSERT INTO ingest_journal VALUES ('busy', 1, gen_random_uuid(), '', 0, 0, '2020-1-1')")
     await database.execute("INSERT INTO ingest_journal VALUES ('busy', 2, gen_random_uuid(), '', 0, 0)")
     async with await connect(url_as(database_url, "worker"), "worker") as worker:
-        assert [await ingest_journal.delete_some(worker, limit=3) for _ in range(4)] == [3, 3, 1, 0]
+        assert [await expiring.expire_journals(worker, limit=3) for _ in range(4)] == [3, 3, 1, 0]
     cursor = await database.execute("SELECT client_id, count(*) FROM ingest_journal GROUP BY 1 ORDER BY 1")
     assert await cursor.fetchall() == [("busy", 2), ("idle", 5)]
 
@@ -193,7 +190,7 @@ async def test_the_filters_of_a_session_are_deleted_after_its_journal(database: 
     )
     await database.execute("INSERT INTO ingest_journal VALUES ('busy', 1, gen_random_uuid(), '', 0, 0)")
     async with await connect(url_as(database_url, "worker"), "worker") as worker:
-        assert [await ingest_subscriptions.delete_some(worker, limit=1) for _ in range(3)] == [1, 1, 0]
+        assert [await expiring.expire_topic_filters(worker, limit=1) for _ in range(3)] == [1, 1, 0]
     cursor = await database.execute("SELECT client_id FROM ingest_subscriptions ORDER BY 1")
     assert await cursor.fetchall() == [("busy",), ("new",)]
 

@@ -39,11 +39,9 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: Annotated[str, msgspec.Meta(description="Reason of a refusal, for the broker's operator.")] = ""
 
 
-class Admission(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Admission(Answer, frozen=True, omit_defaults=True, kw_only=True):
     """The response about a client that connects."""
 
-    result: Annotated[_Result, msgspec.Meta(description="Decision.")]
-    reason: Annotated[str, msgspec.Meta(description="Reason of a refusal, for the broker's operator.")] = ""
     is_superuser: Annotated[
         bool | None, msgspec.Meta(description="Whether the client is a superuser of EMQX: always false.")
     ] = None
@@ -178,7 +176,7 @@ def _action(question: Question) -> TopicAction | None:
     return _ACTIONS.get(str(given))
 
 
-def _response(answer: Answer | Admission, headers: dict[str, str] | None = None) -> Response[Any]:
+def _response(answer: Answer, headers: dict[str, str] | None = None) -> Response[Any]:
     return Response(msgspec.json.encode(answer), media_type=MediaType.JSON, headers=headers)
 
 

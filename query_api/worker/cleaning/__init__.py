@@ -2,6 +2,7 @@
 
 - `rounds.py` runs the round: a step of each cleaner in turn, until no cleaner deletes any more.
 - `tables.py` lists the cleaners, and the retention of every table of the schema.
-- Each other file is the cleaner of one table. A new cleaner is a function `cleaner(settings)` in a new file, and an
+- `expiring.py` has the cleaners of tables whose rows the worker may not delete.
+- Each other file has the cleaner of one table. A new cleaner is a function `cleaner(settings)` in a new file, and an
   entry in `tables.py`.
 """

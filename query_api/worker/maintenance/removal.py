@@ -18,9 +18,9 @@ STEPS = 100
 """Most steps of one run. The next run continues."""
 
 
-async def remove_all(connection: Connection, steps: int = STEPS) -> None:
-    """Take up to `steps` steps, until the marks that are left are locked by other workers."""
-    for _ in range(steps):
+async def remove_all(connection: Connection) -> None:
+    """Take up to STEPS steps, until the marks that are left are locked by other workers."""
+    for _ in range(STEPS):
         if await remove_some(connection) is None:
             return
 
