@@ -63,6 +63,18 @@ def ask_database(
         return asyncio.run(asking())
 
 
+def ask_schema(ctx: click.Context, ask: Callable[["Connection"], Awaitable[_Answer]]) -> _Answer:
+    """Call `ask` as `ask_database` does, with a database that has this version of the schema."""
+    settings = read_settings(ctx, "database_url")
+    from shared.postgres.migrate import check_schema
+
+    async def asking(connection: "Connection") -> _Answer:
+        await check_schema(connection)
+        return await ask(connection)
+
+    return ask_database(settings, asking)
+
+
 def _say(line: str) -> None:
     click.echo(line, err=True)
 

@@ -1,22 +1,20 @@
 """The commands `devicestat dead-letters list|show|replay|purge`; `deploy/dead_letters` does the work."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.command import ask_database, read_settings
+from deploy.command import ask_schema, read_settings
 from shared.errors import LocalError
 from shared.readings.model import Reason
 
 if TYPE_CHECKING:
     from deploy.dead_letters.selection import Selection
-    from shared.postgres.connections import Connection
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_Answer = TypeVar("_Answer")
 
 
 @click.group("dead-letters")
@@ -83,8 +81,8 @@ def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
     from deploy.terminal import Terminal
 
     selection = _selection(options)
-    letters = _ask(ctx, lambda connection: newest(connection, selection, limit))
-    total = _ask(ctx, lambda connection: count(connection, selection))
+    letters = ask_schema(ctx, lambda connection: newest(connection, selection, limit))
+    total = ask_schema(ctx, lambda connection: count(connection, selection))
     terminal = Terminal()
     if letters:
         terminal.table(table(letters))
@@ -98,7 +96,7 @@ def show(ctx: click.Context, letter_id: int) -> None:
     """Show a dead letter. A binary payload is shown as a hexdump."""
     from deploy.dead_letters.selection import one, whole
 
-    letter = _ask(ctx, lambda connection: one(connection, letter_id))
+    letter = ask_schema(ctx, lambda connection: one(connection, letter_id))
     if letter is None:
         raise LocalError(f"there is no dead letter {letter_id}: `devicestat dead-letters list` lists them")
     click.echo(whole(letter))
@@ -117,7 +115,7 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
     from deploy.terminal import Terminal
 
     settings = read_settings(ctx, "database_url")
-    if not _ask(ctx, lambda connection: replay(connection, settings, _selection(options), Terminal())):
+    if not ask_schema(ctx, lambda connection: replay(connection, settings, _selection(options), Terminal())):
         raise click.Abort
 
 
@@ -131,23 +129,12 @@ def purge(ctx: click.Context, /, *, yes: bool, **options: Any) -> None:
     from deploy.terminal import counted
 
     selection = _selection(options)
-    total = _ask(ctx, lambda connection: count(connection, selection))
+    total = ask_schema(ctx, lambda connection: count(connection, selection))
     newest_id = total.newest_id
     if newest_id is None:
         click.echo("no dead letters")
         return
     if not yes:
         click.confirm(f"Delete {total} for good?", abort=True)
-    deleted = _ask(ctx, lambda connection: purge(connection, selection, newest_id))
+    deleted = ask_schema(ctx, lambda connection: purge(connection, selection, newest_id))
     click.echo(f"deleted {counted(deleted, 'dead letter')}")
-
-
-def _ask(ctx: click.Context, ask: Callable[["Connection"], Awaitable[_Answer]]) -> _Answer:
-    settings = read_settings(ctx, "database_url")
-    from shared.postgres.migrate import check_schema
-
-    async def asking(connection: "Connection") -> _Answer:
-        await check_schema(connection)
-        return await ask(connection)
-
-    return ask_database(settings, asking)

@@ -1,5 +1,6 @@
 """The command `devicestat devices import`; `deploy/devices/imports.py` does the work."""
 
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -34,5 +35,5 @@ def import_(ctx: click.Context, *, file: Path, tokens: Path | None, api: str | N
 
     found = read_file(file)
     base = api or base_url(settings.http_host, settings.http_port)
-    with ApiClient(base, settings.api_key, timeout_s=IMPORT_TIMEOUT_S) as client:
+    with closing(ApiClient(base, settings.api_key, timeout_s=IMPORT_TIMEOUT_S)) as client:
         import_devices(client, found, tokens)

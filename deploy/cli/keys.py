@@ -5,29 +5,26 @@ contains a key, not even the error of a command that was given one.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from deploy.command import ask_database, operator, read_settings
+from deploy.command import ask_schema, operator
 from shared.access.credentials import GivenKey, Role, read
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from shared.access.audit import Actor
     from shared.access.credentials import NewKey
     from shared.access.keys import AccessKey
-    from shared.postgres.connections import Connection
 
 _PREFIX = re.compile(r"dsk_[a-z0-9]{8}", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _MAX_NAME_LENGTH = 200  # the limit in the database
 _ONCE = "It is shown only once: store it like a password"
 _COLUMNS = ("prefix", "role", "state", "created", "expires", "last used")
-_Answer = TypeVar("_Answer")
 
 
 @click.group()
@@ -87,7 +84,7 @@ def create(ctx: click.Context, *, role: str, name: str, expires: datetime | None
     """
     from shared.access.keys import create
 
-    key = _ask(ctx, lambda connection, actor: create(connection, actor, Role(role), name, expires))
+    key = ask_schema(ctx, lambda connection: create(connection, operator(), Role(role), name, expires))
     _show(key, f"{key.prefix}: {role}, valid until {_until(expires)}")
 
 
@@ -99,7 +96,7 @@ def list_(ctx: click.Context, *, also_ended: bool) -> None:
     from deploy.terminal import Terminal
     from shared.access.keys import KeyState, all_keys
 
-    found = _ask(ctx, lambda connection, _: all_keys(connection))
+    found = ask_schema(ctx, all_keys)
     shown = [key for key in found if also_ended or key.state is KeyState.VALID]
     terminal = Terminal()
     if shown:
@@ -114,7 +111,7 @@ def revoke(ctx: click.Context, prefix: str) -> None:
     """Revoke a key. Every API process refuses it within a second."""
     from shared.access.keys import KeyState, revoke
 
-    key = _ask(ctx, lambda connection, actor: revoke(connection, actor, prefix))
+    key = ask_schema(ctx, lambda connection: revoke(connection, operator(), prefix))
     if key.state is KeyState.REVOKED:
         click.echo(f"{prefix} was already revoked, at {key.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
     else:
@@ -135,7 +132,7 @@ def rotate(ctx: click.Context, *, prefix: str, expires: datetime | None, grace: 
     """Replace a key with a new one that has the same role and name, and show it once."""
     from shared.access.keys import rotate
 
-    key = _ask(ctx, lambda connection, actor: rotate(connection, actor, prefix, expires_at=expires, grace=grace))
+    key = ask_schema(ctx, lambda connection: rotate(connection, operator(), prefix, expires_at=expires, grace=grace))
     old = "is revoked" if grace is None else f"is valid until {_until(datetime.now(UTC) + grace)} at most"
     _show(key, f"{key.prefix} replaces {prefix}, which {old}")
 
@@ -147,17 +144,6 @@ def _show(key: "NewKey", remark: str) -> None:
 
 def _until(moment: datetime | None) -> str:
     return "it is revoked" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _ask(ctx: click.Context, ask: Callable[["Connection", "Actor"], Awaitable[_Answer]]) -> _Answer:
-    settings = read_settings(ctx, "database_url")
-    from shared.postgres.migrate import check_schema
-
-    async def asking(connection: "Connection") -> _Answer:
-        await check_schema(connection)
-        return await ask(connection, operator())
-
-    return ask_database(settings, asking)
 
 
 def _table(keys: Sequence["AccessKey"]) -> "Table":

@@ -12,7 +12,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -24,9 +24,6 @@ from deploy.cli.services import INSECURE, ingest, serve, work
 from deploy.cli.systemd import systemd
 from deploy.command import ask_database, read_settings
 from shared.errors import DevicestatError, LocalError, SettingsError
-
-if TYPE_CHECKING:
-    pass
 
 _PORT = click.IntRange(0, 65_535)
 _LONGEST_HISTORY_H = 100_000

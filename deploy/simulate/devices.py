@@ -44,7 +44,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def simulate(settings: Settings, plan: Plan, api: str, terminal: Terminal) -> None:
     """Register the devices, and publish until the count is reached or a signal arrives."""
-    with ApiClient(api, settings.api_key) as client:
+    with contextlib.closing(ApiClient(api, settings.api_key)) as client:
         devices = registered(client, plan.devices)
     terminal.say(f"{counted(len(devices), 'device')}: {devices[0].key} to {devices[-1].key}")
     plan = within(plan, settings.oldest_age, terminal)
