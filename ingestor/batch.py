@@ -125,10 +125,10 @@ class Batch:
             self._refusals[len(self._messages) - 1] = refusals
             self.rejected += refusals.reasons
 
-    def settle(self, numbers: Mapping[str, int]) -> None:
-        """Add the unresolved messages. `numbers`: the device of each topic that has one."""
+    def settle(self, device_ids: Mapping[str, int]) -> None:
+        """Add the unresolved messages. `device_ids`: the device of each topic that has one."""
         for one in self.unresolved:
-            device_id = numbers.get(one.message.topic)
+            device_id = device_ids.get(one.message.topic)
             if device_id is not None:
                 self._take(one.message, one.results, device_id)
             else:
@@ -143,10 +143,10 @@ class Batch:
         """Return the topics of the devices' readings."""
         return {message.topic for message, own in self._readings_of_each() if own and own[0].device_id in devices}
 
-    def reassign(self, deleted: Set[int], numbers: Mapping[str, int]) -> None:
+    def reassign(self, deleted: Set[int], device_ids: Mapping[str, int]) -> None:
         """Give the readings of deleted devices to the devices that now have their keys; refuse those of the others.
 
-        `numbers`: the device of each topic that has one.
+        `device_ids`: the device of each topic that has one.
         """
         messages = list(self._readings_of_each())
         self.readings = Rows()
@@ -155,7 +155,7 @@ class Batch:
             self._firsts[number] = len(self.readings)
             if not own or own[0].device_id not in deleted:
                 self.readings += own
-            elif (device_id := numbers.get(message.topic)) is not None:
+            elif (device_id := device_ids.get(message.topic)) is not None:
                 self.readings += own.moved_to(device_id)
             else:
                 self._refuse_deleted(number, message, own)

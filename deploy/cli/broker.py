@@ -50,7 +50,7 @@ async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool
             click.echo("the broker agrees with the database")
             return True
         if dry_run:
-            found = comparison.others | {f"device {number}": each for number, each in comparison.devices.items()}
+            found = comparison.others | {f"device {device_id}": each for device_id, each in comparison.devices.items()}
             for what, differences in found.items():
                 click.echo(f"{what}: {'; '.join(one.what for one in differences)}")
             return False
@@ -69,19 +69,19 @@ async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run:
 
     file = by_file(settings)
     comparison = await file.compare(connection)
-    numbers = comparison.differing
+    device_ids = comparison.differing
     for unfit in comparison.unfit:
         click.echo(f"device {unfit.device_id} cannot connect: {printable(str(unfit))}")
     lost: set[int] = set()
-    for start in range(0, 0 if dry_run else len(numbers), file.batch):
+    for start in range(0, 0 if dry_run else len(device_ids), file.batch):
         async with locked(connection, wait=True):
-            lost.update((await file.reconcile(connection, numbers[start : start + file.batch])).lost)
-    for number in numbers:
-        what = f"POST /devices/{number}/token gives it a new one" if number in lost else "repaired"
-        click.echo(f"device {number}: a different line in the password file{'' if dry_run else f': {what}'}")
-    if not numbers:
+            lost.update((await file.reconcile(connection, device_ids[start : start + file.batch])).lost)
+    for device_id in device_ids:
+        what = f"POST /devices/{device_id}/token gives it a new one" if device_id in lost else "repaired"
+        click.echo(f"device {device_id}: a different line in the password file{'' if dry_run else f': {what}'}")
+    if not device_ids:
         click.echo("the broker's password file agrees with the database")
-    return not (lost or (dry_run and numbers))
+    return not (lost or (dry_run and device_ids))
 
 
 @broker.command()

@@ -56,7 +56,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
         self.connack: asyncio.Future[ConnAckPacket] = loop.create_future()
         self.closed: asyncio.Future[DisconnectPacket | None] = loop.create_future()
         self.closed.add_done_callback(_retrieve)
-        self.heard_at = loop.time()
+        self.received_at = loop.time()
         self.requests = Requests(loop)
         self._loop = loop
         self._early: deque[Delivered] = deque()  # some brokers deliver before the CONNACK
@@ -86,7 +86,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._end += nbytes
-        self.heard_at = self._loop.time()
+        self.received_at = self._loop.time()
         self._parse()
 
     def eof_received(self) -> None:
@@ -145,7 +145,7 @@ class NetworkConnection(asyncio.BufferedProtocol):
     def release(self) -> None:
         """Resume reading and parsing, after `pause` or after the CONNACK."""
         self._held = False
-        self.heard_at = self._loop.time()  # while reading was paused, the broker was not silent
+        self.received_at = self._loop.time()  # while reading was paused, the broker was not silent
         self._deliver = self._deliver_released
         self._parse()
         if self.is_open and not self._held:

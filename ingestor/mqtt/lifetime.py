@@ -70,7 +70,7 @@ async def _keep_alive(connection: NetworkConnection, seconds: int) -> None:
 
 def silent_s(connection: NetworkConnection) -> float:
     """Return the time since the last bytes arrived, in seconds."""
-    return asyncio.get_running_loop().time() - connection.heard_at
+    return asyncio.get_running_loop().time() - connection.received_at
 
 
 async def why_ended(connection: NetworkConnection, address: MqttAddress) -> BrokerUnreachable:

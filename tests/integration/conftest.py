@@ -33,7 +33,7 @@ async def api(api_settings: Settings, tuning: Tuning) -> AsyncIterator[httpx.Asy
 
 @pytest.fixture
 async def device(api: httpx.AsyncClient) -> int:
-    """The number of a registered device."""
+    """The id of a registered device."""
     answer = await api.post("/devices", json={"name": "Boiler, north"})
     assert answer.status_code == 201
     number: int = answer.json()["id"]

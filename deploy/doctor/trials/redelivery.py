@@ -14,8 +14,8 @@ from deploy.doctor.trials.trial import LIFETIME_S, CannotTest, check_delivered, 
 from shared.settings import MqttAddress
 
 ACKNOWLEDGED = 4
-LEFT = 32
-"""Numbers of messages that are acknowledged, and that are not. Some brokers have fewer than LEFT in flight."""
+UNACKNOWLEDGED = 32
+"""Numbers of messages that are acknowledged, and that are not. Some brokers have fewer in flight."""
 ENOUGH = 4
 """Messages that suffice for the test. HiveMQ sends one message at a time to a new session, and more after an
 acknowledgement on a later connection. So with fewer messages, a second connection is closed as well."""
@@ -45,10 +45,10 @@ async def observe(address: MqttAddress) -> Observed:
             await check_delivered(publisher, session, topic)
             await _publish(publisher, topic, range(ACKNOWLEDGED))
             acknowledged = await _acknowledged(session, ACKNOWLEDGED)
-            await _publish(publisher, topic, range(ACKNOWLEDGED, ACKNOWLEDGED + LEFT))
+            await _publish(publisher, topic, range(ACKNOWLEDGED, ACKNOWLEDGED + UNACKNOWLEDGED))
             unacknowledged = await _left(session)
             session.drop()
-        left = LEFT
+        left = UNACKNOWLEDGED
         if len(unacknowledged) < ENOUGH:
             left -= len(unacknowledged)
             async with connected(address, client_id, clean_start=False, expiry_s=LIFETIME_S, forget=False) as session:

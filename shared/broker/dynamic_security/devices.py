@@ -31,7 +31,7 @@ class CommandSender:
 
     def __init__(self, dynsec: Dynsec) -> None:
         self.dynsec = dynsec
-        self._at_once = 1
+        self._per_message = 1
         self._single_s = 0.0
         """Time that a single command takes, in seconds; measured at the first one."""
 
@@ -39,7 +39,7 @@ class CommandSender:
         """Send the commands in order; return those that were refused. Raises BrokerError."""
         rest, refused = list(commands), []
         while rest:
-            now, rest = rest[: self._at_once], rest[self._at_once :]
+            now, rest = rest[: self._per_message], rest[self._per_message :]
             began = time.monotonic()
             refused += await self.dynsec.do(now)
             held_s = max(time.monotonic() - began - self.dynsec.round_trip_s, 0.0001)
@@ -54,9 +54,9 @@ class CommandSender:
             self._single_s = held_s
         most_s = max(HOLD_S, 2 * self._single_s)
         if held_s > most_s:
-            self._at_once = max(1, int(commands * most_s / held_s))
+            self._per_message = max(1, int(commands * most_s / held_s))
         else:
-            self._at_once = min(max(2 * commands, self._at_once), _MOST_COMMANDS)
+            self._per_message = min(max(2 * commands, self._per_message), _MOST_COMMANDS)
 
 
 class ByCommands:
