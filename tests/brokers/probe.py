@@ -66,6 +66,8 @@ def allocation(ids: Sequence[int]) -> str:
     """Describe the order of the packet ids."""
     if all(later == earlier + 1 for earlier, later in pairwise(ids)):
         return "in sequence"
+    if len(set(ids)) == len(ids):
+        return "each used once, not in sequence"
     return f"reused after their acknowledgement: {len(set(ids))} ids for {len(ids)} messages"
 
 
