@@ -140,7 +140,8 @@ class Journal:
         known = list(unpack(packets))[-self._span :]
         if self.packet_ids.in_sequence:
             return InSequence(self._one_cycle(known), self.ids, is_restored=self._brought_nothing)
-        return InOrder(known, 0 if self._brought_nothing else min(self.held, len(known)))
+        held = 0 if self._brought_nothing else min(self.held, len(known))
+        return InOrder(known, held, reuses_ids=self.packet_ids.in_sequence is False)
 
     @property
     def _brought_nothing(self) -> bool:

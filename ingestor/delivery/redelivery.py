@@ -117,10 +117,12 @@ class InOrder:
     """The rule for a broker that may reuse an id immediately, or whose behavior is not known yet.
 
     `known`: the last packets of the journal; `held`: how many of them, at the end, were never acknowledged.
+    `reuses_ids`: whether the broker is known to use an id again.
     """
 
-    def __init__(self, known: Sequence[Packet], held: int) -> None:
+    def __init__(self, known: Sequence[Packet], held: int, reuses_ids: bool = False) -> None:
         self.keeps_order = False
+        self._reuses_ids = reuses_ids
         self._known = known
         self._held = held
         self._is_over = held == 0
@@ -149,13 +151,13 @@ class InOrder:
     def _found(self) -> list[Verdict]:
         """All that was never acknowledged has come back, in order.
 
-        A longer run of ascending ids from the first one on proves nothing: new messages may have got the first ids, and
-        the broker may redeliver in the order of ids, or under new ids.
+        Where ids are reused, a longer run of ascending ids from the first one on proves nothing: new messages may have
+        got the first ids, and the broker may redeliver in the order of ids, or under new ids.
         """
         count = len(self._pending)
         before = count - self._held
         ids = [packet_id for packet_id, _ in self._pending]
-        if before and ids[0] == FIRST_ID and ids == sorted(ids):
+        if self._reuses_ids and before and ids[0] == FIRST_ID and ids == sorted(ids):
             return self.end()
         self.keeps_order = count >= ENOUGH
         proven = before == 0 or self.keeps_order

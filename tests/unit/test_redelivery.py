@@ -50,7 +50,7 @@ class Kind(msgspec.Struct, frozen=True):
     `hands_over`: whether it gives messages of a broken connection to another member, or drops them as expired.
     `new_first`: whether a new connection begins with what was never sent.
     `expires`: whether a message that was sent may expire before it is redelivered. `skips`: whether messages that the
-    broker drops have used their ids.
+    broker drops have used their ids. `is_known`: whether an earlier connection has shown that ids are reused.
     """
 
     in_sequence: bool = True
@@ -63,6 +63,7 @@ class Kind(msgspec.Struct, frozen=True):
     new_first: bool = False
     expires: bool = False
     skips: bool = False
+    is_known: bool = False
     window: int = 1_000
 
     @property
@@ -85,7 +86,7 @@ MOSQUITTO = Kind()
 HIVEMQ = Kind(in_sequence=False, window=16)
 ARTEMIS = Kind(marks="none", same_ids=False, hands_over=True)
 MOCHI = Kind(order="random", marks="all", restarts=True, window=16)
-RABBITMQ = Kind(same_ids=False, restarts=True, window=10)
+RABBITMQ = Kind(same_ids=False, restarts=True, is_known=True, window=10)
 RMQTT = Kind(order="reversed", repeats=True, restarts=True, window=16)
 
 
@@ -215,7 +216,7 @@ class History(RuleBasedStateMachine):
         self.stored: list[int] = []
         self.lost: set[int] = set()
         self.excused: set[int] = set()
-        self.entries: list[Entry] = []
+        self.entries: list[Entry] = [Entry(1, b"", in_sequence=False)] if self.kind.is_known else []
         self.counts = Counts()
         self.counts.ambiguous = 1  # it is logged once
         self.broker = Broker(self.kind, seed)
@@ -339,8 +340,8 @@ class History(RuleBasedStateMachine):
         if not crash:
             self._commit_all()  # to a connection that is closed
         ids = [packet_id for packet_id, _ in self.broker.in_flight]
-        if not self.journal.packet_ids.in_sequence and FIRST_ID in ids[:1]:
-            # Before ids are known to be in sequence, a redelivery that ascends from the first id on proves nothing.
+        if self.journal.packet_ids.in_sequence is False and FIRST_ID in ids[:1]:
+            # Where ids are reused, a redelivery that ascends from the first id on proves nothing.
             self._excuse_held()
         if self.kind.expires and self.journal.packet_ids.in_sequence is None:
             # One of the messages whose order is to prove something may be missing.
@@ -426,8 +427,8 @@ TestExpired = _history(Kind(expires=True))
 TestExpiredLowestIds = _history(Kind(in_sequence=False, expires=True, window=16))
 TestSkippedIds = _history(Kind(skips=True))
 TestSkippedAndExpired = _history(Kind(skips=True, expires=True))
-TestLowestIdsInTheirOrder = _history(Kind(in_sequence=False, order="by id", window=16))
-TestRestartedIdsInTheirOrder = _history(Kind(restarts=True, order="by id", window=16))
+TestLowestIdsInTheirOrder = _history(Kind(in_sequence=False, order="by id", is_known=True, window=16))
+TestRestartedIdsInTheirOrder = _history(Kind(restarts=True, order="by id", is_known=True, window=16))
 TestRabbitMQ = _history(RABBITMQ)
 TestSmallWindow = _history(Kind(in_sequence=False, window=1))
 TestHandedOver = _history(Kind(in_sequence=False, hands_over=True, window=16))
@@ -567,10 +568,10 @@ def _begin_in_sequence() -> History:
 @pytest.mark.parametrize(
     "kind",
     [
-        Kind(in_sequence=False, order="by id", window=16),
-        Kind(in_sequence=False, order="by id"),
-        Kind(restarts=True, order="by id", window=16),
-        Kind(restarts=True, order="by id", marks="all", window=16),
+        Kind(in_sequence=False, order="by id", is_known=True, window=16),
+        Kind(in_sequence=False, order="by id", is_known=True),
+        Kind(restarts=True, order="by id", is_known=True, window=16),
+        Kind(restarts=True, order="by id", marks="all", is_known=True, window=16),
     ],
 )
 def test_new_messages_under_the_first_ids_are_not_taken_for_the_first_ones(kind: Kind) -> None:
