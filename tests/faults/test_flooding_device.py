@@ -36,7 +36,7 @@ async def dropped(broker: EmbeddedMosquitto) -> tuple[int, Finding | None]:
     """Return the doctor's result."""
     findings = await examine_broker(Settings(mqtt_url=broker.url), messages=1)  # its probe is not to be counted
     finding = next((one for one in findings if one.what == "dropped"), None)
-    count = None if finding is None else re.search(r"\((\d+)\)", finding.text)
+    count = None if finding is None else re.search(r"dropped (\d+) acknowledged", finding.text)
     return (0 if count is None else int(count[1])), finding
 
 
