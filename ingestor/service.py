@@ -15,7 +15,7 @@ from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.metrics import IngestMetrics
 from ingestor.session.broker_disk import BrokerDisk
-from ingestor.session.processes import ALONE, Share
+from ingestor.session.processes import ALONE, SHARE, Share
 from ingestor.session.session import Session
 from ingestor.session.subscriptions import Subscriptions
 from ingestor.storing.database_connection import DatabaseConnection
@@ -69,7 +69,8 @@ class Ingestor:
         self.metrics = IngestMetrics()
         if settings.broker_data_dir is not None:
             self.metrics.registry.register(BrokerDisk(Path(settings.broker_data_dir)))
-        journal = Journal(settings.mqtt_client_id)
+        is_shared = settings.mqtt_topic.pattern.startswith(SHARE)
+        journal = Journal(settings.mqtt_client_id, may_hand_over=is_shared)
         devices = Devices(register=settings.unknown_devices == "register")
         topic_filter = settings.mqtt_topic
         sampler = Sampler(settings.dead_letters_per_minute, topic_filter.plain)

@@ -77,10 +77,12 @@ def unpack(packets: bytes | bytearray) -> Iterator[Packet]:
 class Journal:
     """The entries of one client id, as the database has them. Pure: `writer` runs its SQL."""
 
-    def __init__(self, client_id: str, span: int = SPAN, ids: int = PACKET_IDS) -> None:
+    def __init__(self, client_id: str, span: int = SPAN, ids: int = PACKET_IDS, *, may_hand_over: bool = False) -> None:
+        """`may_hand_over`: whether the broker may give messages of this session to another one."""
         self.client_id = client_id
         self.writer = uuid.uuid4()
         self._span = span
+        self._may_hand_over = may_hand_over
         self._entries: deque[Entry] = deque()
         self._count = 0
         self._next_no = 1
@@ -140,8 +142,9 @@ class Journal:
         known = list(unpack(packets))[-self._span :]
         if self.packet_ids.in_sequence:
             return InSequence(self._one_cycle(known), self.ids, is_restored=self._brought_nothing)
-        held = 0 if self._brought_nothing else min(self.held, len(known))
-        return InOrder(known, held, reuses_ids=self.packet_ids.in_sequence is False)
+        reuses_ids = self.packet_ids.in_sequence is False
+        is_doubtful = self._brought_nothing and (self._may_hand_over or reuses_ids)
+        return InOrder(known, 0 if is_doubtful else min(self.held, len(known)), reuses_ids)
 
     @property
     def _brought_nothing(self) -> bool:
