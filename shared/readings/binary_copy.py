@@ -11,10 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import AsyncCopy
+from psycopg.abc import PQGen
+from psycopg.errors import error_from_result
+from psycopg.generators import fetch_many
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
+from psycopg.waiting import Wait
 
 from shared.readings.model import to_microseconds
 
-BLOCK_BYTES = 64 * 1024
+BLOCK_BYTES = 128 * 1024
 """Size of the blocks into which the rows of a COPY are combined."""
 POSTGRES_EPOCH = to_microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 """Epoch of a binary timestamptz, in microseconds since 1970."""
@@ -28,14 +34,35 @@ Rows = NDArray[np.void]
 
 
 async def next_block(copy: AsyncCopy, size: int = BLOCK_BYTES) -> tuple[bytes, bool]:
-    """Return rows of about `size` bytes, and whether more may follow."""
+    """Return rows of about `size` bytes, and whether more may follow. Raises what `copy.read` raises.
+
+    `copy.read` waits for each row, even for one that is here: that takes longer than PostgreSQL takes to write it.
+    """
+    return await copy.connection.wait(_block(copy.connection.pgconn, size))
+
+
+def _block(connection: PGconn, size: int) -> PQGen[tuple[bytes, bool]]:
+    """Read rows as `psycopg.generators.copy_from` reads one. Wait only if libpq has received no further row."""
     block = bytearray()
     while len(block) < size:
-        row = await copy.read()
-        if not row:
+        length, row = connection.get_copy_data(1)
+        if length > 0:
+            block += row
+        elif length == 0:
+            while not (yield Wait.R):
+                continue
+            connection.consume_input()
+        else:
+            yield from _end(connection)
             return bytes(block), False
-        block += row
     return bytes(block), True
+
+
+def _end(connection: PGconn) -> PQGen[None]:
+    """Read the result behind the last row. Raises the error that has ended the COPY."""
+    for result in (yield from fetch_many(connection)):
+        if result.status != ExecStatus.COMMAND_OK:
+            raise error_from_result(result)
 
 
 def row_type(columns: Mapping[str, str]) -> np.dtype[np.void]:

@@ -8,6 +8,7 @@
 - `analysis`: five figures of a million readings, against plain SQL aggregates, and over HTTP.
 - `http`: requests a second of one process, for `POST /stats` and the analysis of a thousand readings, against the same
   endpoints in FastAPI and SQLAlchemy, `plain_service`. `http_load` sends the requests, and `http_data` has the data.
+- `exports`: all readings of a device in each format, against `psql COPY`.
 
 `servers` runs the servers and `peers` the peers. `pairs` alternates them, `disk` measures the disk, and `machine` and
 `table` print. docs/benchmarks.md explains the results.

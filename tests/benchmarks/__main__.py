@@ -18,6 +18,7 @@ from tests.benchmarks import (
     decoding,
     delay,
     devices,
+    exports,
     fairness,
     http,
     ingestion,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "mqtt-auth": mqtt_auth.measure,
     "start": start.measure,
     "devices": devices.measure,
+    "exports": exports.measure,
 }
 _ADD_DEVICES = "INSERT INTO devices (key, name) SELECT n, n FROM generate_series(1, %s) n"
 
