@@ -118,7 +118,7 @@ class Deliveries:
 
     def note(self, packet_id: int) -> Iterator[Redelivered]:
         """Take a packet without DUP, which ends the redelivery: return all packets that waited."""
-        yield from self.end()
+        yield from self._decide(self._redelivery.end(packet_id))
         ids, answer = self._journal.packet_ids, self._confirmation
         ids.note(packet_id, answer is not None and answer.done() and not answer.cancelled())
         if ids.is_candidate and answer is None:
@@ -159,8 +159,8 @@ class Deliveries:
                 continue
             if verdict is Verdict.AMBIGUOUS:
                 self._note_ambiguous(packet)
-            elif not is_ahead:
-                self._journal.packet_ids.note_unordered()
+            elif not is_ahead and packet.packet_id is not None:
+                self._journal.packet_ids.note_unordered(packet.packet_id)
             follows = is_ahead and self._journal.packet_ids.in_sequence is not False
             yield Redelivered(packet, is_in_order=self._redelivery.keeps_order or follows)
 

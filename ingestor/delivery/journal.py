@@ -17,6 +17,7 @@ import struct
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from typing import cast
 from zlib import crc32
 
@@ -87,6 +88,7 @@ class Journal:
         self._count = 0
         self._next_no = 1
         self.held = 0  # of the last entry
+        self._is_unmarked = False  # since the last packet a connection may have begun without an entry
         self.ids = ids
         self.packet_ids = PacketIds(count=ids)
 
@@ -118,9 +120,14 @@ class Journal:
         """Return the entry of a connection that begins."""
         return Entry(self._next_no, b"", self.held, self.packet_ids.in_sequence, begins=True)
 
+    def miss_beginning(self) -> None:
+        """A CONNECT had no answer: a connection may have begun, and the journal has no entry of it."""
+        self._is_unmarked = True
+
     def append(self, entry: Entry) -> None:
         """Add the entry of a committed batch."""
         self._entries.append(entry)
+        self._is_unmarked = self._is_unmarked and not entry.packets
         self._next_no = entry.batch_no + 1
         self.held = entry.held
         self._count += entry.count
@@ -135,21 +142,23 @@ class Journal:
     def void(self) -> None:
         """Remove all entries: the broker has lost the session, so its packet ids start again."""
         self.replace([])
+        self._is_unmarked = False
 
     def redelivery(self) -> Redelivery:
         """Return the rule that decides, for a new connection, which redelivered packets are stored."""
         packets = b"".join(entry.packets for entry in self._entries)
         known = list(unpack(packets))[-self._span :]
         if self.packet_ids.in_sequence:
-            return InSequence(self._one_cycle(known), self.ids, is_restored=self._brought_nothing)
+            return InSequence(self._one_cycle(known), self.ids)
         reuses_ids = self.packet_ids.in_sequence is False
         is_doubtful = self._brought_nothing and (self._may_hand_over or reuses_ids)
         return InOrder(known, 0 if is_doubtful else min(self.held, len(known)), reuses_ids)
 
     @property
     def _brought_nothing(self) -> bool:
-        """Whether the connection before this one brought no message, so that new ones may have ids of the journal."""
-        return len(self._entries) > 1 and self._entries[-1].begins and self._entries[-2].begins
+        """Whether a connection before this one brought no packet, so that new ones may have ids of the journal."""
+        empty = takewhile(lambda entry: not entry.packets, reversed(self._entries))
+        return self._is_unmarked or sum(entry.begins for entry in empty) > 1
 
     def _one_cycle(self, known: list[Packet]) -> list[Packet]:
         """Return the last packets, less than a cycle of ids: a broker that drops messages skips their ids."""

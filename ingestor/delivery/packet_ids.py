@@ -26,11 +26,13 @@ class PacketIds:
         self._count = count
         self._half = count // 2
         self._redelivered: set[int] | None = None  # on this connection, until the first packet without DUP
+        self._is_restored = False  # ids in sequence went back on this connection
 
     def begin(self) -> None:
         """A connection begins, and the broker has the session."""
         self._redelivered = set()
         self.is_candidate = False
+        self._is_restored = False
 
     def note(self, packet_id: int, is_confirmed: bool = False) -> None:
         """Take note of a packet that came without DUP.
@@ -43,7 +45,7 @@ class PacketIds:
             return
         step = (packet_id - last) % self._count
         if step == 0 or step > self._half:
-            self.in_sequence = False
+            self._go_back(packet_id, redelivered)
         elif self.in_sequence is None and step == 1:
             if redelivered is not None:
                 # All ids below are in use if they were all redelivered; else one is free, and was passed over.
@@ -63,9 +65,20 @@ class PacketIds:
         if self.is_ahead(packet_id):
             self._last = packet_id
 
-    def note_unordered(self) -> None:
+    def note_unordered(self, packet_id: int) -> None:
         """A packet that is not known to be stored came with DUP, and its id is behind the last one."""
-        self.in_sequence = False
+        self._go_back(packet_id, self._redelivered)
+
+    def _go_back(self, packet_id: int, redelivered: set[int] | None) -> None:
+        """An id went back. `redelivered`: None after the first packet without DUP of a connection.
+
+        A broker that was restored from an older state goes back when a connection begins, and not to the lowest ids. If
+        ids were in sequence before, that may become known again. Otherwise ids are reused.
+        """
+        is_at_beginning = redelivered is not None and packet_id > len(redelivered) + 1
+        self._is_restored = is_at_beginning and bool(self.in_sequence or self._is_restored)
+        self.in_sequence = None if self._is_restored else False
+        self.is_candidate = False
 
     def is_ahead(self, packet_id: int) -> bool:
         """Whether the id comes after the last one in the cycle of all ids; true of the first one."""

@@ -8,7 +8,7 @@ nothing.
 Two facts prove it:
 
 - *Ids in sequence* (`InSequence`): an id returns only after all others. Within less than one cycle of ids an equal
-  packet is the same packet.
+  packet is the same packet, if the redelivery reaches the journal's end.
 - *Packets that were never acknowledged* (`InOrder`): their ids are in use, so a packet under such an id is the same
   packet. The ingestor holds back the last acknowledgements of each batch. If those packets come back in the order
   of their receipt, the broker keeps the order; the packets before them are stored, and the packets after them are new.
@@ -48,69 +48,78 @@ class Redelivery(Protocol):
     def judge(self, packet: Packet) -> list[Verdict]:
         """Take the next packet. Return verdicts on the oldest packets without one, in order; perhaps none yet."""
 
-    def end(self) -> list[Verdict]:
-        """Return verdicts on all packets without one: nothing more is redelivered for now."""
+    def end(self, next_id: int | None = None) -> list[Verdict]:
+        """Return verdicts on all packets without one: nothing more is redelivered for now.
+
+        `next_id`: the packet id of the packet without DUP that ends the redelivery.
+        """
 
 
 class InSequence:
     """The rule for a broker that allocates ids in sequence.
 
     `known`: the last packets of the journal, less than a cycle of ids. `ids`: the number of ids in a cycle.
-    `is_restored`: whether the broker may have been restored from an older state, and have used ids again since.
 
-    The ingestor acknowledges in the order of receipt. So a broker that keeps the order redelivers the end of the
-    journal, without messages that have expired, and then what is new. Mosquitto 2.0.11 overruns Receive Maximum and
-    even the cycle of ids while a backlog drains: after a packet behind the journal's end, all are new. If a redelivery
-    goes backwards, the order proves nothing, and the id alone decides: brokers that do so keep to Receive Maximum.
+    The ingestor acknowledges in the order of receipt. So a broker that keeps its state and the order redelivers stored
+    packets up to the journal's end, and then new ones. Mosquitto 2.0.11 overruns Receive Maximum and even the cycle of
+    ids while a backlog drains, so behind the journal's end all are new, whatever their ids.
 
-    A broker that was restored redelivers packets of the middle of the journal. If it may have used their ids again,
-    they are ambiguous.
+    If the redelivery does not reach the journal's end, ids have gone back or have skipped nearly a cycle, and packets
+    that equal those of the journal are ambiguous: a broker that was restored from an older state uses ids again. The
+    broker may have dropped the last packet as expired. Then a packet behind it shows that the redelivery reaches it.
+
+    If a redelivery goes backwards, the order is not kept, and all packets without a verdict are ambiguous.
     """
 
-    def __init__(self, known: Sequence[Packet], ids: int = PACKET_IDS, is_restored: bool = False) -> None:
+    def __init__(self, known: Sequence[Packet], ids: int = PACKET_IDS) -> None:
         self.keeps_order = False
         self._known = dict(known)
-        self._recent = known[-(ids // 2) :]
-        self._end = known[-1][0] if known else None
-        self._half = ids // 2
+        self._end = known[-1] if known else None
         self._ids = ids
         self._last: int | None = None
-        self._is_ordered = True
-        self._is_past = False  # a packet has come that is behind the journal's end
-        self._is_proven = not is_restored
+        self._goes_back = False
+        self._is_past = not known  # the redelivery is behind the journal's end
         self._pending: list[bool] = []  # whether each equals a packet of the journal
 
     def judge(self, packet: Packet) -> list[Verdict]:
-        self._pending.append(self._equals(packet))
-        if self._is_past or packet[0] == self._end:
-            self._is_proven = True
-        return self._verdicts(Verdict.STORED) if self._is_proven else []
+        packet_id, crc = packet
+        passes_end = self._passes_end(packet_id)
+        self._goes_back |= self._last is not None and not self._is_ahead(packet_id, self._last)
+        self._last = packet_id
+        if self._is_past and not self._goes_back:
+            return [Verdict.NEW]
+        equals = self._known.get(packet_id) == crc
+        self._pending.append(equals and not passes_end)
+        if self._goes_back:
+            return self._verdicts(Verdict.AMBIGUOUS)
+        if passes_end or packet == self._end:
+            self._is_past = True
+            return self._verdicts(Verdict.STORED)
+        if not equals and self._is_at_end_or_behind(packet_id):
+            self._is_past = True
+            return self._verdicts(Verdict.AMBIGUOUS)
+        return [] if self._pending[0] else self._verdicts(Verdict.AMBIGUOUS)
 
-    def end(self) -> list[Verdict]:
-        return self._verdicts(Verdict.AMBIGUOUS)
+    def end(self, next_id: int | None = None) -> list[Verdict]:
+        is_reached = next_id is not None and not self._goes_back and self._passes_end(next_id)
+        return self._verdicts(Verdict.STORED if is_reached else Verdict.AMBIGUOUS)
 
     def _verdicts(self, of_equal: Verdict) -> list[Verdict]:
         verdicts = [of_equal if equals else Verdict.NEW for equals in self._pending]
         self._pending.clear()
         return verdicts
 
-    def _equals(self, packet: Packet) -> bool:
-        packet_id, crc = packet
-        if self._last is not None and not self._is_ahead(packet_id, self._last) and self._is_ordered:
-            self._is_ordered = False
-            self._known = dict(one for one in self._recent if one[0] in self._known)
-        self._last = packet_id
-        if self._is_ordered and self._is_past:
+    def _passes_end(self, packet_id: int) -> bool:
+        """Whether the id of the journal's end is between the last packet and this one."""
+        if self._end is None or self._last is None or not self._is_ahead(packet_id, self._last):
             return False
-        if self._known.get(packet_id) == crc:
-            del self._known[packet_id]
-            return True
-        if self._end is not None and self._is_ahead(packet_id, self._end):
-            self._is_past = True
-        return False
+        return 0 < (self._end[0] - self._last) % self._ids < (packet_id - self._last) % self._ids
+
+    def _is_at_end_or_behind(self, packet_id: int) -> bool:
+        return self._end is not None and (packet_id == self._end[0] or self._is_ahead(packet_id, self._end[0]))
 
     def _is_ahead(self, packet_id: int, of: int) -> bool:
-        return 0 < (packet_id - of) % self._ids <= self._half
+        return 0 < (packet_id - of) % self._ids <= self._ids // 2
 
 
 class InOrder:
@@ -142,7 +151,7 @@ class InOrder:
             return self._found()
         return []
 
-    def end(self) -> list[Verdict]:
+    def end(self, next_id: int | None = None) -> list[Verdict]:
         self._is_over = True
         verdicts = [self._guess(packet) for packet in self._pending]
         self._pending.clear()

@@ -217,7 +217,11 @@ class Session:
                 max_packet_size=MAX_PACKET_BYTES,
             )
         )
-        connack = await self._answer(connection, connection.connack, "CONNECT")
+        try:
+            connack = await self._answer(connection, connection.connack, "CONNECT")
+        except BrokerError:
+            self._writer.miss_session()
+            raise
         check_connack(connack, self._address)
         self._limits.note(connack)
         seconds = connack.server_keep_alive or KEEP_ALIVE_S  # MQTT-3.2.2-21: the broker's has precedence

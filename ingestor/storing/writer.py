@@ -206,6 +206,10 @@ class Writer:
         self._journal.void()
         await self.begin_session()
 
+    def miss_session(self) -> None:
+        """Take note of a CONNECT without an answer: the broker may have begun a connection all the same."""
+        self._journal.miss_beginning()
+
     async def begin_session(self) -> None:
         """Take ownership of the journal for a new connection, by an entry without packets.
 

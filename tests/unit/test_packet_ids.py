@@ -87,3 +87,46 @@ def test_a_redelivery_in_reverse_order_shows_nothing() -> None:
     assert ids.in_sequence is None
     assert ids.is_ahead(6)
     assert not ids.is_ahead(5)
+
+
+def restored(*packet_ids: int, redelivered: Sequence[int] = (), known: bool | None = True) -> PacketIds:
+    """After ids up to 95, a connection brings these packets."""
+    ids = shown(*range(1, 96), known=known)
+    ids.begin()
+    for packet_id in redelivered:
+        ids.note_redelivered(packet_id)
+        ids.note_unordered(packet_id)
+    for packet_id in packet_ids:
+        ids.note(packet_id, is_confirmed=True)
+    return ids
+
+
+@pytest.mark.parametrize("redelivered", [[], [60, 61]])
+def test_ids_in_sequence_that_go_back_when_a_connection_begins_may_be_those_of_a_restored_broker(
+    redelivered: list[int],
+) -> None:
+    ids = restored(62, 63, 64, redelivered=redelivered)
+    assert ids.in_sequence is None
+    assert connected(ids, [64], 65) is True
+
+
+def test_a_restored_broker_may_be_restored_again() -> None:
+    ids = restored(62, 63)
+    assert connected(ids, [], 64) is True
+    ids.begin()
+    ids.note(62)
+    assert ids.in_sequence is None
+
+
+def test_ids_that_go_back_to_the_lowest_ones_are_reused() -> None:
+    assert restored(1).in_sequence is False
+    assert restored(3, redelivered=[1, 2]).in_sequence is False
+
+
+def test_ids_that_go_back_twice_on_a_connection_are_reused() -> None:
+    assert restored(62, 63, 62).in_sequence is False
+
+
+def test_ids_that_go_back_are_reused_if_they_were_not_known_to_be_in_sequence() -> None:
+    assert restored(62, known=None).in_sequence is False
+    assert restored(62, known=False).in_sequence is False
