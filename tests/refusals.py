@@ -25,6 +25,7 @@ REASONS = [
     ("invalid-value", r"cron", r"takes|never ticks|range|step|is none of"),
     ("invalid-value", r"period", r"at least a second and at most a century"),
     ("invalid-value", r"callback", r"has no secret"),
+    ("invalid-value", r"\[\d+\]\.key", r"repeats the key of"),
 ]
 
 
