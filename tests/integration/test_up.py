@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -59,8 +60,9 @@ async def register(up: Up) -> None:
 
 
 async def send(up: Up, *values: float) -> None:
-    """Readings of device 1 with these values of x."""
-    payloads = (json.dumps({"x": value, "y": 2, "z": 3}).encode() for value in values)
+    """Readings of device 1 with these values of x. Their timestamps make them exact also if the broker is killed."""
+    now = time.time()
+    payloads = (json.dumps({"x": value, "y": 2, "z": 3, "timestamp": now + value / 1000}).encode() for value in values)
     await publish("127.0.0.1", up.mqtt_port, *(Message(payload) for payload in payloads))
 
 

@@ -167,8 +167,14 @@ class Broker:
             return self.last_id
         return next(number for number in range(1, IDS + 1) if number not in used)
 
+    @property
+    def _has_come_round(self) -> bool:
+        """Whether the next id, or the one after a skipped id, is in flight. Real brokers have 65,535 ids."""
+        following = {(self.last_id + steps) % IDS + 1 for steps in range(2)}
+        return self.kind.in_sequence and bool(following & {packet_id for packet_id, _ in self.in_flight})
+
     def send(self, duplicate: bool = False) -> None:
-        while self.waiting and len(self.in_flight) < self.kind.window:
+        while self.waiting and len(self.in_flight) < self.kind.window and not self._has_come_round:
             message, packet_id = self.waiting.popleft(), self._allocate()
             self.in_flight.append((packet_id, message))
             self.wire.append((packet_id, message, duplicate))
