@@ -1,0 +1,1 @@
+"""Sealed blocks: exact figures of any number of readings, without reading all of them."""

@@ -1,0 +1,118 @@
+"""Exact sums against math.fsum and the fractions of the standard library."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from query_api.blocks import exact
+from shared.readings.rules import AXIS_LIMIT
+
+GREATEST, LEAST = 1.7976931348623157e308, 5e-324
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+axis = st.one_of(
+    st.floats(-AXIS_LIMIT, AXIS_LIMIT),
+    st.floats(-AXIS_LIMIT, AXIS_LIMIT).map(lambda value: round(value, 2)),
+    st.sampled_from([AXIS_LIMIT, -AXIS_LIMIT, 0.0, -0.0, LEAST, -LEAST, 2.2250738585072014e-308, 999.9999999999999]),
+)
+CANCELLATION = [1000.0, 1e-13, -1000.0, 3e-17, 1e-300, -1e-13]
+
+
+def fraction_of(values: Sequence[float]) -> Fraction:
+    return sum(map(Fraction, values), Fraction(0))
+
+
+@given(st.lists(finite, max_size=60))
+@example([GREATEST, GREATEST, -GREATEST, LEAST, -GREATEST])
+@example(CANCELLATION)
+@example([-0.0, 0.0])
+def test_a_sum_is_exact(values: list[float]) -> None:
+    assert Fraction(exact.total(np.array(values))) == fraction_of(values)
+
+
+@given(st.lists(finite, max_size=60))
+@example([GREATEST, LEAST])
+@example(CANCELLATION)
+def test_a_sum_of_squares_is_exact(values: list[float]) -> None:
+    assert Fraction(exact.total_of_squares(np.array(values))) == sum((Fraction(v) ** 2 for v in values), Fraction(0))
+
+
+@given(st.lists(axis, max_size=60))
+@example(CANCELLATION)
+def test_a_sum_is_rounded_once(values: list[float]) -> None:
+    found = exact.rounded(exact.total(np.array(values)))
+    assert found == math.fsum(values)
+    assert math.copysign(1, found) == 1 or found < 0, "zero has no sign"
+
+
+@pytest.mark.parametrize("size", [exact._PART - 1, exact._PART, 3 * exact._PART + 1])
+def test_a_sum_of_several_steps(size: int) -> None:
+    values = np.random.default_rng(size).uniform(-AXIS_LIMIT, AXIS_LIMIT, size)
+    values[::7] *= 1e-200
+    assert exact.rounded(exact.total(values)) == math.fsum(values)
+    assert exact.rounded(exact.total_of_squares(values)) == pytest.approx(float(values @ values))
+
+
+def test_each_limb_at_its_greatest() -> None:
+    """Values of which each bit is set, as many as one step sums."""
+    value = math.nextafter(1.0, 0)
+    values = np.full(exact._PART, value)
+    assert Fraction(exact.total(values)) == Fraction(value) * exact._PART
+    assert Fraction(exact.total_of_squares(values)) == Fraction(value) ** 2 * exact._PART
+
+
+@given(st.lists(axis, max_size=40), st.lists(axis, max_size=40))
+def test_sums_of_parts_add_up(first: list[float], second: list[float]) -> None:
+    for total in (exact.total, exact.total_of_squares):
+        added = exact.add(total(np.array(first)), total(np.array(second)))
+        assert added == total(np.array(second[::-1] + first))
+
+
+@given(st.lists(axis, min_size=1, max_size=40))
+@example([LEAST, 0.0])
+@example(CANCELLATION)
+def test_a_mean_is_rounded_once(values: list[float]) -> None:
+    assert exact.mean(len(values), exact.total(np.array(values))) == float(fraction_of(values) / len(values))
+
+
+@given(st.lists(axis, min_size=2, max_size=40))
+@example([LEAST, 0.0])
+@example([999.9999999999999, 999.9999999999998, 1000.0])
+@example([2.0, 2.0, 2.0])
+@example(CANCELLATION)
+def test_variance_and_deviation_are_rounded_once(values: list[float]) -> None:
+    array = np.array(values)
+    sums = len(values), exact.total(array), exact.total_of_squares(array)
+    variance = statistics.variance(map(Fraction, values))
+    assert exact.variance(*sums) == float(variance)
+    assert_is_nearest_root(exact.stddev(*sums), variance)
+
+
+def assert_is_nearest_root(found: float, squared: Fraction) -> None:
+    if squared == 0:
+        assert found == 0
+        return
+    below, above = (Fraction(math.nextafter(found, to)) for to in (0.0, math.inf))
+    assert ((below + Fraction(found)) / 2) ** 2 <= squared <= ((Fraction(found) + above) / 2) ** 2
+
+
+def test_a_sum_beyond_float64_is_refused() -> None:
+    with pytest.raises(OverflowError):
+        exact.rounded(exact.total(np.array([GREATEST, GREATEST])))
+
+
+def test_no_values_add_up_to_zero() -> None:
+    nothing = np.empty(0)
+    assert exact.total(nothing) == exact.total_of_squares(nothing) == exact.add() == Decimal(0)
+
+
+def test_the_widest_sum_of_squares_has_all_its_digits() -> None:
+    widest = exact.total_of_squares(np.array([GREATEST, LEAST]))
+    assert Fraction(widest) == Fraction(GREATEST) ** 2 + Fraction(LEAST) ** 2
