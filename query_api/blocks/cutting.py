@@ -7,13 +7,9 @@ calendar intervals consist of whole blocks.
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from query_api.blocks.layout import Ints
+from query_api.blocks.layout import Ints, Times
 from shared.readings.model import SECOND
-
-Times = NDArray[np.int64]
-"""Microseconds since 1970, in ascending order."""
 
 ROUND_STEPS = tuple(
     seconds * SECOND

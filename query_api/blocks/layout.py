@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
+"""Microseconds since 1970, in ascending order."""
 
 MINI, BASE, TOP = 0, 1, 3
 """Levels. A mini block holds the newest readings of its device until they make up a base block. Blocks of a level above

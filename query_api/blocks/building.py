@@ -1,0 +1,94 @@
+"""What a block holds: its readings in columns, and the values of each axis sorted, with their exact sums.
+
+Levels MINI and BASE are built of readings; each level above is merged from blocks of the level below.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from query_api.blocks import exact
+from query_api.blocks.layout import Floats, Layout, Times
+from shared.readings.model import Microseconds
+
+
+class Columns(msgspec.Struct, frozen=True):
+    """Readings of one device in columns of equal length: times in microseconds since 1970, and the axes.
+
+    They are in the order of time. Readings of equal times are in the order of x, y and z.
+    """
+
+    times: Times
+    x: Floats
+    y: Floats
+    z: Floats
+
+    @classmethod
+    def ordered(cls, times: Times, x: Floats, y: Floats, z: Floats) -> Self:
+        """Return the readings in order."""
+        order = np.lexsort((z, y, x, times))
+        return cls(times[order], x[order], y[order], z[order])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Columns"]) -> Self:
+        """Return the readings of all parts, in order."""
+        return cls.ordered(
+            np.concatenate([part.times for part in parts]),
+            np.concatenate([part.x for part in parts]),
+            np.concatenate([part.y for part in parts]),
+            np.concatenate([part.z for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, part: slice) -> "Columns":
+        return Columns(self.times[part], self.x[part], self.y[part], self.z[part])
+
+    @property
+    def first(self) -> Microseconds:
+        """The time of the first reading."""
+        return int(self.times[0])
+
+    @property
+    def last(self) -> Microseconds:
+        """The time of the last reading."""
+        return int(self.times[-1])
+
+    @property
+    def axes(self) -> tuple[Floats, Floats, Floats]:
+        """The columns x, y and z."""
+        return self.x, self.y, self.z
+
+
+class Axis(msgspec.Struct, frozen=True):
+    """The values of one axis of a block, sorted; zeros have no sign. With the exact sums of values and of squares."""
+
+    values: Floats
+    total: Decimal
+    squares: Decimal
+
+    @classmethod
+    def of(cls, values: Floats) -> Self:
+        """Return the axis of these values, in any order."""
+        in_order = np.sort(values + 0.0)  # -0.0 + 0.0 is 0.0
+        return cls(in_order, exact.total(in_order), exact.total_of_squares(in_order))
+
+    @classmethod
+    def merged(cls, parts: Sequence["Axis"]) -> Self:
+        """Return the axis of all values of the parts."""
+        values = np.concatenate([part.values for part in parts])
+        values.sort(kind="stable")  # Timsort finds the sorted parts and merges them
+        total, squares = exact.add(*(part.total for part in parts)), exact.add(*(part.squares for part in parts))
+        return cls(values, total, squares)
+
+    def marks(self, layout: Layout) -> Floats:
+        """Return the values at the positions of the marks."""
+        return self.values[layout.mark_positions(np.array([len(self.values)]))]
+
+    def guides(self, layout: Layout) -> Floats:
+        """Return every `layout.guide`-th value."""
+        return self.values[:: layout.guide]
