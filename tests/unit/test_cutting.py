@@ -15,14 +15,17 @@ starts = st.integers(
     to_microseconds(datetime(1969, 12, 31, tzinfo=UTC)), to_microseconds(datetime(2031, 1, 1, tzinfo=UTC))
 )
 gaps = st.sampled_from([0, 0, 1, 1000, SECOND, 17 * SECOND, 3600 * SECOND, 5 * DAY])
+minutes = st.sampled_from([1, 7, 20, 55, 240]).map(lambda count: count * 60 * SECOND)
 targets = st.sampled_from([2, 3, 4, 8, 16])
 
 
 @st.composite
 def moments(draw: st.DrawFn) -> Times:
-    """Times in ascending order: some equal, some far apart, also across months and years."""
-    steps = draw(st.lists(gaps, max_size=120))
-    return draw(starts) + np.cumsum(np.array(steps, np.int64))
+    """Times in ascending order: some equal, some far apart, also across months and years; or at equal distances."""
+    steps = st.lists(gaps, max_size=120) | st.builds(
+        lambda gap, count: [gap] * count, gaps | minutes, st.integers(0, 99)
+    )
+    return draw(starts) + np.cumsum(np.array(draw(steps), np.int64))
 
 
 def roundness(times: Times, place: int) -> int:

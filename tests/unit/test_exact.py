@@ -103,6 +103,13 @@ def assert_is_nearest_root(found: float, squared: Fraction) -> None:
     assert ((below + Fraction(found)) / 2) ** 2 <= squared <= ((Fraction(found) + above) / 2) ** 2
 
 
+def test_a_root_between_two_floats_is_rounded_by_all_its_digits() -> None:
+    """Its first 64 bits lie halfway between two floats."""
+    halfway = (2**53 + 1) ** 2 << 200
+    assert exact._root(halfway, 1 << 304) == 2.0
+    assert exact._root(halfway + 1, 1 << 304) == math.nextafter(2.0, 3)
+
+
 def test_a_sum_beyond_float64_is_refused() -> None:
     with pytest.raises(OverflowError):
         exact.rounded(exact.total(np.array([GREATEST, GREATEST])))
