@@ -13,6 +13,7 @@ from psycopg import Notify
 from shared.broker.names import PROBE_KEY
 from shared.postgres.connections import Connection
 from shared.postgres.errors import ROW_FAULTS
+from shared.readings.announcements import Announcements
 from shared.readings.deletions import Fence, MarksMissed
 from shared.readings.model import DEVICES_CHANNEL
 
@@ -71,6 +72,11 @@ class Devices:
         await connection.execute(_LISTEN)
         self._unknown.clear()
         await self._fence.begin(connection)
+
+    @property
+    def announcements(self) -> Announcements:
+        """The announcements of sealed times, as of the last `pass_fence`."""
+        return self._fence.announcements
 
     async def pass_fence(self, connection: Connection) -> Set[int]:
         """Begin a transaction that stores readings. Return the ids of all devices that were deleted meanwhile.

@@ -95,7 +95,7 @@ class Replay:
             with suppress(MarksMissed):  # before the devices are looked up, so that those found are not deleted
                 await self._devices.pass_fence(self._connection)
             batch = await self._read(letter)
-            stored, refused = await store_isolating(self._connection, batch.readings)
+            stored, refused = await store_isolating(self._connection, batch.readings, self._devices.announcements)
             await announce_all(self._connection, batch.readings)
             left = batch.letters(refused)
             for remaining in left:

@@ -13,27 +13,28 @@ from shared.postgres.connections import Connection
 from shared.postgres.errors import ROW_FAULTS
 from shared.postgres.storable import ascii_only
 from shared.readings import dead_letters
+from shared.readings.announcements import Announcements
 from shared.readings.model import DeadLetter, ElementFault, Reading
 from shared.readings.store import Stored, clear, store
 
 
 async def store_isolating(
-    connection: Connection, readings: Sequence[Reading], offset: int = 0
+    connection: Connection, readings: Sequence[Reading], announcements: Announcements, offset: int = 0
 ) -> tuple[Stored, list[RefusedRow]]:
     """Store all readings that the database does not refuse, in the caller's transaction."""
     if not readings:
         return Stored(0, 0), []
     try:
         async with connection.transaction():
-            stored = await store(connection, readings)
+            stored = await store(connection, readings, announcements)
             await clear(connection)
             return stored, []
     except ROW_FAULTS as error:
         if len(readings) == 1:
             return Stored(0, 0), [RefusedRow(offset, str(error).strip())]
     middle = len(readings) // 2
-    first, refused = await store_isolating(connection, readings[:middle], offset)
-    second, more = await store_isolating(connection, readings[middle:], offset + middle)
+    first, refused = await store_isolating(connection, readings[:middle], announcements, offset)
+    second, more = await store_isolating(connection, readings[middle:], announcements, offset + middle)
     return Stored(first.stored + second.stored, first.duplicates + second.duplicates), refused + more
 
 

@@ -32,6 +32,7 @@ from shared.postgres.errors import ROW_FAULTS
 from shared.readings import dead_letters
 from shared.readings import store as readings
 from shared.readings.announce import Interest, announce
+from shared.readings.announcements import Announcements
 from shared.readings.deletions import MarksMissed
 from shared.readings.model import DeadLetter, Reason
 from shared.readings.partitions import Partitions, is_month_missing
@@ -45,7 +46,7 @@ and the rows of a failed COPY must be vacuumed."""
 
 _log = structlog.get_logger()
 _Add = Callable[[Connection, list[DeadLetter]], Awaitable[None]]
-_Way = Callable[[Connection, Rows], Awaitable[tuple[Stored, list[RefusedRow]]]]
+_Way = Callable[[Connection, Rows, Announcements], Awaitable[tuple[Stored, list[RefusedRow]]]]
 
 
 class DevicesDeleted(Exception):
@@ -155,7 +156,7 @@ class Writer:
         try:
             async with connection.transaction():
                 await self._pass_fence(connection, batch)
-                stored, refused = await way(connection, batch.readings)
+                stored, refused = await way(connection, batch.readings, self._devices.announcements)
                 sample = self._sampler.take(batch.letters(refused), batch.opened_at)
                 rows = await _keep(connection, sample, keep_isolating if way is store_isolating else dead_letters.add)
                 await journals.record(connection, self._journal, entry, stored)
@@ -240,9 +241,11 @@ async def _keep(connection: Connection, sample: LetterSample, add: _Add) -> dict
     return {key: await dead_letters.count(connection, omitted) for key, omitted in sample.omitted.items()}
 
 
-async def _straight(connection: Connection, batch: Rows) -> tuple[Stored, list[RefusedRow]]:
-    return await readings.store_new(connection, batch), []
+async def _straight(
+    connection: Connection, batch: Rows, announcements: Announcements
+) -> tuple[Stored, list[RefusedRow]]:
+    return await readings.store_new(connection, batch, announcements), []
 
 
-async def _staged(connection: Connection, batch: Rows) -> tuple[Stored, list[RefusedRow]]:
-    return await readings.store(connection, batch), []
+async def _staged(connection: Connection, batch: Rows, announcements: Announcements) -> tuple[Stored, list[RefusedRow]]:
+    return await readings.store(connection, batch, announcements), []

@@ -1,8 +1,9 @@
 """Deleted devices, and the fence that excludes later readings of them (ADR 16).
 
-A writer enters the fence at the start of its transaction, and gets the devices that were deleted since it last entered.
-A deletion closes the fence until the end of its transaction. So a reading is either committed before its device is
-deleted, and removed with it, or its writer has read the deletion.
+A writer enters the fence at the start of its transaction, and gets the devices that were deleted since it last entered,
+and the times that were announced since (`announcements.py`). A deletion closes the fence until the end of its
+transaction. So a reading is either committed before its device is deleted, and removed with it, or its writer has read
+the deletion.
 
 Old marks are deleted, in the order of their numbers and never the newest (`worker/cleaning/deleted_devices.py`). So the
 mark that a writer saw last exists unless later ones may be missing. A writer that does not find it clears its cache of
@@ -11,13 +12,16 @@ devices.
 
 import asyncio
 from collections.abc import Set
+from weakref import WeakSet
 
 from psycopg.errors import LockNotAvailable
 
+from shared.postgres import arrays
 from shared.postgres.connections import Connection
+from shared.readings.announcements import Announcements
 
 _LATEST = "SELECT coalesce(max(number), 0) FROM deleted_devices"
-_ENTER = "SELECT number, device_id FROM devices_deleted_since(%s)"
+_ENTER = "SELECT deletions, deleted, announcement, devices, announced FROM pass_fence(%s, %s)"
 
 
 class MarksMissed(Exception):
@@ -25,11 +29,14 @@ class MarksMissed(Exception):
 
 
 class Fence:
-    """The deletions that one writer has read."""
+    """The deletions and the announcements that one writer has read."""
 
     def __init__(self) -> None:
         self._seen: int | None = None
         self._deleted: set[int] = set()
+        self._connections = WeakSet[Connection]()
+        self._announcement = 0
+        self.announcements = Announcements()
 
     @property
     def deleted(self) -> Set[int]:
@@ -49,14 +56,34 @@ class Fence:
         Raises MarksMissed, once; the next transaction continues from the newest mark.
         """
         await self.begin(connection)
+        self._forget_if_new(connection)
         assert self._seen is not None, "begin has set it"
-        marks = await (await connection.execute(_ENTER, (self._seen - 1,))).fetchall()  # with the last one seen
-        before, self._seen = self._seen, marks[-1][0] if marks else self._seen
-        newly_deleted = {device_id for number, device_id in marks if number > before}
+        cursor = arrays.cursor(connection)
+        await cursor.execute(_ENTER, (self._seen - 1, self._announcement))  # with the last deletion seen
+        row = await cursor.fetchone()
+        assert row is not None, "the function returns one row"
+        numbers, deleted, announcement, devices, announced = row
+        if announcement is not None:
+            self.announcements.add(devices, announced)
+            self._announcement = announcement
+        return self._note_deleted({} if numbers is None else dict(zip(numbers.tolist(), deleted.tolist(), strict=True)))
+
+    def _note_deleted(self, marks: dict[int, int]) -> Set[int]:
+        """`marks`: the devices by the numbers of their marks, in order, from the mark that was seen last."""
+        before = self._seen or 0
+        self._seen = max(marks, default=before)
+        newly_deleted = {device_id for number, device_id in marks.items() if number > before}
         self._deleted |= newly_deleted
-        if marks and marks[0][0] != max(before, 1):
+        if marks and min(marks) != max(before, 1):
             raise MarksMissed
         return newly_deleted
+
+    def _forget_if_new(self, connection: Connection) -> None:
+        """A new connection may lead to an earlier state of the database, where numbers are given a second time."""
+        if connection not in self._connections:
+            self._connections.add(connection)
+            self._announcement = 0
+            self.announcements = Announcements()
 
 
 TRIES = 4

@@ -3,17 +3,25 @@
 `store_new` stores a batch of new readings by one binary COPY. `store` stores any batch: by COPY into a temporary table,
 then INSERT … ON CONFLICT DO NOTHING. `store_requests` stores the readings of HTTP requests, and returns their ids.
 
+Each copies late readings to late_readings in the same transaction (`announcements.py`): the first two by the
+announcements that their caller learned at the fence; `store_requests` passes the fence itself.
+
 Each needs `shared.readings.partitions.Partitions.ensure` first.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import LiteralString
 
 import msgspec
+import numpy as np
 
+from shared.postgres import arrays
+from shared.postgres.arrays import Bigints, Floats, Moments
 from shared.postgres.connections import Connection
 from shared.readings import binary_copy
+from shared.readings.announcements import Announcements
 from shared.readings.model import Reading, to_datetime
-from shared.readings.rows import FIELDS, Rows
+from shared.readings.rows import FIELDS, Column, Rows
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -29,6 +37,7 @@ _CREATE_STAGING = """
     ) ON COMMIT DELETE ROWS
 """
 _COPY_STRAIGHT = "COPY readings (device_id, recorded_at, received_at, x, y, z) FROM STDIN (FORMAT BINARY)"
+_COPY_LATE = "COPY late_readings (device_id, recorded_at, x, y, z) FROM STDIN (FORMAT BINARY)"
 _COPY = "COPY staging FROM STDIN (FORMAT BINARY)"
 # In the order of the unique index: two writers with the same readings insert them in one order, so they cannot
 # deadlock. It is also the order of the index's pages.
@@ -41,7 +50,9 @@ _INSERT = """
 _CLEAR = "TRUNCATE staging"
 
 _MOMENTS = ("recorded_at", "received_at")
-_COPY_ROW = binary_copy.row_type({name: f">{kind}" for name, kind in FIELDS.items()})
+_BIG_ENDIAN = {name: f">{kind}" for name, kind in FIELDS.items()}
+_COPY_ROW = binary_copy.row_type(_BIG_ENDIAN)
+_COPY_LATE_ROW = binary_copy.row_type({name: kind for name, kind in _BIG_ENDIAN.items() if name != "received_at"})
 
 
 async def prepare(connection: Connection) -> None:
@@ -49,28 +60,53 @@ async def prepare(connection: Connection) -> None:
     await connection.execute(_CREATE_STAGING)
 
 
-async def store_new(connection: Connection, readings: Sequence[Reading]) -> Stored:
+async def store_new(connection: Connection, readings: Sequence[Reading], announcements: Announcements) -> Stored:
     """Store a batch in the caller's transaction, at half to two thirds of the cost of `store`.
 
     Raises UniqueViolation if one of the readings was stored before, or is in the batch twice. Raises DeadlockDetected
     if another transaction stores the same readings in another order.
     """
     if readings:
-        async with connection.cursor() as cursor, cursor.copy(_COPY_STRAIGHT) as copy:
-            await copy.write(pack(readings))
+        columns = Rows.of(readings).columns()
+        await _copy(connection, _COPY_STRAIGHT, _packed(columns, _COPY_ROW))
+        is_late = announcements.late(columns)
+        if is_late is not None:
+            await _copy(connection, _COPY_LATE, _packed(columns[is_late], _COPY_LATE_ROW))
     return Stored(len(readings), 0)
 
 
-async def store(connection: Connection, readings: Sequence[Reading]) -> Stored:
+async def store(connection: Connection, readings: Sequence[Reading], announcements: Announcements) -> Stored:
     """Store a batch in the caller's transaction. `clear` must precede another batch in it."""
     if not readings:
         return Stored(0, 0)
-    async with connection.cursor() as cursor:
-        async with cursor.copy(_COPY) as copy:
-            await copy.write(pack(readings))
-        await cursor.execute(_INSERT)
-        stored = cursor.rowcount
+    columns = Rows.of(readings).columns()
+    is_late, stored = announcements.late(columns), 0
+    if is_late is not None:
+        stored += await _store_late(connection, columns[is_late])
+        columns = columns[~is_late]
+    await _copy(connection, _COPY, _packed(columns, _COPY_ROW))
+    stored += (await connection.execute(_INSERT)).rowcount
     return Stored(stored, len(readings) - stored)
+
+
+async def _copy(connection: Connection, statement: LiteralString, data: bytes) -> None:
+    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        await copy.write(data)
+
+
+_STORE_LATE = "SELECT store_late_readings(%s, %s, %s, %s, %s, %s)"
+
+
+async def _store_late(connection: Connection, columns: Column) -> int:
+    """Store late readings of which some may be stored already; return the number of new ones."""
+    parameters = (
+        Bigints(columns["device_id"]), Moments(columns["recorded_at"]), Moments(columns["received_at"]),
+        Floats(columns["x"]), Floats(columns["y"]), Floats(columns["z"]),
+    )  # fmt: skip
+    async with arrays.cursor(connection) as cursor:
+        row = await (await cursor.execute(_STORE_LATE, parameters)).fetchone()
+    assert row is not None, "the function returns one number"
+    return int(row[0])
 
 
 async def clear(connection: Connection) -> None:
@@ -80,10 +116,15 @@ async def clear(connection: Connection) -> None:
 
 def pack(readings: Iterable[Reading]) -> bytes:
     """Return the readings as binary COPY data."""
-    columns = Rows.of(readings).columns().copy()
+    return _packed(Rows.of(readings).columns(), _COPY_ROW)
+
+
+def _packed(columns: Column, kind: np.dtype[np.void]) -> bytes:
+    columns = columns.copy()
     for name in _MOMENTS:
         columns[name] -= binary_copy.POSTGRES_EPOCH
-    return binary_copy.pack(_COPY_ROW, columns)
+    names = [name for name in FIELDS if name in (kind.names or ())]
+    return binary_copy.pack(kind, columns[names])
 
 
 class StoredId(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from deploy.local.postgres import EmbeddedPostgres
 from shared.postgres.connections import Connection, connect
 from shared.readings import store as readings
+from shared.readings.announcements import Announcements
 from shared.readings.model import Reading
 from shared.readings.partitions import Partitions
 from shared.readings.store import Stored
@@ -17,7 +18,7 @@ from tests.benchmarks.pairs import Ratio, warmed
 BATCH = 5_000
 BATCHES = 20
 
-_Way = Callable[[Connection, Sequence[Reading]], Awaitable[Stored]]
+_Way = Callable[[Connection, Sequence[Reading], Announcements], Awaitable[Stored]]
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Ratio]:
@@ -58,5 +59,5 @@ async def _stored(connection: Connection, way: _Way, batches: Iterator[list[Read
     began = time.monotonic()
     for batch in given:
         async with connection.transaction():
-            assert await way(connection, batch) == Stored(BATCH, 0)
+            assert await way(connection, batch, Announcements()) == Stored(BATCH, 0)
     return (time.monotonic() - began) / BATCHES * 1000

@@ -17,6 +17,7 @@ from msgspec import UNSET
 from query_api.errors import UnknownDevices
 from query_api.statistics.analysis import analyse, analyse_each
 from query_api.statistics.figures import FIVE, ON_REQUEST, FigureNames, Figures
+from shared.readings.announcements import Announcements
 from shared.readings.model import Reading
 from shared.readings.partitions import Partitions
 from shared.readings.rules import AXIS_LIMIT
@@ -50,7 +51,7 @@ async def stored(database: psycopg.AsyncConnection[Any], rows: Sequence[Row]) ->
     await prepare(database)
     await Partitions().ensure(database, readings)
     async with database.transaction():
-        await store(database, readings)
+        await store(database, readings, Announcements())
     return device
 
 

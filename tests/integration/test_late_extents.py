@@ -9,6 +9,7 @@ from query_api.statistics.analysis import analyse
 from query_api.worker.maintenance.late_extents import widen_late
 from shared.postgres.connections import Connection, connect
 from shared.readings import store as readings
+from shared.readings.announcements import Announcements
 from shared.readings.model import Reading, to_microseconds
 from shared.readings.partitions import Partitions
 from tests.conftest import Database
@@ -23,10 +24,10 @@ async def devices(database: Database) -> Connection:
     """Two devices, each with a reading stored without extents and one stored with extents."""
     await database.execute("INSERT INTO devices (key, name) VALUES ('1', '1'), ('2', '2')")
     await database.execute("SELECT ensure_readings_partition('2024-01-01Z')")
-    await readings.store_new(database, [Reading(device, JANUARY, 0, 1, 2, 3) for device in (1, 2)])
+    await readings.store_new(database, [Reading(device, JANUARY, 0, 1, 2, 3) for device in (1, 2)], Announcements())
     now = [Reading(device, MARCH, 0, 1, 2, 3) for device in (1, 2)]
     await Partitions().ensure(database, now)
-    await readings.store_new(database, now)
+    await readings.store_new(database, now, Announcements())
     return database
 
 

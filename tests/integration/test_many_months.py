@@ -19,6 +19,7 @@ from query_api.worker.maintenance.removal import remove_some
 from shared.postgres.connections import Connection, connect
 from shared.postgres.migrate import migrations
 from shared.readings import store as readings
+from shared.readings.announcements import Announcements
 from shared.readings.extents import extent_of, month_of, start_of, widen
 from shared.readings.model import Reading, to_microseconds
 from shared.readings.partitions import Partitions
@@ -56,7 +57,7 @@ async def many(database: Database) -> Connection:
     await widen(database, {WIDE: (first, last)})
     narrow = [Reading(NARROW, to_microseconds(at), to_microseconds(at), 1, 2, 3) for at in TIMES]
     await Partitions().ensure(database, narrow)
-    await readings.store_new(database, narrow)
+    await readings.store_new(database, narrow, Announcements())
     return database
 
 
@@ -139,7 +140,7 @@ async def test_an_extent_is_widened_before_the_reading_is_visible(many: Connecti
         for number, at in enumerate(times, start=1):
             new = [Reading(NARROW, to_microseconds(at), 0, number, 0, 0)]
             await partitions.ensure(other, new)
-            await readings.store_new(other, new)
+            await readings.store_new(other, new, Announcements())
             assert (await analyse(many, NARROW, None, None)).x.count == 2 + number
     extent = await extent_of(many, [NARROW])
     assert (extent.first, extent.last) == (

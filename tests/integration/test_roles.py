@@ -29,6 +29,9 @@ MAY = {
     "analysis_schedules":      ("",     "SIUD", "SuD"),
     "analysis_ticks":          ("",     "S",    "SiuD"),
     "audit_log":               ("",     "i",    ""),
+    "block_columns":           ("",     "S",    "SID"),
+    "block_values":            ("",     "S",    "SID"),
+    "blocks":                  ("",     "S",    "SIuD"),
     "broker_outbox":           ("",     "SiD",  "SiD"),
     "dead_letters":            ("siu",  "",     "suD"),
     "deleted_devices":         ("S",    "i",    "SuD"),
@@ -37,9 +40,11 @@ MAY = {
     "devices":                 ("Si",   "SiuD", "Su"),
     "ingest_journal":          ("SID",  "",     ""),
     "ingest_subscriptions":    ("SID",  "",     ""),
+    "late_readings":           ("I",    "SI",   "SD"),
     "readings":                ("i",    "SI",   "SD"),
     "a month":                 ("",     "S",    ""),
     "schema_migrations":       ("S",    "S",    "S"),
+    "sealed_devices":          ("s",    "S",    "SIUD"),
     "shown_analysis_requests": ("",     "S",    "S"),
 }  # fmt: skip
 PRIVILEGES = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE", "T": "TRUNCATE", "G": "TRIGGER"}
@@ -61,9 +66,12 @@ FUNCTIONS = {
     "find_device_extents": "",
     "find_extents_of_month": "worker",
     "pass_deletion_fence": "ingestor api",
+    "pass_fence": "ingestor",
+    "store_late_readings": "ingestor",
     "store_readings": "api",
+    "unseal_readings": "",
 }
-SEQUENCES = {"devices_id_seq": "api", "readings_id_seq": "api"}
+SEQUENCES = {"devices_id_seq": "api", "readings_id_seq": "api", "sealed_devices_number_seq": "worker"}
 
 HELD = """
     SELECT CASE WHEN relname ~ '^readings_[0-9]{4}_[0-9]{2}$' THEN 'a month' ELSE relname END, role, string_agg(CASE

@@ -17,6 +17,7 @@ from query_api.calendar.period import Period
 from query_api.readings.listing import PAGES, _ReadingsAfter, page_parameters
 from query_api.serve.tuning import Tuning
 from query_api.web.limits.turns import Bounds
+from shared.readings.announcements import Announcements
 from shared.readings.model import Reading, to_microseconds
 from shared.readings.partitions import Partitions
 from shared.readings.store import prepare, store
@@ -312,7 +313,7 @@ async def long_history(device: int, database: psycopg.AsyncConnection[Any]) -> i
     await prepare(database)
     await Partitions().ensure(database, readings)
     async with database.transaction():
-        await store(database, readings)
+        await store(database, readings, Announcements())
     await database.execute("ANALYZE readings")
     return count
 

@@ -14,6 +14,7 @@ from ingestor.storing.writer import STAGED_BATCHES
 from shared.errors import SessionTakenOver
 from shared.postgres.connections import Connection, connect
 from shared.readings import store as readings
+from shared.readings.announcements import Announcements
 from shared.readings.model import SECOND, Reading
 from shared.readings.partitions import Partitions
 from shared.readings.store import Stored, prepare
@@ -58,9 +59,9 @@ def straight(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the sizes of the batches that were copied directly."""
     sizes = []
 
-    async def seen(connection: Connection, batch: Sequence[Reading]) -> Stored:
+    async def seen(connection: Connection, batch: Sequence[Reading], announcements: Announcements) -> Stored:
         sizes.append(len(batch))
-        return await store_new(connection, batch)
+        return await store_new(connection, batch, announcements)
 
     store_new = readings.store_new
     monkeypatch.setattr(writer.readings, "store_new", seen)
@@ -120,10 +121,10 @@ async def test_readings_that_another_stores_in_another_order_at_the_same_time(
         await Partitions().ensure(other, [reading(1)])
         await other.execute("SET deadlock_timeout = '60s'")
         async with asyncio.TaskGroup() as group, other.transaction():
-            await readings.store_new(other, [reading(1)])
+            await readings.store_new(other, [reading(1)], Announcements())
             ours = group.create_task(stores(2, 1))
             await eventually(waits, bool)
-            await readings.store_new(other, [reading(2)])
+            await readings.store_new(other, [reading(2)], Announcements())
     assert ours.result() == Stored(0, 2)
     assert await rows(database) == [1, 2]
 

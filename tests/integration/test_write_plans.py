@@ -51,6 +51,10 @@ FILL_EXTENTS = """
     INSERT INTO device_extents (device_id, starts_at, ends_at)
     SELECT n, %s, %s + make_interval(months => %s) FROM generate_series(1, 20000) AS n
 """
+FILL_SEALED = """
+    INSERT INTO sealed_devices (device_id, announced, number)
+    SELECT n, %s + interval '3 months', CASE WHEN n <= 5 THEN n ELSE 0 END FROM generate_series(1, 20000) AS n
+"""
 
 
 async def fill(database: Connection) -> None:
@@ -60,6 +64,7 @@ async def fill(database: Connection) -> None:
     await database.execute(FILL_JOURNAL)
     await database.execute(FILL_DELETED)
     await database.execute(FILL_EXTENTS, (FIRST, FIRST, MONTHS))
+    await database.execute(FILL_SEALED, (FIRST,))
     await dead_letters.add(database, [letter("devices/1/stats", b"{")] * 5_000)
     await database.execute("VACUUM (ANALYZE)")
 
@@ -95,11 +100,11 @@ async def store_all(database: Connection, mark: float) -> None:
     assert (await extents.extent_of(database, [1, 2])).first == FIRST
     async with database.transaction():
         await devices.pass_fence(database)
-        await readings.store_new(database, new(GIVEN, mark))
+        await readings.store_new(database, new(GIVEN, mark), devices.announcements)
         await keep_dead_letters(database)
         await journal.record(database, own, own.next(b"", held=0), Stored(GIVEN, 0))
     async with database.transaction():
-        assert await readings.store(database, known(GIVEN)) == Stored(0, GIVEN)
+        assert await readings.store(database, known(GIVEN), devices.announcements) == Stored(0, GIVEN)
         await readings.clear(database)
     assert await journal.find(database, own) is not None
     await journal.give_up(database, "client 7")

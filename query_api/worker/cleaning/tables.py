@@ -20,6 +20,9 @@ RETENTION = {
     "analysis_schedules": "until deleted, by a client or with their device",
     "analysis_ticks": "RESULTS_KEEP, and with their schedule; the latest tick of a schedule stays",
     "audit_log": "AUDIT_KEEP",
+    "block_columns": "with their block",
+    "block_values": "with their block",
+    "blocks": "with their month by RETENTION, and with their device",
     "broker_outbox": "until the broker has applied it; one row a device",
     "dead_letters": "DEAD_LETTERS_KEEP and DEAD_LETTERS_MAX_BYTES",
     "deleted_devices": "30 days after the last row of the device was removed; the newest mark stays",
@@ -28,8 +31,10 @@ RETENTION = {
     "devices": "until deleted",
     "ingest_journal": "60,000 packets a session (ADR 3); 90 days after the session's last entry",
     "ingest_subscriptions": "the topic filters of a session, while it has a journal and for 90 days at least",
+    "late_readings": "until a block contains them; with their month by RETENTION, and with their device",
     "readings": "RETENTION, by months, and with their device",
     "schema_migrations": "one row a migration",
+    "sealed_devices": "one row a device, with the device",
 }
 """When the rows of each table are deleted."""
 _CLEANERS = (

@@ -43,12 +43,16 @@ GRANT SELECT (id, received_at, received_until, messages, payload_bytes, readings
 GRANT SELECT, INSERT, DELETE ON ingest_journal, ingest_subscriptions TO devicestat_ingestor;
 GRANT SELECT ON deleted_devices TO devicestat_ingestor;
 GRANT SELECT, INSERT, UPDATE ON device_extents TO devicestat_ingestor, devicestat_api;
-GRANT EXECUTE ON FUNCTION ensure_readings_partition, pass_deletion_fence, devices_deleted_since TO devicestat_ingestor;
+GRANT SELECT (device_id, announced, number) ON sealed_devices TO devicestat_ingestor;
+GRANT INSERT ON late_readings TO devicestat_ingestor, devicestat_api;
+GRANT EXECUTE ON FUNCTION ensure_readings_partition, pass_deletion_fence, pass_fence, store_late_readings,
+      devices_deleted_since TO devicestat_ingestor;
 
 -- The API creates no keys, and cannot read the audit log. UPDATE on one column allows it to lock a row.
 GRANT SELECT, INSERT (id, key, name), UPDATE (name), DELETE ON devices TO devicestat_api;
 GRANT INSERT (device_id, key) ON deleted_devices TO devicestat_api;
 GRANT SELECT, INSERT ON readings TO devicestat_api;
+GRANT SELECT ON sealed_devices, late_readings, blocks, block_values, block_columns TO devicestat_api;
 GRANT USAGE ON SEQUENCE devices_id_seq, readings_id_seq TO devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, store_readings, pass_deletion_fence, close_deletion_fence
     TO devicestat_api;
@@ -66,6 +70,12 @@ GRANT INSERT (actor, origin, action, subject, detail) ON audit_log TO devicestat
 -- The worker changes no device. UPDATE (created_at) allows it to lock the device of a request that it finishes.
 GRANT SELECT, UPDATE (created_at) ON devices TO devicestat_worker;
 GRANT SELECT, DELETE ON readings, device_extents TO devicestat_worker;
+-- It seals readings, and takes back what it has sealed.
+GRANT SELECT, INSERT, UPDATE, DELETE ON sealed_devices TO devicestat_worker;
+GRANT SELECT, INSERT, UPDATE (merged), DELETE ON blocks TO devicestat_worker;
+GRANT SELECT, INSERT, DELETE ON block_values, block_columns TO devicestat_worker;
+GRANT SELECT, DELETE ON late_readings TO devicestat_worker;
+GRANT USAGE ON SEQUENCE sealed_devices_number_seq TO devicestat_worker;
 GRANT SELECT, UPDATE (removed_at), DELETE ON deleted_devices TO devicestat_worker;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, empty_readings_months,
       drop_empty_readings_month, expire_audit_entries, expire_access_keys,
