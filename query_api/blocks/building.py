@@ -29,6 +29,8 @@ class Columns(msgspec.Struct, frozen=True):
     @classmethod
     def ordered(cls, times: Times, x: Floats, y: Floats, z: Floats) -> Self:
         """Return the readings in order."""
+        if np.all(times[:-1] < times[1:]):
+            return cls(times, x, y, z)
         order = np.lexsort((z, y, x, times))
         return cls(times[order], x[order], y[order], z[order])
 
@@ -92,3 +94,38 @@ class Axis(msgspec.Struct, frozen=True):
     def guides(self, layout: Layout) -> Floats:
         """Return every `layout.guide`-th value."""
         return self.values[:: layout.guide]
+
+
+class Key(msgspec.Struct, frozen=True):
+    """Identifies a block. `first`: the time of its first reading."""
+
+    device_id: int
+    level: int
+    first: Microseconds
+
+
+class AxisSummary(msgspec.Struct, frozen=True):
+    """What the row of a block says of an axis. `marks`: as little-endian float64."""
+
+    least: float
+    greatest: float
+    total: Decimal
+    squares: Decimal
+    marks: bytes
+
+    @classmethod
+    def of(cls, axis: Axis, layout: Layout) -> Self:
+        """Return the summary of the axis."""
+        values = axis.values
+        marks = axis.marks(layout).tobytes()
+        return cls(float(values[0]), float(values[-1]), axis.total, axis.squares, marks)
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A block without its values: a row of the table blocks."""
+
+    key: Key
+    last: Microseconds
+    count: int
+    axes: Sequence[AxisSummary]
+    times: bytes | None

@@ -1,0 +1,66 @@
+"""Announcements of the times that are about to be sealed, and the wait for writers that do not know of them.
+
+A writer learns of each announcement that was committed before it entered the fence. So after an announcement, only
+writers that hold the fence may store older readings without copying them. These are waited for, and nobody is blocked.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Set
+
+import numpy as np
+
+from shared.errors import DatabaseBusy
+from shared.postgres import arrays
+from shared.postgres.arrays import Bigints, Moments
+from shared.postgres.connections import Connection
+from shared.readings.model import Microseconds
+
+PAUSE_S = 0.01
+PATIENCE_S = 60.0
+"""An ingestor that hangs in a transaction is ended by the server after 30 s."""
+
+# The lock is held until the commit: so numbers become visible in their order, and a writer can tell by the greatest one
+# that it knows which ones it lacks.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('devicestat'), hashtext('sealing'))"
+_ANNOUNCE = """
+    UPDATE sealed_devices AS known
+    SET announced = given.until, number = nextval('sealed_devices_number_seq')
+    FROM unnest(%s::bigint[], %s::timestamptz[]) AS given (device_id, until)
+    WHERE known.device_id = given.device_id AND known.announced < given.until
+"""
+
+
+async def announce(connection: Connection, until: Mapping[int, Microseconds]) -> None:
+    """Announce that readings older than `until` of each device will be sealed. A device's announcement never falls."""
+    devices = np.array(list(until), np.int64)
+    async with connection.transaction(), arrays.cursor(connection) as cursor:
+        await cursor.execute(_LOCK)
+        await cursor.execute(_ANNOUNCE, (Bigints(devices), Moments(np.array(list(until.values()), np.int64))))
+
+
+_HOLDERS = """
+    SELECT virtualtransaction FROM pg_locks
+    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid = hashtext('devicestat')::oid AND objid = hashtext('deletion')::oid AND objsubid = 2
+      AND mode = 'ShareLock' AND granted
+"""
+
+
+async def wait_for_writers(connection: Connection, patience_s: float = PATIENCE_S) -> float:
+    """Wait until each transaction that holds the fence now has ended; return the seconds that it took.
+
+    Transaction ids would not do: a writer may hold the fence and have none yet. Raises DatabaseBusy after `patience_s`.
+    """
+    began = time.monotonic()
+    left = await _holders(connection)
+    while left:
+        if time.monotonic() - began > patience_s:
+            raise DatabaseBusy(f"a transaction has been storing readings for more than {patience_s:g} s")
+        await asyncio.sleep(PAUSE_S)
+        left &= await _holders(connection)
+    return time.monotonic() - began
+
+
+async def _holders(connection: Connection) -> Set[str]:
+    return {row[0] for row in await (await connection.execute(_HOLDERS)).fetchall()}

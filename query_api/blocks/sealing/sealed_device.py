@@ -1,0 +1,67 @@
+"""A transaction that changes the blocks of one device."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import LiteralString
+
+import msgspec
+
+from query_api.blocks.building import Columns
+from shared.postgres import arrays
+from shared.postgres.arrays import EARLIEST, Moment
+from shared.postgres.connections import Connection
+from shared.readings.extents import extent_of
+from shared.readings.model import Microseconds, to_datetime, to_microseconds
+
+# The blocks are built of what one snapshot contains. Retention must not find new blocks of the month that it drops.
+_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+_MAY_SEAL = "SELECT pg_try_advisory_xact_lock_shared(hashtext('devicestat'), hashtext('retention'))"
+_LOCK_DEVICE = "SELECT announced, sealed FROM sealed_devices WHERE device_id = %s FOR UPDATE"
+
+
+class SealedDevice(msgspec.Struct, frozen=True):
+    """The state of a device: readings before `sealed` are in blocks or late; writers know of `announced`."""
+
+    device_id: int
+    announced: Microseconds
+    sealed: Microseconds
+
+
+@asynccontextmanager
+async def locked(connection: Connection, device_id: int) -> AsyncIterator[SealedDevice | None]:
+    """Lock the blocks of a device in a transaction for the block, in one snapshot.
+
+    None if the device was deleted, or retention is dropping months. Raises SerializationFailure if another worker has
+    changed the device since the snapshot.
+    """
+    async with connection.transaction(), arrays.cursor(connection) as cursor:
+        await cursor.execute(_SNAPSHOT)
+        (may_seal,) = await (await cursor.execute(_MAY_SEAL)).fetchone() or (False,)
+        row = await (await cursor.execute(_LOCK_DEVICE, (device_id,))).fetchone() if may_seal else None
+        yield None if row is None else SealedDevice(device_id, *row)
+
+
+_READ: LiteralString = """
+    SELECT array_agg(recorded_at), array_agg(x), array_agg(y), array_agg(z) FROM (
+        SELECT recorded_at, x, y, z FROM readings
+        WHERE device_id = %(device_id)s AND recorded_at >= %(first)s AND recorded_at < %(end)s
+        ORDER BY recorded_at, x, y, z
+    ) AS reading
+"""
+
+
+async def read_rows(connection: Connection, device_id: int, first: Microseconds, end: Microseconds) -> Columns | None:
+    """Return the stored readings from `first` on, before `end`; None if there are none."""
+    async with arrays.cursor(connection) as cursor:
+        parameters = {"device_id": device_id, "first": Moment(first), "end": Moment(end)}
+        await cursor.execute(_READ, parameters, prepare=False)  # so that only the months of the period are planned
+        row = await cursor.fetchone()
+    assert row is not None, "an aggregate has one row"
+    return None if row[0] is None else Columns.ordered(*row)
+
+
+async def first_possible(connection: Connection, device_id: int, start: Microseconds) -> Microseconds:
+    """Return a time from `start` on before which the device has no readings."""
+    given = None if start == EARLIEST else to_datetime(start)
+    first, _ = (await extent_of(connection, [device_id])).within(given, None)
+    return EARLIEST if first is None else to_microseconds(first)

@@ -1,0 +1,153 @@
+"""Readings become blocks: each is in exactly one, whatever is stored when (ADR 41)."""
+
+import random
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from query_api.blocks.building import Columns
+from query_api.blocks.sealing.merging import merge
+from query_api.blocks.sealing.retiring import retire_device, retire_month
+from query_api.blocks.sealing.settling import settle
+from shared.readings.model import DAY, SECOND, to_datetime, to_microseconds
+from tests.blocks import SMALL, assert_sealed, sealed, stored
+from tests.conftest import Database
+
+START = to_microseconds(datetime(2026, 1, 30, tzinfo=UTC))
+HOUR = 3600 * SECOND
+
+
+def readings(count: int, step: int = HOUR, start: int = START, seed: int = 1) -> Columns:
+    rng = np.random.default_rng(seed)
+    x, y, z = rng.normal(0, 100, count), np.round(rng.normal(5, 1, count), 1), rng.choice([0.0, -0.0, 1.0], count)
+    return Columns.ordered(start + step * np.arange(count), x, y, z)
+
+
+async def test_readings_become_blocks_of_all_levels(database: Database) -> None:
+    given = readings(1000, 60 * SECOND)
+    await stored(database, 1, given)
+
+    assert await sealed(database, 1, given.last + 1) == 1000
+    minis, base, *above = await assert_sealed(database, 1)
+    assert (minis, above) == (1, [0, 0])
+    assert 40 < base < 130
+    assert await merge(database, 1, SMALL) > 0
+    counts = await assert_sealed(database, 1)
+
+    assert min(counts[1:]) > 0
+    assert await merge(database, 1, SMALL) == 0
+
+
+async def test_what_was_not_announced_stays_in_rows(database: Database) -> None:
+    given = readings(100)
+    await stored(database, 1, given)
+    assert await sealed(database, 1, int(given.times[60])) == 60
+    await assert_sealed(database, 1)
+    assert await sealed(database, 1, int(given.times[60])) == 0
+
+
+async def test_minis_are_absorbed(database: Database) -> None:
+    given = readings(40, SECOND)
+    for at in range(0, 40, 4):
+        await stored(database, 1, given[at : at + 4])
+        await sealed(database, 1, given[at : at + 4].last + 1)
+        minis, base, *_ = await assert_sealed(database, 1)
+        assert minis <= 4
+    assert base == 3
+
+
+async def test_the_minis_of_a_month_that_ended_become_base_blocks(database: Database) -> None:
+    given = readings(10, 12 * HOUR)
+    await stored(database, 1, given)
+    await sealed(database, 1, START + DAY)
+    assert await assert_sealed(database, 1) == [1, 0, 0, 0]
+    await sealed(database, 1, given.last + 1)
+    assert await assert_sealed(database, 1) == [1, 1, 0, 0]
+
+
+async def test_many_readings_of_one_moment_are_sealed_together(database: Database) -> None:
+    given = Columns.ordered(np.full(100, START), np.arange(100.0), np.zeros(100), np.zeros(100))
+    await stored(database, 1, given)
+    assert await sealed(database, 1, START + 1, step=10) == 100
+    assert (await assert_sealed(database, 1))[1] == 1
+
+
+async def test_late_readings_are_settled(database: Database) -> None:
+    """Before all blocks, between two, within one, behind the last one, and in a month without a block."""
+    given = readings(400, 600 * SECOND)
+    await stored(database, 1, given)
+    await sealed(database, 1, given.last + DAY)
+    await merge(database, 1, SMALL)
+    times = [START - 70 * DAY, START - 1, START + 1, START + 77, given.last + 5, given.last + 6, given.last + 2 * DAY]
+    late = Columns.ordered(np.array(times), *np.random.default_rng(3).normal(0, 1, (3, len(times))))
+    await stored(database, 1, late)
+    await assert_sealed(database, 1)
+
+    assert await settle(database, 1, SMALL) == 6
+
+    await assert_sealed(database, 1)
+    await merge(database, 1, SMALL)
+    await assert_sealed(database, 1)
+    assert await settle(database, 1, SMALL) == 0
+    assert (await (await database.execute("SELECT count(*) FROM late_readings")).fetchone()) == (0,)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_any_order_of_storing_and_sealing(database: Database, seed: int) -> None:
+    chance, rng = random.Random(seed), np.random.default_rng(seed)
+    step = chance.choice([1, 1000, SECOND, 61 * SECOND, HOUR, 9 * HOUR])
+    count = chance.choice([3, 50, 300, 900])
+    times = START + step * rng.integers(0, count, count)
+    values = rng.choice([0.0, -0.0, 1.0, 2.5], (3, count)) if chance.random() < 0.3 else rng.normal(0, 9, (3, count))
+    left = np.unique(np.stack((times.astype(float), *values)), axis=1)
+    left = left[:, rng.permutation(left.shape[1])]
+    while left.shape[1]:
+        some, left = np.split(left, [chance.choice([1, 7, 200])], axis=1)
+        await stored(database, 1, Columns.ordered(some[0].astype(np.int64), *some[1:]))
+        if chance.random() < 0.7:
+            until = int(chance.choice(times)) + chance.choice([0, 1, HOUR])
+            await sealed(database, 1, until, step=chance.choice([5, 100, 1000]))
+        for act in (merge, settle, merge):
+            if chance.random() < 0.4:
+                await act(database, 1, SMALL)
+    await assert_sealed(database, 1)
+
+
+async def test_an_operator_unseals_readings(database: Database) -> None:
+    given = readings(700, 900 * SECOND)
+    await stored(database, 1, given)
+    await sealed(database, 1, given.last + 1)
+    await merge(database, 1, SMALL)
+    moment = to_datetime(int(given.times[400]))
+    await database.execute("DELETE FROM readings WHERE recorded_at > %s", (moment,))
+
+    row = await (await database.execute("SELECT unseal_readings(1, %s)", (moment,))).fetchone()
+
+    assert row is not None
+    assert row[0] <= moment
+    counts = await assert_sealed(database, 1)
+    assert counts[1] > 10
+    await sealed(database, 1, given.last + 1)
+    await merge(database, 1, SMALL)
+    await assert_sealed(database, 1)
+
+
+async def test_the_blocks_of_a_month_and_of_a_device_are_deleted(database: Database) -> None:
+    for device in (1, 2):
+        given = readings(200)
+        await stored(database, device, given)
+        await sealed(database, device, given.last + 1)
+        await stored(database, device, readings(3, start=START + 1))
+    await database.execute("DELETE FROM readings WHERE recorded_at < '2026-02-01'")
+    await retire_month(database, "readings_2026_01")
+    for device in (1, 2):
+        await assert_sealed(database, device)
+
+    while await retire_device(database, 1, 5):
+        pass
+
+    for table in ("sealed_devices", "late_readings", "blocks", "block_values", "block_columns"):
+        cursor = await database.execute(f"SELECT DISTINCT device_id FROM {table}".encode())  # noqa: S608
+        assert await cursor.fetchall() == ([(2,)] if table != "late_readings" else [])
+    await assert_sealed(database, 2)
