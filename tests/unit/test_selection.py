@@ -1,6 +1,6 @@
 """Order statistics by marks, guides and slices, against a sort of all values, over hostile data (Hypothesis)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,26 +11,9 @@ from query_api.blocks.building import Axis
 from query_api.blocks.layout import Floats, Ints, Layout
 from query_api.blocks.runs import Runs, brackets, narrow
 from query_api.blocks.selection import Narrowed, Samples, narrow_all
-from shared.readings.rules import AXIS_LIMIT
+from tests import hostile
 
-Draw = Callable[[int, np.random.Generator], Floats]
-HOSTILE: dict[str, Draw] = {
-    "independent": lambda n, rng: rng.uniform(-1000, 1000, n),
-    "walk": lambda n, rng: np.cumsum(rng.normal(0, 0.3, n)),
-    "sine": lambda n, rng: 500 * np.sin(np.arange(n) / 97) + rng.normal(0, 1e-9, n),
-    "ascending": lambda n, rng: np.sort(rng.normal(0, 100, n)),
-    "quantised": lambda n, rng: np.round(rng.normal(20, 1, n)) / 2,
-    "two values": lambda n, rng: rng.integers(0, 2, n).astype(float),
-    "constant": lambda n, rng: np.full(n, rng.choice([0.1, -0.0, 1000.0, 5e-324])),
-    "signed zeros": lambda n, rng: rng.choice([0.0, -0.0], n),
-    "zeros and ones": lambda n, rng: rng.choice([0.0, -0.0, 1.0, -1.0], n),
-    "extremes": lambda n, rng: rng.choice([1000.0, -1000.0, 5e-324, -5e-324, 999.9999999999999], n),
-    "denormal": lambda n, rng: rng.integers(-50, 50, n) * 5e-324,
-    "scales": lambda n, rng: rng.choice([-1, 1], n) * 10.0 ** rng.uniform(-300, 3, n),
-    "mostly one value": lambda n, rng: np.where(rng.random(n) < 0.97, 7.0, rng.uniform(-1000, 1000, n)),
-    "heavy middle": lambda n, rng: np.where(rng.random(n) < 0.4, 0.5, rng.normal(0.5, 1e-3, n)),
-}
-kinds = st.sampled_from(sorted(HOSTILE))
+kinds = st.sampled_from(hostile.KINDS)
 layouts = st.builds(
     Layout,
     marks=st.sampled_from([1, 2, 4, 16]),
@@ -46,9 +29,7 @@ def lists_of_runs(draw: st.DrawFn) -> list[List]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     one = st.tuples(kinds, st.sampled_from([1, 2, 3, 17, 200]))
     made = draw(st.lists(st.lists(one, max_size=6), min_size=1, max_size=draw(st.sampled_from([2, 70]))))
-    return [
-        [Axis.of(HOSTILE[kind](count, rng).clip(-AXIS_LIMIT, AXIS_LIMIT)).values for kind, count in one] for one in made
-    ]
+    return [[Axis.of(hostile.values(kind, count, rng)).values for kind, count in one] for one in made]
 
 
 def runs_of(lists: Sequence[List], layout: Layout, order: Sequence[int]) -> tuple[Runs, list[Floats]]:
@@ -101,7 +82,7 @@ def assert_found(found: Floats, lists: Sequence[Floats], low: Ints, high: Ints) 
 
 
 @given(lists_of_runs(), layouts, st.data())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_order_statistics_are_those_of_a_sort(lists: list[List], layout: Layout, data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(sum(map(len, lists)))))
     runs, stored = runs_of(lists, layout, order)

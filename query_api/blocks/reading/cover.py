@@ -1,0 +1,107 @@
+"""The blocks that cover a period, and the late readings in it, in one statement for all items.
+
+The statement descends from blocks that no other covers: a block inside of the period counts as a whole; of a block
+at an end of it the blocks below are looked at; of those that hold readings, the readings.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from query_api.blocks.layout import AXES, Ints, Times
+from query_api.blocks.reading.gathered import Blocks, Gathered
+from query_api.blocks.reading.items import Items
+from shared.postgres import arrays
+from shared.postgres.arrays import Bigints, Moments
+from shared.postgres.connections import Connection
+
+_INSIDE = "FILTER (WHERE inside)"
+_RANGES = ", ".join(f"min(min_{axis}) {_INSIDE}, max(max_{axis}) {_INSIDE}" for axis in AXES)
+_TOTALS = ", ".join(f"sum(sum_{axis}) {_INSIDE}" for axis in AXES)
+_SQUARES = ", ".join(f"sum(squares_{axis}) {_INSIDE}" for axis in AXES)
+_STATEMENT = """
+    SELECT device.id IS NOT NULL, watermark.sealed, late.*, found.*
+    FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY
+         AS item (device_id, starts, ends, number)
+    LEFT JOIN devices AS device ON device.id = item.device_id
+    LEFT JOIN sealed_devices AS watermark ON watermark.device_id = item.device_id
+    CROSS JOIN LATERAL (
+        SELECT array_agg(x), array_agg(y), array_agg(z) FROM late_readings
+        WHERE late_readings.device_id = item.device_id AND recorded_at >= item.starts AND recorded_at <= item.ends
+          AND recorded_at < watermark.sealed
+    ) AS late
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE node AS (
+            SELECT * FROM blocks AS root
+            WHERE root.device_id = item.device_id AND NOT root.merged
+              AND root.first <= item.ends AND root.last >= item.starts
+            UNION ALL
+            SELECT below.* FROM node
+            JOIN blocks AS below ON below.device_id = item.device_id AND below.level = node.level - 1
+             AND below.first >= node.first AND below.first <= node.last
+             AND below.first <= item.ends AND below.last >= item.starts
+            WHERE node.level > 1 AND (node.first < item.starts OR node.last > item.ends)
+        )
+        SELECT array_agg(level::integer) FILTER (WHERE NOT inside), array_agg(first) FILTER (WHERE NOT inside),
+               array_agg(count) FILTER (WHERE NOT inside), string_agg(CASE WHEN NOT inside THEN times END, ''),
+               array_agg(level::integer) FILTER (WHERE inside), array_agg(first) FILTER (WHERE inside),
+               array_agg(count) FILTER (WHERE inside), string_agg(CASE WHEN inside THEN marks END, ''),
+               {ranges}, {totals}, {squares}
+        FROM (SELECT *, first >= item.starts AND last <= item.ends AS inside FROM node) AS node
+        WHERE inside OR level <= 1
+    ) AS found
+    ORDER BY item.number
+"""
+_WITH_SQUARES = _STATEMENT.format(ranges=_RANGES, totals=_TOTALS, squares=_SQUARES).encode()
+_WITHOUT_SQUARES = _STATEMENT.format(ranges=_RANGES, totals=_TOTALS, squares="NULL, NULL, NULL").encode()
+
+
+class AtEnds(msgspec.Struct, frozen=True):
+    """Blocks of readings at the ends of an item's period. `times`: the kept times of all of them."""
+
+    item: int
+    level: Ints
+    first: Times
+    count: Ints
+    times: Times
+
+
+class Covered(msgspec.Struct, frozen=True):
+    """What a statement has found besides whole blocks. `sealed`: of each item; `unknown`: items without a device."""
+
+    sealed: Times
+    at_ends: Sequence[AtEnds]
+    unknown: Sequence[int]
+
+
+async def cover(connection: Connection, items: Items, gathered: Gathered) -> Covered:
+    """Add the whole blocks and the late readings of each item to `gathered`, and return the rest."""
+    statement = _WITHOUT_SQUARES if gathered.squares is None else _WITH_SQUARES
+    parameters = {"devices": Bigints(items.devices), "starts": Moments(items.starts), "ends": Moments(items.ends)}
+    async with arrays.cursor(connection) as cursor:
+        rows = await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
+    sealed = np.full(len(rows), arrays.EARLIEST)
+    at_ends, unknown = [], []
+    for item, (is_known, until, x, y, z, *found) in enumerate(rows):
+        if not is_known:
+            unknown.append(item)
+        if until is not None:
+            sealed[item] = until
+        if x is not None:
+            gathered.add_readings(int(items.groups[item]), (x, y, z))
+        if found[0] is not None:
+            level, first, count, times = found[:4]
+            at_ends.append(AtEnds(item, level, first, count, np.frombuffer(times, "<i8")))
+        if found[4] is not None:
+            _add_whole(gathered, items, item, found[4:])
+    return Covered(sealed, at_ends, unknown)
+
+
+def _add_whole(gathered: Gathered, items: Items, item: int, found: Sequence[Any]) -> None:
+    level, first, count, marks, *rest = found
+    ranges, totals, squares = rest[:6], rest[6:9], rest[9:]
+    device, group = (np.full(len(level), column[item]) for column in (items.devices, items.groups))
+    blocks = Blocks(device, level, first, count, group, np.frombuffer(marks, "<f8"))
+    gathered.add_blocks(blocks, ranges, totals, None if squares[0] is None else squares)

@@ -1,0 +1,96 @@
+"""Slices of the stored arrays of blocks: many of them in one statement."""
+
+import msgspec
+import numpy as np
+
+from query_api.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
+from query_api.blocks.reading.gathered import Blocks
+from query_api.blocks.runs import Runs
+from query_api.blocks.selection import Samples
+from shared.postgres import arrays
+from shared.postgres.arrays import Bigints, Moments
+from shared.postgres.connections import Connection
+
+_AXES = len(AXES)
+_VALUE_BYTES = 8
+GUIDED_LEVEL = 2
+"""The first level with guides."""
+
+_SLICES = """
+    SELECT string_agg(substr(stored.{column}, part.start::integer, part.bytes::integer), '' ORDER BY part.number)
+    FROM unnest(%(devices)s::bigint[], %(levels)s::bigint[], %(firsts)s::timestamptz[], %(axes)s::bigint[],
+                %(starts)s::bigint[], %(bytes)s::bigint[]) WITH ORDINALITY
+         AS part (device_id, level, first, axis, start, bytes, number)
+    JOIN {table} AS stored ON stored.device_id = part.device_id AND stored.level = part.level::smallint
+     AND stored.first = part.first {axis}
+"""
+_OF_AXIS = "AND stored.axis = part.axis::smallint"
+_VALUES = _SLICES.format(column="sorted", table="block_values", axis=_OF_AXIS).encode()
+_GUIDES = _SLICES.format(column="guides", table="block_values", axis=_OF_AXIS).encode()
+_COLUMNS = _SLICES.format(column="columns", table="block_columns", axis="").encode()
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """Parts of stored arrays in columns: the block, the axis, and positions of values, `end` excluded."""
+
+    device: Ints
+    level: Ints
+    first: Times
+    axis: Ints
+    start: Ints
+    end: Ints
+
+
+async def read_values(connection: Connection, blocks: Blocks, local: list[Floats], runs: Runs) -> Floats:
+    """Return the values of the runs, one after the other. Runs behind those of the blocks are `local`."""
+    is_stored = runs.id < len(blocks) * _AXES
+    stored = np.frombuffer(await _read(connection, _VALUES, _parts(blocks, runs, is_stored)), "<f8")
+    if is_stored.all():
+        return stored
+    values = np.empty(int(runs.size.sum()))
+    values[np.repeat(is_stored, runs.size)] = stored
+    ends = np.cumsum(runs.size)
+    for run in np.flatnonzero(~is_stored).tolist():
+        own = local[int(runs.id[run]) - len(blocks) * _AXES][runs.start[run] : runs.end[run]]
+        values[ends[run] - len(own) : ends[run]] = own
+    return values
+
+
+async def read_guides(connection: Connection, blocks: Blocks, runs: Runs, layout: Layout) -> Samples:
+    """Return the guides in the runs of blocks that have some; other runs have no samples."""
+    block = np.minimum(runs.id // _AXES, max(len(blocks) - 1, 0))
+    is_guided = (runs.id < len(blocks) * _AXES) & (runs.size > 2 * layout.guide)
+    if len(blocks):
+        is_guided &= blocks.level[block] >= GUIDED_LEVEL
+    start, end = -(-runs.start // layout.guide), -(-runs.end // layout.guide)
+    samples = np.where(is_guided, end - start, 0)
+    guides = Runs(runs.of, runs.id, start, end, samples, runs.value, runs.position)
+    value = np.frombuffer(await _read(connection, _GUIDES, _parts(blocks, guides, is_guided)), "<f8")
+    return Samples(samples, value, (np.repeat(start, samples) + spread(samples)) * layout.guide)
+
+
+def _parts(blocks: Blocks, runs: Runs, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Parts:
+    block, axis = np.divmod(runs.id[chosen], _AXES)
+    return Parts(
+        blocks.device[block], blocks.level[block], blocks.first[block], axis, runs.start[chosen], runs.end[chosen]
+    )
+
+
+async def read_columns(connection: Connection, parts: Parts) -> bytes:
+    """Return parts of the columns of blocks, one after the other, as little-endian values of 8 bytes."""
+    return await _read(connection, _COLUMNS, parts)
+
+
+async def _read(connection: Connection, statement: bytes, parts: Parts) -> bytes:
+    if len(parts.device) == 0:
+        return b""
+    sizes = (parts.end - parts.start) * _VALUE_BYTES
+    parameters = {
+        "devices": Bigints(parts.device), "levels": Bigints(parts.level), "firsts": Moments(parts.first),
+        "axes": Bigints(parts.axis), "starts": Bigints(parts.start * _VALUE_BYTES + 1), "bytes": Bigints(sizes),
+    }  # fmt: skip
+    async with arrays.cursor(connection) as cursor:
+        row = await (await cursor.execute(statement, parameters, prepare=True)).fetchone()
+    data: bytes = row[0] if row is not None and row[0] is not None else b""
+    assert len(data) == sizes.sum(), "a snapshot has the values of each of its blocks"
+    return data

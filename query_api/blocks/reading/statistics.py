@@ -1,0 +1,104 @@
+"""Exact statistics of any number of readings: counts, ranges, sums, and order statistics of groups of items."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import msgspec
+import numpy as np
+
+from query_api.blocks.layout import AXES, STANDARD, Floats, Ints, Layout
+from query_api.blocks.reading.cover import cover
+from query_api.blocks.reading.ends import read_ends
+from query_api.blocks.reading.gathered import Gathered
+from query_api.blocks.reading.items import Items
+from query_api.blocks.reading.slices import read_guides, read_values
+from query_api.blocks.reading.tail import read_tails
+from query_api.blocks.selection import FEW, narrow_all
+from query_api.errors import UnknownDevices
+from shared.postgres.connections import Connection
+
+
+class AxisStatistics(msgspec.Struct, frozen=True):
+    """Statistics of one axis of a group. `count` is at least 1.
+
+    `squares`: the exact sum of squares; None if it was not wanted. `pairs`: for each wanted fraction p, the values at
+    the ranks floor and ceil of p (count - 1), counted from 0.
+    """
+
+    count: int
+    least: float
+    greatest: float
+    total: Decimal
+    squares: Decimal | None
+    pairs: Sequence[tuple[float, float]]
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """The statistics of all groups. `from_blocks`, `from_rows`: how many readings came from where."""
+
+    groups: Sequence[Sequence[AxisStatistics] | None]
+    from_blocks: int
+    from_rows: int
+
+
+async def read_statistics(
+    connection: Connection,
+    items: Items,
+    fractions: Sequence[float],
+    *,
+    with_squares: bool,
+    layout: Layout = STANDARD,
+    few: int = FEW,
+) -> Statistics:
+    """Return the statistics of x, y and z of each group, in the caller's snapshot; None for a group without readings.
+
+    `fractions`: 0 to 1, of the wanted order statistics. `few`: up to so many values are read without guides.
+    Raises UnknownDevices.
+    """
+    gathered = Gathered(items.count, with_squares=with_squares)
+    covered = await cover(connection, items, gathered)
+    if covered.unknown:
+        raise UnknownDevices([int(items.devices[item]) for item in covered.unknown])
+    await read_tails(connection, items, covered.sealed, gathered)
+    await read_ends(connection, items, list(covered.at_ends), gathered, layout)
+    found = await _order_statistics(connection, gathered, fractions, layout, few)
+    groups = [_group(gathered, group, found) for group in range(items.count)]
+    return Statistics(groups, gathered.from_blocks, int(gathered.count.sum()) - gathered.from_blocks)
+
+
+async def _order_statistics(
+    connection: Connection, gathered: Gathered, fractions: Sequence[float], layout: Layout, few: int
+) -> Floats:
+    """Return the pairs of each fraction: shape (2, fractions, axes * groups)."""
+    blocks = gathered.blocks()
+    runs = gathered.runs(blocks, layout)
+    if not fractions:
+        return np.empty((2, 0, len(AXES) * gathered.groups))
+    low_ranks, high_ranks = ranks(np.tile(gathered.count, len(AXES)), fractions)
+    narrowed = narrow_all(runs, len(AXES) * gathered.groups, low_ranks, high_ranks)
+    if narrowed.size > few:
+        narrowed = narrowed.refined(await read_guides(connection, blocks, narrowed.runs, layout))
+    return narrowed.found(await read_values(connection, blocks, gathered.local, narrowed.runs))
+
+
+def ranks(counts: Ints, fractions: Sequence[float]) -> tuple[Ints, Ints]:
+    """Return floor and ceil of p (count - 1) for each fraction p and each count; 0 for a count of 0."""
+    places = np.asarray(fractions)[:, np.newaxis] * np.maximum(counts - 1, 0).astype(np.float64)
+    return np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)
+
+
+def _group(gathered: Gathered, group: int, found: Floats) -> Sequence[AxisStatistics] | None:
+    if gathered.count[group] == 0:
+        return None
+    return [_axis(gathered, axis, group, found[:, :, axis * gathered.groups + group]) for axis in range(len(AXES))]
+
+
+def _axis(gathered: Gathered, axis: int, group: int, pairs: Floats) -> AxisStatistics:
+    return AxisStatistics(
+        count=int(gathered.count[group]),
+        least=float(gathered.least[axis, group]),
+        greatest=float(gathered.greatest[axis, group]),
+        total=gathered.totals[axis][group],
+        squares=None if gathered.squares is None else gathered.squares[axis][group],
+        pairs=list(zip(*pairs.tolist(), strict=True)),
+    )
