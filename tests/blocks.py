@@ -10,7 +10,7 @@ import numpy as np
 from query_api.blocks.building import Axis, Columns
 from query_api.blocks.layout import BASE, TOP, Floats, Layout
 from query_api.blocks.sealing.announcing import announce, wait_for_writers
-from query_api.blocks.sealing.sealing import seal
+from query_api.blocks.sealing.sealing import seal_step
 from shared.postgres import arrays
 from shared.postgres.arrays import EARLIEST, Moment
 from shared.postgres.connections import Connection
@@ -46,7 +46,11 @@ async def sealed(
     """Announce, wait and seal, as a worker does."""
     await announce(connection, {device_id: until})
     await wait_for_writers(connection)
-    return await seal(connection, device_id, until, layout, step)
+    total, is_done = 0, False
+    while not is_done:
+        found = await seal_step(connection, device_id, until, layout, step)
+        total, is_done = total + found.readings, found.is_done
+    return total
 
 
 class StoredBlock(msgspec.Struct, frozen=True):

@@ -51,4 +51,21 @@ class WorkerMetrics:
         self.callback_seconds = Histogram(
             "devicestat_worker_callback_seconds", "Duration of a call of a webhook in seconds", registry=self.registry
         )
+        self.sealed = Counter(
+            "devicestat_worker_sealed_readings", "Readings that blocks were built of", registry=self.registry
+        )
+        self.settled = Counter(
+            "devicestat_worker_settled_readings", "Late readings that were moved into blocks", registry=self.registry
+        )
+        self.fence_wait_seconds = Counter(
+            "devicestat_worker_fence_wait_seconds",
+            "Seconds that sealing has waited for transactions that store readings",
+            registry=self.registry,
+        )
+        self.late = Gauge("devicestat_worker_late_readings", "Late readings outside of blocks", registry=self.registry)
+        self.sealing_lag = Gauge(
+            "devicestat_worker_sealing_lag_seconds",
+            "Seconds since the device that is due for the longest time should have been looked at for sealing",
+            registry=self.registry,
+        )
         self.waiting = Gauge("devicestat_worker_queue_length", "Queued analyses", registry=self.registry)

@@ -23,6 +23,7 @@ from query_api.worker.maintenance.late_extents import widen_late
 from query_api.worker.maintenance.partitions import drop_empty_partitions, drop_partitions, make_partitions
 from query_api.worker.maintenance.removal import remove_all
 from query_api.worker.metrics import WorkerMetrics
+from query_api.worker.sealing import Sealing
 from query_api.worker.ticks import run_due_ticks
 from query_api.worker.timetable import Job, Timetable
 from query_api.worker.tuning import DEFAULT, Tuning
@@ -40,8 +41,9 @@ from shared.serving.telemetry import Health
 from shared.settings import Settings
 
 POOL_WAIT_S = 3.0
-SPARE_CONNECTIONS = 5
-"""Connections in addition to one for each analysis: for claims, renewals, removal, cleaning and maintenance."""
+SPARE_CONNECTIONS = 7
+"""Connections in addition to one for each analysis: for claims, renewals, removal, sealing, settling, cleaning and
+maintenance."""
 
 CHANNELS = (channels.QUEUED, channels.ENDED, channels.CALLBACKS_DUE)
 """Channels on which the worker listens."""
@@ -89,6 +91,7 @@ class Worker:
         self._concurrency = settings.worker_concurrency
         self._retention = settings.retention
         self._cleaners = cleaners(settings)
+        self._sealing = Sealing(metrics)
         self._health = health
         self._metrics = metrics
         self._tuning = tuning
@@ -141,6 +144,8 @@ class Worker:
             "maintain": Job(every.maintain_s, lambda: self._with_database(self._maintain)),
             "remove": Job(every.remove_s, lambda: self._with_database(remove_all)),
             "clean": Job(every.clean_s, lambda: self._with_database(self._clean)),
+            "seal": Job(every.seal_s, lambda: self._with_database(self._sealing.seal)),
+            "settle": Job(every.settle_s, lambda: self._with_database(self._sealing.settle)),
         }
         return Timetable(jobs, self._health, self._fail, jitter_s=every.jitter_s)
 

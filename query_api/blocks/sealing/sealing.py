@@ -27,28 +27,17 @@ class Step(msgspec.Struct, frozen=True):
     is_done: bool
 
 
-async def seal(
+async def seal_step(
     connection: Connection,
     device_id: int,
     until: Microseconds,
     layout: Layout = STANDARD,
     step_readings: int = STEP_READINGS,
-) -> int:
-    """Seal the readings before `until`, in as many transactions as it takes; return their number.
+) -> Step:
+    """Seal up to `step_readings` readings of those before `until`, in one transaction.
 
     `until` was announced, and its writers were waited for.
     """
-    total, is_done = 0, False
-    while not is_done:
-        step = await seal_step(connection, device_id, until, layout, step_readings)
-        total, is_done = total + step.readings, step.is_done
-    return total
-
-
-async def seal_step(
-    connection: Connection, device_id: int, until: Microseconds, layout: Layout, step_readings: int
-) -> Step:
-    """Seal up to `step_readings` readings of those before `until`, in one transaction."""
     async with locked(connection, device_id) as device:
         if device is None or device.sealed >= until:
             return Step(0, is_done=True)

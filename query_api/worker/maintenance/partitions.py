@@ -9,6 +9,7 @@ from datetime import timedelta
 from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
+from query_api.blocks.sealing.retiring import retire_month
 from shared.postgres.connections import Connection
 
 MONTHS_AHEAD = 3
@@ -31,6 +32,9 @@ async def make_partitions(connection: Connection) -> None:
     await connection.execute(_MAKE_MONTHS, (MONTHS_AHEAD,))
 
 
+LOCK_TRIES = 20
+LOCK_PAUSE_S = 0.5
+"""Between two tries: a worker that seals readings has the lock, shared, for up to a few seconds."""
 _LOCK = "SELECT pg_try_advisory_lock(hashtext('devicestat'), hashtext('retention'))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtext('devicestat'), hashtext('retention'))"
 # Found by name, as a worker may have died after it detached a partition. inhdetachpending: it died during the DETACH.
@@ -56,18 +60,27 @@ _BECOME_ONESELF = "RESET ROLE"
 
 async def drop_partitions(connection: Connection, retention: timedelta) -> list[str]:
     """Drop the months (UTC) that ended longer ago than `retention` plus SLACK. Return the names of their tables."""
-    (ours,) = await (await connection.execute(_LOCK)).fetchone() or (False,)
-    if not ours:
+    if not await _lock(connection):
         return []
     try:
         months = await (await connection.execute(_ENDED_MONTHS, (retention + SLACK,))).fetchall()
         for name, attached, pending in months:
+            await retire_month(connection, name)  # before the rows: else an analysis would count what is gone
             if attached:
                 await _detach(connection, sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))
             await connection.execute(_DROP, (name,))
     finally:
         await connection.execute(_UNLOCK)
     return [name for name, _, _ in months]
+
+
+async def _lock(connection: Connection) -> bool:
+    for left in reversed(range(LOCK_TRIES)):
+        (ours,) = await (await connection.execute(_LOCK)).fetchone() or (False,)
+        if ours:
+            return True
+        await asyncio.sleep(LOCK_PAUSE_S if left else 0)
+    return False
 
 
 _EMPTY_MONTHS = "SELECT empty_readings_months()"

@@ -7,6 +7,7 @@ before their requests, as the deletion of a request would update its ticks.
 
 from collections.abc import Awaitable, Callable
 
+from query_api.blocks.sealing.retiring import retire_device
 from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 
@@ -14,6 +15,8 @@ BATCH_READINGS = 10_000
 """Readings of one step, plus those with the timestamp of the last one."""
 BATCH_ROWS = 1_000
 """Requests with their results and callbacks, or ticks, or schedules of one step."""
+BATCH_BLOCKS = 20
+"""Rows of blocks of one step. The values of a large block take 67 MB."""
 STEPS = 100
 """Most steps of one run. The next run continues."""
 
@@ -40,7 +43,7 @@ async def remove_some(connection: Connection, batch_readings: int = BATCH_READIN
         if taken is None:
             return None
         number, device_id = taken
-        for remove in (_remove_active, _remove_ticks, _remove_schedules, _remove_requests):
+        for remove in (_remove_active, _remove_ticks, _remove_schedules, _remove_requests, _remove_blocks):
             if removed := await remove(connection, device_id):
                 return removed
         removed = await _remove_readings(connection, device_id, batch_readings)
@@ -48,6 +51,10 @@ async def remove_some(connection: Connection, batch_readings: int = BATCH_READIN
             await connection.execute(_DONE, (number,))
             await connection.execute(_FORGET, (device_id,))
     return removed
+
+
+async def _remove_blocks(connection: Connection, device_id: int) -> int:
+    return await retire_device(connection, device_id, BATCH_BLOCKS)
 
 
 def _rows(statement: bytes) -> Callable[[Connection, int], Awaitable[int]]:
