@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from psycopg import AsyncClientCursor, AsyncCopy, AsyncCursor
 
+from shared.postgres import arrays
 from shared.postgres.connections import Connection
 
 COPIED = re.compile(r"^\s*COPY \((.*)\) TO STDOUT", re.DOTALL)
@@ -75,6 +76,7 @@ class Explained:
     async def explain(self, query: str, parameters: Any, kind: type[AsyncCursor[Any]]) -> Plan:
         """Run the query, and record its plan. `kind`: class of the cursor, which binds the parameters."""
         async with self.connection.transaction(), kind(self.connection) as cursor:
+            arrays.adapt(cursor.adapters)
             before = await _rows_returned(cursor)
             await AsyncCursor.execute(cursor, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}".encode(), parameters)
             row = await cursor.fetchone()

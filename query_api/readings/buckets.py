@@ -2,22 +2,26 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import msgspec
+import numpy as np
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from query_api.access.rules import Permission
+from query_api.blocks.reading.items import Items
+from query_api.blocks.reading.snapshot import snapshot
 from query_api.calendar.intervals import PATTERN, Interval, edges, in_zone
 from query_api.calendar.period import Period
 from query_api.calendar.zones import read_zone
 from query_api.errors import Fault, displayed
 from query_api.ids import MAX_ID, require_device
 from query_api.readings.listing import bounds
-from query_api.statistics.figures import FIVE, Figures, columns, read_axes
+from query_api.statistics.analysis import analyse_items
+from query_api.statistics.figures import FIVE, Figures
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented, invalid
 from query_api.web.dependencies import DeviceId, Slow
@@ -96,7 +100,7 @@ async def list_buckets(
     """
     length, zone = _interval(interval), read_zone(timezone)  # provide_period has refused an unknown one
     after = paging.decode(cursor, _BucketsAfter, device_id=device_id, interval=interval, timezone=timezone)
-    async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
+    async with slow_reads.connection(request) as connection, cancelled_when_gone(request), snapshot(connection):
         await require_device(connection, device_id)
         start = to_datetime(after.end) if after else None
         found = await select(connection, device_id, period, start, length, zone, limit + 1)
@@ -124,7 +128,7 @@ async def select(
     zone: ZoneInfo,
     limit: int,
 ) -> list[Bucket]:
-    """Return the first buckets from `start` on, or of the whole period. No other readings are read."""
+    """Return the first buckets from `start` on, or of the whole period, in the caller's snapshot."""
     found: list[Bucket] = []
     while len(found) < limit:
         rest = Period(max(filter(None, (start, period.start)), default=None), period.end)
@@ -132,8 +136,9 @@ async def select(
         if within is None:
             break
         calendar = edges(interval, zone, *within, max(limit, MIN_UNITS))
-        rows = await _rows(connection, device_id, within, calendar, interval, limit - len(found))
-        found += (_bucket(row, zone) for row in rows)
+        intervals = await _intervals(connection, device_id, within, calendar, interval, limit - len(found))
+        if intervals:
+            found += await _analysed(connection, device_id, within, intervals, zone)
         start = calendar[-1] if len(found) < limit else None
     return found
 
@@ -164,40 +169,46 @@ _STATEMENT = """
         ) AS part
         WHERE number < %(limit)s
     )
-    SELECT starts, ends, figures.* FROM bucket
-    CROSS JOIN LATERAL (
-        SELECT {figures}
-        FROM readings
-        WHERE device_id = %(device_id)s
-          AND recorded_at >= bucket.starts AND recorded_at < bucket.ends
-          AND recorded_at >= %(first)s AND recorded_at <= %(last)s AND recorded_at < %(behind)s
-    ) AS figures
-    WHERE number > 0
-    ORDER BY number
+    SELECT starts, ends FROM bucket WHERE number > 0 ORDER BY number
 """
-_COMPOSED = _STATEMENT.format(figures=columns(FIVE.fields)).encode()
 
 
-async def _rows(
+async def _intervals(
     connection: Connection,
     device_id: int,
     within: tuple[datetime, datetime],
     calendar: Sequence[datetime],
     interval: Interval,
     limit: int,
-) -> list[Any]:
+) -> list[tuple[datetime, datetime]]:
+    """Return the first intervals that have readings."""
     first, last = within
     parameters = {
         "device_id": device_id, "first": first, "last": last, "behind": calendar[-1], "edges": list(calendar),
         "step": interval.step, "limit": limit,
     }  # fmt: skip
-    return await (await connection.execute(_COMPOSED, parameters, prepare=False)).fetchall()
+    return await (await connection.execute(_STATEMENT, parameters, prepare=False)).fetchall()
 
 
-def _bucket(row: Sequence[Any], zone: ZoneInfo) -> Bucket:
-    start, end, *values = row
-    x, y, z = read_axes(FIVE, values)
-    return Bucket(start=in_zone(start, zone), end=in_zone(end, zone), x=x, y=y, z=z)
+async def _analysed(
+    connection: Connection,
+    device_id: int,
+    within: tuple[datetime, datetime],
+    intervals: Sequence[tuple[datetime, datetime]],
+    zone: ZoneInfo,
+) -> list[Bucket]:
+    """Return the buckets of the intervals: the readings in them that are within the bounds."""
+    first, last = map(to_microseconds, within)
+    starts = np.array([to_microseconds(start) for start, _ in intervals], np.int64)
+    ends = np.array([to_microseconds(end) for _, end in intervals], np.int64) - 1
+    count = len(intervals)
+    devices = np.full(count, device_id, np.int64)
+    items = Items(devices, np.maximum(starts, first), np.minimum(ends, last), np.arange(count), count)
+    found = await analyse_items(connection, items, FIVE)
+    return [
+        Bucket(start=in_zone(start, zone), end=in_zone(end, zone), x=one.x, y=one.y, z=one.z)
+        for (start, end), one in zip(intervals, found, strict=True)
+    ]
 
 
 router = Resource("/stats", route_handlers=[list_buckets], tags=["analysis"])

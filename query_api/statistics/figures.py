@@ -1,83 +1,145 @@
-"""The figures of an axis: the name of each, its SQL, and how its value is read.
+"""The figures of an axis: the name of each, what it needs, and how its value follows (ADR 41).
 
 `Figures` is the table. A field without a default is a figure that every analysis has. A field with a default is a
 figure on request: its name joins the names that a request may give, the OpenAPI document and the problem texts.
 
-**Sum.** A plain sum(float8) loses digits where positive and negative values cancel, and depends on the order of the
-rows. Each value is split, exactly, into a multiple of 2^-10 and a remainder below 2^-11. The multiples add up without
-any rounding (up to 2^33 values at the axis limit). The rounding of the remainders loses less than 2^-53 of their sum.
+**Sums.** Sum, mean, variance and standard deviation follow from the exact sums of values and of squares, and are
+rounded once (`query_api/blocks/exact.py`). The order of the readings cannot change them.
 
-**Median.** percentile_cont interpolates with a + 0.5 * (b - a), which rounds twice. The median of an even count is
-(a + b) / 2, which rounds once. percentile_disc with an array sorts once and returns both middle values: the lower one
-at 0.5, and the upper one just above it. For an odd count they are equal.
+**Order statistics.** Least and greatest value, median and percentiles are values, or lie between two. The median of an
+even count is (a + b) / 2, which is rounded once. Percentiles are a + w (b - a), as percentile_cont has them.
 
-**Mean, standard deviation, percentiles.** The mean is the sum over the count. stddev_samp uses the method of Youngs and
-Cramer, which is stable where the values lie close together and far from 0. percentile_cont shares the median's sort.
-Python divides, because PostgreSQL raises an error where a quotient underflows.
+Zero has no sign.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from itertools import repeat
 from typing import Annotated, Any, get_type_hints
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from query_api.blocks import exact
+from query_api.blocks.reading.statistics import AxisStatistics
+
 MAX_PERCENTILES = 20
 """Of one analysis."""
 PERCENTILE_PATTERN = r"p([0-9]{1,2}(\.[0-9]{1,6})?|100(\.0{1,6})?)"
 _is_percentile = re.compile(PERCENTILE_PATTERN, re.ASCII).fullmatch
-_SUM = "sum(round({axis} * 1024)) / 1024 + sum({axis} - round({axis} * 1024) / 1024)"
-_MIDDLE = "percentile_disc(ARRAY[0.5, 0.5000000001]) WITHIN GROUP (ORDER BY {axis})"
+_MEDIAN, _QUARTERS = 0.5, (0.25, 0.75)
 
 
-def _unchanged(value: Any) -> Any:
-    return value
+def _median(found: AxisStatistics) -> float:
+    lower, upper = found.pairs[_MEDIAN]
+    return (lower + upper) / 2 + 0.0
 
 
-def _middle(pair: Sequence[float] | None) -> float | None:
-    return (pair[0] + pair[1]) / 2 if pair else None
+def _mean(found: AxisStatistics) -> float:
+    return exact.mean(found.count, found.total)
 
 
-def _quotient(pair: Sequence[float] | None) -> float | None:
-    """The first number over the second; None where there are no values."""
-    return pair[0] / pair[1] if pair and pair[1] else None
+def _range(found: AxisStatistics) -> float:
+    return found.greatest - found.least
 
 
-def _figure(sql: str, description: str, example: object, read: Callable[[Any], Any] = _unchanged) -> msgspec.Meta:
-    """`sql`: an aggregate expression over {axis}. `read`: makes its value, or NULL, the figure."""
-    return msgspec.Meta(description=description, examples=[example], extra={"sql": sql, "read": read})
+def _quartile_range(found: AxisStatistics) -> float:
+    lower, upper = (_between(found, fraction) for fraction in _QUARTERS)
+    return upper - lower
+
+
+def _between(found: AxisStatistics, fraction: float) -> float:
+    """Interpolate linearly between the two values around the rank."""
+    lower, upper = found.pairs[fraction]
+    place = fraction * (found.count - 1)
+    return lower + (place - math.floor(place)) * (upper - lower) + 0.0
+
+
+_Spread = Callable[[int, Decimal, Decimal], float]
+
+
+def _spread(of: _Spread) -> Callable[[AxisStatistics], float | None]:
+    def read(found: AxisStatistics) -> float | None:
+        assert found.squares is not None, "the figure says that it needs them"
+        return of(found.count, found.total, found.squares) if found.count > 1 else None
+
+    return read
+
+
+def _figure(
+    read: Callable[[AxisStatistics], Any],
+    description: str,
+    example: object,
+    *,
+    fractions: Sequence[float] = (),
+    squares: bool = False,
+    without: object = None,
+) -> msgspec.Meta:
+    """Describe a figure. `read`: returns it. `fractions`: the order statistics that it needs.
+
+    `squares`: whether it needs the sum of squares. `without`: the figure of no readings.
+    """
+    needs = {"read": read, "fractions": tuple(fractions), "squares": squares, "without": without}
+    return msgspec.Meta(description=description, examples=[example], extra=needs)
 
 
 class Figures(msgspec.Struct, frozen=True):
     """The figures of one axis over a period. Without readings the count and the sum are 0, and the others are null."""
 
-    min: Annotated[float | None, _figure("min({axis})", "The minimum.", -2.5)]
-    max: Annotated[float | None, _figure("max({axis})", "The maximum.", 4.0)]
-    sum: Annotated[float, _figure(_SUM, "The sum of the values, exact.", 12.0, lambda total: total or 0.0)]
-    count: Annotated[int, _figure("count(*)", "The number of values.", 8, lambda count: count or 0)]
+    min: Annotated[float | None, _figure(lambda found: found.least, "The minimum.", -2.5)]
+    max: Annotated[float | None, _figure(lambda found: found.greatest, "The maximum.", 4.0)]
+    sum: Annotated[
+        float, _figure(lambda found: exact.rounded(found.total), "The exact sum, rounded once.", 12.0, without=0.0)
+    ]
+    count: Annotated[int, _figure(lambda found: found.count, "The number of values.", 8, without=0)]
     median: Annotated[
         float | None,
-        _figure(_MIDDLE, "The median. For an even count it is the mean of the two middle values.", 1.5, _middle),
+        _figure(
+            _median,
+            "The median. For an even count it is the mean of the two middle values.",
+            1.5,
+            fractions=[_MEDIAN],
+        ),
     ]
     mean: Annotated[
-        float | UnsetType | None,
-        _figure(f"ARRAY[{_SUM}, count(*)]", "The mean. Present on request.", 1.5, _quotient),
+        float | UnsetType | None, _figure(_mean, "The exact mean, rounded once. Present on request.", 1.5)
     ] = UNSET
     stddev: Annotated[
         float | UnsetType | None,
         _figure(
-            "stddev_samp({axis})",
-            "The sample standard deviation; null for fewer than two values. Present on request.",
+            _spread(exact.stddev),
+            "The sample standard deviation, rounded once; null for fewer than two values. Present on request.",
             0.75,
+            squares=True,
+        ),
+    ] = UNSET
+    variance: Annotated[
+        float | UnsetType | None,
+        _figure(
+            _spread(exact.variance),
+            "The sample variance, rounded once; null for fewer than two values. Present on request.",
+            0.5625,
+            squares=True,
+        ),
+    ] = UNSET
+    range: Annotated[
+        float | UnsetType | None,
+        _figure(_range, "The greatest value minus the least. Present on request.", 6.5),
+    ] = UNSET
+    iqr: Annotated[
+        float | UnsetType | None,
+        _figure(
+            _quartile_range,
+            "The interquartile range: percentile 75 minus percentile 25. Present on request.",
+            2.25,
+            fractions=_QUARTERS,
         ),
     ] = UNSET
     percentiles: Annotated[
         dict[str, float | None] | UnsetType,
         _figure(
-            "percentile_cont(%(fractions)s::float8[]) WITHIN GROUP (ORDER BY {axis})",
+            lambda found: found,
             "Each requested percentile by its name, interpolated linearly between values. Present on request.",
             {"p95": 3.5, "p99.9": 3.98},
         ),
@@ -121,6 +183,16 @@ class FigureNames(msgspec.Struct, frozen=True):
         return [float(Decimal(name[1:]) / 100) for name in self.percentiles]
 
     @property
+    def needed_fractions(self) -> list[float]:
+        """The order statistics that the analysis needs, as fractions of 1."""
+        return sorted({*self.fractions, *(of for name in self.fields for of in _TABLE[name]["fractions"])})
+
+    @property
+    def needs_squares(self) -> bool:
+        """Whether the analysis needs the sums of squares."""
+        return any(_TABLE[name]["squares"] for name in self.fields)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The fields of Figures that the analysis has."""
         return (*_ALWAYS, *self.single, *([_PERCENTILES] if self.percentiles else ()))
@@ -130,23 +202,17 @@ FIVE = FigureNames()
 """The five figures of every analysis, and none on request."""
 
 
-def columns(fields: Sequence[str]) -> str:
-    """Return the SQL of the three axes' figures; `read_axes` reads its columns. Its parameter: fractions."""
-    return ", ".join(_TABLE[name]["sql"].format(axis=axis) for axis in "xyz" for name in fields)
-
-
-def read_axes(wanted: FigureNames, values: Sequence[Any]) -> tuple[Figures, Figures, Figures]:
-    """Return the figures of x, y and z, from the values of `columns`."""
-    width = len(wanted.fields)
-    x, y, z = (_read(wanted, values[at : at + width]) for at in range(0, 3 * width, width))
-    return x, y, z
-
-
-def _read(wanted: FigureNames, values: Sequence[Any]) -> Figures:
-    found = {name: _TABLE[name]["read"](value) for name, value in zip(wanted.fields, values, strict=True)}
+def read_figures(wanted: FigureNames, found: AxisStatistics | None) -> Figures:
+    """Return the figures of an axis. `found`: None if there are no readings."""
+    values = {name: _TABLE[name]["without" if found is None else "read"] for name in wanted.fields}
+    if found is not None:
+        values = {name: read(found) for name, read in values.items()}
     if wanted.percentiles:
-        found[_PERCENTILES] = dict(zip(wanted.percentiles, found[_PERCENTILES] or repeat(None), strict=False))
-    return Figures(**found)
+        values[_PERCENTILES] = {
+            name: None if found is None else _between(found, fraction)
+            for name, fraction in zip(wanted.percentiles, wanted.fractions, strict=True)
+        }
+    return Figures(**values)
 
 
 def _percentile(name: str) -> Decimal:

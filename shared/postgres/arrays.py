@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import AsyncCursor
-from psycopg.adapt import Dumper, Loader
+from psycopg.adapt import AdaptersMap, Dumper, Loader
 from psycopg.pq import Format
 
 from shared.postgres.connections import Connection
@@ -58,11 +58,16 @@ class Moment(msgspec.Struct, frozen=True):
 def cursor(connection: Connection) -> AsyncCursor[Any]:
     """Return a cursor with binary results."""
     made = connection.cursor(binary=True)
-    for kind, dumper in _DUMPERS.items():
-        made.adapters.register_dumper(kind, dumper)
-    for oid, loader in _LOADERS.items():
-        made.adapters.register_loader(oid, loader)
+    adapt(made.adapters)
     return made
+
+
+def adapt(adapters: AdaptersMap) -> None:
+    """Register the types of this module."""
+    for kind, dumper in _DUMPERS.items():
+        adapters.register_dumper(kind, dumper)
+    for oid, loader in _LOADERS.items():
+        adapters.register_loader(oid, loader)
 
 
 def _element(kind: str) -> np.dtype[np.void]:

@@ -7,13 +7,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from prometheus_client import CollectorRegistry
 
+from query_api.blocks.reading.items import Items
 from query_api.calendar.intervals import Interval
 from query_api.calendar.period import Period
 from query_api.readings import buckets, listing, series
 from query_api.readings.formats.exports import Exports, _Wanted
 from query_api.readings.formats.negotiation import STREAMS
 from query_api.readings.summaries import summarize
-from query_api.statistics.analysis import analyse, analyse_each
+from query_api.statistics.analysis import analyse, analyse_items
+from query_api.statistics.figures import FIVE
 from query_api.web.limits.turns import Bounds, Place, Turns, TurnsMetrics
 from query_api.worker.maintenance.removal import remove_some
 from shared.postgres.connections import Connection, connect
@@ -65,8 +67,8 @@ def reads(device: int) -> dict[str, Callable[[Connection], Awaitable[object]]]:
     """Each read of a device, without a period."""
     within = TIMES[0], TIMES[1]
     return {
-        "an analysis": lambda c: analyse(c, device, None, None),
-        "an analysis of each": lambda c: analyse_each(c, [device], None, None),
+        "an analysis": lambda c: analyse_items(c, Items.together([device], None, None), FIVE),
+        "an analysis of each": lambda c: analyse_items(c, Items.each([device, device], None, None), FIVE),
         "a page": lambda c: listing.select(c, device, ALWAYS, "asc", None, 100),
         "a page, descending": lambda c: listing.select(c, device, ALWAYS, "desc", None, 100),
         "the latest": lambda c: listing.select(c, device, ALWAYS, "desc", None, 1),

@@ -132,7 +132,8 @@ def assert_axis(found: AxisStatistics, values: np.ndarray) -> None:
     assert exact.rounded(found.total) == math.fsum(values)
     assert found.squares is not None
     assert Fraction(found.squares) == sum(Fraction(value) ** 2 for value in values.tolist())
-    for fraction, pair in zip(FRACTIONS, found.pairs, strict=True):
+    assert list(found.pairs) == FRACTIONS
+    for fraction, pair in found.pairs.items():
         place = fraction * (count - 1)
         assert pair == (values[math.floor(place)], values[math.ceil(place)])
         assert not any(math.copysign(1, value) < 0 for value in pair if value == 0)

@@ -1,6 +1,6 @@
 """Exact statistics of any number of readings: counts, ranges, sums, and order statistics of groups of items."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -21,8 +21,8 @@ from shared.postgres.connections import Connection
 class AxisStatistics(msgspec.Struct, frozen=True):
     """Statistics of one axis of a group. `count` is at least 1.
 
-    `squares`: the exact sum of squares; None if it was not wanted. `pairs`: for each wanted fraction p, the values at
-    the ranks floor and ceil of p (count - 1), counted from 0.
+    `squares`: the exact sum of squares; None if it was not wanted. `pairs`: by wanted fraction p, the values at the
+    ranks floor and ceil of p (count - 1), counted from 0.
     """
 
     count: int
@@ -30,7 +30,7 @@ class AxisStatistics(msgspec.Struct, frozen=True):
     greatest: float
     total: Decimal
     squares: Decimal | None
-    pairs: Sequence[tuple[float, float]]
+    pairs: Mapping[float, tuple[float, float]]
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ async def read_statistics(
     await read_tails(connection, items, covered.sealed, gathered)
     await read_ends(connection, items, list(covered.at_ends), gathered, layout)
     found = await _order_statistics(connection, gathered, fractions, layout, few)
-    groups = [_group(gathered, group, found) for group in range(items.count)]
+    groups = [_group(gathered, group, fractions, found) for group in range(items.count)]
     return Statistics(groups, gathered.from_blocks, int(gathered.count.sum()) - gathered.from_blocks)
 
 
@@ -87,18 +87,22 @@ def ranks(counts: Ints, fractions: Sequence[float]) -> tuple[Ints, Ints]:
     return np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)
 
 
-def _group(gathered: Gathered, group: int, found: Floats) -> Sequence[AxisStatistics] | None:
+def _group(
+    gathered: Gathered, group: int, fractions: Sequence[float], found: Floats
+) -> Sequence[AxisStatistics] | None:
     if gathered.count[group] == 0:
         return None
-    return [_axis(gathered, axis, group, found[:, :, axis * gathered.groups + group]) for axis in range(len(AXES))]
+    lists = [axis * gathered.groups + group for axis in range(len(AXES))]
+    pairs = [dict(zip(fractions, zip(*found[:, :, one].tolist(), strict=True), strict=True)) for one in lists]
+    return [_axis(gathered, axis, group, own) for axis, own in enumerate(pairs)]
 
 
-def _axis(gathered: Gathered, axis: int, group: int, pairs: Floats) -> AxisStatistics:
+def _axis(gathered: Gathered, axis: int, group: int, pairs: Mapping[float, tuple[float, float]]) -> AxisStatistics:
     return AxisStatistics(
         count=int(gathered.count[group]),
         least=float(gathered.least[axis, group]),
         greatest=float(gathered.greatest[axis, group]),
         total=gathered.totals[axis][group],
         squares=None if gathered.squares is None else gathered.squares[axis][group],
-        pairs=list(zip(*pairs.tolist(), strict=True)),
+        pairs=pairs,
     )
