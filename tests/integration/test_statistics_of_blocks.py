@@ -14,7 +14,7 @@ from query_api.blocks.building import Columns
 from query_api.blocks.layout import Layout
 from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.snapshot import snapshot
-from query_api.blocks.reading.statistics import AxisStatistics, read_statistics
+from query_api.blocks.reading.statistics import AxisStatistics, Limits, read_statistics
 from query_api.blocks.sealing.merging import merge
 from query_api.blocks.sealing.settling import settle
 from query_api.errors import UnknownDevices
@@ -89,7 +89,10 @@ async def test_statistics_are_those_of_all_readings(database: Database, seed: in
     for _ in range(12):
         start, end = period(chance, columns, edges)
         is_each = chance.random() < 0.5
-        await assert_same(database, columns, start, end, layout, few=chance.choice([0, 40_000]), is_each=is_each)
+        limits = Limits(
+            few=chance.choice([0, 40_000]), piece=chance.choice([3, 50, 10**6]), kept=chance.choice([0, 100])
+        )
+        await assert_same(database, columns, start, end, layout, limits, is_each=is_each)
 
 
 async def edges_of(database: Database) -> list[Microseconds]:
@@ -103,14 +106,14 @@ async def assert_same(
     start: Microseconds | None,
     end: Microseconds | None,
     layout: Layout,
+    limits: Limits,
     *,
-    few: int,
     is_each: bool,
 ) -> None:
     devices = list(range(1, len(columns) + 1))
     items = Items.each(devices, start, end) if is_each else Items.together(devices, start, end)
     async with snapshot(database):
-        found = await read_statistics(database, items, FRACTIONS, with_squares=True, layout=layout, few=few)
+        found = await read_statistics(database, items, FRACTIONS, with_squares=True, layout=layout, limits=limits)
     groups = [[one] for one in columns] if is_each else [columns]
     assert len(found.groups) == len(groups)
     total = 0

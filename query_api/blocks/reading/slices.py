@@ -1,10 +1,13 @@
 """Slices of the stored arrays of blocks: many of them in one statement."""
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
 from query_api.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
-from query_api.blocks.reading.gathered import Blocks
+from query_api.blocks.reading.gathered import Blocks, Gathered
+from query_api.blocks.reading.pieces import Piece, read_piece
 from query_api.blocks.runs import Runs
 from query_api.blocks.selection import Samples
 from shared.postgres import arrays
@@ -41,19 +44,40 @@ class Parts(msgspec.Struct, frozen=True):
     end: Ints
 
 
-async def read_values(connection: Connection, blocks: Blocks, local: list[Floats], runs: Runs) -> Floats:
-    """Return the values of the runs, one after the other. Runs behind those of the blocks are `local`."""
-    is_stored = runs.id < len(blocks) * _AXES
+async def read_values(connection: Connection, blocks: Blocks, gathered: Gathered, runs: Runs) -> Floats:
+    """Return the values of the runs, one after the other: those of blocks, of readings, and of pieces."""
+    local = len(blocks) * _AXES
+    is_stored = runs.id < local
     stored = np.frombuffer(await _read(connection, _VALUES, _parts(blocks, runs, is_stored)), "<f8")
     if is_stored.all():
         return stored
     values = np.empty(int(runs.size.sum()))
     values[np.repeat(is_stored, runs.size)] = stored
-    ends = np.cumsum(runs.size)
-    for run in np.flatnonzero(~is_stored).tolist():
-        own = local[int(runs.id[run]) - len(blocks) * _AXES][runs.start[run] : runs.end[run]]
-        values[ends[run] - len(own) : ends[run]] = own
+    starts = np.cumsum(runs.size) - runs.size
+    pieces = local + len(gathered.local)
+    for run in np.flatnonzero(~is_stored & (runs.id < pieces)).tolist():
+        _fill(values, starts, runs, run, gathered.local[int(runs.id[run]) - local])
+    await _fill_from_pieces(connection, values, starts, gathered.pieces, runs, pieces)
     return values
+
+
+async def _fill_from_pieces(
+    connection: Connection, values: Floats, starts: Ints, pieces: Sequence[Piece], runs: Runs, first_id: int
+) -> None:
+    """Read each piece again of which values are needed."""
+    chosen = np.flatnonzero(runs.id >= first_id)
+    piece, axis = np.divmod(runs.id[chosen] - first_id, _AXES)
+    for number in np.unique(piece).tolist():
+        axes, _ = await read_piece(connection, pieces[number])
+        in_order = [np.sort(one + 0.0) for one in axes]
+        for run, own in zip(chosen[piece == number].tolist(), axis[piece == number].tolist(), strict=True):
+            _fill(values, starts, runs, run, in_order[own])
+
+
+def _fill(values: Floats, starts: Ints, runs: Runs, run: int, source: Floats) -> None:
+    """Set the values of one run. `starts`: where those of each run begin."""
+    own = source[runs.start[run] : runs.end[run]]
+    values[starts[run] : starts[run] + len(own)] = own
 
 
 async def read_guides(connection: Connection, blocks: Blocks, runs: Runs, layout: Layout) -> Samples:

@@ -11,8 +11,9 @@ from query_api.blocks.reading.cover import cover
 from query_api.blocks.reading.ends import read_ends
 from query_api.blocks.reading.gathered import Gathered
 from query_api.blocks.reading.items import Items
+from query_api.blocks.reading.pieces import PIECE
 from query_api.blocks.reading.slices import read_guides, read_values
-from query_api.blocks.reading.tail import read_tails
+from query_api.blocks.reading.tail import KEPT, read_tails
 from query_api.blocks.selection import FEW, narrow_all
 from query_api.errors import UnknownDevices
 from shared.postgres.connections import Connection
@@ -41,6 +42,20 @@ class Statistics(msgspec.Struct, frozen=True):
     from_rows: int
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """Limits of one read, which tests lower. `few`: values that are read without guides.
+
+    `piece`: rows that one statement reads of a device. `kept`: rows whose values are kept in memory.
+    """
+
+    few: int = FEW
+    piece: int = PIECE
+    kept: int = KEPT
+
+
+LIMITS = Limits()
+
+
 async def read_statistics(
     connection: Connection,
     items: Items,
@@ -48,22 +63,21 @@ async def read_statistics(
     *,
     with_squares: bool,
     layout: Layout = STANDARD,
-    few: int = FEW,
+    limits: Limits = LIMITS,
 ) -> Statistics:
     """Return the statistics of x, y and z of each group, in the caller's snapshot; None for a group without readings.
 
-    `fractions`: 0 to 1, of the wanted order statistics. `few`: up to so many values are read without guides.
-    Raises UnknownDevices.
+    `fractions`: 0 to 1, of the wanted order statistics. Raises UnknownDevices.
     """
     gathered = Gathered(items.count, with_squares=with_squares)
     covered = await cover(connection, items, gathered)
     if covered.unknown:
         raise UnknownDevices([int(items.devices[item]) for item in covered.unknown])
-    await read_tails(connection, items, covered.sealed, gathered)
+    await read_tails(connection, items, covered.sealed, gathered, layout, limits.piece, limits.kept)
     await read_ends(connection, items, list(covered.at_ends), gathered, layout)
-    found = await _order_statistics(connection, gathered, fractions, layout, few)
+    found = await _order_statistics(connection, gathered, fractions, layout, limits.few)
     groups = [_group(gathered, group, fractions, found) for group in range(items.count)]
-    return Statistics(groups, gathered.from_blocks, int(gathered.count.sum()) - gathered.from_blocks)
+    return Statistics(groups, gathered.from_blocks, gathered.rows)
 
 
 async def _order_statistics(
@@ -78,7 +92,7 @@ async def _order_statistics(
     narrowed = narrow_all(runs, len(AXES) * gathered.groups, low_ranks, high_ranks)
     if narrowed.size > few:
         narrowed = narrowed.refined(await read_guides(connection, blocks, narrowed.runs, layout))
-    return narrowed.found(await read_values(connection, blocks, gathered.local, narrowed.runs))
+    return narrowed.found(await read_values(connection, blocks, gathered, narrowed.runs))
 
 
 def ranks(counts: Ints, fractions: Sequence[float]) -> tuple[Ints, Ints]:

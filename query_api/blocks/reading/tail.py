@@ -1,54 +1,92 @@
-"""The readings that are not sealed: rows."""
+"""The readings that are not sealed: rows, in pieces of bounded size.
+
+Where the worker has sealed what it can, an item has one short piece. Where it has not, as after an upgrade, the values
+of further pieces are not kept: each piece is sorted, added up and dropped, and read again if some of its values are
+needed.
+"""
 
 from typing import LiteralString
 
 import numpy as np
 
-from query_api.blocks.layout import Ints, Times
+from query_api.blocks.layout import Ints, Layout, Times
 from query_api.blocks.reading.gathered import Gathered
 from query_api.blocks.reading.items import Items
+from query_api.blocks.reading.pieces import PIECE, Piece, read_piece
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 from shared.readings.model import to_microseconds
 
+KEPT = 2_000_000
+"""Readings whose values are kept: 48 MB."""
+
 # The bounds that are the statement's own parameters leave the other months out of its plan.
-_ONE: LiteralString = """
-    SELECT 0, array_agg(x), array_agg(y), array_agg(z) FROM readings
-    WHERE device_id = %(device)s AND recorded_at >= %(first)s AND recorded_at <= %(last)s
-"""
-_SEVERAL: LiteralString = """
+_FIRST_PIECES: LiteralString = """
     SELECT item.number - 1, tail.*
     FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY
          AS item (device_id, starts, ends, number)
     CROSS JOIN LATERAL (
-        SELECT array_agg(x), array_agg(y), array_agg(z) FROM readings
-        WHERE readings.device_id = item.device_id AND recorded_at >= item.starts AND recorded_at <= item.ends
-          AND recorded_at >= %(first)s AND recorded_at <= %(last)s
+        SELECT max(recorded_at), array_agg(x), array_agg(y), array_agg(z) FROM (
+            SELECT recorded_at, x, y, z FROM readings
+            WHERE readings.device_id = item.device_id AND recorded_at >= item.starts AND recorded_at <= item.ends
+              AND recorded_at >= %(first)s AND recorded_at <= %(last)s
+            ORDER BY recorded_at, x, y, z LIMIT %(piece)s
+        ) AS piece
     ) AS tail
+    ORDER BY item.number
 """
 
 
-async def read_tails(connection: Connection, items: Items, sealed: Times, gathered: Gathered) -> None:
-    """Add the readings of each item that are not older than `sealed`."""
+async def read_tails(
+    connection: Connection,
+    items: Items,
+    sealed: Times,
+    gathered: Gathered,
+    layout: Layout,
+    piece: int = PIECE,
+    kept: int = KEPT,
+) -> None:
+    """Add the readings of each item that are not older than `sealed`. `piece`, `kept`: numbers of readings."""
     starts = np.maximum(items.starts, sealed)
-    open_items = np.flatnonzero(starts <= items.ends)
-    if len(open_items) == 0:
+    chosen = np.flatnonzero(starts <= items.ends)
+    if len(chosen) == 0:
         return
-    devices, starts, ends = items.devices[open_items], starts[open_items], items.ends[open_items]
+    devices, starts, ends = items.devices[chosen], starts[chosen], items.ends[chosen]
     first, last = await _within_extent(connection, devices, starts, ends)
     if first > last:
         return
     parameters = {
-        "devices": Bigints(devices), "device": int(devices[0]), "starts": Moments(starts), "ends": Moments(ends),
-        "first": Moment(first), "last": Moment(last),
+        "devices": Bigints(devices), "starts": Moments(starts), "ends": Moments(ends),
+        "first": Moment(first), "last": Moment(last), "piece": piece,
     }  # fmt: skip
     async with arrays.cursor(connection) as cursor:
-        await cursor.execute(_ONE if len(devices) == 1 else _SEVERAL, parameters, prepare=False)
-        for number, *axes in await cursor.fetchall():
-            if axes[0] is not None:
-                gathered.add_readings(int(items.groups[open_items[number]]), axes)
+        await cursor.execute(_FIRST_PIECES, parameters, prepare=False)
+        rows = await cursor.fetchall()
+    for number, until, *axes in rows:
+        if until is None:
+            continue
+        group = int(items.groups[chosen[number]])
+        gathered.add_readings(group, axes)
+        if len(axes[0]) == piece:
+            after = until, *(float(values[-1]) for values in axes)
+            rest = Piece(int(devices[number]), after, min(int(ends[number]), last), piece)
+            await _read_rest(connection, group, rest, gathered, layout, kept)
+
+
+async def _read_rest(
+    connection: Connection, group: int, rest: Piece, gathered: Gathered, layout: Layout, kept: int
+) -> None:
+    """Add the pieces from this one on."""
+    following: Piece | None = rest
+    while following is not None:
+        own = following
+        axes, following = await read_piece(connection, own)
+        if gathered.rows < kept:
+            gathered.add_readings(group, axes)
+        else:
+            gathered.add_piece(group, own, axes, layout)
 
 
 async def _within_extent(connection: Connection, devices: Ints, starts: Times, ends: Times) -> tuple[int, int]:
