@@ -1,0 +1,189 @@
+"""Writers, sealers and readers at once on a few devices: each reader compares the statistics of blocks with a scan.
+
+Times pass 200,000 times faster than the clock, so that months end. A part of the readings is late.
+"""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import numpy as np
+import psycopg
+from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
+
+from query_api.blocks.reading.items import Items
+from query_api.blocks.reading.snapshot import snapshot
+from query_api.blocks.reading.statistics import AxisStatistics, read_statistics
+from query_api.blocks.sealing.announcing import announce, wait_for_writers
+from query_api.blocks.sealing.merging import merge
+from query_api.blocks.sealing.sealing import seal_step
+from query_api.blocks.sealing.settling import settle
+from shared.postgres import arrays
+from shared.postgres.arrays import Bigints, Moment
+from shared.postgres.connections import Connection, connect
+from shared.readings.announcements import Announcements
+from shared.readings.deletions import Fence
+from shared.readings.model import SECOND, Microseconds, Reading, to_microseconds
+from shared.readings.partitions import Partitions
+from shared.readings.store import prepare, store, store_new, store_requests
+from tests.blocks import SMALL
+
+DEVICES = range(1, 6)
+BASE = to_microseconds(datetime(2023, 1, 1, tzinfo=UTC))
+SPEED = 200_000
+_REGISTER = "INSERT INTO devices (id, key, name) SELECT n, n, n FROM unnest(%s::bigint[]) AS n"
+_ENROL = "INSERT INTO sealed_devices (device_id) SELECT unnest(%s::bigint[])"
+_SCAN = """
+    SELECT array_agg(x), array_agg(y), array_agg(z) FROM readings
+    WHERE device_id = ANY(%s) AND recorded_at >= %s AND recorded_at <= %s
+"""
+_KILL = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = 'devicestat stress sealer' AND datname = current_database() ORDER BY random() LIMIT 1
+"""
+
+
+class Stress:
+    """`checks`: whether ingestors copy late readings. `waits`: whether sealers wait for writers."""
+
+    def __init__(self, url: str, *, checks: bool = True, waits: bool = True) -> None:
+        self._url = url
+        self._checks = checks
+        self._waits = waits
+        self._began = time.monotonic()
+        self._stopped = asyncio.Event()
+        self.stored = self.sealed = self.compared = self.kills = 0
+        self.wrong: list[str] = []
+
+    def _now(self) -> Microseconds:
+        return BASE + int((time.monotonic() - self._began) * SPEED * SECOND)
+
+    async def run(self, seconds: float) -> None:
+        """Run for some seconds, or until something is wrong."""
+        async with await connect(self._url, "stress") as connection:
+            await connection.execute(_REGISTER, (list(DEVICES),))
+            await connection.execute(_ENROL, (list(DEVICES),))
+        parts: list[Callable[[random.Random], Awaitable[None]]] = (
+            [self._write] * 3 + [self._seal] * 2 + [self._read] * 2
+        )
+        async with asyncio.TaskGroup() as tasks:
+            for seed, part in enumerate(parts):
+                tasks.create_task(part(random.Random(seed)))  # type: ignore[arg-type]
+            tasks.create_task(self._kill(random.Random(99)))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), seconds)
+            self._stopped.set()
+
+    # Writers.
+
+    async def _write(self, chance: random.Random) -> None:
+        rng, fence, partitions = np.random.default_rng(chance.randrange(2**32)), Fence(), Partitions()
+        async with await connect(self._url, "stress writer") as connection:
+            await prepare(connection)
+            while not self._stopped.is_set():
+                batch = self._batch(chance, rng)
+                await partitions.ensure(connection, batch)
+                with suppress(UniqueViolation, DeadlockDetected):
+                    await self._store(connection, fence, batch, chance)
+                    self.stored += len(batch)
+
+    def _batch(self, chance: random.Random, rng: np.random.Generator) -> list[Reading]:
+        count, top = chance.choice([1, 20, 150]), self._now()
+        late = chance.choices([0.0, 0.05, 1.0], [6, 3, 1])[0]
+        times = np.where(
+            rng.random(count) < late, rng.integers(BASE, top + 1, count), top - rng.integers(0, 10**9, count)
+        )
+        devices = rng.choice(DEVICES, count)
+        x, y, z = rng.normal(0, 100, count), np.round(rng.normal(5, 1, count), 1), rng.choice([0.0, -0.0, 1.0], count)
+        columns = (devices, times, x.clip(-1000, 1000), y, z)
+        return [Reading(d, t, 0, *axes) for d, t, *axes in zip(*(column.tolist() for column in columns), strict=True)]
+
+    async def _store(self, connection: Connection, fence: Fence, batch: list[Reading], chance: random.Random) -> None:
+        async with connection.transaction():
+            if self._checks and chance.random() < 0.3:
+                await store_requests(connection, [batch])
+            else:
+                await fence.enter(connection)
+                await self._pause(chance)
+                way = chance.choice([store_new, store])
+                await way(connection, batch, fence.announcements if self._checks else Announcements())
+            await self._pause(chance)
+
+    async def _pause(self, chance: random.Random) -> None:
+        await asyncio.sleep(chance.choice([0, 0, 0.002, 0.02]))
+
+    # Sealers, which are killed.
+
+    async def _seal(self, chance: random.Random) -> None:
+        while not self._stopped.is_set():
+            with suppress(psycopg.OperationalError):
+                async with await connect(self._url, "stress sealer") as connection:
+                    while not self._stopped.is_set():
+                        with suppress(SerializationFailure, DeadlockDetected):
+                            await self._seal_some(connection, chance)
+
+    async def _seal_some(self, connection: Connection, chance: random.Random) -> None:
+        chosen = chance.sample(DEVICES, chance.choice([1, 2, 5]))
+        until = {device: self._now() - chance.choice([0, 0, 10**9, 10**10]) for device in chosen}
+        await announce(connection, until)
+        if self._waits:
+            await wait_for_writers(connection)
+        for device, moment in until.items():
+            while not (await seal_step(connection, device, moment, SMALL, chance.choice([50, 1000]))).is_done:
+                pass
+            for act in (merge, settle):
+                if chance.random() < 0.5:
+                    await act(connection, device, SMALL)
+        self.sealed += 1
+
+    async def _kill(self, chance: random.Random) -> None:
+        async with await connect(self._url, "stress killer") as connection:
+            while not self._stopped.is_set():
+                await asyncio.sleep(chance.uniform(0.2, 1))
+                await connection.execute(_KILL)
+                self.kills += 1
+
+    # Readers.
+
+    async def _read(self, chance: random.Random) -> None:
+        async with await connect(self._url, "stress reader") as connection:
+            while not self._stopped.is_set():
+                await self._compare(connection, chance)
+
+    async def _compare(self, connection: Connection, chance: random.Random) -> None:
+        devices = chance.sample(DEVICES, chance.choice([1, 1, 3]))
+        start, end = sorted(chance.randrange(BASE, self._now() + 2) for _ in range(2))
+        start, end = (BASE - 10**12 if chance.random() < 0.3 else start), (2**61 if chance.random() < 0.3 else end)
+        async with snapshot(connection):
+            found = await read_statistics(
+                connection, Items.together(devices, start, end), [0.5, 0.95], with_squares=False, layout=SMALL
+            )
+            cursor = arrays.cursor(connection)
+            await cursor.execute(_SCAN, (Bigints(np.array(devices)), Moment(start), Moment(end)))
+            row = await cursor.fetchone()
+        self.compared += 1
+        assert row is not None
+        group = found.groups[0]
+        if (group is None) != (row[0] is None):
+            self._note(f"devices {devices}, {start} to {end}: {group} and {row}")
+        for axis, values in zip(group or (), row if row[0] is not None else (), strict=False):
+            if not _is_same(axis, np.sort(values)):
+                self._note(f"devices {devices}, {start} to {end}: {axis} is not that of {len(values)} values")
+
+    def _note(self, text: str) -> None:
+        self.wrong.append(text)
+        self._stopped.set()
+
+
+def _is_same(found: AxisStatistics, values: np.ndarray) -> bool:
+    places = [fraction * (len(values) - 1) for fraction in found.pairs]
+    pairs = [(values[math.floor(place)], values[math.ceil(place)]) for place in places]
+    return (
+        (found.count, found.least, found.greatest) == (len(values), values[0], values[-1])
+        and list(found.pairs.values()) == pairs
+        and float(found.total) == math.fsum(values)
+    )

@@ -1,0 +1,41 @@
+"""An analysis in a snapshot equals a scan of it, while readings are stored, sealed, merged and settled (ADR 41)."""
+
+import pytest
+
+from tests.blocks import assert_sealed
+from tests.conftest import Database
+from tests.faults.sealing_stress import DEVICES, Stress
+from tests.waiting import HANG_S
+
+SHORT_S = 10.0
+LONG_S = 3600.0
+
+
+async def test_each_snapshot_is_right(database_url: str, database: Database) -> None:
+    await hold(database_url, database, SHORT_S)
+
+
+@pytest.mark.soak
+async def test_each_snapshot_is_right_for_an_hour(database_url: str, database: Database) -> None:
+    await hold(database_url, database, LONG_S)
+
+
+async def hold(database_url: str, database: Database, seconds: float) -> None:
+    stress = Stress(database_url)
+    await stress.run(seconds)
+    assert stress.wrong == []
+    assert min(stress.stored, stress.sealed, stress.compared, stress.kills) > 0
+    for device in DEVICES:
+        assert sum(await assert_sealed(database, device)) > 0
+
+
+async def test_without_the_wait_for_writers_it_would_be_wrong(database_url: str) -> None:
+    stress = Stress(database_url, waits=False)
+    await stress.run(HANG_S)
+    assert stress.wrong != []
+
+
+async def test_without_the_check_of_writers_it_would_be_wrong(database_url: str) -> None:
+    stress = Stress(database_url, checks=False)
+    await stress.run(HANG_S)
+    assert stress.wrong != []
