@@ -143,7 +143,7 @@ class Stress:
     async def _kill(self, chance: random.Random) -> None:
         async with await connect(self._url, "stress killer") as connection:
             while not self._stopped.is_set():
-                await asyncio.sleep(chance.uniform(0.2, 1))
+                await asyncio.sleep(chance.uniform(1, 4))
                 await connection.execute(_KILL)
                 self.kills += 1
 
