@@ -1,1 +1,9 @@
-"""Sealed blocks: exact figures of any number of readings, without reading all of them."""
+"""Sealed blocks: exact statistics of any number of readings, of which only few are read (ADR 41).
+
+A block holds some thousand to some million readings of one device: in columns, and the values of each axis sorted.
+
+1. `layout.py` defines the sizes; `cutting.py` decides where blocks end; `building.py` sorts and adds up (`exact.py`).
+2. `tables.py` stores blocks. `sealing/` is the work of the worker on them.
+3. `runs.py` and `selection.py` find order statistics of many blocks by few of their values.
+4. `reading/` puts blocks and unsealed readings together, in one snapshot.
+"""
