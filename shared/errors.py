@@ -9,7 +9,7 @@
     │   │   └── LoginRefused     password, role, database or pg_hba.conf
     │   ├── DatabaseBusy         PostgreSQL works, but this statement failed: a retry may succeed
     │   │   ├── PoolExhausted    all connections of a pool of Devicestat are in use
-    │   │   ├── QueryCutOff      statement_timeout
+    │   │   ├── QueryCutOff      statement_timeout, or the deadline of a request
     │   │   ├── QueryCancelled   the statement was cancelled
     │   │   ├── LockTimedOut
     │   │   └── Deadlock
@@ -98,7 +98,7 @@ class PoolExhausted(DatabaseBusy):
 
 
 class QueryCutOff(DatabaseBusy):
-    """The statement ran longer than statement_timeout (57014)."""
+    """The statement ran longer than statement_timeout (57014), or the statements of a request longer than allowed."""
 
 
 class QueryCancelled(DatabaseBusy):

@@ -137,7 +137,9 @@ def _given(
     turns = TurnsMetrics(registry)
     return {
         "database": pools.quick,
-        "slow_reads": SlowReads(pools.slow, Turns("slow reads", tuning.slow_reads, tuning.pool_wait_s, turns)),
+        "slow_reads": SlowReads(
+            pools.slow, Turns("slow reads", tuning.slow_reads, tuning.pool_wait_s, turns), settings.query_timeout
+        ),
         "exports": Exports(
             settings.database, Turns("streams", tuning.streams, tuning.pool_wait_s, turns), tuning.readers
         ),

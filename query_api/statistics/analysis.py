@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from query_api.blocks.computing import OF_AN_ITEM, computed
 from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.snapshot import snapshot
 from query_api.blocks.reading.statistics import AxisStatistics, read_statistics
@@ -57,7 +58,7 @@ async def _analyse(connection: Connection, items: Items, wanted: FigureNames) ->
 async def analyse_items(connection: Connection, items: Items, wanted: FigureNames) -> list[Analysis]:
     """Return the figures of each group of the items, in the caller's snapshot. Raises UnknownDevices."""
     found = await read_statistics(connection, items, wanted.needed_fractions, with_squares=wanted.needs_squares)
-    return [_analysis(wanted, group) for group in found.groups]
+    return await computed(OF_AN_ITEM * items.count, lambda: [_analysis(wanted, group) for group in found.groups])
 
 
 def _analysis(wanted: FigureNames, group: Sequence[AxisStatistics] | None) -> Analysis:

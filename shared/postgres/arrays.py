@@ -8,7 +8,9 @@ of dimensions, a flag for nulls, the type of the elements, length and lower boun
 after its length.
 """
 
+import asyncio
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import msgspec
 import numpy as np
@@ -29,6 +31,10 @@ _HEADER_BYTES, _EMPTY_BYTES = 20, 12
 _BIGINT, _FLOAT8, _TIMESTAMPTZ = 20, 701, 1184
 _ARRAYS = {_BIGINT: 1016, _FLOAT8: 1022, _TIMESTAMPTZ: 1185}
 _INTEGER_ARRAY = 1007
+FETCH_ROWS = 100
+"""Rows of several arrays each that are converted at once, in some milliseconds."""
+_ADAPTED: WeakSet[Connection] = WeakSet()
+"""Connections on which `cursor` has registered the types."""
 
 
 class Bigints(msgspec.Struct, frozen=True):
@@ -57,9 +63,19 @@ class Moment(msgspec.Struct, frozen=True):
 
 def cursor(connection: Connection) -> AsyncCursor[Any]:
     """Return a cursor with binary results."""
-    made = connection.cursor(binary=True)
-    adapt(made.adapters)
-    return made
+    if connection not in _ADAPTED:
+        adapt(connection.adapters)  # only cursors with binary results use these loaders
+        _ADAPTED.add(connection)
+    return connection.cursor(binary=True)
+
+
+async def fetch(cursor: AsyncCursor[Any]) -> list[Any]:
+    """Return all rows of the result. Other tasks run after every FETCH_ROWS of them."""
+    rows: list[Any] = []
+    while some := await cursor.fetchmany(FETCH_ROWS):
+        rows += some
+        await asyncio.sleep(0)
+    return rows
 
 
 def adapt(adapters: AdaptersMap) -> None:

@@ -11,8 +11,9 @@ import msgspec
 import psycopg
 import pytest
 
+from query_api.analyses import immediate
 from query_api.serve.pools import SLOW
-from shared.postgres.connections import connect, open_pool
+from shared.postgres.connections import Connection, connect, open_pool
 from shared.settings import Settings
 from tests import services
 from tests.integration.test_analysis import AXES, NO_READINGS
@@ -61,6 +62,27 @@ async def test_a_query_that_takes_too_long_is_cancelled(api_settings: Settings, 
             assert (answer.status_code, answer.json()["type"]) == (503, "/problems/took-too-long"), answer.text
             assert f"POST /stats/analysis/{advice}/async" in answer.json()["detail"]
             assert "retry-after" not in answer.headers  # the same would be cut off again
+        assert (await api.get(f"/stats/analysis/{device}")).json() == dict.fromkeys(AXES, NO_READINGS)
+
+
+async def test_an_analysis_of_many_short_statements_is_cancelled_in_all(
+    api_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each statement ends long before QUERY_TIMEOUT."""
+
+    async def endless(connection: Connection, *_: object) -> None:
+        while True:
+            await connection.execute("SELECT pg_sleep(0.05)")
+
+    async with services.api(msgspec.structs.replace(api_settings, query_timeout=1)) as api:
+        device = (await api.post("/devices", json={"name": "n"})).json()["id"]
+        with monkeypatch.context() as patch:
+            for name in ("analyse", "analyse_each"):
+                patch.setattr(immediate, name, endless)
+            answers = await asyncio.gather(*(api.get(path.format(device)) for path in PATHS))
+        for answer, advice in zip(answers, (device, device, "{device_id}"), strict=True):
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/took-too-long"), answer.text
+            assert f"POST /stats/analysis/{advice}/async" in answer.json()["detail"]
         assert (await api.get(f"/stats/analysis/{device}")).json() == dict.fromkeys(AXES, NO_READINGS)
 
 

@@ -2,16 +2,19 @@
 
 import math
 import random
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 
-from query_api.blocks import exact
+from query_api.blocks import computing, exact
 from query_api.blocks.building import Columns
 from query_api.blocks.layout import Layout
+from query_api.blocks.reading import statistics
 from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.snapshot import snapshot
 from query_api.blocks.reading.statistics import AxisStatistics, Limits, read_statistics
@@ -20,7 +23,7 @@ from query_api.blocks.sealing.settling import settle
 from query_api.errors import UnknownDevices
 from shared.readings.model import SECOND, Microseconds, to_microseconds
 from tests import hostile
-from tests.blocks import assert_sealed, sealed, stored
+from tests.blocks import SMALL, assert_sealed, sealed, stored
 from tests.conftest import Database
 
 FRACTIONS = [0.0, 0.01, 0.25, 0.5, 0.95, 0.999999, 1.0]
@@ -146,3 +149,31 @@ async def test_a_device_that_is_not_there(database: Database) -> None:
     with pytest.raises(UnknownDevices) as raised:
         await read_statistics(database, Items.each([1, 2], None, None), [], with_squares=False)
     assert raised.value.devices == (1, 2)
+
+
+async def test_large_computations_leave_the_event_loop(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sealed readings, and of unsealed ones that are kept and that are read in pieces."""
+    count, threads = 2000, []
+    start = to_microseconds(datetime(2025, 1, 1, tzinfo=UTC))
+    await stored(
+        database, 1, Columns(start + SECOND * np.arange(count), *np.random.default_rng(1).normal(size=(3, count)))
+    )
+    await sealed(database, 1, start + 500 * SECOND)
+    monkeypatch.setattr(computing, "LARGE", 100)
+    for module, name in ((exact, "total"), (statistics, "narrow_all"), (statistics, "_group")):
+        monkeypatch.setattr(module, name, _noting_threads(getattr(module, name), threads))
+    async with snapshot(database):
+        limits = Limits(few=0, piece=300, kept=600)
+        await read_statistics(
+            database, Items.each([1], None, None), FRACTIONS, with_squares=True, layout=SMALL, limits=limits
+        )
+    assert len(threads) > 6
+    assert threading.get_ident() not in threads
+
+
+def _noting_threads(function: Callable[..., Any], threads: list[int]) -> Callable[..., Any]:
+    def noting(*arguments: Any, **options: Any) -> Any:
+        threads.append(threading.get_ident())
+        return function(*arguments, **options)
+
+    return noting

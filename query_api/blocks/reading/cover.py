@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from query_api.blocks.computing import OF_AN_ITEM, computed
 from query_api.blocks.layout import AXES, Ints, Times
 from query_api.blocks.reading.gathered import Blocks, Gathered
 from query_api.blocks.reading.items import Items
@@ -81,7 +82,11 @@ async def cover(connection: Connection, items: Items, gathered: Gathered) -> Cov
     statement = _WITHOUT_SQUARES if gathered.squares is None else _WITH_SQUARES
     parameters = {"devices": Bigints(items.devices), "starts": Moments(items.starts), "ends": Moments(items.ends)}
     async with arrays.cursor(connection) as cursor:
-        rows = await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
+        rows = await arrays.fetch(await cursor.execute(statement, parameters, prepare=True))
+    return await computed(OF_AN_ITEM * len(rows), lambda: _add(gathered, items, rows))
+
+
+def _add(gathered: Gathered, items: Items, rows: Sequence[Sequence[Any]]) -> Covered:
     sealed = np.full(len(rows), arrays.EARLIEST)
     at_ends, unknown = [], []
     for item, (is_known, until, x, y, z, *found) in enumerate(rows):

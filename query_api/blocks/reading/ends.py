@@ -1,7 +1,10 @@
 """The readings of blocks at the ends of a period, of which only a part lies in it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from query_api.blocks.computing import OF_AN_ITEM, computed
 from query_api.blocks.layout import AXES, Ints, Layout
 from query_api.blocks.reading.cover import AtEnds
 from query_api.blocks.reading.gathered import Gathered
@@ -14,12 +17,28 @@ _COLUMNS = 1 + len(AXES)
 
 
 async def read_ends(
-    connection: Connection, items: Items, at_ends: list[AtEnds], gathered: Gathered, layout: Layout
+    connection: Connection, items: Items, at_ends: Sequence[AtEnds], gathered: Gathered, layout: Layout
 ) -> None:
     """Add the readings of the blocks that lie in the period of their item."""
+    work = OF_AN_ITEM * len(at_ends)
+    spans, parts = await computed(work, lambda: _planned(items, at_ends, layout))
+    data = await read_columns(connection, parts)
+    await computed(work, lambda: _add(items, spans, data, gathered))
+
+
+_Span = tuple[AtEnds, int, int, int]
+"""Some readings of a block: its place in the blocks at the ends, and their positions, the end excluded."""
+
+
+def _planned(items: Items, at_ends: Sequence[AtEnds], layout: Layout) -> tuple[Sequence[_Span], Parts]:
+    """Return what must be read, and the parts of the columns that hold it."""
     spans = [(one, place, *span) for one in at_ends for place, span in enumerate(_spans(items, one, layout))]
     spans = [span for span in spans if span[2] < span[3]]
-    data = await read_columns(connection, _parts(items, spans))
+    return spans, _parts(items, spans)
+
+
+def _add(items: Items, spans: Sequence[_Span], data: bytes, gathered: Gathered) -> None:
+    """Add the readings of the spans that lie in the period of their item. `data`: the columns of all spans."""
     at = 0
     for one, _, begin, end in spans:
         size = end - begin
@@ -45,7 +64,7 @@ def _spans(items: Items, one: AtEnds, layout: Layout) -> list[tuple[int, int]]:
     return spans
 
 
-def _parts(items: Items, spans: list[tuple[AtEnds, int, int, int]]) -> Parts:
+def _parts(items: Items, spans: Sequence[_Span]) -> Parts:
     """Return the parts of all columns: of each block those of times, x, y and z."""
     rows = [
         (items.devices[one.item], one.level[place], one.first[place], one.count[place], begin, end)

@@ -51,6 +51,7 @@ class Gathered:
     def __init__(self, groups: int, *, with_squares: bool) -> None:
         self.groups = groups
         self.count = np.zeros(groups, np.int64)
+        self.values = 0  # that `runs` sorts or copies
         self.from_blocks = 0
         self.least = np.full((_AXES, groups), np.inf)
         self.greatest = np.full((_AXES, groups), -np.inf)
@@ -68,6 +69,7 @@ class Gathered:
         """Add blocks of one group, with their ranges and sums."""
         group = int(blocks.group[0])
         self._blocks.append(blocks)
+        self.values += len(blocks.marks)
         self.count[group] += blocks.count.sum()
         self.from_blocks += int(blocks.count.sum())
         for axis in range(_AXES):
@@ -82,6 +84,7 @@ class Gathered:
             return
         self.count[group] += len(axes[0])
         self.from_blocks += len(axes[0]) if from_blocks else 0
+        self.values += _AXES * len(axes[0])
         for axis, values in enumerate(axes):
             self._read[axis][group].append(values)
 

@@ -1,10 +1,12 @@
 """Slices of the stored arrays of blocks: many of them in one statement."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
 
+from query_api.blocks.computing import computed
 from query_api.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
 from query_api.blocks.reading.gathered import Blocks, Gathered
 from query_api.blocks.reading.pieces import Piece, read_piece
@@ -69,9 +71,13 @@ async def _fill_from_pieces(
     piece, axis = np.divmod(runs.id[chosen] - first_id, _AXES)
     for number in np.unique(piece).tolist():
         axes, _ = await read_piece(connection, pieces[number])
-        in_order = [np.sort(one + 0.0) for one in axes]
+        in_order = await computed(_AXES * len(axes[0]), partial(_in_order, axes))
         for run, own in zip(chosen[piece == number].tolist(), axis[piece == number].tolist(), strict=True):
             _fill(values, starts, runs, run, in_order[own])
+
+
+def _in_order(axes: Sequence[Floats]) -> Sequence[Floats]:
+    return [np.sort(values + 0.0) for values in axes]
 
 
 def _fill(values: Floats, starts: Ints, runs: Runs, run: int, source: Floats) -> None:

@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 import numpy as np
 
+from query_api.blocks.computing import OF_AN_ITEM, computed
 from query_api.blocks.layout import AXES, STANDARD, Floats, Ints, Layout
 from query_api.blocks.reading.cover import cover
 from query_api.blocks.reading.ends import read_ends
-from query_api.blocks.reading.gathered import Gathered
+from query_api.blocks.reading.gathered import Blocks, Gathered
 from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.pieces import PIECE
 from query_api.blocks.reading.slices import read_guides, read_values
 from query_api.blocks.reading.tail import KEPT, read_tails
-from query_api.blocks.selection import FEW, narrow_all
+from query_api.blocks.runs import Runs
+from query_api.blocks.selection import FEW, Narrowed, narrow_all
 from query_api.errors import UnknownDevices
 from shared.postgres.connections import Connection
 
@@ -74,9 +77,11 @@ async def read_statistics(
     if covered.unknown:
         raise UnknownDevices([int(items.devices[item]) for item in covered.unknown])
     await read_tails(connection, items, covered.sealed, gathered, layout, limits.piece, limits.kept)
-    await read_ends(connection, items, list(covered.at_ends), gathered, layout)
+    await read_ends(connection, items, covered.at_ends, gathered, layout)
     found = await _order_statistics(connection, gathered, fractions, layout, limits.few)
-    groups = [_group(gathered, group, fractions, found) for group in range(items.count)]
+    groups = await computed(
+        OF_AN_ITEM * items.count, lambda: [_group(gathered, group, fractions, found) for group in range(items.count)]
+    )
     return Statistics(groups, gathered.from_blocks, gathered.rows)
 
 
@@ -84,15 +89,25 @@ async def _order_statistics(
     connection: Connection, gathered: Gathered, fractions: Sequence[float], layout: Layout, few: int
 ) -> Floats:
     """Return the pairs of each fraction: shape (2, fractions, axes * groups)."""
-    blocks = gathered.blocks()
-    runs = gathered.runs(blocks, layout)
+    blocks, runs = await computed(gathered.values, lambda: _runs(gathered, layout))
     if not fractions:
         return np.empty((2, 0, len(AXES) * gathered.groups))
-    low_ranks, high_ranks = ranks(np.tile(gathered.count, len(AXES)), fractions)
-    narrowed = narrow_all(runs, len(AXES) * gathered.groups, low_ranks, high_ranks)
+    narrowed = await computed(len(fractions) * len(runs.value), lambda: _narrowed(gathered, runs, fractions))
     if narrowed.size > few:
-        narrowed = narrowed.refined(await read_guides(connection, blocks, narrowed.runs, layout))
-    return narrowed.found(await read_values(connection, blocks, gathered, narrowed.runs))
+        guides = await read_guides(connection, blocks, narrowed.runs, layout)
+        narrowed = await computed(len(guides.value), partial(narrowed.refined, guides))
+    values = await read_values(connection, blocks, gathered, narrowed.runs)
+    return await computed(len(values), partial(narrowed.found, values))
+
+
+def _runs(gathered: Gathered, layout: Layout) -> tuple[Blocks, Runs]:
+    blocks = gathered.blocks()
+    return blocks, gathered.runs(blocks, layout)
+
+
+def _narrowed(gathered: Gathered, runs: Runs, fractions: Sequence[float]) -> Narrowed:
+    low_ranks, high_ranks = ranks(np.tile(gathered.count, len(AXES)), fractions)
+    return narrow_all(runs, len(AXES) * gathered.groups, low_ranks, high_ranks)
 
 
 def ranks(counts: Ints, fractions: Sequence[float]) -> tuple[Ints, Ints]:

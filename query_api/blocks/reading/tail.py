@@ -5,11 +5,13 @@ of further pieces are not kept: each piece is sorted, added up and dropped, and 
 needed.
 """
 
+from functools import partial
 from typing import LiteralString
 
 import numpy as np
 
-from query_api.blocks.layout import Ints, Layout, Times
+from query_api.blocks.computing import computed
+from query_api.blocks.layout import AXES, Ints, Layout, Times
 from query_api.blocks.reading.gathered import Gathered
 from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.pieces import PIECE, Piece, read_piece
@@ -62,8 +64,7 @@ async def read_tails(
         "first": Moment(first), "last": Moment(last), "piece": piece,
     }  # fmt: skip
     async with arrays.cursor(connection) as cursor:
-        await cursor.execute(_FIRST_PIECES, parameters, prepare=False)
-        rows = await cursor.fetchall()
+        rows = await arrays.fetch(await cursor.execute(_FIRST_PIECES, parameters, prepare=False))
     for number, until, *axes in rows:
         if until is None:
             continue
@@ -86,7 +87,8 @@ async def _read_rest(
         if gathered.rows < kept:
             gathered.add_readings(group, axes)
         else:
-            gathered.add_piece(group, own, axes, layout)
+            add = partial(gathered.add_piece, group, own, axes, layout)
+            await computed(len(AXES) * len(axes[0]), add)
 
 
 async def _within_extent(connection: Connection, devices: Ints, starts: Times, ends: Times) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Refused
 from query_api.web.limits.callers import caller_of
+from shared.errors import QueryCutOff
 from shared.postgres.connections import Connection, Pool
 
 RETRY_AFTER_S = 2
@@ -163,13 +164,37 @@ class Turns:
 class SlowReads:
     """The connections for long reads."""
 
-    def __init__(self, database: Pool, turns: Turns) -> None:
-        """`database`: a separate pool with a connection for each place."""
+    def __init__(self, database: Pool, turns: Turns, deadline_s: float) -> None:
+        """`database`: a separate pool with a connection for each place.
+
+        `deadline_s`: seconds that one read may take, of any number of statements.
+        """
         self._database = database
         self._turns = turns
+        self._deadline_s = deadline_s
 
     @asynccontextmanager
     async def connection(self, request: AnyRequest) -> AsyncIterator[Connection]:
-        """Yield a connection when it is the caller's turn. Raises Refused and DatabaseError."""
-        async with self._turns.turn(caller_of(request.scope)), self._database.connection() as connection:
+        """Yield a connection when it is the caller's turn. Raises Refused and DatabaseError.
+
+        The block is cancelled at the deadline, and QueryCutOff is raised.
+        """
+        async with (
+            self._turns.turn(caller_of(request.scope)),
+            self._database.connection() as connection,
+            _deadline(self._deadline_s),
+        ):
             yield connection
+
+
+@asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    """Cancel the block after some seconds, with its statement, and raise QueryCutOff. The connection stays usable."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise QueryCutOff(f"the statements of the request took longer than {seconds:g} s in all") from None
+        raise
