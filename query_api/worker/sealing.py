@@ -1,25 +1,22 @@
-"""The rounds that seal readings into blocks and settle late ones (ADR 41).
+"""The round that seals readings into blocks (ADR 41).
 
 One worker at a time does so, for a quarter of the time at most. A device is looked at when it should have enough
 readings for a block, by the rate of its last ones. Readings are sealed some minutes after their time: those that are
 stored later are late, and cost more.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
 import structlog
-from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from query_api.blocks.layout import MINI, STANDARD, Layout
 from query_api.blocks.sealing.announcing import announce, wait_for_writers
 from query_api.blocks.sealing.merging import merge
 from query_api.blocks.sealing.sealing import seal_step
-from query_api.blocks.sealing.settling import settle
+from query_api.worker.duty import CONTENTION, Duty, alone
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres import arrays
 from shared.postgres.arrays import EARLIEST, Moment
@@ -28,38 +25,17 @@ from shared.readings.model import SECOND, Microseconds
 
 MARGIN = timedelta(minutes=5)
 """The age at which readings are sealed."""
-SHARE = 0.25
-"""Of the time, for sealing and settling each."""
 LOOK_AT_ONCE = 200
 """Devices that one statement looks at, and that are announced together."""
 ROUND_S = 60.0
 """A round ends after this time. The next one continues."""
 SOONEST_S, LATEST_S = 60.0, 900.0
 """Seconds until a device is looked at again."""
-SETTLE_AT = 4_000
-"""Late readings of one device that are settled at once; fewer are settled after SETTLE_AFTER_S."""
-SETTLE_AFTER_S = 3600.0
-_CONTENTION = (SerializationFailure, DeadlockDetected)
-"""Another worker, or the removal of the device, was faster."""
+ENROL_S = 60.0
+"""Seconds between two searches for new devices, which read the keys of all devices."""
+ENROLLED_AT_ONCE = 10_000
 
 _log = structlog.get_logger()
-
-_LOCK = "SELECT pg_try_advisory_lock(hashtext('devicestat'), hashtext(%s))"
-_UNLOCK = "SELECT pg_advisory_unlock(hashtext('devicestat'), hashtext(%s))"
-
-
-class Duty:
-    """Limits work to a share of the time: `rest` sleeps in proportion to the time since the last rest."""
-
-    def __init__(self, share: float = SHARE, clock: Callable[[], float] = time.monotonic) -> None:
-        self._factor = 1 / share - 1
-        self._clock = clock
-        self._began = clock()
-
-    async def rest(self) -> None:
-        """Sleep."""
-        await asyncio.sleep((self._clock() - self._began) * self._factor)
-        self._began = self._clock()
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -71,26 +47,34 @@ class Due(msgspec.Struct, frozen=True):
 
 
 class Sealing:
-    """Seals and settles. `layout`, `margin`: tests use small ones."""
+    """Seals. `layout`, `margin`: tests use small ones."""
 
     def __init__(self, metrics: WorkerMetrics, layout: Layout = STANDARD, margin: timedelta = MARGIN) -> None:
         self._metrics = metrics
         self._layout = layout
         self._margin = margin // timedelta(microseconds=1)
-        self._late_since: dict[int, float] = {}
-
-    # Sealing.
+        self._enrols_at = time.monotonic()
 
     async def seal(self, connection: Connection) -> None:
         """Seal what is due, in a round of about ROUND_S at most, if no other worker does so."""
         ends_at, duty = time.monotonic() + ROUND_S, Duty()
-        async with _alone(connection, "sealing round") as is_alone:
+        async with alone(connection, "sealing round") as is_alone:
             while is_alone and time.monotonic() < ends_at:
-                await _enrol(connection)
+                await self._survey(connection)
                 due, until = await self._due(connection)
                 if not due:
                     return
                 await self._seal_all(connection, due, until, duty)
+
+    async def _survey(self, connection: Connection) -> None:
+        """Enrol new devices, every ENROL_S; immediately if there may be more."""
+        now = time.monotonic()
+        if now < self._enrols_at:
+            return
+        enrolled = (await connection.execute(_ENROL, (ENROLLED_AT_ONCE,))).rowcount
+        await connection.execute(_LOOK_SOONER, {"longest": timedelta(seconds=LATEST_S)})
+        if enrolled < ENROLLED_AT_ONCE:
+            self._enrols_at = now + ENROL_S
 
     async def _due(self, connection: Connection) -> tuple[Sequence[Due], Microseconds]:
         until = time.time_ns() // 1000 - self._margin
@@ -115,7 +99,7 @@ class Sealing:
             if one.found >= self._enough:
                 try:
                     sealed = await self._seal_one(connection, one.device_id, until, duty)
-                except _CONTENTION as error:
+                except CONTENTION as error:
                     _log.info("sealing of a device was put off", device_id=one.device_id, reason=str(error).strip())
             await connection.execute(_LOOK_AGAIN, (self._pause(one, sealed, until), one.device_id))
 
@@ -138,65 +122,16 @@ class Sealing:
         seconds = missing * (until - one.sealed) / SECOND / count
         return timedelta(seconds=min(LATEST_S, max(SOONEST_S, seconds)))
 
-    # Settling.
-
-    async def settle(self, connection: Connection) -> None:
-        """Settle the devices that have many late readings, or have some for long, if no other worker does so."""
-        ends_at, duty = time.monotonic() + ROUND_S, Duty()
-        async with _alone(connection, "settling round") as is_alone:
-            if not is_alone:
-                return
-            counts: dict[int, int] = dict(await (await connection.execute(_LATE)).fetchall())
-            self._metrics.late.set(sum(counts.values()))
-            for device_id in self._to_settle(counts, time.monotonic()):
-                await self._settle_one(connection, device_id, duty, ends_at)
-
-    def _to_settle(self, counts: Mapping[int, int], now: float) -> list[int]:
-        self._late_since = {device_id: self._late_since.get(device_id, now) for device_id in counts}
-        return [
-            device_id
-            for device_id, count in counts.items()
-            if count >= SETTLE_AT or now - self._late_since[device_id] >= SETTLE_AFTER_S
-        ]
-
-    async def _settle_one(self, connection: Connection, device_id: int, duty: Duty, ends_at: float) -> None:
-        try:
-            while time.monotonic() < ends_at:
-                settled = await settle(connection, device_id, self._layout)
-                if not settled:
-                    self._late_since.pop(device_id, None)
-                    await merge(connection, device_id, self._layout)
-                    return
-                self._metrics.settled.inc(settled)
-                await duty.rest()
-        except _CONTENTION as error:
-            _log.info("settling of a device was put off", device_id=device_id, reason=str(error).strip())
-
-
-@asynccontextmanager
-async def _alone(connection: Connection, name: str) -> AsyncIterator[bool]:
-    """Whether no other worker is in the block of this name. It may not enter while this one is."""
-    (is_alone,) = await (await connection.execute(_LOCK, (name,))).fetchone() or (False,)
-    try:
-        yield is_alone
-    finally:
-        if is_alone and not connection.closed:
-            await connection.execute(_UNLOCK, (name,))
-
 
 # The lock: a device that is deleted meanwhile is not enrolled after its blocks were removed.
 _ENROL = """
     INSERT INTO sealed_devices (device_id)
     SELECT id FROM devices WHERE NOT EXISTS (SELECT FROM sealed_devices WHERE device_id = devices.id)
-    LIMIT 1000 FOR KEY SHARE SKIP LOCKED
+    LIMIT %s FOR KEY SHARE SKIP LOCKED
     ON CONFLICT DO NOTHING
 """
-
-
-async def _enrol(connection: Connection) -> None:
-    await connection.execute(_ENROL)
-
-
+# The clock has been set back since the time was set.
+_LOOK_SOONER = "UPDATE sealed_devices SET look_at = now() + %(longest)s WHERE look_at > now() + 2 * %(longest)s"
 # The extent bounds the months that are looked into (ADR 28).
 _DUE = """
     SELECT due.device_id, due.sealed, counted.found, due.lag
@@ -216,7 +151,3 @@ _DUE = """
     ORDER BY due.lag DESC
 """
 _LOOK_AGAIN = "UPDATE sealed_devices SET look_at = now() + %s WHERE device_id = %s"
-_LATE = """
-    SELECT device_id, count(*) FROM late_readings JOIN sealed_devices USING (device_id)
-    WHERE recorded_at < sealed GROUP BY device_id
-"""

@@ -24,6 +24,7 @@ from query_api.worker.maintenance.partitions import drop_empty_partitions, drop_
 from query_api.worker.maintenance.removal import remove_all
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.sealing import Sealing
+from query_api.worker.settling import Settling
 from query_api.worker.ticks import run_due_ticks
 from query_api.worker.timetable import Job, Timetable
 from query_api.worker.tuning import DEFAULT, Tuning
@@ -92,6 +93,7 @@ class Worker:
         self._retention = settings.retention
         self._cleaners = cleaners(settings)
         self._sealing = Sealing(metrics)
+        self._settling = Settling(metrics)
         self._health = health
         self._metrics = metrics
         self._tuning = tuning
@@ -145,7 +147,7 @@ class Worker:
             "remove": Job(every.remove_s, lambda: self._with_database(remove_all)),
             "clean": Job(every.clean_s, lambda: self._with_database(self._clean)),
             "seal": Job(every.seal_s, lambda: self._with_database(self._sealing.seal)),
-            "settle": Job(every.settle_s, lambda: self._with_database(self._sealing.settle)),
+            "settle": Job(every.settle_s, lambda: self._with_database(self._settling.settle)),
         }
         return Timetable(jobs, self._health, self._fail, jitter_s=every.jitter_s)
 

@@ -11,11 +11,14 @@ from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.snapshot import snapshot
 from query_api.blocks.reading.statistics import read_statistics
 from query_api.blocks.sealing.retiring import retire_device, retire_month
-from query_api.worker import sealing
+from query_api.worker import duty, sealing, settling
+from query_api.worker.cleaning import orphaned_blocks
+from query_api.worker.duty import Duty, alone
 from query_api.worker.maintenance import partitions
 from query_api.worker.maintenance.removal import remove_all
 from query_api.worker.metrics import WorkerMetrics
-from query_api.worker.sealing import Duty, Sealing
+from query_api.worker.sealing import Sealing
+from query_api.worker.settling import Settling
 from shared.postgres.connections import Connection, connect
 from shared.readings.deletions import Fence
 from shared.readings.model import DAY, SECOND, Microseconds, Reading, to_microseconds
@@ -25,6 +28,7 @@ from tests.blocks import SMALL, assert_sealed, stored
 from tests.conftest import Database
 from tests.roles import url_as
 
+TABLES = ("sealed_devices", "late_readings", "blocks", "block_values", "block_columns", "readings")
 START = to_microseconds(datetime(2026, 1, 30, tzinfo=UTC))
 
 
@@ -34,9 +38,14 @@ def readings(count: int, start: int = START, step: int = SECOND) -> Columns:
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Sealing:
-    monkeypatch.setattr(sealing, "SHARE", 1)
     monkeypatch.setattr(Duty, "rest", _no_rest)
     return Sealing(WorkerMetrics(), SMALL, margin=timedelta(minutes=5))
+
+
+@pytest.fixture
+def settler(worker: Sealing) -> Settling:
+    """Settles, without rests as the sealer does."""
+    return Settling(worker._metrics, SMALL)
 
 
 async def _no_rest(_: Duty) -> None:
@@ -74,7 +83,7 @@ async def test_devices_with_enough_readings_are_sealed(database: Database, worke
 async def test_another_worker_seals(database: Database, worker: Sealing, database_url: str) -> None:
     await stored(database, 1, readings(500))
     async with await connect(database_url, "other") as other:
-        async with sealing._alone(other, "sealing round") as is_alone:
+        async with alone(other, "sealing round") as is_alone:
             assert is_alone
             await worker.seal(database)
             assert await counts(database, [1]) == [0]
@@ -83,23 +92,101 @@ async def test_another_worker_seals(database: Database, worker: Sealing, databas
 
 
 async def test_late_readings_are_settled_when_they_are_many_or_old(
-    database: Database, worker: Sealing, monkeypatch: pytest.MonkeyPatch
+    database: Database, worker: Sealing, settler: Settling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for device in (1, 2):
         await stored(database, device, readings(100))
     await worker.seal(database)
     await stored(database, 1, readings(9, start=START + 7, step=11 * SECOND))
     await stored(database, 2, readings(2, start=START + 7))
-    monkeypatch.setattr(sealing, "SETTLE_AT", 9)
+    monkeypatch.setattr(settling, "SETTLE_AT", 9)
 
-    await worker.settle(database)
+    await settler.settle(database)
     assert await late(database) == [2, 2]
     assert value_of(worker, "devicestat_worker_late_readings") == 11
-    monkeypatch.setattr(sealing, "SETTLE_AFTER_S", 0.0)
-    await worker.settle(database)
-    assert await late(database) == []
+    await set_back(database, "59 minutes")
+    await Settling(WorkerMetrics(), SMALL).settle(database)
+    assert await late(database) == [2, 2], "they are late for less than an hour"
+    await set_back(database, "2 minutes")
+    await Settling(worker._metrics, SMALL).settle(database)
+    assert await late(database) == [], "another worker has counted most of the hour"
     assert value_of(worker, "devicestat_worker_settled_readings_total") == 11
     await counts(database, [1, 2])
+
+
+async def set_back(database: Database, minutes: str) -> None:
+    await database.execute("UPDATE sealed_devices SET late_since = late_since - %s::interval", (minutes,))
+
+
+async def test_the_hour_begins_with_the_first_late_reading_after_a_settlement(
+    database: Database, worker: Sealing, settler: Settling
+) -> None:
+    await stored(database, 1, readings(100))
+    await worker.seal(database)
+    for second in (7, 8):
+        await stored(database, 1, readings(2, start=START + second))
+        await settler.settle(database)
+        assert await late(database) == [1, 1]
+        await set_back(database, "61 minutes")
+        await settler.settle(database)
+        assert await late(database) == []
+    await stored(database, 1, readings(2, start=START + 9))
+    await database.execute("UPDATE sealed_devices SET late_since = now() + interval '1 year'")
+    await settler.settle(database)
+    row = await (await database.execute("SELECT late_since <= now() FROM sealed_devices")).fetchone()
+    assert row == (True,), "the clock was set back"
+
+
+async def test_new_devices_are_enrolled_each_minute(
+    database: Database, worker: Sealing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def enrolled() -> int:
+        return (await database.execute("SELECT FROM sealed_devices")).rowcount
+
+    register = "INSERT INTO devices (key, name) SELECT 'd' || n, 'd' FROM generate_series(%s::int, %s) n"
+    monkeypatch.setattr(sealing, "ENROLLED_AT_ONCE", 3)
+    await database.execute(register, (1, 7))
+    await worker.seal(database)
+    assert await enrolled() == 7, "there were more than it enrols at once"
+    await database.execute(register, (8, 9))
+    await worker.seal(database)
+    assert await enrolled() == 7
+    monkeypatch.setattr(worker, "_enrols_at", 0.0)
+    await worker.seal(database)
+    assert await enrolled() == 9
+
+
+async def test_a_device_is_looked_at_although_the_clock_was_set_back(database: Database, worker: Sealing) -> None:
+    await stored(database, 1, readings(100))
+    await database.execute("UPDATE sealed_devices SET look_at = now() + interval '1 year'")
+    await worker.seal(database)
+    row = await (
+        await database.execute("SELECT look_at <= now() + interval '15 minutes' FROM sealed_devices")
+    ).fetchone()
+    assert row == (True,)
+
+
+async def test_blocks_that_an_older_worker_left_are_deleted(database: Database, worker: Sealing) -> None:
+    """It removes the readings of a deleted device, and knows no blocks."""
+    for device in (1, 2, 3):
+        await stored(database, device, readings(300))
+    await worker.seal(database)
+    await stored(database, 1, readings(3, start=START + 5))
+    await database.execute("DELETE FROM devices WHERE id IN (1, 2)")
+    mark = "INSERT INTO deleted_devices (device_id, key, removed_at) VALUES (%s, %s, %s)"
+    await database.execute(mark, (1, "a", datetime.now(UTC)))
+    await database.execute(mark, (2, "b", None))
+    await database.execute("DELETE FROM readings WHERE device_id = 1")
+
+    deleted = 0
+    while some := await orphaned_blocks.delete_some(database, limit=7):
+        assert some <= 7
+        deleted += some
+
+    assert deleted > 3 * 7
+    for table in TABLES:
+        assert (await database.execute(f"SELECT FROM {table} WHERE device_id = 1".encode())).rowcount == 0
+    assert [sum(await assert_sealed(database, device)) > 10 for device in (2, 3)] == [True, True]
 
 
 async def late(database: Database) -> list[int]:
@@ -133,7 +220,7 @@ async def test_the_blocks_of_a_deleted_device_are_removed(database: Database, wo
     await remove_all(database)
     await worker.seal(database)
 
-    for table in ("sealed_devices", "late_readings", "blocks", "block_values", "block_columns", "readings"):
+    for table in TABLES:
         cursor = await database.execute(f"SELECT FROM {table} WHERE device_id = 1".encode())
         assert cursor.rowcount == 0
     assert (await counts(database, [2]))[0] > 10
@@ -157,18 +244,18 @@ async def test_a_duty_is_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) ->
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(sealing.asyncio, "sleep", sleep)
+    monkeypatch.setattr(duty.asyncio, "sleep", sleep)
     times = iter([0.0, 2.0, 8.0, 9.0, 12.0])
-    duty = Duty(0.25, lambda: next(times))
-    await duty.rest()
-    await duty.rest()
+    quarter = Duty(0.25, lambda: next(times))
+    await quarter.rest()
+    await quarter.rest()
     assert slept == [6.0, 3.0]
 
 
 async def test_each_service_does_its_part_with_its_own_role(
-    database: Database, worker: Sealing, database_url: str, monkeypatch: pytest.MonkeyPatch
+    database: Database, worker: Sealing, settler: Settling, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealing, "SETTLE_AFTER_S", 0.0)
+    monkeypatch.setattr(settling, "SETTLE_AFTER", timedelta())
     await stored(database, 1, readings(300))
     await database.execute("DELETE FROM sealed_devices")
     async with (
@@ -185,7 +272,7 @@ async def test_each_service_does_its_part_with_its_own_role(
             found = await read_statistics(as_api, Items.each([1], None, None), [0.5], with_squares=True)
         assert found.groups[0] is not None
         assert [axis.count for axis in found.groups[0]] == [304] * 3
-        await worker.settle(as_worker)
+        await settler.settle(as_worker)
         assert await late(database) == []
         assert (await counts(database, [1]))[0] > 10
         await retire_month(as_worker, "readings_2026_01")

@@ -12,8 +12,8 @@ from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds
 
-PIECE = 1 << 17
-"""Readings of a piece: 5 MB in an answer of the server."""
+PIECE = 1 << 16
+"""Readings of a piece: 2.5 MB in an answer of the server, which take some milliseconds to convert."""
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -42,7 +42,17 @@ async def retire_device(connection: Connection, device_id: int, limit: int) -> i
 
     The row of sealed_devices goes first: that waits for a worker that seals the device, and stops every later one.
     """
-    await connection.execute(_UNSEAL, (device_id,))
+    await retire(connection, device_id)
+    return await delete_blocks(connection, device_id, limit)
+
+
+async def retire(connection: Connection, device_id: int) -> int:
+    """Delete the device's row of sealed_devices; return the number of rows."""
+    return (await connection.execute(_UNSEAL, (device_id,))).rowcount
+
+
+async def delete_blocks(connection: Connection, device_id: int, limit: int) -> int:
+    """Delete up to `limit` rows of one table of blocks, or late readings; return how many rows."""
     for statement in _DELETE:
         if deleted := (await connection.execute(statement, {"device_id": device_id, "limit": limit})).rowcount:
             return deleted

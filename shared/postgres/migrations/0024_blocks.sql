@@ -4,13 +4,14 @@
 -- readings are read from `readings`. The tables are logged: recovery empties unlogged tables, and `sealed` would stay.
 
 -- announced: a writer copies older readings to late_readings. number: rises with each announcement. look_at: when the worker
--- next looks for readings to seal.
+-- next looks for readings to seal. late_since: when the worker first found late readings that no block contains.
 CREATE TABLE sealed_devices (
-    device_id bigint NOT NULL,
-    announced timestamptz NOT NULL DEFAULT '-infinity',
-    sealed    timestamptz NOT NULL DEFAULT '-infinity',
-    number    bigint NOT NULL DEFAULT 0,
-    look_at   timestamptz NOT NULL DEFAULT now(),
+    device_id  bigint NOT NULL,
+    announced  timestamptz NOT NULL DEFAULT '-infinity',
+    sealed     timestamptz NOT NULL DEFAULT '-infinity',
+    number     bigint NOT NULL DEFAULT 0,
+    look_at    timestamptz NOT NULL DEFAULT now(),
+    late_since timestamptz,
     CONSTRAINT sealed_devices_one_each PRIMARY KEY (device_id),
     CONSTRAINT sealed_devices_are_announced CHECK (sealed <= announced)
 );

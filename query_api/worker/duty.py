@@ -1,0 +1,44 @@
+"""Limits of work in the background: a share of the time, and one worker at a time."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from psycopg.errors import DeadlockDetected, SerializationFailure
+
+from shared.postgres.connections import Connection
+
+SHARE = 0.25
+"""Of the time."""
+CONTENTION = (SerializationFailure, DeadlockDetected)
+"""Another worker, or the removal of the device, was faster."""
+
+
+class Duty:
+    """Limits work to a share of the time: `rest` sleeps in proportion to the time since the last rest."""
+
+    def __init__(self, share: float = SHARE, clock: Callable[[], float] = time.monotonic) -> None:
+        self._factor = 1 / share - 1
+        self._clock = clock
+        self._began = clock()
+
+    async def rest(self) -> None:
+        """Sleep."""
+        await asyncio.sleep((self._clock() - self._began) * self._factor)
+        self._began = self._clock()
+
+
+_LOCK = "SELECT pg_try_advisory_lock(hashtext('devicestat'), hashtext(%s))"
+_UNLOCK = "SELECT pg_advisory_unlock(hashtext('devicestat'), hashtext(%s))"
+
+
+@asynccontextmanager
+async def alone(connection: Connection, name: str) -> AsyncIterator[bool]:
+    """Whether no other worker is in the block of this name. It may not enter while this one is."""
+    (is_alone,) = await (await connection.execute(_LOCK, (name,))).fetchone() or (False,)
+    try:
+        yield is_alone
+    finally:
+        if is_alone and not connection.closed:
+            await connection.execute(_UNLOCK, (name,))
