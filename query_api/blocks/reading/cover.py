@@ -22,12 +22,21 @@ _INSIDE = "FILTER (WHERE inside)"
 _RANGES = ", ".join(f"min(min_{axis}) {_INSIDE}, max(max_{axis}) {_INSIDE}" for axis in AXES)
 _TOTALS = ", ".join(f"sum(sum_{axis}) {_INSIDE}" for axis in AXES)
 _SQUARES = ", ".join(f"sum(squares_{axis}) {_INSIDE}" for axis in AXES)
+# The plan does not depend on the values, and making it takes longer than running it. By default PostgreSQL would make
+# it each time. enable_seqscan: the plan is kept while tables grow that were empty. The statement restores both.
+_ONE_PLAN = """
+    SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)
+"""
 _STATEMENT = """
-    SELECT device.id IS NOT NULL, watermark.sealed, late.*, found.*
+    SELECT device.id IS NOT NULL, watermark.sealed, extent.starts_at, extent.ends_at, late.*, found.*
     FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY
          AS item (device_id, starts, ends, number)
     LEFT JOIN devices AS device ON device.id = item.device_id
     LEFT JOIN sealed_devices AS watermark ON watermark.device_id = item.device_id
+    LEFT JOIN device_extents AS extent ON extent.device_id = item.device_id
+    CROSS JOIN (
+        SELECT set_config('plan_cache_mode', 'auto', true), set_config('enable_seqscan', 'on', true)
+    ) AS restored
     CROSS JOIN LATERAL (
         SELECT array_agg(x), array_agg(y), array_agg(z) FROM late_readings
         WHERE late_readings.device_id = item.device_id AND recorded_at >= item.starts AND recorded_at <= item.ends
@@ -70,9 +79,14 @@ class AtEnds(msgspec.Struct, frozen=True):
 
 
 class Covered(msgspec.Struct, frozen=True):
-    """What a statement has found besides whole blocks. `sealed`: of each item; `unknown`: items without a device."""
+    """What a statement has found besides whole blocks.
+
+    `sealed`: of each item. `first`, `last`: the extent of its device, both included. `unknown`: items without a device.
+    """
 
     sealed: Times
+    first: Times
+    last: Times
     at_ends: Sequence[AtEnds]
     unknown: Sequence[int]
 
@@ -82,26 +96,31 @@ async def cover(connection: Connection, items: Items, gathered: Gathered) -> Cov
     statement = _WITHOUT_SQUARES if gathered.squares is None else _WITH_SQUARES
     parameters = {"devices": Bigints(items.devices), "starts": Moments(items.starts), "ends": Moments(items.ends)}
     async with arrays.cursor(connection) as cursor:
+        await cursor.execute(_ONE_PLAN)
         rows = await arrays.fetch(await cursor.execute(statement, parameters, prepare=True))
     return await computed(OF_AN_ITEM * len(rows), lambda: _add(gathered, items, rows))
 
 
 def _add(gathered: Gathered, items: Items, rows: Sequence[Sequence[Any]]) -> Covered:
-    sealed = np.full(len(rows), arrays.EARLIEST)
-    at_ends, unknown = [], []
-    for item, (is_known, until, x, y, z, *found) in enumerate(rows):
+    sealed, first = np.full((2, len(rows)), arrays.EARLIEST)
+    last = np.full(len(rows), arrays.LATEST)
+    at_ends: list[AtEnds] = []
+    unknown: list[int] = []
+    for item, (is_known, until, begins, ends, x, y, z, *found) in enumerate(rows):
         if not is_known:
             unknown.append(item)
         if until is not None:
             sealed[item] = until
+        if begins is not None:
+            first[item], last[item] = begins, ends - 1
         if x is not None:
             gathered.add_readings(int(items.groups[item]), (x, y, z))
         if found[0] is not None:
-            level, first, count, times = found[:4]
-            at_ends.append(AtEnds(item, level, first, count, np.frombuffer(times, "<i8")))
+            level, begin, count, times = found[:4]
+            at_ends.append(AtEnds(item, level, begin, count, np.frombuffer(times, "<i8")))
         if found[4] is not None:
             _add_whole(gathered, items, item, found[4:])
-    return Covered(sealed, at_ends, unknown)
+    return Covered(sealed, first, last, at_ends, unknown)
 
 
 def _add_whole(gathered: Gathered, items: Items, item: int, found: Sequence[Any]) -> None:

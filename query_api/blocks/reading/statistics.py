@@ -76,7 +76,7 @@ async def read_statistics(
     covered = await cover(connection, items, gathered)
     if covered.unknown:
         raise UnknownDevices([int(items.devices[item]) for item in covered.unknown])
-    await read_tails(connection, items, covered.sealed, gathered, layout, limits.piece, limits.kept)
+    await read_tails(connection, items, covered, gathered, layout, limits.piece, limits.kept)
     await read_ends(connection, items, covered.at_ends, gathered, layout)
     found = await _order_statistics(connection, gathered, fractions, layout, limits.few)
     groups = await computed(

@@ -11,15 +11,14 @@ from typing import LiteralString
 import numpy as np
 
 from query_api.blocks.computing import computed
-from query_api.blocks.layout import AXES, Ints, Layout, Times
+from query_api.blocks.layout import AXES, Layout
+from query_api.blocks.reading.cover import Covered
 from query_api.blocks.reading.gathered import Gathered
 from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.pieces import PIECE, Piece, read_piece
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection
-from shared.readings.extents import extent_of
-from shared.readings.model import to_microseconds
 
 KEPT = 2_000_000
 """Readings whose values are kept: 48 MB."""
@@ -44,19 +43,20 @@ _FIRST_PIECES: LiteralString = """
 async def read_tails(
     connection: Connection,
     items: Items,
-    sealed: Times,
+    covered: Covered,
     gathered: Gathered,
     layout: Layout,
     piece: int = PIECE,
     kept: int = KEPT,
 ) -> None:
-    """Add the readings of each item that are not older than `sealed`. `piece`, `kept`: numbers of readings."""
-    starts = np.maximum(items.starts, sealed)
+    """Add the readings of each item that no block contains. `piece`, `kept`: numbers of readings."""
+    starts = np.maximum(items.starts, covered.sealed)
     chosen = np.flatnonzero(starts <= items.ends)
     if len(chosen) == 0:
         return
     devices, starts, ends = items.devices[chosen], starts[chosen], items.ends[chosen]
-    first, last = await _within_extent(connection, devices, starts, ends)
+    first = max(int(starts.min()), int(covered.first[chosen].min()))
+    last = min(int(ends.max()), int(covered.last[chosen].max()))
     if first > last:
         return
     parameters = {
@@ -89,12 +89,3 @@ async def _read_rest(
         else:
             add = partial(gathered.add_piece, group, own, axes, layout)
             await computed(len(AXES) * len(axes[0]), add)
-
-
-async def _within_extent(connection: Connection, devices: Ints, starts: Times, ends: Times) -> tuple[int, int]:
-    """Return the least and the greatest time that the rows of any item may have."""
-    extent = await extent_of(connection, np.unique(devices).tolist())
-    first, last = int(starts.min()), int(ends.max())
-    if extent.first is not None:
-        first = max(first, to_microseconds(extent.first))
-    return first, last if extent.last is None else min(last, to_microseconds(extent.last))
