@@ -15,7 +15,7 @@ import structlog
 from query_api.blocks.layout import MINI, STANDARD, Layout
 from query_api.blocks.sealing.announcing import announce, wait_for_writers
 from query_api.blocks.sealing.merging import merge
-from query_api.blocks.sealing.sealing import seal_step
+from query_api.blocks.sealing.sealing import Step, seal_step
 from query_api.worker.duty import CONTENTION, Duty, alone
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres import arrays
@@ -64,7 +64,7 @@ class Sealing:
                 due, until = await self._due(connection)
                 if not due:
                     return
-                await self._seal_all(connection, due, until, duty)
+                await self._seal_all(connection, due, until, duty, ends_at)
 
     async def _survey(self, connection: Connection) -> None:
         """Enrol new devices, every ENROL_S; immediately if there may be more."""
@@ -89,32 +89,44 @@ class Sealing:
     def _enough(self) -> int:
         return self._layout.targets[MINI]
 
-    async def _seal_all(self, connection: Connection, due: Sequence[Due], until: Microseconds, duty: Duty) -> None:
+    async def _seal_all(
+        self, connection: Connection, due: Sequence[Due], until: Microseconds, duty: Duty, ends_at: float
+    ) -> None:
+        """`ends_at`: the devices that are left then stay due."""
         ready = [one.device_id for one in due if one.found >= self._enough]
         if ready:
             await announce(connection, dict.fromkeys(ready, until))
             self._metrics.fence_wait_seconds.inc(await wait_for_writers(connection))
         for one in due:
-            sealed = 0
+            if time.monotonic() >= ends_at:
+                return
+            found = Step(0, is_done=True)
             if one.found >= self._enough:
                 try:
-                    sealed = await self._seal_one(connection, one.device_id, until, duty)
+                    found = await self._seal_one(connection, one.device_id, until, duty, ends_at)
                 except CONTENTION as error:
                     _log.info("sealing of a device was put off", device_id=one.device_id, reason=str(error).strip())
-            await connection.execute(_LOOK_AGAIN, (self._pause(one, sealed, until), one.device_id))
+            await connection.execute(_LOOK_AGAIN, (self._pause(one, found, until), one.device_id))
 
-    async def _seal_one(self, connection: Connection, device_id: int, until: Microseconds, duty: Duty) -> int:
-        sealed, is_done = 0, False
-        while not is_done:
+    async def _seal_one(
+        self, connection: Connection, device_id: int, until: Microseconds, duty: Duty, ends_at: float
+    ) -> Step:
+        """Seal the device, and return what was sealed in all. It may not be done at the end of the round."""
+        sealed = 0
+        while True:
             step = await seal_step(connection, device_id, until, self._layout)
             await merge(connection, device_id, self._layout)
             self._metrics.sealed.inc(step.readings)
-            sealed, is_done = sealed + step.readings, step.is_done
+            sealed += step.readings
             await duty.rest()
-        return sealed
+            if step.is_done or time.monotonic() >= ends_at:
+                return Step(sealed, step.is_done)
 
-    def _pause(self, one: Due, sealed: int, until: Microseconds) -> timedelta:
+    def _pause(self, one: Due, found: Step, until: Microseconds) -> timedelta:
         """Return the time until the device should have enough readings again."""
+        if not found.is_done:
+            return timedelta()
+        sealed = found.readings
         count = sealed or one.found
         if count == 0 or one.sealed == EARLIEST:
             return timedelta(seconds=LATEST_S if count == 0 else SOONEST_S)

@@ -1,6 +1,7 @@
 """Writers, sealers and readers at once on a few devices: each reader compares the statistics of blocks with a scan.
 
-Times pass 200,000 times faster than the clock, so that months end. A part of the readings is late.
+Times pass 200,000 times faster than the clock, so that months end. A part of the readings is late. Each part connects
+again when its connection is lost, also if the server is down.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from query_api.blocks.sealing.announcing import announce, wait_for_writers
 from query_api.blocks.sealing.merging import merge
 from query_api.blocks.sealing.sealing import seal_step
 from query_api.blocks.sealing.settling import settle
+from shared.errors import DatabaseUnreachable
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment
 from shared.postgres.connections import Connection, connect
@@ -35,8 +37,11 @@ from tests.blocks import SMALL
 DEVICES = range(1, 6)
 BASE = to_microseconds(datetime(2023, 1, 1, tzinfo=UTC))
 SPEED = 200_000
-_REGISTER = "INSERT INTO devices (id, key, name) SELECT n, n, n FROM unnest(%s::bigint[]) AS n"
+_REGISTER = "INSERT INTO devices (id, key, name) SELECT n, n, n FROM unnest(%s::bigint[]) AS n ON CONFLICT DO NOTHING"
 _ENROL = "INSERT INTO sealed_devices (device_id) SELECT unnest(%s::bigint[])"
+_LOST = (psycopg.OperationalError, DatabaseUnreachable)
+PAUSE_S = 0.05
+"""Before a part connects again."""
 _SCAN = """
     SELECT array_agg(x), array_agg(y), array_agg(z) FROM readings
     WHERE device_id = ANY(%s) AND recorded_at >= %s AND recorded_at <= %s
@@ -47,36 +52,66 @@ _KILL = """
 """
 
 
-class Stress:
-    """`checks`: whether ingestors copy late readings. `waits`: whether sealers wait for writers."""
+Part = Callable[[random.Random], Awaitable[None]]
 
-    def __init__(self, url: str, *, checks: bool = True, waits: bool = True) -> None:
+
+class Stress:
+    """`checks`: whether ingestors copy late readings. `waits`: whether sealers wait for writers.
+
+    `sealers`: how many; without any, the test has its own. `base`, `speed`: where the times of readings begin, and how
+    much faster than the clock they pass.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        checks: bool = True,
+        waits: bool = True,
+        sealers: int = 2,
+        base: Microseconds = BASE,
+        speed: int = SPEED,
+    ) -> None:
         self._url = url
+        self._sealers = sealers
+        self._base = base
+        self._speed = speed
         self._checks = checks
         self._waits = waits
         self._began = time.monotonic()
         self._stopped = asyncio.Event()
-        self.stored = self.sealed = self.compared = self.kills = 0
+        self.stored = self.sealed = self.compared = self.kills = self.lost = 0
         self.wrong: list[str] = []
 
     def _now(self) -> Microseconds:
-        return BASE + int((time.monotonic() - self._began) * SPEED * SECOND)
+        return self._base + int((time.monotonic() - self._began) * self._speed * SECOND)
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopped.set()
 
     async def run(self, seconds: float) -> None:
         """Run for some seconds, or until something is wrong."""
         async with await connect(self._url, "stress") as connection:
             await connection.execute(_REGISTER, (list(DEVICES),))
             await connection.execute(_ENROL, (list(DEVICES),))
-        parts: list[Callable[[random.Random], Awaitable[None]]] = (
-            [self._write] * 3 + [self._seal] * 2 + [self._read] * 2
-        )
+        parts: list[Part] = [self._write] * 3 + [self._seal] * self._sealers + [self._read] * 2
         async with asyncio.TaskGroup() as tasks:
             for seed, part in enumerate(parts):
-                tasks.create_task(part(random.Random(seed)))  # type: ignore[arg-type]
-            tasks.create_task(self._kill(random.Random(99)))
+                tasks.create_task(self._again(part, random.Random(seed)))
+            tasks.create_task(self._again(self._kill, random.Random(99)))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), seconds)
             self._stopped.set()
+
+    async def _again(self, part: Part, chance: random.Random) -> None:
+        """Run the part until the stop, over any number of connections."""
+        while not self._stopped.is_set():
+            try:
+                await part(chance)
+            except _LOST:
+                self.lost += 1
+                await asyncio.sleep(PAUSE_S)
 
     # Writers.
 
@@ -95,7 +130,7 @@ class Stress:
         count, top = chance.choice([1, 20, 150]), self._now()
         late = chance.choices([0.0, 0.05, 1.0], [6, 3, 1])[0]
         times = np.where(
-            rng.random(count) < late, rng.integers(BASE, top + 1, count), top - rng.integers(0, 10**9, count)
+            rng.random(count) < late, rng.integers(self._base, top + 1, count), top - rng.integers(0, 10**9, count)
         )
         devices = rng.choice(DEVICES, count)
         x, y, z = rng.normal(0, 100, count), np.round(rng.normal(5, 1, count), 1), rng.choice([0.0, -0.0, 1.0], count)
@@ -119,12 +154,10 @@ class Stress:
     # Sealers, which are killed.
 
     async def _seal(self, chance: random.Random) -> None:
-        while not self._stopped.is_set():
-            with suppress(psycopg.OperationalError):
-                async with await connect(self._url, "stress sealer") as connection:
-                    while not self._stopped.is_set():
-                        with suppress(SerializationFailure, DeadlockDetected):
-                            await self._seal_some(connection, chance)
+        async with await connect(self._url, "stress sealer") as connection:
+            while not self._stopped.is_set():
+                with suppress(SerializationFailure, DeadlockDetected):
+                    await self._seal_some(connection, chance)
 
     async def _seal_some(self, connection: Connection, chance: random.Random) -> None:
         chosen = chance.sample(DEVICES, chance.choice([1, 2, 5]))
@@ -135,10 +168,10 @@ class Stress:
         for device, moment in until.items():
             while not (await seal_step(connection, device, moment, SMALL, chance.choice([50, 1000]))).is_done:
                 pass
+            self.sealed += 1
             for act in (merge, settle):
                 if chance.random() < 0.5:
                     await act(connection, device, SMALL)
-        self.sealed += 1
 
     async def _kill(self, chance: random.Random) -> None:
         async with await connect(self._url, "stress killer") as connection:
@@ -156,8 +189,11 @@ class Stress:
 
     async def _compare(self, connection: Connection, chance: random.Random) -> None:
         devices = chance.sample(DEVICES, chance.choice([1, 1, 3]))
-        start, end = sorted(chance.randrange(BASE, self._now() + 2) for _ in range(2))
-        start, end = (BASE - 10**12 if chance.random() < 0.3 else start), (2**61 if chance.random() < 0.3 else end)
+        start, end = sorted(chance.randrange(self._base, self._now() + 2) for _ in range(2))
+        start, end = (
+            (self._base - 10**12 if chance.random() < 0.3 else start),
+            (2**61 if chance.random() < 0.3 else end),
+        )
         async with snapshot(connection):
             found = await read_statistics(
                 connection, Items.together(devices, start, end), [0.5, 0.95], with_squares=False, layout=SMALL

@@ -1,15 +1,19 @@
 """Readings become blocks: each is in exactly one, whatever is stored when (ADR 41)."""
 
 import random
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from psycopg.errors import SerializationFailure
 
 from query_api.blocks.building import Columns
+from query_api.blocks.layout import Layout
 from query_api.blocks.sealing.merging import merge
 from query_api.blocks.sealing.retiring import retire_device, retire_month
 from query_api.blocks.sealing.settling import settle
+from shared.postgres.connections import Connection, connect
 from shared.readings.model import DAY, SECOND, to_datetime, to_microseconds
 from tests.blocks import SMALL, assert_sealed, sealed, stored
 from tests.conftest import Database
@@ -111,6 +115,24 @@ async def test_any_order_of_storing_and_sealing(database: Database, seed: int) -
         for act in (merge, settle, merge):
             if chance.random() < 0.4:
                 await act(database, 1, SMALL)
+    await assert_sealed(database, 1)
+
+
+@pytest.mark.parametrize("act", [merge, settle])
+async def test_a_worker_that_waits_does_not_use_its_older_snapshot(
+    database: Database, database_url: str, act: Callable[[Connection, int, Layout], Awaitable[int]]
+) -> None:
+    """The snapshot of a transaction is older than its lock: without an error it would build the same blocks again."""
+    given = readings(100, 60 * SECOND)
+    await stored(database, 1, given)
+    await sealed(database, 1, given.last + 1)
+    await stored(database, 1, readings(3, 60 * SECOND, START + SECOND, seed=2))
+    async with await connect(database_url, "other worker") as other, other.transaction():
+        await other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        await other.execute("SELECT FROM blocks")
+        assert await act(database, 1, SMALL) > 0
+        with pytest.raises(SerializationFailure):
+            await other.execute("SELECT FROM sealed_devices WHERE device_id = 1 FOR UPDATE")
     await assert_sealed(database, 1)
 
 

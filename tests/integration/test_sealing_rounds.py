@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.snapshot import snapshot
 from query_api.blocks.reading.statistics import read_statistics
 from query_api.blocks.sealing.retiring import retire_device, retire_month
+from query_api.blocks.sealing.sealing import Step, seal_step
 from query_api.worker import duty, sealing, settling
 from query_api.worker.cleaning import orphaned_blocks
 from query_api.worker.duty import Duty, alone
@@ -230,12 +232,25 @@ def test_a_device_is_looked_at_when_it_should_have_enough() -> None:
     worker, until = Sealing(WorkerMetrics(), SMALL), START + 1000 * SECOND
 
     def pause(found: int, sealed: int, since: Microseconds) -> float:
-        return worker._pause(sealing.Due(1, since, found), sealed, until).total_seconds()
+        return worker._pause(sealing.Due(1, since, found), Step(sealed, is_done=True), until).total_seconds()
 
     assert pause(0, 0, START) == sealing.LATEST_S, "it has sent nothing"
     assert pause(2, 0, START) == sealing.LATEST_S, "two in 1,000 seconds"
     assert pause(3, 0, until - 400 * SECOND) == pytest.approx(400 / 3), "one more of three in 400 seconds"
     assert pause(4, 1000, START) == sealing.SOONEST_S
+    assert worker._pause(sealing.Due(1, START, 4), Step(1000, is_done=False), until) == timedelta(), "a round ended"
+
+
+async def test_a_round_ends_amid_a_device_and_the_next_one_continues(
+    database: Database, worker: Sealing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "seal_step", partial(seal_step, step_readings=50))
+    await stored(database, 1, readings(120))
+    due, until = await worker._due(database)
+    await worker._seal_all(database, due, until, Duty(), ends_at=0.0)
+    assert await counts(database, [1]) == [0]
+    steps = [await worker._seal_one(database, 1, until, Duty(), ends_at=0.0) for _ in range(3)]
+    assert steps == [Step(50, is_done=False), Step(50, is_done=False), Step(20, is_done=True)]
 
 
 async def test_a_duty_is_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

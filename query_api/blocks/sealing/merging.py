@@ -11,7 +11,7 @@ from query_api.blocks import exact, tables
 from query_api.blocks.building import Axis, AxisSummary, Block, Key
 from query_api.blocks.cutting import ROUND_STEPS, months_of
 from query_api.blocks.layout import AXES, BASE, STANDARD, TOP, Floats, Ints, Layout
-from query_api.blocks.sealing.sealed_device import locked
+from query_api.blocks.sealing.sealed_device import changed, locked
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection
@@ -55,6 +55,7 @@ async def merge_step(connection: Connection, device_id: int, level: int, layout:
         group = next_group(children, np.empty(0, np.int64) if above is None else above, layout.targets[level + 1])
         if group:
             await _merge(connection, device_id, level, group, layout)
+            await changed(connection, device_id)
         return bool(group)
 
 

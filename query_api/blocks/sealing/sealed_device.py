@@ -32,13 +32,24 @@ async def locked(connection: Connection, device_id: int) -> AsyncIterator[Sealed
     """Lock the blocks of a device in a transaction for the block, in one snapshot.
 
     None if the device was deleted, or retention is dropping months. Raises SerializationFailure if another worker has
-    changed the device since the snapshot.
+    changed the device since the snapshot, which is older than the lock: each change updates the locked row (`changed`).
     """
     async with connection.transaction(), arrays.cursor(connection) as cursor:
         await cursor.execute(_SNAPSHOT)
         (may_seal,) = await (await cursor.execute(_MAY_SEAL)).fetchone() or (False,)
         row = await (await cursor.execute(_LOCK_DEVICE, (device_id,))).fetchone() if may_seal else None
         yield None if row is None else SealedDevice(device_id, *row)
+
+
+_CHANGED = "UPDATE sealed_devices SET sealed = sealed WHERE device_id = %s"
+
+
+async def changed(connection: Connection, device_id: int) -> None:
+    """Let transactions fail that wait for the lock with a snapshot from before the caller's transaction.
+
+    It is for a transaction that changes blocks, and not `sealed`.
+    """
+    await connection.execute(_CHANGED, (device_id,))
 
 
 _READ: LiteralString = """

@@ -13,7 +13,7 @@ from query_api.blocks import tables
 from query_api.blocks.building import Columns, Key
 from query_api.blocks.cutting import cuts, months_of
 from query_api.blocks.layout import BASE, MINI, STANDARD, TOP, Ints, Layout
-from query_api.blocks.sealing.sealed_device import SealedDevice, locked, read_rows
+from query_api.blocks.sealing.sealed_device import SealedDevice, changed, locked, read_rows
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection
@@ -43,6 +43,7 @@ async def settle(connection: Connection, device_id: int, layout: Layout = STANDA
         spans = list(spans_of(late, blocks))
         for span in spans:
             await _rebuild(connection, device, span, layout)
+        await changed(connection, device_id)
         return sum([await _forget(connection, device, span) for span in spans])
 
 

@@ -1,0 +1,30 @@
+"""`devicestat work` that seals and settles without rests, in small blocks, so that a kill interrupts it.
+
+Run as `python -m tests.faults.brief_sealer work`. Everything else is unchanged.
+"""
+
+from datetime import timedelta
+from functools import partial
+
+from deploy.cli.main import main
+from query_api.worker import duty, sealing, service, settling
+from query_api.worker.tuning import Tuning
+from tests.blocks import SMALL
+
+MARGIN = timedelta(minutes=8)
+"""About half of the readings of a stress are older when they are stored, and so late."""
+BRIEF = Tuning(seal_s=0.05, settle_s=0.1, jitter_s=0.05)
+
+
+async def _no_rest(_: duty.Duty) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    sealing.SOONEST_S = sealing.LATEST_S = 0.05
+    settling.SETTLE_AFTER = timedelta()
+    duty.Duty.rest = _no_rest  # type: ignore[method-assign]
+    service.Sealing = partial(sealing.Sealing, layout=SMALL, margin=MARGIN)  # type: ignore[misc, assignment]
+    service.Settling = partial(settling.Settling, layout=SMALL)  # type: ignore[misc, assignment]
+    service.work = partial(service.work, tuning=BRIEF)  # type: ignore[assignment]
+    main()
