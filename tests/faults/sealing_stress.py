@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import psycopg
-from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
+from psycopg.errors import CheckViolation, DeadlockDetected, SerializationFailure, UniqueViolation
 
 from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.snapshot import snapshot
@@ -59,7 +59,7 @@ class Stress:
     """`checks`: whether ingestors copy late readings. `waits`: whether sealers wait for writers.
 
     `sealers`: how many; without any, the test has its own. `base`, `speed`: where the times of readings begin, and how
-    much faster than the clock they pass.
+    much faster than the clock they pass. `oldest`, `devices`: earlier readings, and other devices, are not compared.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Stress:
     ) -> None:
         self._url = url
         self._sealers = sealers
-        self._base = base
+        self._base = self.oldest = base
         self._speed = speed
         self._checks = checks
         self._waits = waits
@@ -82,8 +82,10 @@ class Stress:
         self._stopped = asyncio.Event()
         self.stored = self.sealed = self.compared = self.kills = self.lost = 0
         self.wrong: list[str] = []
+        self.devices = list(DEVICES)
 
-    def _now(self) -> Microseconds:
+    def now(self) -> Microseconds:
+        """Return the time of the newest readings."""
         return self._base + int((time.monotonic() - self._began) * self._speed * SECOND)
 
     def stop(self) -> None:
@@ -122,15 +124,15 @@ class Stress:
             while not self._stopped.is_set():
                 batch = self._batch(chance, rng)
                 await partitions.ensure(connection, batch)
-                with suppress(UniqueViolation, DeadlockDetected):
+                with suppress(UniqueViolation, DeadlockDetected, CheckViolation):  # of a month that was dropped
                     await self._store(connection, fence, batch, chance)
                     self.stored += len(batch)
 
     def _batch(self, chance: random.Random, rng: np.random.Generator) -> list[Reading]:
-        count, top = chance.choice([1, 20, 150]), self._now()
+        count, top = chance.choice([1, 20, 150]), self.now()
         late = chance.choices([0.0, 0.05, 1.0], [6, 3, 1])[0]
         times = np.where(
-            rng.random(count) < late, rng.integers(self._base, top + 1, count), top - rng.integers(0, 10**9, count)
+            rng.random(count) < late, rng.integers(self.oldest, top + 1, count), top - rng.integers(0, 10**9, count)
         )
         devices = rng.choice(DEVICES, count)
         x, y, z = rng.normal(0, 100, count), np.round(rng.normal(5, 1, count), 1), rng.choice([0.0, -0.0, 1.0], count)
@@ -143,6 +145,7 @@ class Stress:
                 await store_requests(connection, [batch])
             else:
                 await fence.enter(connection)
+                batch = [one for one in batch if one.device_id not in fence.deleted]
                 await self._pause(chance)
                 way = chance.choice([store_new, store])
                 await way(connection, batch, fence.announcements if self._checks else Announcements())
@@ -161,7 +164,7 @@ class Stress:
 
     async def _seal_some(self, connection: Connection, chance: random.Random) -> None:
         chosen = chance.sample(DEVICES, chance.choice([1, 2, 5]))
-        until = {device: self._now() - chance.choice([0, 0, 10**9, 10**10]) for device in chosen}
+        until = {device: self.now() - chance.choice([0, 0, 10**9, 10**10]) for device in chosen}
         await announce(connection, until)
         if self._waits:
             await wait_for_writers(connection)
@@ -188,12 +191,10 @@ class Stress:
                 await self._compare(connection, chance)
 
     async def _compare(self, connection: Connection, chance: random.Random) -> None:
-        devices = chance.sample(DEVICES, chance.choice([1, 1, 3]))
-        start, end = sorted(chance.randrange(self._base, self._now() + 2) for _ in range(2))
-        start, end = (
-            (self._base - 10**12 if chance.random() < 0.3 else start),
-            (2**61 if chance.random() < 0.3 else end),
-        )
+        devices = chance.sample(self.devices, chance.choice([1, 1, 3]))
+        start, end = sorted(chance.randrange(self.oldest, self.now() + 2) for _ in range(2))
+        start = self.oldest if chance.random() < 0.3 else start
+        end = 2**61 if chance.random() < 0.3 else end
         async with snapshot(connection):
             found = await read_statistics(
                 connection, Items.together(devices, start, end), [0.5, 0.95], with_squares=False, layout=SMALL
