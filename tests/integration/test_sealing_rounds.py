@@ -13,7 +13,7 @@ from query_api.blocks.reading.snapshot import snapshot
 from query_api.blocks.reading.statistics import read_statistics
 from query_api.blocks.sealing.retiring import retire_device, retire_month
 from query_api.blocks.sealing.sealing import Step, seal_step
-from query_api.worker import duty, sealing, settling
+from query_api.worker import sealing, settling
 from query_api.worker.cleaning import orphaned_blocks
 from query_api.worker.duty import Duty, alone
 from query_api.worker.maintenance import partitions
@@ -23,7 +23,7 @@ from query_api.worker.sealing import Sealing
 from query_api.worker.settling import Settling
 from shared.postgres.connections import Connection, connect
 from shared.readings.deletions import Fence
-from shared.readings.model import DAY, SECOND, Microseconds, Reading, to_microseconds
+from shared.readings.model import DAY, SECOND, Reading, to_microseconds
 from shared.readings.partitions import Partitions
 from shared.readings.store import prepare, store, store_new, store_requests
 from tests.blocks import SMALL, assert_sealed, stored
@@ -228,19 +228,6 @@ async def test_the_blocks_of_a_deleted_device_are_removed(database: Database, wo
     assert (await counts(database, [2]))[0] > 10
 
 
-def test_a_device_is_looked_at_when_it_should_have_enough() -> None:
-    worker, until = Sealing(WorkerMetrics(), SMALL), START + 1000 * SECOND
-
-    def pause(found: int, sealed: int, since: Microseconds) -> float:
-        return worker._pause(sealing.Due(1, since, found), Step(sealed, is_done=True), until).total_seconds()
-
-    assert pause(0, 0, START) == sealing.LATEST_S, "it has sent nothing"
-    assert pause(2, 0, START) == sealing.LATEST_S, "two in 1,000 seconds"
-    assert pause(3, 0, until - 400 * SECOND) == pytest.approx(400 / 3), "one more of three in 400 seconds"
-    assert pause(4, 1000, START) == sealing.SOONEST_S
-    assert worker._pause(sealing.Due(1, START, 4), Step(1000, is_done=False), until) == timedelta(), "a round ended"
-
-
 async def test_a_round_ends_amid_a_device_and_the_next_one_continues(
     database: Database, worker: Sealing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,20 +238,6 @@ async def test_a_round_ends_amid_a_device_and_the_next_one_continues(
     assert await counts(database, [1]) == [0]
     steps = [await worker._seal_one(database, 1, until, Duty(), ends_at=0.0) for _ in range(3)]
     assert steps == [Step(50, is_done=False), Step(50, is_done=False), Step(20, is_done=True)]
-
-
-async def test_a_duty_is_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    monkeypatch.setattr(duty.asyncio, "sleep", sleep)
-    times = iter([0.0, 2.0, 8.0, 9.0, 12.0])
-    quarter = Duty(0.25, lambda: next(times))
-    await quarter.rest()
-    await quarter.rest()
-    assert slept == [6.0, 3.0]
 
 
 async def test_each_service_does_its_part_with_its_own_role(
