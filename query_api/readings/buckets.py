@@ -12,6 +12,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from query_api.access.rules import Permission
+from query_api.blocks.reading.cover import ONE_PLAN
 from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.snapshot import snapshot
 from query_api.calendar.intervals import PATTERN, Interval, edges, in_zone
@@ -204,6 +205,7 @@ async def _analysed(
     count = len(intervals)
     devices = np.full(count, device_id, np.int64)
     items = Items(devices, np.maximum(starts, first), np.minimum(ends, last), np.arange(count), count)
+    await connection.execute(ONE_PLAN, prepare=False)
     found = await analyse_items(connection, items, FIVE)
     return [
         Bucket(start=in_zone(start, zone), end=in_zone(end, zone), x=one.x, y=one.y, z=one.z)

@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from query_api.blocks.computing import OF_AN_ITEM, computed
+from query_api.blocks.reading.cover import ONE_PLAN
 from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.snapshot import snapshot
 from query_api.blocks.reading.statistics import AxisStatistics, read_statistics
@@ -51,7 +52,7 @@ async def analyse_each(
 
 
 async def _analyse(connection: Connection, items: Items, wanted: FigureNames) -> list[Analysis]:
-    async with snapshot(connection):
+    async with snapshot(connection, ONE_PLAN):
         return await analyse_items(connection, items, wanted)
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
+from query_api.blocks.reading.cover import ONE_PLAN
 from query_api.blocks.reading.items import Items
 from query_api.blocks.reading.snapshot import snapshot
 from query_api.blocks.reading.statistics import Limits, read_statistics
@@ -59,6 +60,7 @@ async def test_an_analysis_reads_few_blocks_by_their_indexes(database: Connectio
     for start, end in ((None, None), (FIRST + 10 * STEP, None), (FIRST + 100 * STEP, FIRST + 1500 * STEP)):
         for _ in range(TIMES):
             async with database.transaction():
+                await database.execute(ONE_PLAN, prepare=False)
                 await read(database, start, end)
     statements = {text for text in watched.reads if "FROM " in text}
     assert len(statements) == 5, "cover, tail, columns, guides and values"
@@ -96,7 +98,7 @@ async def test_the_blocks_are_found_by_one_plan(database: Connection) -> None:
     """PostgreSQL would plan this statement anew each time. Other statements of the snapshot are planned by values."""
     await database.execute("INSERT INTO devices (id, key, name) VALUES (42, 'k', 'n')")
     for _ in range(TIMES):
-        async with snapshot(database):
+        async with snapshot(database, ONE_PLAN):
             await read(database, None, None)
             assert await one(database, "SHOW plan_cache_mode") == ("auto",)
             assert await one(database, "SHOW enable_seqscan") == ("on",)
@@ -110,7 +112,7 @@ async def one(database: Connection, query: str) -> tuple[object, ...] | None:
 async def test_only_the_month_of_unsealed_readings_is_planned(database: Connection) -> None:
     await fill(database)
     explained = Explained(database)
-    async with snapshot(database):
+    async with snapshot(database, ONE_PLAN):
         await read(database, None, None)
     (plan,) = explained.taken()
     assert {scan["Relation Name"] for scan in plan.scans} == {"readings_2024_03"}

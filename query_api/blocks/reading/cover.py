@@ -5,7 +5,7 @@ at an end of it the blocks below are looked at; of those that hold readings, the
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, LiteralString
 
 import msgspec
 import numpy as np
@@ -22,10 +22,11 @@ _INSIDE = "FILTER (WHERE inside)"
 _RANGES = ", ".join(f"min(min_{axis}) {_INSIDE}, max(max_{axis}) {_INSIDE}" for axis in AXES)
 _TOTALS = ", ".join(f"sum(sum_{axis}) {_INSIDE}" for axis in AXES)
 _SQUARES = ", ".join(f"sum(squares_{axis}) {_INSIDE}" for axis in AXES)
-# The plan does not depend on the values, and making it takes longer than running it. By default PostgreSQL would make
-# it each time. enable_seqscan: the plan is kept while tables grow that were empty. The statement restores both.
-_ONE_PLAN = """
-    SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)
+ONE_PLAN: LiteralString = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off"
+"""Settings for `cover`, whose statement restores them.
+
+Its plan does not depend on the values, and making it takes longer than running it. By default PostgreSQL would make it
+each time. enable_seqscan: the plan is kept while tables grow that were empty.
 """
 _STATEMENT = """
     SELECT device.id IS NOT NULL, watermark.sealed, extent.starts_at, extent.ends_at, late.*, found.*
@@ -92,11 +93,13 @@ class Covered(msgspec.Struct, frozen=True):
 
 
 async def cover(connection: Connection, items: Items, gathered: Gathered) -> Covered:
-    """Add the whole blocks and the late readings of each item to `gathered`, and return the rest."""
+    """Add the whole blocks and the late readings of each item to `gathered`, and return the rest.
+
+    It is faster if the caller has set ONE_PLAN.
+    """
     statement = _WITHOUT_SQUARES if gathered.squares is None else _WITH_SQUARES
     parameters = {"devices": Bigints(items.devices), "starts": Moments(items.starts), "ends": Moments(items.ends)}
     async with arrays.cursor(connection) as cursor:
-        await cursor.execute(_ONE_PLAN)
         rows = await arrays.fetch(await cursor.execute(statement, parameters, prepare=True))
     return await computed(OF_AN_ITEM * len(rows), lambda: _add(gathered, items, rows))
 
