@@ -7,10 +7,10 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from query_api.blocks.building import Axis, Columns
-from query_api.blocks.layout import BASE, TOP, Floats, Layout
-from query_api.blocks.sealing.announcing import announce, wait_for_writers
-from query_api.blocks.sealing.sealing import seal_step
+from query_api.statistics.blocks.building import Axis, Columns
+from query_api.statistics.blocks.layout import BASE, TOP, Floats, Layout
+from query_api.statistics.blocks.sealing.announcing import announce, wait_for_writers
+from query_api.statistics.blocks.sealing.sealing import seal_step
 from shared.postgres import arrays
 from shared.postgres.arrays import EARLIEST, Moment
 from shared.postgres.connections import Connection

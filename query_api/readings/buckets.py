@@ -12,9 +12,6 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from query_api.access.rules import Permission
-from query_api.blocks.reading.cover import ONE_PLAN
-from query_api.blocks.reading.items import Items
-from query_api.blocks.reading.snapshot import snapshot
 from query_api.calendar.intervals import PATTERN, Interval, edges, in_zone
 from query_api.calendar.period import Period
 from query_api.calendar.zones import read_zone
@@ -22,6 +19,9 @@ from query_api.errors import Fault, displayed
 from query_api.ids import MAX_ID, require_device
 from query_api.readings.listing import bounds
 from query_api.statistics.analysis import analyse_items
+from query_api.statistics.blocks.reading.cover import ONE_PLAN
+from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.figures import FIVE, Figures
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented, invalid

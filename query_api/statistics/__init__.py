@@ -1,1 +1,4 @@
-"""Statistics of readings, without HTTP: `figures.py` names them, `analysis.py` computes them in PostgreSQL."""
+"""Statistics of readings, without HTTP.
+
+`figures.py` names them, `analysis.py` computes them; `blocks/` has the sealed readings that they come from.
+"""

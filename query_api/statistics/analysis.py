@@ -5,11 +5,11 @@ from datetime import datetime
 
 import msgspec
 
-from query_api.blocks.computing import OF_AN_ITEM, computed
-from query_api.blocks.reading.cover import ONE_PLAN
-from query_api.blocks.reading.items import Items
-from query_api.blocks.reading.snapshot import snapshot
-from query_api.blocks.reading.statistics import AxisStatistics, read_statistics
+from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
+from query_api.statistics.blocks.reading.cover import ONE_PLAN
+from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.snapshot import snapshot
+from query_api.statistics.blocks.reading.statistics import AxisStatistics, read_statistics
 from query_api.statistics.figures import FIVE, FigureNames, Figures, read_figures
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds, to_microseconds

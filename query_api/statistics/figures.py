@@ -4,7 +4,7 @@
 figure on request: its name joins the names that a request may give, the OpenAPI document and the problem texts.
 
 **Sums.** Sum, mean, variance and standard deviation follow from the exact sums of values and of squares, and are
-rounded once (`query_api/blocks/exact.py`). The order of the readings cannot change them.
+rounded once (`query_api/statistics/blocks/exact.py`). The order of the readings cannot change them.
 
 **Order statistics.** Least and greatest value, median and percentiles are values, or lie between two. The median of an
 even count is (a + b) / 2, which is rounded once. Percentiles are a + w (b - a), as percentile_cont has them.
@@ -21,8 +21,8 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from query_api.blocks import exact
-from query_api.blocks.reading.statistics import AxisStatistics
+from query_api.statistics.blocks import exact
+from query_api.statistics.blocks.reading.statistics import AxisStatistics
 
 MAX_PERCENTILES = 20
 """Of one analysis."""

@@ -12,11 +12,11 @@ from datetime import timedelta
 import msgspec
 import structlog
 
-from query_api.blocks.layout import MINI, STANDARD, Layout
-from query_api.blocks.sealing.announcing import announce, wait_for_writers
-from query_api.blocks.sealing.merging import merge
-from query_api.blocks.sealing.sealing import Step, seal_step
-from query_api.worker.duty import CONTENTION, Duty, alone
+from query_api.statistics.blocks.layout import MINI, STANDARD, Layout
+from query_api.statistics.blocks.sealing.announcing import announce, wait_for_writers
+from query_api.statistics.blocks.sealing.merging import merge
+from query_api.statistics.blocks.sealing.sealing import Step, seal_step
+from query_api.worker.maintenance.duty import CONTENTION, Duty, alone
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres import arrays
 from shared.postgres.arrays import EARLIEST, Moment

@@ -7,10 +7,10 @@ from datetime import timedelta
 import msgspec
 import structlog
 
-from query_api.blocks.layout import STANDARD, Layout
-from query_api.blocks.sealing.merging import merge
-from query_api.blocks.sealing.settling import settle
-from query_api.worker.duty import CONTENTION, Duty, alone
+from query_api.statistics.blocks.layout import STANDARD, Layout
+from query_api.statistics.blocks.sealing.merging import merge
+from query_api.statistics.blocks.sealing.settling import settle
+from query_api.worker.maintenance.duty import CONTENTION, Duty, alone
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres.connections import Connection
 

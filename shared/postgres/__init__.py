@@ -7,5 +7,6 @@
 - `starting.py` waits for a database at startup and checks it.
 - `migrate.py` applies `migrations/*.sql`; `roles.py` applies `privileges/*.sql`.
 - `patience.py` retries such a change of the schema while services run.
+- `arrays.py` converts numpy arrays to parameters and from results.
 - `storable.py` replaces text that PostgreSQL cannot store.
 """

@@ -7,7 +7,8 @@ from datetime import timedelta
 from functools import partial
 
 from deploy.cli.main import main
-from query_api.worker import duty, sealing, service, settling
+from query_api.worker import sealing, service, settling
+from query_api.worker.maintenance import duty
 from query_api.worker.tuning import Tuning
 from tests.blocks import SMALL
 

@@ -16,13 +16,13 @@ import numpy as np
 import psycopg
 from psycopg.errors import CheckViolation, DeadlockDetected, SerializationFailure, UniqueViolation
 
-from query_api.blocks.reading.items import Items
-from query_api.blocks.reading.snapshot import snapshot
-from query_api.blocks.reading.statistics import AxisStatistics, read_statistics
-from query_api.blocks.sealing.announcing import announce, wait_for_writers
-from query_api.blocks.sealing.merging import merge
-from query_api.blocks.sealing.sealing import seal_step
-from query_api.blocks.sealing.settling import settle
+from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.snapshot import snapshot
+from query_api.statistics.blocks.reading.statistics import AxisStatistics, read_statistics
+from query_api.statistics.blocks.sealing.announcing import announce, wait_for_writers
+from query_api.statistics.blocks.sealing.merging import merge
+from query_api.statistics.blocks.sealing.sealing import seal_step
+from query_api.statistics.blocks.sealing.settling import settle
 from shared.errors import DatabaseUnreachable
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment

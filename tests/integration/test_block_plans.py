@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from query_api.blocks.reading.cover import ONE_PLAN
-from query_api.blocks.reading.items import Items
-from query_api.blocks.reading.snapshot import snapshot
-from query_api.blocks.reading.statistics import Limits, read_statistics
-from query_api.blocks.sealing.merging import merge
+from query_api.statistics.blocks.reading.cover import ONE_PLAN
+from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.snapshot import snapshot
+from query_api.statistics.blocks.reading.statistics import Limits, read_statistics
+from query_api.statistics.blocks.sealing.merging import merge
 from shared.postgres.connections import Connection, connect
 from shared.readings.model import to_microseconds
 from tests.blocks import SMALL, sealed

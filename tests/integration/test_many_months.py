@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from prometheus_client import CollectorRegistry
 
-from query_api.blocks.reading.items import Items
 from query_api.calendar.intervals import Interval
 from query_api.calendar.period import Period
 from query_api.readings import buckets, listing, series
@@ -15,6 +14,7 @@ from query_api.readings.formats.exports import Exports, _Wanted
 from query_api.readings.formats.negotiation import STREAMS
 from query_api.readings.summaries import summarize
 from query_api.statistics.analysis import analyse, analyse_items
+from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.figures import FIVE
 from query_api.web.limits.turns import Bounds, Place, Turns, TurnsMetrics
 from query_api.worker.maintenance.removal import remove_some

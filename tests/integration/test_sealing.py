@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from psycopg.errors import SerializationFailure
 
-from query_api.blocks.building import Columns
-from query_api.blocks.layout import Layout
-from query_api.blocks.sealing.merging import merge
-from query_api.blocks.sealing.retiring import retire_device, retire_month
-from query_api.blocks.sealing.settling import settle
+from query_api.statistics.blocks.building import Columns
+from query_api.statistics.blocks.layout import Layout
+from query_api.statistics.blocks.sealing.merging import merge
+from query_api.statistics.blocks.sealing.retiring import retire_device, retire_month
+from query_api.statistics.blocks.sealing.settling import settle
 from shared.postgres.connections import Connection, connect
 from shared.readings.model import DAY, SECOND, to_datetime, to_microseconds
 from tests.blocks import SMALL, assert_sealed, sealed, stored

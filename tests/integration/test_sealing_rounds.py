@@ -7,16 +7,16 @@ from functools import partial
 import numpy as np
 import pytest
 
-from query_api.blocks.building import Columns
-from query_api.blocks.reading.items import Items
-from query_api.blocks.reading.snapshot import snapshot
-from query_api.blocks.reading.statistics import read_statistics
-from query_api.blocks.sealing.retiring import retire_device, retire_month
-from query_api.blocks.sealing.sealing import Step, seal_step
+from query_api.statistics.blocks.building import Columns
+from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.snapshot import snapshot
+from query_api.statistics.blocks.reading.statistics import read_statistics
+from query_api.statistics.blocks.sealing.retiring import retire_device, retire_month
+from query_api.statistics.blocks.sealing.sealing import Step, seal_step
 from query_api.worker import sealing, settling
 from query_api.worker.cleaning import orphaned_blocks
-from query_api.worker.duty import Duty, alone
 from query_api.worker.maintenance import partitions
+from query_api.worker.maintenance.duty import Duty, alone
 from query_api.worker.maintenance.removal import remove_all
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.sealing import Sealing

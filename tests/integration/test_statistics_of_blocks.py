@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from query_api.blocks import computing, exact
-from query_api.blocks.building import Columns
-from query_api.blocks.layout import Layout
-from query_api.blocks.reading import statistics
-from query_api.blocks.reading.items import Items
-from query_api.blocks.reading.snapshot import snapshot
-from query_api.blocks.reading.statistics import AxisStatistics, Limits, read_statistics
-from query_api.blocks.sealing.merging import merge
-from query_api.blocks.sealing.settling import settle
 from query_api.errors import UnknownDevices
+from query_api.statistics.blocks import computing, exact
+from query_api.statistics.blocks.building import Columns
+from query_api.statistics.blocks.layout import Layout
+from query_api.statistics.blocks.reading import statistics
+from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.snapshot import snapshot
+from query_api.statistics.blocks.reading.statistics import AxisStatistics, Limits, read_statistics
+from query_api.statistics.blocks.sealing.merging import merge
+from query_api.statistics.blocks.sealing.settling import settle
 from shared.readings.model import SECOND, Microseconds, to_microseconds
 from tests import hostile
 from tests.blocks import SMALL, assert_sealed, sealed, stored

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.blocks.building import Axis, Columns
-from query_api.blocks.layout import Layout
+from query_api.statistics.blocks.building import Axis, Columns
+from query_api.statistics.blocks.layout import Layout
 from shared.readings.rules import AXIS_LIMIT
 
 SMALL = Layout(marks=4, least_stride=2, guide=3)

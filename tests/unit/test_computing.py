@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from query_api.blocks.computing import LARGE, computed
+from query_api.statistics.blocks.computing import LARGE, computed
 from tests.waiting import HANG_S
 
 

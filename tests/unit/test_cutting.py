@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.blocks.cutting import ROUND_STEPS, cuts, months_of
-from query_api.blocks.layout import Times
+from query_api.statistics.blocks.cutting import ROUND_STEPS, cuts, months_of
+from query_api.statistics.blocks.layout import Times
 from shared.readings.model import DAY, SECOND, to_datetime, to_microseconds
 
 starts = st.integers(

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from query_api.blocks.sealing.sealing import Step
-from query_api.worker import duty, sealing
-from query_api.worker.duty import Duty
+from query_api.statistics.blocks.sealing.sealing import Step
+from query_api.worker import sealing
+from query_api.worker.maintenance import duty
+from query_api.worker.maintenance.duty import Duty
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.sealing import Sealing
 from shared.readings.model import SECOND, Microseconds

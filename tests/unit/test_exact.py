@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from query_api.blocks import exact
+from query_api.statistics.blocks import exact
 from shared.readings.rules import AXIS_LIMIT
 
 GREATEST, LEAST = 1.7976931348623157e308, 5e-324

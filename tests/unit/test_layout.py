@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_api.blocks.layout import STANDARD, Layout, spread
+from query_api.statistics.blocks.layout import STANDARD, Layout, spread
 
 layouts = st.builds(
     Layout,

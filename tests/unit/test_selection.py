@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from query_api.blocks.building import Axis
-from query_api.blocks.layout import Floats, Ints, Layout
-from query_api.blocks.runs import Runs, brackets, narrow
-from query_api.blocks.selection import Narrowed, Samples, narrow_all
+from query_api.statistics.blocks.building import Axis
+from query_api.statistics.blocks.layout import Floats, Ints, Layout
+from query_api.statistics.blocks.runs import Runs, brackets, narrow
+from query_api.statistics.blocks.selection import Narrowed, Samples, narrow_all
 from tests import hostile
 
 kinds = st.sampled_from(hostile.KINDS)

@@ -3,7 +3,7 @@
 That worker knows no blocks. It may run until the end of an upgrade.
 """
 
-from query_api.blocks.sealing.retiring import delete_blocks, retire
+from query_api.statistics.blocks.sealing.retiring import delete_blocks, retire
 from query_api.worker.cleaning.rounds import Cleaner
 from shared.postgres.connections import Connection
 from shared.settings import Settings

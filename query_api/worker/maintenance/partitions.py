@@ -9,7 +9,7 @@ from datetime import timedelta
 from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
-from query_api.blocks.sealing.retiring import retire_month
+from query_api.statistics.blocks.sealing.retiring import retire_month
 from shared.postgres.connections import Connection
 
 MONTHS_AHEAD = 3

@@ -7,7 +7,7 @@ before their requests, as the deletion of a request would update its ticks.
 
 from collections.abc import Awaitable, Callable
 
-from query_api.blocks.sealing.retiring import retire_device
+from query_api.statistics.blocks.sealing.retiring import retire_device
 from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 

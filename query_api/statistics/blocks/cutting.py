@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from query_api.blocks.layout import Ints, Times
+from query_api.statistics.blocks.layout import Ints, Times
 from shared.readings.model import SECOND
 
 ROUND_STEPS = tuple(

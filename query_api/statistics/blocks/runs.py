@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from query_api.blocks.layout import Floats, Ints, spread
+from query_api.statistics.blocks.layout import Floats, Ints, spread
 
 
 class Runs(msgspec.Struct, frozen=True):

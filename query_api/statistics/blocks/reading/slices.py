@@ -6,12 +6,12 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from query_api.blocks.computing import computed
-from query_api.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
-from query_api.blocks.reading.gathered import Blocks, Gathered
-from query_api.blocks.reading.pieces import Piece, read_piece
-from query_api.blocks.runs import Runs
-from query_api.blocks.selection import Samples
+from query_api.statistics.blocks.computing import computed
+from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
+from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
+from query_api.statistics.blocks.reading.pieces import Piece, read_piece
+from query_api.statistics.blocks.runs import Runs
+from query_api.statistics.blocks.selection import Samples
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moments
 from shared.postgres.connections import Connection

@@ -6,8 +6,8 @@ from typing import Any, LiteralString
 
 import numpy as np
 
-from query_api.blocks.building import Axis, AxisSummary, Block, Columns, Key
-from query_api.blocks.layout import BASE, Layout
+from query_api.statistics.blocks.building import Axis, AxisSummary, Block, Columns, Key
+from query_api.statistics.blocks.layout import BASE, Layout
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection

@@ -5,7 +5,7 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from query_api.blocks.layout import Ints, Times
+from query_api.statistics.blocks.layout import Ints, Times
 from shared.postgres.arrays import EARLIEST, LATEST
 from shared.readings.model import Microseconds
 

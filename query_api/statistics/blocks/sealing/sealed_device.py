@@ -6,7 +6,7 @@ from typing import LiteralString
 
 import msgspec
 
-from query_api.blocks.building import Columns
+from query_api.statistics.blocks.building import Columns
 from shared.postgres import arrays
 from shared.postgres.arrays import EARLIEST, Moment
 from shared.postgres.connections import Connection

@@ -7,18 +7,18 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from query_api.blocks.computing import OF_AN_ITEM, computed
-from query_api.blocks.layout import AXES, STANDARD, Floats, Ints, Layout
-from query_api.blocks.reading.cover import cover
-from query_api.blocks.reading.ends import read_ends
-from query_api.blocks.reading.gathered import Blocks, Gathered
-from query_api.blocks.reading.items import Items
-from query_api.blocks.reading.pieces import PIECE
-from query_api.blocks.reading.slices import read_guides, read_values
-from query_api.blocks.reading.tail import KEPT, read_tails
-from query_api.blocks.runs import Runs
-from query_api.blocks.selection import FEW, Narrowed, narrow_all
 from query_api.errors import UnknownDevices
+from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
+from query_api.statistics.blocks.layout import AXES, STANDARD, Floats, Ints, Layout
+from query_api.statistics.blocks.reading.cover import cover
+from query_api.statistics.blocks.reading.ends import read_ends
+from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
+from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.pieces import PIECE
+from query_api.statistics.blocks.reading.slices import read_guides, read_values
+from query_api.statistics.blocks.reading.tail import KEPT, read_tails
+from query_api.statistics.blocks.runs import Runs
+from query_api.statistics.blocks.selection import FEW, Narrowed, narrow_all
 from shared.postgres.connections import Connection
 
 

@@ -19,8 +19,8 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from query_api.blocks.layout import Floats, Ints
-from query_api.blocks.runs import Runs, brackets, narrow
+from query_api.statistics.blocks.layout import Floats, Ints
+from query_api.statistics.blocks.runs import Runs, brackets, narrow
 
 FEW = 40_000
 """Values that are read faster than guides and fewer values."""

@@ -10,8 +10,8 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from query_api.blocks import exact
-from query_api.blocks.layout import Floats, Layout, Times
+from query_api.statistics.blocks import exact
+from query_api.statistics.blocks.layout import Floats, Layout, Times
 from shared.readings.model import Microseconds
 
 

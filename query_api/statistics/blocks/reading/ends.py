@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from query_api.blocks.computing import OF_AN_ITEM, computed
-from query_api.blocks.layout import AXES, Ints, Layout
-from query_api.blocks.reading.cover import AtEnds
-from query_api.blocks.reading.gathered import Gathered
-from query_api.blocks.reading.items import Items
-from query_api.blocks.reading.slices import Parts, read_columns
+from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
+from query_api.statistics.blocks.layout import AXES, Ints, Layout
+from query_api.statistics.blocks.reading.cover import AtEnds
+from query_api.statistics.blocks.reading.gathered import Gathered
+from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.slices import Parts, read_columns
 from shared.postgres.connections import Connection
 
 _COLUMNS = 1 + len(AXES)

@@ -6,10 +6,10 @@ from decimal import Decimal
 import msgspec
 import numpy as np
 
-from query_api.blocks import exact
-from query_api.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
-from query_api.blocks.reading.pieces import Piece
-from query_api.blocks.runs import Runs
+from query_api.statistics.blocks import exact
+from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
+from query_api.statistics.blocks.reading.pieces import Piece
+from query_api.statistics.blocks.runs import Runs
 
 _AXES = len(AXES)
 Three = Sequence[Floats]

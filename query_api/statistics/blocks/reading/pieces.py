@@ -6,7 +6,7 @@ from typing import LiteralString
 import msgspec
 import numpy as np
 
-from query_api.blocks.layout import AXES, Floats
+from query_api.statistics.blocks.layout import AXES, Floats
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection

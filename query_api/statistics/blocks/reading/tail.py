@@ -10,12 +10,12 @@ from typing import LiteralString
 
 import numpy as np
 
-from query_api.blocks.computing import computed
-from query_api.blocks.layout import AXES, Layout
-from query_api.blocks.reading.cover import Covered
-from query_api.blocks.reading.gathered import Gathered
-from query_api.blocks.reading.items import Items
-from query_api.blocks.reading.pieces import PIECE, Piece, read_piece
+from query_api.statistics.blocks.computing import computed
+from query_api.statistics.blocks.layout import AXES, Layout
+from query_api.statistics.blocks.reading.cover import Covered
+from query_api.statistics.blocks.reading.gathered import Gathered
+from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.pieces import PIECE, Piece, read_piece
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection

@@ -7,11 +7,11 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from query_api.blocks import exact, tables
-from query_api.blocks.building import Axis, AxisSummary, Block, Key
-from query_api.blocks.cutting import ROUND_STEPS, months_of
-from query_api.blocks.layout import AXES, BASE, STANDARD, TOP, Floats, Ints, Layout
-from query_api.blocks.sealing.sealed_device import changed, locked
+from query_api.statistics.blocks import exact, tables
+from query_api.statistics.blocks.building import Axis, AxisSummary, Block, Key
+from query_api.statistics.blocks.cutting import ROUND_STEPS, months_of
+from query_api.statistics.blocks.layout import AXES, BASE, STANDARD, TOP, Floats, Ints, Layout
+from query_api.statistics.blocks.sealing.sealed_device import changed, locked
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection

@@ -9,11 +9,11 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from query_api.blocks import tables
-from query_api.blocks.building import Columns, Key
-from query_api.blocks.cutting import cuts, months_of
-from query_api.blocks.layout import BASE, MINI, STANDARD, TOP, Ints, Layout
-from query_api.blocks.sealing.sealed_device import SealedDevice, changed, locked, read_rows
+from query_api.statistics.blocks import tables
+from query_api.statistics.blocks.building import Columns, Key
+from query_api.statistics.blocks.cutting import cuts, months_of
+from query_api.statistics.blocks.layout import BASE, MINI, STANDARD, TOP, Ints, Layout
+from query_api.statistics.blocks.sealing.sealed_device import SealedDevice, changed, locked, read_rows
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection

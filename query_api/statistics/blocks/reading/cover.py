@@ -10,10 +10,10 @@ from typing import Any, LiteralString
 import msgspec
 import numpy as np
 
-from query_api.blocks.computing import OF_AN_ITEM, computed
-from query_api.blocks.layout import AXES, Ints, Times
-from query_api.blocks.reading.gathered import Blocks, Gathered
-from query_api.blocks.reading.items import Items
+from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
+from query_api.statistics.blocks.layout import AXES, Ints, Times
+from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
+from query_api.statistics.blocks.reading.items import Items
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moments
 from shared.postgres.connections import Connection

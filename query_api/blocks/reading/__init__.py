@@ -1,8 +1,0 @@
-"""Reading of exact statistics, from blocks and from readings that no block contains, in one snapshot.
-
-1. `snapshot.py` begins the transaction.
-2. `cover.py` finds the blocks of each period: those inside of it, and those at its ends.
-3. `ends.py` reads the readings of the blocks at the ends; `tail.py` reads the rows that are not sealed.
-4. `gathered.py` adds them up, and makes runs of them (`query_api/blocks/runs.py`).
-5. `slices.py` reads guides and values; `statistics.py` puts the steps together.
-"""
