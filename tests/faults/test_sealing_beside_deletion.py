@@ -3,10 +3,8 @@
 import asyncio
 from datetime import UTC, datetime
 
-import pytest
 from psycopg.errors import DeadlockDetected
 
-from query_api.worker.maintenance import partitions
 from query_api.worker.maintenance.partitions import SLACK, drop_partitions
 from query_api.worker.maintenance.removal import remove_some
 from shared.postgres.connections import Connection, connect
@@ -26,10 +24,7 @@ DELETED = 5
 TABLES = ("sealed_devices", "late_readings", "blocks", "block_values", "block_columns", "readings")
 
 
-async def test_months_are_dropped_and_a_device_is_deleted(
-    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(partitions, "LOCK_PAUSE_S", 0.01)  # these sealers do not rest, and rarely leave the lock
+async def test_months_are_dropped_and_a_device_is_deleted(database: Database, database_url: str) -> None:
     stress = Stress(database_url, speed=1_000_000)
 
     async def counts() -> tuple[int, int, int]:

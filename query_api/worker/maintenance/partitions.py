@@ -32,10 +32,9 @@ async def make_partitions(connection: Connection) -> None:
     await connection.execute(_MAKE_MONTHS, (MONTHS_AHEAD,))
 
 
-LOCK_TRIES = 20
-LOCK_PAUSE_S = 0.5
-"""Between two tries: a worker that seals readings has the lock, shared, for up to a few seconds."""
-_LOCK = "SELECT pg_try_advisory_lock(hashtext('devicestat'), hashtext('retention'))"
+# A worker that seals readings has the lock, shared, for up to a few seconds, and gets no new one while this waits.
+_PATIENCE = "SET LOCAL lock_timeout = '10s'"
+_LOCK = "SELECT pg_advisory_lock(hashtext('devicestat'), hashtext('retention'))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtext('devicestat'), hashtext('retention'))"
 # Found by name, as a worker may have died after it detached a partition. inhdetachpending: it died during the DETACH.
 _ENDED_MONTHS = """
@@ -75,12 +74,14 @@ async def drop_partitions(connection: Connection, retention: timedelta) -> list[
 
 
 async def _lock(connection: Connection) -> bool:
-    for left in reversed(range(LOCK_TRIES)):
-        (ours,) = await (await connection.execute(_LOCK)).fetchone() or (False,)
-        if ours:
-            return True
-        await asyncio.sleep(LOCK_PAUSE_S if left else 0)
-    return False
+    """Return whether the lock was available in time. It stays until _UNLOCK."""
+    try:
+        async with connection.transaction():
+            await connection.execute(_PATIENCE)
+            await connection.execute(_LOCK)
+    except LockNotAvailable:
+        return False
+    return True
 
 
 _EMPTY_MONTHS = "SELECT empty_readings_months()"
