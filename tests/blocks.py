@@ -73,6 +73,11 @@ class StoredBlock(msgspec.Struct, frozen=True):
     def covers(self, other: "StoredBlock") -> bool:
         return self.level == other.level + 1 and self.first <= other.first and other.last <= self.last
 
+    def is_within(self, other: "StoredBlock") -> bool:
+        """Whether the other block consists of this block of readings. Mini blocks stay between merged ones."""
+        level = min(other.level, BASE)
+        return self.level == level and other.first <= self.first <= other.last
+
     def read(self) -> Columns:
         assert self.columns is not None
         assert len(self.columns) == 32 * self.count
@@ -120,7 +125,7 @@ async def assert_sealed(connection: Connection, device_id: int, layout: Layout =
     for block in blocks:
         covers = [other for other in blocks if other.covers(block)]
         assert len(covers) == block.merged
-        assert_right(block, Columns.joined([part for part in parts if block.first <= part.first <= block.last]), layout)
+        assert_right(block, Columns.joined([one.read() for one in blocks if one.is_within(block)]), layout)
     return [sum(block.level == level for block in blocks) for level in range(TOP + 1)]
 
 

@@ -61,6 +61,22 @@ async def test_minis_are_absorbed(database: Database) -> None:
     assert base == 3
 
 
+async def test_a_mini_stays_between_merged_blocks(database: Database) -> None:
+    """Late readings have made the mini behind it a base block."""
+    given = readings(24, 60 * SECOND)
+    await stored(database, 1, given)
+    await sealed(database, 1, given.last + 1)
+    assert (await assert_sealed(database, 1))[:2] == [1, 1]
+    for more in (readings(4, 60 * SECOND, given.last + HOUR), readings(150, SECOND, given.last + HOUR + SECOND)):
+        await stored(database, 1, more)
+        await sealed(database, 1, given.last + 2 * HOUR)
+        await settle(database, 1, SMALL)
+    minis, *_ = await assert_sealed(database, 1)
+    assert minis == 1
+    assert await merge(database, 1, SMALL) > 0
+    await assert_sealed(database, 1)
+
+
 async def test_the_minis_of_a_month_that_ended_become_base_blocks(database: Database) -> None:
     given = readings(10, 12 * HOUR)
     await stored(database, 1, given)
