@@ -1,8 +1,11 @@
 """An analysis in a snapshot equals a scan of it, while readings are stored, sealed, merged and settled (ADR 41)."""
 
+import asyncio
+
 import pytest
 
-from tests.blocks import assert_sealed
+from query_api.statistics.blocks.checking.device import Checker
+from tests.blocks import SMALL, assert_sealed, problems_of
 from tests.conftest import Database
 from tests.faults.sealing_stress import DEVICES, Stress
 from tests.waiting import HANG_S
@@ -20,6 +23,23 @@ async def test_each_snapshot_is_right_for_an_hour(database_url: str, database: D
     await hold(database_url, database, LONG_S)
 
 
+@pytest.mark.parametrize("mends", [False, True])
+async def test_a_check_beside_running_services_finds_nothing(
+    database_url: str, database: Database, *, mends: bool
+) -> None:
+    stress = Stress(database_url)
+    checker, checked = Checker(database, mends=mends, layout=SMALL), 0
+    running = asyncio.create_task(stress.run(SHORT_S), name="stress")
+    while not running.done():
+        for device in DEVICES:
+            problems = [str(problem) async for problem in checker.device(device)]
+            assert problems == []
+            checked += 1
+    await running
+    assert stress.wrong == []
+    assert checked >= len(DEVICES)
+
+
 async def hold(database_url: str, database: Database, seconds: float) -> None:
     stress = Stress(database_url)
     await stress.run(seconds)
@@ -35,7 +55,8 @@ async def test_without_the_wait_for_writers_it_would_be_wrong(database_url: str)
     assert stress.wrong != []
 
 
-async def test_without_the_check_of_writers_it_would_be_wrong(database_url: str) -> None:
+async def test_without_the_check_of_writers_it_would_be_wrong(database_url: str, database: Database) -> None:
     stress = Stress(database_url, checks=False)
     await stress.run(HANG_S)
     assert stress.wrong != []
+    assert any([await problems_of(database, device) for device in DEVICES]), "a check finds it, too"

@@ -7,4 +7,5 @@ A block holds some thousand to some million readings of one device: in columns, 
 3. `computing.py` runs large computations in a thread.
 4. `runs.py` and `selection.py` find order statistics of many blocks by few of their values.
 5. `reading/` puts blocks and unsealed readings together, in one snapshot.
+6. `checking/` compares blocks with the readings that they are built of, and mends them.
 """

@@ -16,7 +16,8 @@ from shared.readings.model import Microseconds, to_datetime, to_microseconds
 # The blocks are built of what one snapshot contains. Retention must not find new blocks of the month that it drops.
 _SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 _MAY_SEAL = "SELECT pg_try_advisory_xact_lock_shared(hashtext('devicestat'), hashtext('retention'))"
-_LOCK_DEVICE = "SELECT announced, sealed FROM sealed_devices WHERE device_id = %s FOR UPDATE"
+_DEVICE: LiteralString = "SELECT announced, sealed FROM sealed_devices WHERE device_id = %s"
+_LOCK_DEVICE: LiteralString = _DEVICE + " FOR UPDATE"
 
 
 class SealedDevice(msgspec.Struct, frozen=True):
@@ -34,10 +35,25 @@ async def locked(connection: Connection, device_id: int) -> AsyncIterator[Sealed
     None if the device was deleted, or retention is dropping months. Raises SerializationFailure if another worker has
     changed the device since the snapshot, which is older than the lock: each change updates the locked row (`changed`).
     """
+    async with _found(connection, device_id, _LOCK_DEVICE) as device:
+        yield device
+
+
+@asynccontextmanager
+async def observed(connection: Connection, device_id: int) -> AsyncIterator[SealedDevice | None]:
+    """Return the device in a transaction for the block, in one snapshot, without a lock on it. None as for `locked`."""
+    async with _found(connection, device_id, _DEVICE) as device:
+        yield device
+
+
+@asynccontextmanager
+async def _found(
+    connection: Connection, device_id: int, statement: LiteralString
+) -> AsyncIterator[SealedDevice | None]:
     async with connection.transaction(), arrays.cursor(connection) as cursor:
         await cursor.execute(_SNAPSHOT)
         (may_seal,) = await (await cursor.execute(_MAY_SEAL)).fetchone() or (False,)
-        row = await (await cursor.execute(_LOCK_DEVICE, (device_id,))).fetchone() if may_seal else None
+        row = await (await cursor.execute(statement, (device_id,))).fetchone() if may_seal else None
         yield None if row is None else SealedDevice(device_id, *row)
 
 

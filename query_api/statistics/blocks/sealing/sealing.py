@@ -43,7 +43,7 @@ async def seal_step(
             return Step(0, is_done=True)
         assert until <= device.announced, "writers copy what is older"
         first = await first_possible(connection, device_id, device.sealed)
-        end, is_done = await _end(connection, device_id, max(first, device.sealed), until, step_readings)
+        end, is_done = await end_of_step(connection, device_id, max(first, device.sealed), until, step_readings)
         columns = await read_rows(connection, device_id, max(first, device.sealed), end)
         if columns is not None:
             await _insert(connection, device_id, columns, layout)
@@ -59,7 +59,7 @@ _END = """
 """
 
 
-async def _end(
+async def end_of_step(
     connection: Connection, device_id: int, first: Microseconds, until: Microseconds, readings: int
 ) -> tuple[Microseconds, bool]:
     """Return where the step ends, and whether this is the last one. All readings of one moment are in one step."""

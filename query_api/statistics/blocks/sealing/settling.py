@@ -109,7 +109,7 @@ def spans_of(late: Ints, blocks: Sequence[Found]) -> Iterable[Span]:
 
 async def _rebuild(connection: Connection, device: SealedDevice, span: Span, layout: Layout) -> None:
     if span.old is not None:
-        await uncover(connection, span.old)
+        await uncover(connection, span.old.device_id, span.old.level, span.old.first, span.old.first)
         await tables.delete(connection, [span.old])
     columns = await read_rows(connection, device.device_id, span.first, min(span.last + 1, device.sealed))
     if columns is not None:
@@ -125,23 +125,26 @@ def rebuilt(columns: Columns, layout: Layout, *, is_base: bool) -> list[tuple[in
     return [(BASE, columns[begin:end]) for begin, end in pairwise([0, *ends])]
 
 
-_COVER = "SELECT first, last FROM blocks WHERE device_id = %s AND level = %s AND first <= %s AND last >= %s"
+_COVERS = "SELECT min(first), max(last) FROM blocks WHERE device_id = %s AND level = %s AND first <= %s AND last >= %s"
+_THESE = "SELECT first FROM blocks WHERE device_id = %s AND level = %s AND first BETWEEN %s AND %s"
 _STANDS_ALONE = """
     UPDATE blocks SET merged = false WHERE device_id = %s AND level = %s AND first BETWEEN %s AND %s
 """
 
 
-async def uncover(connection: Connection, key: Key) -> None:
-    """Delete the blocks that cover this one, in the caller's transaction. Their other children can be merged again."""
+async def uncover(connection: Connection, device_id: int, level: int, first: Microseconds, last: Microseconds) -> None:
+    """Delete the blocks above `level` that have readings from `first` to `last`, in the caller's transaction.
+
+    The blocks below those can be merged again.
+    """
     async with arrays.cursor(connection) as cursor:
-        for level in range(TOP, key.level, -1):
-            row = await (
-                await cursor.execute(_COVER, (key.device_id, level, Moment(key.first), Moment(key.first)))
-            ).fetchone()
-            if row is not None:
-                first, last = row
-                await tables.delete(connection, [Key(key.device_id, level, first)])
-                await cursor.execute(_STANDS_ALONE, (key.device_id, level - 1, Moment(first), Moment(last)))
+        for above in range(TOP, level, -1):
+            row = await (await cursor.execute(_COVERS, (device_id, above, Moment(last), Moment(first)))).fetchone()
+            if row is not None and row[0] is not None:
+                begin, end = Moment(row[0]), Moment(row[1])
+                await cursor.execute(_THESE, (device_id, above, begin, end))
+                await tables.delete(connection, [Key(device_id, above, at) for (at,) in await cursor.fetchall()])
+                await cursor.execute(_STANDS_ALONE, (device_id, above - 1, begin, end))
 
 
 _FORGET = (
