@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from deploy.cli.blocks import blocks
 from deploy.cli.broker import broker
 from deploy.cli.dead_letters import dead_letters
 from deploy.cli.devices import devices as devices_group
@@ -214,6 +215,7 @@ def doctor(ctx: click.Context) -> None:
         ctx.exit(1)
 
 
+main.add_command(blocks)
 main.add_command(broker)
 main.add_command(dead_letters)
 main.add_command(devices_group)

@@ -62,6 +62,16 @@ class WorkerMetrics:
             "Seconds that sealing has waited for transactions that store readings",
             registry=self.registry,
         )
+        self.scrubbed = Counter(
+            "devicestat_worker_scrubbed_blocks",
+            "Blocks that were checked at random against what they are built of",
+            registry=self.registry,
+        )
+        self.scrub_mismatches = Counter(
+            "devicestat_worker_scrub_mismatches",
+            "What was wrong in them, and was built anew",
+            registry=self.registry,
+        )
         self.late = Gauge("devicestat_worker_late_readings", "Late readings outside of blocks", registry=self.registry)
         self.sealing_lag = Gauge(
             "devicestat_worker_sealing_lag_seconds",

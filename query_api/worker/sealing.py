@@ -16,7 +16,9 @@ from query_api.statistics.blocks.layout import MINI, STANDARD, Layout
 from query_api.statistics.blocks.sealing.announcing import announce, wait_for_writers
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.sealing import Step, seal_step
+from query_api.statistics.blocks.tables import WrongBlock
 from query_api.worker.maintenance.duty import CONTENTION, Duty, alone
+from query_api.worker.maintenance.scrub import check
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres import arrays
 from shared.postgres.arrays import EARLIEST, Moment
@@ -59,6 +61,8 @@ class Sealing:
         """Seal what is due, in a round of about ROUND_S at most, if no other worker does so."""
         ends_at, duty = time.monotonic() + ROUND_S, Duty()
         async with alone(connection, "sealing round") as is_alone:
+            if not is_alone:
+                self._metrics.sealing_lag.set(0)  # another worker reports it
             while is_alone and time.monotonic() < ends_at:
                 await self._survey(connection)
                 due, until = await self._due(connection)
@@ -106,6 +110,8 @@ class Sealing:
                     found = await self._seal_one(connection, one.device_id, until, duty, ends_at)
                 except CONTENTION as error:
                     _log.info("sealing of a device was put off", device_id=one.device_id, reason=str(error).strip())
+                except WrongBlock as error:
+                    await check(connection, error.key, self._metrics, self._layout)
             await connection.execute(_LOOK_AGAIN, (self._pause(one, found, until), one.device_id))
 
     async def _seal_one(

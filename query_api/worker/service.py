@@ -22,6 +22,7 @@ from query_api.worker.maintenance import moved_clock
 from query_api.worker.maintenance.late_extents import widen_late
 from query_api.worker.maintenance.partitions import drop_empty_partitions, drop_partitions, make_partitions
 from query_api.worker.maintenance.removal import remove_all
+from query_api.worker.maintenance.scrub import Scrub
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.sealing import Sealing
 from query_api.worker.settling import Settling
@@ -42,9 +43,9 @@ from shared.serving.telemetry import Health
 from shared.settings import Settings
 
 POOL_WAIT_S = 3.0
-SPARE_CONNECTIONS = 7
-"""Connections in addition to one for each analysis: for claims, renewals, removal, sealing, settling, cleaning and
-maintenance."""
+SPARE_CONNECTIONS = 8
+"""Connections in addition to one for each analysis: for claims, renewals, removal, sealing, settling, scrubbing,
+cleaning and maintenance."""
 
 CHANNELS = (channels.QUEUED, channels.ENDED, channels.CALLBACKS_DUE)
 """Channels on which the worker listens."""
@@ -94,6 +95,7 @@ class Worker:
         self._cleaners = cleaners(settings)
         self._sealing = Sealing(metrics)
         self._settling = Settling(metrics)
+        self._scrub = Scrub(metrics)
         self._health = health
         self._metrics = metrics
         self._tuning = tuning
@@ -148,6 +150,7 @@ class Worker:
             "clean": Job(every.clean_s, lambda: self._with_database(self._clean)),
             "seal": Job(every.seal_s, lambda: self._with_database(self._sealing.seal)),
             "settle": Job(every.settle_s, lambda: self._with_database(self._settling.settle)),
+            "scrub": Job(every.scrub_s, lambda: self._with_database(self._scrub.scrub)),
         }
         return Timetable(jobs, self._health, self._fail, jitter_s=every.jitter_s)
 

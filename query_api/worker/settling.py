@@ -10,7 +10,9 @@ import structlog
 from query_api.statistics.blocks.layout import STANDARD, Layout
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.settling import settle
+from query_api.statistics.blocks.tables import WrongBlock
 from query_api.worker.maintenance.duty import CONTENTION, Duty, alone
+from query_api.worker.maintenance.scrub import check
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres.connections import Connection
 
@@ -48,6 +50,7 @@ class Settling:
         ends_at, duty = time.monotonic() + ROUND_S, Duty()
         async with alone(connection, "settling round") as is_alone:
             if not is_alone:
+                self._metrics.late.set(0)  # another worker reports them
                 return
             late = await _late(connection)
             self._metrics.late.set(sum(one.readings for one in late))
@@ -67,6 +70,8 @@ class Settling:
                 await duty.rest()
         except CONTENTION as error:
             _log.info("settling of a device was put off", device_id=device_id, reason=str(error).strip())
+        except WrongBlock as error:
+            await check(connection, error.key, self._metrics, self._layout)
 
 
 # late_since is in the table so that it survives a restart of the worker. A later time than now was set by a clock that

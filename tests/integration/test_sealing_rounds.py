@@ -26,7 +26,7 @@ from shared.readings.deletions import Fence
 from shared.readings.model import DAY, SECOND, Reading, to_microseconds
 from shared.readings.partitions import Partitions
 from shared.readings.store import prepare, store, store_new, store_requests
-from tests.blocks import SMALL, assert_sealed, stored
+from tests.blocks import SMALL, assert_sealed, sealed, stored
 from tests.conftest import Database
 from tests.roles import url_as
 
@@ -238,6 +238,29 @@ async def test_a_round_ends_amid_a_device_and_the_next_one_continues(
     assert await counts(database, [1]) == [0]
     steps = [await worker._seal_one(database, 1, until, Duty(), ends_at=0.0) for _ in range(3)]
     assert steps == [Step(50, is_done=False), Step(50, is_done=False), Step(20, is_done=True)]
+
+
+async def test_a_block_that_lacks_values_is_built_anew_and_the_worker_goes_on(
+    database: Database, worker: Sealing
+) -> None:
+    await stored(database, 1, readings(500))
+    await sealed(database, 1, START + 401 * SECOND)
+    assert (await assert_sealed(database, 1))[0] == 1
+    await database.execute("DELETE FROM block_columns WHERE level = 0")
+    newest = "SELECT max(first) FROM blocks WHERE level = 1"
+    await database.execute(f"DELETE FROM block_values WHERE axis = 1 AND level = 1 AND first = ({newest})".encode())
+
+    for wrong in (1, 2):
+        await worker.seal(database)
+        assert value_of(worker, "devicestat_worker_scrub_mismatches_total") >= wrong
+        await database.execute("UPDATE sealed_devices SET look_at = now()")
+    await worker.seal(database)
+
+    assert min((await assert_sealed(database, 1))[1:3]) > 0
+    row = await (
+        await database.execute("SELECT sealed > %s FROM sealed_devices", (datetime(2026, 2, 1, tzinfo=UTC),))
+    ).fetchone()
+    assert row == (True,)
 
 
 async def test_each_service_does_its_part_with_its_own_role(

@@ -25,6 +25,14 @@ _COLUMNS: LiteralString = "COPY block_columns (device_id, level, first, columns)
 _COLUMN_TYPES = ["int8", "int2", "timestamptz", "bytea"]
 
 
+class WrongBlock(Exception):
+    """A stored block lacks values or readings. `key` identifies it."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__(f"the block of level {key.level} of device {key.device_id} lacks values")
+        self.key = key
+
+
 async def insert_read(
     connection: Connection, device_id: int, parts: Sequence[tuple[int, Columns]], layout: Layout
 ) -> None:
@@ -100,9 +108,10 @@ _READ_COLUMNS = "SELECT columns FROM block_columns WHERE device_id = %s AND leve
 
 
 async def read_columns(connection: Connection, key: Key, count: int) -> Columns:
-    """Return the readings of a block of level MINI or BASE."""
+    """Return the readings of a block of level MINI or BASE. Raises WrongBlock."""
     async with arrays.cursor(connection) as cursor:
         row = await (await cursor.execute(_READ_COLUMNS, _key(key))).fetchone()
-    assert row is not None, "each block of readings has its columns"
+    if row is None or len(row[0]) != 32 * count:
+        raise WrongBlock(key)
     axes = np.frombuffer(row[0], "<f8", offset=8 * count).reshape(3, count)
     return Columns(np.frombuffer(row[0], "<i8", count=count), *axes)

@@ -24,6 +24,7 @@ from query_api.statistics.blocks.checking.problems import Problem
 from query_api.statistics.blocks.layout import BASE, STANDARD, TOP, Layout
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.sealed_device import SealedDevice, locked, observed
+from query_api.statistics.blocks.tables import WrongBlock
 from shared.errors import DatabaseBusy
 from shared.postgres import arrays
 from shared.postgres.arrays import EARLIEST
@@ -36,6 +37,19 @@ PAUSE_S = 0.5
 """Between two attempts."""
 T = TypeVar("T")
 _Enter = Callable[[Connection, int], AbstractAsyncContextManager[SealedDevice | None]]
+
+
+_DEVICES = """
+    SELECT id FROM devices
+    WHERE EXISTS (SELECT FROM sealed_devices WHERE device_id = devices.id AND sealed > '-infinity')
+       OR EXISTS (SELECT FROM blocks WHERE device_id = devices.id)
+    ORDER BY id
+"""
+
+
+async def devices_with_blocks(connection: Connection) -> list[int]:
+    """Return the ids of the devices that have sealed readings, ascending."""
+    return [row[0] for row in await (await connection.execute(_DEVICES)).fetchall()]
 
 
 class Checker:
@@ -161,8 +175,8 @@ class Checker:
         return (await self._connection.execute(_EXISTS, (device_id,))).rowcount > 0
 
     async def _merge(self, device_id: int) -> None:
-        """Merge what stands alone now. If a worker is faster, it does so."""
-        with suppress(SerializationFailure, DeadlockDetected):
+        """Merge what stands alone now. If a worker is faster, or another block is wrong, a worker does so later."""
+        with suppress(SerializationFailure, DeadlockDetected, WrongBlock):
             await merge(self._connection, device_id, self._layout)
 
 

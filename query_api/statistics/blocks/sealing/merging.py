@@ -22,7 +22,10 @@ ROUNDNESS = 20
 
 
 async def merge(connection: Connection, device_id: int, layout: Layout = STANDARD) -> int:
-    """Merge the device's blocks, each group in a transaction, until none is left; return the number of new blocks."""
+    """Merge the device's blocks, each group in a transaction, until none is left; return the number of new blocks.
+
+    Raises WrongBlock.
+    """
     made = 0
     for level in range(BASE, TOP):
         while await merge_step(connection, device_id, level, layout):
@@ -135,7 +138,8 @@ async def _sorted_values(connection: Connection, key: Key, group: Sequence[Child
         for child in group:
             await cursor.execute(_VALUES, (key.device_id, key.level, Moment(child.first), number))
             row = await cursor.fetchone()
-            assert row is not None, "each block has the values of its axes"
+            if row is None or len(row[0]) != 8 * child.count:
+                raise tables.WrongBlock(Key(key.device_id, key.level, child.first))
             values[at : at + child.count] = np.frombuffer(row[0], "<f8")
             at += child.count
     await asyncio.to_thread(values.sort, kind="stable")  # Timsort finds the sorted parts and merges them

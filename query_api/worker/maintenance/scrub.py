@@ -1,0 +1,48 @@
+"""The round that checks a block at random against the readings that it was built of (ADR 41).
+
+A wrong block is logged, counted, and built anew. It would be a fault of Devicestat, of the hardware, or a change of
+`readings` by other means.
+"""
+
+import structlog
+
+from query_api.statistics.blocks.building import Key
+from query_api.statistics.blocks.checking.device import Checker
+from query_api.statistics.blocks.checking.sampling import any_block
+from query_api.statistics.blocks.layout import STANDARD, Layout
+from query_api.worker.maintenance.duty import Duty, alone
+from query_api.worker.metrics import WorkerMetrics
+from shared.errors import DatabaseBusy
+from shared.postgres.connections import Connection
+
+_log = structlog.get_logger()
+
+
+class Scrub:
+    """Checks blocks, one a round. `layout`: tests use a small one."""
+
+    def __init__(self, metrics: WorkerMetrics, layout: Layout = STANDARD) -> None:
+        self._metrics = metrics
+        self._layout = layout
+
+    async def scrub(self, connection: Connection) -> None:
+        """Check one block if no other worker does so, and mend it. Rest after it, as sealing does."""
+        duty = Duty()
+        async with alone(connection, "scrubbing round") as is_alone:
+            key = await any_block(connection) if is_alone else None
+            if key is None:
+                return
+            await check(connection, key, self._metrics, self._layout)
+            await duty.rest()
+
+
+async def check(connection: Connection, key: Key, metrics: WorkerMetrics, layout: Layout) -> None:
+    """Check the block, and build it anew if it is wrong. If another worker changes the device, do nothing."""
+    try:
+        found = await Checker(connection, mends=True, layout=layout, tries=1).block(key)
+    except DatabaseBusy:
+        return
+    metrics.scrubbed.inc()
+    metrics.scrub_mismatches.inc(len(found))
+    for problem in found:
+        _log.error("blocks were wrong, and were built anew", device_id=problem.device_id, problem=str(problem))
