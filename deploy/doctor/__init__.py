@@ -1,6 +1,7 @@
 """`devicestat doctor`: checks of settings, database, schema and broker.
 
 - `database` checks the server and the schema, and reports each ingestor's last commit and the dead letters.
+- `blocks` checks the progress of sealing, what delays it, and some blocks.
 - `broker` checks the broker's `limits`, grants and waiting messages. `trials/` tests with its own messages how the
   broker queues and redelivers. `broker_connection` is the connection that both use.
 - `broker_disk` checks the space for the broker's saves, and the age of the last save. `refused` explains why the broker

@@ -6,6 +6,7 @@ from functools import partial
 from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
+from deploy.doctor.blocks import examine_blocks
 from deploy.doctor.findings import Finding, Severity, ago, not_allowed
 from deploy.terminal import counted, printable
 from ingestor.delivery.journal import TOMBSTONE
@@ -58,6 +59,7 @@ async def _contents(connection: Connection, settings: Settings) -> list[Finding]
         *await _guarded("last commit", partial(_last_commits, settings=settings), connection),
         *await _guarded("ingestors", _rivals, connection),
         *await _guarded("dead letters", _dead_letters, connection),
+        *await _guarded("blocks", examine_blocks, connection),
     ]
 
 

@@ -27,7 +27,7 @@ from tests.publisher import Message, publish
 from tests.waiting import eventually
 
 Make = Callable[..., Settings]
-DATABASE = ("database", "schema", "partitions", "last commit", "dead letters")
+DATABASE = ("database", "schema", "partitions", "last commit", "dead letters", "sealing", "late readings", "blocks")
 BROKER = ("broker", "subscription", "limits", "redelivery", "queue")
 ALL = ("settings", *DATABASE, *BROKER, "ingestor")
 ALONE = {"ingestor_metrics_port": 0}

@@ -7,6 +7,7 @@ writers that hold the fence may store older readings without copying them. These
 import asyncio
 import time
 from collections.abc import Mapping, Set
+from typing import LiteralString
 
 import numpy as np
 
@@ -39,12 +40,14 @@ async def announce(connection: Connection, until: Mapping[int, Microseconds]) ->
         await cursor.execute(_ANNOUNCE, (Bigints(devices), Moments(np.array(list(until.values()), np.int64))))
 
 
-_HOLDERS = """
-    SELECT virtualtransaction FROM pg_locks
+FENCE_HOLDERS: LiteralString = """
+    pg_locks
     WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND classid = hashtext('devicestat')::oid AND objid = hashtext('deletion')::oid AND objsubid = 2
       AND mode = 'ShareLock' AND granted
 """
+"""What SELECT … FROM names: the locks of the transactions that hold the fence."""
+_HOLDERS: LiteralString = "SELECT virtualtransaction FROM " + FENCE_HOLDERS  # noqa: S608  # constants
 
 
 async def wait_for_writers(connection: Connection, patience_s: float = PATIENCE_S) -> float:
