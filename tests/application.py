@@ -22,6 +22,7 @@ _GIVEN = (
     "tokens",
     "device_keys",
     "mqtt",
+    "analysed",
 )
 
 

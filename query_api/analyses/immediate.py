@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
-from litestar import get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
 from litestar.params import QueryParameter
@@ -16,8 +16,10 @@ from query_api.errors import Fault, UnknownDevices, displayed
 from query_api.ids import DeviceIdField, is_id
 from query_api.statistics.analysis import Analysis, analyse, analyse_each
 from query_api.statistics.figures import FigureNames, Figures
+from query_api.statistics.source import Source
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented, invalid
+from query_api.web.answers.sources import HEADER, Analysed
 from query_api.web.dependencies import DeviceId, Slow
 from query_api.web.disconnect import cancelled_when_gone
 from query_api.web.requests.bodies import JsonRequest
@@ -47,19 +49,27 @@ class DeviceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     permission=Permission.READ,
     summary="Analyse a device's readings immediately",
     response_description="The figures.",
+    response_headers=[HEADER],
     responses=_PROBLEMS,
 )
 async def analyse_now(
-    request: JsonRequest, device_id: DeviceId, period: NamedDependency[Period], wanted: Wanted, slow_reads: Slow
-) -> Analysis:
+    request: JsonRequest,
+    device_id: DeviceId,
+    period: NamedDependency[Period],
+    wanted: Wanted,
+    slow_reads: Slow,
+    analysed: Analysed,
+) -> Response[Analysis]:
     """Return min, max, sum, count, median and the requested `figures` of each axis, over the period or all time.
 
     Without readings the count and the sum are 0, and the others are null. The median of an even count is the mean of
     the two middle values.
     """
     _require_possible([device_id])
+    source = Source()
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
-        return await analyse(connection, device_id, period.start, period.end, wanted)
+        found = await analyse(connection, device_id, period.start, period.end, wanted, source)
+    return Response(found, headers=analysed.counted(source))
 
 
 @dataclass
@@ -93,6 +103,7 @@ _GROUP_BY = QueryParameter(
     permission=Permission.READ,
     summary="Analyse several devices' readings immediately",
     response_description="The figures.",
+    response_headers=[HEADER],
     operation_class=_SeveralOperation,
     responses=_PROBLEMS,
 )
@@ -101,9 +112,10 @@ async def analyse_several(
     period: NamedDependency[Period],
     wanted: Wanted,
     slow_reads: Slow,
+    analysed: Analysed,
     device_id: Annotated[list[str] | None, _DEVICE_IDS] = None,
     group_by: Annotated[str | None, _GROUP_BY] = None,  # as a Literal or None it would take "null", too
-) -> Analysis | list[DeviceAnalysis]:
+) -> Response[Analysis | list[DeviceAnalysis]]:
     """Return the figures of all the devices together, or of each device in the order of the request.
 
     The median of several devices is the median of all their readings.
@@ -112,11 +124,15 @@ async def analyse_several(
         raise invalid(Fault("group_by", f"expected device, got {displayed(group_by)}"))
     devices = _ids(device_id or [])
     _require_possible(devices)
+    source = Source()
+    found: Analysis | list[DeviceAnalysis]
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         if group_by is None:
-            return await analyse(connection, devices, period.start, period.end, wanted)
-        each = await analyse_each(connection, devices, period.start, period.end, wanted)
-    return [DeviceAnalysis(device_id=device, x=of.x, y=of.y, z=of.z) for device, of in each.items()]
+            found = await analyse(connection, devices, period.start, period.end, wanted, source)
+        else:
+            each = await analyse_each(connection, devices, period.start, period.end, wanted, source)
+            found = [DeviceAnalysis(device_id=device, x=of.x, y=of.y, z=of.z) for device, of in each.items()]
+    return Response(found, headers=analysed.counted(source))
 
 
 def _ids(given: Sequence[str]) -> list[int]:

@@ -23,8 +23,10 @@ from query_api.statistics.blocks.reading.cover import ONE_PLAN
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.figures import FIVE, Figures
+from query_api.statistics.source import Source
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented, invalid
+from query_api.web.answers.sources import HEADER, Analysed
 from query_api.web.dependencies import DeviceId, Slow
 from query_api.web.disconnect import cancelled_when_gone
 from query_api.web.requests import paging
@@ -67,7 +69,7 @@ class _BucketsAfter(msgspec.Struct, frozen=True, array_like=True, tag="buckets")
     permission=Permission.READ,
     summary="Analyse a device's readings by intervals",
     response_description="A page of intervals.",
-    response_headers=paging.HEADERS,
+    response_headers=[*paging.HEADERS, HEADER],
     responses=documented(
         problems.REVERSED_PERIOD,
         problems.BAD_CURSOR,
@@ -80,6 +82,7 @@ async def list_buckets(
     request: JsonRequest,
     device_id: DeviceId,
     slow_reads: Slow,
+    analysed: Analysed,
     period: NamedDependency[Period],
     interval: Annotated[
         str,
@@ -101,15 +104,18 @@ async def list_buckets(
     """
     length, zone = _interval(interval), read_zone(timezone)  # provide_period has refused an unknown one
     after = paging.decode(cursor, _BucketsAfter, device_id=device_id, interval=interval, timezone=timezone)
+    source = Source()
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request), snapshot(connection):
         await require_device(connection, device_id)
         start = to_datetime(after.end) if after else None
-        found = await select(connection, device_id, period, start, length, zone, limit + 1)
+        found = await select(connection, device_id, period, start, length, zone, limit + 1, source)
 
     def key(last: Bucket) -> _BucketsAfter:
         return _BucketsAfter(device_id, interval, timezone, to_microseconds(last.end))
 
-    return paging.page(request, found, limit, key)
+    answer = paging.page(request, found, limit, key)
+    answer.headers.update(analysed.counted(source))
+    return answer
 
 
 def _interval(text: str) -> Interval:
@@ -128,8 +134,12 @@ async def select(
     interval: Interval,
     zone: ZoneInfo,
     limit: int,
+    source: Source | None = None,
 ) -> list[Bucket]:
-    """Return the first buckets from `start` on, or of the whole period, in the caller's snapshot."""
+    """Return the first buckets from `start` on, or of the whole period, in the caller's snapshot.
+
+    `source`: the number of readings is added to it.
+    """
     found: list[Bucket] = []
     while len(found) < limit:
         rest = Period(max(filter(None, (start, period.start)), default=None), period.end)
@@ -139,7 +149,7 @@ async def select(
         calendar = edges(interval, zone, *within, max(limit, MIN_UNITS))
         intervals = await _intervals(connection, device_id, within, calendar, interval, limit - len(found))
         if intervals:
-            found += await _analysed(connection, device_id, within, intervals, zone)
+            found += await _analysed(connection, device_id, within, intervals, zone, source)
         start = calendar[-1] if len(found) < limit else None
     return found
 
@@ -197,6 +207,7 @@ async def _analysed(
     within: tuple[datetime, datetime],
     intervals: Sequence[tuple[datetime, datetime]],
     zone: ZoneInfo,
+    source: Source | None,
 ) -> list[Bucket]:
     """Return the buckets of the intervals: the readings in them that are within the bounds."""
     first, last = map(to_microseconds, within)
@@ -206,7 +217,7 @@ async def _analysed(
     devices = np.full(count, device_id, np.int64)
     items = Items(devices, np.maximum(starts, first), np.minimum(ends, last), np.arange(count), count)
     await connection.execute(ONE_PLAN, prepare=False)
-    found = await analyse_items(connection, items, FIVE)
+    found = await analyse_items(connection, items, FIVE, source)
     return [
         Bucket(start=in_zone(start, zone), end=in_zone(end, zone), x=one.x, y=one.y, z=one.z)
         for (start, end), one in zip(intervals, found, strict=True)

@@ -44,6 +44,7 @@ from query_api.serve.probe import probe
 from query_api.serve.tuning import DEFAULT, Tuning
 from query_api.web.answers import problems
 from query_api.web.answers.head import HeadRequests
+from query_api.web.answers.sources import AnalysedReadings
 from query_api.web.answers.vary import Vary
 from query_api.web.cross_origin import cross_origin
 from query_api.web.docs import document as docs
@@ -147,6 +148,7 @@ def _given(
         "callback_rules": CallbackRules(
             settings.webhook_secret is not None, settings.webhook_allow_private, settings.webhook_ports
         ),
+        "analysed": AnalysedReadings(registry),
         "quotas": Quotas(settings.schedules_per_key, settings.queued_per_key),
         "tokens": Tokens(
             settings.device_secret,

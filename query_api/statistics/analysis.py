@@ -11,6 +11,7 @@ from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import AxisStatistics, read_statistics
 from query_api.statistics.figures import FIVE, FigureNames, Figures, read_figures
+from query_api.statistics.source import Source
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds, to_microseconds
 
@@ -29,13 +30,15 @@ async def analyse(
     start: datetime | None,
     end: datetime | None,
     wanted: FigureNames = FIVE,
+    source: Source | None = None,
 ) -> Analysis:
     """Return the figures of the readings of one device, or of several devices together, from start to end.
 
-    Both ends are included. None leaves that side open. Raises UnknownDevices.
+    Both ends are included. None leaves that side open. `source`: the number of readings is added to it. Raises
+    UnknownDevices.
     """
     devices = [device] if isinstance(device, int) else list(device)
-    (analysis,) = await _analyse(connection, Items.together(devices, _moment(start), _moment(end)), wanted)
+    (analysis,) = await _analyse(connection, Items.together(devices, _moment(start), _moment(end)), wanted, source)
     return analysis
 
 
@@ -45,20 +48,28 @@ async def analyse_each(
     start: datetime | None,
     end: datetime | None,
     wanted: FigureNames = FIVE,
+    source: Source | None = None,
 ) -> dict[int, Analysis]:
     """Return the figures of each device, in the order given. Raises UnknownDevices."""
-    found = await _analyse(connection, Items.each(list(devices), _moment(start), _moment(end)), wanted)
+    found = await _analyse(connection, Items.each(list(devices), _moment(start), _moment(end)), wanted, source)
     return dict(zip(devices, found, strict=True))
 
 
-async def _analyse(connection: Connection, items: Items, wanted: FigureNames) -> list[Analysis]:
+async def _analyse(connection: Connection, items: Items, wanted: FigureNames, source: Source | None) -> list[Analysis]:
     async with snapshot(connection, ONE_PLAN):
-        return await analyse_items(connection, items, wanted)
+        return await analyse_items(connection, items, wanted, source)
 
 
-async def analyse_items(connection: Connection, items: Items, wanted: FigureNames) -> list[Analysis]:
-    """Return the figures of each group of the items, in the caller's snapshot. Raises UnknownDevices."""
+async def analyse_items(
+    connection: Connection, items: Items, wanted: FigureNames, source: Source | None = None
+) -> list[Analysis]:
+    """Return the figures of each group of the items, in the caller's snapshot. Raises UnknownDevices.
+
+    `source`: the numbers of readings are added to it.
+    """
     found = await read_statistics(connection, items, wanted.needed_fractions, with_squares=wanted.needs_squares)
+    if source is not None:
+        source.add(found.from_blocks, found.from_rows)
     return await computed(OF_AN_ITEM * items.count, lambda: [_analysis(wanted, group) for group in found.groups])
 
 

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from litestar.config.cors import CORSConfig
 
 _SENT = ["Accept", "Authorization", "Content-Type", "Last-Event-ID", "Prefer"]
-_SHOWN = ["Content-Disposition", "Link", "Location", "Preference-Applied", "Retry-After", "X-Next-Cursor"]
+_SHOWN = [
+    "Content-Disposition", "Link", "Location", "Preference-Applied", "Retry-After",
+    "X-Analysis-Source", "X-Next-Cursor",
+]  # fmt: skip
 _LIMITS = ["RateLimit-Limit", "RateLimit-Policy", "RateLimit-Remaining", "RateLimit-Reset"]
 
 

@@ -122,7 +122,7 @@ async def test_a_page_of_a_configured_origin_is_allowed(for_pages: Settings, kno
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, PAGE)
         assert answer.headers["vary"] == "Origin"
         shown = answer.headers["access-control-expose-headers"].split(", ")
-        assert {"Link", "X-Next-Cursor", "Location", "Retry-After"} <= set(shown)
+        assert {"Link", "X-Next-Cursor", "X-Analysis-Source", "Location", "Retry-After"} <= set(shown)
 
         refused = await api.get("/devices", headers={"Origin": PAGE})
         assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, PAGE)
