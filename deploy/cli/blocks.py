@@ -24,7 +24,7 @@ def check(ctx: click.Context, *, device_id: int | None, mend: bool) -> None:
     """Compare the sealed blocks with the readings that they are built of.
 
     Prints a line for each problem. The exit code is 1 if a problem was found. Safe to run beside the services, to
-    interrupt, and to repeat. It reads all readings: about a million in two seconds.
+    interrupt, and to repeat. It reads all readings: a million in some seconds.
     """
 
     async def checking(connection: "Connection") -> int:

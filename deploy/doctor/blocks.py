@@ -63,7 +63,7 @@ async def _sealing(connection: Connection) -> list[Finding]:
     row = await (await connection.execute(_SEALED, {"pages": PAGES})).fetchone()
     assert row is not None, "aggregates have one row"
     devices, with_blocks, lag, sealed, stored = row
-    text = f"{with_blocks:,} of {counted(devices, 'device')} have sealed readings{share(sealed, stored)}"
+    text = f"devices with sealed readings: {with_blocks:,} of {devices:,}{share(sealed, stored)}"
     if lag <= LATE:
         return [Finding(Severity.OK, "sealing", text)]
     advice = (

@@ -9,11 +9,13 @@ import pytest
 from query_api.statistics.blocks import exact
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.checking.device import Checker
+from query_api.statistics.blocks.checking.stored import read_row, read_values, values_equal
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import read_statistics
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.settling import settle
+from shared.postgres import arrays
 from shared.readings.model import SECOND, to_microseconds
 from tests.blocks import SMALL, assert_sealed, problems_of, sealed, stored
 from tests.conftest import Database
@@ -179,3 +181,20 @@ async def restore(database: Database, device: int, number: int) -> None:
     await sealed(database, device, START + 690 * STEP)
     await merge(database, device, SMALL)
     await stored(database, device, readings(1, START + 30 * STEP + number + 1))
+
+
+async def test_values_are_compared_in_slices(database: Database, device: int) -> None:
+    (first,) = await (await arrays.cursor(database).execute("SELECT min(first) FROM blocks WHERE level = 3")).fetchone()
+    row = await read_row(database, device, 3, first)
+    assert row is not None
+    values = await read_values(database, device, row, 2)
+    assert values is not None
+    guides = values[:: SMALL.guide].tobytes()
+    for size in (1, 7, row.count, row.count + 1):
+        assert await values_equal(database, device, row, 2, values, guides, size)
+        for place in (0, row.count // 2, row.count - 1):
+            other = values.copy()
+            other[place] += 1
+            assert not await values_equal(database, device, row, 2, other, guides, size)
+    assert not await values_equal(database, device, row, 2, values[:-1], guides)
+    assert not await values_equal(database, device, row, 2, values, guides[8:])

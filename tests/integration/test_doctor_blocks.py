@@ -38,7 +38,7 @@ async def device(database: Database) -> int:
 
 async def test_without_devices(database: Database) -> None:
     assert await examine_blocks(database) == [
-        Finding(Severity.OK, "sealing", "0 of 0 devices have sealed readings"),
+        Finding(Severity.OK, "sealing", "devices with sealed readings: 0 of 0"),
         Finding(Severity.OK, "late readings", "0 readings"),
         Finding(Severity.OK, "blocks", "0 blocks compared with the readings"),
     ]
@@ -46,7 +46,7 @@ async def test_without_devices(database: Database) -> None:
 
 async def test_progress(database: Database, device: int) -> None:
     assert await examine_blocks(database) == [
-        Finding(Severity.OK, "sealing", "1 of 2 devices have sealed readings, about 67 % of 3,000 readings"),
+        Finding(Severity.OK, "sealing", "devices with sealed readings: 1 of 2, about 67 % of 3,000 readings"),
         Finding(Severity.OK, "late readings", "0 readings"),
         Finding(Severity.OK, "blocks", "1 block compared with the readings"),
     ]

@@ -15,6 +15,7 @@ from query_api.statistics.blocks.building import Columns, Key
 from query_api.statistics.blocks.checking.comparing import same, unequal, wrong_in_block
 from query_api.statistics.blocks.checking.problems import Problem, name_of
 from query_api.statistics.blocks.checking.stored import StoredBlock, read_block, read_row
+from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.layout import BASE, MINI, Layout
 from query_api.statistics.blocks.sealing.sealed_device import SealedDevice, changed, read_rows
 from query_api.statistics.blocks.sealing.sealing import STEP_READINGS, end_of_step
@@ -45,10 +46,12 @@ async def check_part(
     start, end, blocks = await _part(connection, device, at, limit)
     rows = await read_rows(connection, device.device_id, start, end) or _NONE
     late = await _late(connection, device.device_id, start, end)
-    problems = _problems(device.device_id, blocks, rows, late, layout)
+    problems = await computed(_PASSES * len(rows), lambda: _problems(device.device_id, blocks, rows, late, layout))
     return Part(device.device_id, start, end, blocks, problems)
 
 
+_PASSES = 6
+"""Values that are sorted or added up for each reading."""
 _NONE = Columns(np.empty(0, np.int64), *np.empty((3, 0)))
 # The blocks that begin last, up to the time, and the time at which the next one begins.
 _AROUND = """

@@ -104,24 +104,30 @@ _LENGTH = """
     SELECT octet_length(sorted), guides FROM block_values
     WHERE device_id = %s AND level = %s AND first = %s AND axis = %s
 """
+SLICE = 1 << 20
+"""Values: 8 MB."""
 _SLICE = """
     SELECT substr(sorted, %s, %s) FROM block_values WHERE device_id = %s AND level = %s AND first = %s AND axis = %s
 """
-SLICE = 1 << 20
-"""Values that are read at once: 8 MB."""
 
 
 async def values_equal(
-    connection: Connection, device_id: int, row: StoredRow, axis: int, expected: Floats, guides: bytes
+    connection: Connection,
+    device_id: int,
+    row: StoredRow,
+    axis: int,
+    expected: Floats,
+    guides: bytes,
+    size: int = SLICE,
 ) -> bool:
-    """Return whether the stored values of an axis, and their guides, are these. They are read in slices."""
+    """Return whether these are the stored values of an axis, and its guides. `size`: values that are read at once."""
     key = (device_id, row.level, Moment(row.first), axis)
     async with arrays.cursor(connection) as cursor:
         found = await (await cursor.execute(_LENGTH, key)).fetchone()
         if found != (expected.nbytes, guides):
             return False
-        for at in range(0, len(expected), SLICE):
-            part = expected[at : at + SLICE]
+        for at in range(0, len(expected), size):
+            part = expected[at : at + size]
             (stored,) = await (await cursor.execute(_SLICE, (8 * at + 1, part.nbytes, *key))).fetchone() or (b"",)
             if stored != part.tobytes():
                 return False
