@@ -67,7 +67,7 @@ async def analyse_items(
 
     `source`: the numbers of readings are added to it.
     """
-    found = await read_statistics(connection, items, wanted.needed_fractions, with_squares=wanted.needs_squares)
+    found = await read_statistics(connection, items, wanted.needs)
     if source is not None:
         source.add(found.from_blocks, found.from_rows)
     return await computed(OF_AN_ITEM * items.count, lambda: [_analysis(wanted, group) for group in found.groups])

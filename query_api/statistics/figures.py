@@ -7,33 +7,61 @@ figure on request: its name joins the names that a request may give, the OpenAPI
 rounded once (`query_api/statistics/blocks/exact.py`). The order of the readings cannot change them.
 
 **Order statistics.** Least and greatest value, median and percentiles are values, or lie between two. The median of an
-even count is (a + b) / 2, which is rounded once. Percentiles are a + w (b - a), as percentile_cont has them.
+even count is (a + b) / 2, which is rounded once. Percentiles are a + w (b - a), as percentile_cont has them. The median
+absolute deviation is the median of |x - median|, where each difference is rounded once.
+
+**Measurements.** The first and the last are those of the readings with the least and the greatest (time, x, y, z).
 
 Zero has no sign.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from decimal import Decimal
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, get_type_hints
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from query_api.statistics.blocks import exact
-from query_api.statistics.blocks.reading.statistics import AxisStatistics
+from query_api.statistics.blocks.deviations import middle
+from query_api.statistics.blocks.reading.statistics import MEDIAN, AxisStatistics, Needs
+from shared.readings.model import to_datetime
 
 MAX_PERCENTILES = 20
 """Of one analysis."""
 PERCENTILE_PATTERN = r"p([0-9]{1,2}(\.[0-9]{1,6})?|100(\.0{1,6})?)"
 _is_percentile = re.compile(PERCENTILE_PATTERN, re.ASCII).fullmatch
-_MEDIAN, _QUARTERS = 0.5, (0.25, 0.75)
+_QUARTERS = (0.25, 0.75)
+_SQUARES, _ENDS = Needs(squares=True), Needs(ends=True)
+
+
+class Measurement(msgspec.Struct, frozen=True):
+    """A value of an axis, and the time of its reading."""
+
+    timestamp: Annotated[datetime, msgspec.Meta(description="The time of the reading, in UTC.")]
+    value: Annotated[float, msgspec.Meta(description="The value.", examples=[1.5])]
 
 
 def _median(found: AxisStatistics) -> float:
-    lower, upper = found.pairs[_MEDIAN]
-    return (lower + upper) / 2 + 0.0
+    return middle(*found.pairs[MEDIAN])
+
+
+def _median_deviation(found: AxisStatistics) -> float:
+    assert found.deviations is not None, "the figure says that it needs them"
+    return middle(*found.deviations)
+
+
+def _end(number: int) -> Callable[[AxisStatistics], Measurement]:
+    def read(found: AxisStatistics) -> Measurement:
+        assert found.ends is not None, "the figure says that it needs them"
+        return Measurement(to_datetime(found.ends[number].time), found.ends[number].value)
+
+    return read
 
 
 def _mean(found: AxisStatistics) -> float:
@@ -72,16 +100,16 @@ def _figure(
     description: str,
     example: object,
     *,
-    fractions: Sequence[float] = (),
-    squares: bool = False,
+    needs: Needs = Needs(),  # noqa: B008  # it is frozen
     without: object = None,
 ) -> msgspec.Meta:
-    """Describe a figure. `read`: returns it. `fractions`: the order statistics that it needs.
+    """Describe a figure, which `read` returns.
 
-    `squares`: whether it needs the sum of squares. `without`: the figure of no readings.
+    `needs`: what it is computed from. `without`: the figure of no readings.
     """
-    needs = {"read": read, "fractions": tuple(fractions), "squares": squares, "without": without}
-    return msgspec.Meta(description=description, examples=[example], extra=needs)
+    return msgspec.Meta(
+        description=description, examples=[example], extra={"read": read, "needs": needs, "without": without}
+    )
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -99,7 +127,7 @@ class Figures(msgspec.Struct, frozen=True):
             _median,
             "The median. For an even count it is the mean of the two middle values.",
             1.5,
-            fractions=[_MEDIAN],
+            needs=Needs((MEDIAN,)),
         ),
     ]
     mean: Annotated[
@@ -111,7 +139,7 @@ class Figures(msgspec.Struct, frozen=True):
             _spread(exact.stddev),
             "The sample standard deviation, rounded once; null for fewer than two values. Present on request.",
             0.75,
-            squares=True,
+            needs=_SQUARES,
         ),
     ] = UNSET
     variance: Annotated[
@@ -120,7 +148,7 @@ class Figures(msgspec.Struct, frozen=True):
             _spread(exact.variance),
             "The sample variance, rounded once; null for fewer than two values. Present on request.",
             0.5625,
-            squares=True,
+            needs=_SQUARES,
         ),
     ] = UNSET
     range: Annotated[
@@ -133,7 +161,36 @@ class Figures(msgspec.Struct, frozen=True):
             _quartile_range,
             "The interquartile range: percentile 75 minus percentile 25. Present on request.",
             2.25,
-            fractions=_QUARTERS,
+            needs=Needs(_QUARTERS),
+        ),
+    ] = UNSET
+    mad: Annotated[
+        float | UnsetType | None,
+        _figure(
+            _median_deviation,
+            "The median absolute deviation: the median of |value - median|, without a factor. Present on request.",
+            1.25,
+            needs=Needs((MEDIAN,), deviations=True),
+        ),
+    ] = UNSET
+    first: Annotated[
+        Measurement | UnsetType | None,
+        _figure(
+            _end(0),
+            "The value of the earliest reading, with its time. Of several readings at that time it is the first in the "
+            "order of x, y and z. Present on request.",
+            {"timestamp": "2026-01-31T12:00:00.000000Z", "value": 1.5},
+            needs=_ENDS,
+        ),
+    ] = UNSET
+    last: Annotated[
+        Measurement | UnsetType | None,
+        _figure(
+            _end(1),
+            "The value of the latest reading, with its time. Of several readings at that time it is the last in the "
+            "order of x, y and z. Present on request.",
+            {"timestamp": "2026-01-31T13:00:00.000000Z", "value": 2.5},
+            needs=_ENDS,
         ),
     ] = UNSET
     percentiles: Annotated[
@@ -183,14 +240,9 @@ class FigureNames(msgspec.Struct, frozen=True):
         return [float(Decimal(name[1:]) / 100) for name in self.percentiles]
 
     @property
-    def needed_fractions(self) -> list[float]:
-        """The order statistics that the analysis needs, as fractions of 1."""
-        return sorted({*self.fractions, *(of for name in self.fields for of in _TABLE[name]["fractions"])})
-
-    @property
-    def needs_squares(self) -> bool:
-        """Whether the analysis needs the sums of squares."""
-        return any(_TABLE[name]["squares"] for name in self.fields)
+    def needs(self) -> Needs:
+        """What the figures are computed from."""
+        return reduce(or_, (_TABLE[name]["needs"] for name in self.fields), Needs(tuple(self.fractions)))
 
     @property
     def fields(self) -> tuple[str, ...]:

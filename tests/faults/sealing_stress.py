@@ -18,7 +18,7 @@ from psycopg.errors import CheckViolation, DeadlockDetected, SerializationFailur
 
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
-from query_api.statistics.blocks.reading.statistics import AxisStatistics, read_statistics
+from query_api.statistics.blocks.reading.statistics import AxisStatistics, Needs, read_statistics
 from query_api.statistics.blocks.sealing.announcing import announce, wait_for_writers
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.sealing import seal_step
@@ -37,6 +37,7 @@ from tests.blocks import SMALL
 DEVICES = range(1, 6)
 BASE = to_microseconds(datetime(2023, 1, 1, tzinfo=UTC))
 SPEED = 200_000
+NEEDS = Needs((0.5, 0.95))
 _REGISTER = "INSERT INTO devices (id, key, name) SELECT n, n, n FROM unnest(%s::bigint[]) AS n ON CONFLICT DO NOTHING"
 _ENROL = "INSERT INTO sealed_devices (device_id) SELECT unnest(%s::bigint[])"
 _LOST = (psycopg.OperationalError, DatabaseUnreachable)
@@ -196,9 +197,7 @@ class Stress:
         start = self.oldest if chance.random() < 0.3 else start
         end = 2**61 if chance.random() < 0.3 else end
         async with snapshot(connection):
-            found = await read_statistics(
-                connection, Items.together(devices, start, end), [0.5, 0.95], with_squares=False, layout=SMALL
-            )
+            found = await read_statistics(connection, Items.together(devices, start, end), NEEDS, layout=SMALL)
             cursor = arrays.cursor(connection)
             await cursor.execute(_SCAN, (Bigints(np.array(devices)), Moment(start), Moment(end)))
             row = await cursor.fetchone()

@@ -7,7 +7,9 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.integration.test_analysis import AXES, NO_READINGS, assert_exact, at, random_rows, store
+from shared.settings import Settings
+from tests import services
+from tests.integration.test_analysis import AXES, NO_READINGS, assert_exact, at, ended, queue, random_rows, store
 
 FIVE = {"min", "max", "sum", "count", "median"}
 
@@ -56,14 +58,51 @@ async def test_only_requested_figures_are_added(api: httpx.AsyncClient, device: 
 
 
 async def test_figures_without_readings_are_null(api: httpx.AsyncClient, device: int) -> None:
-    path, query = f"/stats/analysis/{device}", {"figures": "mean,stddev,p50"}
-    none = {**NO_READINGS, "mean": None, "stddev": None, "percentiles": {"p50": None}}
+    path, query = f"/stats/analysis/{device}", {"figures": "mean,stddev,mad,first,last,p50"}
+    nothing = dict.fromkeys(("mean", "stddev", "mad", "first", "last"))
+    none = {**NO_READINGS, **nothing, "percentiles": {"p50": None}}
     assert await get(api, path, **query) == dict.fromkeys(AXES, none)
     await store(api, device, [(1, 2, 3)])
     assert (await get(api, path, **query))["y"] == {
         "min": 2.0, "max": 2.0, "sum": 2.0, "count": 1, "median": 2.0,
-        "mean": 2.0, "stddev": None, "percentiles": {"p50": 2.0},
+        "mean": 2.0, "stddev": None, "mad": 0.0, "first": end(0, 2.0), "last": end(0, 2.0), "percentiles": {"p50": 2.0},
     }  # fmt: skip
+
+
+def end(second: float, value: float) -> dict[str, Any]:
+    return {"timestamp": at(second), "value": value}
+
+
+async def test_the_deviation_and_the_ends_of_a_period(
+    api: httpx.AsyncClient, device: int, api_settings: Settings
+) -> None:
+    """Immediate, of several devices together and each, and queued."""
+    names = {"figures": "mad,last,first"}
+    rows = [(5.0, 1.0, 0.25), (1.0, -0.0, 0.5), (2.0, -4.0, 0.0), (9.0, 3.0, -0.0)]
+    await store(api, device, rows)
+    other = await add_device(api, [(7.0, 2.0, 1.0), (0.0, 0.0, 0.0)])
+    for path, query in ((f"/stats/analysis/{device}", {}), ("/stats/analysis", {"device_id": device})):
+        found = await get(api, path, **query, **names)
+        for number, (axis, mad) in enumerate(zip(AXES, (2.0, 1.5, 0.125), strict=True)):
+            assert found[axis]["mad"] == mad
+            assert (found[axis]["first"], found[axis]["last"]) == (end(0, rows[0][number]), end(3, rows[3][number]))
+    part = await get(api, f"/stats/analysis/{device}", **names, start=at(0.5), end=at(2.5))
+    assert (part["x"]["mad"], part["x"]["first"], part["x"]["last"]) == (0.5, end(1, 1.0), end(2, 2.0))
+
+    together = await get(api, "/stats/analysis", device_id=[other, device], **names)
+    assert (together["y"]["first"], together["y"]["last"]) == (end(0, 1.0), end(3, 3.0)), "of equal times, x decides"
+    assert together["x"]["mad"] == statistics.median(abs(x - 3.5) for x in (5, 1, 2, 9, 7, 0))
+    each = await get(api, "/stats/analysis", device_id=[other, device], group_by="device", **names)
+    assert each[0]["x"]["last"] == end(1, 0.0)
+    assert {axis: each[1][axis] for axis in AXES} == found
+
+    request = await queue(api, device, **names)
+    assert request["figures"] == ["mad", "first", "last"]
+    async with services.worker(api_settings):
+        result = (await ended(api, request))["result"]
+    assert {axis: result[axis] for axis in AXES} == found
+    (listed,) = await get(api, f"/stats/analysis/result/{device}")
+    assert {axis: listed[axis] for axis in AXES} == found
 
 
 async def test_unknown_figures_are_refused(api: httpx.AsyncClient, device: int) -> None:
@@ -73,8 +112,8 @@ async def test_unknown_figures_are_refused(api: httpx.AsyncClient, device: int) 
             (error,) = details["errors"]
             assert error["field"] == "figures"
             assert error["detail"] == (
-                "expected mean, stddev, variance, range, iqr or a percentile from p0 to p100 with up to 6 decimals, "
-                f"such as p95 or p99.9, got {said}; min, max, sum, count and median are always present"
+                "expected mean, stddev, variance, range, iqr, mad, first, last or a percentile from p0 to p100 with up "
+                f"to 6 decimals, such as p95 or p99.9, got {said}; min, max, sum, count and median are always present"
             )
         details = await refused(api, f"{path}figures=avg,mean,sigma", 422)
         assert len(details["errors"]) == 2

@@ -10,7 +10,7 @@ import pytest
 from query_api.statistics.blocks.reading.cover import ONE_PLAN
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
-from query_api.statistics.blocks.reading.statistics import Limits, read_statistics
+from query_api.statistics.blocks.reading.statistics import Limits, Needs, read_statistics
 from query_api.statistics.blocks.sealing.merging import merge
 from shared.postgres.connections import Connection, connect
 from shared.readings.model import to_microseconds
@@ -26,6 +26,7 @@ LATER = datetime(2024, 4, 1, tzinfo=UTC)
 STEP = timedelta(hours=1)
 SEALED = FIRST + (EACH - 40) * STEP
 TIMES = 7
+NEEDS = Needs((0.5,), squares=True, deviations=True, ends=True)
 """After five executions PostgreSQL may change to a plan without values."""
 MOST_ROWS = 120
 """Rows and index entries of a statement. The tables have some hundred times as many, and each device more."""
@@ -63,7 +64,7 @@ async def test_an_analysis_reads_few_blocks_by_their_indexes(database: Connectio
                 await database.execute(ONE_PLAN, prepare=False)
                 await read(database, start, end)
     statements = {text for text in watched.reads if "FROM " in text}
-    assert len(statements) == 5, "cover, tail, columns, guides and values"
+    assert len(statements) == 6, "cover, tail, columns, guides, values, and the first and the last reading"
     for text in statements:
         for reads in watched.reads[text]:
             assert reads.rows <= MOST_ROWS, text
@@ -85,7 +86,7 @@ async def fill(database: Connection) -> None:
 
 async def read(database: Connection, start: datetime | None, end: datetime | None) -> None:
     items = Items.each([DEVICE], *(None if at is None else to_microseconds(at) for at in (start, end)))
-    await read_statistics(database, items, [0.5], with_squares=True, layout=SMALL, limits=Limits(few=0))
+    await read_statistics(database, items, NEEDS, layout=SMALL, limits=Limits(few=0))
 
 
 SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
@@ -114,9 +115,10 @@ async def test_only_the_month_of_unsealed_readings_is_planned(database: Connecti
     explained = Explained(database)
     async with snapshot(database, ONE_PLAN):
         await read(database, None, None)
-    (plan,) = explained.taken()
-    assert {scan["Relation Name"] for scan in plan.scans} == {"readings_2024_03"}
-    assert plan.rows_read == 40
+    tail, ends = explained.taken()
+    assert {scan["Relation Name"] for scan in tail.scans} == {"readings_2024_03"}
+    assert tail.rows_read == 40
+    assert ends.rows_read == 2, "the first and the last reading"
 
 
 async def test_a_failed_read_leaves_the_connection_usable(database: Connection) -> None:

@@ -17,9 +17,9 @@ from msgspec import UNSET
 
 from query_api.errors import UnknownDevices
 from query_api.statistics.analysis import analyse, analyse_each
-from query_api.statistics.figures import FIVE, ON_REQUEST, FigureNames, Figures
+from query_api.statistics.figures import FIVE, ON_REQUEST, FigureNames, Figures, Measurement
 from shared.readings.announcements import Announcements
-from shared.readings.model import Reading
+from shared.readings.model import Reading, to_datetime
 from shared.readings.partitions import Partitions
 from shared.readings.rules import AXIS_LIMIT
 from shared.readings.store import prepare, store
@@ -109,6 +109,9 @@ def assert_as_asked(figures: Figures, values: Sequence[float], wanted: FigureNam
         "stddev": lambda: statistics.stdev(values) if len(values) > 1 else None,
         "variance": lambda: float(statistics.variance(exactly)) if len(values) > 1 else None,
         "range": lambda: max(values) - min(values) if values else None,
+        "mad": lambda: median_deviation(values) if values else None,
+        "first": lambda: Measurement(to_datetime(NOON), values[0]) if values else None,
+        "last": lambda: Measurement(to_datetime(NOON + len(values) - 1), values[-1]) if values else None,
     }
     for name in set(wanted.single) & expected.keys():
         assert getattr(figures, name) == expected[name](), name
@@ -123,6 +126,11 @@ def assert_as_asked(figures: Figures, values: Sequence[float], wanted: FigureNam
     assert list(figures.percentiles) == list(wanted.percentiles)
     for name, value in figures.percentiles.items():
         close(value, float(np.percentile(values, float(name[1:]))) if values else None, values)
+
+
+def median_deviation(values: Sequence[float]) -> float:
+    median = statistics.median(values)
+    return statistics.median(abs(value - median) for value in values)
 
 
 def close(found: object, expected: float | None, values: Sequence[float]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
-from query_api.statistics.blocks.reading.statistics import read_statistics
+from query_api.statistics.blocks.reading.statistics import Needs, read_statistics
 from query_api.statistics.blocks.sealing.retiring import retire_device, retire_month
 from query_api.statistics.blocks.sealing.sealing import Step, seal_step
 from query_api.worker import sealing, settling
@@ -277,7 +277,7 @@ async def test_each_service_does_its_part_with_its_own_role(
         assert await store_requests(as_api, [[reading(1, 8, 80.0)]]) is not None
         assert await late(database) == [1] * 4
         async with snapshot(as_api):
-            found = await read_statistics(as_api, Items.each([1], None, None), [0.5], with_squares=True)
+            found = await read_statistics(as_api, Items.each([1], None, None), Needs((0.5,), squares=True))
         assert found.groups[0] is not None
         assert [axis.count for axis in found.groups[0]] == [304] * 3
         await settler.settle(as_worker)

@@ -15,10 +15,10 @@ from query_api.errors import UnknownDevices
 from query_api.statistics.blocks import computing, exact
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.layout import Layout
-from query_api.statistics.blocks.reading import statistics
+from query_api.statistics.blocks.reading import order_statistics, statistics
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
-from query_api.statistics.blocks.reading.statistics import AxisStatistics, Limits, read_statistics
+from query_api.statistics.blocks.reading.statistics import AxisStatistics, Limits, Needs, read_statistics
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.settling import settle
 from shared.readings.model import SECOND, Microseconds, to_microseconds
@@ -26,7 +26,8 @@ from tests import hostile
 from tests.blocks import SMALL, assert_sealed, sealed, stored
 from tests.conftest import Database
 
-FRACTIONS = [0.0, 0.01, 0.25, 0.5, 0.95, 0.999999, 1.0]
+FRACTIONS = (0.0, 0.01, 0.25, 0.5, 0.95, 0.999999, 1.0)
+NEEDS = Needs(FRACTIONS, squares=True, deviations=True, ends=True)
 STEPS = [0, 1, 1000, SECOND, 61 * SECOND, 3600 * SECOND]
 
 
@@ -116,7 +117,7 @@ async def assert_same(
     devices = list(range(1, len(columns) + 1))
     items = Items.each(devices, start, end) if is_each else Items.together(devices, start, end)
     async with snapshot(database):
-        found = await read_statistics(database, items, FRACTIONS, with_squares=True, layout=layout, limits=limits)
+        found = await read_statistics(database, items, NEEDS, layout, limits)
     groups = [[one] for one in columns] if is_each else [columns]
     assert len(found.groups) == len(groups)
     total = 0
@@ -125,9 +126,16 @@ async def assert_same(
         count = sum(int(some.sum()) for some in within)
         total += count
         assert (own is None) == (count == 0)
-        for number, axis in enumerate(own or ()):
-            parts = [one.axes[number][some] for one, some in zip(group, within, strict=True)]
-            assert_axis(axis, np.sort(np.concatenate(parts) + 0.0))
+        parts = [
+            (one.times[some], *(values[some] for values in one.axes)) for one, some in zip(group, within, strict=True)
+        ]
+        readings = sorted(zip(*(np.concatenate(column).tolist() for column in zip(*parts, strict=True)), strict=True))
+        for number, axis in enumerate(own or (), start=1):
+            assert_axis(axis, np.sort(np.array([reading[number] for reading in readings]) + 0.0))
+            assert axis.ends is not None
+            for found_end, reading in zip(axis.ends, (readings[0], readings[-1]), strict=True):
+                assert (found_end.time, found_end.value) == (reading[0], reading[number])
+                assert not is_negative_zero(found_end.value)
     assert found.from_blocks + found.from_rows == total
 
 
@@ -138,16 +146,23 @@ def assert_axis(found: AxisStatistics, values: np.ndarray) -> None:
     assert exact.rounded(found.total) == math.fsum(values)
     assert found.squares is not None
     assert Fraction(found.squares) == sum(Fraction(value) ** 2 for value in values.tolist())
-    assert list(found.pairs) == FRACTIONS
+    assert list(found.pairs) == list(FRACTIONS)
     for fraction, pair in found.pairs.items():
         place = fraction * (count - 1)
         assert pair == (values[math.floor(place)], values[math.ceil(place)])
-        assert not any(math.copysign(1, value) < 0 for value in pair if value == 0)
+        assert not any(map(is_negative_zero, pair))
+    middles = (count - 1) // 2, count // 2
+    median = (values[middles[0]] + values[middles[1]]) / 2
+    assert found.deviations == tuple(np.sort(np.abs(values - median))[list(middles)])
+
+
+def is_negative_zero(value: float) -> bool:
+    return value == 0 and math.copysign(1, value) < 0
 
 
 async def test_a_device_that_is_not_there(database: Database) -> None:
     with pytest.raises(UnknownDevices) as raised:
-        await read_statistics(database, Items.each([1, 2], None, None), [], with_squares=False)
+        await read_statistics(database, Items.each([1, 2], None, None), Needs())
     assert raised.value.devices == (1, 2)
 
 
@@ -160,13 +175,11 @@ async def test_large_computations_leave_the_event_loop(database: Database, monke
     )
     await sealed(database, 1, start + 500 * SECOND)
     monkeypatch.setattr(computing, "LARGE", 100)
-    for module, name in ((exact, "total"), (statistics, "narrow_all"), (statistics, "_group")):
+    for module, name in ((exact, "total"), (order_statistics, "narrow_all"), (statistics, "_group")):
         monkeypatch.setattr(module, name, _noting_threads(getattr(module, name), threads))
     async with snapshot(database):
         limits = Limits(few=0, piece=300, kept=600)
-        await read_statistics(
-            database, Items.each([1], None, None), FRACTIONS, with_squares=True, layout=SMALL, limits=limits
-        )
+        await read_statistics(database, Items.each([1], None, None), NEEDS, SMALL, limits)
     assert len(threads) > 6
     assert threading.get_ident() not in threads
 

@@ -2,31 +2,58 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from functools import partial
 
 import msgspec
 import numpy as np
 
 from query_api.errors import UnknownDevices
 from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
-from query_api.statistics.blocks.layout import AXES, STANDARD, Floats, Ints, Layout
-from query_api.statistics.blocks.reading.cover import cover
+from query_api.statistics.blocks.deviations import middle
+from query_api.statistics.blocks.layout import AXES, STANDARD, Floats, Layout
+from query_api.statistics.blocks.reading.cover import Covered, cover
 from query_api.statistics.blocks.reading.ends import read_ends
-from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
+from query_api.statistics.blocks.reading.first_and_last import Ends, read_first_and_last
+from query_api.statistics.blocks.reading.gathered import Gathered
 from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.order_statistics import Lists, median_deviations, order_statistics
 from query_api.statistics.blocks.reading.pieces import PIECE
-from query_api.statistics.blocks.reading.slices import read_guides, read_values
 from query_api.statistics.blocks.reading.tail import KEPT, read_tails
-from query_api.statistics.blocks.runs import Runs
-from query_api.statistics.blocks.selection import FEW, Narrowed, narrow_all
+from query_api.statistics.blocks.selection import FEW
 from shared.postgres.connections import Connection
+
+MEDIAN = 0.5
+"""The fraction of the median."""
+Pair = tuple[float, float]
+
+
+class Needs(msgspec.Struct, frozen=True):
+    """What figures are computed from, besides count, range and sum.
+
+    `fractions`: 0 to 1, of order statistics. `squares`: the sum of squares. `deviations`: the absolute deviations from
+    the median, which needs the fraction MEDIAN. `ends`: the first and the last value.
+    """
+
+    fractions: tuple[float, ...] = ()
+    squares: bool = False
+    deviations: bool = False
+    ends: bool = False
+
+    def __or__(self, other: "Needs") -> "Needs":
+        """Return what either needs."""
+        return Needs(
+            tuple(sorted({*self.fractions, *other.fractions})),
+            self.squares or other.squares,
+            self.deviations or other.deviations,
+            self.ends or other.ends,
+        )
 
 
 class AxisStatistics(msgspec.Struct, frozen=True):
-    """Statistics of one axis of a group. `count` is at least 1.
+    """Statistics of one axis of a group. `count` is at least 1. None stands for what is not needed.
 
-    `squares`: the exact sum of squares; None if it was not wanted. `pairs`: by wanted fraction p, the values at the
-    ranks floor and ceil of p (count - 1), counted from 0.
+    `squares`: the exact sum of squares. `pairs`: by fraction p, the values at the ranks floor and ceil of
+    p (count - 1), counted from 0. `deviations`: the two middle values of the absolute deviations from the median.
+    `ends`: the first and the last value, with their times.
     """
 
     count: int
@@ -34,7 +61,9 @@ class AxisStatistics(msgspec.Struct, frozen=True):
     greatest: float
     total: Decimal
     squares: Decimal | None
-    pairs: Mapping[float, tuple[float, float]]
+    pairs: Mapping[float, Pair]
+    deviations: Pair | None
+    ends: Ends | None
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -60,78 +89,71 @@ LIMITS = Limits()
 
 
 async def read_statistics(
-    connection: Connection,
-    items: Items,
-    fractions: Sequence[float],
-    *,
-    with_squares: bool,
-    layout: Layout = STANDARD,
-    limits: Limits = LIMITS,
+    connection: Connection, items: Items, needs: Needs, layout: Layout = STANDARD, limits: Limits = LIMITS
 ) -> Statistics:
     """Return the statistics of x, y and z of each group, in the caller's snapshot; None for a group without readings.
 
-    `fractions`: 0 to 1, of the wanted order statistics. Raises UnknownDevices.
+    Raises UnknownDevices.
     """
+    covered, gathered = await gather(connection, items, with_squares=needs.squares, layout=layout, limits=limits)
+    lists = await Lists.of(connection, gathered, layout)
+    pairs = await order_statistics(lists, needs.fractions, limits.few)
+    deviations = await _deviations(lists, needs, pairs, limits.few)
+    ends = await read_first_and_last(connection, items, covered, lists.blocks) if needs.ends else None
+    found = _Found(gathered, needs, pairs, deviations, ends)
+    groups = await computed(OF_AN_ITEM * items.count, lambda: [_group(found, group) for group in range(items.count)])
+    return Statistics(groups, gathered.from_blocks, gathered.rows)
+
+
+async def gather(
+    connection: Connection, items: Items, *, with_squares: bool, layout: Layout = STANDARD, limits: Limits = LIMITS
+) -> tuple[Covered, Gathered]:
+    """Return the blocks and readings of all groups, in the caller's snapshot. Raises UnknownDevices."""
     gathered = Gathered(items.count, with_squares=with_squares)
     covered = await cover(connection, items, gathered)
     if covered.unknown:
         raise UnknownDevices([int(items.devices[item]) for item in covered.unknown])
     await read_tails(connection, items, covered, gathered, layout, limits.piece, limits.kept)
     await read_ends(connection, items, covered.at_ends, gathered, layout)
-    found = await _order_statistics(connection, gathered, fractions, layout, limits.few)
-    groups = await computed(
-        OF_AN_ITEM * items.count, lambda: [_group(gathered, group, fractions, found) for group in range(items.count)]
-    )
-    return Statistics(groups, gathered.from_blocks, gathered.rows)
+    return covered, gathered
 
 
-async def _order_statistics(
-    connection: Connection, gathered: Gathered, fractions: Sequence[float], layout: Layout, few: int
-) -> Floats:
-    """Return the pairs of each fraction: shape (2, fractions, axes * groups)."""
-    blocks, runs = await computed(gathered.values, lambda: _runs(gathered, layout))
-    if not fractions:
-        return np.empty((2, 0, len(AXES) * gathered.groups))
-    narrowed = await computed(len(fractions) * len(runs.value), lambda: _narrowed(gathered, runs, fractions))
-    if narrowed.size > few:
-        guides = await read_guides(connection, blocks, narrowed.runs, layout)
-        narrowed = await computed(len(guides.value), partial(narrowed.refined, guides))
-    values = await read_values(connection, blocks, gathered, narrowed.runs)
-    return await computed(len(values), partial(narrowed.found, values))
-
-
-def _runs(gathered: Gathered, layout: Layout) -> tuple[Blocks, Runs]:
-    blocks = gathered.blocks()
-    return blocks, gathered.runs(blocks, layout)
-
-
-def _narrowed(gathered: Gathered, runs: Runs, fractions: Sequence[float]) -> Narrowed:
-    low_ranks, high_ranks = ranks(np.tile(gathered.count, len(AXES)), fractions)
-    return narrow_all(runs, len(AXES) * gathered.groups, low_ranks, high_ranks)
-
-
-def ranks(counts: Ints, fractions: Sequence[float]) -> tuple[Ints, Ints]:
-    """Return floor and ceil of p (count - 1) for each fraction p and each count; 0 for a count of 0."""
-    places = np.asarray(fractions)[:, np.newaxis] * np.maximum(counts - 1, 0).astype(np.float64)
-    return np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)
-
-
-def _group(
-    gathered: Gathered, group: int, fractions: Sequence[float], found: Floats
-) -> Sequence[AxisStatistics] | None:
-    if gathered.count[group] == 0:
+async def _deviations(lists: Lists, needs: Needs, pairs: Floats, few: int) -> Floats | None:
+    """Return the two middle absolute deviations from the median of each list: shape (2, lists)."""
+    if not needs.deviations:
         return None
-    lists = [axis * gathered.groups + group for axis in range(len(AXES))]
-    pairs = [dict(zip(fractions, zip(*found[:, :, one].tolist(), strict=True), strict=True)) for one in lists]
-    return [_axis(gathered, axis, group, own) for axis, own in enumerate(pairs)]
+    lower, upper = pairs[:, needs.fractions.index(MEDIAN)]
+    center = middle(*np.where(lists.counts > 0, (lower, upper), 0.0))
+    return await median_deviations(lists, center, few)
 
 
-def _axis(gathered: Gathered, axis: int, group: int, pairs: Mapping[float, tuple[float, float]]) -> AxisStatistics:
+class _Found(msgspec.Struct, frozen=True):
+    """What was found of all groups. `pairs`: shape (2, fractions, lists). `deviations`: shape (2, lists)."""
+
+    gathered: Gathered
+    needs: Needs
+    pairs: Floats
+    deviations: Floats | None
+    ends: Sequence[Sequence[Ends] | None] | None
+
+
+def _group(found: _Found, group: int) -> Sequence[AxisStatistics] | None:
+    if found.gathered.count[group] == 0:
+        return None
+    return [_axis(found, axis, group) for axis in range(len(AXES))]
+
+
+def _axis(found: _Found, axis: int, group: int) -> AxisStatistics:
+    gathered, fractions = found.gathered, found.needs.fractions
+    one = axis * gathered.groups + group
+    ends = None if found.ends is None else found.ends[group]
     return AxisStatistics(
         count=int(gathered.count[group]),
         least=float(gathered.least[axis, group]),
         greatest=float(gathered.greatest[axis, group]),
         total=gathered.totals[axis][group],
         squares=None if gathered.squares is None else gathered.squares[axis][group],
-        pairs=pairs,
+        pairs=dict(zip(fractions, zip(*found.pairs[:, :, one].tolist(), strict=True), strict=True)),
+        deviations=None if found.deviations is None else tuple(found.deviations[:, one].tolist()),
+        ends=None if ends is None else ends[axis],
     )

@@ -1,0 +1,108 @@
+"""Order statistics of gathered lists, and of their absolute deviations: by marks, then guides, then values."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+import numpy as np
+
+from query_api.statistics.blocks.computing import computed
+from query_api.statistics.blocks.deviations import Mirrored
+from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout
+from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
+from query_api.statistics.blocks.reading.slices import read_guides, read_values
+from query_api.statistics.blocks.runs import Runs
+from query_api.statistics.blocks.selection import Narrowed, Samples, narrow_all
+from shared.postgres.connections import Connection
+
+
+class Lists(msgspec.Struct, frozen=True):
+    """The lists of what was gathered, with their runs, and how the guides and values of runs are read."""
+
+    connection: Connection
+    gathered: Gathered
+    blocks: Blocks
+    runs: Runs
+    layout: Layout
+
+    @classmethod
+    async def of(cls, connection: Connection, gathered: Gathered, layout: Layout) -> "Lists":
+        """Sort the gathered readings, and add them up."""
+        blocks, runs = await computed(gathered.values, lambda: _runs(gathered, layout))
+        return cls(connection, gathered, blocks, runs, layout)
+
+    @property
+    def number(self) -> int:
+        """The number of the lists."""
+        return len(AXES) * self.gathered.groups
+
+    @property
+    def counts(self) -> Ints:
+        """The number of values of each list."""
+        return np.tile(self.gathered.count, len(AXES))
+
+    async def guides(self, runs: Runs) -> Samples:
+        """Return the guides in the runs."""
+        return await read_guides(self.connection, self.blocks, runs, self.layout)
+
+    async def values(self, runs: Runs) -> Floats:
+        """Return the values of the runs, one after the other."""
+        return await read_values(self.connection, self.blocks, self.gathered, runs)
+
+
+def _runs(gathered: Gathered, layout: Layout) -> tuple[Blocks, Runs]:
+    blocks = gathered.blocks()
+    return blocks, gathered.runs(blocks, layout)
+
+
+class _Deviations(msgspec.Struct, frozen=True):
+    """Guides and values of mirrored runs, by those of the original runs."""
+
+    lists: Lists
+    mirrored: Mirrored
+
+    async def guides(self, runs: Runs) -> Samples:
+        guides = await self.lists.guides(self.mirrored.original(runs))
+        return await computed(len(guides.value), partial(self.mirrored.guides, runs, guides))
+
+    async def values(self, runs: Runs) -> Floats:
+        values = await self.lists.values(self.mirrored.original(runs))
+        return await computed(len(values), partial(self.mirrored.values, runs, values))
+
+
+async def order_statistics(lists: Lists, fractions: Sequence[float], few: int) -> Floats:
+    """Return the values at the two ranks of each fraction: shape (2, fractions, lists).
+
+    `few`: values that are read without guides.
+    """
+    if not fractions:
+        return np.empty((2, 0, lists.number))
+    low_ranks, high_ranks = ranks(lists.counts, fractions)
+    narrow = partial(narrow_all, lists.runs, lists.number, low_ranks, high_ranks)
+    return await _found(lists, await computed(len(fractions) * len(lists.runs.value), narrow), few)
+
+
+async def median_deviations(lists: Lists, center: Floats, few: int) -> Floats:
+    """Return the two middle values of the absolute deviations from the center of each list: shape (2, lists)."""
+    low_ranks, high_ranks = ranks(lists.counts, [0.5])
+
+    def narrow() -> tuple[Mirrored, Narrowed]:
+        mirrored = Mirrored.of(lists.runs, center)
+        return mirrored, narrow_all(mirrored.runs, lists.number, low_ranks + lists.counts, high_ranks + lists.counts)
+
+    mirrored, narrowed = await computed(2 * len(lists.runs.value), narrow)
+    return (await _found(_Deviations(lists, mirrored), narrowed, few))[:, 0]
+
+
+async def _found(source: Lists | _Deviations, narrowed: Narrowed, few: int) -> Floats:
+    if narrowed.size > few:
+        guides = await source.guides(narrowed.runs)
+        narrowed = await computed(len(guides.value), partial(narrowed.refined, guides))
+    values = await source.values(narrowed.runs)
+    return await computed(len(values), partial(narrowed.found, values))
+
+
+def ranks(counts: Ints, fractions: Sequence[float]) -> tuple[Ints, Ints]:
+    """Return floor and ceil of p (count - 1) for each fraction p and each count; 0 for a count of 0."""
+    places = np.asarray(fractions)[:, np.newaxis] * np.maximum(counts - 1, 0).astype(np.float64)
+    return np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)
