@@ -1,5 +1,6 @@
 """Ids: their bounds, their fields in records, and whether a device has one."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -17,6 +18,12 @@ DeviceIdField = Annotated[int, msgspec.Meta(description="Id of the device.", exa
 def is_id(given: int) -> bool:
     """Whether something can have this id."""
     return 0 < given <= MAX_ID
+
+
+def require_possible(devices: Sequence[int]) -> None:
+    """Raise UnknownDevices for ids that no device can have."""
+    if impossible := [device for device in devices if not is_id(device)]:
+        raise UnknownDevices(impossible)
 
 
 _DEVICE = "SELECT FROM devices WHERE id = %s"

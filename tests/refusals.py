@@ -26,6 +26,7 @@ REASONS = [
     ("invalid-value", r"period", r"at least a second and at most a century"),
     ("invalid-value", r"callback", r"has no secret"),
     ("invalid-value", r"\[\d+\]\.key", r"repeats the key of"),
+    ("invalid-value", r"min|max", r"less than max|both min and max"),
 ]
 
 

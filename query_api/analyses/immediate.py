@@ -12,8 +12,8 @@ from litestar.params import QueryParameter
 
 from query_api.access.rules import Permission
 from query_api.calendar.period import Period
-from query_api.errors import Fault, UnknownDevices, displayed
-from query_api.ids import DeviceIdField, is_id
+from query_api.errors import Fault, displayed
+from query_api.ids import DeviceIdField, require_possible
 from query_api.statistics.analysis import Analysis, analyse, analyse_each
 from query_api.statistics.figures import FigureNames, Figures
 from query_api.statistics.source import Source
@@ -65,7 +65,7 @@ async def analyse_now(
     Without readings the count and the sum are 0, and the others are null. The median of an even count is the mean of
     the two middle values.
     """
-    _require_possible([device_id])
+    require_possible([device_id])
     source = Source()
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         found = await analyse(connection, device_id, period.start, period.end, wanted, source)
@@ -123,7 +123,7 @@ async def analyse_several(
     if group_by not in (None, "device"):
         raise invalid(Fault("group_by", f"expected device, got {displayed(group_by)}"))
     devices = _ids(device_id or [])
-    _require_possible(devices)
+    require_possible(devices)
     source = Source()
     found: Analysis | list[DeviceAnalysis]
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
@@ -151,12 +151,6 @@ def _ids(given: Sequence[str]) -> list[int]:
     if faults:
         raise invalid(*faults)
     return list(ids)
-
-
-def _require_possible(devices: Sequence[int]) -> None:
-    """Raise UnknownDevices for ids that no device can have."""
-    if impossible := [device for device in devices if not is_id(device)]:
-        raise UnknownDevices(impossible)
 
 
 router = Resource("/stats/analysis", route_handlers=[analyse_now, analyse_several], tags=["analysis"])

@@ -11,6 +11,7 @@ from litestar.di import Provide
 from prometheus_client import CollectorRegistry
 
 from query_api.access.keyring import Keyring, has_administrator
+from query_api.analyses import histogram
 from query_api.analyses import immediate as analysis
 from query_api.analyses import requests as analysis_requests
 from query_api.analyses import results as analysis_results
@@ -179,7 +180,7 @@ def create_app(
     app = Litestar(
         route_handlers=[
             devices.router, rotation.router, stats.router, readings.router, series.router, buckets.router, live.router,
-            analysis.router, analysis_requests.router,
+            analysis.router, histogram.router, analysis_requests.router,
             analysis_results.router, schedules.router,
             problems.router,
             *([mqtt.router, go_auth.router] if settings.mqtt_auth_secret is not None else []),

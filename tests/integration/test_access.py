@@ -41,6 +41,7 @@ ALLOWED = {
     "GET /stats/{device_id:str}/live": READERS,
     "GET /stats/{device_id:str}/series": READERS,
     "GET /stats/{device_id:str}/buckets": READERS,
+    "GET /stats/{device_id:str}/histogram": READERS,
     "GET /stats/analysis": READERS,
     "GET /stats/analysis/{device_id:str}": READERS,
     "POST /stats/analysis/{device_id:str}/async": READERS,

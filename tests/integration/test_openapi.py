@@ -23,7 +23,7 @@ OPERATIONS = {
     "POST /devices", "GET /devices", "GET /devices/{device_id}", "PATCH /devices/{device_id}",
     "DELETE /devices/{device_id}", "POST /devices/{device_id}/token", "POST /stats", "GET /stats/{device_id}",
     "GET /stats/{device_id}/latest", "GET /stats/{device_id}/live", "GET /stats/{device_id}/series",
-    "GET /stats/{device_id}/buckets",
+    "GET /stats/{device_id}/buckets", "GET /stats/{device_id}/histogram",
     "GET /stats/analysis", "GET /stats/analysis/{device_id}", "POST /stats/analysis/{device_id}/async",
     "GET /stats/analysis/requests/{request_id}", "DELETE /stats/analysis/requests/{request_id}",
     "POST /stats/analysis/schedules", "GET /stats/analysis/schedules", "GET /stats/analysis/schedules/{schedule_id}",
@@ -70,6 +70,9 @@ async def test_the_document_describes_every_field(api: httpx.AsyncClient) -> Non
         "AnalysisResult",
         "ProblemDetails",
         "Figures",
+        "Measurement",
+        "AxisHistograms",
+        "Bins",
         "DeviceAnalysis",
     }
     assert ours <= set(schemas)

@@ -38,7 +38,7 @@ async def test_a_queued_analysis_has_the_requested_period(api: httpx.AsyncClient
 
 async def test_an_implausible_number_is_refused(api: httpx.AsyncClient, device: int) -> None:
     paths = [f"/stats/{device}", f"/stats/{device}/series", f"/stats/{device}/buckets", f"/stats/analysis/{device}"]
-    for path in [*paths, "/stats/analysis"]:
+    for path in [*paths, f"/stats/{device}/histogram", "/stats/analysis"]:
         for name in ("start", "end"):
             answer = await api.get(path, params={name: "20261024"})
             assert answer.status_code == 422, path

@@ -4,6 +4,8 @@ A list is what is ranked, such as the x of one device in one period. It consists
 is one. The samples of a run are some of its values with their positions.
 """
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Self
 
 import msgspec
@@ -52,6 +54,15 @@ class Runs(msgspec.Struct, frozen=True):
     def size(self) -> Ints:
         """The number of values of each run."""
         return self.end - self.start
+
+    def in_parts(self, part: Ints) -> Iterator[Self]:
+        """Yield the runs of each part. `part`: that of each run, in ascending order."""
+        first = np.flatnonzero(np.diff(part, prepend=-1))
+        behind = np.concatenate(([0], np.cumsum(self.samples)))
+        for begin, end in pairwise([*first.tolist(), len(self)]):
+            runs, samples = slice(begin, end), slice(behind[begin], behind[end])
+            of_runs = self.of[runs], self.id[runs], self.start[runs], self.end[runs], self.samples[runs]
+            yield type(self)(*of_runs, self.value[samples], self.position[samples])
 
     def sizes(self, lists: int) -> Ints:
         """Return the number of values of each list."""
