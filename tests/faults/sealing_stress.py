@@ -37,15 +37,17 @@ from tests.blocks import SMALL
 DEVICES = range(1, 6)
 BASE = to_microseconds(datetime(2023, 1, 1, tzinfo=UTC))
 SPEED = 200_000
-NEEDS = Needs((0.5, 0.95))
+NEEDS = Needs((0.5, 0.95), deviations=True, ends=True)
 _REGISTER = "INSERT INTO devices (id, key, name) SELECT n, n, n FROM unnest(%s::bigint[]) AS n ON CONFLICT DO NOTHING"
 _ENROL = "INSERT INTO sealed_devices (device_id) SELECT unnest(%s::bigint[])"
 _LOST = (psycopg.OperationalError, DatabaseUnreachable)
 PAUSE_S = 0.05
 """Before a part connects again."""
 _SCAN = """
-    SELECT array_agg(x), array_agg(y), array_agg(z) FROM readings
-    WHERE device_id = ANY(%s) AND recorded_at >= %s AND recorded_at <= %s
+    SELECT array_agg(x), array_agg(y), array_agg(z) FROM (
+        SELECT x, y, z FROM readings WHERE device_id = ANY(%s) AND recorded_at >= %s AND recorded_at <= %s
+        ORDER BY recorded_at, x, y, z
+    ) AS reading
 """
 _KILL = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -207,7 +209,7 @@ class Stress:
         if (group is None) != (row[0] is None):
             self._note(f"devices {devices}, {start} to {end}: {group} and {row}")
         for axis, values in zip(group or (), row if row[0] is not None else (), strict=False):
-            if not _is_same(axis, np.sort(values)):
+            if not _is_same(axis, values):
                 self._note(f"devices {devices}, {start} to {end}: {axis} is not that of {len(values)} values")
 
     def _note(self, text: str) -> None:
@@ -215,11 +217,23 @@ class Stress:
         self._stopped.set()
 
 
-def _is_same(found: AxisStatistics, values: np.ndarray) -> bool:
+def _is_same(found: AxisStatistics, in_time: np.ndarray) -> bool:
+    """`in_time`: the values in the order of the readings."""
+    values = np.sort(in_time)
     places = [fraction * (len(values) - 1) for fraction in found.pairs]
     pairs = [(values[math.floor(place)], values[math.ceil(place)]) for place in places]
     return (
         (found.count, found.least, found.greatest) == (len(values), values[0], values[-1])
         and list(found.pairs.values()) == pairs
+        and found.deviations == _deviations(values)
+        and found.ends is not None
+        and [end.value for end in found.ends] == [in_time[0], in_time[-1]]
         and float(found.total) == math.fsum(values)
     )
+
+
+def _deviations(values: np.ndarray) -> tuple[float, float]:
+    """Return the two middle absolute deviations from the median of sorted values."""
+    middles = [(len(values) - 1) // 2, len(values) // 2]
+    lower, upper = np.sort(np.abs(values - values[middles].sum() / 2))[middles].tolist()
+    return lower, upper
