@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from query_api.statistics.blocks import exact
 from shared.readings.rules import AXIS_LIMIT
+from tests import hostile
 
 GREATEST, LEAST = 1.7976931348623157e308, 5e-324
 
@@ -60,8 +61,35 @@ def test_a_sum_of_several_steps(size: int) -> None:
     assert exact.rounded(exact.total_of_squares(values)) == pytest.approx(float(values @ values))
 
 
-def test_each_limb_at_its_greatest() -> None:
-    """Values of which each bit is set, as many as one step sums."""
+@given(st.lists(st.lists(st.one_of(finite, axis), max_size=20), max_size=8))
+@example([[GREATEST, -LEAST], [], [LEAST, 1.0], [GREATEST]])
+def test_lists_are_summed_each(lists: list[list[float]]) -> None:
+    values, sizes = np.array([value for one in lists for value in one]), [len(one) for one in lists]
+    assert exact.totals(values, sizes) == [exact.total(np.array(one)) for one in lists]
+    assert exact.totals_of_squares(values, sizes) == [exact.total_of_squares(np.array(one)) for one in lists]
+
+
+@pytest.mark.parametrize("kind", ["walk", "scales", "extremes"])
+def test_many_lists_are_summed_in_several_steps(kind: str) -> None:
+    """Some lists are longer than a step, and some steps hold several lists."""
+    sizes = [exact._PART + 1, 3, 0, 500, exact._PART - 400, 2 * exact._PART, 1]
+    values = hostile.values(kind, sum(sizes), np.random.default_rng(1))
+    lists = np.split(values, np.cumsum(sizes)[:-1])
+    for sums, power in ((exact.totals, 1), (exact.totals_of_squares, 2)):
+        assert [Fraction(one) for one in sums(values, sizes)] == [_naive(one, power) for one in lists]
+
+
+def _naive(values: np.ndarray, power: int) -> Fraction:
+    """Add integers: each value is a multiple of 2^-1074."""
+    unit = 1 << 1074
+    ratios = (value.as_integer_ratio() for value in values.tolist())
+    return Fraction(
+        sum(numerator**power * (unit // denominator) ** power for numerator, denominator in ratios), unit**power
+    )
+
+
+def test_values_with_all_bits_in_a_full_step() -> None:
+    """As many as one step sums: no sum of a grid is greater than 2^53 of its multiples."""
     value = math.nextafter(1.0, 0)
     values = np.full(exact._PART, value)
     assert Fraction(exact.total(values)) == Fraction(value) * exact._PART

@@ -3,12 +3,16 @@
 An exact sum is a Decimal of as many digits as it takes. The order of the values cannot change it, and the sums of parts
 add up to the sum of the whole. PostgreSQL stores it as numeric.
 
-A float64 is a mantissa below 1 times a power of 2, and the mantissa is a multiple of 2^-54. Values of equal exponent
-are summed as two integers of 27 bits each, without rounding. Python's integers then combine the exponents.
+A value is split at a power of 2, the grid, into a multiple of it and a rest (Rump, Ogita and Oishi,
+https://doi.org/10.1137/050645671). The grid is coarse enough that float64 holds any sum of the multiples exactly, so
+numpy may add them in any order. The rests are split at the next grid. Two grids are enough for most lists. Python's
+integers then combine the sums of all grids.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Context, Decimal, Inexact
+from functools import cache
 from math import isqrt
 
 import numpy as np
@@ -20,11 +24,16 @@ Values = NDArray[np.float64]
 ZERO = Decimal(0)
 _EXACT = Context(prec=20_000, Emax=10**6, Emin=-(10**6), traps=[Inexact])
 """Holds each digit of a sum of squares: they reach from 2^-2148 to 2^2048. It raises an error instead of rounding."""
-_LIMB_BITS = 27
-_LIMB = float(2**_LIMB_BITS)
-_UNIT_BITS = 2 * _LIMB_BITS
-_PART = 1 << 18
-"""Values that are summed in one step: 2^26 at most, since a sum of limbs of 27 bits must be below 2^53."""
+_PART = 1 << 15
+"""Values that are summed in one step. They stay in the cache of a core."""
+_MANTISSA_BITS = 53
+_LEAST_EXPONENT = -1074
+"""Each float64 is a multiple of 2 to its power."""
+_MOST_SUMMED = 2.0**900
+_LEAST_SQUARED, _MOST_SQUARED = 2.0**-450, 2.0**450
+"""Bounds within which no step overflows, and no rounding error is below the least float64."""
+_SCALE = 600
+"""The exponent that moves other values within the bounds."""
 _SPLITTER = float(2**27 + 1)
 _Number = tuple[int, int]
 """An integer, and the power of 2 that it is multiplied by."""
@@ -32,14 +41,22 @@ _Number = tuple[int, int]
 
 def total(values: Values) -> Decimal:
     """Return the exact sum of the values."""
-    numbers = (_weighted(*np.frexp(part)) for part in _parts(values))
-    return _as_decimal(numbers)
+    return totals(values, [len(values)])[0]
 
 
 def total_of_squares(values: Values) -> Decimal:
     """Return the exact sum of the squares of the values."""
-    numbers = (number for part in _parts(values) for number in _squares(part))
-    return _as_decimal(numbers)
+    return totals_of_squares(values, [len(values)])[0]
+
+
+def totals(values: Values, sizes: Sequence[int]) -> list[Decimal]:
+    """Return the exact sum of each list. `values`: those of the first list, then those of the next one, and so on."""
+    return _totals(values, sizes, _sums)
+
+
+def totals_of_squares(values: Values, sizes: Sequence[int]) -> list[Decimal]:
+    """Return the exact sum of the squares of each list."""
+    return _totals(values, sizes, _sums_of_squares)
 
 
 def add(*totals: Decimal) -> Decimal:
@@ -76,36 +93,90 @@ def stddev(count: int, added: Decimal, squares: Decimal) -> float:
     return _root(*_variance(count, added, squares))
 
 
-def _parts(values: Values) -> list[Values]:
-    return [values[at : at + _PART] for at in range(0, len(values), _PART)]
+_Sums = Iterable[tuple[list[int], int]]
+"""Integers, one for each list, and the exponent of the power of 2 that they are multiplied by."""
 
 
-def _weighted(mantissas: Values, exponents: NDArray[np.int32]) -> _Number:
-    """Return the sum of mantissas times 2^exponents. The mantissas are multiples of 2^-54 and below 1."""
-    least = int(exponents.min())
-    places = exponents - least
-    scaled = mantissas * _LIMB
-    high = np.trunc(scaled)
-    highs, lows = np.bincount(places, high), np.bincount(places, (scaled - high) * _LIMB)
-    added = 0
-    for place in np.flatnonzero((highs != 0) | (lows != 0)).tolist():
-        added += ((int(highs[place]) << _LIMB_BITS) + int(lows[place])) << place
-    return added, least - _UNIT_BITS
+def _totals(values: Values, sizes: Sequence[int], sums: Callable[[Values, list[int]], _Sums]) -> list[Decimal]:
+    numbers: list[list[_Number]] = [[] for _ in sizes]
+    for begin, end, own, pieces in _steps(sizes):
+        for added, exponent in sums(values[begin:end], pieces):
+            for one, number in zip(own, added, strict=True):
+                numbers[one].append((number, exponent))
+    return [_as_decimal(one) for one in numbers]
 
 
-def _squares(values: Values) -> tuple[_Number, _Number]:
-    """Return the sum of the rounded squares, and the sum of what their rounding lost.
+def _steps(sizes: Sequence[int]) -> Iterator[tuple[int, int, list[int], list[int]]]:
+    """Yield steps of at most _PART values: where each begins and ends, and the lists and the starts of its pieces.
 
-    The product of two mantissas and its rounding error are exact (Dekker, https://doi.org/10.1007/BF01397083).
+    A piece is a list, or a part of a longer one.
     """
-    mantissas, exponents = np.frexp(values)
-    exponents *= 2
-    products = mantissas * mantissas
-    split = mantissas * _SPLITTER
-    high = split - (split - mantissas)
-    low = mantissas - high
-    lost = ((high * high - products) + 2 * high * low) + low * low
-    return _weighted(products, exponents), _weighted(lost * 2.0**53, exponents - 53)
+    begin = at = 0
+    own: list[int] = []
+    starts: list[int] = []
+    for one, size in enumerate(sizes):
+        left = size
+        while left:
+            taken = min(left, _PART)
+            if at - begin + taken > _PART:
+                yield begin, at, own, starts
+                begin, own, starts = at, [], []
+            own.append(one)
+            starts.append(at - begin)
+            at, left = at + taken, left - taken
+    if own:
+        yield begin, at, own, starts
+
+
+def _sums(values: Values, starts: list[int]) -> _Sums:
+    """Yield the sum of each piece, in several grids. `starts`: where the pieces begin."""
+    for part, exponent in _scaled(values, 0.0, _MOST_SUMMED):
+        for added, grid in _sums_by_grids(part, starts):
+            yield added, grid + exponent
+
+
+def _sums_of_squares(values: Values, starts: list[int]) -> _Sums:
+    """Yield the sum of the rounded squares of each piece, and the sum of what their rounding lost.
+
+    The square of a value and its rounding error are exact (Dekker, https://doi.org/10.1007/BF01397083).
+    """
+    for part, exponent in _scaled(values, _LEAST_SQUARED, _MOST_SQUARED):
+        squares = part * part
+        split = part * _SPLITTER
+        high = split - (split - part)
+        low = part - high
+        lost = ((high * high - squares) + 2 * high * low) + low * low
+        for some in (squares, lost):
+            for added, grid in _sums_by_grids(some, starts):
+                yield added, grid + 2 * exponent
+
+
+def _scaled(values: Values, least: float, most: float) -> Iterator[tuple[Values, int]]:
+    """Yield parts that add up to the values, and the exponent of the power of 2 that each part is multiplied by.
+
+    Values below `least`, and values from `most` on, are scaled to a magnitude between them.
+    """
+    sizes = np.abs(values)
+    is_small, is_large = sizes < least, sizes >= most
+    if not is_small.any() and not is_large.any():
+        yield values, 0
+        return
+    for chosen, exponent in ((is_small, -_SCALE), (~is_small & ~is_large, 0), (is_large, _SCALE)):
+        part = np.where(chosen, values, 0.0)
+        if part.any():
+            yield np.ldexp(part, -exponent), exponent
+
+
+def _sums_by_grids(values: Values, starts: list[int]) -> _Sums:
+    """Yield the sums of the multiples of each grid: the sums of all grids are the sums of the pieces."""
+    bits = max(2, (len(values) - 1).bit_length())
+    while greatest := max(values.max(), -values.min()):
+        grid = max(math.frexp(greatest)[1] + bits - _MANTISSA_BITS, _LEAST_EXPONENT)
+        shifter = math.ldexp(1.5, grid + _MANTISSA_BITS - 1)
+        multiples = (values + shifter) - shifter  # rounds to multiples of 2^grid
+        added = np.add.reduceat(multiples, starts)
+        yield np.ldexp(added, -grid).astype(np.int64).tolist(), grid
+        values = values - multiples
 
 
 def _as_decimal(numbers: Iterable[_Number]) -> Decimal:
@@ -117,7 +188,13 @@ def _as_decimal(numbers: Iterable[_Number]) -> Decimal:
         added += number << (own - exponent)
     surplus = min(-exponent, (added & -added).bit_length() - 1) if added else -exponent  # of zeros at the end
     added, exponent = added >> surplus, exponent + surplus
-    return _EXACT.scaleb(Decimal(added * 5**-exponent), exponent)  # m 2^-e = m 5^e 10^-e
+    return _EXACT.scaleb(Decimal(added * _power_of_5(-exponent)), exponent)  # m 2^-e = m 5^e 10^-e
+
+
+@cache
+def _power_of_5(exponent: int) -> int:
+    power: int = 5**exponent
+    return power
 
 
 def _variance(count: int, added: Decimal, squares: Decimal) -> tuple[int, int]:
