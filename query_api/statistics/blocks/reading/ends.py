@@ -20,6 +20,8 @@ async def read_ends(
     connection: Connection, items: Items, at_ends: Sequence[AtEnds], gathered: Gathered, layout: Layout
 ) -> None:
     """Add the readings of the blocks that lie in the period of their item."""
+    if not at_ends:
+        return
     work = OF_AN_ITEM * len(at_ends)
     spans, parts = await computed(work, lambda: _planned(items, at_ends, layout))
     data = await read_columns(connection, parts)

@@ -12,6 +12,7 @@ from query_api.statistics.blocks.reading.pieces import Piece
 from query_api.statistics.blocks.runs import Runs
 
 _AXES = len(AXES)
+_NONE = np.empty(0, np.int64)
 Three = Sequence[Floats]
 """Values of x, y and z."""
 
@@ -41,6 +42,27 @@ class _Marked(msgspec.Struct, frozen=True):
     marks: Floats
 
 
+class SortedLists(msgspec.Struct, frozen=True):
+    """Sorted lists of values, one after the other: the number, the first position and the length of each."""
+
+    of: Ints
+    start: Ints
+    size: Ints
+    values: Floats
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def at(self, ranks: Ints) -> Floats:
+        """Return the values at these ranks of each list. Shape of both: (…, lists).
+
+        The rank of a list without values is 0; its value has no meaning.
+        """
+        start = np.zeros(ranks.shape[-1], np.int64)
+        start[self.of] = self.start
+        return self.values[start + ranks] if len(self) else np.zeros(ranks.shape)
+
+
 class Gathered:
     """Sums and ranges of groups, their blocks, and readings that were read one by one.
 
@@ -57,11 +79,11 @@ class Gathered:
         self.greatest = np.full((_AXES, groups), -np.inf)
         self.totals = [[exact.ZERO] * groups for _ in AXES]
         self.squares = [[exact.ZERO] * groups for _ in AXES] if with_squares else None
-        self.local: list[Floats] = []
+        self.local = SortedLists(_NONE, _NONE, _NONE, np.empty(0))
         self.pieces: list[Piece] = []
         self._blocks: list[Blocks] = []
         self._marked: list[tuple[int, int, Sequence[Floats]]] = []  # group, count and marks of each piece
-        self._read: list[list[list[Floats]]] = [[[] for _ in range(groups)] for _ in AXES]
+        self._read: list[tuple[int, Three]] = []
 
     def add_blocks(
         self, blocks: Blocks, ranges: Sequence[float], totals: Sequence[Decimal], squares: Sequence[Decimal] | None
@@ -85,8 +107,7 @@ class Gathered:
         self.count[group] += len(axes[0])
         self.from_blocks += len(axes[0]) if from_blocks else 0
         self.values += _AXES * len(axes[0])
-        for axis, values in enumerate(axes):
-            self._read[axis][group].append(values)
+        self._read.append((group, axes))
 
     def add_piece(self, group: int, piece: Piece, axes: Three, layout: Layout) -> None:
         """Add readings of one group, of which only the marks are kept."""
@@ -96,10 +117,15 @@ class Gathered:
         self.count[group] += count
         places = layout.mark_positions(np.array([count]))
         in_order = [np.sort(values + 0.0) for values in axes]
-        for axis, values in enumerate(in_order):
-            self._add_sums(axis, group, values)
+        values = np.concatenate(in_order)
+        self._add_sums(SortedLists(np.arange(_AXES) * self.groups + group, *_consecutive([count] * _AXES), values))
         self.pieces.append(piece)
         self._marked.append((group, count, [values[places] for values in in_order]))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all values are in `local`, once they are sorted."""
+        return not self._blocks and not self.pieces
 
     @property
     def rows(self) -> int:
@@ -113,14 +139,13 @@ class Gathered:
     def blocks(self) -> Blocks:
         """Return all blocks."""
         if not self._blocks:
-            none = np.empty(0, np.int64)
-            return Blocks(none, none, none, none, none, np.empty(0))
+            return Blocks(_NONE, _NONE, _NONE, _NONE, _NONE, np.empty(0))
         fields = msgspec.structs.fields(Blocks)
         return Blocks(*(np.concatenate([getattr(some, field.name) for some in self._blocks]) for field in fields))
 
     def runs(self, blocks: Blocks, layout: Layout) -> Runs:
         """Return the runs of all lists: those of the blocks, one of the readings of each list, and those of pieces."""
-        known = [*self._of_blocks(blocks, layout), *self._of_readings(layout), *self._of_pieces()]
+        known = [*self._of_blocks(blocks, layout), self._of_readings(layout), *self._of_pieces()]
         of = np.concatenate([one.of for one in known])
         counts = np.concatenate([one.counts for one in known])
         return Runs.grouped(
@@ -143,31 +168,52 @@ class Gathered:
             marks = blocks.marks[starts + axis * np.repeat(samples, samples)]
             yield _Marked(axis * self.groups + blocks.group, blocks.count, marks)
 
-    def _of_readings(self, layout: Layout) -> Iterable["_Marked"]:
-        of = self._sort_readings()
-        for one, values in zip(of, self.local, strict=True):
-            counts = np.array([len(values)])
-            yield _Marked(np.array([one]), counts, values[layout.mark_positions(counts)])
+    def _of_readings(self, layout: Layout) -> "_Marked":
+        own = self.local
+        places = np.repeat(own.start, layout.mark_counts(own.size)) + layout.mark_positions(own.size)
+        return _Marked(own.of, own.size, own.values[places])
 
     def _of_pieces(self) -> Iterable["_Marked"]:
         for group, count, marks in self._marked:
             of = np.arange(_AXES) * self.groups + group
             yield _Marked(of, np.full(_AXES, count), np.concatenate(marks))
 
-    def _sort_readings(self) -> list[int]:
-        """Sort the readings of each list into `local`, and add them up; return the list of each."""
-        of = []
-        for axis in range(_AXES):
-            for group, parts in enumerate(self._read[axis]):
-                if parts:
-                    values = np.sort(np.concatenate(parts) + 0.0)  # zeros lose their sign
-                    self.local.append(values)
-                    of.append(axis * self.groups + group)
-                    self._add_sums(axis, group, values)
-        return of
+    def sort_readings(self) -> None:
+        """Sort the readings of each list into `local`, and add them up. No more are added afterwards."""
+        if not self._read:
+            return
+        parts = sorted(self._read, key=_first)
+        group = np.array([of for of, _ in parts])
+        sizes = np.bincount(group, [len(axes[0]) for _, axes in parts], self.groups).astype(np.int64)
+        groups = np.flatnonzero(sizes)
+        values = np.concatenate([axes[axis] for axis in range(_AXES) for _, axes in parts]) + 0.0  # zeros have no sign
+        of = (np.arange(_AXES)[:, np.newaxis] * self.groups + groups).ravel()
+        self.local = SortedLists(of, *_consecutive(sizes[groups].tolist() * _AXES), values)
+        for start, size in zip(self.local.start.tolist(), self.local.size.tolist(), strict=True):
+            values[start : start + size].sort()
+        self._read = []
+        self._add_sums(self.local)
 
-    def _add_sums(self, axis: int, group: int, values: Floats) -> None:
-        self._widen(axis, group, float(values[0]), float(values[-1]))
-        self.totals[axis][group] = exact.add(self.totals[axis][group], exact.total(values))
+    def _add_sums(self, lists: SortedLists) -> None:
+        axis, group = np.divmod(lists.of, self.groups)
+        self.least[axis, group] = np.minimum(self.least[axis, group], lists.values[lists.start])
+        self.greatest[axis, group] = np.maximum(self.greatest[axis, group], lists.values[lists.start + lists.size - 1])
+        sizes = lists.size.tolist()
+        _add(self.totals, axis, group, exact.totals(lists.values, sizes))
         if self.squares is not None:
-            self.squares[axis][group] = exact.add(self.squares[axis][group], exact.total_of_squares(values))
+            _add(self.squares, axis, group, exact.totals_of_squares(lists.values, sizes))
+
+
+def _first(part: tuple[int, Three]) -> int:
+    return part[0]
+
+
+def _consecutive(sizes: list[int]) -> tuple[Ints, Ints]:
+    """Return the starts and the sizes of lists that follow one another."""
+    size = np.array(sizes, np.int64)
+    return np.cumsum(size) - size, size
+
+
+def _add(sums: Sequence[list[Decimal]], axes: Ints, groups: Ints, added: Sequence[Decimal]) -> None:
+    for axis, group, one in zip(axes.tolist(), groups.tolist(), added, strict=True):
+        sums[axis][group] = exact.add(sums[axis][group], one)

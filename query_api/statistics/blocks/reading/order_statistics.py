@@ -11,7 +11,7 @@ from query_api.statistics.blocks.deviations import Mirrored
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
 from query_api.statistics.blocks.reading.slices import read_guides, read_values
-from query_api.statistics.blocks.runs import Runs
+from query_api.statistics.blocks.runs import NO_RUNS, Runs
 from query_api.statistics.blocks.selection import Narrowed, Samples, narrow_all
 from shared.postgres.connections import Connection
 
@@ -26,9 +26,12 @@ class Lists(msgspec.Struct, frozen=True):
     layout: Layout
 
     @classmethod
-    async def of(cls, connection: Connection, gathered: Gathered, layout: Layout) -> "Lists":
-        """Sort the gathered readings, and add them up."""
-        blocks, runs = await computed(gathered.values, lambda: _runs(gathered, layout))
+    async def of(cls, connection: Connection, gathered: Gathered, layout: Layout, *, with_runs: bool) -> "Lists":
+        """Sort the gathered readings, and add them up.
+
+        `with_runs`: also if all values are in memory, where `order_statistics` does not need runs.
+        """
+        blocks, runs = await computed(gathered.values, lambda: _runs(gathered, layout, with_runs=with_runs))
         return cls(connection, gathered, blocks, runs, layout)
 
     @property
@@ -50,9 +53,10 @@ class Lists(msgspec.Struct, frozen=True):
         return await read_values(self.connection, self.blocks, self.gathered, runs)
 
 
-def _runs(gathered: Gathered, layout: Layout) -> tuple[Blocks, Runs]:
+def _runs(gathered: Gathered, layout: Layout, *, with_runs: bool) -> tuple[Blocks, Runs]:
+    gathered.sort_readings()
     blocks = gathered.blocks()
-    return blocks, gathered.runs(blocks, layout)
+    return blocks, gathered.runs(blocks, layout) if with_runs or not gathered.is_local else NO_RUNS
 
 
 class _Deviations(msgspec.Struct, frozen=True):
@@ -78,6 +82,8 @@ async def order_statistics(lists: Lists, fractions: Sequence[float], few: int) -
     if not fractions:
         return np.empty((2, 0, lists.number))
     low_ranks, high_ranks = ranks(lists.counts, fractions)
+    if lists.gathered.is_local:
+        return lists.gathered.local.at(np.stack((low_ranks, high_ranks)))
     narrow = partial(narrow_all, lists.runs, lists.number, low_ranks, high_ranks)
     return await _found(lists, await computed(len(fractions) * len(lists.runs.value), narrow), few)
 

@@ -57,8 +57,10 @@ async def read_values(connection: Connection, blocks: Blocks, gathered: Gathered
     values[np.repeat(is_stored, runs.size)] = stored
     starts = np.cumsum(runs.size) - runs.size
     pieces = local + len(gathered.local)
-    for run in np.flatnonzero(~is_stored & (runs.id < pieces)).tolist():
-        _fill(values, starts, runs, run, gathered.local[int(runs.id[run]) - local])
+    is_local = ~is_stored & (runs.id < pieces)
+    own, size = runs.id[is_local] - local, runs.size[is_local]
+    places = np.repeat(gathered.local.start[own] + runs.start[is_local], size) + spread(size)
+    values[np.repeat(is_local, runs.size)] = gathered.local.values[places]
     await _fill_from_pieces(connection, values, starts, gathered.pieces, runs, pieces)
     return values
 

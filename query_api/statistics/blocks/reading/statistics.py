@@ -96,7 +96,7 @@ async def read_statistics(
     Raises UnknownDevices.
     """
     covered, gathered = await gather(connection, items, with_squares=needs.squares, layout=layout, limits=limits)
-    lists = await Lists.of(connection, gathered, layout)
+    lists = await Lists.of(connection, gathered, layout, with_runs=needs.deviations)
     pairs = await order_statistics(lists, needs.fractions, limits.few)
     deviations = await _deviations(lists, needs, pairs, limits.few)
     ends = await read_first_and_last(connection, items, covered, lists.blocks) if needs.ends else None
