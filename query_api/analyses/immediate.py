@@ -25,9 +25,9 @@ from query_api.web.disconnect import cancelled_when_gone
 from query_api.web.requests.bodies import JsonRequest
 from query_api.web.resource import Resource
 
-MAX_DEVICES = 100
+MAX_DEVICES = 1_000
 """In one request."""
-_DEVICES_RULE = f"1 to {MAX_DEVICES} device ids, one per parameter, such as device_id=1&device_id=2"
+_DEVICES_RULE = f"1 to {MAX_DEVICES:,} device ids, one per parameter, such as device_id=1&device_id=2"
 _PROBLEMS = documented(
     problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE, problems.TOOK_TOO_LONG
 )  # fmt: skip
@@ -140,7 +140,7 @@ def _ids(given: Sequence[str]) -> list[int]:
     if not given:
         raise invalid(Fault("device_id", f"is missing: expected {_DEVICES_RULE}"))
     if len(given) > MAX_DEVICES:
-        raise invalid(Fault("device_id", f"expected {_DEVICES_RULE}, got {len(given)}"))
+        raise invalid(Fault("device_id", f"expected {_DEVICES_RULE}, got {len(given):,}"))
     ids: dict[int, None] = {}
     faults: list[Fault] = []
     for text in given:

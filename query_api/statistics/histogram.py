@@ -70,7 +70,7 @@ async def read_histogram(
     items = Items.together([device], *(None if at is None else to_microseconds(at) for at in (start, end)))
     async with snapshot(connection, ONE_PLAN):
         _, gathered = await gather(connection, items, with_squares=False, layout=layout, limits=limits)
-        lists = await Lists.of(connection, gathered, layout)
+        lists = await Lists.of(connection, gathered, layout, with_runs=True)
         count = int(gathered.count[0])
         ranges = [(float(gathered.least[axis, 0]), float(gathered.greatest[axis, 0])) for axis in range(len(AXES))]
         known = [
