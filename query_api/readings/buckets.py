@@ -36,6 +36,8 @@ from query_api.web.resource import Resource
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
+AT_ONCE = 200
+"""Intervals that are analysed at once. The readings at their ends are some 10,000 each at most: 50 MB."""
 MIN_UNITS = 400
 """The least number of calendar intervals in one statement, if a page is shorter."""
 
@@ -148,8 +150,8 @@ async def select(
             break
         calendar = edges(interval, zone, *within, max(limit, MIN_UNITS))
         intervals = await _intervals(connection, device_id, within, calendar, interval, limit - len(found))
-        if intervals:
-            found += await _analysed(connection, device_id, within, intervals, zone, source)
+        for at in range(0, len(intervals), AT_ONCE):
+            found += await _analysed(connection, device_id, within, intervals[at : at + AT_ONCE], zone, source)
         start = calendar[-1] if len(found) < limit else None
     return found
 

@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 
 import httpx
 
+from query_api.readings.buckets import AT_ONCE
+
 CHANGE = datetime(2026, 3, 29, 1, tzinfo=UTC)  # in Berlin the clock goes from 2 to 3
 
 
@@ -83,6 +85,16 @@ async def test_each_interval_has_its_readings(api: httpx.AsyncClient, device: in
                     inside = expected[at]
                     for axis in "xyz":
                         assert bucket[axis] == figures([reading[axis] for reading in inside])
+
+
+async def test_more_intervals_than_are_analysed_at_once(api: httpx.AsyncClient, device: int) -> None:
+    count = 2 * AT_ONCE + 1
+    given = await store(api, device, [CHANGE + timedelta(minutes=n) for n in range(count)])
+    found = (await api.get(f"/stats/{device}/buckets", params={"interval": "PT1M"})).json()
+    assert [datetime.fromisoformat(bucket["start"]) for bucket in found] == [
+        CHANGE + timedelta(minutes=n) for n in range(count)
+    ]
+    assert [bucket["x"] for bucket in found] == [figures([reading["x"]]) for reading in given]
 
 
 async def test_the_days_on_which_the_clocks_change(api: httpx.AsyncClient, device: int) -> None:

@@ -130,15 +130,20 @@ def _counts(runs: Runs, order: Ints, lists: int) -> tuple[Ints, Ints, Ints]:
     return at_most, below, _summed(runs.of, before_samples, lists)
 
 
-_FEW_LISTS = 64
+_SHORT = 16
+"""Samples of a list below which lexsort is faster than a sort of each list."""
 
 
 def _order_in_lists(value: Floats, of: Ints, edges: Ints) -> Ints:
-    """Return the order of the samples by list and value. For a few long lists, sorting each is faster than lexsort."""
-    if len(edges) > _FEW_LISTS:
+    """Return the order of the samples by list and value. Samples of equal values may be in any order."""
+    lists = len(edges) - 1
+    if len(value) < _SHORT * lists:
         return np.lexsort((value, of))
-    parts = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-    return np.concatenate([np.argsort(value[begin:end], kind="stable") + begin for begin, end in parts])
+    order = np.argsort(of, kind="stable")
+    for begin, end in pairwise(edges.tolist()):
+        own = order[begin:end]
+        own[:] = own[np.argsort(value[own])]
+    return order
 
 
 def narrow(runs: Runs, low: Floats, high: Floats) -> tuple[Slices, Ints]:

@@ -1,82 +1,124 @@
 """The readings of blocks at the ends of a period, of which only a part lies in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import msgspec
 import numpy as np
 
 from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
-from query_api.statistics.blocks.layout import AXES, Ints, Layout
+from query_api.statistics.blocks.layout import AXES, Layout, Times
 from query_api.statistics.blocks.reading.cover import AtEnds
 from query_api.statistics.blocks.reading.gathered import Gathered
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.slices import Parts, read_columns
 from shared.postgres.connections import Connection
+from shared.readings.model import Microseconds
 
-_COLUMNS = 1 + len(AXES)
-"""Times, x, y and z."""
+CHUNK_BYTES = 4 << 20
+"""Bytes of one statement, which take some milliseconds to receive."""
+_VALUE_BYTES = 8
+
+
+class _Span(msgspec.Struct, frozen=True):
+    """Some readings of a block at the ends: its item and place there, and positions, the ends of which are excluded.
+
+    The period begins between `begin` and `head`, and ends between `foot` and `end`. Only these times are read.
+    """
+
+    one: AtEnds
+    place: int
+    begin: int
+    head: int
+    foot: int
+    end: int
+
+    @property
+    def columns(self) -> list[tuple[int, int, int]]:
+        """The columns that are read, 0 for the times, and their positions."""
+        axes = [(1 + axis, self.begin, self.end) for axis in range(len(AXES))]
+        return [(0, self.begin, self.head), (0, self.foot, self.end), *axes]
+
+    @property
+    def bytes(self) -> int:
+        values = self.head - self.begin + self.end - self.foot + len(AXES) * (self.end - self.begin)
+        return _VALUE_BYTES * values
+
+    def within(self, head: Times, foot: Times, start: Microseconds, end: Microseconds) -> slice:
+        """Return which readings of the span lie in the period. `head`, `foot`: the times that were read."""
+        before = int(np.searchsorted(head, start))
+        if self.foot == self.end:  # the period ends among the times of the head
+            return slice(before, int(np.searchsorted(head, end, side="right")))
+        return slice(before, self.foot - self.begin + int(np.searchsorted(foot, end, side="right")))
 
 
 async def read_ends(
-    connection: Connection, items: Items, at_ends: Sequence[AtEnds], gathered: Gathered, layout: Layout
+    connection: Connection,
+    items: Items,
+    at_ends: Sequence[AtEnds],
+    gathered: Gathered,
+    layout: Layout,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> None:
-    """Add the readings of the blocks that lie in the period of their item."""
+    """Add the readings of the blocks that lie in the period of their item. `chunk_bytes`: of one statement."""
     if not at_ends:
         return
-    work = OF_AN_ITEM * len(at_ends)
-    spans, parts = await computed(work, lambda: _planned(items, at_ends, layout))
-    data = await read_columns(connection, parts)
-    await computed(work, lambda: _add(items, spans, data, gathered))
+    spans = await computed(
+        OF_AN_ITEM * len(at_ends), lambda: [span for one in at_ends for span in _spans(items, one, layout)]
+    )
+    for chunk in _chunks(spans, chunk_bytes):
+        data = await read_columns(connection, _parts(items, chunk))
+        _add(items, chunk, data, gathered)
 
 
-_Span = tuple[AtEnds, int, int, int]
-"""Some readings of a block: its place in the blocks at the ends, and their positions, the end excluded."""
+def _chunks(spans: Sequence[_Span], chunk_bytes: int) -> Iterator[Sequence[_Span]]:
+    """Yield the spans in parts of about `chunk_bytes`."""
+    chunk: list[_Span] = []
+    size = 0
+    for span in spans:
+        chunk.append(span)
+        size += span.bytes
+        if size >= chunk_bytes:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
-def _planned(items: Items, at_ends: Sequence[AtEnds], layout: Layout) -> tuple[Sequence[_Span], Parts]:
-    """Return what must be read, and the parts of the columns that hold it."""
-    spans = [(one, place, *span) for one in at_ends for place, span in enumerate(_spans(items, one, layout))]
-    spans = [span for span in spans if span[2] < span[3]]
-    return spans, _parts(items, spans)
+def _spans(items: Items, one: AtEnds, layout: Layout) -> Iterator[_Span]:
+    """Yield the span of each block between whose kept times the readings of the period lie."""
+    stride = layout.time_stride
+    numbers = -(-one.count // stride)
+    edges = [0, *np.cumsum(numbers).tolist()]
+    for place, (count, first, last) in enumerate(zip(one.count.tolist(), edges[:-1], edges[1:], strict=True)):
+        times = one.times[first:last]
+        before = int(np.searchsorted(times, items.starts[one.item]))
+        behind = int(np.searchsorted(times, items.ends[one.item], side="right"))
+        begin, end = max(0, before - 1) * stride, min(count, behind * stride)
+        if begin < end:
+            head = min(end, begin + stride) if before else begin
+            yield _Span(one, place, begin, head, max(head, (behind - 1) * stride), end)
 
 
 def _add(items: Items, spans: Sequence[_Span], data: bytes, gathered: Gathered) -> None:
     """Add the readings of the spans that lie in the period of their item. `data`: the columns of all spans."""
     at = 0
-    for one, _, begin, end in spans:
-        size = end - begin
-        times = np.frombuffer(data, "<i8", size, at)
-        axes = np.frombuffer(data, "<f8", len(AXES) * size, at + 8 * size).reshape(len(AXES), size)
-        at += 8 * _COLUMNS * size
-        within = slice(
-            int(np.searchsorted(times, items.starts[one.item])),
-            int(np.searchsorted(times, items.ends[one.item], side="right")),
-        )
-        group = int(items.groups[one.item])
-        gathered.add_readings(group, [values[within] for values in axes], from_blocks=True)
-
-
-def _spans(items: Items, one: AtEnds, layout: Layout) -> list[tuple[int, int]]:
-    """Return the positions of each block between which its readings of the period lie, by the kept times."""
-    numbers = -(-one.count // layout.time_stride)
-    spans = []
-    for times, count in zip(np.split(one.times, np.cumsum(numbers)[:-1]), one.count.tolist(), strict=True):
-        before = int(np.searchsorted(times, items.starts[one.item]))
-        behind = int(np.searchsorted(times, items.ends[one.item], side="right"))
-        spans.append((max(0, before - 1) * layout.time_stride, min(count, behind * layout.time_stride)))
-    return spans
+    for span in spans:
+        heads, foots, size = span.head - span.begin, span.end - span.foot, span.end - span.begin
+        times = np.frombuffer(data, "<i8", heads + foots, at)
+        at += _VALUE_BYTES * (heads + foots)
+        axes = np.frombuffer(data, "<f8", len(AXES) * size, at).reshape(len(AXES), size)
+        at += _VALUE_BYTES * len(AXES) * size
+        item = span.one.item
+        within = span.within(times[:heads], times[heads:], int(items.starts[item]), int(items.ends[item]))
+        gathered.add_readings(int(items.groups[item]), list(axes[:, within]), from_blocks=True)
 
 
 def _parts(items: Items, spans: Sequence[_Span]) -> Parts:
-    """Return the parts of all columns: of each block those of times, x, y and z."""
+    """Return the parts of all columns of the spans."""
     rows = [
-        (items.devices[one.item], one.level[place], one.first[place], one.count[place], begin, end)
-        for one, place, begin, end in spans
-    ]
-    device, level, first, count, begin, end = np.array(rows, np.int64).reshape(-1, 6).T
-    column = np.tile(np.arange(_COLUMNS), len(rows))
-
-    def each(values: Ints) -> Ints:
-        return np.repeat(values, _COLUMNS)
-
-    offset = column * each(count)
-    return Parts(each(device), each(level), each(first), column, offset + each(begin), offset + each(end))
+        (items.devices[span.one.item], span.one.level[span.place], span.one.first[span.place], column,
+         column * span.one.count[span.place] + begin, column * span.one.count[span.place] + end)
+        for span in spans
+        for column, begin, end in span.columns
+    ]  # fmt: skip
+    return Parts(*np.array(rows, np.int64).T)

@@ -11,7 +11,7 @@ from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
 from query_api.statistics.blocks.deviations import middle
 from query_api.statistics.blocks.layout import AXES, STANDARD, Floats, Layout
 from query_api.statistics.blocks.reading.cover import Covered, cover
-from query_api.statistics.blocks.reading.ends import read_ends
+from query_api.statistics.blocks.reading.ends import CHUNK_BYTES, read_ends
 from query_api.statistics.blocks.reading.first_and_last import Ends, read_first_and_last
 from query_api.statistics.blocks.reading.gathered import Gathered
 from query_api.statistics.blocks.reading.items import Items
@@ -77,12 +77,14 @@ class Statistics(msgspec.Struct, frozen=True):
 class Limits(msgspec.Struct, frozen=True):
     """Limits of one read, which tests lower. `few`: values that are read without guides.
 
-    `piece`: rows that one statement reads of a device. `kept`: rows whose values are kept in memory.
+    `piece`: rows that one statement reads of a device. `kept`: rows whose values are kept in memory. `chunk_bytes`: of
+    columns that one statement reads.
     """
 
     few: int = FEW
     piece: int = PIECE
     kept: int = KEPT
+    chunk_bytes: int = CHUNK_BYTES
 
 
 LIMITS = Limits()
@@ -114,7 +116,7 @@ async def gather(
     if covered.unknown:
         raise UnknownDevices([int(items.devices[item]) for item in covered.unknown])
     await read_tails(connection, items, covered, gathered, layout, limits.piece, limits.kept)
-    await read_ends(connection, items, covered.at_ends, gathered, layout)
+    await read_ends(connection, items, covered.at_ends, gathered, layout, limits.chunk_bytes)
     return covered, gathered
 
 
