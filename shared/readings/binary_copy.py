@@ -25,8 +25,8 @@ BLOCK_BYTES = 128 * 1024
 POSTGRES_EPOCH = to_microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 """Epoch of a binary timestamptz, in microseconds since 1970."""
 BIGINT, FLOAT8, TIMESTAMPTZ = ">i8", ">f8", ">i8"
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
 _COUNT, _LENGTH = "count", "length of "
 
 Rows = NDArray[np.void]
@@ -81,7 +81,7 @@ def pack(kind: np.dtype[np.void], columns: NDArray[np.void]) -> bytes:
     for name in names:
         rows[_LENGTH + name] = kind[name].itemsize
         rows[name] = columns[name]
-    return b"".join((_HEADER, rows.data, _TRAILER))
+    return b"".join((HEADER, rows.data, TRAILER))
 
 
 class BinaryRows:
@@ -89,7 +89,7 @@ class BinaryRows:
 
     def __init__(self, columns: Mapping[str, str]) -> None:
         self._type = row_type(columns)
-        self._skip = len(_HEADER)
+        self._skip = len(HEADER)
         self._rest = b""
 
     @property

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from psycopg.errors import SerializationFailure
 
-from query_api.statistics.blocks.building import Columns
-from query_api.statistics.blocks.layout import Layout
+from query_api.statistics.blocks.building import Axis, Columns, Key
+from query_api.statistics.blocks.layout import STANDARD, TOP, Layout
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.retiring import retire_device, retire_month
 from query_api.statistics.blocks.sealing.settling import settle
+from query_api.statistics.blocks.tables import insert_axis
 from shared.postgres.connections import Connection, connect
 from shared.readings.model import DAY, SECOND, to_datetime, to_microseconds
 from tests.blocks import SMALL, assert_sealed, sealed, stored
@@ -189,3 +190,14 @@ async def test_the_blocks_of_a_month_and_of_a_device_are_deleted(database: Datab
         cursor = await database.execute(f"SELECT DISTINCT device_id FROM {table}".encode())  # noqa: S608
         assert await cursor.fetchall() == ([(2,)] if table != "late_readings" else [])
     await assert_sealed(database, 2)
+
+
+async def test_the_values_of_an_axis_are_sent_in_parts(database: Database) -> None:
+    axis = Axis.of(np.random.default_rng(1).normal(size=300_000))
+    key = Key(42, TOP, START)
+    await insert_axis(database, key, 2, axis, STANDARD)
+    query = "SELECT device_id, level, first, axis FROM block_values"
+    assert await (await database.execute(query)).fetchall() == [(42, TOP, to_datetime(START), 2)]
+    cursor = await database.execute("SELECT sorted, guides FROM block_values", binary=True)
+    ((values, guides),) = await cursor.fetchall()
+    assert (bytes(values), bytes(guides)) == (axis.values.tobytes(), axis.guides(STANDARD).tobytes())

@@ -1,6 +1,7 @@
 """The tables of blocks: COPY of new blocks, and deletion."""
 
 import asyncio
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, LiteralString
 
@@ -11,6 +12,7 @@ from query_api.statistics.blocks.layout import BASE, Layout
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection
+from shared.readings import binary_copy
 
 _BLOCKS: LiteralString = """
     COPY blocks (device_id, level, first, last, count, min_x, max_x, min_y, max_y, min_z, max_z,
@@ -21,6 +23,7 @@ _VALUES: LiteralString = """
     COPY block_values (device_id, level, first, axis, sorted, guides) FROM STDIN (FORMAT BINARY)
 """
 _VALUE_TYPES = ["int8", "int2", "timestamptz", "int2", "bytea", "bytea"]
+_PART_BYTES = 1 << 20
 _COLUMNS: LiteralString = "COPY block_columns (device_id, level, first, columns) FROM STDIN (FORMAT BINARY)"
 _COLUMN_TYPES = ["int8", "int2", "timestamptz", "bytea"]
 
@@ -67,9 +70,24 @@ def _block_row(block: Block) -> tuple[Any, ...]:
     return (*_key(block.key), Moment(block.last), block.count, *ranges, *totals, *squares, marks, block.times)
 
 
+_VALUE_HEAD = struct.Struct(">hiqihiqihi")
+"""Of a row of block_values: the number of fields, key and axis after their lengths, and the length of `sorted`."""
+_LENGTH = struct.Struct(">i")
+
+
 async def insert_axis(connection: Connection, key: Key, number: int, axis: Axis, layout: Layout) -> None:
-    """Insert the values of one axis of a block, in the caller's transaction."""
-    await _copy(connection, _VALUES, _VALUE_TYPES, [_value_row(key, number, axis, layout)])
+    """Insert the values of one axis of a block above BASE, in the caller's transaction.
+
+    They are sent in parts, since a merge of 2^23 values would else hold them several times.
+    """
+    first = key.first - binary_copy.POSTGRES_EPOCH
+    values, guides = axis.values.view(np.uint8), axis.guides(layout).tobytes()
+    head = _VALUE_HEAD.pack(len(_VALUE_TYPES), 8, key.device_id, 2, key.level, 8, first, 2, number, len(values))
+    async with arrays.cursor(connection) as cursor, cursor.copy(_VALUES) as copy:
+        await copy.write(binary_copy.HEADER + head)
+        for at in range(0, len(values), _PART_BYTES):
+            await copy.write(values[at : at + _PART_BYTES].tobytes())
+        await copy.write(_LENGTH.pack(len(guides)) + guides + binary_copy.TRAILER)
 
 
 def _value_row(key: Key, number: int, axis: Axis, layout: Layout) -> tuple[Any, ...]:

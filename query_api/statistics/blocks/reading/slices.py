@@ -5,10 +5,11 @@ from functools import partial
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
-from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
+from query_api.statistics.blocks.reading.gathered import Blocks, Gathered, SortedLists
 from query_api.statistics.blocks.reading.pieces import Piece, read_piece
 from query_api.statistics.blocks.runs import Runs
 from query_api.statistics.blocks.selection import Samples
@@ -17,6 +18,7 @@ from shared.postgres.arrays import Bigints, Moments
 from shared.postgres.connections import Connection
 
 _AXES = len(AXES)
+Flags = NDArray[np.bool_]
 _VALUE_BYTES = 8
 GUIDED_LEVEL = 2
 """The first level with guides."""
@@ -53,15 +55,23 @@ async def read_values(connection: Connection, blocks: Blocks, gathered: Gathered
     stored = np.frombuffer(await _read(connection, _VALUES, _parts(blocks, runs, is_stored)), "<f8")
     if is_stored.all():
         return stored
+    pieces = local + len(gathered.local)
+    values = await computed(
+        int(runs.size.sum()), lambda: _placed(stored, is_stored, gathered.local, runs, local, pieces)
+    )
+    starts = np.cumsum(runs.size) - runs.size
+    await _fill_from_pieces(connection, values, starts, gathered.pieces, runs, pieces)
+    return values
+
+
+def _placed(stored: Floats, is_stored: Flags, lists: SortedLists, runs: Runs, local: int, pieces: int) -> Floats:
+    """Return the values of all runs, with those of pieces undefined. `local`, `pieces`: the first ids of these runs."""
     values = np.empty(int(runs.size.sum()))
     values[np.repeat(is_stored, runs.size)] = stored
-    starts = np.cumsum(runs.size) - runs.size
-    pieces = local + len(gathered.local)
     is_local = ~is_stored & (runs.id < pieces)
     own, size = runs.id[is_local] - local, runs.size[is_local]
-    places = np.repeat(gathered.local.start[own] + runs.start[is_local], size) + spread(size)
-    values[np.repeat(is_local, runs.size)] = gathered.local.values[places]
-    await _fill_from_pieces(connection, values, starts, gathered.pieces, runs, pieces)
+    places = np.repeat(lists.start[own] + runs.start[is_local], size) + spread(size)
+    values[np.repeat(is_local, runs.size)] = lists.values[places]
     return values
 
 
@@ -101,7 +111,7 @@ async def read_guides(connection: Connection, blocks: Blocks, runs: Runs, layout
     return Samples(samples, value, (np.repeat(start, samples) + spread(samples)) * layout.guide)
 
 
-def _parts(blocks: Blocks, runs: Runs, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Parts:
+def _parts(blocks: Blocks, runs: Runs, chosen: Flags) -> Parts:
     block, axis = np.divmod(runs.id[chosen], _AXES)
     return Parts(
         blocks.device[block], blocks.level[block], blocks.first[block], axis, runs.start[chosen], runs.end[chosen]
