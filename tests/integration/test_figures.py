@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from query_api.errors import UnknownDevices
-from query_api.statistics.analysis import analyse, analyse_each
+from query_api.statistics.analysis import Analysis, analyse, analyse_each
 from query_api.statistics.figures import FIVE, ON_REQUEST, FigureNames, Figures, Measurement
 from shared.readings.announcements import Announcements
 from shared.readings.model import Reading, to_datetime
@@ -97,6 +97,7 @@ async def test_the_figures_on_request(
 
     found = await analyse(database, device, START, None, wanted)
 
+    assert_ends(found, [rows], wanted)
     for figures, values in zip((found.x, found.y, found.z), axes(rows), strict=True):
         assert_exact(figures, values)
         assert_as_asked(figures, values, wanted)
@@ -110,8 +111,6 @@ def assert_as_asked(figures: Figures, values: Sequence[float], wanted: FigureNam
         "variance": lambda: float(statistics.variance(exactly)) if len(values) > 1 else None,
         "range": lambda: max(values) - min(values) if values else None,
         "mad": lambda: median_deviation(values) if values else None,
-        "first": lambda: Measurement(to_datetime(NOON), values[0]) if values else None,
-        "last": lambda: Measurement(to_datetime(NOON + len(values) - 1), values[-1]) if values else None,
     }
     for name in set(wanted.single) & expected.keys():
         assert getattr(figures, name) == expected[name](), name
@@ -126,6 +125,19 @@ def assert_as_asked(figures: Figures, values: Sequence[float], wanted: FigureNam
     assert list(figures.percentiles) == list(wanted.percentiles)
     for name, value in figures.percentiles.items():
         close(value, float(np.percentile(values, float(name[1:]))) if values else None, values)
+
+
+def assert_ends(found: Analysis, groups: Sequence[Sequence[Row]], wanted: FigureNames) -> None:
+    """The first and the last of the readings of several devices, in the order of time, x, y and z."""
+    readings = sorted((NOON + n, *row) for rows in groups for n, row in enumerate(rows))
+    for name, place in (("first", 0), ("last", -1)):
+        if name in wanted.single:
+            ends = (
+                [Measurement(to_datetime(readings[place][0]), value) for value in readings[place][1:]]
+                if readings
+                else [None] * 3
+            )
+            assert [getattr(figures, name) for figures in (found.x, found.y, found.z)] == ends
 
 
 def median_deviation(values: Sequence[float]) -> float:
@@ -145,6 +157,7 @@ def close(found: object, expected: float | None, values: Sequence[float]) -> Non
 
 
 @given(groups=st.lists(rows.map(lambda rows: rows[:20]), min_size=1, max_size=4), names=names)
+@example(groups=[[(1.0, 2.0, -0.0)], [], [(-0.0, 5.0, 1.0)]], names=["first", "last", "mad"])
 @settings(everything, max_examples=30)
 async def test_several_devices(
     database: psycopg.AsyncConnection[Any], groups: list[list[Row]], names: list[str]
@@ -156,6 +169,7 @@ async def test_several_devices(
     together = await analyse(database, devices, START, None, wanted)
     each = await analyse_each(database, devices, START, None, wanted)
 
+    assert_ends(together, groups, wanted)
     united = axes([row for rows in groups for row in rows])
     for figures, values in zip((together.x, together.y, together.z), united, strict=True):
         assert_exact(figures, values)

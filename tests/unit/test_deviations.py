@@ -58,7 +58,7 @@ def test_median_deviations_are_those_of_a_sort(lists: list[List], layout: Layout
     low, high = ranks(counts, [0.5])
 
     mirrored = Mirrored.of(runs, center)
-    narrowed = narrow_all(mirrored.runs, len(lists), low + counts, high + counts)
+    narrowed = narrow_all(mirrored.runs, len(lists), *(mirrored.ranks(counts, ranks) for ranks in (low, high)))
 
     expected = [np.sort(np.abs(one - own)) for one, own in zip(values, center, strict=True)]
     assert_found(found(narrowed, mirrored, stored), expected, low, high)
@@ -76,11 +76,21 @@ def test_the_samples_of_mirrored_runs_are_their_values(lists: list[List], layout
         own = whole[begin : begin + mirrored.runs.size[number]]
         assert np.all(own[:-1] <= own[1:])
         is_own = mirrored.runs.run == number
-        assert np.array_equal(own[mirrored.runs.position[is_own]], mirrored.runs.value[is_own])
+        start = int(mirrored.runs.start[number])
+        assert np.array_equal(own[mirrored.runs.position[is_own] - start], mirrored.runs.value[is_own])
     guides = guides_of(mirrored.original(mirrored.runs), stored, layout.guide, np.ones(len(mirrored.runs)))
     turned = mirrored.guides(mirrored.runs, guides)
-    places = np.repeat(begins, turned.samples) + turned.position
+    places = np.repeat(begins - mirrored.runs.start, turned.samples) + turned.position
     assert np.array_equal(whole[places], turned.value)
+
+
+def test_as_many_samples_remain_as_the_runs_have() -> None:
+    rng = np.random.default_rng(3)
+    lists = [[np.sort(rng.uniform(-1000, 1000, 1 << 18)) for _ in range(4)]]
+    runs, _ = runs_of(lists, Layout(), range(4))
+    mirrored = Mirrored.of(runs, np.array([1.0]))
+    assert len(runs.value) <= len(mirrored.runs.value) <= len(runs.value) + 2 * 4
+    assert mirrored.runs.size.sum() <= (4 << 18) + 2 * 4 * 1024
 
 
 @pytest.mark.parametrize("center", [0.0, 250.0])
@@ -90,7 +100,7 @@ def test_few_values_are_read(center: float) -> None:
     lists = [[np.sort(rng.uniform(-1000, 1000, 1 << 18)) for _ in range(4)]]
     runs, stored = runs_of(lists, Layout(), range(4))
     mirrored = Mirrored.of(runs, np.array([center]))
-    rank = np.array([[(4 << 18) + (2 << 18)]])
+    rank = mirrored.ranks(np.array([4 << 18]), np.array([[2 << 18]]))
 
     narrowed = narrow_all(mirrored.runs, 1, rank, rank)
     refined = refine(narrowed, mirrored, stored, Layout(), 1.0)

@@ -4,6 +4,8 @@ The differences x - center and center - x of all values of a list make the mirro
 symmetric, and its upper half are the absolute deviations. So rank k of n deviations is rank n + k of the mirrored list.
 The differences are rounded, and rounding keeps their order: a run in ascending order gives two, of which one is
 reversed. Where a run crosses the center need not be known.
+
+Each run is left out up to its last sample below 0. So about as many samples remain as the original runs have.
 """
 
 from typing import Self, TypeVar
@@ -26,12 +28,14 @@ def middle(lower: _Number, upper: _Number) -> _Number:
 class Mirrored(msgspec.Struct, frozen=True):
     """The mirrored lists. `center`: of each list. `size`: by the id of each original run, the number of its values.
 
-    `runs`: the run x - center has the id 2 * id, and the run center - x the id 2 * id + 1.
+    `runs`: the run x - center has the id 2 * id, and the run center - x the id 2 * id + 1. `left_out`: of each list,
+    the number of values that were left out.
     """
 
     runs: Runs
     center: Floats
     size: Ints
+    left_out: Ints
 
     @classmethod
     def of(cls, runs: Runs, center: Floats) -> Self:
@@ -49,7 +53,13 @@ class Mirrored(msgspec.Struct, frozen=True):
             value=np.concatenate((ahead, -ahead[backwards])),
             position=np.concatenate((runs.position, (runs.end[runs.run] - 1 - runs.position)[backwards])),
         )
-        return cls(mirrored, center, size)
+        runs = _without_low(mirrored)
+        left_out = np.bincount(runs.of, weights=runs.start, minlength=len(center)).astype(np.int64)
+        return cls(runs, center, size, left_out)
+
+    def ranks(self, counts: Ints, ranks: Ints) -> Ints:
+        """Return the ranks in the mirrored lists, by those in the deviations. `counts`: deviations of each list."""
+        return counts + ranks - self.left_out
 
     def original(self, runs: Runs) -> Runs:
         """Return the parts of the original runs that give these parts of mirrored runs, without samples."""
@@ -88,6 +98,17 @@ class Mirrored(msgspec.Struct, frozen=True):
         center, is_reversed = self.center[runs.of[run]], runs.id[run] % 2 == 1
         ahead = originals - center
         return np.where(is_reversed, -ahead[_backwards(counts)], ahead) + 0.0
+
+
+def _without_low(runs: Runs) -> Runs:
+    """Return the runs from their last sample below 0 on."""
+    negative = np.bincount(runs.run[runs.value < 0], minlength=len(runs))
+    dropped = np.maximum(negative - 1, 0)
+    first = np.cumsum(runs.samples) - runs.samples
+    position = np.append(runs.position, 0)  # so that the index of a run without samples is within it
+    start = np.where(negative > 0, position[first + dropped], runs.start)
+    kept = spread(runs.samples) >= dropped[runs.run]
+    return Runs(runs.of, runs.id, start, runs.end, runs.samples - dropped, runs.value[kept], runs.position[kept])
 
 
 def _backwards(counts: Ints) -> Ints:

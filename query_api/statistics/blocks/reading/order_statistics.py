@@ -94,7 +94,8 @@ async def median_deviations(lists: Lists, center: Floats, few: int) -> Floats:
 
     def narrow() -> tuple[Mirrored, Narrowed]:
         mirrored = Mirrored.of(lists.runs, center)
-        return mirrored, narrow_all(mirrored.runs, lists.number, low_ranks + lists.counts, high_ranks + lists.counts)
+        own = [mirrored.ranks(lists.counts, ranks) for ranks in (low_ranks, high_ranks)]
+        return mirrored, narrow_all(mirrored.runs, lists.number, *own)
 
     mirrored, narrowed = await computed(2 * len(lists.runs.value), narrow)
     return (await _found(_Deviations(lists, mirrored), narrowed, few))[:, 0]
