@@ -90,7 +90,7 @@ READINGS = (
     "INSERT_AT '2026-01-31 00:00:00.5'",
     "INSERT_AT '2026-01-31 23:59:59.5'",
     "INSERT_AT '2026-01-29 23:00:00'",
-    "INSERT_AT '2026-02-03 18:59:59'",
+    "INSERT_AT '2026-02-01 16:59:59'",
     "SELECT ensure_readings_partition('2025-12-01'); INSERT_AT '2025-12-31 23:00'; SELECT find_device_extents()",
     "AS_LATE device_id, recorded_at, x, y, z FROM readings WHERE A_READING",
     "AS_LATE 1, '2026-01-31 07:07:07', 1, 2, 3",
@@ -115,9 +115,9 @@ def readings(count: int, start: int = START, step: int = STEP, seed: int = 1) ->
 @pytest.fixture
 async def device(database: Database) -> int:
     """A device with two blocks or more of each level, late readings, and readings that are not sealed."""
-    given = readings(700)
+    given = readings(400)
     await stored(database, 1, given)
-    for until in (300, 660, 680, 690):
+    for until in (300, 360, 380, 390):
         await sealed(database, 1, int(given.times[until]))
         await merge(database, 1, SMALL)
     await stored(database, 1, readings(5, START + 7, 9 * STEP, seed=3))
@@ -178,7 +178,7 @@ async def assert_mended(database: Database, device: int, statements: str) -> Non
 async def restore(database: Database, device: int, number: int) -> None:
     """Make blocks of all levels again, and a late reading."""
     await settle(database, device, SMALL)
-    await sealed(database, device, START + 690 * STEP)
+    await sealed(database, device, START + 390 * STEP)
     await merge(database, device, SMALL)
     await stored(database, device, readings(1, START + 30 * STEP + number + 1))
 
