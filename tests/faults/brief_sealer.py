@@ -1,4 +1,4 @@
-"""`devicestat work` that seals and settles without rests, in small blocks, so that a kill interrupts it.
+"""`devicestat work` that seals, settles and scrubs without rests, in small blocks, so that a kill interrupts it.
 
 Run as `python -m tests.faults.brief_sealer work`. Everything else is unchanged.
 """
@@ -8,13 +8,13 @@ from functools import partial
 
 from deploy.cli.main import main
 from query_api.worker import sealing, service, settling
-from query_api.worker.maintenance import duty
+from query_api.worker.maintenance import duty, scrub
 from query_api.worker.tuning import Tuning
 from tests.blocks import SMALL
 
 MARGIN = timedelta(minutes=8)
 """About half of the readings of a stress are older when they are stored, and so late."""
-BRIEF = Tuning(seal_s=0.05, settle_s=0.1, jitter_s=0.05)
+BRIEF = Tuning(seal_s=0.05, settle_s=0.1, scrub_s=0.1, jitter_s=0.05)
 
 
 async def _no_rest(_: duty.Duty) -> None:
@@ -27,5 +27,6 @@ if __name__ == "__main__":
     duty.Duty.rest = _no_rest  # type: ignore[method-assign]
     service.Sealing = partial(sealing.Sealing, layout=SMALL, margin=MARGIN)  # type: ignore[misc, assignment]
     service.Settling = partial(settling.Settling, layout=SMALL)  # type: ignore[misc, assignment]
+    service.Scrub = partial(scrub.Scrub, layout=SMALL)  # type: ignore[misc, assignment]
     service.work = partial(service.work, tuning=BRIEF)  # type: ignore[assignment]
     main()

@@ -1,18 +1,21 @@
 """Retention drops months, and a device is deleted, while readings are stored and sealed: an analysis equals a scan."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from psycopg.errors import DeadlockDetected
 
+from query_api.statistics.blocks.checking.device import Checker
 from query_api.worker.maintenance.partitions import SLACK, drop_partitions
 from query_api.worker.maintenance.removal import remove_some
 from shared.postgres.connections import Connection, connect
 from shared.readings import deletions
 from shared.readings.model import DAY, to_datetime, to_microseconds
-from tests.blocks import assert_sealed
+from tests.blocks import SMALL, assert_sealed
 from tests.conftest import Database
-from tests.faults.sealing_stress import Stress
+from tests.faults.sealing_stress import DEVICES, Stress
 from tests.faults.test_sealers_killed import stressed
 from tests.waiting import eventually
 
@@ -35,7 +38,11 @@ async def test_months_are_dropped_and_a_device_is_deleted(database: Database, da
         goal = stress.now() + int(days * DAY), stress.compared + COMPARISONS, stress.sealed + SEALED
         await eventually(counts, lambda found: all(one >= least for one, least in zip(found, goal, strict=True)))
 
-    async with stressed(stress) as running, await connect(database_url, "maintenance") as maintenance:
+    async with (
+        stressed(stress) as running,
+        await connect(database_url, "maintenance") as maintenance,
+        checked(database_url) as problems,
+    ):
         await later(days=62)
         for _ in range(2):
             edge = to_datetime(stress.oldest).replace(day=1)
@@ -48,11 +55,33 @@ async def test_months_are_dropped_and_a_device_is_deleted(database: Database, da
         await later()
         await delete(maintenance)
         await later()
+    assert problems == []
     for table in TABLES:
         found = await database.execute(f"SELECT FROM {table} WHERE device_id = {DELETED}".encode())
         assert found.rowcount == 0, table
     assert (await database.execute("SELECT FROM blocks WHERE first < %s", (edge,))).rowcount == 0
     assert sum([sum(await assert_sealed(database, device)) for device in stress.devices]) > 0
+
+
+@asynccontextmanager
+async def checked(url: str) -> AsyncIterator[list[str]]:
+    """Check and mend all devices again and again for the block. Yield what is found."""
+    found: list[str] = []
+
+    async def check() -> None:
+        async with await connect(url, "check") as connection:
+            checker = Checker(connection, mends=True, layout=SMALL)
+            while True:
+                for device in DEVICES:
+                    found.extend([str(problem) async for problem in checker.device(device)])
+
+    checking = asyncio.create_task(check(), name="check")
+    try:
+        yield found
+    finally:
+        checking.cancel()
+        with suppress(asyncio.CancelledError):
+            await checking
 
 
 async def delete(connection: Connection) -> None:
