@@ -12,7 +12,7 @@ from query_api.statistics.blocks.checking.device import Checker
 from query_api.statistics.blocks.checking.stored import read_row, read_values, values_equal
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
-from query_api.statistics.blocks.reading.statistics import read_statistics
+from query_api.statistics.blocks.reading.statistics import Needs, read_statistics
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.settling import settle
 from shared.postgres import arrays
@@ -135,7 +135,7 @@ async def mended(database: Database, device: int) -> list[str]:
 async def assert_like_a_scan(database: Database) -> None:
     """Hold that an analysis of the device counts each reading once."""
     async with snapshot(database):
-        found = await read_statistics(database, Items.each([1], None, None), [0.5], with_squares=False, layout=SMALL)
+        found = await read_statistics(database, Items.each([1], None, None), Needs((0.5,)), SMALL)
         rows = await (await database.execute("SELECT x, y, z FROM readings")).fetchall()
     values = np.array(rows).reshape(-1, 3)
     assert (found.groups[0] is None) == (len(values) == 0)
