@@ -72,6 +72,11 @@ class WorkerMetrics:
             "What was wrong in them, and was built anew",
             registry=self.registry,
         )
+        self.sealing_failures = Counter(
+            "devicestat_worker_sealing_failures",
+            "Failures to seal or to settle the readings of a device; the log has the reasons",
+            registry=self.registry,
+        )
         self.late = Gauge("devicestat_worker_late_readings", "Late readings outside of blocks", registry=self.registry)
         self.sealing_lag = Gauge(
             "devicestat_worker_sealing_lag_seconds",

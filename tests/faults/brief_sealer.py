@@ -8,7 +8,7 @@ from functools import partial
 
 from deploy.cli.main import main
 from query_api.worker import sealing, service, settling
-from query_api.worker.maintenance import duty, scrub
+from query_api.worker.maintenance import scrub
 from query_api.worker.tuning import Tuning
 from tests.blocks import SMALL
 
@@ -17,16 +17,13 @@ MARGIN = timedelta(minutes=8)
 BRIEF = Tuning(seal_s=0.05, settle_s=0.1, scrub_s=0.1, jitter_s=0.05)
 
 
-async def _no_rest(_: duty.Duty) -> None:
-    pass
-
-
 if __name__ == "__main__":
-    sealing.SOONEST_S = sealing.LATEST_S = 0.05
-    settling.SETTLE_AFTER = timedelta()
-    duty.Duty.rest = _no_rest  # type: ignore[method-assign]
-    service.Sealing = partial(sealing.Sealing, layout=SMALL, margin=MARGIN)  # type: ignore[misc, assignment]
-    service.Settling = partial(settling.Settling, layout=SMALL)  # type: ignore[misc, assignment]
+    service.Sealing = partial(  # type: ignore[misc, assignment]
+        sealing.Sealing, layout=SMALL, margin=MARGIN, soonest_s=0.05, latest_s=0.05, share=1.0
+    )
+    service.Settling = partial(  # type: ignore[misc, assignment]
+        settling.Settling, layout=SMALL, settle_after=timedelta(), share=1.0
+    )
     service.Scrub = partial(scrub.Scrub, layout=SMALL)  # type: ignore[misc, assignment]
     service.work = partial(service.work, tuning=BRIEF)  # type: ignore[assignment]
     main()

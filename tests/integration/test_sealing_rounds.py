@@ -13,7 +13,7 @@ from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import Needs, read_statistics
 from query_api.statistics.blocks.sealing.retiring import retire_device, retire_month
 from query_api.statistics.blocks.sealing.sealing import Step, seal_step
-from query_api.worker import sealing, settling
+from query_api.worker import sealing
 from query_api.worker.cleaning import orphaned_blocks
 from query_api.worker.maintenance import partitions
 from query_api.worker.maintenance.duty import Duty, alone
@@ -39,19 +39,14 @@ def readings(count: int, start: int = START, step: int = SECOND) -> Columns:
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Sealing:
-    monkeypatch.setattr(Duty, "rest", _no_rest)
-    return Sealing(WorkerMetrics(), SMALL, margin=timedelta(minutes=5))
+def worker() -> Sealing:
+    return Sealing(WorkerMetrics(), SMALL, margin=timedelta(minutes=5), share=1.0)
 
 
 @pytest.fixture
 def settler(worker: Sealing) -> Settling:
     """Settles, without rests as the sealer does."""
-    return Settling(worker._metrics, SMALL)
-
-
-async def _no_rest(_: Duty) -> None:
-    pass
+    return Settling(worker._metrics, SMALL, share=1.0)
 
 
 async def counts(database: Database, devices: Sequence[int]) -> list[int]:
@@ -93,15 +88,13 @@ async def test_another_worker_seals(database: Database, worker: Sealing, databas
         assert (await counts(database, [1]))[0] > 10
 
 
-async def test_late_readings_are_settled_when_they_are_many_or_old(
-    database: Database, worker: Sealing, settler: Settling, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_late_readings_are_settled_when_they_are_many_or_old(database: Database, worker: Sealing) -> None:
+    settler = Settling(worker._metrics, SMALL, settle_at=9, share=1.0)
     for device in (1, 2):
         await stored(database, device, readings(100))
     await worker.seal(database)
     await stored(database, 1, readings(9, start=START + 7, step=11 * SECOND))
     await stored(database, 2, readings(2, start=START + 7))
-    monkeypatch.setattr(settling, "SETTLE_AT", 9)
 
     await settler.settle(database)
     assert await late(database) == [2, 2]
@@ -233,10 +226,10 @@ async def test_a_round_ends_amid_a_device_and_the_next_one_continues(
 ) -> None:
     monkeypatch.setattr(sealing, "seal_step", partial(seal_step, step_readings=50))
     await stored(database, 1, readings(120))
-    due, until = await worker._due(database)
-    await worker._seal_all(database, due, until, Duty(), ends_at=0.0)
+    due = await worker._due(database, set())
+    await worker._seal_all(database, due, Duty(share=1.0), ends_at=0.0)
     assert await counts(database, [1]) == [0]
-    steps = [await worker._seal_one(database, 1, until, Duty(), ends_at=0.0) for _ in range(3)]
+    steps = [await worker._seal_one(database, due[0], Duty(share=1.0), ends_at=0.0) for _ in range(3)]
     assert steps == [Step(50, is_done=False), Step(50, is_done=False), Step(20, is_done=True)]
 
 
@@ -261,9 +254,9 @@ async def test_a_block_that_lacks_values_is_built_anew_and_the_worker_goes_on(
 
 
 async def test_each_service_does_its_part_with_its_own_role(
-    database: Database, worker: Sealing, settler: Settling, database_url: str, monkeypatch: pytest.MonkeyPatch
+    database: Database, worker: Sealing, database_url: str
 ) -> None:
-    monkeypatch.setattr(settling, "SETTLE_AFTER", timedelta())
+    settler = Settling(worker._metrics, SMALL, settle_after=timedelta(), share=1.0)
     await stored(database, 1, readings(300))
     await database.execute("DELETE FROM sealed_devices")
     async with (

@@ -1,18 +1,24 @@
-"""Limits of work in the background: a share of the time, and one worker at a time."""
+"""Limits of work in the background: a share of the time, one worker at a time, and the failure of one device."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import structlog
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
+from query_api.worker.metrics import WorkerMetrics
 from shared.postgres.connections import Connection
 
 SHARE = 0.25
 """Of the time."""
 CONTENTION = (SerializationFailure, DeadlockDetected)
 """Another worker, or the removal of the device, was faster."""
+LONGEST_REST_S = 60.0
+"""Longest rest, so that a round ends although the database was slow."""
+
+_log = structlog.get_logger()
 
 
 class Duty:
@@ -24,8 +30,8 @@ class Duty:
         self._began = clock()
 
     async def rest(self) -> None:
-        """Sleep."""
-        await asyncio.sleep((self._clock() - self._began) * self._factor)
+        """Sleep, for LONGEST_REST_S at most."""
+        await asyncio.sleep(min(LONGEST_REST_S, (self._clock() - self._began) * self._factor))
         self._began = self._clock()
 
 
@@ -42,3 +48,11 @@ async def alone(connection: Connection, name: str) -> AsyncIterator[bool]:
     finally:
         if is_alone and not connection.closed:
             await connection.execute(_UNLOCK, (name,))
+
+
+def note_failure(connection: Connection, error: Exception, work: str, device_id: int, metrics: WorkerMetrics) -> None:
+    """Log and count that the work failed for one device. Raises the error if the connection is lost."""
+    if connection.closed:
+        raise error
+    metrics.sealing_failures.inc()
+    _log.error("sealing or settling of a device failed", work=work, device_id=device_id, exc_info=error)

@@ -4,7 +4,8 @@
 -- readings are read from `readings`. The tables are logged: recovery empties unlogged tables, and `sealed` would stay.
 
 -- announced: a writer copies older readings to late_readings. number: rises with each announcement. look_at: when the worker
--- next looks for readings to seal. late_since: when the worker first found late readings that no block contains.
+-- next looks for readings to seal. late_since: when the worker first found late readings that no block contains; null once
+-- the blocks with them are merged.
 CREATE TABLE sealed_devices (
     device_id  bigint NOT NULL,
     announced  timestamptz NOT NULL DEFAULT '-infinity',
@@ -17,6 +18,7 @@ CREATE TABLE sealed_devices (
 );
 CREATE INDEX sealed_devices_by_number ON sealed_devices (number) INCLUDE (device_id, announced);
 CREATE INDEX sealed_devices_by_look ON sealed_devices (look_at);
+CREATE INDEX sealed_devices_with_late ON sealed_devices (late_since) WHERE late_since IS NOT NULL;
 CREATE SEQUENCE sealed_devices_number_seq;
 
 -- Copies of readings that were stored after their time was announced, until a block contains them.

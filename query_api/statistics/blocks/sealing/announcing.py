@@ -24,20 +24,30 @@ PATIENCE_S = 60.0
 # The lock is held until the commit: so numbers become visible in their order, and a writer can tell by the greatest one
 # that it knows which ones it lacks.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('devicestat'), hashtext('sealing'))"
+# A device that another transaction has locked is skipped: a long one would hold up all devices.
 _ANNOUNCE = """
-    UPDATE sealed_devices AS known
-    SET announced = given.until, number = nextval('sealed_devices_number_seq')
-    FROM unnest(%s::bigint[], %s::timestamptz[]) AS given (device_id, until)
-    WHERE known.device_id = given.device_id AND known.announced < given.until
+    WITH free AS (
+        SELECT known.device_id, given.until FROM sealed_devices AS known
+        JOIN unnest(%s::bigint[], %s::timestamptz[]) AS given (device_id, until) USING (device_id)
+        ORDER BY device_id FOR UPDATE OF known SKIP LOCKED
+    ), announced AS (
+        UPDATE sealed_devices AS known SET announced = free.until, number = nextval('sealed_devices_number_seq')
+        FROM free WHERE known.device_id = free.device_id AND known.announced < free.until
+    )
+    SELECT device_id FROM free
 """
 
 
-async def announce(connection: Connection, until: Mapping[int, Microseconds]) -> None:
-    """Announce that readings older than `until` of each device will be sealed. A device's announcement never falls."""
+async def announce(connection: Connection, until: Mapping[int, Microseconds]) -> Set[int]:
+    """Announce that readings older than `until` of each device will be sealed. No announcement falls by this.
+
+    Return the devices that may be sealed once writers were waited for. The others were deleted, or are locked.
+    """
     devices = np.array(list(until), np.int64)
     async with connection.transaction(), arrays.cursor(connection) as cursor:
         await cursor.execute(_LOCK)
         await cursor.execute(_ANNOUNCE, (Bigints(devices), Moments(np.array(list(until.values()), np.int64))))
+        return {device_id for (device_id,) in await cursor.fetchall()}
 
 
 FENCE_HOLDERS: LiteralString = """

@@ -28,10 +28,17 @@ async def merge(connection: Connection, device_id: int, layout: Layout = STANDAR
     Raises WrongBlock.
     """
     made = 0
-    for level in range(BASE, TOP):
-        while await merge_step(connection, device_id, level, layout):
-            made += 1
+    while await merge_next(connection, device_id, layout):
+        made += 1
     return made
+
+
+async def merge_next(connection: Connection, device_id: int, layout: Layout = STANDARD) -> bool:
+    """Merge one group of blocks of the lowest level that has one, in one transaction; return whether there was one."""
+    for level in range(BASE, TOP):
+        if await merge_step(connection, device_id, level, layout):
+            return True
+    return False
 
 
 class Child(msgspec.Struct, frozen=True):

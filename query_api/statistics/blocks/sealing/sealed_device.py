@@ -17,7 +17,7 @@ from shared.readings.model import Microseconds, to_datetime, to_microseconds
 _SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 _MAY_SEAL = "SELECT pg_try_advisory_xact_lock_shared(hashtext('devicestat'), hashtext('retention'))"
 _DEVICE: LiteralString = "SELECT announced, sealed FROM sealed_devices WHERE device_id = %s"
-_LOCK_DEVICE: LiteralString = _DEVICE + " FOR UPDATE"
+_LOCK_DEVICE: LiteralString = _DEVICE + " FOR UPDATE SKIP LOCKED"
 
 
 class SealedDevice(msgspec.Struct, frozen=True):
@@ -32,8 +32,9 @@ class SealedDevice(msgspec.Struct, frozen=True):
 async def locked(connection: Connection, device_id: int) -> AsyncIterator[SealedDevice | None]:
     """Lock the blocks of a device in a transaction for the block, in one snapshot.
 
-    None if the device was deleted, or retention is dropping months. Raises SerializationFailure if another worker has
-    changed the device since the snapshot, which is older than the lock: each change updates the locked row (`changed`).
+    None if the device was deleted or is locked, or retention is dropping months. Raises SerializationFailure if another
+    worker has changed the device since the snapshot, which is older than the lock: each change updates the locked row
+    (`changed`).
     """
     async with _found(connection, device_id, _LOCK_DEVICE) as device:
         yield device

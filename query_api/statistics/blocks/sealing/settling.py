@@ -4,7 +4,7 @@ A block that covers such a block no longer has all readings, so it is deleted, a
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import msgspec
 import numpy as np
@@ -21,6 +21,8 @@ from shared.readings.model import Microseconds
 
 STEP_READINGS = 4_000
 """Late readings that one transaction settles, besides those of the last block and moment."""
+STEP_SPANS = 32
+"""Blocks that one transaction builds again: 80 ms each."""
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -31,20 +33,30 @@ class Span(msgspec.Struct, frozen=True):
     old: Key | None
 
 
-async def settle(connection: Connection, device_id: int, layout: Layout = STANDARD, limit: int = STEP_READINGS) -> int:
-    """Settle the oldest late readings of the device, in one transaction; return how many were settled."""
+async def settle(
+    connection: Connection,
+    device_id: int,
+    layout: Layout = STANDARD,
+    limit: int = STEP_READINGS,
+    spans: int = STEP_SPANS,
+) -> int | None:
+    """Settle the oldest late readings of the device, in one transaction; return how many were settled.
+
+    `limit`, `spans`: the most late readings, and blocks that are built again. None if it may not settle now: the device
+    was deleted or is locked, or retention is dropping months.
+    """
     async with locked(connection, device_id) as device:
         if device is None:
-            return 0
+            return None
         late = await _late(connection, device, limit)
         if len(late) == 0:
             return 0
         blocks = await _blocks_around(connection, device_id, int(late[0]), int(late[-1]))
-        spans = list(spans_of(late, blocks))
-        for span in spans:
+        chosen = list(islice(spans_of(late, blocks), spans))
+        for span in chosen:
             await _rebuild(connection, device, span, layout)
         await changed(connection, device_id)
-        return sum([await _forget(connection, device, span) for span in spans])
+        return sum([await _forget(connection, device, span) for span in chosen])
 
 
 _LATE = """
