@@ -174,7 +174,7 @@ class Sealing:
             _log.info("sealing of a device was put off", device_id=one.device_id, reason=str(error).strip())
             return timedelta(seconds=self._soonest_s)
         except Exception as error:  # noqa: BLE001  # it is logged and counted
-            note_failure(connection, error, "sealing", one.device_id, self._metrics)
+            note_failure(error, "sealing", one.device_id, self._metrics)
             return timedelta(seconds=self._latest_s)
 
     async def _seal_or_mend(self, connection: Connection, one: Due, duty: Duty, ends_at: float) -> timedelta:

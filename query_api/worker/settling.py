@@ -79,7 +79,7 @@ class Settling:
         except CONTENTION as error:
             _log.info("settling of a device was put off", device_id=device_id, reason=str(error).strip())
         except Exception as error:  # noqa: BLE001  # it is logged and counted
-            note_failure(connection, error, "settling", device_id, self._metrics)
+            note_failure(error, "settling", device_id, self._metrics)
             self._retry_at[device_id] = time.monotonic() + RETRY_S
 
     async def _settle_or_mend(self, connection: Connection, device_id: int, duty: Duty, ends_at: float) -> None:

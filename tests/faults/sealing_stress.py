@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psycopg
@@ -23,13 +23,16 @@ from query_api.statistics.blocks.sealing.announcing import announce, wait_for_wr
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.sealing import seal_step
 from query_api.statistics.blocks.sealing.settling import settle
+from query_api.worker.metrics import WorkerMetrics
+from query_api.worker.sealing import Sealing
+from query_api.worker.settling import Settling
 from shared.errors import DatabaseUnreachable
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment
 from shared.postgres.connections import Connection, connect
 from shared.readings.announcements import Announcements
 from shared.readings.deletions import Fence
-from shared.readings.model import SECOND, Microseconds, Reading, to_microseconds
+from shared.readings.model import SECOND, Microseconds, Reading, to_datetime, to_microseconds
 from shared.readings.partitions import Partitions
 from shared.readings.store import prepare, store, store_new, store_requests
 from tests.blocks import SMALL
@@ -49,6 +52,11 @@ _SCAN = """
         ORDER BY recorded_at, x, y, z
     ) AS reading
 """
+_UNSEAL = "SELECT unseal_readings(%s, %s)"
+_NO_MARGIN = timedelta(days=-36_500)
+"""Also readings in the future are sealed."""
+_BRIEF_S = 0.2
+"""Between two looks of the worker's rounds at a device."""
 _KILL = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name = 'devicestat stress sealer' AND datname = current_database() ORDER BY random() LIMIT 1
@@ -61,8 +69,9 @@ Part = Callable[[random.Random], Awaitable[None]]
 class Stress:
     """`checks`: whether ingestors copy late readings. `waits`: whether sealers wait for writers.
 
-    `sealers`: how many; without any, the test has its own. `base`, `speed`: where the times of readings begin, and how
-    much faster than the clock they pass. `oldest`, `devices`: earlier readings, and other devices, are not compared.
+    `sealers`: how many, beside the rounds of a worker, and an operator who unseals readings; without any, the test has
+    its own. `base`, `speed`: where the times of readings begin, and how much faster than the clock they pass. `oldest`,
+    `devices`: earlier readings, and other devices, are not compared.
     """
 
     def __init__(
@@ -83,7 +92,8 @@ class Stress:
         self._waits = waits
         self._began = time.monotonic()
         self._stopped = asyncio.Event()
-        self.stored = self.sealed = self.compared = self.kills = self.lost = 0
+        self.stored = self.sealed = self.compared = self.kills = self.lost = self.unsealed = 0
+        self.worker = WorkerMetrics()
         self.wrong: list[str] = []
         self.devices = list(DEVICES)
 
@@ -101,6 +111,8 @@ class Stress:
             await connection.execute(_REGISTER, (list(DEVICES),))
             await connection.execute(_ENROL, (list(DEVICES),))
         parts: list[Part] = [self._write] * 3 + [self._seal] * self._sealers + [self._read] * 2
+        if self._sealers:
+            parts += [self._work, self._unseal]
         async with asyncio.TaskGroup() as tasks:
             for seed, part in enumerate(parts):
                 tasks.create_task(self._again(part, random.Random(seed)))
@@ -178,6 +190,26 @@ class Stress:
             for act in (merge, settle):
                 if chance.random() < 0.5:
                     await act(connection, device, SMALL)
+
+    async def _work(self, _: random.Random) -> None:
+        """Seal and settle in the rounds of a worker."""
+        sealing = Sealing(self.worker, SMALL, _NO_MARGIN, soonest_s=_BRIEF_S, latest_s=_BRIEF_S, share=1.0)
+        settling = Settling(self.worker, SMALL, settle_at=50, settle_after=timedelta(), share=1.0)
+        async with await connect(self._url, "stress sealer") as connection:
+            while not self._stopped.is_set():
+                await sealing.seal(connection)
+                await settling.settle(connection)
+                await asyncio.sleep(_BRIEF_S)
+
+    async def _unseal(self, chance: random.Random) -> None:
+        """Unseal readings, as an operator does."""
+        async with await connect(self._url, "stress operator") as connection:
+            while not self._stopped.is_set():
+                moment = to_datetime(chance.randrange(self.oldest, self.now() + 1))
+                with suppress(DeadlockDetected):
+                    await connection.execute(_UNSEAL, (chance.choice(self.devices), moment))
+                    self.unsealed += 1
+                await asyncio.sleep(chance.uniform(0, 1))
 
     async def _kill(self, chance: random.Random) -> None:
         async with await connect(self._url, "stress killer") as connection:

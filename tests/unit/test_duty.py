@@ -1,11 +1,13 @@
 """When the worker seals: a share of the time, and a device when it should have enough readings (ADR 41)."""
 
+import psycopg
 import pytest
+from psycopg.errors import AdminShutdown, DataCorrupted, DiskFull, QueryCanceled, ReadOnlySqlTransaction
 
 from query_api.statistics.blocks.sealing.sealing import Step
 from query_api.worker import sealing
 from query_api.worker.maintenance import duty
-from query_api.worker.maintenance.duty import Duty
+from query_api.worker.maintenance.duty import Duty, note_failure
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.sealing import Due, Sealing
 from tests.blocks import SMALL
@@ -36,3 +38,18 @@ async def test_a_duty_is_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(3):
         await quarter.rest()
     assert slept == [6.0, 3.0, duty.LONGEST_REST_S], "a round ends although the database was slow"
+
+
+@pytest.mark.parametrize("error", [AssertionError(), MemoryError(), DataCorrupted(), QueryCanceled()])
+def test_the_failure_of_a_device_is_counted(error: Exception) -> None:
+    metrics = WorkerMetrics()
+    note_failure(error, "sealing", 1, metrics)
+    assert metrics.registry.get_sample_value("devicestat_worker_sealing_failures_total") == 1
+
+
+@pytest.mark.parametrize("error", [AdminShutdown(), psycopg.OperationalError(), DiskFull(), ReadOnlySqlTransaction()])
+def test_a_failure_of_all_devices_ends_the_round(error: Exception) -> None:
+    metrics = WorkerMetrics()
+    with pytest.raises(type(error)):
+        note_failure(error, "sealing", 1, metrics)
+    assert metrics.registry.get_sample_value("devicestat_worker_sealing_failures_total") == 0

@@ -9,12 +9,16 @@ import structlog
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from query_api.worker.metrics import WorkerMetrics
+from shared.errors import DatabaseReadOnly, DatabaseUnreachable, DiskFull
 from shared.postgres.connections import Connection
+from shared.postgres.errors import diagnose
 
 SHARE = 0.25
 """Of the time."""
 CONTENTION = (SerializationFailure, DeadlockDetected)
 """Another worker, or the removal of the device, was faster."""
+OF_ALL_DEVICES = (DatabaseUnreachable, DatabaseReadOnly, DiskFull)
+"""Failures that concern no single device."""
 LONGEST_REST_S = 60.0
 """Longest rest, so that a round ends although the database was slow."""
 
@@ -50,9 +54,9 @@ async def alone(connection: Connection, name: str) -> AsyncIterator[bool]:
             await connection.execute(_UNLOCK, (name,))
 
 
-def note_failure(connection: Connection, error: Exception, work: str, device_id: int, metrics: WorkerMetrics) -> None:
-    """Log and count that the work failed for one device. Raises the error if the connection is lost."""
-    if connection.closed:
+def note_failure(error: Exception, work: str, device_id: int, metrics: WorkerMetrics) -> None:
+    """Log and count that the work failed for one device. Raises the error if it would fail for all devices."""
+    if isinstance(diagnose(error), OF_ALL_DEVICES):
         raise error
     metrics.sealing_failures.inc()
     _log.error("sealing or settling of a device failed", work=work, device_id=device_id, exc_info=error)
