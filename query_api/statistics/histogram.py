@@ -70,7 +70,7 @@ async def read_histogram(
     items = Items.together([device], *(None if at is None else to_microseconds(at) for at in (start, end)))
     async with snapshot(connection, ONE_PLAN):
         _, gathered = await gather(connection, items, with_squares=False, layout=layout, limits=limits)
-        lists = await Lists.of(connection, gathered, layout, with_runs=True)
+        lists = await Lists.of(connection, gathered, layout)
         count = int(gathered.count[0])
         ranges = [(float(gathered.least[axis, 0]), float(gathered.greatest[axis, 0])) for axis in range(len(AXES))]
         known = [
@@ -116,7 +116,8 @@ async def _count_below(lists: Lists, bounds: Sequence[Floats], few: int, at_once
     """Return, for each list, the number of its values below each of its bounds."""
     numbers = np.array([len(own) for own in bounds])
     below = np.zeros(int(numbers.sum()), np.int64)
-    for runs in lists.runs.in_parts(_parts(lists.runs, numbers, at_once)):
+    every = await lists.runs()
+    for runs in every.in_parts(_parts(every, numbers, at_once)):
         below += await _count_in(lists, runs, bounds, few)
     return np.split(below, np.cumsum(numbers)[:-1])
 

@@ -86,7 +86,7 @@ async def fill(database: Connection) -> None:
 
 async def read(database: Connection, start: datetime | None, end: datetime | None) -> None:
     items = Items.each([DEVICE], *(None if at is None else to_microseconds(at) for at in (start, end)))
-    await read_statistics(database, items, NEEDS, layout=SMALL, limits=Limits(few=0))
+    await read_statistics(database, items, NEEDS, layout=SMALL, limits=Limits(whole=0, few=0))
 
 
 SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"

@@ -94,6 +94,7 @@ async def test_statistics_are_those_of_all_readings(database: Database, seed: in
         start, end = period(chance, columns, edges)
         is_each = chance.random() < 0.5
         limits = Limits(
+            whole=chance.choice([0, 0, 10**6]),
             few=chance.choice([0, 40_000]),
             piece=chance.choice([3, 50, 10**6]),
             kept=chance.choice([0, 100]),
@@ -181,7 +182,7 @@ async def test_large_computations_leave_the_event_loop(database: Database, monke
     for module, name in ((exact, "totals"), (order_statistics, "narrow_all"), (statistics, "_group")):
         monkeypatch.setattr(module, name, _noting_threads(getattr(module, name), threads))
     async with snapshot(database):
-        limits = Limits(few=0, piece=300, kept=600)
+        limits = Limits(whole=0, few=0, piece=300, kept=600)
         await read_statistics(database, Items.each([1], None, None), NEEDS, SMALL, limits)
     assert len(threads) > 5
     assert threading.get_ident() not in threads

@@ -69,10 +69,6 @@ class Runs(msgspec.Struct, frozen=True):
         return _summed(self.of, self.size, lists)
 
 
-_NONE = np.empty(0, np.int64)
-NO_RUNS = Runs(_NONE, _NONE, _NONE, _NONE, _NONE, np.empty(0), _NONE)
-
-
 class Slices(msgspec.Struct, frozen=True):
     """Parts of runs, in the order of their lists: `run`, and its positions from `start` to `end`, which is excluded."""
 

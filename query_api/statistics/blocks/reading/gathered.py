@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -49,6 +50,14 @@ class SortedLists(msgspec.Struct, frozen=True):
     start: Ints
     size: Ints
     values: Floats
+
+    @classmethod
+    def sorted(cls, of: Ints, size: Ints, values: Floats) -> Self:
+        """Sort the values of each list in place."""
+        start = np.cumsum(size) - size
+        for begin, end in zip(start.tolist(), (start + size).tolist(), strict=True):
+            values[begin:end].sort()
+        return cls(of, start, size, values)
 
     def __len__(self) -> int:
         return len(self.of)
@@ -117,8 +126,9 @@ class Gathered:
         self.count[group] += count
         places = layout.mark_positions(np.array([count]))
         in_order = [np.sort(values + 0.0) for values in axes]
-        values = np.concatenate(in_order)
-        self._add_sums(SortedLists(np.arange(_AXES) * self.groups + group, *_consecutive([count] * _AXES), values))
+        size = np.full(_AXES, count)
+        of = np.arange(_AXES) * self.groups + group
+        self._add_sums(SortedLists(of, np.arange(_AXES) * count, size, np.concatenate(in_order)))
         self.pieces.append(piece)
         self._marked.append((group, count, [values[places] for values in in_order]))
 
@@ -150,15 +160,28 @@ class Gathered:
         counts = np.concatenate([one.counts for one in known])
         return Runs.grouped(
             of=of,
-            id=np.concatenate(
-                [np.arange(len(blocks)) * _AXES + axis for axis in range(_AXES)]
-                + [np.arange(len(blocks) * _AXES, len(of))]
-            ),
+            id=self._ids(blocks, len(of)),
             end=counts,
             samples=layout.mark_counts(counts),
             value=np.concatenate([one.marks for one in known]),
             position=layout.mark_positions(counts),
         )
+
+    def whole_runs(self, blocks: Blocks) -> Runs:
+        """Return the runs of the blocks and of the readings without samples. There are no pieces."""
+        of = np.concatenate([*(axis * self.groups + blocks.group for axis in range(_AXES)), self.local.of])
+        end = np.concatenate([*[blocks.count] * _AXES, self.local.size])
+        none = np.zeros(len(of), np.int64)
+        return Runs.grouped(
+            of=of, id=self._ids(blocks, len(of)), end=end, samples=none, value=np.empty(0), position=_NONE
+        )
+
+    @staticmethod
+    def _ids(blocks: Blocks, runs: int) -> Ints:
+        """Return the ids of runs: those of the blocks axis by axis, and the others in order."""
+        of_blocks = np.arange(len(blocks)) * _AXES
+        others = np.arange(len(blocks) * _AXES, runs)
+        return np.concatenate([*(of_blocks + axis for axis in range(_AXES)), others])
 
     def _of_blocks(self, blocks: Blocks, layout: Layout) -> Iterable["_Marked"]:
         """Yield the runs of each axis."""
@@ -188,9 +211,7 @@ class Gathered:
         groups = np.flatnonzero(sizes)
         values = np.concatenate([axes[axis] for axis in range(_AXES) for _, axes in parts]) + 0.0  # zeros have no sign
         of = (np.arange(_AXES)[:, np.newaxis] * self.groups + groups).ravel()
-        self.local = SortedLists(of, *_consecutive(sizes[groups].tolist() * _AXES), values)
-        for start, size in zip(self.local.start.tolist(), self.local.size.tolist(), strict=True):
-            values[start : start + size].sort()
+        self.local = SortedLists.sorted(of, np.tile(sizes[groups], _AXES), values)
         self._read = []
         self._add_sums(self.local)
 
@@ -206,12 +227,6 @@ class Gathered:
 
 def _first(part: tuple[int, Three]) -> int:
     return part[0]
-
-
-def _consecutive(sizes: list[int]) -> tuple[Ints, Ints]:
-    """Return the starts and the sizes of lists that follow one another."""
-    size = np.array(sizes, np.int64)
-    return np.cumsum(size) - size, size
 
 
 def _add(sums: Sequence[list[Decimal]], axes: Ints, groups: Ints, added: Sequence[Decimal]) -> None:

@@ -9,30 +9,41 @@ import numpy as np
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.deviations import Mirrored
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout
-from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
+from query_api.statistics.blocks.reading.gathered import Blocks, Gathered, SortedLists
 from query_api.statistics.blocks.reading.slices import read_guides, read_values
-from query_api.statistics.blocks.runs import NO_RUNS, Runs
+from query_api.statistics.blocks.runs import Runs
 from query_api.statistics.blocks.selection import Narrowed, Samples, narrow_all
 from shared.postgres.connections import Connection
 
 
-class Lists(msgspec.Struct, frozen=True):
+class Lists(msgspec.Struct):
     """The lists of what was gathered, with their runs, and how the guides and values of runs are read."""
 
     connection: Connection
     gathered: Gathered
     blocks: Blocks
-    runs: Runs
     layout: Layout
+    _runs: Runs | None = None
 
     @classmethod
-    async def of(cls, connection: Connection, gathered: Gathered, layout: Layout, *, with_runs: bool) -> "Lists":
-        """Sort the gathered readings, and add them up.
+    async def of(cls, connection: Connection, gathered: Gathered, layout: Layout) -> "Lists":
+        """Sort the gathered readings, and add them up."""
+        await computed(gathered.values, gathered.sort_readings)
+        return cls(connection, gathered, gathered.blocks(), layout)
 
-        `with_runs`: also if all values are in memory, where `order_statistics` does not need runs.
-        """
-        blocks, runs = await computed(gathered.values, lambda: _runs(gathered, layout, with_runs=with_runs))
-        return cls(connection, gathered, blocks, runs, layout)
+    async def runs(self) -> Runs:
+        """Return the runs with their marks."""
+        if self._runs is None:
+            gathered = self.gathered
+            self._runs = await computed(gathered.values, lambda: gathered.runs(self.blocks, self.layout))
+        return self._runs
+
+    async def all_values(self) -> SortedLists:
+        """Return all values. There are no pieces."""
+        runs = self.gathered.whole_runs(self.blocks)
+        sizes = runs.sizes(self.number)
+        of = np.flatnonzero(sizes)
+        return SortedLists.sorted(of, sizes[of], (await self.values(runs)).copy())
 
     @property
     def number(self) -> int:
@@ -53,12 +64,6 @@ class Lists(msgspec.Struct, frozen=True):
         return await read_values(self.connection, self.blocks, self.gathered, runs)
 
 
-def _runs(gathered: Gathered, layout: Layout, *, with_runs: bool) -> tuple[Blocks, Runs]:
-    gathered.sort_readings()
-    blocks = gathered.blocks()
-    return blocks, gathered.runs(blocks, layout) if with_runs or not gathered.is_local else NO_RUNS
-
-
 class _Deviations(msgspec.Struct, frozen=True):
     """Guides and values of mirrored runs, by those of the original runs."""
 
@@ -74,30 +79,35 @@ class _Deviations(msgspec.Struct, frozen=True):
         return await computed(len(values), partial(self.mirrored.values, runs, values))
 
 
-async def order_statistics(lists: Lists, fractions: Sequence[float], few: int) -> Floats:
+async def order_statistics(lists: Lists, fractions: Sequence[float], whole: int, few: int) -> Floats:
     """Return the values at the two ranks of each fraction: shape (2, fractions, lists).
 
-    `few`: values that are read without guides.
+    `whole`: readings of which all values are read. `few`: values that are read without guides.
     """
     if not fractions:
         return np.empty((2, 0, lists.number))
     low_ranks, high_ranks = ranks(lists.counts, fractions)
-    if lists.gathered.is_local:
-        return lists.gathered.local.at(np.stack((low_ranks, high_ranks)))
-    narrow = partial(narrow_all, lists.runs, lists.number, low_ranks, high_ranks)
-    return await _found(lists, await computed(len(fractions) * len(lists.runs.value), narrow), few)
+    gathered = lists.gathered
+    if gathered.is_local:
+        return gathered.local.at(np.stack((low_ranks, high_ranks)))
+    if not gathered.pieces and gathered.count.sum() <= whole:
+        return (await lists.all_values()).at(np.stack((low_ranks, high_ranks)))
+    runs = await lists.runs()
+    narrow = partial(narrow_all, runs, lists.number, low_ranks, high_ranks)
+    return await _found(lists, await computed(len(fractions) * len(runs.value), narrow), few)
 
 
 async def median_deviations(lists: Lists, center: Floats, few: int) -> Floats:
     """Return the two middle values of the absolute deviations from the center of each list: shape (2, lists)."""
     low_ranks, high_ranks = ranks(lists.counts, [0.5])
+    runs = await lists.runs()
 
     def narrow() -> tuple[Mirrored, Narrowed]:
-        mirrored = Mirrored.of(lists.runs, center)
+        mirrored = Mirrored.of(runs, center)
         own = [mirrored.ranks(lists.counts, ranks) for ranks in (low_ranks, high_ranks)]
         return mirrored, narrow_all(mirrored.runs, lists.number, *own)
 
-    mirrored, narrowed = await computed(2 * len(lists.runs.value), narrow)
+    mirrored, narrowed = await computed(2 * len(runs.value), narrow)
     return (await _found(_Deviations(lists, mirrored), narrowed, few))[:, 0]
 
 

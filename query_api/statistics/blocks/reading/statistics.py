@@ -21,6 +21,8 @@ from query_api.statistics.blocks.reading.tail import KEPT, read_tails
 from query_api.statistics.blocks.selection import FEW
 from shared.postgres.connections import Connection
 
+WHOLE = 4_096
+"""Readings of which all values are read faster than few values are found by marks."""
 MEDIAN = 0.5
 """The fraction of the median."""
 Pair = tuple[float, float]
@@ -75,12 +77,15 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Limits of one read, which tests lower. `few`: values that are read without guides.
+    """Limits of one read, which tests lower.
+
+    `whole`: readings of which all values are read. `few`: values that are read without guides.
 
     `piece`: rows that one statement reads of a device. `kept`: rows whose values are kept in memory. `chunk_bytes`: of
     columns that one statement reads.
     """
 
+    whole: int = WHOLE
     few: int = FEW
     piece: int = PIECE
     kept: int = KEPT
@@ -98,8 +103,8 @@ async def read_statistics(
     Raises UnknownDevices.
     """
     covered, gathered = await gather(connection, items, with_squares=needs.squares, layout=layout, limits=limits)
-    lists = await Lists.of(connection, gathered, layout, with_runs=needs.deviations)
-    pairs = await order_statistics(lists, needs.fractions, limits.few)
+    lists = await Lists.of(connection, gathered, layout)
+    pairs = await order_statistics(lists, needs.fractions, limits.whole, limits.few)
     deviations = await _deviations(lists, needs, pairs, limits.few)
     ends = await read_first_and_last(connection, items, covered, lists.blocks) if needs.ends else None
     found = _Found(gathered, needs, pairs, deviations, ends)
