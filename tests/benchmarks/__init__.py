@@ -7,6 +7,7 @@
 - `store`: a batch directly into the table, against the staging table.
 - `analysis`: five figures of a million readings, against plain SQL aggregates, and over HTTP.
 - `small_analyses`: a thousand readings, against a scan by SQL aggregates.
+- `many_devices`: the analysis of a thousand devices.
 - `http`: requests a second of one process, for `POST /stats` and the analysis of a thousand readings, against the same
   endpoints in FastAPI and SQLAlchemy, `plain_service`. `http_load` sends the requests, and `http_data` has the data.
 - `exports`: all readings of a device in each format, against `psql COPY`.
