@@ -81,7 +81,7 @@ async def _fill_from_pieces(
     """Read each piece again of which values are needed."""
     chosen = np.flatnonzero(runs.id >= first_id)
     piece, axis = np.divmod(runs.id[chosen] - first_id, _AXES)
-    for number in np.unique(piece).tolist():
+    for number in sorted(set(piece.tolist())):
         axes, _ = await read_piece(connection, pieces[number])
         in_order = await computed(_AXES * len(axes[0]), partial(_in_order, axes))
         for run, own in zip(chosen[piece == number].tolist(), axis[piece == number].tolist(), strict=True):
