@@ -11,7 +11,7 @@ from psycopg.errors import SerializationFailure
 from query_api.statistics.blocks.building import Axis, Columns, Key
 from query_api.statistics.blocks.layout import STANDARD, TOP, Layout
 from query_api.statistics.blocks.sealing.merging import merge
-from query_api.statistics.blocks.sealing.retiring import retire_device, retire_month
+from query_api.statistics.blocks.sealing.retiring import retire_device
 from query_api.statistics.blocks.sealing.settling import settle
 from query_api.statistics.blocks.tables import insert_axis
 from shared.postgres.connections import Connection, connect
@@ -172,23 +172,18 @@ async def test_an_operator_unseals_readings(database: Database) -> None:
     await assert_sealed(database, 1)
 
 
-async def test_the_blocks_of_a_month_and_of_a_device_are_deleted(database: Database) -> None:
+async def test_the_blocks_of_a_device_are_deleted(database: Database) -> None:
     for device in (1, 2):
         given = readings(200)
         await stored(database, device, given)
         await sealed(database, device, given.last + 1)
         await stored(database, device, readings(3, start=START + 1))
-    await database.execute("DELETE FROM readings WHERE recorded_at < '2026-02-01'")
-    await retire_month(database, "readings_2026_01")
-    for device in (1, 2):
-        await assert_sealed(database, device)
-
     while await retire_device(database, 1, 5):
         pass
 
     for table in ("sealed_devices", "late_readings", "blocks", "block_values", "block_columns"):
         cursor = await database.execute(f"SELECT DISTINCT device_id FROM {table}".encode())  # noqa: S608
-        assert await cursor.fetchall() == ([(2,)] if table != "late_readings" else [])
+        assert await cursor.fetchall() == [(2,)]
     await assert_sealed(database, 2)
 
 

@@ -11,7 +11,7 @@ from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import Needs, read_statistics
-from query_api.statistics.blocks.sealing.retiring import retire_device, retire_month
+from query_api.statistics.blocks.sealing.retiring import retire_device
 from query_api.statistics.blocks.sealing.sealing import Step, seal_step
 from query_api.worker import sealing
 from query_api.worker.cleaning import orphaned_blocks
@@ -276,7 +276,6 @@ async def test_each_service_does_its_part_with_its_own_role(
         await settler.settle(as_worker)
         assert await late(database) == []
         assert (await counts(database, [1]))[0] > 10
-        await retire_month(as_worker, "readings_2026_01")
         async with as_worker.transaction():
             await retire_device(as_worker, 1, 5)
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
-from query_api.statistics.blocks.sealing.retiring import retire_month
+from query_api.worker.maintenance.duty import alone
 from shared.postgres.connections import Connection
 
 MONTHS_AHEAD = 3
@@ -32,10 +32,6 @@ async def make_partitions(connection: Connection) -> None:
     await connection.execute(_MAKE_MONTHS, (MONTHS_AHEAD,))
 
 
-# A worker that seals readings has the lock, shared, for up to a few seconds, and gets no new one while this waits.
-_PATIENCE = "SET LOCAL lock_timeout = '10s'"
-_LOCK = "SELECT pg_advisory_lock(hashtext('devicestat'), hashtext('retention'))"
-_UNLOCK = "SELECT pg_advisory_unlock(hashtext('devicestat'), hashtext('retention'))"
 # Found by name, as a worker may have died after it detached a partition. inhdetachpending: it died during the DETACH.
 _ENDED_MONTHS = """
     SELECT relname, inhrelid IS NOT NULL, coalesce(inhdetachpending, false)
@@ -46,6 +42,8 @@ _ENDED_MONTHS = """
           END
     ORDER BY relname
 """
+# From the DETACH on, analyses do not use the blocks of the month. They are deleted with it.
+_RETIRE = "INSERT INTO retiring_months (name) VALUES (%s) ON CONFLICT DO NOTHING"
 # CONCURRENTLY, as dropping an attached partition would block readers and writers of other months.
 _DETACH = "ALTER TABLE readings DETACH PARTITION {} CONCURRENTLY"
 _FINALIZE = "ALTER TABLE readings DETACH PARTITION {} FINALIZE"
@@ -58,30 +56,27 @@ _BECOME_ONESELF = "RESET ROLE"
 
 
 async def drop_partitions(connection: Connection, retention: timedelta) -> list[str]:
-    """Drop the months (UTC) that ended longer ago than `retention` plus SLACK. Return the names of their tables."""
-    if not await _lock(connection):
-        return []
-    try:
-        months = await (await connection.execute(_ENDED_MONTHS, (retention + SLACK,))).fetchall()
-        for name, attached, pending in months:
-            await retire_month(connection, name)  # before the rows: else an analysis would count what is gone
-            if attached:
-                await _detach(connection, sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))
-            await connection.execute(_DROP, (name,))
-    finally:
-        await connection.execute(_UNLOCK)
-    return [name for name, _, _ in months]
+    """Drop the months (UTC) that ended longer ago than `retention` plus SLACK. Return the names of their tables.
+
+    A month whose lock is not available in time is left to the next run.
+    """
+    dropped: list[str] = []
+    async with alone(connection, "retention") as is_alone:
+        if is_alone:
+            for name, attached, pending in await _ended_months(connection, retention):
+                await connection.execute(_RETIRE, (name,))
+                if attached:
+                    await _detach(connection, sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))
+                try:
+                    await connection.execute(_DROP, (name,))
+                except LockNotAvailable:
+                    break
+                dropped.append(name)
+    return dropped
 
 
-async def _lock(connection: Connection) -> bool:
-    """Return whether the lock was available in time. It stays until _UNLOCK."""
-    try:
-        async with connection.transaction():
-            await connection.execute(_PATIENCE)
-            await connection.execute(_LOCK)
-    except LockNotAvailable:
-        return False
-    return True
+async def _ended_months(connection: Connection, retention: timedelta) -> list[tuple[str, bool, bool]]:
+    return await (await connection.execute(_ENDED_MONTHS, (retention + SLACK,))).fetchall()
 
 
 _EMPTY_MONTHS = "SELECT empty_readings_months()"

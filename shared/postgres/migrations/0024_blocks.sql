@@ -78,6 +78,23 @@ CREATE TABLE block_columns (
 ALTER TABLE block_values ALTER sorted SET STORAGE EXTERNAL, ALTER guides SET STORAGE EXTERNAL;
 ALTER TABLE block_columns ALTER columns SET STORAGE EXTERNAL;
 
+-- The months that retention drops, by their tables. A row is inserted before the month is detached, and deleted with the
+-- blocks of the month. Blocks and rows cannot disappear in one transaction: DETACH … CONCURRENTLY commits by itself.
+CREATE TABLE retiring_months (
+    name text NOT NULL,
+    CONSTRAINT retiring_months_one_each PRIMARY KEY (name)
+);
+
+-- The months of which a read must not use the blocks, in one row: in its snapshot, their rows are gone. From the first
+-- commit of DETACH … CONCURRENTLY on, PostgreSQL hides a month from each snapshot that contains this commit. The scalar
+-- subquery is not evaluated while no month is dropped.
+CREATE VIEW hidden_months AS
+SELECT coalesce(range_agg(tstzrange(to_date(right(name, 7), 'YYYY_MM')::timestamp AT TIME ZONE 'UTC',
+                                    (to_date(right(name, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC')), '{}') AS months
+FROM retiring_months AS month
+WHERE coalesce((SELECT inhdetachpending FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+                WHERE inhparent = 'readings'::regclass AND relname = month.name), true);
+
 -- The first statement of a transaction that stores readings. It takes the shared lock of the fence, and then returns what
 -- was deleted and announced after the numbers given. announcement: the newest number, null if nothing was announced.
 -- A writer that does not know an announcement took the lock before it was committed, and the worker waits for that writer.
@@ -175,9 +192,10 @@ BEGIN
     END IF;
 END $$;
 
--- As in 0009. A worker of this version has deleted the month's blocks before; one of an earlier version has not.
+-- As in 0009, and deletes the blocks of the month. The lock of retiring_months excludes the transactions of the worker that
+-- build blocks: one of them might merge blocks that are deleted here. It does not exclude readers.
 CREATE OR REPLACE FUNCTION drop_readings_month(month text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '10s' AS $$
 DECLARE
     starts timestamptz;
     ends   timestamptz;
@@ -189,12 +207,15 @@ BEGIN
         RAISE EXCEPTION '% is still a part of readings', month USING ERRCODE = 'object_in_use',
               HINT = 'detach it first';
     END IF;
+    EXECUTE format('LOCK TABLE %I.%I IN ACCESS EXCLUSIVE MODE', current_schema(), month);
+    LOCK TABLE retiring_months IN SHARE ROW EXCLUSIVE MODE;
     starts := to_date(right(month, 7), 'YYYY_MM')::timestamp AT TIME ZONE 'UTC';
     ends := (starts AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC';
     DELETE FROM blocks WHERE first >= starts AND first < ends;
     DELETE FROM block_values WHERE first >= starts AND first < ends;
     DELETE FROM block_columns WHERE first >= starts AND first < ends;
     DELETE FROM late_readings WHERE recorded_at >= starts AND recorded_at < ends;
+    DELETE FROM retiring_months WHERE name = month;
     EXECUTE format('DROP TABLE %I.%I', current_schema(), month);
 END $$;
 

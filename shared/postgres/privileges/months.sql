@@ -52,5 +52,5 @@ BEGIN
         EXECUTE format('ALTER FUNCTION %s OWNER TO devicestat_partitions', making);
     END LOOP;
     -- drop_readings_month deletes the blocks of its month.
-    GRANT SELECT, DELETE ON blocks, block_values, block_columns, late_readings TO devicestat_partitions;
+    GRANT SELECT, DELETE ON blocks, block_values, block_columns, late_readings, retiring_months TO devicestat_partitions;
 END $$;

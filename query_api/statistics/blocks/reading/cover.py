@@ -38,16 +38,17 @@ _STATEMENT = """
     CROSS JOIN (
         SELECT set_config('plan_cache_mode', 'auto', true), set_config('enable_seqscan', 'on', true)
     ) AS restored
+    CROSS JOIN hidden_months AS hidden
     CROSS JOIN LATERAL (
         SELECT array_agg(x), array_agg(y), array_agg(z) FROM late_readings
         WHERE late_readings.device_id = item.device_id AND recorded_at >= item.starts AND recorded_at <= item.ends
-          AND recorded_at < watermark.sealed
+          AND recorded_at < watermark.sealed AND NOT recorded_at <@ hidden.months
     ) AS late
     CROSS JOIN LATERAL (
         WITH RECURSIVE node AS (
             SELECT * FROM blocks AS root
             WHERE root.device_id = item.device_id AND NOT root.merged
-              AND root.first <= item.ends AND root.last >= item.starts
+              AND root.first <= item.ends AND root.last >= item.starts AND NOT root.first <@ hidden.months
             UNION ALL
             SELECT below.* FROM node
             JOIN blocks AS below ON below.device_id = item.device_id AND below.level = node.level - 1

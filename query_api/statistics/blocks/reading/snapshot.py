@@ -8,12 +8,18 @@ import psycopg
 
 from shared.postgres.connections import Connection
 
-_BEGIN: LiteralString = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+# LOCK takes no snapshot. So the snapshot follows the lock: a DETACH … CONCURRENTLY that it does not contain waits for
+# the lock, and each statement still finds the rows of the month.
+_BEGIN: LiteralString = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE ONLY readings IN ACCESS SHARE MODE"
+)
 
 
 @asynccontextmanager
 async def snapshot(connection: Connection, settings: LiteralString = "") -> AsyncIterator[None]:
-    """Read in one snapshot for the block. A worker that seals or settles meanwhile changes nothing that it sees.
+    """Read in one snapshot for the block.
+
+    A worker that seals, settles, or drops a month meanwhile changes nothing that it sees.
 
     The connection is not in a transaction. `settings`: SET LOCAL statements, which are sent with BEGIN.
     """

@@ -1,31 +1,8 @@
-"""Deletion of blocks: those of a month, before retention drops it, and those of a deleted device."""
+"""Deletion of the blocks of a deleted device. `drop_readings_month` of the database deletes those of a month."""
 
 from collections.abc import Sequence
 
 from shared.postgres.connections import Connection
-
-_MONTH = b"""
-    WITH month AS (
-        SELECT to_date(right(%(table)s, 7), 'YYYY_MM')::timestamp AT TIME ZONE 'UTC' AS starts,
-               (to_date(right(%(table)s, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC' AS ends
-    ), columns AS (
-        DELETE FROM block_columns USING month WHERE first >= starts AND first < ends
-    ), values AS (
-        DELETE FROM block_values USING month WHERE first >= starts AND first < ends
-    ), late AS (
-        DELETE FROM late_readings USING month WHERE recorded_at >= starts AND recorded_at < ends
-    )
-    DELETE FROM blocks USING month WHERE first >= starts AND first < ends
-"""
-
-
-async def retire_month(connection: Connection, table: str) -> None:
-    """Delete the blocks and late readings of a month. `table`: its table, such as readings_2026_01.
-
-    The caller holds the lock of retention, so that no new blocks are built of it.
-    """
-    await connection.execute(_MONTH, {"table": table})
-
 
 _UNSEAL = b"DELETE FROM sealed_devices WHERE device_id = %s"
 _DELETE: Sequence[bytes] = tuple(

@@ -13,9 +13,13 @@ from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
-# The blocks are built of what one snapshot contains. Retention must not find new blocks of the month that it drops.
-_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
-_MAY_SEAL = "SELECT pg_try_advisory_xact_lock_shared(hashtext('devicestat'), hashtext('retention'))"
+# The blocks are built of what one snapshot contains. It follows two locks. That of readings: a month that the snapshot
+# contains is not detached before the end of the transaction. That of retiring_months excludes drop_readings_month.
+_SNAPSHOT = """
+    SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+    LOCK TABLE ONLY readings IN ACCESS SHARE MODE;
+    LOCK TABLE retiring_months IN ROW EXCLUSIVE MODE
+"""
 _DEVICE: LiteralString = "SELECT announced, sealed FROM sealed_devices WHERE device_id = %s"
 _LOCK_DEVICE: LiteralString = _DEVICE + " FOR UPDATE SKIP LOCKED"
 
@@ -32,9 +36,8 @@ class SealedDevice(msgspec.Struct, frozen=True):
 async def locked(connection: Connection, device_id: int) -> AsyncIterator[SealedDevice | None]:
     """Lock the blocks of a device in a transaction for the block, in one snapshot.
 
-    None if the device was deleted or is locked, or retention is dropping months. Raises SerializationFailure if another
-    worker has changed the device since the snapshot, which is older than the lock: each change updates the locked row
-    (`changed`).
+    None if the device was deleted or is locked. Raises SerializationFailure if another worker has changed the device
+    since the snapshot, which is older than the lock: each change updates the locked row (`changed`).
     """
     async with _found(connection, device_id, _LOCK_DEVICE) as device:
         yield device
@@ -52,9 +55,8 @@ async def _found(
     connection: Connection, device_id: int, statement: LiteralString
 ) -> AsyncIterator[SealedDevice | None]:
     async with connection.transaction(), arrays.cursor(connection) as cursor:
-        await cursor.execute(_SNAPSHOT)
-        (may_seal,) = await (await cursor.execute(_MAY_SEAL)).fetchone() or (False,)
-        row = await (await cursor.execute(statement, (device_id,))).fetchone() if may_seal else None
+        await connection.execute(_SNAPSHOT, prepare=False)
+        row = await (await cursor.execute(statement, (device_id,))).fetchone()
         yield None if row is None else SealedDevice(device_id, *row)
 
 
