@@ -8,10 +8,9 @@ import msgspec
 
 from query_api.statistics.blocks.building import Columns
 from shared.postgres import arrays
-from shared.postgres.arrays import EARLIEST, Moment
+from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection
-from shared.readings.extents import extent_of
-from shared.readings.model import Microseconds, to_datetime, to_microseconds
+from shared.readings.model import Microseconds
 
 # The blocks are built of what one snapshot contains. It follows two locks. That of readings: a month that the snapshot
 # contains is not detached before the end of the transaction. That of retiring_months excludes drop_readings_month.
@@ -90,8 +89,18 @@ async def read_rows(connection: Connection, device_id: int, first: Microseconds,
     return None if row[0] is None else Columns.ordered(*row)
 
 
-async def first_possible(connection: Connection, device_id: int, start: Microseconds) -> Microseconds:
-    """Return a time from `start` on before which the device has no readings."""
-    given = None if start == EARLIEST else to_datetime(start)
-    first, _ = (await extent_of(connection, [device_id])).within(given, None)
-    return EARLIEST if first is None else to_microseconds(first)
+# In the order of months. The extent of the device does not bound the search: a service that does not widen it may have
+# stored readings (ADR 28), and `sealed` must not pass them.
+_FIRST = """
+    SELECT recorded_at FROM readings
+    WHERE device_id = %(device_id)s AND recorded_at >= %(sealed)s AND recorded_at < %(until)s
+    ORDER BY recorded_at LIMIT 1
+"""
+
+
+async def first_unsealed(connection: Connection, device: SealedDevice, until: Microseconds) -> Microseconds:
+    """Return the time of the first reading that is not sealed and older than `until`; `until` if there is none."""
+    async with arrays.cursor(connection) as cursor:
+        parameters = {"device_id": device.device_id, "sealed": Moment(device.sealed), "until": Moment(until)}
+        row = await (await cursor.execute(_FIRST, parameters, prepare=False)).fetchone()
+    return until if row is None else int(row[0])

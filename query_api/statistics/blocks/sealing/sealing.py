@@ -10,7 +10,7 @@ from query_api.statistics.blocks import tables
 from query_api.statistics.blocks.building import Columns, Key
 from query_api.statistics.blocks.cutting import cuts, months_of
 from query_api.statistics.blocks.layout import BASE, MINI, STANDARD, Layout
-from query_api.statistics.blocks.sealing.sealed_device import SealedDevice, first_possible, locked, read_rows
+from query_api.statistics.blocks.sealing.sealed_device import SealedDevice, first_unsealed, locked, read_rows
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection
@@ -41,9 +41,9 @@ async def seal_step(
     async with locked(connection, device_id) as device:
         if device is None or device.sealed >= until or device.announced < until:  # an operator has unsealed it
             return Step(0, is_done=True)
-        first = await first_possible(connection, device_id, device.sealed)
-        end, is_done = await end_of_step(connection, device_id, max(first, device.sealed), until, step_readings)
-        columns = await read_rows(connection, device_id, max(first, device.sealed), end)
+        first = await first_unsealed(connection, device, until)
+        end, is_done = await end_of_step(connection, device_id, first, until, step_readings)
+        columns = await read_rows(connection, device_id, first, end)
         if columns is not None:
             await _insert(connection, device_id, columns, layout)
         await _advance(connection, device, end)
