@@ -1,7 +1,8 @@
 """Storage of readings. No other module writes them.
 
 `store_new` stores a batch of new readings by one binary COPY. `store` stores any batch: by COPY into a temporary table,
-then INSERT … ON CONFLICT DO NOTHING. `store_requests` stores the readings of HTTP requests, and returns their ids.
+then INSERT … ON CONFLICT DO NOTHING, or by a function if some of its readings are late. `store_requests` stores the
+readings of HTTP requests, and returns their ids.
 
 Each copies late readings to late_readings in the same transaction (`announcements.py`): the first two by the
 announcements that their caller learned at the fence; `store_requests` passes the fence itself.
@@ -80,12 +81,11 @@ async def store(connection: Connection, readings: Sequence[Reading], announcemen
     if not readings:
         return Stored(0, 0)
     columns = Rows.of(readings).columns()
-    is_late, stored = announcements.late(columns), 0
-    if is_late is not None:
-        stored += await _store_late(connection, columns[is_late])
-        columns = columns[~is_late]
-    await _copy(connection, _COPY, _packed(columns, _COPY_ROW))
-    stored += (await connection.execute(_INSERT)).rowcount
+    if announcements.late(columns) is None:
+        await _copy(connection, _COPY, _packed(columns, _COPY_ROW))
+        stored = (await connection.execute(_INSERT)).rowcount
+    else:
+        stored = await _store_some_late(connection, columns)
     return Stored(stored, len(readings) - stored)
 
 
@@ -97,8 +97,8 @@ async def _copy(connection: Connection, statement: LiteralString, data: bytes) -
 _STORE_LATE = "SELECT store_late_readings(%s, %s, %s, %s, %s, %s)"
 
 
-async def _store_late(connection: Connection, columns: Column) -> int:
-    """Store late readings of which some may be stored already; return the number of new ones."""
+async def _store_some_late(connection: Connection, columns: Column) -> int:
+    """Store readings of which some are late, and some may be stored already; return the number of new ones."""
     parameters = (
         Bigints(columns["device_id"]), Moments(columns["recorded_at"]), Moments(columns["received_at"]),
         Floats(columns["x"]), Floats(columns["y"]), Floats(columns["z"]),

@@ -105,6 +105,21 @@ async def test_a_duplicate_is_not_late(database: Database, fence: Fence) -> None
     assert await late(database) == [(1, 5)]
 
 
+async def test_readings_are_inserted_in_the_order_of_the_index(database: Database, fence: Fence) -> None:
+    """Late ones too: another writer of the same readings inserts them in this order, and would wait for one of them."""
+    await announce(database, 3, 10)
+    batch = [reading(device, second) for device in (3, 1, 2) for second in (20, 1, 2)]
+    await store(database, fence, batch)
+    assert await inserted(database) == sorted((r.device_id, r.recorded_at) for r in batch)
+    assert await late(database) == [(1, 1), (1, 2), (3, 1), (3, 2)]
+
+
+async def inserted(database: Database) -> list[tuple[int, int]]:
+    """The device and the time of each reading, in the order of their insertion."""
+    rows = await (await database.execute("SELECT device_id, recorded_at FROM readings ORDER BY ctid")).fetchall()
+    return [(device, NOON + second_of(at) * SECOND) for device, at in rows]
+
+
 async def test_isolated_rows_copy_their_late_ones(database: Database, fence: Fence) -> None:
     batch = [reading(1, 1), reading(1, 2, value=float("nan")), reading(1, 3), reading(1, 11)]
     async with database.transaction():

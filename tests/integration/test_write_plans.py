@@ -31,6 +31,8 @@ MODULES = (readings, partitions, extents, deletions, dead_letters, journal, inge
 DEVICES, EACH, MONTHS = 200, 1_500, 40
 FIRST = datetime(2023, 1, 1, tzinfo=UTC)
 STEP = timedelta(hours=19)  # EACH of them take all of the months
+ANNOUNCED = 5
+"""Devices of which the readings are late."""
 GIVEN = 200
 """Readings of a batch."""
 MOST_ROWS = 4 * GIVEN
@@ -53,7 +55,7 @@ FILL_EXTENTS = """
 """
 FILL_SEALED = """
     INSERT INTO sealed_devices (device_id, announced, number)
-    SELECT n, %s + interval '3 months', CASE WHEN n <= 5 THEN n ELSE 0 END FROM generate_series(1, 20000) AS n
+    SELECT n, %s + interval '3 months', CASE WHEN n <= %s THEN n ELSE 0 END FROM generate_series(1, 20000) AS n
 """
 
 
@@ -64,7 +66,7 @@ async def fill(database: Connection) -> None:
     await database.execute(FILL_JOURNAL)
     await database.execute(FILL_DELETED)
     await database.execute(FILL_EXTENTS, (FIRST, FIRST, MONTHS))
-    await database.execute(FILL_SEALED, (FIRST,))
+    await database.execute(FILL_SEALED, (FIRST, ANNOUNCED))
     await dead_letters.add(database, [letter("devices/1/stats", b"{")] * 5_000)
     await database.execute("VACUUM (ANALYZE)")
 
@@ -104,8 +106,9 @@ async def store_all(database: Connection, mark: float) -> None:
         await keep_dead_letters(database)
         await journal.record(database, own, own.next(b"", held=0), Stored(GIVEN, 0))
     async with database.transaction():
-        assert await readings.store(database, known(GIVEN), devices.announcements) == Stored(0, GIVEN)
-        await readings.clear(database)
+        for batch in (known(GIVEN), [one for one in known(GIVEN) if one.device_id > ANNOUNCED]):
+            assert await readings.store(database, batch, devices.announcements) == Stored(0, len(batch))
+            await readings.clear(database)
     assert await journal.find(database, own) is not None
     await journal.give_up(database, "client 7")
     await store_requests(database, mark)

@@ -119,7 +119,9 @@ BEGIN
           USING ERRCODE = 'feature_not_supported', HINT = 'restart it with the version that has migrated the database';
 END $$;
 
--- Stores late readings, and returns the number of new ones. It runs as its owner: the ingestor may not read readings.
+-- Stores readings of which some are late, and returns the number of new ones. It runs as its owner: the ingestor may not read
+-- readings. All are inserted by one statement in the order of the unique index, as in store_readings: so that no two of
+-- their writers can wait for each other.
 CREATE FUNCTION store_late_readings(
     device bigint[], recorded timestamptz[], received timestamptz[], xs float8[], ys float8[], zs float8[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET plan_cache_mode = force_custom_plan AS $$
@@ -133,7 +135,9 @@ BEGIN
         ON CONFLICT DO NOTHING
         RETURNING device_id, recorded_at, x, y, z
     ), late AS (
-        INSERT INTO late_readings SELECT * FROM stored ON CONFLICT DO NOTHING
+        INSERT INTO late_readings SELECT * FROM stored
+        WHERE recorded_at < (SELECT known.announced FROM sealed_devices AS known WHERE known.device_id = stored.device_id)
+        ON CONFLICT DO NOTHING
     )
     SELECT count(*) INTO added FROM stored;
     RETURN added;
