@@ -48,8 +48,8 @@ MULTIPLY: Sequence[bytes] = [
     for table, columns in {
         "sealed_devices": "announced, sealed, number",
         "blocks": _BLOCK,
-        "block_values": "level, first, axis, sorted, guides",
-        "block_columns": "level, first, columns",
+        "block_values": "level, first, axis, coding, frame_bytes, sorted, guides",
+        "block_columns": "level, first, axis, coding, frame_bytes, columns",
     }.items()
 ]
 

@@ -10,6 +10,7 @@ from query_api.statistics.blocks import exact
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.checking.device import Checker
 from query_api.statistics.blocks.checking.stored import read_row, read_values, values_equal
+from query_api.statistics.blocks.coding import Coded, code_sorted
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import Needs, read_statistics
@@ -48,6 +49,10 @@ BYTES = (
     "UPDATE block_columns SET columns = FLIPPED_columns WHERE BLOCK_0",
     "UPDATE block_columns SET columns = FLIPPED_columns WHERE BLOCK_1",
     "UPDATE block_columns SET columns = substr(columns, 9) WHERE BLOCK_1",
+    "UPDATE block_columns SET coding = coding + 100 WHERE axis = 0 AND BLOCK_1",
+    "UPDATE block_columns SET frame_bytes = frame_bytes + 1 WHERE axis = 3 AND BLOCK_1",
+    "UPDATE block_values SET coding = 999 WHERE axis = 0 AND BLOCK_1",
+    "UPDATE block_values SET frame_bytes = frame_bytes + 1 WHERE axis = 0 AND BLOCK_2",
     "UPDATE blocks SET marks = FLIPPED_marks WHERE BLOCK_1",
     "UPDATE blocks SET marks = FLIPPED_marks WHERE BLOCK_3",
     "UPDATE blocks SET times = FLIPPED_times WHERE BLOCK_1",
@@ -187,14 +192,15 @@ async def test_values_are_compared_in_slices(database: Database, device: int) ->
     (first,) = await (await arrays.cursor(database).execute("SELECT min(first) FROM blocks WHERE level = 3")).fetchone()
     row = await read_row(database, device, 3, first)
     assert row is not None
-    values = await read_values(database, device, row, 2)
+    values = await read_values(database, device, row, 2, SMALL)
     assert values is not None
-    guides = values[:: SMALL.guide].tobytes()
-    for size in (1, 7, row.count, row.count + 1):
-        assert await values_equal(database, device, row, 2, values, guides, size)
-        for place in (0, row.count // 2, row.count - 1):
-            other = values.copy()
-            other[place] += 1
+    coded, guides = code_sorted(values, SMALL.guide), values[:: SMALL.guide].tobytes()
+    for size in (1, 7, len(coded.data), len(coded.data) + 1):
+        assert await values_equal(database, device, row, 2, coded, guides, size)
+        for place in (0, len(coded.data) // 2, len(coded.data) - 1):
+            data = bytearray(coded.data)
+            data[place] ^= 1
+            other = Coded(coded.coding, coded.frame_bytes, memoryview(data))
             assert not await values_equal(database, device, row, 2, other, guides, size)
-    assert not await values_equal(database, device, row, 2, values[:-1], guides)
-    assert not await values_equal(database, device, row, 2, values, guides[8:])
+    assert not await values_equal(database, device, row, 2, code_sorted(values[: -SMALL.guide], SMALL.guide), guides)
+    assert not await values_equal(database, device, row, 2, coded, guides[8:])

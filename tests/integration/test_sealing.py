@@ -13,7 +13,7 @@ from query_api.statistics.blocks.layout import STANDARD, TOP, Layout
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.retiring import retire_device
 from query_api.statistics.blocks.sealing.settling import settle
-from query_api.statistics.blocks.tables import insert_axis
+from query_api.statistics.blocks.tables import insert_axis, read_sorted
 from shared.postgres.connections import Connection, connect
 from shared.readings.model import DAY, SECOND, to_datetime, to_microseconds
 from tests.blocks import SMALL, assert_sealed, sealed, stored
@@ -193,6 +193,6 @@ async def test_the_values_of_an_axis_are_sent_in_parts(database: Database) -> No
     await insert_axis(database, key, 2, axis, STANDARD)
     query = "SELECT device_id, level, first, axis FROM block_values"
     assert await (await database.execute(query)).fetchall() == [(42, TOP, to_datetime(START), 2)]
-    cursor = await database.execute("SELECT sorted, guides FROM block_values", binary=True)
-    ((values, guides),) = await cursor.fetchall()
-    assert (bytes(values), bytes(guides)) == (axis.values.tobytes(), axis.guides(STANDARD).tobytes())
+    assert np.array_equal(await read_sorted(database, key, 2, 300_000, STANDARD), axis.values)
+    ((guides,),) = await (await database.execute("SELECT guides FROM block_values", binary=True)).fetchall()
+    assert bytes(guides) == axis.guides(STANDARD).tobytes()

@@ -1,17 +1,19 @@
 """Arrays of a block as integers of few bytes each, from which the exact values follow.
 
-Sensors report few decimals: most values are n / 10**digits for an integer n, and neighbours differ little.
+Sensors report few decimals: most values are n / 10**digits for an integer n, and neighbours differ little. So an array
+is kept in frames of equally many entries. A frame has a head, which is an n, and for each entry:
 
-- *Sorted values* are kept as the difference of n from that of the value before.
-- *Columns of values* are kept as the difference of n from the least n of the block.
-- *Times* are kept as the difference from the kept time before (`Layout.time_stride`), in a unit that divides all.
+- of *sorted values*, the difference of n from that of the entry before;
+- of a *column of values*, the difference of n from the head, which is the least n of the frame;
+- of *times*, the difference from the head, in the largest unit that divides all.
 
-All entries of an array take equally many bytes, so that any part of it can be read alone. If values are some units in
-the last place away from n / 10**digits, as after a conversion of units, each entry has a further byte that says by how
-many. What does not fit is kept as it is, in 8 bytes.
+All frames of an array take equally many bytes, so that a part of it can be read alone. The last frame is padded. If
+values are some units in the last place away from n / 10**digits, as after a conversion of units, each entry has a
+further byte that says by how many. What does not fit is kept as it is, in 8 bytes.
 """
 
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Self
 
 import msgspec
 import numpy as np
@@ -31,6 +33,10 @@ _NEGATIVE_ZERO = -128
 """The correction of -0.0, which is no distance."""
 _UNIT_POWERS = (6, 5, 4, 3, 2, 1, 0)
 """Of times: 10**6 microseconds are a second."""
+_VALUE_BYTES = 8
+_WIDTHS = (1, 2, 4)
+_PART = 1 << 16
+"""Values that are looked at together: whole frames."""
 
 Corrections = NDArray[np.int8]
 
@@ -38,152 +44,194 @@ Corrections = NDArray[np.int8]
 class Coding(msgspec.Struct, frozen=True):
     """How the entries of an array are kept.
 
-    `digits`: of decimals; of times, the power of 10 of the unit; RAW if the entries are kept as they are. `width`: the
-    bytes of an integer. `base`: the n that entries of a column differ from; 0 for other arrays.
+    `digits`: of decimals; of times, the power of 10 of the unit in microseconds; RAW if entries are kept as they are.
+    `width`: the bytes of an entry. `is_corrected`: whether each has a correction.
     """
 
     digits: int = RAW
-    width: int = 8
+    width: int = _VALUE_BYTES
     is_corrected: bool = False
-    base: int = 0
-
-    @property
-    def entry_bytes(self) -> int:
-        """The bytes that each entry takes."""
-        return self.width + self.is_corrected
-
-    def pack(self, numbers: Ints, corrections: Corrections) -> bytes:
-        """Return the entries of these integers, none of which is negative."""
-        entries = np.empty(len(numbers), self._type)
-        entries["n"], entries["away"] = numbers, corrections
-        return entries.tobytes() if self.is_corrected else entries["n"].tobytes()
-
-    def unpack(self, data: bytes) -> tuple[Ints, Corrections]:
-        """Return the integers and the corrections of these entries."""
-        if self.is_corrected:
-            entries = np.frombuffer(data, self._type)
-            return entries["n"].astype(np.int64), entries["away"]
-        numbers = np.frombuffer(data, self._type["n"]).astype(np.int64)
-        return numbers, np.zeros(len(numbers), np.int8)
-
-    @property
-    def _type(self) -> np.dtype[np.void]:
-        return np.dtype([("n", f"<u{self.width}"), ("away", "i1")])
-
-
-class Scaled(msgspec.Struct, frozen=True):
-    """Values as n / 10**digits, corrected by units in the last place."""
-
-    digits: int
-    numbers: Ints
-    corrections: Corrections
 
     @classmethod
-    def of(cls, values: Floats) -> Self | None:
-        """Return the values with the fewest digits; None if they have too many. The last place is corrected."""
-        sample = values[:: max(1, len(values) // _SAMPLE)]
-        for digits in range(MOST_DIGITS + 1):
-            if _scaled(sample, digits) is not None and (found := _scaled(values, digits)) is not None:
-                return cls(digits, *found)
-        return None
+    def of(cls, number: int) -> Self:
+        """Return the coding of this number. Raises ValueError."""
+        if number == 0:
+            return cls()
+        digits, rest = divmod(number, 100)
+        width, is_corrected = divmod(rest, 10)
+        if not 0 <= digits <= MOST_DIGITS or width not in _WIDTHS or is_corrected > 1:
+            raise ValueError(f"no coding has the number {number}")
+        return cls(digits, width, is_corrected == 1)
 
-    def values(self) -> Floats:
-        """Return the values."""
-        found = self.numbers / 10.0**self.digits
-        if self.corrections.any():
-            found = (found.view(np.int64) + self.corrections).view(np.float64)
-            found[self.corrections == _NEGATIVE_ZERO] = -0.0
-        return found
+    @property
+    def number(self) -> int:
+        """The coding as a number: 0 for RAW, or the digits of `digits`, `width` and `is_corrected`."""
+        return 0 if self.digits == RAW else 100 * self.digits + 10 * self.width + self.is_corrected
+
+    def frame_bytes(self, size: int) -> int:
+        """Return the bytes of a frame of `size` entries."""
+        return _VALUE_BYTES * size if self.digits == RAW else self.frame(size).itemsize
+
+    def frame(self, size: int) -> np.dtype[np.void]:
+        """Return the type of a frame of `size` entries."""
+        fields = [("head", "<i8"), ("entries", f"<u{self.width}", size), ("away", "i1", size)]
+        return np.dtype(fields if self.is_corrected else fields[:2])
+
+
+class Coded(msgspec.Struct, frozen=True):
+    """An array in frames: its coding, the bytes of each frame, and the frames."""
+
+    coding: Coding
+    frame_bytes: int
+    data: memoryview
+
+    @property
+    def fields(self) -> tuple[int, int, memoryview]:
+        """The columns `coding`, `frame_bytes`, and the one of the array."""
+        return self.coding.number, self.frame_bytes, self.data
+
+
+def code_sorted(values: Floats, size: int) -> Coded:
+    """Return sorted values in frames of `size` entries."""
+    return _coded_values(values, size, _differences)
+
+
+def code_column(values: Floats, size: int) -> Coded:
+    """Return values in any order in frames of `size` entries."""
+    return _coded_values(values, size, _distances)
+
+
+_Entries = Callable[[Ints], tuple[Ints, Ints]]
+"""Returns the heads and the entries of frames of integers."""
+
+
+def _differences(numbers: Ints) -> tuple[Ints, Ints]:
+    return numbers[:, 0], np.diff(numbers, axis=1, prepend=numbers[:, :1])
+
+
+def _distances(numbers: Ints) -> tuple[Ints, Ints]:
+    heads = numbers.min(axis=1)
+    return heads, numbers - heads[:, np.newaxis]
+
+
+def _coded_values(values: Floats, size: int, entries_of: _Entries) -> Coded:
+    """Part by part, so that memory holds the integers of one part."""
+    parts = [values[begin : begin + _PART] for begin in range(0, len(values), _PART)]
+    digits = _digits(parts)
+    coding = None if digits is None else _coding(parts, digits, size, entries_of)
+    if coding is None:
+        return _raw(values, size)
+    frames = np.empty(-(-len(values) // size), coding.frame(size))
+    for number, part in enumerate(parts):
+        own = frames[number * (_PART // size) :][: -(-len(part) // size)]
+        numbers, away = _scaled(part, coding.digits) or _never()
+        own["head"], own["entries"] = entries_of(_framed(numbers, size))
+        if coding.is_corrected:
+            own["away"] = _framed(away, size)
+    return Coded(coding, frames.itemsize, frames.data.cast("B"))
+
+
+def _digits(parts: Sequence[Floats]) -> int | None:
+    """Return the fewest digits that all values have; None if they have too many."""
+    digits = 0
+    for part in parts:
+        sample = part[:: max(1, len(part) // _SAMPLE)].copy()
+        for values in (sample, part):
+            while digits <= MOST_DIGITS and _scaled(values, digits) is None:
+                digits += 1
+    return digits if digits <= MOST_DIGITS else None
+
+
+def _coding(parts: Sequence[Floats], digits: int, size: int, entries_of: _Entries) -> Coding | None:
+    greatest, is_corrected = 0, False
+    for part in parts:
+        found = _scaled(part, digits)
+        if found is None:  # more digits than it has are further units in the last place away
+            return None
+        greatest = max(greatest, int(entries_of(_framed(found[0], size))[1].max()))
+        is_corrected = is_corrected or bool(found[1].any())
+    width = _width(greatest)
+    return None if width is None else Coding(digits, width, is_corrected)
 
 
 def _scaled(values: Floats, digits: int) -> tuple[Ints, Corrections] | None:
+    """Return n and the corrections of values as n / 10**digits; None if some are too far away from one."""
     power = 10.0**digits
     with np.errstate(over="ignore"):
         numbers = np.rint(values * power)
     if np.abs(numbers).max() >= _LARGEST:
         return None
+    is_negative_zero = (values == 0) & np.signbit(values)
     away = values.view(np.int64) - (numbers / power + 0.0).view(np.int64)
-    away[(values == 0) & np.signbit(values)] = 0
+    away[is_negative_zero] = 0
     if np.abs(away).max() > _MOST_CORRECTED:
         return None
-    corrections = away.astype(np.int8)
-    corrections[(values == 0) & np.signbit(values)] = _NEGATIVE_ZERO
-    return numbers.astype(np.int64), corrections
+    away[is_negative_zero] = _NEGATIVE_ZERO
+    return numbers.astype(np.int64), away.astype(np.int8)
 
 
-def numbers_of(values: Floats, digits: int) -> Ints:
-    """Return the n of values that were coded with these digits."""
-    return np.rint(values * 10.0**digits).astype(np.int64)
+def _never() -> NoReturn:
+    raise AssertionError("these digits have been tried")
 
 
-def code_sorted(values: Floats) -> tuple[Coding, bytes]:
-    """Return the entries of sorted values. The first one is 0: it is known from the marks."""
-    scaled = Scaled.of(values)
-    if scaled is None:
-        return Coding(), values.tobytes()
-    return _coded(scaled, np.diff(scaled.numbers, prepend=scaled.numbers[0]), 0) or (Coding(), values.tobytes())
-
-
-def code_column(values: Floats) -> tuple[Coding, bytes]:
-    """Return the entries of values in any order."""
-    scaled = Scaled.of(values)
-    if scaled is None:
-        return Coding(), values.tobytes()
-    base = int(scaled.numbers.min())
-    return _coded(scaled, scaled.numbers - base, base) or (Coding(), values.tobytes())
-
-
-def _coded(scaled: Scaled, numbers: Ints, base: int) -> tuple[Coding, bytes] | None:
-    width = _width(numbers)
+def code_times(times: Times, size: int) -> Coded:
+    """Return ascending times in frames of `size` entries."""
+    heads, entries = _distances(_framed(times, size))
+    power = next(power for power in _UNIT_POWERS if not (entries % 10**power).any())
+    width = _width(int(entries.max()) // 10**power)
     if width is None:
-        return None
-    coding = Coding(scaled.digits, width, bool(scaled.corrections.any()), base)
-    return coding, coding.pack(numbers, scaled.corrections)
-
-
-def _width(numbers: Ints) -> int | None:
-    """Return the bytes that hold each of the integers: 1, 2 or 4; None if it takes more."""
-    greatest = int(numbers.max())
-    return next((width for width in (1, 2, 4) if greatest < 1 << 8 * width), None)
-
-
-def decode_sorted(coding: Coding, data: bytes, sizes: Ints, before: Floats) -> Floats:
-    """Return the values of parts of sorted arrays of one coding, one after the other.
-
-    `sizes`: of each part. `before`: of each part the value before it, or the first value of an array from its start.
-    """
-    if coding.digits == RAW:
-        return np.frombuffer(data, "<f8")
-    differences, corrections = coding.unpack(data)
-    sums = np.concatenate(([0], np.cumsum(differences)))
-    offsets = numbers_of(before, coding.digits) - sums[np.cumsum(sizes) - sizes]
-    return Scaled(coding.digits, sums[1:] + np.repeat(offsets, sizes), corrections).values()
-
-
-def decode_column(coding: Coding, data: bytes) -> Floats:
-    """Return the values of a part of a column."""
-    if coding.digits == RAW:
-        return np.frombuffer(data, "<f8")
-    numbers, corrections = coding.unpack(data)
-    return Scaled(coding.digits, numbers + coding.base, corrections).values()
-
-
-def code_times(times: Times, stride: int) -> tuple[Coding, bytes]:
-    """Return the entries of ascending times."""
-    differences = times - np.repeat(times[::stride], stride)[: len(times)]
-    power = next(power for power in _UNIT_POWERS if not (differences % 10**power).any())
-    numbers = differences // 10**power
-    width = _width(numbers)
-    if width is None:
-        return Coding(), times.tobytes()
+        return _raw(times, size)
     coding = Coding(power, width)
-    return coding, coding.pack(numbers, np.zeros(len(numbers), np.int8))
+    frames = np.empty(len(heads), coding.frame(size))
+    frames["head"], frames["entries"] = heads, entries // 10**power
+    return Coded(coding, frames.itemsize, frames.data.cast("B"))
 
 
-def decode_times(coding: Coding, data: bytes, kept: Times, stride: int) -> Times:
-    """Return the times of a part that begins with the first of `kept`, which are those of the part."""
+def _width(greatest: int) -> int | None:
+    """Return the bytes of entries up to `greatest`: 1, 2 or 4; None if it takes more."""
+    return next((width for width in _WIDTHS if greatest < 1 << 8 * width), None)
+
+
+def _framed(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return frames. The last one is filled with the last entry."""
+    missing = -len(array) % size
+    return (np.pad(array, (0, missing), mode="edge") if missing else array).reshape(-1, size)
+
+
+def _raw(array: Floats | Ints, size: int) -> Coded:
+    return Coded(Coding(), _VALUE_BYTES * size, _framed(np.ascontiguousarray(array), size).data.cast("B"))
+
+
+def decode_sorted(coding: Coding, data: bytes, size: int) -> Floats:
+    """Return the values of whole frames, with the padding of the last one."""
+    if coding.digits == RAW:
+        return np.frombuffer(data, "<f8")
+    frames = np.frombuffer(data, coding.frame(size))
+    numbers = np.cumsum(frames["entries"], axis=1, dtype=np.int64) + frames["head"][:, np.newaxis]
+    return _values(coding, numbers, frames)
+
+
+def decode_column(coding: Coding, data: bytes, size: int) -> Floats:
+    """Return the values of whole frames, with the padding of the last one."""
+    if coding.digits == RAW:
+        return np.frombuffer(data, "<f8")
+    frames = np.frombuffer(data, coding.frame(size))
+    return _values(coding, frames["entries"] + frames["head"][:, np.newaxis], frames)
+
+
+def _values(coding: Coding, numbers: Ints, frames: NDArray[np.void]) -> Floats:
+    values = numbers / 10.0**coding.digits
+    if coding.is_corrected:
+        away = frames["away"]
+        values = (values.view(np.int64) + away).view(np.float64)
+        values[away == _NEGATIVE_ZERO] = -0.0
+    return values.ravel()
+
+
+def decode_times(coding: Coding, data: bytes, size: int) -> Times:
+    """Return the times of whole frames, with the padding of the last one."""
     if coding.digits == RAW:
         return np.frombuffer(data, "<i8")
-    numbers, _ = coding.unpack(data)
-    times: Times = numbers * 10**coding.digits + np.repeat(kept, stride)[: len(numbers)]
+    frames = np.frombuffer(data, coding.frame(size))
+    times: Times = (frames["entries"] * np.int64(10**coding.digits) + frames["head"][:, np.newaxis]).ravel()
     return times

@@ -33,7 +33,7 @@ CREATE TABLE late_readings (
 
 -- level 0: the newest readings. 1: about 2^13 readings. 2 and 3: whole blocks of the level below, about 2^18 and 2^23
 -- readings; `merged` is true for these. No block has readings of two months (UTC). The sums are exact. marks: values of x, y
--- and z at fixed ranks. times: every 256th time of levels 0 and 1. Arrays are little-endian, of 8 bytes a value.
+-- and z at fixed ranks. times: every 256th time of levels 0 and 1. Both are little-endian, of 8 bytes a value.
 CREATE TABLE blocks (
     device_id bigint NOT NULL,
     level     smallint NOT NULL,
@@ -56,23 +56,30 @@ CREATE TABLE blocks (
 ALTER TABLE blocks ALTER marks SET STORAGE MAIN, ALTER times SET STORAGE MAIN;
 CREATE INDEX blocks_unmerged ON blocks (device_id, first) WHERE NOT merged;
 
--- The values of an axis (0: x, 1: y, 2: z) in ascending order, and every 128th of them for levels 2 and 3.
+-- The values of an axis (0: x, 1: y, 2: z) in ascending order, and every 128th of them for levels 2 and 3. `sorted` is in
+-- frames of 128 values (query_api/statistics/blocks/coding.py): `coding` says how, and each frame has frame_bytes.
 CREATE TABLE block_values (
-    device_id bigint NOT NULL,
-    level     smallint NOT NULL,
-    first     timestamptz NOT NULL,
-    axis      smallint NOT NULL,
-    sorted    bytea NOT NULL,
-    guides    bytea,
+    device_id   bigint NOT NULL,
+    level       smallint NOT NULL,
+    first       timestamptz NOT NULL,
+    axis        smallint NOT NULL,
+    coding      smallint NOT NULL,
+    frame_bytes smallint NOT NULL,
+    sorted      bytea NOT NULL,
+    guides      bytea,
     CONSTRAINT block_values_one_each PRIMARY KEY (device_id, level, first, axis)
 );
--- The readings of levels 0 and 1 in the order of time, x, y and z: all times in microseconds since 1970, then all x, y, z.
+-- The readings of levels 0 and 1 in the order of time, x, y and z. columns: a column (0: times in microseconds since 1970,
+-- 1: x, 2: y, 3: z) in frames of 256.
 CREATE TABLE block_columns (
-    device_id bigint NOT NULL,
-    level     smallint NOT NULL,
-    first     timestamptz NOT NULL,
-    columns   bytea NOT NULL,
-    CONSTRAINT block_columns_one_each PRIMARY KEY (device_id, level, first)
+    device_id   bigint NOT NULL,
+    level       smallint NOT NULL,
+    first       timestamptz NOT NULL,
+    axis        smallint NOT NULL,
+    coding      smallint NOT NULL,
+    frame_bytes smallint NOT NULL,
+    columns     bytea NOT NULL,
+    CONSTRAINT block_columns_one_each PRIMARY KEY (device_id, level, first, axis)
 );
 -- Not compressed: PostgreSQL then reads only the pages of the slice that substr() takes.
 ALTER TABLE block_values ALTER sorted SET STORAGE EXTERNAL, ALTER guides SET STORAGE EXTERNAL;

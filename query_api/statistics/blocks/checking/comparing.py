@@ -7,7 +7,9 @@ import numpy as np
 
 from query_api.statistics.blocks.building import Axis, AxisSummary, Columns
 from query_api.statistics.blocks.checking.stored import StoredBlock, StoredRow
+from query_api.statistics.blocks.coding import code_sorted
 from query_api.statistics.blocks.layout import AXES, Layout
+from query_api.statistics.blocks.tables import coded_columns
 from shared.readings.model import Microseconds
 
 _Counted = Counter[tuple[Microseconds, float, float, float]]
@@ -53,9 +55,9 @@ def wrong_in_block(block: StoredBlock, readings: Columns, layout: Layout) -> lis
     found = [*wrong_in_row(block.row, readings.first, readings.last, len(readings), summaries)]
     if block.row.times != np.ascontiguousarray(readings.times[:: layout.time_stride]).tobytes():
         found.append("times")
-    if block.columns != b"".join((readings.times.tobytes(), *(axis.tobytes() for axis in readings.axes))):
+    if block.columns != {n: coded.fields for n, coded in enumerate(coded_columns(readings, layout))}:
         found.append("columns")
-    expected = {number: axis.values.tobytes() for number, axis in enumerate(axes)}
+    expected = {number: code_sorted(axis.values, layout.guide).fields for number, axis in enumerate(axes)}
     found += [f"values of {name}" for number, name in enumerate(AXES) if block.values.get(number) != expected[number]]
     if block.values.keys() != expected.keys() or any(guides is not None for guides in block.guides.values()):
         found.append("axes")

@@ -18,6 +18,7 @@ from query_api.statistics.blocks.checking.stored import (
     read_values,
     values_equal,
 )
+from query_api.statistics.blocks.coding import code_sorted
 from query_api.statistics.blocks.layout import AXES, Floats, Layout
 from query_api.statistics.blocks.sealing.sealed_device import changed
 from query_api.statistics.blocks.sealing.settling import uncover
@@ -62,15 +63,16 @@ async def _wrong(
 ) -> list[str]:
     found, summaries = [], []
     for number, name in enumerate(AXES):
-        values = await _joined(connection, device_id, below, number)
+        values = await _joined(connection, device_id, below, number, layout)
         if values is None:
             return [f"the blocks below it, of which one lacks values of {name}"]
         axis = Axis(values, _sum(one.totals[number] for one in below), _sum(one.squares[number] for one in below))
         summaries.append(AxisSummary.of(axis, layout))
         guides = np.ascontiguousarray(axis.guides(layout)).tobytes()
-        if not await values_equal(connection, device_id, row, number, values, guides):
+        coded = await asyncio.to_thread(code_sorted, values, layout.guide)
+        if not await values_equal(connection, device_id, row, number, coded, guides):
             found.append(f"values of {name}")
-        del values, axis
+        del values, axis, coded
     count = sum(one.count for one in below)
     return [*wrong_in_row(row, below[0].first, below[-1].last, count, summaries), *found]
 
@@ -79,12 +81,14 @@ def _sum(totals: Iterable[Decimal]) -> Decimal:
     return exact.add(*totals)
 
 
-async def _joined(connection: Connection, device_id: int, below: Sequence[StoredRow], number: int) -> Floats | None:
+async def _joined(
+    connection: Connection, device_id: int, below: Sequence[StoredRow], number: int, layout: Layout
+) -> Floats | None:
     """Return the values of an axis of all blocks below, sorted; None if one of them lacks its values."""
     values = np.empty(sum(one.count for one in below))
     at = 0
     for one in below:
-        part = await read_values(connection, device_id, one, number)
+        part = await read_values(connection, device_id, one, number, layout)
         if part is None:
             return None
         values[at : at + one.count] = part

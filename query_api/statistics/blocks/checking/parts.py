@@ -107,7 +107,7 @@ async def _late(connection: Connection, device_id: int, start: Microseconds, end
 def _problems(
     device_id: int, blocks: Sequence[StoredBlock], rows: Columns, late: Columns, layout: Layout
 ) -> list[Problem]:
-    own = [(block, block.readings()) for block in blocks]
+    own = [(block, block.readings(layout)) for block in blocks]
     held = Columns.joined([*(readings for _, readings in own if readings is not None), late])
     found = [] if same(rows, held) else [Problem(device_id, at, text) for at, text in unequal(rows, held)]
     for block, readings in own:

@@ -5,17 +5,18 @@ from decimal import Decimal
 from typing import Any, LiteralString
 
 import msgspec
-import numpy as np
 
-from query_api.statistics.blocks.building import Columns
-from query_api.statistics.blocks.layout import AXES, Floats
+from query_api.statistics.blocks import tables
+from query_api.statistics.blocks.building import Columns, Key
+from query_api.statistics.blocks.coding import Coded
+from query_api.statistics.blocks.layout import Floats, Layout
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds
 
-READING_BYTES = 32
-"""Of a reading in block_columns."""
+Array = tuple[int, int, bytes | memoryview]
+"""The coding of an array, the bytes of each frame, and the frames."""
 
 
 class StoredRow(msgspec.Struct, frozen=True):
@@ -37,21 +38,23 @@ class StoredRow(msgspec.Struct, frozen=True):
 class StoredBlock(msgspec.Struct, frozen=True):
     """A block of readings: its row, and the rows of the other tables that belong to it.
 
-    `values`, `guides`: by the number of the axis.
+    `columns`: by their number. `values`, `guides`: by the number of the axis.
     """
 
+    device_id: int
     row: StoredRow
-    columns: bytes | None
-    values: dict[int, bytes]
+    columns: dict[int, Array]
+    values: dict[int, Array]
     guides: dict[int, bytes | None]
 
-    def readings(self) -> Columns | None:
+    def readings(self, layout: Layout) -> Columns | None:
         """Return its readings; None if they are not those of its count."""
-        count = self.row.count
-        if self.columns is None or len(self.columns) != READING_BYTES * count:
+        key = Key(self.device_id, self.row.level, self.row.first)
+        rows = [(coding, data) for _, (coding, _, data) in sorted(self.columns.items())]
+        try:
+            return tables.columns_of(key, rows, self.row.count, layout)
+        except tables.WrongBlock:
             return None
-        axes = np.frombuffer(self.columns, "<f8", offset=8 * count).reshape(len(AXES), count)
-        return Columns(np.frombuffer(self.columns, "<i8", count=count), *axes)
 
 
 # Of the blocks above, the last one that begins no later.
@@ -82,30 +85,36 @@ async def read_rows_below(connection: Connection, device_id: int, row: StoredRow
         return [StoredRow(*one) for one in await (await cursor.execute(_BELOW, parameters)).fetchall()]
 
 
-_COLUMNS = "SELECT columns FROM block_columns WHERE device_id = %s AND level = %s AND first = %s"
-_VALUES = "SELECT axis, sorted, guides FROM block_values WHERE device_id = %s AND level = %s AND first = %s"
+_COLUMNS = """
+    SELECT axis, coding, frame_bytes, columns FROM block_columns WHERE device_id = %s AND level = %s AND first = %s
+"""
+_VALUES = """
+    SELECT axis, coding, frame_bytes, sorted, guides FROM block_values
+    WHERE device_id = %s AND level = %s AND first = %s
+"""
 
 
 async def read_block(connection: Connection, device_id: int, row: StoredRow) -> StoredBlock:
     """Return a block of level MINI or BASE."""
     key = (device_id, row.level, Moment(row.first))
     async with arrays.cursor(connection) as cursor:
-        columns = await (await cursor.execute(_COLUMNS, key)).fetchone()
+        columns: list[Any] = await (await cursor.execute(_COLUMNS, key)).fetchall()
         values: list[Any] = await (await cursor.execute(_VALUES, key)).fetchall()
     return StoredBlock(
+        device_id,
         row,
-        None if columns is None else columns[0],
-        {axis: stored for axis, stored, _ in values},
-        {axis: guides for axis, _, guides in values},
+        {axis: tuple(array) for axis, *array in columns},
+        {axis: tuple(array) for axis, *array, _ in values},
+        {axis: guides for axis, *_, guides in values},
     )
 
 
 _LENGTH = """
-    SELECT octet_length(sorted), guides FROM block_values
+    SELECT coding, frame_bytes, octet_length(sorted), guides FROM block_values
     WHERE device_id = %s AND level = %s AND first = %s AND axis = %s
 """
-SLICE = 1 << 20
-"""Values: 8 MB."""
+SLICE = 8 << 20
+"""Bytes."""
 _SLICE = """
     SELECT substr(sorted, %s, %s) FROM block_values WHERE device_id = %s AND level = %s AND first = %s AND axis = %s
 """
@@ -116,29 +125,29 @@ async def values_equal(
     device_id: int,
     row: StoredRow,
     axis: int,
-    expected: Floats,
+    expected: Coded,
     guides: bytes,
     size: int = SLICE,
 ) -> bool:
-    """Return whether these are the stored values of an axis, and its guides. `size`: values that are read at once."""
+    """Return whether these are the stored values of an axis, and its guides. `size`: bytes that are read at once."""
     key = (device_id, row.level, Moment(row.first), axis)
+    coding, frame_bytes, data = expected.fields
     async with arrays.cursor(connection) as cursor:
         found = await (await cursor.execute(_LENGTH, key)).fetchone()
-        if found != (expected.nbytes, guides):
+        if found != (coding, frame_bytes, len(data), guides):
             return False
-        for at in range(0, len(expected), size):
-            part = expected[at : at + size]
-            (stored,) = await (await cursor.execute(_SLICE, (8 * at + 1, part.nbytes, *key))).fetchone() or (b"",)
-            if stored != part.tobytes():
+        for at in range(0, len(data), size):
+            (stored,) = await (await cursor.execute(_SLICE, (at + 1, size, *key))).fetchone() or (b"",)
+            if stored != data[at : at + size]:
                 return False
     return True
 
 
-_SORTED = "SELECT sorted FROM block_values WHERE device_id = %s AND level = %s AND first = %s AND axis = %s"
-
-
-async def read_values(connection: Connection, device_id: int, row: StoredRow, axis: int) -> Floats | None:
+async def read_values(
+    connection: Connection, device_id: int, row: StoredRow, axis: int, layout: Layout
+) -> Floats | None:
     """Return the sorted values of an axis; None if they are not as many as the block's count says."""
-    async with arrays.cursor(connection) as cursor:
-        found = await (await cursor.execute(_SORTED, (device_id, row.level, Moment(row.first), axis))).fetchone()
-    return None if found is None or len(found[0]) != 8 * row.count else np.frombuffer(found[0], "<f8")
+    try:
+        return await tables.read_sorted(connection, Key(device_id, row.level, row.first), axis, row.count, layout)
+    except tables.WrongBlock:
+        return None

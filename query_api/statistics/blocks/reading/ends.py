@@ -6,11 +6,11 @@ import msgspec
 import numpy as np
 
 from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
-from query_api.statistics.blocks.layout import AXES, Layout, Times
+from query_api.statistics.blocks.layout import AXES, Floats, Layout, Times
 from query_api.statistics.blocks.reading.cover import AtEnds
 from query_api.statistics.blocks.reading.gathered import Gathered
 from query_api.statistics.blocks.reading.items import Items
-from query_api.statistics.blocks.reading.slices import Parts, read_columns
+from query_api.statistics.blocks.reading.slices import TIMES, Parts, read_columns
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds
 
@@ -34,9 +34,9 @@ class _Span(msgspec.Struct, frozen=True):
 
     @property
     def columns(self) -> list[tuple[int, int, int]]:
-        """The columns that are read, 0 for the times, and their positions."""
-        axes = [(1 + axis, self.begin, self.end) for axis in range(len(AXES))]
-        return [(0, self.begin, self.head), (0, self.foot, self.end), *axes]
+        """The columns that are read, and their positions."""
+        axes = [(TIMES + 1 + axis, self.begin, self.end) for axis in range(len(AXES))]
+        return [(TIMES, self.begin, self.head), (TIMES, self.foot, self.end), *axes]
 
     @property
     def bytes(self) -> int:
@@ -66,7 +66,7 @@ async def read_ends(
         OF_AN_ITEM * len(at_ends), lambda: [span for one in at_ends for span in _spans(items, one, layout)]
     )
     for chunk in _chunks(spans, chunk_bytes):
-        data = await read_columns(connection, _parts(items, chunk))
+        data = await read_columns(connection, _parts(items, chunk), layout)
         _add(items, chunk, data, gathered)
 
 
@@ -99,15 +99,15 @@ def _spans(items: Items, one: AtEnds, layout: Layout) -> Iterator[_Span]:
             yield _Span(one, place, begin, head, max(head, (behind - 1) * stride), end)
 
 
-def _add(items: Items, spans: Sequence[_Span], data: bytes, gathered: Gathered) -> None:
+def _add(items: Items, spans: Sequence[_Span], data: Floats, gathered: Gathered) -> None:
     """Add the readings of the spans that lie in the period of their item. `data`: the columns of all spans."""
     at = 0
     for span in spans:
         heads, foots, size = span.head - span.begin, span.end - span.foot, span.end - span.begin
-        times = np.frombuffer(data, "<i8", heads + foots, at)
-        at += _VALUE_BYTES * (heads + foots)
-        axes = np.frombuffer(data, "<f8", len(AXES) * size, at).reshape(len(AXES), size)
-        at += _VALUE_BYTES * len(AXES) * size
+        times = data[at : at + heads + foots].view(np.int64)
+        at += heads + foots
+        axes = data[at : at + len(AXES) * size].reshape(len(AXES), size)
+        at += len(AXES) * size
         item = span.one.item
         within = span.within(times[:heads], times[heads:], int(items.starts[item]), int(items.ends[item]))
         gathered.add_readings(int(items.groups[item]), list(axes[:, within]), from_blocks=True)
@@ -116,9 +116,8 @@ def _add(items: Items, spans: Sequence[_Span], data: bytes, gathered: Gathered) 
 def _parts(items: Items, spans: Sequence[_Span]) -> Parts:
     """Return the parts of all columns of the spans."""
     rows = [
-        (items.devices[span.one.item], span.one.level[span.place], span.one.first[span.place], column,
-         column * span.one.count[span.place] + begin, column * span.one.count[span.place] + end)
+        (items.devices[span.one.item], span.one.level[span.place], span.one.first[span.place], column, begin, end)
         for span in spans
         for column, begin, end in span.columns
-    ]  # fmt: skip
+    ]
     return Parts(*np.array(rows, np.int64).T)

@@ -61,7 +61,7 @@ class Lists(msgspec.Struct):
 
     async def values(self, runs: Runs) -> Floats:
         """Return the values of the runs, one after the other."""
-        return await read_values(self.connection, self.blocks, self.gathered, runs)
+        return await read_values(self.connection, self.blocks, self.gathered, runs, self.layout)
 
 
 class _Deviations(msgspec.Struct, frozen=True):

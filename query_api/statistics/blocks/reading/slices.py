@@ -1,12 +1,13 @@
 """Slices of the stored arrays of blocks: many of them in one statement."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from query_api.statistics.blocks.coding import Coding, decode_column, decode_sorted, decode_times
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered, SortedLists
@@ -20,21 +21,27 @@ from shared.postgres.connections import Connection
 _AXES = len(AXES)
 Flags = NDArray[np.bool_]
 _VALUE_BYTES = 8
+TIMES = 0
+"""The axis of times in the columns of readings. x, y and z follow."""
 GUIDED_LEVEL = 2
 """The first level with guides."""
 
+# Whole frames: `start` is the first one. Arrays of one coding are decoded together.
 _SLICES = """
-    SELECT string_agg(substr(stored.{column}, part.start::integer, part.bytes::integer), '' ORDER BY part.number)
+    SELECT {coding}, {is_time}, array_agg(part.number ORDER BY part.number), string_agg(
+        substr(stored.{column}, (part.start * {bytes} + 1)::integer, (part.frames * {bytes})::integer), ''
+        ORDER BY part.number)
     FROM unnest(%(devices)s::bigint[], %(levels)s::bigint[], %(firsts)s::timestamptz[], %(axes)s::bigint[],
-                %(starts)s::bigint[], %(bytes)s::bigint[]) WITH ORDINALITY
-         AS part (device_id, level, first, axis, start, bytes, number)
+                %(starts)s::bigint[], %(frames)s::bigint[]) WITH ORDINALITY
+         AS part (device_id, level, first, axis, start, frames, number)
     JOIN {table} AS stored ON stored.device_id = part.device_id AND stored.level = part.level::smallint
-     AND stored.first = part.first {axis}
+     AND stored.first = part.first AND stored.axis = part.axis::smallint
+    GROUP BY 1, 2
 """
-_OF_AXIS = "AND stored.axis = part.axis::smallint"
-_VALUES = _SLICES.format(column="sorted", table="block_values", axis=_OF_AXIS).encode()
-_GUIDES = _SLICES.format(column="guides", table="block_values", axis=_OF_AXIS).encode()
-_COLUMNS = _SLICES.format(column="columns", table="block_columns", axis="").encode()
+_FRAMED = {"coding": "stored.coding", "bytes": "stored.frame_bytes"}
+_VALUES = _SLICES.format(column="sorted", table="block_values", is_time=False, **_FRAMED).encode()
+_COLUMNS = _SLICES.format(column="columns", table="block_columns", is_time=f"stored.axis = {TIMES}", **_FRAMED).encode()
+_GUIDES = _SLICES.format(column="guides", table="block_values", is_time=False, coding=0, bytes=_VALUE_BYTES).encode()
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -48,11 +55,11 @@ class Parts(msgspec.Struct, frozen=True):
     end: Ints
 
 
-async def read_values(connection: Connection, blocks: Blocks, gathered: Gathered, runs: Runs) -> Floats:
+async def read_values(connection: Connection, blocks: Blocks, gathered: Gathered, runs: Runs, layout: Layout) -> Floats:
     """Return the values of the runs, one after the other: those of blocks, of readings, and of pieces."""
     local = len(blocks) * _AXES
     is_stored = runs.id < local
-    stored = np.frombuffer(await _read(connection, _VALUES, _parts(blocks, runs, is_stored)), "<f8")
+    stored = await _read(connection, _VALUES, _parts(blocks, runs, is_stored), layout.guide, decode_sorted)
     if is_stored.all():
         return stored
     pieces = local + len(gathered.local)
@@ -107,7 +114,7 @@ async def read_guides(connection: Connection, blocks: Blocks, runs: Runs, layout
     start, end = -(-runs.start // layout.guide), -(-runs.end // layout.guide)
     samples = np.where(is_guided, end - start, 0)
     guides = Runs(runs.of, runs.id, start, end, samples, runs.value, runs.position)
-    value = np.frombuffer(await _read(connection, _GUIDES, _parts(blocks, guides, is_guided)), "<f8")
+    value = await _read(connection, _GUIDES, _parts(blocks, guides, is_guided), 1, decode_sorted)
     return Samples(samples, value, (np.repeat(start, samples) + spread(samples)) * layout.guide)
 
 
@@ -118,21 +125,41 @@ def _parts(blocks: Blocks, runs: Runs, chosen: Flags) -> Parts:
     )
 
 
-async def read_columns(connection: Connection, parts: Parts) -> bytes:
-    """Return parts of the columns of blocks, one after the other, as little-endian values of 8 bytes."""
-    return await _read(connection, _COLUMNS, parts)
+async def read_columns(connection: Connection, parts: Parts, layout: Layout) -> Floats:
+    """Return parts of the columns of blocks, one after the other. Those of TIMES are int64, viewed as float64."""
+    return await _read(connection, _COLUMNS, parts, layout.time_stride, decode_column)
 
 
-async def _read(connection: Connection, statement: bytes, parts: Parts) -> bytes:
+_Decode = Callable[[Coding, bytes, int], Floats]
+_Coded = tuple[int, bool, Ints, bytes]
+"""Parts of one coding: its number, whether they are times, the numbers of the parts from 1 on, and their frames."""
+
+
+async def _read(connection: Connection, statement: bytes, parts: Parts, size: int, decode: _Decode) -> Floats:
+    """Return parts of arrays that are in frames of `size` entries."""
     if len(parts.device) == 0:
-        return b""
-    sizes = (parts.end - parts.start) * _VALUE_BYTES
+        return np.empty(0)
+    first = parts.start // size
     parameters = {
         "devices": Bigints(parts.device), "levels": Bigints(parts.level), "firsts": Moments(parts.first),
-        "axes": Bigints(parts.axis), "starts": Bigints(parts.start * _VALUE_BYTES + 1), "bytes": Bigints(sizes),
+        "axes": Bigints(parts.axis), "starts": Bigints(first), "frames": Bigints(-(-parts.end // size) - first),
     }  # fmt: skip
     async with arrays.cursor(connection) as cursor:
-        row = await (await cursor.execute(statement, parameters, prepare=True)).fetchone()
-    data: bytes = row[0] if row is not None and row[0] is not None else b""
-    assert len(data) == sizes.sum(), "a snapshot has the values of each of its blocks"
-    return data
+        rows = await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
+    return await computed(int((parts.end - parts.start).sum()), lambda: _decoded(parts, size, rows, decode))
+
+
+def _decoded(parts: Parts, size: int, rows: Sequence[_Coded], decode: _Decode) -> Floats:
+    sizes = parts.end - parts.start
+    at = np.cumsum(sizes) - sizes
+    values = np.empty(int(sizes.sum()))
+    for number, is_time, numbers, data in rows:
+        coding, own = Coding.of(number), np.asarray(numbers) - 1
+        entries = decode_times(coding, data, size).view(np.float64) if is_time else decode(coding, data, size)
+        start, end = parts.start[own], parts.end[own]
+        read = (-(-end // size) - start // size) * size
+        assert len(entries) == read.sum(), "a snapshot has the arrays of each of its blocks"
+        begins = np.cumsum(read) - read + start % size
+        within = spread(sizes[own])
+        values[np.repeat(at[own], sizes[own]) + within] = entries[np.repeat(begins, sizes[own]) + within]
+    return values

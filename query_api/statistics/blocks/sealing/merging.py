@@ -146,27 +146,22 @@ async def _merge_axis(
 
     The values of one axis are all that memory holds: it is released before the next one.
     """
-    values = await _sorted_values(connection, Key(key.device_id, level, key.first), group, number)
+    values = await _sorted_values(connection, Key(key.device_id, level, key.first), group, number, layout)
     total, squares = map(exact.add, added)
     axis = Axis(values, total, squares)
     await tables.insert_axis(connection, key, number, axis, layout)
     return AxisSummary.of(axis, layout)
 
 
-_VALUES = "SELECT sorted FROM block_values WHERE device_id = %s AND level = %s AND first = %s AND axis = %s"
-
-
-async def _sorted_values(connection: Connection, key: Key, group: Sequence[Child], number: int) -> Floats:
+async def _sorted_values(
+    connection: Connection, key: Key, group: Sequence[Child], number: int, layout: Layout
+) -> Floats:
     """Return the values of an axis of all children, sorted."""
     values = np.empty(sum(child.count for child in group))
     at = 0
-    async with arrays.cursor(connection) as cursor:
-        for child in group:
-            await cursor.execute(_VALUES, (key.device_id, key.level, Moment(child.first), number))
-            row = await cursor.fetchone()
-            if row is None or len(row[0]) != 8 * child.count:
-                raise tables.WrongBlock(Key(key.device_id, key.level, child.first))
-            values[at : at + child.count] = np.frombuffer(row[0], "<f8")
-            at += child.count
+    for child in group:
+        own = Key(key.device_id, key.level, child.first)
+        values[at : at + child.count] = await tables.read_sorted(connection, own, number, child.count, layout)
+        at += child.count
     await asyncio.to_thread(values.sort)  # in place, while a stable sort takes half the memory again
     return values

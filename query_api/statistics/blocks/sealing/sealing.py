@@ -76,7 +76,7 @@ async def _insert(connection: Connection, device_id: int, columns: Columns, layo
     """Insert the blocks of new readings, with those of the mini blocks that can be absorbed."""
     minis = await _trailing_minis(connection, device_id)
     if minis and _absorbs([count for _, count in minis], minis[0][0].first, columns, layout):
-        old = [await tables.read_columns(connection, key, count) for key, count in minis]
+        old = [await tables.read_columns(connection, key, count, layout) for key, count in minis]
         await tables.delete(connection, (key for key, _ in minis))
         columns = Columns.joined([*old, columns])
     await tables.insert_read(connection, device_id, split(columns, layout), layout)
