@@ -28,6 +28,7 @@ audit: setup ## check the dependencies for known vulnerabilities (needs internet
 	@.venv/bin/python -m tests.audit
 
 bench: setup ## run the benchmarks, each compared with a peer in the same run
+	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
 	.venv/bin/python -m tests.benchmarks
 
 containers: setup ## test deploy/compose.yaml on this machine's container engine
@@ -44,3 +45,5 @@ lock: setup ## resolve the dependencies again; UPGRADE=--upgrade selects the lat
 	@.venv/lock/bin/pip install --quiet --disable-pip-version-check uv
 	.venv/lock/bin/uv pip compile pyproject.toml --extra local --extra arrow --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE) --quiet -o requirements.lock
+	.venv/lock/bin/uv pip compile --group bench --constraint requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE) --quiet -o requirements-bench.lock

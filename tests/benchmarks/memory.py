@@ -46,7 +46,7 @@ def _peak_mb(postgres: EmbeddedPostgres) -> float:
             asyncio.run(ingestor.until_ready())
             _publish_while_away(postgres, server, given.ingestor_metrics_port)
             _until_stored(postgres)
-            return _high_water_mark_mb(ingestor.process.pid)
+            return peak_mb(ingestor.process.pid)
         finally:
             asyncio.run(ingestor.end())
 
@@ -77,7 +77,7 @@ def _ask(database: psycopg.Connection, query: str) -> tuple[float, ...]:
     return row
 
 
-def _high_water_mark_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
     """Return VmHWM of proc(5), the peak of the resident set."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     kib = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
