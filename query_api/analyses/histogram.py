@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import msgspec
-from litestar import get
+from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIType
 from litestar.params import QueryParameter
@@ -17,6 +17,7 @@ from query_api.statistics.blocks.layout import AXES
 from query_api.statistics.histogram import Bins, read_histogram
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented, invalid
+from query_api.web.answers.sources import HEADER, Analysed
 from query_api.web.dependencies import DeviceId, Slow
 from query_api.web.disconnect import cancelled_when_gone
 from query_api.web.requests.bodies import JsonRequest
@@ -62,6 +63,7 @@ class AxisHistograms(msgspec.Struct, frozen=True, kw_only=True):
     permission=Permission.READ,
     summary="Count a device's readings by value",
     response_description="The bins.",
+    response_headers=[HEADER],
     responses=documented(problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE, problems.TOOK_TOO_LONG),
 )
 async def show_histogram(
@@ -69,11 +71,12 @@ async def show_histogram(
     device_id: DeviceId,
     period: NamedDependency[Period],
     slow_reads: Slow,
+    analysed: Analysed,
     bins: Annotated[int, QueryParameter(ge=1, le=MAX_BINS, description="The number of bins.")] = 20,
     axis: Annotated[str | None, _AXIS] = None,  # as a Literal or None it would take "null", too
     min: Annotated[float | None, _MIN] = None,  # noqa: A002  # the name of the parameter
     max: Annotated[float | None, _MAX] = None,  # noqa: A002
-) -> AxisHistograms:
+) -> Response[AxisHistograms]:
     """Return exact counts in bins of equal width, from the minimum to the maximum of each axis, or from `min` to `max`.
 
     Edge n of N bins is min + n (max - min) / N, rounded once. An axis whose values are all equal has one bin. Without
@@ -86,7 +89,10 @@ async def show_histogram(
     axes = AXES if axis is None else (axis,)
     async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
         found = await read_histogram(connection, device_id, period.start, period.end, axes, bins, bounds)
-    return AxisHistograms(device_id=device_id, start=period.start, end=period.end, count=found.count, **found.axes)
+    histograms = AxisHistograms(
+        device_id=device_id, start=period.start, end=period.end, count=found.count, **found.axes
+    )
+    return Response(histograms, headers=analysed.counted(found.source))
 
 
 def _bounds(least: float | None, greatest: float | None) -> tuple[float, float] | None:

@@ -17,6 +17,7 @@ from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import LIMITS, Limits, gather
 from query_api.statistics.blocks.runs import Runs
 from query_api.statistics.counting import Places
+from query_api.statistics.source import Source
 from shared.postgres.connections import Connection
 from shared.readings.model import to_microseconds
 
@@ -45,10 +46,11 @@ class Bins(msgspec.Struct, frozen=True):
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """The number of readings, and the bins of each wanted axis."""
+    """The number of readings, the bins of each wanted axis, and where the readings came from."""
 
     count: int
     axes: dict[str, Bins]
+    source: Source
 
 
 async def read_histogram(
@@ -79,7 +81,8 @@ async def read_histogram(
         ]
         below = await _count_below(lists, [_bounds(own) for own in known], limits.few, at_once)
     found = zip(AXES, known, below, strict=True)
-    return Histogram(count, {axis: _bins(own, counts, count) for axis, own, counts in found if axis in axes})
+    wanted = {axis: _bins(own, counts, count) for axis, own, counts in found if axis in axes}
+    return Histogram(count, wanted, Source(gathered.from_blocks, gathered.rows))
 
 
 def _edges(bounds: tuple[float, float] | None, values: tuple[float, float] | None, bins: int) -> list[float]:

@@ -41,6 +41,7 @@ CASES = {
     "/stats/1/buckets?interval=PT10M": (1200, 303),
     "/stats/1/buckets?interval=PT30M&limit=1": (1200, 303),
     "/stats/3/buckets": (0, 0),
+    "/stats/1/histogram?bins=7&axis=y": (1200, 303),
 }
 
 
@@ -68,6 +69,11 @@ async def test_the_header_is_documented(api: httpx.AsyncClient) -> None:
     paths = (await api.get("/openapi.json")).json()["paths"]
     answers = {path: methods["get"]["responses"].get("200", {}) for path, methods in paths.items() if "get" in methods}
     documented = {path for path, answer in answers.items() if HEADER in answer.get("headers", {})}
-    assert documented == {"/stats/analysis", "/stats/analysis/{device_id}", "/stats/{device_id}/buckets"}
+    assert documented == {
+        "/stats/analysis",
+        "/stats/analysis/{device_id}",
+        "/stats/{device_id}/buckets",
+        "/stats/{device_id}/histogram",
+    }
     for path, schema in (("/stats/analysis/{device_id}", "Analysis"), ("/stats/{device_id}/buckets", "Bucket")):
         assert schema in str(answers[path]["content"])

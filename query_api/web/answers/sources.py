@@ -25,7 +25,7 @@ class AnalysedReadings:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._readings = Counter(
             "devicestat_api_analysed_readings",
-            "Readings of immediate analyses and buckets, by the source: sealed blocks, or rows.",
+            "Readings of immediate analyses, buckets and histograms, by the source: sealed blocks, or rows.",
             ["source"],
             registry=registry,
         )
