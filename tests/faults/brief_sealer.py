@@ -24,6 +24,6 @@ if __name__ == "__main__":
     service.Settling = partial(  # type: ignore[misc, assignment]
         settling.Settling, layout=SMALL, settle_after=timedelta(), share=1.0
     )
-    service.Scrub = partial(scrub.Scrub, layout=SMALL)  # type: ignore[misc, assignment]
+    service.Scrub = partial(scrub.Scrub, layout=SMALL, share=1.0)  # type: ignore[misc, assignment]
     service.work = partial(service.work, tuning=BRIEF)  # type: ignore[assignment]
     main()

@@ -10,7 +10,7 @@ from query_api.statistics.blocks.building import Key
 from query_api.statistics.blocks.checking.device import Checker
 from query_api.statistics.blocks.checking.sampling import any_block
 from query_api.statistics.blocks.layout import STANDARD, Layout
-from query_api.worker.maintenance.duty import Duty, alone
+from query_api.worker.maintenance.duty import SHARE, Duty, alone
 from query_api.worker.metrics import WorkerMetrics
 from shared.errors import DatabaseBusy
 from shared.postgres.connections import Connection
@@ -19,15 +19,16 @@ _log = structlog.get_logger()
 
 
 class Scrub:
-    """Checks blocks, one a round. `layout`: tests use a small one."""
+    """Checks blocks, one a round. `share`: of the time. `layout`: tests use a small one."""
 
-    def __init__(self, metrics: WorkerMetrics, layout: Layout = STANDARD) -> None:
+    def __init__(self, metrics: WorkerMetrics, layout: Layout = STANDARD, share: float = SHARE) -> None:
         self._metrics = metrics
         self._layout = layout
+        self._share = share
 
     async def scrub(self, connection: Connection) -> None:
         """Check one block if no other worker does so, and mend it. Rest after it, as sealing does."""
-        duty = Duty()
+        duty = Duty(self._share)
         async with alone(connection, "scrubbing round") as is_alone:
             key = await any_block(connection) if is_alone else None
             if key is None:
