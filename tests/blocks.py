@@ -61,6 +61,7 @@ async def assert_sealed(connection: Connection, device_id: int, layout: Layout =
 
     Return the number of blocks of each level.
     """
-    assert await problems_of(connection, device_id, layout) == []
+    found = await problems_of(connection, device_id, layout)
+    assert found == [], found
     rows = await (await connection.execute(_LEVELS, (TOP, device_id))).fetchall()
     return [count for (count,) in rows]

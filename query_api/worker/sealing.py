@@ -11,6 +11,7 @@ clock of the database that was ahead has no effect on later readings.
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -20,9 +21,8 @@ from query_api.statistics.blocks.layout import MINI, STANDARD, Layout
 from query_api.statistics.blocks.sealing.announcing import announce, wait_for_writers
 from query_api.statistics.blocks.sealing.merging import merge_next
 from query_api.statistics.blocks.sealing.sealing import Step, seal_step
-from query_api.statistics.blocks.tables import WrongBlock
 from query_api.worker.maintenance.duty import CONTENTION, SHARE, Duty, alone, note_failure
-from query_api.worker.maintenance.scrub import check
+from query_api.worker.maintenance.scrub import mending
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
@@ -169,21 +169,14 @@ class Sealing:
     async def _try_to_seal(self, connection: Connection, one: Due, duty: Duty, ends_at: float) -> timedelta:
         """Seal the device, and return the time until it is looked at again. If it fails, other devices follow."""
         try:
-            return await self._seal_or_mend(connection, one, duty, ends_at)
+            act = partial(self._seal_one, connection, one, duty, ends_at)
+            return self._pause(one, await mending(act, connection, self._metrics, self._layout, duty))
         except CONTENTION as error:
             _log.info("sealing of a device was put off", device_id=one.device_id, reason=str(error).strip())
             return timedelta(seconds=self._soonest_s)
         except Exception as error:  # noqa: BLE001  # it is logged and counted
             note_failure(error, "sealing", one.device_id, self._metrics)
             return timedelta(seconds=self._latest_s)
-
-    async def _seal_or_mend(self, connection: Connection, one: Due, duty: Duty, ends_at: float) -> timedelta:
-        """Seal the device, or build a wrong block of it anew. Return the time until it is looked at again."""
-        try:
-            return self._pause(one, await self._seal_one(connection, one, duty, ends_at))
-        except WrongBlock as error:
-            await check(connection, error.key, self._metrics, self._layout)
-            return timedelta(seconds=self._soonest_s)
 
     async def _seal_one(self, connection: Connection, one: Due, duty: Duty, ends_at: float) -> Step:
         """Seal the device, and return what was sealed in all. It may not be done at the end of the round."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import structlog
@@ -10,9 +11,8 @@ import structlog
 from query_api.statistics.blocks.layout import STANDARD, Layout
 from query_api.statistics.blocks.sealing.merging import merge_next
 from query_api.statistics.blocks.sealing.settling import settle
-from query_api.statistics.blocks.tables import WrongBlock
 from query_api.worker.maintenance.duty import CONTENTION, SHARE, Duty, alone, note_failure
-from query_api.worker.maintenance.scrub import check
+from query_api.worker.maintenance.scrub import mending
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres.connections import Connection
 
@@ -75,19 +75,13 @@ class Settling:
     async def _try_to_settle(self, connection: Connection, device_id: int, duty: Duty, ends_at: float) -> None:
         """Settle the device. If it fails, other devices follow."""
         try:
-            await self._settle_or_mend(connection, device_id, duty, ends_at)
+            act = partial(self._settle_one, connection, device_id, duty, ends_at)
+            await mending(act, connection, self._metrics, self._layout, duty)
         except CONTENTION as error:
             _log.info("settling of a device was put off", device_id=device_id, reason=str(error).strip())
         except Exception as error:  # noqa: BLE001  # it is logged and counted
             note_failure(error, "settling", device_id, self._metrics)
             self._retry_at[device_id] = time.monotonic() + RETRY_S
-
-    async def _settle_or_mend(self, connection: Connection, device_id: int, duty: Duty, ends_at: float) -> None:
-        """Settle the device, or build a wrong block of it anew; the next round then settles it."""
-        try:
-            await self._settle_one(connection, device_id, duty, ends_at)
-        except WrongBlock as error:
-            await check(connection, error.key, self._metrics, self._layout)
 
     async def _settle_one(self, connection: Connection, device_id: int, duty: Duty, ends_at: float) -> None:
         while time.monotonic() < ends_at:
