@@ -269,3 +269,13 @@ BEGIN
         EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', own, current_schema());
     END LOOP;
 END $$;
+
+-- The grants of all privileges follow in another transaction. Until then, services of an earlier version need these.
+DO $$
+BEGIN
+    IF (SELECT relowner FROM pg_class WHERE oid = 'readings'::regclass) = to_regrole('devicestat_readings') THEN
+        GRANT SELECT (device_id, announced) ON sealed_devices TO devicestat_api;
+        GRANT INSERT ON late_readings TO devicestat_api;
+        GRANT SELECT, DELETE ON blocks, block_values, block_columns, late_readings, retiring_months TO devicestat_partitions;
+    END IF;
+END $$;
