@@ -16,6 +16,8 @@ import numpy as np
 import psycopg
 from psycopg.errors import CheckViolation, DeadlockDetected, SerializationFailure, UniqueViolation
 
+from ingestor.replay import Replay
+from ingestor.storing.isolate import store_isolating
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import AxisStatistics, Needs, read_statistics
@@ -35,7 +37,9 @@ from shared.readings.deletions import Fence
 from shared.readings.model import SECOND, Microseconds, Reading, to_datetime, to_microseconds
 from shared.readings.partitions import Partitions
 from shared.readings.store import prepare, store, store_new, store_requests
+from shared.settings import Settings
 from tests.blocks import SMALL
+from tests.faults.replaying import replayed
 
 DEVICES = range(1, 6)
 BASE = to_microseconds(datetime(2023, 1, 1, tzinfo=UTC))
@@ -44,6 +48,10 @@ NEEDS = Needs((0.5, 0.95), deviations=True, ends=True)
 _REGISTER = "INSERT INTO devices (id, key, name) SELECT n, n, n FROM unnest(%s::bigint[]) AS n ON CONFLICT DO NOTHING"
 _ENROL = "INSERT INTO sealed_devices (device_id) SELECT unnest(%s::bigint[])"
 _LOST = (psycopg.OperationalError, DatabaseUnreachable)
+REPLAYED = 0.1
+"""Part of the batches that are stored by a replay of a dead letter."""
+REFUSED = Reading(1, BASE, 0, 2000.0, 0.0, 0.0)
+"""The database refuses it."""
 PAUSE_S = 0.05
 """Before a part connects again."""
 _SCAN = """
@@ -92,7 +100,7 @@ class Stress:
         self._waits = waits
         self._began = time.monotonic()
         self._stopped = asyncio.Event()
-        self.stored = self.sealed = self.compared = self.kills = self.lost = self.unsealed = 0
+        self.stored = self.sealed = self.compared = self.kills = self.lost = self.unsealed = self.replayed = 0
         self.worker = WorkerMetrics()
         self.wrong: list[str] = []
         self.devices = list(DEVICES)
@@ -136,9 +144,13 @@ class Stress:
         rng, fence, partitions = np.random.default_rng(chance.randrange(2**32)), Fence(), Partitions()
         async with await connect(self._url, "stress writer") as connection:
             await prepare(connection)
+            replay = Replay(Settings(), connection)
             while not self._stopped.is_set():
                 batch = self._batch(chance, rng)
                 await partitions.ensure(connection, batch)
+                if self._checks and chance.random() < REPLAYED:
+                    self.replayed += await replayed(connection, replay, batch)
+                    continue
                 with suppress(UniqueViolation, DeadlockDetected, CheckViolation):  # of a month that was dropped
                     await self._store(connection, fence, batch, chance)
                     self.stored += len(batch)
@@ -162,7 +174,9 @@ class Stress:
                 await fence.enter(connection)
                 batch = [one for one in batch if one.device_id not in fence.deleted]
                 await self._pause(chance)
-                way = chance.choice([store_new, store])
+                way = chance.choice([store_new, store, store_isolating])
+                if way is store_isolating:
+                    batch.insert(chance.randrange(len(batch) + 1), REFUSED)
                 await way(connection, batch, fence.announcements if self._checks else Announcements())
             await self._pause(chance)
 

@@ -45,7 +45,7 @@ async def hold(database_url: str, database: Database, seconds: float) -> None:
     stress = Stress(database_url)
     await stress.run(seconds)
     assert stress.wrong == []
-    assert min(stress.stored, stress.sealed, stress.compared, stress.kills, stress.unsealed) > 0
+    assert min(stress.stored, stress.sealed, stress.compared, stress.kills, stress.unsealed, stress.replayed) > 0
     sealed, settled, failures = [stress.worker.registry.get_sample_value(name) for name in METRICS]
     assert sealed
     assert settled
