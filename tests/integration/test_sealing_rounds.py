@@ -17,7 +17,7 @@ from query_api.worker import sealing
 from query_api.worker.cleaning import orphaned_blocks
 from query_api.worker.maintenance import partitions
 from query_api.worker.maintenance.duty import Duty, alone
-from query_api.worker.maintenance.removal import remove_all
+from query_api.worker.maintenance.removal import remove_all, remove_some
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.sealing import Sealing
 from query_api.worker.settling import Settling
@@ -161,17 +161,23 @@ async def test_a_device_is_looked_at_although_the_clock_was_set_back(database: D
     assert row == (True,)
 
 
-async def test_blocks_that_an_older_worker_left_are_deleted(database: Database, worker: Sealing) -> None:
-    """It removes the readings of a deleted device, and knows no blocks."""
+@pytest.mark.parametrize("begun", [False, True])
+async def test_blocks_that_an_older_worker_left_are_deleted(
+    database: Database, worker: Sealing, *, begun: bool
+) -> None:
+    """It removes the readings of a deleted device, and knows no blocks. `begun`: by a worker of this version."""
     for device in (1, 2, 3):
         await stored(database, device, readings(300))
     await worker.seal(database)
     await stored(database, 1, readings(3, start=START + 5))
     await database.execute("DELETE FROM devices WHERE id IN (1, 2)")
-    mark = "INSERT INTO deleted_devices (device_id, key, removed_at) VALUES (%s, %s, %s)"
-    await database.execute(mark, (1, "a", datetime.now(UTC)))
-    await database.execute(mark, (2, "b", None))
+    mark = "INSERT INTO deleted_devices (device_id, key) VALUES (%s, %s)"
+    for device in (1, 2):
+        await database.execute(mark, (device, "k"))
+    if begun:
+        assert await remove_some(database) == 3
     await database.execute("DELETE FROM readings WHERE device_id = 1")
+    await database.execute("UPDATE deleted_devices SET removed_at = now() WHERE device_id = 1")
 
     deleted = 0
     while some := await orphaned_blocks.delete_some(database, limit=7):
@@ -182,6 +188,17 @@ async def test_blocks_that_an_older_worker_left_are_deleted(database: Database, 
     for table in TABLES:
         assert (await database.execute(f"SELECT FROM {table} WHERE device_id = 1".encode())).rowcount == 0
     assert [sum(await assert_sealed(database, device)) > 10 for device in (2, 3)] == [True, True]
+
+
+async def test_the_late_readings_of_a_deleted_device_are_removed_in_large_steps(database: Database) -> None:
+    await stored(database, 1, readings(10))
+    await database.execute(
+        "INSERT INTO late_readings SELECT 1, '2026-01-01Z'::timestamptz + n * interval '1 s', 1, 1, 1 "
+        "FROM generate_series(1, 20000) AS n"
+    )
+    await database.execute("DELETE FROM devices WHERE id = 1")
+    await database.execute("INSERT INTO deleted_devices (device_id, key) VALUES (1, 'k')")
+    assert [await remove_some(database) for _ in range(3)] == [10_000, 10_000, 10]
 
 
 async def late(database: Database) -> list[int]:

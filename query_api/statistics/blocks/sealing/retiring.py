@@ -1,11 +1,11 @@
 """Deletion of the blocks of a deleted device. `drop_readings_month` of the database deletes those of a month."""
 
-from collections.abc import Sequence
-
 from shared.postgres.connections import Connection
 
 _UNSEAL = b"DELETE FROM sealed_devices WHERE device_id = %s"
-_DELETE: Sequence[bytes] = tuple(
+LATE_AT_ONCE = 10_000
+"""Late readings that one step deletes. Their rows are small, unlike those of blocks."""
+_DELETE_LATE, *_DELETE = (
     f"""
         DELETE FROM {table}
         WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE device_id = %(device_id)s LIMIT %(limit)s))
@@ -29,8 +29,8 @@ async def retire(connection: Connection, device_id: int) -> int:
 
 
 async def delete_blocks(connection: Connection, device_id: int, limit: int) -> int:
-    """Delete up to `limit` rows of one table of blocks, or late readings; return how many rows."""
-    for statement in _DELETE:
-        if deleted := (await connection.execute(statement, {"device_id": device_id, "limit": limit})).rowcount:
+    """Delete LATE_AT_ONCE late readings, or up to `limit` rows of one table of blocks; return how many rows."""
+    for statement, most in ((_DELETE_LATE, LATE_AT_ONCE), *((each, limit) for each in _DELETE)):
+        if deleted := (await connection.execute(statement, {"device_id": device_id, "limit": most})).rowcount:
             return deleted
     return 0
