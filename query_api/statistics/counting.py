@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 
 from query_api.statistics.blocks.layout import Floats, Ints
-from query_api.statistics.blocks.runs import Runs
-from query_api.statistics.blocks.selection import Samples
+from query_api.statistics.blocks.selection.narrowing import Samples
+from query_api.statistics.blocks.selection.runs import Runs
 
 GAP = 256
 """Values between two slices that are read with them. Another slice takes longer than 2 kB."""

@@ -28,8 +28,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from query_api.statistics.blocks import exact
-from query_api.statistics.blocks.deviations import middle
 from query_api.statistics.blocks.reading.statistics import MEDIAN, AxisStatistics, Needs
+from query_api.statistics.blocks.selection.deviations import middle
 from shared.readings.model import to_datetime
 
 MAX_PERCENTILES = 20

@@ -15,7 +15,7 @@ from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.order_statistics import Lists
 from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import LIMITS, Limits, gather
-from query_api.statistics.blocks.runs import Runs
+from query_api.statistics.blocks.selection.runs import Runs
 from query_api.statistics.counting import Places
 from query_api.statistics.source import Source
 from shared.postgres.connections import Connection

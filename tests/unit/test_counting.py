@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from query_api.statistics.blocks.layout import Floats, Ints, Layout
-from query_api.statistics.blocks.runs import Runs
+from query_api.statistics.blocks.selection.runs import Runs
 from query_api.statistics.counting import Places, first_not_below
 from query_api.statistics.histogram import edges
 from tests.unit.test_selection import List, guides_of, layouts, lists_of_runs, runs_of, sorted_lists, values_of

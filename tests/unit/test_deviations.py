@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from query_api.statistics.blocks.deviations import Mirrored, middle
 from query_api.statistics.blocks.layout import Floats, Layout
 from query_api.statistics.blocks.reading.order_statistics import ranks
-from query_api.statistics.blocks.selection import Narrowed, narrow_all
+from query_api.statistics.blocks.selection.deviations import Mirrored, middle
+from query_api.statistics.blocks.selection.narrowing import Narrowed, narrow_all
 from tests.unit.test_selection import (
     List,
     assert_found,

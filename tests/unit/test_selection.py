@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from query_api.statistics.blocks.building import Axis
 from query_api.statistics.blocks.layout import Floats, Ints, Layout
-from query_api.statistics.blocks.runs import Runs, brackets, narrow
-from query_api.statistics.blocks.selection import Narrowed, Samples, narrow_all
+from query_api.statistics.blocks.selection.narrowing import Narrowed, Samples, narrow_all
+from query_api.statistics.blocks.selection.runs import Runs, brackets, narrow
 from tests import hostile
 
 kinds = st.sampled_from(hostile.KINDS)

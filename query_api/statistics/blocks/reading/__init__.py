@@ -3,7 +3,7 @@
 1. `snapshot.py` begins the transaction; `items.py` has the devices and periods.
 2. `cover.py` finds the blocks of each period: those inside of it, and those at its ends.
 3. `ends.py` reads the readings of the blocks at the ends; `tail.py` reads the rows that are not sealed, by `pieces.py`.
-4. `gathered.py` adds them up, and makes runs of them (`query_api/statistics/blocks/runs.py`).
+4. `gathered.py` adds them up, and makes runs of them (`query_api/statistics/blocks/selection/runs.py`).
 5. `slices.py` reads guides and values, from which `order_statistics.py` finds order statistics.
 6. `first_and_last.py` reads the ends of each period; `statistics.py` puts the steps together.
 """

@@ -10,7 +10,7 @@ import numpy as np
 from query_api.statistics.blocks import exact
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
 from query_api.statistics.blocks.reading.pieces import Piece
-from query_api.statistics.blocks.runs import Runs
+from query_api.statistics.blocks.selection.runs import Runs
 
 _AXES = len(AXES)
 _NONE = np.empty(0, np.int64)

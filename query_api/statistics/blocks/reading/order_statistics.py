@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 
 from query_api.statistics.blocks.computing import computed
-from query_api.statistics.blocks.deviations import Mirrored
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered, SortedLists
 from query_api.statistics.blocks.reading.slices import read_guides, read_values
-from query_api.statistics.blocks.runs import Runs
-from query_api.statistics.blocks.selection import Narrowed, Samples, narrow_all
+from query_api.statistics.blocks.selection.deviations import Mirrored
+from query_api.statistics.blocks.selection.narrowing import Narrowed, Samples, narrow_all
+from query_api.statistics.blocks.selection.runs import Runs
 from shared.postgres.connections import Connection
 
 

@@ -12,8 +12,8 @@ from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered, SortedLists
 from query_api.statistics.blocks.reading.pieces import Piece, read_piece
-from query_api.statistics.blocks.runs import Runs
-from query_api.statistics.blocks.selection import Samples
+from query_api.statistics.blocks.selection.narrowing import Samples
+from query_api.statistics.blocks.selection.runs import Runs
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moments
 from shared.postgres.connections import Connection

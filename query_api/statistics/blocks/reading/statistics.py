@@ -8,7 +8,6 @@ import numpy as np
 
 from query_api.errors import UnknownDevices
 from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
-from query_api.statistics.blocks.deviations import middle
 from query_api.statistics.blocks.layout import AXES, STANDARD, Floats, Layout
 from query_api.statistics.blocks.reading.cover import Covered, cover
 from query_api.statistics.blocks.reading.ends import CHUNK_BYTES, read_ends
@@ -18,7 +17,8 @@ from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.order_statistics import Lists, median_deviations, order_statistics
 from query_api.statistics.blocks.reading.pieces import PIECE
 from query_api.statistics.blocks.reading.tail import KEPT, read_tails
-from query_api.statistics.blocks.selection import FEW
+from query_api.statistics.blocks.selection.deviations import middle
+from query_api.statistics.blocks.selection.narrowing import FEW
 from shared.postgres.connections import Connection
 
 WHOLE = 4_096

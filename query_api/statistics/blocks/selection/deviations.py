@@ -1,4 +1,4 @@
-"""Order statistics of absolute deviations |x - center|, by the sorted runs of x (`selection.py`).
+"""Order statistics of absolute deviations |x - center|, by the sorted runs of x (`narrowing.py`).
 
 The differences x - center and center - x of all values of a list make the mirrored list. It is twice as long and
 symmetric, and its upper half are the absolute deviations. So rank k of n deviations is rank n + k of the mirrored list.
@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 
 from query_api.statistics.blocks.layout import Floats, Ints, spread
-from query_api.statistics.blocks.runs import Runs
-from query_api.statistics.blocks.selection import Samples
+from query_api.statistics.blocks.selection.narrowing import Samples
+from query_api.statistics.blocks.selection.runs import Runs
 
 _Number = TypeVar("_Number", float, Floats)
 

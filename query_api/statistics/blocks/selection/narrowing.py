@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from query_api.statistics.blocks.layout import Floats, Ints
-from query_api.statistics.blocks.runs import Runs, brackets, narrow
+from query_api.statistics.blocks.selection.runs import Runs, brackets, narrow
 
 FEW = 40_000
 """Values that are read faster than guides and fewer values."""
