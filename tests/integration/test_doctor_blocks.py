@@ -85,7 +85,7 @@ async def test_a_wrong_block(database: Database, device: int) -> None:
     await database.execute("UPDATE blocks SET count = count + 1")
     found = only(await examine_blocks(database), "blocks")
     assert found.severity is Severity.WRONG
-    assert "device 1, 2026-01-30T00:00:00.000000Z: " in found.text
+    assert "device 1, 2026-01-30T00:" in found.text
     assert "`devicestat blocks check --mend`" in found.text
 
 

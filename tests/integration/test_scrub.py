@@ -8,7 +8,7 @@ import pytest
 
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.checking.sampling import any_block
-from query_api.statistics.blocks.layout import STANDARD, TOP
+from query_api.statistics.blocks.layout import STANDARD
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.worker.maintenance.duty import alone
 from query_api.worker.maintenance.scrub import Scrub
@@ -92,23 +92,6 @@ async def test_one_worker_scrubs(database: Database, database_url: str, blocks: 
         assert is_alone
         await scrub(metrics).scrub(database)
     assert value_of(metrics, "devicestat_worker_scrubbed_blocks_total") == 0
-
-
-async def test_retention_is_not_disturbed(database: Database, database_url: str, blocks: list[int]) -> None:
-    """While it drops months, rows and blocks need not agree."""
-    metrics = WorkerMetrics()
-    async with await connect(database_url, "retention") as other:
-        await other.execute("SELECT pg_advisory_lock(hashtext('devicestat'), hashtext('retention'))")
-        await database.execute("DELETE FROM readings")
-        await scrub(metrics).scrub(database)
-    assert value_of(metrics, "devicestat_worker_scrubbed_blocks_total") == 0
-    assert await counts_of(database) == blocks
-
-
-async def counts_of(database: Database) -> list[int]:
-    counted = "SELECT level, count(*) FROM blocks GROUP BY level"
-    found = dict(await (await database.execute(counted)).fetchall())
-    return [found.get(level, 0) for level in range(TOP + 1)]
 
 
 async def test_blocks_of_every_level_are_drawn(database: Database, blocks: list[int]) -> None:
