@@ -70,7 +70,7 @@ class Due(msgspec.Struct, frozen=True):
 
 
 class Sealing:
-    """Seals. `layout`, `margin`, `soonest_s`, `latest_s`, `share`: tests use small ones, and all of the time."""
+    """Seals. Tests use a small `layout`, short times and all of the time: `share` 1."""
 
     def __init__(
         self,
@@ -81,6 +81,7 @@ class Sealing:
         soonest_s: float = SOONEST_S,
         latest_s: float = LATEST_S,
         share: float = SHARE,
+        round_s: float = ROUND_S,
     ) -> None:
         self._metrics = metrics
         self._layout = layout
@@ -88,11 +89,12 @@ class Sealing:
         self._soonest_s = soonest_s
         self._latest_s = latest_s
         self._share = share
+        self._round_s = round_s
         self._enrols_at = time.monotonic()
 
     async def seal(self, connection: Connection) -> None:
         """Seal what is due, in a round of about ROUND_S at most, if no other worker does so."""
-        ends_at, duty = time.monotonic() + ROUND_S, Duty(self._share)
+        ends_at, duty = time.monotonic() + self._round_s, Duty(self._share)
         async with alone(connection, "sealing round") as is_alone:
             if not is_alone:
                 self._metrics.sealing_lag.set(0)  # another worker reports it

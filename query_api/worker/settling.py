@@ -40,7 +40,7 @@ class Late(msgspec.Struct, frozen=True):
 
 
 class Settling:
-    """Settles. `layout`, `settle_at`, `settle_after`, `share`: tests use small ones, and all of the time."""
+    """Settles. Tests use a small `layout`, short times and all of the time: `share` 1."""
 
     def __init__(
         self,
@@ -50,17 +50,19 @@ class Settling:
         settle_at: int = SETTLE_AT,
         settle_after: timedelta = SETTLE_AFTER,
         share: float = SHARE,
+        round_s: float = ROUND_S,
     ) -> None:
         self._metrics = metrics
         self._layout = layout
         self._settle_at = settle_at
         self._settle_after = settle_after
         self._share = share
+        self._round_s = round_s
         self._retry_at: dict[int, float] = {}  # of devices whose settlement has failed, by the monotonic clock
 
     async def settle(self, connection: Connection) -> None:
         """Settle the devices that have many late readings, or have some for long, if no other worker does so."""
-        ends_at, duty = time.monotonic() + ROUND_S, Duty(self._share)
+        ends_at, duty = time.monotonic() + self._round_s, Duty(self._share)
         async with alone(connection, "settling round") as is_alone:
             if not is_alone:
                 self._metrics.late.set(0)  # another worker reports them

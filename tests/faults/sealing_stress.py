@@ -64,7 +64,7 @@ _UNSEAL = "SELECT unseal_readings(%s, %s)"
 _NO_MARGIN = timedelta(days=-36_500)
 """Also readings in the future are sealed."""
 _BRIEF_S = 0.2
-"""Between two looks of the worker's rounds at a device."""
+"""Between two looks of the worker's rounds at a device, and between two rounds."""
 _KILL = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name = 'devicestat stress sealer' AND datname = current_database() ORDER BY random() LIMIT 1
@@ -120,7 +120,7 @@ class Stress:
             await connection.execute(_ENROL, (list(DEVICES),))
         parts: list[Part] = [self._write] * 3 + [self._seal] * self._sealers + [self._read] * 2
         if self._sealers:
-            parts += [self._work, self._unseal]
+            parts += [self._sealing_rounds, self._settling_rounds, self._unseal]
         async with asyncio.TaskGroup() as tasks:
             for seed, part in enumerate(parts):
                 tasks.create_task(self._again(part, random.Random(seed)))
@@ -205,14 +205,19 @@ class Stress:
                 if chance.random() < 0.5:
                     await act(connection, device, SMALL)
 
-    async def _work(self, _: random.Random) -> None:
-        """Seal and settle in the rounds of a worker."""
-        sealing = Sealing(self.worker, SMALL, _NO_MARGIN, soonest_s=_BRIEF_S, latest_s=_BRIEF_S, share=1.0)
-        settling = Settling(self.worker, SMALL, settle_at=50, settle_after=timedelta(), share=1.0)
+    async def _sealing_rounds(self, _: random.Random) -> None:
+        """Seal in the rounds of a worker."""
+        brief = {"soonest_s": _BRIEF_S, "latest_s": _BRIEF_S, "round_s": 1.0, "share": 1.0}
+        await self._in_rounds(Sealing(self.worker, SMALL, _NO_MARGIN, **brief).seal)
+
+    async def _settling_rounds(self, _: random.Random) -> None:
+        """Settle in the rounds of a worker."""
+        await self._in_rounds(Settling(self.worker, SMALL, settle_after=timedelta(), round_s=1.0, share=1.0).settle)
+
+    async def _in_rounds(self, act: Callable[[Connection], Awaitable[None]]) -> None:
         async with await connect(self._url, "stress sealer") as connection:
             while not self._stopped.is_set():
-                await sealing.seal(connection)
-                await settling.settle(connection)
+                await act(connection)
                 await asyncio.sleep(_BRIEF_S)
 
     async def _unseal(self, chance: random.Random) -> None:
