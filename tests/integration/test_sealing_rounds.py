@@ -284,7 +284,9 @@ async def test_each_service_does_its_part_with_its_own_role(
         assert await store_requests(as_api, [[reading(1, 8, 80.0)]]) is not None
         assert await late(database) == [1] * 4
         async with snapshot(as_api):
-            found = await read_statistics(as_api, Items.each([1], None, None), Needs((0.5,), squares=True))
+            found = await read_statistics(
+                as_api, Items.each([1], None, None), Needs((0.5,), squares=True), layout=SMALL
+            )
         assert found.groups[0] is not None
         assert [axis.count for axis in found.groups[0]] == [304] * 3
         await settler.settle(as_worker)
