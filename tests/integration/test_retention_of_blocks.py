@@ -6,12 +6,13 @@ from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 
 import numpy as np
+import psycopg
 import pytest
 
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
-from query_api.statistics.blocks.reading.statistics import read_statistics
+from query_api.statistics.blocks.reading.statistics import Needs, read_statistics
 from query_api.statistics.blocks.sealing.sealed_device import locked
 from query_api.statistics.blocks.sealing.settling import settle
 from query_api.worker.maintenance.partitions import drop_partitions
@@ -53,7 +54,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 async def counts(connection: Connection) -> tuple[int, int]:
     """The number of readings by an analysis and by a scan, in the caller's snapshot."""
-    found = await read_statistics(connection, Items.together([1], None, None), [0.5], with_squares=False, layout=SMALL)
+    found = await read_statistics(connection, Items.together([1], None, None), Needs((0.5,)), layout=SMALL)
     assert found.groups[0] is not None
     row = await (await connection.execute("SELECT count(*) FROM readings WHERE device_id = 1")).fetchone()
     assert row is not None
@@ -140,7 +141,8 @@ async def test_each_snapshot_has_the_month_or_does_not(
             assert await first.counts() == (BOTH, BOTH)
 
             await half_sealed.execute(_END)
-            await asyncio.wait([task])
+            with pytest.raises(psycopg.OperationalError):
+                await task
         assert await now(half_sealed) == (REST, REST)
         assert await first.counts() == (BOTH, BOTH)
 

@@ -94,6 +94,22 @@ async def test_one_worker_scrubs(database: Database, database_url: str, blocks: 
     assert value_of(metrics, "devicestat_worker_scrubbed_blocks_total") == 0
 
 
+async def test_retention_is_not_disturbed(database: Database, blocks: list[int]) -> None:
+    """While it drops months, rows and blocks do not agree."""
+    metrics = WorkerMetrics()
+    await database.execute("INSERT INTO retiring_months (name) VALUES ('readings_2026_01')")
+    await database.execute("ALTER TABLE readings DETACH PARTITION readings_2026_01")
+    await scrub(metrics).scrub(database)
+    assert value_of(metrics, "devicestat_worker_scrubbed_blocks_total") == 0
+    assert await counts_of(database) == blocks
+
+
+async def counts_of(database: Database) -> list[int]:
+    counted = "SELECT level, count(*) FROM blocks GROUP BY level"
+    found = dict(await (await database.execute(counted)).fetchall())
+    return [found.get(level, 0) for level in range(TOP + 1)]
+
+
 async def test_blocks_of_every_level_are_drawn(database: Database, blocks: list[int]) -> None:
     drawn = [await any_block(database) for _ in range(400)]
     assert {key.level for key in drawn if key is not None} == {level for level, count in enumerate(blocks) if count}

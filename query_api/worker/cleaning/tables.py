@@ -34,6 +34,7 @@ RETENTION = {
     "ingest_subscriptions": "the topic filters of a session, while it has a journal and for 90 days at least",
     "late_readings": "until a block contains them; with their month by RETENTION, and with their device",
     "readings": "RETENTION, by months, and with their device",
+    "retiring_months": "while RETENTION drops the month",
     "schema_migrations": "one row a migration",
     "sealed_devices": "one row a device, with the device",
 }

@@ -99,8 +99,10 @@ CREATE VIEW hidden_months AS
 SELECT coalesce(range_agg(tstzrange(to_date(right(name, 7), 'YYYY_MM')::timestamp AT TIME ZONE 'UTC',
                                     (to_date(right(name, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC')), '{}') AS months
 FROM retiring_months AS month
-WHERE coalesce((SELECT inhdetachpending FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-                WHERE inhparent = 'readings'::regclass AND relname = month.name), true);
+WHERE (SELECT coalesce(inhdetachpending, true)
+       FROM pg_class LEFT JOIN pg_inherits ON inhrelid = pg_class.oid AND inhparent = 'readings'::regclass
+       WHERE relname = month.name
+         AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'readings'::regclass));
 
 -- The first statement of a transaction that stores readings. It takes the shared lock of the fence, and then returns what
 -- was deleted and announced after the numbers given. announcement: the newest number, null if nothing was announced.

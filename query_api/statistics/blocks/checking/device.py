@@ -161,7 +161,7 @@ class Checker:
         for left in reversed(range(self._tries)):
             try:
                 async with enter(self._connection, device_id) as device:
-                    if device is not None:
+                    if device is not None and not await self._has_hidden_months():
                         return await act(device)
             except (SerializationFailure, DeadlockDetected):
                 pass  # a worker was faster
@@ -170,6 +170,10 @@ class Checker:
             if left:
                 await asyncio.sleep(PAUSE_S)
         raise DatabaseBusy(f"the blocks of device {device_id} are being changed, or retention is dropping months")
+
+    async def _has_hidden_months(self) -> bool:
+        """Whether the snapshot has blocks of a month without its rows, because retention is dropping it."""
+        return (await self._connection.execute(_HIDDEN)).rowcount > 0
 
     async def _is_there(self, device_id: int) -> bool:
         return (await self._connection.execute(_EXISTS, (device_id,))).rowcount > 0
@@ -181,4 +185,5 @@ class Checker:
 
 
 _FIRSTS = "SELECT first FROM blocks WHERE device_id = %s AND level = %s ORDER BY first"
+_HIDDEN = "SELECT FROM hidden_months WHERE NOT isempty(months)"
 _EXISTS = "SELECT FROM sealed_devices WHERE device_id = %s"

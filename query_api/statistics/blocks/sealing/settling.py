@@ -43,7 +43,7 @@ async def settle(
     """Settle the oldest late readings of the device, in one transaction; return how many were settled.
 
     `limit`, `spans`: the most late readings, and blocks that are built again. None if it may not settle now: the device
-    was deleted or is locked, or retention is dropping months.
+    was deleted or is locked.
     """
     async with locked(connection, device_id) as device:
         if device is None:
