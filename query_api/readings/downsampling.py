@@ -26,21 +26,30 @@ SPANS_A_POINT = 2
 """Each span keeps two values, so LTTB chooses one of four, the ratio that the paper recommends."""
 
 
+def span_of(first: int, last: int, points: int) -> int:
+    """Return the length of the spans for this number of points. They begin at `first`."""
+    return -(-(last - first + 1) // (SPANS_A_POINT * points))
+
+
 class Downsampler:
     """Downsamples the readings of one axis, block by block in order."""
 
     def __init__(self, first: int, last: int, points: int) -> None:
         """`first`, `last`: bounds of the times. `points`: maximum number of points, at least MIN_POINTS."""
         self._first = first
-        self._span = -(-(last - first + 1) // (SPANS_A_POINT * points))
+        self._span = span_of(first, last, points)
         self._points = points
         self._times: Times = np.empty(0, np.int64)
         self._values: Values = np.empty(0, np.float64)
         self._count = 0
 
-    def add(self, times: Times, values: Values) -> None:
-        """Add a block. Up to the number of points all readings are kept; above it, the extremes of each span."""
-        self._count += len(times)
+    def add(self, times: Times, values: Values, count: int | None = None) -> None:
+        """Add a block. Up to the number of points all readings are kept; above it, the extremes of each span.
+
+        `count`: the number of readings of the block, if only some are given: the first and the last reading of all,
+        and the extremes of each span. All blocks together must have more readings than points.
+        """
+        self._count += len(times) if count is None else count
         self._times = np.concatenate((self._times, times))
         self._values = np.concatenate((self._values, values))
         if self._count > self._points:
@@ -57,11 +66,22 @@ class Downsampler:
 
 
 def _extremes(spans: NDArray[np.int64], values: Values) -> NDArray[np.intp]:
-    """Return the indexes of the first and last value, and of each span's least (first) and greatest (last) one."""
-    order = np.lexsort((values, spans))
-    starts = np.flatnonzero(np.diff(spans, prepend=-1))
-    ends = np.append(starts[1:], len(spans)) - 1
-    return np.unique(np.concatenate((order[starts], order[ends], [0, len(spans) - 1])))
+    """Return the indexes of the first and last value, and of each span's least (first) and greatest (last) one.
+
+    `spans`: of each value, not descending.
+    """
+    starts = np.flatnonzero(np.diff(spans, prepend=spans[0] - 1))
+    sizes = np.diff(starts, append=len(spans))
+    least = _places(values == np.repeat(np.minimum.reduceat(values, starts), sizes), starts, last=False)
+    greatest = _places(values == np.repeat(np.maximum.reduceat(values, starts), sizes), starts, last=True)
+    return np.unique(np.concatenate((least, greatest, [0, len(spans) - 1])))
+
+
+def _places(chosen: NDArray[np.bool_], starts: NDArray[np.intp], *, last: bool) -> NDArray[np.intp]:
+    """Return the index of the first or the last chosen value of each span, which has one. `starts`: of the spans."""
+    places = np.flatnonzero(chosen)
+    firsts = np.searchsorted(places, starts)
+    return places[np.append(firsts[1:], len(places)) - 1] if last else places[firsts]
 
 
 def _choose(times: Times, values: Values, points: int) -> NDArray[np.intp]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -13,8 +14,13 @@ from litestar.params import QueryParameter
 from query_api.access.rules import Permission
 from query_api.calendar.period import Period, PeriodEnd, PeriodStart
 from query_api.ids import DeviceIdField, require_device
-from query_api.readings.downsampling import MAX_POINTS, MIN_POINTS, Downsampler, Times
+from query_api.readings.downsampling import MAX_POINTS, MIN_POINTS, Downsampler, Times, span_of
 from query_api.readings.listing import bounds
+from query_api.statistics.blocks.computing import computed
+from query_api.statistics.blocks.layout import AXES, STANDARD, Layout
+from query_api.statistics.blocks.reading.curves.outline import LIMITS, Limits, Outline, read_outline, read_sealed
+from query_api.statistics.blocks.reading.curves.strides import Spans
+from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.web.answers import problems
 from query_api.web.answers.problems import documented
 from query_api.web.dependencies import DeviceId, Slow
@@ -23,10 +29,9 @@ from query_api.web.requests.bodies import JsonRequest
 from query_api.web.resource import Resource
 from shared.postgres.connections import Connection
 from shared.readings.binary_copy import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds, next_block
-from shared.readings.model import to_microseconds
+from shared.readings.model import to_datetime, to_microseconds
 
 COLUMNS = {"timestamp": TIMESTAMPTZ, "x": FLOAT8, "y": FLOAT8, "z": FLOAT8}
-AXES = ("x", "y", "z")
 BATCH_ROWS = 65_536
 """Readings that are processed together. Memory holds no others besides the points."""
 
@@ -76,12 +81,40 @@ async def read_series(
 
     Each point is a reading. The first and the last reading, and the minimum and the maximum, are always included.
     """
-    async with slow_reads.connection(request) as connection, cancelled_when_gone(request):
+    async with slow_reads.connection(request) as connection, cancelled_when_gone(request), snapshot(connection):
         await require_device(connection, device_id)
         within = await bounds(connection, device_id, period)
         if within is None:
             return Series(device_id, period.start, period.end, 0, Line([], []), Line([], []), Line([], []))
         return await downsample(connection, device_id, period, within, points)
+
+
+async def downsample(
+    connection: Connection,
+    device_id: int,
+    period: Period,
+    within: tuple[datetime, datetime],
+    points: int,
+    layout: Layout = STANDARD,
+    limits: Limits = LIMITS,
+) -> Series:
+    """Return the series of the readings within these bounds: their first and last time."""
+    first, last = map(to_microseconds, within)
+    lines = [Downsampler(first, last, points) for _ in AXES]
+    spans = Spans(first, last, span_of(first, last, points))
+    count = 0
+    async for outline in read_outline(connection, device_id, spans, points, layout=layout, limits=limits):
+        count += outline.count
+        await computed(sum(len(times) for times, _ in outline.axes), partial(_add_outline, lines, outline))
+    sealed = await read_sealed(connection, device_id)
+    if sealed <= last:
+        count += await _add_rows(connection, device_id, to_datetime(max(first, sealed)), within[1], lines)
+    return Series(device_id, period.start, period.end, count, *await asyncio.to_thread(_drawn, lines))
+
+
+def _add_outline(lines: list[Downsampler], outline: Outline) -> None:
+    for line, (times, values) in zip(lines, outline.axes, strict=True):
+        line.add(times, values, outline.count)
 
 
 COPY = """
@@ -93,12 +126,10 @@ COPY = """
 """
 
 
-async def downsample(
-    connection: Connection, device_id: int, period: Period, within: tuple[datetime, datetime], points: int
-) -> Series:
-    """Return the series of the readings within these bounds."""
-    first, last = within
-    lines = [Downsampler(to_microseconds(first), to_microseconds(last), points) for _ in AXES]
+async def _add_rows(
+    connection: Connection, device_id: int, first: datetime, last: datetime, lines: list[Downsampler]
+) -> int:
+    """Add the rows of this period, and return their number."""
     count = 0
     parameters = {"device_id": device_id, "first": first, "last": last}
     async with connection.cursor() as cursor, cursor.copy(COPY, parameters) as copy:
@@ -107,7 +138,7 @@ async def downsample(
         while more:
             block, more = await next_block(copy, BATCH_ROWS * rows.row_bytes)
             count += await asyncio.to_thread(_add, lines, rows.cut(block))
-    return Series(device_id, period.start, period.end, count, *await asyncio.to_thread(_drawn, lines))
+    return count
 
 
 def _add(lines: list[Downsampler], rows: Rows) -> int:

@@ -185,6 +185,7 @@ _DAYS = f"/stats/{DEVICE}/buckets?interval=P1D&limit=1000"
 _READS: list[tuple[str, str, float]] = [
     ("analysis of 10^7 readings over HTTP", _ALL, 15),
     ("- with stddev, p95 and p99.9", f"{_ALL}?figures=stddev,p95,p99.9", 15),
+    ("series of 10^7 readings, 1,000 points", f"/stats/{DEVICE}/series?points=1000", 100),
     ("365 days of 10^7 readings, UTC", _DAYS, 300),
     ("365 days of 10^7 readings, Europe/Berlin", f"{_DAYS}&timezone=Europe/Berlin", 400),
 ]

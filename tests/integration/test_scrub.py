@@ -107,7 +107,7 @@ async def test_retention_is_not_disturbed(database: Database, blocks: list[int])
 async def counts_of(database: Database) -> list[int]:
     counted = "SELECT level, count(*) FROM blocks GROUP BY level"
     found = dict(await (await database.execute(counted)).fetchall())
-    return [found.get(level, 0) for level in range(TOP + 1)]
+    return [found.get(level, 0) for level in range(4)]
 
 
 async def test_blocks_of_every_level_are_drawn(database: Database, blocks: list[int]) -> None:

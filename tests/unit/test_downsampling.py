@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from query_api.readings.downsampling import MIN_POINTS, Downsampler, Times, Values
+from query_api.readings.downsampling import MIN_POINTS, Downsampler, Times, Values, _extremes
 
 VALUES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1000.0, -1000.0, 5e-324]) | st.floats(-1000, 1000)
 READINGS = st.lists(st.tuples(st.integers(0, 40) | st.integers(0, 10**16), VALUES), min_size=1, max_size=300)
@@ -37,6 +37,18 @@ def test_the_extremes_and_the_ends_are_kept(readings: list[tuple[int, float]], p
     whole_times, whole = downsample(times, values, points, len(times))
     assert chosen_times.tolist() == whole_times.tolist()
     assert chosen.tolist() == whole.tolist()
+
+
+@given(READINGS, st.integers(1, 30))
+def test_the_extremes_are_those_of_a_sort(readings: list[tuple[int, float]], span: int) -> None:
+    readings.sort(key=lambda reading: reading[0])
+    spans = np.array([at for at, _ in readings], np.int64) // span
+    values = np.array([value for _, value in readings])
+    order = np.lexsort((values, spans))  # stable: -0.0 and 0.0 are equal
+    starts = np.flatnonzero(np.diff(spans, prepend=-1))
+    ends = np.append(starts[1:], len(spans)) - 1
+    expected = np.unique(np.concatenate((order[starts], order[ends], [0, len(spans) - 1])))
+    assert _extremes(spans, values).tolist() == expected.tolist()
 
 
 def test_a_line_has_nearly_the_maximum_number_of_points() -> None:

@@ -1,6 +1,9 @@
 """What a block holds: its readings in columns, and the values of each axis sorted, with their exact sums.
 
-Levels MINI and BASE are built of readings; each level above is merged from blocks of the level below.
+Levels MINI and BASE are built of readings; each level above is merged from blocks of the level below. For curves, a
+block of readings also has the extremes of its strides: the least and the greatest value of `layout.time_stride`
+readings in the order of the columns (fewer in the last stride). Of equal values the first is the least, and the last is
+the greatest.
 """
 
 from collections.abc import Sequence
@@ -9,9 +12,11 @@ from typing import Self
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from query_api.statistics.blocks import exact
-from query_api.statistics.blocks.layout import Floats, Layout, Times
+from query_api.statistics.blocks.coding import Coded, Coding
+from query_api.statistics.blocks.layout import AXES, Floats, Layout, Times
 from shared.readings.model import Microseconds
 
 
@@ -129,3 +134,43 @@ class Block(msgspec.Struct, frozen=True):
     count: int
     axes: Sequence[AxisSummary]
     times: bytes | None
+
+
+EXTREMES = np.dtype(
+    [
+        ("least", "<f8"), ("least_time", "<i8"), ("greatest", "<f8"), ("greatest_time", "<i8"),
+        ("least_place", "<u4"), ("greatest_place", "<u4"),
+    ]
+)  # fmt: skip
+"""The extremes of one axis of a stride. The places are positions in the stride."""
+VALUES = len(AXES) * EXTREMES.itemsize // 8
+"""What the extremes of all axes of a stride take, in values of 8 bytes."""
+EXTREMES_COLUMN = 1 + len(AXES)
+"""The number of the extremes among the columns of a block."""
+
+
+def extremes_of(columns: Columns, stride: int) -> NDArray[np.void]:
+    """Return the extremes of all strides of the readings: shape (strides, axes)."""
+    found = np.empty((-(-len(columns) // stride), len(AXES)), EXTREMES)
+    first = np.arange(len(found)) * stride
+    for axis, values in enumerate(columns.axes):
+        least = _in_rows(values, stride, np.inf).argmin(axis=1)
+        greatest = stride - 1 - _in_rows(values, stride, -np.inf)[:, ::-1].argmax(axis=1)
+        own = found[:, axis]
+        for name, place in (("least", least), ("greatest", greatest)):
+            own[name], own[f"{name}_time"] = values[first + place], columns.times[first + place]
+            own[f"{name}_place"] = place
+    return found
+
+
+def _in_rows(values: Floats, stride: int, filler: float) -> Floats:
+    """Return the values in rows of `stride`, the last one filled up."""
+    rows = np.full(-(-len(values) // stride) * stride, filler)
+    rows[: len(values)] = values
+    return rows.reshape(-1, stride)
+
+
+def code_extremes(columns: Columns, layout: Layout) -> Coded:
+    """Return the extremes as an array whose frames are strides, not coded."""
+    extremes = np.ascontiguousarray(extremes_of(columns, layout.time_stride))
+    return Coded(Coding(), VALUES * 8, extremes.data.cast("B"))

@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 import numpy as np
 from numpy.typing import NDArray
 
-from query_api.statistics.blocks.building import Axis, AxisSummary, Block, Columns, Key
+from query_api.statistics.blocks.building import Axis, AxisSummary, Block, Columns, Key, code_extremes
 from query_api.statistics.blocks.coding import (
     Coded,
     Coding,
@@ -73,9 +73,9 @@ def _column_rows(key: Key, columns: Columns, layout: Layout) -> Iterable[tuple[A
 
 
 def coded_columns(columns: Columns, layout: Layout) -> list[Coded]:
-    """Return the times, x, y and z as block_columns has them."""
+    """Return the times, x, y and z, and the extremes of strides, as block_columns has them."""
     axes = (code_column(values, layout.time_stride) for values in columns.axes)
-    return [code_times(columns.times, layout.time_stride), *axes]
+    return [code_times(columns.times, layout.time_stride), *axes, code_extremes(columns, layout)]
 
 
 async def insert_blocks(connection: Connection, blocks: Sequence[Block]) -> None:
@@ -143,7 +143,8 @@ async def delete(connection: Connection, keys: Iterable[Key]) -> None:
 
 
 _READ_COLUMNS = """
-    SELECT coding, columns FROM block_columns WHERE device_id = %s AND level = %s AND first = %s ORDER BY axis
+    SELECT coding, columns FROM block_columns
+    WHERE device_id = %s AND level = %s AND first = %s AND axis <= 3 ORDER BY axis
 """
 
 

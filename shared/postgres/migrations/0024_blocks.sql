@@ -70,7 +70,7 @@ CREATE TABLE block_values (
     CONSTRAINT block_values_one_each PRIMARY KEY (device_id, level, first, axis)
 );
 -- The readings of levels 0 and 1 in the order of time, x, y and z. columns: a column (0: times in microseconds since 1970,
--- 1: x, 2: y, 3: z) in frames of 256.
+-- 1: x, 2: y, 3: z) in frames of 256. 4: the least and the greatest values of each frame.
 CREATE TABLE block_columns (
     device_id   bigint NOT NULL,
     level       smallint NOT NULL,

@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 import msgspec
 
 from query_api.statistics.blocks import tables
-from query_api.statistics.blocks.building import Columns, Key
+from query_api.statistics.blocks.building import EXTREMES_COLUMN, Columns, Key
 from query_api.statistics.blocks.coding import Coded
 from query_api.statistics.blocks.layout import Floats, Layout
 from shared.postgres import arrays
@@ -50,7 +50,8 @@ class StoredBlock(msgspec.Struct, frozen=True):
     def readings(self, layout: Layout) -> Columns | None:
         """Return its readings; None if they are not those of its count."""
         key = Key(self.device_id, self.row.level, self.row.first)
-        rows = [(coding, data) for _, (coding, _, data) in sorted(self.columns.items())]
+        own = sorted((number, array) for number, array in self.columns.items() if number < EXTREMES_COLUMN)
+        rows = [(coding, data) for _, (coding, _, data) in own]
         try:
             return tables.columns_of(key, rows, self.row.count, layout)
         except tables.WrongBlock:

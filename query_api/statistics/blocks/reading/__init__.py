@@ -6,4 +6,6 @@
 4. `gathered.py` adds them up, and makes runs of them (`query_api/statistics/blocks/selection/runs.py`).
 5. `slices.py` reads guides and values, from which `order_statistics.py` finds order statistics.
 6. `first_and_last.py` reads the ends of each period; `statistics.py` puts the steps together.
+
+`curves/` reads what a series needs.
 """

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from query_api.statistics.blocks.building import EXTREMES, EXTREMES_COLUMN, VALUES
 from query_api.statistics.blocks.coding import Coding, decode_column, decode_sorted, decode_times
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
@@ -128,6 +129,16 @@ def _parts(blocks: Blocks, runs: Runs, chosen: Flags) -> Parts:
 async def read_columns(connection: Connection, parts: Parts, layout: Layout) -> Floats:
     """Return parts of the columns of blocks, one after the other. Those of TIMES are int64, viewed as float64."""
     return await _read(connection, _COLUMNS, parts, layout.time_stride, decode_column)
+
+
+async def read_extremes(connection: Connection, parts: Parts) -> NDArray[np.void]:
+    """Return the extremes of strides: shape (strides, axes). The positions of the parts are numbers of strides."""
+    own = Parts(
+        parts.device, parts.level, parts.first, np.full(len(parts.device), EXTREMES_COLUMN),
+        parts.start * VALUES, parts.end * VALUES,
+    )  # fmt: skip
+    values = await _read(connection, _COLUMNS, own, VALUES, decode_column)
+    return values.view(EXTREMES).reshape(-1, _AXES)
 
 
 _Decode = Callable[[Coding, bytes, int], Floats]
