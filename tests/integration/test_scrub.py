@@ -8,7 +8,7 @@ import pytest
 
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.checking.sampling import any_block
-from query_api.statistics.blocks.layout import STANDARD
+from query_api.statistics.blocks.layout import STANDARD, TOP
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.worker.maintenance.duty import alone
 from query_api.worker.maintenance.scrub import Scrub
@@ -107,7 +107,7 @@ async def test_retention_is_not_disturbed(database: Database, blocks: list[int])
 async def counts_of(database: Database) -> list[int]:
     counted = "SELECT level, count(*) FROM blocks GROUP BY level"
     found = dict(await (await database.execute(counted)).fetchall())
-    return [found.get(level, 0) for level in range(4)]
+    return [found.get(level, 0) for level in range(TOP + 1)]
 
 
 async def test_blocks_of_every_level_are_drawn(database: Database, blocks: list[int]) -> None:
