@@ -13,7 +13,6 @@ from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import Needs, read_statistics
-from query_api.statistics.blocks.sealing.sealed_device import locked
 from query_api.statistics.blocks.sealing.settling import settle
 from query_api.worker.maintenance.partitions import drop_partitions
 from shared.postgres.connections import Connection, connect
@@ -99,6 +98,8 @@ _PENDING = "SELECT FROM pg_inherits WHERE inhdetachpending"
 _DETACHED = """
     SELECT FROM pg_class LEFT JOIN pg_inherits ON inhrelid = oid WHERE relname = 'readings_2025_04' AND inhrelid IS NULL
 """
+_SEALER = "LOCK TABLE retiring_months IN ROW EXCLUSIVE MODE"
+"""As a worker that builds blocks holds it."""
 _END = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'devicestat retention'
@@ -146,20 +147,22 @@ async def test_each_snapshot_has_the_month_or_does_not(
         assert await now(half_sealed) == (REST, REST)
         assert await first.counts() == (BOTH, BOTH)
 
-        second = await earlier(stack, database_url)
+        second = await earlier(before, database_url)
         worker = await retention(stack, database_url)
+        sealer = await stack.enter_async_context(await connect(database_url, "sealer"))
         finalizing = asyncio.create_task(drop_partitions(worker, datetime.now(UTC) - EDGE), name="retention")
         await until(half_sealed, _WAITING)
         assert await now(half_sealed) == (REST, REST)
         assert [await one.counts() for one in (first, second)] == [(BOTH, BOTH), (REST, REST)]
-
-    async with await connect(database_url, "sealer") as sealer, locked(sealer, 1):
-        await until(half_sealed, _DETACHED, _WAITING)
-        assert await now(half_sealed) == (REST, REST)
-        assert await second.counts() == (REST, REST)
-        third = await earlier(stack, database_url)
+        sealing = await stack.enter_async_context(AsyncExitStack())
+        await sealing.enter_async_context(sealer.transaction())
+        await sealer.execute(_SEALER)
+    await until(half_sealed, _DETACHED, _WAITING)
+    assert await now(half_sealed) == (REST, REST)
+    third = await earlier(stack, database_url)
+    await sealing.aclose()
     assert await finalizing == ["readings_2025_04"]
-    assert [await one.counts() for one in (second, third)] == [(REST, REST)] * 2
+    assert await third.counts() == (REST, REST)
     assert await now(half_sealed) == (REST, REST)
     for table in TABLES:
         cursor = await half_sealed.execute(f"SELECT FROM {table}".encode())
@@ -179,6 +182,6 @@ async def test_readings_are_sealed_and_settled_while_retention_waits_for_a_reade
             assert await sealed(half_sealed, 2, START + 300 * SECOND) == 300
             await stored(half_sealed, 2, readings(5, START + 7))
             assert await settle(half_sealed, 2, SMALL) == 5
-            assert sum(await assert_sealed(half_sealed, 2)) > 10
             await before.aclose()
             assert await task == ["readings_2025_04"]
+    assert sum(await assert_sealed(half_sealed, 2)) > 10
