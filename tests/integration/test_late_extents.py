@@ -8,6 +8,7 @@ from psycopg.errors import InvalidParameterValue
 
 from query_api.statistics.analysis import analyse
 from query_api.statistics.blocks.building import Columns
+from query_api.statistics.blocks.layout import STANDARD
 from query_api.worker.maintenance.late_extents import widen_late
 from shared.postgres.connections import Connection, connect
 from shared.readings import store as readings
@@ -55,21 +56,21 @@ async def test_readings_that_an_older_service_stores_after_the_migration_are_fou
 async def test_a_device_is_sealed_with_readings_outside_of_its_extent(devices: Connection, database_url: str) -> None:
     """They were stored before the announcement, so they are not late."""
     await devices.execute("INSERT INTO sealed_devices (device_id) VALUES (1)")
-    assert await sealed(devices, 1, MARCH + 1) == 2
+    assert await sealed(devices, 1, MARCH + 1, STANDARD) == 2
     assert await counts(devices) == [2, 1]
     assert await widen_as_worker(database_url) == 2
     assert await counts(devices) == [2, 2]
-    await assert_sealed(devices, 1)
+    await assert_sealed(devices, 1, STANDARD)
 
 
 async def test_a_writer_has_widened_the_extent_before_the_worker(devices: Connection, database_url: str) -> None:
     """The worker then finds no extent to widen. The reading of the older service was stored before the sealing."""
     await devices.execute("INSERT INTO sealed_devices (device_id) VALUES (1)")
-    await sealed(devices, 1, MARCH + 1)
+    await sealed(devices, 1, MARCH + 1, STANDARD)
     await stored(devices, 1, Columns(np.array([JANUARY + 1]), *np.ones((3, 1))))
     await widen_as_worker(database_url)
     assert (await counts(devices))[0] == 3
-    await assert_sealed(devices, 1)
+    await assert_sealed(devices, 1, STANDARD)
 
 
 async def test_a_week_after_the_migration_the_search_ends(devices: Connection, database_url: str) -> None:

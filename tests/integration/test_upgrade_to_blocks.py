@@ -8,6 +8,7 @@ import pytest
 from psycopg.errors import FeatureNotSupported
 
 from query_api.statistics.analysis import analyse
+from query_api.statistics.blocks.layout import STANDARD
 from shared.postgres.connections import Connection, connect
 from shared.postgres.migrate import migrate, migrations
 from shared.readings.model import SECOND, to_datetime
@@ -75,12 +76,12 @@ async def test_a_transaction_of_an_older_ingestor_is_waited_for(former: Connecti
             await ingest(old, 1, range(50))
             await migrate(former)
             await former.execute("INSERT INTO sealed_devices (device_id) VALUES (1)")
-            sealing = asyncio.create_task(sealed(worker, 1, NOON + 1000 * SECOND), name="sealing")
+            sealing = asyncio.create_task(sealed(worker, 1, NOON + 1000 * SECOND, STANDARD), name="sealing")
             await eventually(lambda: former.execute(ANNOUNCED), lambda found: found.rowcount == 1)
             assert not sealing.done()
         assert await sealing == 50
     assert await count(former) == 50
-    await assert_sealed(former, 1)
+    await assert_sealed(former, 1, STANDARD)
 
 
 async def test_an_older_ingestor_stores_nothing_after_the_migration(
