@@ -18,7 +18,7 @@ from query_api.statistics.blocks.layout import Layout
 from query_api.statistics.blocks.reading import order_statistics, statistics
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
-from query_api.statistics.blocks.reading.statistics import AxisStatistics, Limits, Needs, read_statistics
+from query_api.statistics.blocks.reading.statistics import AxisStatistics, Limits, Needs, gather, read_statistics
 from query_api.statistics.blocks.sealing.merging import merge
 from query_api.statistics.blocks.sealing.settling import settle
 from shared.readings.model import SECOND, Microseconds, to_microseconds
@@ -168,6 +168,18 @@ async def test_a_device_that_is_not_there(database: Database) -> None:
     with pytest.raises(UnknownDevices) as raised:
         await read_statistics(database, Items.each([1, 2], None, None), Needs())
     assert raised.value.devices == (1, 2)
+
+
+async def test_unsealed_readings_of_many_devices_are_not_all_kept(database: Database) -> None:
+    start, rng = to_microseconds(datetime(2025, 1, 1, tzinfo=UTC)), np.random.default_rng(1)
+    for device in range(1, 21):
+        await stored(database, device, Columns(start + SECOND * np.arange(100), *rng.normal(size=(3, 100))))
+    limits = Limits(piece=50, kept=100)
+    async with snapshot(database):
+        items = Items.each(list(range(1, 21)), None, None)
+        _, gathered = await gather(database, items, with_squares=False, layout=SMALL, limits=limits)
+    assert gathered.count.tolist() == [100] * 20
+    assert gathered.values <= 3 * (2 * limits.kept + limits.piece)
 
 
 async def test_large_computations_leave_the_event_loop(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

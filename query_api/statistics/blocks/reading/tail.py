@@ -1,8 +1,8 @@
 """The readings that are not sealed: rows, in pieces of bounded size.
 
-Where the worker has sealed what it can, an item has one short piece. Where it has not, as after an upgrade, the values
-of further pieces are not kept: each piece is sorted, added up and dropped, and read again if some of its values are
-needed.
+Where the worker has sealed what it can, an item has one short piece. The first pieces of all items are read together,
+and are shorter if there are many. Where it has not, as after an upgrade, the values of further pieces are not kept: each
+piece is sorted, added up and dropped, and read again if some of its values are needed.
 """
 
 from functools import partial
@@ -62,7 +62,8 @@ async def read_tails(
     last = min(int(ends.max()), int(covered.last[chosen].max()))
     if first > last:
         return
-    parameters: dict[str, Any] = {"first": Moment(first), "last": Moment(last), "piece": piece}
+    most = max(1, min(piece, kept // len(chosen)))
+    parameters: dict[str, Any] = {"first": Moment(first), "last": Moment(last), "piece": most}
     if len(chosen) == 1:
         statement = _FIRST_PIECE  # planned in a third of the time
         parameters |= {"device": int(devices[0])}
@@ -76,7 +77,7 @@ async def read_tails(
             continue
         group = int(items.groups[chosen[number]])
         gathered.add_readings(group, axes)
-        if len(axes[0]) == piece:
+        if len(axes[0]) == most:
             after = until, *(float(values[-1]) for values in axes)
             rest = Piece(int(devices[number]), after, min(int(ends[number]), last), piece)
             await _read_rest(connection, group, rest, gathered, layout, kept)
