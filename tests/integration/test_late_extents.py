@@ -9,11 +9,12 @@ from psycopg.errors import InvalidParameterValue
 from query_api.statistics.analysis import analyse
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.layout import STANDARD
+from query_api.statistics.figures import FigureNames, Measurement
 from query_api.worker.maintenance.late_extents import widen_late
 from shared.postgres.connections import Connection, connect
 from shared.readings import store as readings
 from shared.readings.announcements import Announcements
-from shared.readings.model import Reading, to_microseconds
+from shared.readings.model import SECOND, Reading, to_datetime, to_microseconds
 from shared.readings.partitions import Partitions
 from tests.blocks import assert_sealed, sealed, stored
 from tests.conftest import Database
@@ -61,6 +62,21 @@ async def test_a_device_is_sealed_with_readings_outside_of_its_extent(devices: C
     assert await widen_as_worker(database_url) == 2
     assert await counts(devices) == [2, 2]
     await assert_sealed(devices, 1, STANDARD)
+
+
+async def test_the_first_and_the_last_value_are_outside_of_the_extent(devices: Connection) -> None:
+    """Of one device, and of several together: the extent of each has the reading of March only."""
+    await devices.execute("UPDATE readings SET x = 7 WHERE recorded_at < '2025-01-01Z'")
+    april = MARCH + 40 * 86_400 * SECOND
+    await devices.execute("SELECT ensure_readings_partition('2026-04-01Z')")
+    await readings.store_new(devices, [Reading(device, april, 0, 9, 2, 3) for device in (1, 2)], Announcements())
+    for device in (1, 2):
+        await devices.execute("INSERT INTO sealed_devices (device_id) VALUES (%s)", (device,))
+        await sealed(devices, device, april + 1, STANDARD)
+    for asked in (1, [1, 2]):
+        found = (await analyse(devices, asked, None, None, FigureNames.of(["first", "last"]))).x
+        assert found.first == Measurement(to_datetime(JANUARY), 7)
+        assert found.last == Measurement(to_datetime(april), 9)
 
 
 async def test_a_writer_has_widened_the_extent_before_the_worker(devices: Connection, database_url: str) -> None:

@@ -23,6 +23,12 @@ def months_of(times: Times) -> Ints:
     return times.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64)
 
 
+def ends_of_months(times: Times) -> Times:
+    """Return the last moment of the month (UTC) of each time."""
+    following = times.astype("datetime64[us]").astype("datetime64[M]") + 1
+    return following.astype("datetime64[us]").astype(np.int64) - 1
+
+
 def month_ends(times: Times) -> list[int]:
     """Return the position behind the last reading of each month."""
     if len(times) == 0:

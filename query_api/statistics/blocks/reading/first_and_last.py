@@ -6,7 +6,8 @@ from typing import Any, LiteralString
 import msgspec
 import numpy as np
 
-from query_api.statistics.blocks.layout import AXES
+from query_api.statistics.blocks.cutting import ends_of_months
+from query_api.statistics.blocks.layout import AXES, Times
 from query_api.statistics.blocks.reading.cover import Covered
 from query_api.statistics.blocks.reading.gathered import Blocks
 from query_api.statistics.blocks.reading.items import Items
@@ -77,7 +78,8 @@ def _ends(first: _Reading, last: _Reading) -> Sequence[Ends]:
 
 async def _rows(connection: Connection, items: Items, covered: Covered, blocks: Blocks) -> list[tuple[Any, ...]]:
     """Return the place of each item that has readings, and time, x, y and z of its first and its last reading."""
-    starts, ends = np.maximum(items.starts, covered.first), np.minimum(items.ends, covered.last)
+    first_known, last_known = _known(items, covered, blocks)
+    starts, ends = np.maximum(items.starts, first_known), np.minimum(items.ends, last_known)
     chosen = np.flatnonzero(starts <= ends)
     if len(chosen) == 0:
         return []
@@ -92,3 +94,18 @@ async def _rows(connection: Connection, items: Items, covered: Covered, blocks: 
     async with arrays.cursor(connection) as cursor:
         rows = await arrays.fetch(await cursor.execute(_STATEMENT, parameters, prepare=False))
     return [(int(chosen[number]), *rest) for number, *rest in rows]
+
+
+def _known(items: Items, covered: Covered, blocks: Blocks) -> tuple[Times, Times]:
+    """Return the bounds of each item's readings: the extent of its device, and the months of its blocks.
+
+    Blocks may have readings outside of the extent (ADR 28).
+    """
+    first, last = covered.first.copy(), covered.last.copy()
+    order = np.argsort(items.devices)
+    of_blocks = order[np.searchsorted(items.devices, blocks.device, sorter=order)]
+    found = [(of_blocks, blocks.first), *((np.full(len(one.first), one.item), one.first) for one in covered.at_ends)]
+    for item, begins in found:
+        np.minimum.at(first, item, begins)
+        np.maximum.at(last, item, ends_of_months(begins))
+    return first, last
