@@ -1,6 +1,5 @@
-"""What a block is built of, and merged from (Hypothesis)."""
+"""What a block is built of (Hypothesis)."""
 
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -59,20 +58,3 @@ def test_marks_and_guides_are_values_at_their_positions(given: list[float]) -> N
     positions = SMALL.mark_positions(np.array([len(given)]))
     assert axis.marks(SMALL).tolist() == [axis.values[position] for position in positions]
     assert axis.guides(SMALL).tolist() == axis.values.tolist()[::3]
-    assert len(axis.guides(SMALL)) == SMALL.guide_counts(np.array([len(given)]))
-
-
-@given(st.lists(axes, min_size=1, max_size=5))
-def test_a_merged_axis_is_the_axis_of_all_values(parts: list[list[float]]) -> None:
-    merged = Axis.merged([Axis.of(np.array(part)) for part in parts])
-    whole = Axis.of(np.array([value for part in parts for value in part]))
-    assert merged.values.tobytes() == whole.values.tobytes()
-    assert (merged.total, merged.squares) == (whole.total, whole.squares)
-
-
-def test_a_merge_of_many_large_parts() -> None:
-    rng = np.random.default_rng(3)
-    parts = [rng.normal(0, 100, 1000 + 7 * n).clip(-AXIS_LIMIT, AXIS_LIMIT) for n in range(20)]
-    merged = Axis.merged([Axis.of(part) for part in parts])
-    assert merged.values.tobytes() == np.sort(np.concatenate(parts)).tobytes()
-    assert float(merged.total) == math.fsum(np.concatenate(parts))

@@ -1,4 +1,4 @@
-"""Where the marks and guides of a block are."""
+"""Where the marks of a block are."""
 
 import numpy as np
 import pytest
@@ -35,10 +35,6 @@ def test_marks_are_few_and_evenly_spaced(layout: Layout, counts: np.ndarray) -> 
 def test_the_strides_of_the_standard_layout(count: int, stride: int) -> None:
     assert STANDARD.strides(np.array([count])).tolist() == [stride]
     assert STANDARD.mark_counts(np.array([count])) <= 257
-
-
-def test_guides_are_at_each_multiple() -> None:
-    assert STANDARD.guide_counts(np.array([1, 128, 129])).tolist() == [1, 1, 2]
 
 
 def test_numbers_up_to_each_count() -> None:

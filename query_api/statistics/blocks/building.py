@@ -84,14 +84,6 @@ class Axis(msgspec.Struct, frozen=True):
         in_order = np.sort(values + 0.0)  # -0.0 + 0.0 is 0.0
         return cls(in_order, exact.total(in_order), exact.total_of_squares(in_order))
 
-    @classmethod
-    def merged(cls, parts: Sequence["Axis"]) -> Self:
-        """Return the axis of all values of the parts."""
-        values = np.concatenate([part.values for part in parts])
-        values.sort(kind="stable")  # Timsort finds the sorted parts and merges them
-        total, squares = exact.add(*(part.total for part in parts)), exact.add(*(part.squares for part in parts))
-        return cls(values, total, squares)
-
     def marks(self, layout: Layout) -> Floats:
         """Return the values at the positions of the marks."""
         return self.values[layout.mark_positions(np.array([len(self.values)]))]

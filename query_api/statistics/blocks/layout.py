@@ -54,10 +54,6 @@ class Layout(msgspec.Struct, frozen=True):
         numbers = self.mark_counts(counts)
         return np.minimum(spread(numbers) * np.repeat(self.strides(counts), numbers), np.repeat(counts - 1, numbers))
 
-    def guide_counts(self, counts: Ints) -> Ints:
-        """Return the number of guides of an axis: the values at the multiples of `guide`."""
-        return -(-counts // self.guide)
-
 
 STANDARD = Layout()
 

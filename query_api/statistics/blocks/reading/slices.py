@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from query_api.statistics.blocks.building import EXTREMES, EXTREMES_COLUMN, VALUES
+from query_api.statistics.blocks.building import EXTREMES, VALUES
 from query_api.statistics.blocks.coding import Coding, decode_column, decode_sorted, decode_times
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
@@ -133,10 +133,7 @@ async def read_columns(connection: Connection, parts: Parts, layout: Layout) -> 
 
 async def read_extremes(connection: Connection, parts: Parts) -> NDArray[np.void]:
     """Return the extremes of strides: shape (strides, axes). The positions of the parts are numbers of strides."""
-    own = Parts(
-        parts.device, parts.level, parts.first, np.full(len(parts.device), EXTREMES_COLUMN),
-        parts.start * VALUES, parts.end * VALUES,
-    )  # fmt: skip
+    own = msgspec.structs.replace(parts, start=parts.start * VALUES, end=parts.end * VALUES)
     values = await _read(connection, _COLUMNS, own, VALUES, decode_column)
     return values.view(EXTREMES).reshape(-1, _AXES)
 

@@ -1,8 +1,8 @@
 """The readings that are not sealed: rows, in pieces of bounded size.
 
 Where the worker has sealed what it can, an item has one short piece. The first pieces of all items are read together,
-and are shorter if there are many. Where it has not, as after an upgrade, the values of further pieces are not kept: each
-piece is sorted, added up and dropped, and read again if some of its values are needed.
+and are shorter if there are many. Where it has not, as after an upgrade, the values of further pieces are not kept:
+each piece is sorted, added up and dropped, and read again if some of its values are needed.
 """
 
 from functools import partial

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from query_api.statistics.blocks.building import EXTREMES_COLUMN
 from query_api.statistics.blocks.layout import AXES, Ints, Layout, Times, spread
 from query_api.statistics.blocks.reading.slices import Parts
 from shared.readings.model import Microseconds
@@ -109,8 +110,9 @@ class Strides(msgspec.Struct, frozen=True):
     def parts_of_extremes(self, device_id: int) -> Parts:
         """Return the parts of the extremes. Their positions are strides."""
         begin, end = self._runs()
-        device, first = np.full(len(begin), device_id), self.number[begin]
-        return Parts(device, self.level[begin], self.first[begin], device, first, first + end - begin)
+        axis, first = np.full(len(begin), EXTREMES_COLUMN), self.number[begin]
+        device = np.full(len(begin), device_id)
+        return Parts(device, self.level[begin], self.first[begin], axis, first, first + end - begin)
 
     def parts_of_readings(self, device_id: int, layout: Layout) -> Parts:
         """Return the parts of all times, then those of all x, y and z."""
