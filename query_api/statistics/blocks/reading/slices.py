@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -139,7 +140,7 @@ async def read_extremes(connection: Connection, parts: Parts) -> NDArray[np.void
 
 
 _Decode = Callable[[Coding, bytes, int], Floats]
-_Coded = tuple[int, bool, Ints, bytes]
+_Coded = tuple[int, bool, Ints, bytes | None]
 """Parts of one coding: its number, whether they are times, the numbers of the parts from 1 on, and their frames."""
 
 
@@ -157,17 +158,41 @@ async def _read(connection: Connection, statement: bytes, parts: Parts, size: in
     return await computed(int((parts.end - parts.start).sum()), lambda: _decoded(parts, size, rows, decode))
 
 
+class DamagedBlocks(Exception):
+    """Stored arrays are missing, or do not have the values of their blocks. `devices`: those of the arrays."""
+
+    def __init__(self, devices: Ints) -> None:
+        some = ", ".join(map(str, np.unique(devices)[:10].tolist()))
+        super().__init__(f"a block is damaged, of device {some}: `devicestat blocks check --mend` builds it anew")
+
+
 def _decoded(parts: Parts, size: int, rows: Sequence[_Coded], decode: _Decode) -> Floats:
+    """Raises DamagedBlocks."""
     sizes = parts.end - parts.start
     at = np.cumsum(sizes) - sizes
     values = np.empty(int(sizes.sum()))
+    is_missing = np.ones(len(sizes), bool)
     for number, is_time, numbers, data in rows:
-        coding, own = Coding.of(number), np.asarray(numbers) - 1
-        entries = decode_times(coding, data, size).view(np.float64) if is_time else decode(coding, data, size)
+        own = np.asarray(numbers) - 1
         start, end = parts.start[own], parts.end[own]
         read = (-(-end // size) - start // size) * size
-        assert len(entries) == read.sum(), "a snapshot has the arrays of each of its blocks"
+        entries = _entries(number, data, size, decode_times if is_time else decode)
+        if len(entries) != read.sum():
+            raise DamagedBlocks(parts.device[own])
         begins = np.cumsum(read) - read + start % size
         within = spread(sizes[own])
         values[np.repeat(at[own], sizes[own]) + within] = entries[np.repeat(begins, sizes[own]) + within]
+        is_missing[own] = False
+    if is_missing.any():
+        raise DamagedBlocks(parts.device[is_missing])
     return values
+
+
+def _entries(
+    number: int, data: bytes | None, size: int, decode: Callable[[Coding, bytes, int], NDArray[Any]]
+) -> Floats:
+    """Return the entries of whole frames; none if these are no frames of a coding."""
+    try:
+        return decode(Coding.of(number), data or b"", size).view(np.float64)
+    except ValueError:
+        return np.empty(0)
