@@ -193,15 +193,3 @@ async def test_only_times_up_to_the_newest_reading_are_announced(database: Datab
     assert (await counts(database, [1]))[0] > 5
     await stored(database, 1, readings(100, start=now - 7100 * SECOND))
     assert await late(database) == []
-
-
-async def test_unsealed_readings_are_not_late(database: Database, worker: Sealing) -> None:
-    await stored(database, 1, readings(100))
-    await worker.seal(database)
-    await database.execute("SELECT unseal_readings(1, '-infinity')")
-    await stored(database, 1, readings(10, start=START + 7))
-    assert await late(database) == []
-    await worker.seal(database)
-    assert (await counts(database, [1]))[0] > 5
-    await stored(database, 1, readings(1, start=START + 8))
-    assert await late(database) == [1]

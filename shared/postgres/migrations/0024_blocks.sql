@@ -234,8 +234,6 @@ END $$;
 
 -- For an operator who has changed readings by other means than Devicestat: deletes the blocks of the device from the moment
 -- on, so that its analyses read `readings` until the worker has sealed them again. Returns the start of what is unsealed.
--- The announcement is taken back: readings that are stored from now on are not late. A writer that knows it copies them as
--- late, which is harmless, so it need not learn of this, and the number stays.
 CREATE FUNCTION unseal_readings(device bigint, moment timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -254,7 +252,7 @@ BEGIN
       AND NOT EXISTS (SELECT FROM blocks AS above
                       WHERE above.device_id = device AND above.level = below.level + 1
                         AND above.first <= below.first AND above.last >= below.last);
-    UPDATE sealed_devices SET sealed = edge, announced = edge, look_at = now() WHERE device_id = device;
+    UPDATE sealed_devices SET sealed = edge, look_at = now() WHERE device_id = device;
     RETURN edge;
 END $$;
 

@@ -39,8 +39,9 @@ async def seal_step(
     `until` was announced, and its writers were waited for.
     """
     async with locked(connection, device_id) as device:
-        if device is None or device.sealed >= until or device.announced < until:  # an operator has unsealed it
+        if device is None or device.sealed >= until:
             return Step(0, is_done=True)
+        assert until <= device.announced, "writers copy what is older"
         first = await first_unsealed(connection, device, until)
         end, is_done = await end_of_step(connection, device_id, first, until, step_readings)
         columns = await read_rows(connection, device_id, first, end)
