@@ -51,6 +51,10 @@ class WorkerMetrics:
         self.callback_seconds = Histogram(
             "devicestat_worker_callback_seconds", "Duration of a call of a webhook in seconds", registry=self.registry
         )
+        self.waiting = Gauge("devicestat_worker_queue_length", "Queued analyses", registry=self.registry)
+        self._add_blocks()
+
+    def _add_blocks(self) -> None:
         self.sealed = Counter(
             "devicestat_worker_sealed_readings", "Readings that blocks were built of", registry=self.registry
         )
@@ -83,4 +87,3 @@ class WorkerMetrics:
             "Seconds since the device that is due for the longest time should have been looked at for sealing",
             registry=self.registry,
         )
-        self.waiting = Gauge("devicestat_worker_queue_length", "Queued analyses", registry=self.registry)

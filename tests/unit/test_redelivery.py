@@ -53,7 +53,7 @@ class Kind(msgspec.Struct, frozen=True):
     `new_first`: whether a new connection begins with what was never sent.
     `expires`: whether a message that was sent may expire before it is redelivered. `skips`: whether messages that the
     broker drops have used their ids. `is_known`: whether earlier connections have shown whether ids are reused.
-    `drops`: whether a full queue may drop so many messages that their ids are up to a cycle. `is_restored`: whether the
+    `drops`: whether a full queue may drop messages whose ids span up to a cycle. `is_restored`: whether the
     broker may be killed, and restored from an older state.
     """
 

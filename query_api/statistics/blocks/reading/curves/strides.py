@@ -89,7 +89,7 @@ class Strides(msgspec.Struct, frozen=True):
         return needed
 
     def parts(self, needed: Chosen, readings: int) -> Iterator[slice]:
-        """Yield parts of the strides of which at most so many readings are needed, besides those of one stride."""
+        """Yield parts of the strides: each needs at most `readings`, or is one stride that needs more."""
         total = np.cumsum(np.where(needed, self.size, 1))
         begin = 0
         while begin < len(total):
