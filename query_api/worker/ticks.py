@@ -65,7 +65,7 @@ async def run_due_ticks(connection: Connection) -> int:
 async def _run_some(connection: Connection) -> int:
     async with connection.transaction():
         due = await _lock(connection)
-        if not await _succeeded(connection, due):
+        if due and not await _succeeded(connection, due):
             for one in due:
                 await _run_alone(connection, one)
     return len(due)
