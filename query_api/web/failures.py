@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
 from query_api.errors import ClientError, InvalidFields, QuotaReached, RequestEnded, UnknownDevices, UnknownRequest
+from query_api.statistics.blocks.damage import DamagedBlocks
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Problem, ProblemDetails, Refused, invalid
 from query_api.web.disconnect import ClientGone
@@ -144,6 +145,14 @@ def _hung_up(_: AnyRequest, __: ClientGone) -> Response[None]:
     return Response(None, status_code=_HUNG_UP)
 
 
+def _damaged(request: AnyRequest, error: DamagedBlocks) -> Response[ProblemDetails]:
+    """The worker was asked to build the blocks anew (`query_api/statistics/blocks/reading/snapshot.py`)."""
+    _log.error("a request failed", method=request.method, path=request.scope["path"], reason=str(error))
+    devices = ", ".join(map(str, error.devices[:10]))
+    detail = f"stored arrays of device {devices} are damaged. A worker builds them anew, usually within a minute"
+    return problems.answer(request, Refused(problems.INTERNAL_ERROR, detail))
+
+
 def _unexpected(request: AnyRequest, error: Exception) -> Response[ProblemDetails]:
     """A defect of the service. The traceback goes to the log, not to the client."""
     _log.error("a request failed", method=request.method, path=request.scope["path"], exc_info=error)
@@ -154,6 +163,7 @@ HANDLERS: ExceptionHandlersMap = {
     Refused: _refused,
     ClientError: _client_failed,
     ClientGone: _hung_up,
+    DamagedBlocks: _damaged,
     ValidationException: _wrong_parameters,
     HTTPException: _http_error,
     DatabaseError: _database_failed,  # from the pools

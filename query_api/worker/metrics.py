@@ -68,7 +68,7 @@ class WorkerMetrics:
         )
         self.scrubbed = Counter(
             "devicestat_worker_scrubbed_blocks",
-            "Blocks that were checked at random against what they are built of",
+            "Blocks that were checked against what they are built of, at random or because a read found damage",
             registry=self.registry,
         )
         self.scrub_mismatches = Counter(
@@ -78,7 +78,7 @@ class WorkerMetrics:
         )
         self.sealing_failures = Counter(
             "devicestat_worker_sealing_failures",
-            "Failures to seal or to settle the readings of a device; the log has the reasons",
+            "Failures to seal, to settle or to check the readings of a device; the log has the reasons",
             registry=self.registry,
         )
         self.late = Gauge("devicestat_worker_late_readings", "Late readings outside of blocks", registry=self.registry)

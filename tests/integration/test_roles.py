@@ -48,6 +48,7 @@ MAY = {
     "schema_migrations":       ("S",    "S",    "S"),
     "sealed_devices":          ("s",    "S",    "SIUD"),
     "shown_analysis_requests": ("",     "S",    "S"),
+    "suspected_blocks":        ("",     "I",    "SID"),
 }  # fmt: skip
 PRIVILEGES = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE", "T": "TRUNCATE", "G": "TRIGGER"}
 FUNCTIONS = {

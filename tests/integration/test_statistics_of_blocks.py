@@ -182,6 +182,24 @@ async def test_unsealed_readings_of_many_devices_are_not_all_kept(database: Data
     assert gathered.values <= 3 * (2 * limits.kept + limits.piece)
 
 
+@pytest.mark.parametrize("is_each", [True, False])
+async def test_readings_at_the_ends_of_many_periods_are_not_all_kept(database: Database, is_each: bool) -> None:
+    """A period begins and ends amid the blocks of each device."""
+    start, rng = to_microseconds(datetime(2025, 1, 1, tzinfo=UTC)), np.random.default_rng(1)
+    columns = [Columns(start + SECOND * np.arange(20), *rng.normal(size=(3, 20))) for _ in range(20)]
+    for device, own in enumerate(columns, start=1):
+        await stored(database, device, own)
+        await sealed(database, device, own.last + 1)
+    first, last, devices = start + 2 * SECOND, start + 17 * SECOND, list(range(1, 21))
+    items = Items.each(devices, first, last) if is_each else Items.together(devices, first, last)
+    limits = Limits(whole=0, kept=40, chunk_bytes=1_000)
+    async with snapshot(database):
+        _, gathered = await gather(database, items, with_squares=False, layout=SMALL, limits=limits)
+    assert gathered.count.sum() == gathered.from_blocks == 20 * 16
+    assert 40 <= gathered.kept < 80
+    await assert_same(database, columns, first, last, SMALL, limits, is_each=is_each)
+
+
 async def test_large_computations_leave_the_event_loop(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of sealed readings, and of unsealed ones that are kept and that are read in pieces."""
     count, threads = 2000, []

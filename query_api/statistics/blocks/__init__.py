@@ -6,6 +6,7 @@ A block holds some thousand to some million readings of one device: in columns, 
 2. `tables.py` stores blocks, in few bytes a value (`coding.py`). `sealing/` is the work of the worker on them.
 3. `computing.py` runs large computations in a thread.
 4. `selection/` finds order statistics of many blocks by few of their values.
-5. `reading/` puts blocks and unsealed readings together, in one snapshot.
+5. `reading/` puts blocks and unsealed readings together, in one snapshot. It fails if it needs a damaged block
+   (`damage.py`).
 6. `checking/` compares blocks with the readings that they are built of, and mends them.
 """

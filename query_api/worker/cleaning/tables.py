@@ -37,6 +37,7 @@ RETENTION = {
     "retiring_months": "while RETENTION drops the month",
     "schema_migrations": "one row a migration",
     "sealed_devices": "one row a device, with the device",
+    "suspected_blocks": "until the worker has checked the block",
 }
 """When the rows of each table are deleted."""
 _CLEANERS = (

@@ -59,4 +59,4 @@ def note_failure(error: Exception, work: str, device_id: int, metrics: WorkerMet
     if isinstance(diagnose(error), OF_ALL_DEVICES):
         raise error
     metrics.sealing_failures.inc()
-    _log.error("sealing or settling of a device failed", work=work, device_id=device_id, exc_info=error)
+    _log.error("the work on the blocks of a device failed", work=work, device_id=device_id, exc_info=error)

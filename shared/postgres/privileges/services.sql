@@ -53,6 +53,7 @@ GRANT SELECT, INSERT (id, key, name), UPDATE (name), DELETE ON devices TO device
 GRANT INSERT (device_id, key) ON deleted_devices TO devicestat_api;
 GRANT SELECT, INSERT ON readings TO devicestat_api;
 GRANT SELECT ON sealed_devices, late_readings, blocks, block_values, block_columns, hidden_months TO devicestat_api;
+GRANT INSERT ON suspected_blocks TO devicestat_api;
 GRANT USAGE ON SEQUENCE devices_id_seq, readings_id_seq TO devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, store_readings, pass_deletion_fence, close_deletion_fence
     TO devicestat_api;
@@ -77,6 +78,7 @@ GRANT SELECT, INSERT, DELETE ON block_values, block_columns TO devicestat_worker
 GRANT SELECT, DELETE ON late_readings TO devicestat_worker;
 GRANT SELECT, INSERT ON retiring_months TO devicestat_worker;
 GRANT SELECT ON hidden_months TO devicestat_worker;
+GRANT SELECT, INSERT, DELETE ON suspected_blocks TO devicestat_worker;
 GRANT USAGE ON SEQUENCE sealed_devices_number_seq TO devicestat_worker;
 GRANT SELECT, UPDATE (removed_at), DELETE ON deleted_devices TO devicestat_worker;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, empty_readings_months,

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
-from query_api.statistics.blocks.layout import AXES, Ints, Times
+from query_api.statistics.blocks.damage import DamagedBlocks, narrowed, require_marks, require_times
+from query_api.statistics.blocks.layout import AXES, Ints, Layout, Times
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
 from query_api.statistics.blocks.reading.items import Items
 from shared.postgres import arrays
@@ -93,19 +94,22 @@ class Covered(msgspec.Struct, frozen=True):
     unknown: Sequence[int]
 
 
-async def cover(connection: Connection, items: Items, gathered: Gathered) -> Covered:
+async def cover(connection: Connection, items: Items, gathered: Gathered, layout: Layout) -> Covered:
     """Add the whole blocks and the late readings of each item to `gathered`, and return the rest.
 
-    It is faster if the caller has set ONE_PLAN.
+    It is faster if the caller has set ONE_PLAN. Raises DamagedBlocks.
     """
     statement = _WITHOUT_SQUARES if gathered.squares is None else _WITH_SQUARES
     parameters = {"devices": Bigints(items.devices), "starts": Moments(items.starts), "ends": Moments(items.ends)}
     async with arrays.cursor(connection) as cursor:
         rows = await arrays.fetch(await cursor.execute(statement, parameters, prepare=True))
-    return await computed(OF_AN_ITEM * len(rows), lambda: _add(gathered, items, rows))
+    try:
+        return await computed(OF_AN_ITEM * len(rows), lambda: _add(gathered, items, rows, layout))
+    except DamagedBlocks as error:
+        raise await narrowed(connection, error, layout) from None
 
 
-def _add(gathered: Gathered, items: Items, rows: Sequence[Sequence[Any]]) -> Covered:
+def _add(gathered: Gathered, items: Items, rows: Sequence[Sequence[Any]], layout: Layout) -> Covered:
     sealed, first = np.full((2, len(rows)), arrays.EARLIEST)
     last = np.full(len(rows), arrays.LATEST)
     at_ends: list[AtEnds] = []
@@ -121,14 +125,16 @@ def _add(gathered: Gathered, items: Items, rows: Sequence[Sequence[Any]]) -> Cov
             gathered.add_readings(int(items.groups[item]), (x, y, z))
         if found[0] is not None:
             level, begin, count, times = found[:4]
+            require_times(int(items.devices[item]), level, begin, count, times, layout)
             at_ends.append(AtEnds(item, level, begin, count, np.frombuffer(times, "<i8")))
         if found[4] is not None:
-            _add_whole(gathered, items, item, found[4:])
+            _add_whole(gathered, items, item, found[4:], layout)
     return Covered(sealed, first, last, at_ends, unknown)
 
 
-def _add_whole(gathered: Gathered, items: Items, item: int, found: Sequence[Any]) -> None:
+def _add_whole(gathered: Gathered, items: Items, item: int, found: Sequence[Any], layout: Layout) -> None:
     level, first, count, marks, *rest = found
+    require_marks(int(items.devices[item]), level, first, count, marks, layout)
     ranges, totals, squares = rest[:6], rest[6:9], rest[9:]
     device, group = (np.full(len(level), column[item]) for column in (items.devices, items.groups))
     blocks = Blocks(device, level, first, count, group, np.frombuffer(marks, "<f8"))

@@ -1,6 +1,11 @@
-"""The readings of blocks at the ends of a period, of which only a part lies in it."""
+"""The readings of blocks at the ends of a period, of which only a part lies in it.
+
+They are read in chunks. Many periods have more of them than memory should hold: of the last chunks only the marks are
+kept, and a chunk is read again if some of its values are needed.
+"""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -10,6 +15,7 @@ from query_api.statistics.blocks.layout import AXES, Floats, Layout, Times
 from query_api.statistics.blocks.reading.cover import AtEnds
 from query_api.statistics.blocks.reading.gathered import Gathered
 from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.pieces import KEPT
 from query_api.statistics.blocks.reading.slices import TIMES, Parts, read_columns
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds
@@ -58,16 +64,22 @@ async def read_ends(
     gathered: Gathered,
     layout: Layout,
     chunk_bytes: int = CHUNK_BYTES,
+    kept: int = KEPT,
 ) -> None:
-    """Add the readings of the blocks that lie in the period of their item. `chunk_bytes`: of one statement."""
+    """Add the readings of the blocks that lie in the period of their item.
+
+    `chunk_bytes`: of one statement. `kept`: readings whose values are kept.
+    """
     if not at_ends:
         return
     spans = await computed(
         OF_AN_ITEM * len(at_ends), lambda: [span for one in at_ends for span in _spans(items, one, layout)]
     )
     for chunk in _chunks(spans, chunk_bytes):
-        data = await read_columns(connection, _parts(items, chunk), layout)
-        _add(items, chunk, data, gathered)
+        parts = await _read(connection, items, chunk, layout)
+        is_kept = gathered.kept < kept
+        add = partial(_keep if is_kept else _mark, items, chunk, parts, gathered, layout)
+        await computed(0 if is_kept else sum(axes.size for axes in parts), add)
 
 
 def _chunks(spans: Sequence[_Span], chunk_bytes: int) -> Iterator[Sequence[_Span]]:
@@ -99,8 +111,10 @@ def _spans(items: Items, one: AtEnds, layout: Layout) -> Iterator[_Span]:
             yield _Span(one, place, begin, head, max(head, (behind - 1) * stride), end)
 
 
-def _add(items: Items, spans: Sequence[_Span], data: Floats, gathered: Gathered) -> None:
-    """Add the readings of the spans that lie in the period of their item. `data`: the columns of all spans."""
+async def _read(connection: Connection, items: Items, spans: Sequence[_Span], layout: Layout) -> list[Floats]:
+    """Return the readings of each span that lie in the period of its item: shape (axes, readings)."""
+    data = await read_columns(connection, _parts(items, spans), layout)
+    found = []
     at = 0
     for span in spans:
         heads, foots, size = span.head - span.begin, span.end - span.foot, span.end - span.begin
@@ -110,7 +124,38 @@ def _add(items: Items, spans: Sequence[_Span], data: Floats, gathered: Gathered)
         at += len(AXES) * size
         item = span.one.item
         within = span.within(times[:heads], times[heads:], int(items.starts[item]), int(items.ends[item]))
-        gathered.add_readings(int(items.groups[item]), list(axes[:, within]), from_blocks=True)
+        found.append(axes[:, within])
+    return found
+
+
+class _Unkept(msgspec.Struct, frozen=True):
+    """Readings of some spans, which can be read again."""
+
+    items: Items
+    spans: Sequence[_Span]
+    layout: Layout
+
+    async def read(self, connection: Connection) -> Sequence[Floats]:
+        return _joined(await _read(connection, self.items, self.spans, self.layout))
+
+
+def _joined(parts: Sequence[Floats]) -> Sequence[Floats]:
+    return list(np.concatenate(parts, axis=1))
+
+
+def _keep(items: Items, spans: Sequence[_Span], parts: Sequence[Floats], gathered: Gathered, layout: Layout) -> None:
+    """Add the readings of the spans with their values. `parts`: those of each span."""
+    for span, axes in zip(spans, parts, strict=True):
+        gathered.add_readings(int(items.groups[span.one.item]), list(axes), from_blocks=True)
+
+
+def _mark(items: Items, spans: Sequence[_Span], parts: Sequence[Floats], gathered: Gathered, layout: Layout) -> None:
+    """Add the readings of the spans, of which only the marks are kept. `parts`: those of each span."""
+    groups = items.groups[[span.one.item for span in spans]]
+    for group in np.unique(groups).tolist():
+        own = np.flatnonzero(groups == group).tolist()
+        unkept = _Unkept(items, [spans[place] for place in own], layout)
+        gathered.add_piece(group, unkept, _joined([parts[place] for place in own]), layout, from_blocks=True)
 
 
 def _parts(items: Items, spans: Sequence[_Span]) -> Parts:

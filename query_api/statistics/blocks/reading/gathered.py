@@ -9,7 +9,7 @@ import numpy as np
 
 from query_api.statistics.blocks import exact
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
-from query_api.statistics.blocks.reading.pieces import Piece
+from query_api.statistics.blocks.reading.pieces import Unkept
 from query_api.statistics.blocks.selection.runs import Runs
 
 _AXES = len(AXES)
@@ -83,13 +83,14 @@ class Gathered:
         self.groups = groups
         self.count = np.zeros(groups, np.int64)
         self.values = 0  # that `runs` sorts or copies
+        self.kept = 0  # readings whose values are kept
         self.from_blocks = 0
         self.least = np.full((_AXES, groups), np.inf)
         self.greatest = np.full((_AXES, groups), -np.inf)
         self.totals = [[exact.ZERO] * groups for _ in AXES]
         self.squares = [[exact.ZERO] * groups for _ in AXES] if with_squares else None
         self.local = SortedLists(_NONE, _NONE, _NONE, np.empty(0))
-        self.pieces: list[Piece] = []
+        self.pieces: list[Unkept] = []
         self._blocks: list[Blocks] = []
         self._marked: list[tuple[int, int, Sequence[Floats]]] = []  # group, count and marks of each piece
         self._read: list[tuple[int, Three]] = []
@@ -116,14 +117,16 @@ class Gathered:
         self.count[group] += len(axes[0])
         self.from_blocks += len(axes[0]) if from_blocks else 0
         self.values += _AXES * len(axes[0])
+        self.kept += len(axes[0])
         self._read.append((group, axes))
 
-    def add_piece(self, group: int, piece: Piece, axes: Three, layout: Layout) -> None:
+    def add_piece(self, group: int, piece: Unkept, axes: Three, layout: Layout, *, from_blocks: bool = False) -> None:
         """Add readings of one group, of which only the marks are kept."""
         count = len(axes[0])
         if count == 0:
             return
         self.count[group] += count
+        self.from_blocks += count if from_blocks else 0
         places = layout.mark_positions(np.array([count]))
         in_order = [np.sort(values + 0.0) for values in axes]
         size = np.full(_AXES, count)

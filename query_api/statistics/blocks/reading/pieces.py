@@ -1,7 +1,10 @@
-"""Pieces of a device's rows, each of a bounded number, in the order of the unique key."""
+"""Pieces of a device's rows, each of a bounded number, in the order of the unique key.
+
+Memory does not keep the values of all pieces. Those that are not kept are read again when some of them are needed.
+"""
 
 from collections.abc import Sequence
-from typing import LiteralString
+from typing import LiteralString, Protocol
 
 import msgspec
 import numpy as np
@@ -14,6 +17,15 @@ from shared.readings.model import Microseconds
 
 PIECE = 1 << 16
 """Readings of a piece: 2.5 MB in an answer of the server, which take some milliseconds to convert."""
+KEPT = 2_000_000
+"""Readings whose values are kept: 48 MB."""
+
+
+class Unkept(Protocol):
+    """Readings of one group, which can be read again."""
+
+    async def read(self, connection: Connection) -> Sequence[Floats]:
+        """Return x, y and z of all of them, in the snapshot of the read."""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -26,6 +38,10 @@ class Piece(msgspec.Struct, frozen=True):
     after: tuple[Microseconds, float, float, float]
     last: Microseconds
     size: int
+
+    async def read(self, connection: Connection) -> Sequence[Floats]:
+        """Return the x, y and z of the piece."""
+        return (await read_piece(connection, self))[0]
 
 
 _PIECE: LiteralString = """

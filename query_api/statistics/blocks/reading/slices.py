@@ -1,19 +1,20 @@
 """Slices of the stored arrays of blocks: many of them in one statement."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from query_api.statistics.blocks.building import EXTREMES, VALUES
+from query_api.statistics.blocks.building import EXTREMES, VALUES, Key
 from query_api.statistics.blocks.coding import Coding, decode_column, decode_sorted, decode_times
 from query_api.statistics.blocks.computing import computed
+from query_api.statistics.blocks.damage import MOST, DamagedBlocks
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered, SortedLists
-from query_api.statistics.blocks.reading.pieces import Piece, read_piece
+from query_api.statistics.blocks.reading.pieces import Unkept
 from query_api.statistics.blocks.selection.narrowing import Samples
 from query_api.statistics.blocks.selection.runs import Runs
 from shared.postgres import arrays
@@ -56,6 +57,24 @@ class Parts(msgspec.Struct, frozen=True):
     start: Ints
     end: Ints
 
+    @classmethod
+    def joined(cls, some: Sequence[Self]) -> Self:
+        """Return all parts, one after the other."""
+        names = [field.name for field in msgspec.structs.fields(cls)]
+        return cls(*(np.concatenate([getattr(one, name) for one in some]) for name in names))
+
+    def __len__(self) -> int:
+        return len(self.device)
+
+    def __getitem__(self, chosen: slice | Ints | Flags) -> Self:
+        return type(self)(*(getattr(self, field.name)[chosen] for field in msgspec.structs.fields(self)))
+
+    @property
+    def keys(self) -> list[Key]:
+        """The block of each part."""
+        columns = self.device.tolist(), self.level.tolist(), self.first.tolist()
+        return [Key(*key) for key in zip(*columns, strict=True)]
+
 
 async def read_values(connection: Connection, blocks: Blocks, gathered: Gathered, runs: Runs, layout: Layout) -> Floats:
     """Return the values of the runs, one after the other: those of blocks, of readings, and of pieces."""
@@ -85,13 +104,13 @@ def _placed(stored: Floats, is_stored: Flags, lists: SortedLists, runs: Runs, lo
 
 
 async def _fill_from_pieces(
-    connection: Connection, values: Floats, starts: Ints, pieces: Sequence[Piece], runs: Runs, first_id: int
+    connection: Connection, values: Floats, starts: Ints, pieces: Sequence[Unkept], runs: Runs, first_id: int
 ) -> None:
     """Read each piece again of which values are needed."""
     chosen = np.flatnonzero(runs.id >= first_id)
     piece, axis = np.divmod(runs.id[chosen] - first_id, _AXES)
     for number in sorted(set(piece.tolist())):
-        axes, _ = await read_piece(connection, pieces[number])
+        axes = await pieces[number].read(connection)
         in_order = await computed(_AXES * len(axes[0]), partial(_in_order, axes))
         for run, own in zip(chosen[piece == number].tolist(), axis[piece == number].tolist(), strict=True):
             _fill(values, starts, runs, run, in_order[own])
@@ -145,8 +164,32 @@ _Coded = tuple[int, bool, Ints, bytes | None]
 
 
 async def _read(connection: Connection, statement: bytes, parts: Parts, size: int, decode: _Decode) -> Floats:
-    """Return parts of arrays that are in frames of `size` entries."""
-    if len(parts.device) == 0:
+    """Return parts of arrays that are in frames of `size` entries. Raises DamagedBlocks."""
+
+    async def read(some: Parts) -> Floats:
+        return await _read_once(connection, statement, some, size, decode)
+
+    try:
+        return await read(parts)
+    except DamagedBlocks:
+        raise DamagedBlocks(await _damaged(read, parts)) from None
+
+
+async def _damaged(read: Callable[[Parts], Awaitable[Floats]], parts: Parts) -> Sequence[Key]:
+    """Return the blocks of parts that cannot be read, MOST or few more, by halving the parts."""
+    try:
+        await read(parts)
+    except DamagedBlocks:
+        if len(parts) == 1:
+            return parts.keys
+        middle = len(parts) // 2
+        found = await _damaged(read, parts[:middle])
+        return found if len(found) >= MOST else [*found, *await _damaged(read, parts[middle:])]
+    return []
+
+
+async def _read_once(connection: Connection, statement: bytes, parts: Parts, size: int, decode: _Decode) -> Floats:
+    if len(parts) == 0:
         return np.empty(0)
     first = parts.start // size
     parameters = {
@@ -156,14 +199,6 @@ async def _read(connection: Connection, statement: bytes, parts: Parts, size: in
     async with arrays.cursor(connection) as cursor:
         rows = await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
     return await computed(int((parts.end - parts.start).sum()), lambda: _decoded(parts, size, rows, decode))
-
-
-class DamagedBlocks(Exception):
-    """Stored arrays are missing, or do not have the values of their blocks. `devices`: those of the arrays."""
-
-    def __init__(self, devices: Ints) -> None:
-        some = ", ".join(map(str, np.unique(devices)[:10].tolist()))
-        super().__init__(f"a block is damaged, of device {some}: `devicestat blocks check --mend` builds it anew")
 
 
 def _decoded(parts: Parts, size: int, rows: Sequence[_Coded], decode: _Decode) -> Floats:
@@ -178,13 +213,13 @@ def _decoded(parts: Parts, size: int, rows: Sequence[_Coded], decode: _Decode) -
         read = (-(-end // size) - start // size) * size
         entries = _entries(number, data, size, decode_times if is_time else decode)
         if len(entries) != read.sum():
-            raise DamagedBlocks(parts.device[own])
+            raise DamagedBlocks(parts[own].keys)
         begins = np.cumsum(read) - read + start % size
         within = spread(sizes[own])
         values[np.repeat(at[own], sizes[own]) + within] = entries[np.repeat(begins, sizes[own]) + within]
         is_missing[own] = False
     if is_missing.any():
-        raise DamagedBlocks(parts.device[is_missing])
+        raise DamagedBlocks(parts[is_missing].keys)
     return values
 
 

@@ -6,6 +6,8 @@ from typing import LiteralString
 
 import psycopg
 
+from query_api.statistics.blocks.checking.suspects import suspect
+from query_api.statistics.blocks.damage import DamagedBlocks
 from shared.postgres.connections import Connection
 
 # LOCK takes no snapshot. So the snapshot follows the lock: a DETACH … CONCURRENTLY that it does not contain waits for
@@ -21,13 +23,17 @@ async def snapshot(connection: Connection, settings: LiteralString = "") -> Asyn
 
     A worker that seals, settles, or drops a month meanwhile changes nothing that it sees.
 
+    After DamagedBlocks, the worker is asked to check the blocks.
+
     The connection is not in a transaction. `settings`: SET LOCAL statements, which are sent with BEGIN.
     """
     await connection.execute(f"{_BEGIN}; {settings}", prepare=False)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         with suppress(psycopg.Error):  # of a lost connection, whose error is raised already
             await connection.rollback()
+            if isinstance(error, DamagedBlocks):
+                await suspect(connection, error.keys)
         raise
     await connection.commit()

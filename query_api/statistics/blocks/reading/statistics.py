@@ -15,8 +15,8 @@ from query_api.statistics.blocks.reading.first_and_last import Ends, read_first_
 from query_api.statistics.blocks.reading.gathered import Gathered
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.order_statistics import Lists, median_deviations, order_statistics
-from query_api.statistics.blocks.reading.pieces import PIECE
-from query_api.statistics.blocks.reading.tail import KEPT, read_tails
+from query_api.statistics.blocks.reading.pieces import KEPT, PIECE
+from query_api.statistics.blocks.reading.tail import read_tails
 from query_api.statistics.blocks.selection.deviations import middle
 from query_api.statistics.blocks.selection.narrowing import FEW
 from shared.postgres.connections import Connection
@@ -81,8 +81,8 @@ class Limits(msgspec.Struct, frozen=True):
 
     `whole`: readings of which all values are read. `few`: values that are read without guides.
 
-    `piece`: rows that one statement reads of a device. `kept`: rows whose values are kept in memory. `chunk_bytes`: of
-    columns that one statement reads.
+    `piece`: rows that one statement reads of a device. `kept`: readings whose values are kept in memory. `chunk_bytes`:
+    of columns that one statement reads.
     """
 
     whole: int = WHOLE
@@ -117,11 +117,11 @@ async def gather(
 ) -> tuple[Covered, Gathered]:
     """Return the blocks and readings of all groups, in the caller's snapshot. Raises UnknownDevices."""
     gathered = Gathered(items.count, with_squares=with_squares)
-    covered = await cover(connection, items, gathered)
+    covered = await cover(connection, items, gathered, layout)
     if covered.unknown:
         raise UnknownDevices([int(items.devices[item]) for item in covered.unknown])
     await read_tails(connection, items, covered, gathered, layout, limits.piece, limits.kept)
-    await read_ends(connection, items, covered.at_ends, gathered, layout, limits.chunk_bytes)
+    await read_ends(connection, items, covered.at_ends, gathered, layout, limits.chunk_bytes, limits.kept)
     return covered, gathered
 
 

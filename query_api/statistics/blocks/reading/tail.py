@@ -15,13 +15,10 @@ from query_api.statistics.blocks.layout import AXES, Layout
 from query_api.statistics.blocks.reading.cover import Covered
 from query_api.statistics.blocks.reading.gathered import Gathered
 from query_api.statistics.blocks.reading.items import Items
-from query_api.statistics.blocks.reading.pieces import PIECE, Piece, read_piece
+from query_api.statistics.blocks.reading.pieces import KEPT, PIECE, Piece, read_piece
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection
-
-KEPT = 2_000_000
-"""Readings whose values are kept: 48 MB."""
 
 # The bounds that are the statement's own parameters leave the other months out of its plan.
 _PIECE = """
@@ -91,7 +88,7 @@ async def _read_rest(
     while following is not None:
         own = following
         axes, following = await read_piece(connection, own)
-        if gathered.rows < kept:
+        if gathered.kept < kept:
             gathered.add_readings(group, axes)
         else:
             add = partial(gathered.add_piece, group, own, axes, layout)

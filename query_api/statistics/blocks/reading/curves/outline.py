@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from query_api.statistics.blocks.building import EXTREMES, Columns
 from query_api.statistics.blocks.computing import computed
+from query_api.statistics.blocks.damage import DamagedBlocks, narrowed, require_times
 from query_api.statistics.blocks.layout import AXES, STANDARD, Floats, Ints, Layout, Times, spread
 from query_api.statistics.blocks.reading.curves.strides import COLUMNS, Chosen, Page, Spans, Strides
 from query_api.statistics.blocks.reading.slices import TIMES, read_columns, read_extremes
@@ -60,11 +61,11 @@ async def read_outline(
 ) -> AsyncIterator[Outline]:
     """Yield the sealed and the late readings from spans.first to spans.last, in the caller's snapshot.
 
-    Up to `most` readings, all of them are in the outlines.
+    Up to `most` readings, all of them are in the outlines. Raises DamagedBlocks.
     """
     late = await _late(connection, device_id, spans)
     before, count = EARLIEST, 0
-    async for page in _pages(connection, device_id, spans, limits.blocks):
+    async for page in _pages(connection, device_id, spans, limits.blocks, layout):
         strides = Strides.of(page, spans, layout)
         of_late = _between(late, before, page.until)
         needed = strides.needed(spans, of_late.times)
@@ -121,7 +122,9 @@ _BLOCKS = """
 """
 
 
-async def _pages(connection: Connection, device_id: int, spans: Spans, blocks: int) -> AsyncIterator[Page]:
+async def _pages(
+    connection: Connection, device_id: int, spans: Spans, blocks: int, layout: Layout
+) -> AsyncIterator[Page]:
     """Yield the blocks of levels MINI and BASE that reach into the period."""
     parameters = {
         "device_id": device_id, "first": Moment(spans.first), "last": Moment(spans.last),
@@ -134,6 +137,10 @@ async def _pages(connection: Connection, device_id: int, spans: Spans, blocks: i
         if row is None or row[0] is None:
             return
         level, first, last, count, times = row
+        try:
+            require_times(device_id, level, first, count, times, layout)
+        except DamagedBlocks as error:
+            raise await narrowed(connection, error, layout) from None
         yield Page(level, first, last, count, np.frombuffer(times, "<i8"))
         more, parameters["after"] = len(level) == blocks, Moment(int(first[-1]))
 
