@@ -4,15 +4,21 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 import psycopg
 import pytest
+from psycopg.errors import SerializationFailure
 
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import Needs, read_statistics
+from query_api.statistics.blocks.sealing.merging import merge
+from query_api.statistics.blocks.sealing.retiring import delete_month
+from query_api.statistics.blocks.sealing.sealed_device import locked
 from query_api.statistics.blocks.sealing.settling import settle
 from query_api.worker.maintenance.partitions import drop_partitions
 from shared.postgres.connections import Connection, connect
@@ -185,3 +191,97 @@ async def test_readings_are_sealed_and_settled_while_retention_waits_for_a_reade
             await before.aclose()
             assert await task == ["readings_2025_04"]
     assert sum(await assert_sealed(half_sealed, 2)) > 10
+
+
+_HELD = (
+    "SELECT (SELECT count(*) FROM blocks), (SELECT count(*) FROM block_values), (SELECT count(*) FROM block_columns)"
+)
+MONTH = "readings_2025_04"
+
+
+async def held(connection: Connection) -> tuple[int, ...]:
+    row = await (await connection.execute(_HELD)).fetchone()
+    assert row is not None
+    return row
+
+
+async def detached(database: Connection) -> None:
+    """Detach the month as retention does, and no more."""
+    await database.execute("INSERT INTO retiring_months (name) VALUES (%s)", (MONTH,))
+    await database.execute(f"ALTER TABLE readings DETACH PARTITION {MONTH} CONCURRENTLY".encode())
+
+
+@pytest.mark.parametrize(("blocks", "late", "pages"), [(1, 1, 1), (3, 4, 1000), (20, 10_000, 1000)])
+async def test_the_blocks_of_a_month_are_deleted_in_steps(
+    half_sealed: Connection, database_url: str, stack: AsyncExitStack, blocks: int, late: int, pages: int
+) -> None:
+    """Those of other months stay. A scan equals an analysis after each step, in snapshots from before and after."""
+    await merge(half_sealed, 1, SMALL)
+    await stored(half_sealed, 2, readings(100, START))
+    await sealed(half_sealed, 2, START + 100 * SECOND)
+    await detached(half_sealed)
+    steps = NotedSteps(await retention(stack, database_url), half_sealed)
+    before = await earlier(stack, database_url)
+    await delete_month(cast("Connection", steps), MONTH, blocks, late, pages)
+    assert await before.counts() == (REST, REST)
+    assert set(steps.counts) == {(REST, REST)}
+    most = [before - after for before, after in pairwise(steps.held)]
+    assert max(most) <= blocks
+    assert len(steps.held) > steps.held[0] / 2 / blocks
+    assert (await (await half_sealed.execute("SELECT count(*) FROM late_readings")).fetchone()) == (0,)
+    rows, values, columns = await held(half_sealed)
+    assert (values, columns) == (3 * rows, 5 * rows)
+    await half_sealed.execute("SELECT drop_readings_month(%s)", (MONTH,))
+    await assert_sealed(half_sealed, 1)
+    assert sum(await assert_sealed(half_sealed, 2)) == rows
+
+
+class NotedSteps:
+    """A connection that notes, after each statement, the number of blocks, and what an analysis counts."""
+
+    def __init__(self, connection: Connection, beside: Connection) -> None:
+        self.connection = connection
+        self._beside = beside
+        self.held: list[int] = []
+        self.counts: list[tuple[int, int]] = []
+
+    async def execute(self, statement: bytes, *arguments: Any, **options: Any) -> Any:
+        if not self.held:
+            self.held.append((await held(self._beside))[0])
+        cursor = await self.connection.execute(statement, *arguments, **options)
+        self.held.append((await held(self._beside))[0])
+        self.counts.append(await now(self._beside))
+        return cursor
+
+
+async def test_a_worker_that_changes_deleted_blocks_fails(half_sealed: Connection, database_url: str) -> None:
+    """Its snapshot is from before the step."""
+    await detached(half_sealed)
+    async with await connect(url_as(database_url, "worker"), "merging") as merging:
+
+        async def merge_meanwhile() -> None:
+            async with locked(merging, 1):
+                await delete_month(half_sealed, MONTH)
+                await merging.execute("UPDATE blocks SET merged = true WHERE device_id = 1")
+
+        with pytest.raises(SerializationFailure):
+            await merge_meanwhile()
+    assert await held(half_sealed) == (0, 0, 0)
+
+
+async def test_blocks_that_a_worker_has_changed_are_deleted_at_last(
+    half_sealed: Connection, database_url: str, stack: AsyncExitStack
+) -> None:
+    """A step waits for the worker, and passes over its blocks."""
+    await detached(half_sealed)
+    worker = await retention(stack, database_url)
+    async with await connect(url_as(database_url, "worker"), "merging") as merging:
+        async with locked(merging, 1):
+            await merging.execute("UPDATE blocks SET merged = true WHERE device_id = 1")
+            deleting = asyncio.create_task(delete_month(worker, MONTH), name="steps")
+            await until(half_sealed, _WAITING)
+        await deleting
+    assert await now(half_sealed) == (REST, REST)
+    await half_sealed.execute("SELECT drop_readings_month(%s)", (MONTH,))
+    await assert_sealed(half_sealed, 1)
+    assert await held(half_sealed) == (0, 0, 0)

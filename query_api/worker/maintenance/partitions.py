@@ -9,6 +9,7 @@ from datetime import timedelta
 from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
+from query_api.statistics.blocks.sealing.retiring import delete_month
 from query_api.worker.maintenance.duty import alone
 from shared.postgres.connections import Connection
 
@@ -42,7 +43,7 @@ _ENDED_MONTHS = """
           END
     ORDER BY relname
 """
-# From the DETACH on, analyses do not use the blocks of the month. They are deleted with it.
+# From the DETACH on, analyses do not use the blocks of the month. They are deleted in steps, and the last ones with it.
 _RETIRE = "INSERT INTO retiring_months (name) VALUES (%s) ON CONFLICT DO NOTHING"
 # CONCURRENTLY, as dropping an attached partition would block readers and writers of other months.
 _DETACH = "ALTER TABLE readings DETACH PARTITION {} CONCURRENTLY"
@@ -67,6 +68,7 @@ async def drop_partitions(connection: Connection, retention: timedelta) -> list[
                 await connection.execute(_RETIRE, (name,))
                 if attached:
                     await _detach(connection, sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))
+                await delete_month(connection, name)
                 try:
                     await connection.execute(_DROP, (name,))
                 except LockNotAvailable:

@@ -1,4 +1,7 @@
-"""Deletion of the blocks of a deleted device. `drop_readings_month` of the database deletes those of a month."""
+"""Deletion of the blocks of a deleted device, and of those of a month that retention drops, in steps."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from shared.postgres.connections import Connection
 
@@ -34,3 +37,67 @@ async def delete_blocks(connection: Connection, device_id: int, limit: int) -> i
         if deleted := (await connection.execute(statement, {"device_id": device_id, "limit": most})).rowcount:
             return deleted
     return 0
+
+
+PAGES_AT_ONCE = 1_000
+"""Pages of a table that one step looks at: 8 MB."""
+BLOCKS_AT_ONCE = 20
+"""Blocks of a month that one step deletes. The values of a large block take 67 MB."""
+# The pages are read in order. A row that a worker writes behind a step is left to drop_readings_month.
+_CHOSEN = """
+    WITH chosen AS MATERIALIZED (
+        SELECT ctid FROM {table}
+        WHERE ctid >= %(page)s::tid AND ctid < %(behind)s::tid AND {time} >= %(starts)s AND {time} < %(ends)s
+        LIMIT %(most)s
+    ), gone AS (
+        DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM chosen)) RETURNING {table}.*
+    ){parts}
+    SELECT count(*), (max(ctid)::text::point)[0]::bigint,
+           pg_relation_size('{table}') / current_setting('block_size')::bigint FROM chosen
+"""
+_PARTS = ", ".join(
+    f"""
+    no_{table} AS (
+        DELETE FROM {table} AS stored USING gone
+        WHERE stored.device_id = gone.device_id AND stored.level = gone.level AND stored.first = gone.first
+    )"""  # noqa: S608  # constants
+    for table in ("block_values", "block_columns")
+)
+_SOME_BLOCKS = _CHOSEN.format(table="blocks", time="first", parts=f", {_PARTS}").encode()
+_SOME_LATE = _CHOSEN.format(table="late_readings", time="recorded_at", parts="").encode()
+
+
+async def delete_month(
+    connection: Connection,
+    name: str,
+    blocks: int = BLOCKS_AT_ONCE,
+    late: int = LATE_AT_ONCE,
+    pages: int = PAGES_AT_ONCE,
+) -> None:
+    """Delete blocks and late readings of a month in steps, each a transaction. `name`: of its table.
+
+    The table was noted in retiring_months and then detached, so that no later snapshot uses them. A worker that changes
+    one of the blocks meanwhile fails with a serialization error. `drop_readings_month` deletes what is left.
+
+    `blocks`, `late`, `pages`: the most of one step.
+    """
+    starts = datetime.strptime(name[-len("2026_01") :], "%Y_%m").replace(tzinfo=UTC)
+    ends = (starts + timedelta(days=31)).replace(day=1)
+    for statement, most in ((_SOME_BLOCKS, blocks), (_SOME_LATE, late)):
+        page: int | None = 0
+        while page is not None:
+            page = await _delete_some(
+                connection, statement, page, {"starts": starts, "ends": ends, "most": most, "pages": pages}
+            )
+
+
+async def _delete_some(connection: Connection, statement: bytes, page: int, limits: dict[str, Any]) -> int | None:
+    """Delete rows from a page of the table on; return the page of the next step, None if this is the last one."""
+    behind = page + limits["pages"]
+    parameters = limits | {"page": f"({page},0)", "behind": f"({behind},0)"}
+    row = await (await connection.execute(statement, parameters, prepare=False)).fetchone()
+    assert row is not None, "an aggregate has one row"
+    found, last_page, all_pages = row
+    if found == limits["most"]:
+        return int(last_page)
+    return behind if behind < all_pages else None
