@@ -15,7 +15,7 @@ from query_api.statistics.blocks.sealing.retiring import retire_device
 from query_api.statistics.blocks.sealing.settling import settle
 from query_api.statistics.blocks.tables import insert_axis, read_sorted
 from shared.postgres.connections import Connection, connect
-from shared.readings.model import DAY, SECOND, to_datetime, to_microseconds
+from shared.readings.model import DAY, SECOND, Microseconds, to_datetime, to_microseconds
 from tests.blocks import SMALL, assert_sealed, sealed, stored
 from tests.conftest import Database
 
@@ -62,8 +62,8 @@ async def test_minis_are_absorbed(database: Database) -> None:
     assert base == 3
 
 
-async def test_a_mini_stays_between_merged_blocks(database: Database) -> None:
-    """Late readings have made the mini behind it a base block."""
+async def mini_between_merged_blocks(database: Database) -> Microseconds:
+    """Return the time of the first reading of a mini block. Late readings have made the one behind it a base block."""
     given = readings(24, 60 * SECOND)
     await stored(database, 1, given)
     await sealed(database, 1, given.last + 1)
@@ -74,6 +74,33 @@ async def test_a_mini_stays_between_merged_blocks(database: Database) -> None:
         await settle(database, 1, SMALL)
     minis, *_ = await assert_sealed(database, 1)
     assert minis == 1
+    assert await merge(database, 1, SMALL) > 0
+    (first,) = await (await database.execute("SELECT first FROM blocks WHERE level = 0")).fetchone() or (None,)
+    return to_microseconds(first)
+
+
+async def test_a_mini_stays_between_merged_blocks(database: Database) -> None:
+    await mini_between_merged_blocks(database)
+    await assert_sealed(database, 1)
+
+
+_ABOVE_MINIS = "SELECT level, first, merged, xmin::text FROM blocks WHERE level > 0 ORDER BY level, first"
+
+
+async def test_settling_a_mini_between_merged_blocks_keeps_these(database: Database) -> None:
+    at = await mini_between_merged_blocks(database)
+    before = await (await database.execute(_ABOVE_MINIS)).fetchall()
+    await stored(database, 1, readings(2, SECOND, at + 1))
+    assert await settle(database, 1, SMALL) == 2
+    assert await (await database.execute(_ABOVE_MINIS)).fetchall() == before
+    await assert_sealed(database, 1)
+
+
+async def test_a_mini_between_merged_blocks_that_grows_is_merged(database: Database) -> None:
+    at = await mini_between_merged_blocks(database)
+    await stored(database, 1, readings(30, SECOND, at + 1))
+    assert await settle(database, 1, SMALL) == 30
+    assert (await assert_sealed(database, 1))[0] == 0
     assert await merge(database, 1, SMALL) > 0
     await assert_sealed(database, 1)
 

@@ -1,6 +1,7 @@
 """Settling: late readings move into blocks. The blocks of their times are built again, of rows.
 
 A block that covers such a block no longer has all readings, so it is deleted, and its other children are merged again.
+No block covers a mini block, even if it lies in the time of one: blocks are merged of BASE blocks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -120,13 +121,15 @@ def spans_of(late: Ints, blocks: Sequence[Found]) -> Iterable[Span]:
 
 
 async def _rebuild(connection: Connection, device: SealedDevice, span: Span, layout: Layout) -> None:
-    if span.old is not None:
-        await uncover(connection, span.old.device_id, span.old.level, span.old.first, span.old.first)
-        await tables.delete(connection, [span.old])
+    is_base = span.old is not None and span.old.level == BASE
     columns = await read_rows(connection, device.device_id, span.first, min(span.last + 1, device.sealed))
-    if columns is not None:
-        is_base = span.old is not None and span.old.level == BASE
-        await tables.insert_read(connection, device.device_id, rebuilt(columns, layout, is_base=is_base), layout)
+    parts = [] if columns is None else rebuilt(columns, layout, is_base=is_base)
+    if is_base or any(level == BASE for level, _ in parts):  # a block above covers all BASE blocks of its time
+        await uncover(connection, device.device_id, BASE, span.first, span.last)
+    if span.old is not None:
+        await tables.delete(connection, [span.old])
+    if parts:
+        await tables.insert_read(connection, device.device_id, parts, layout)
 
 
 def rebuilt(columns: Columns, layout: Layout, *, is_base: bool) -> list[tuple[int, Columns]]:
