@@ -1,6 +1,10 @@
-"""Checks of the sealed blocks, from which analyses take exact figures (ADR 41)."""
+"""Checks of the sealed blocks, from which analyses take exact figures (ADR 41).
+
+CHECKS has the check of each subject. A service's role may run only some of them.
+"""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import LiteralString
 
@@ -31,16 +35,6 @@ PAGES = 500
 _MEND = "`devicestat blocks check --mend` finds and mends all"
 
 
-async def examine_blocks(connection: Connection) -> list[Finding]:
-    """Check the progress of sealing, what delays it, and some blocks. The schema must be right."""
-    return [
-        *await _sealing(connection),
-        *await _late(connection),
-        *await fence(connection),
-        *await _some(connection),
-    ]
-
-
 # reltuples is -1 before the first ANALYZE. A page of `blocks` has one row, or few.
 _SEALED = """
     WITH known AS (
@@ -60,6 +54,7 @@ _SEALED = """
 
 
 async def _sealing(connection: Connection) -> list[Finding]:
+    """Check whether a worker looks at all devices, and how many readings are sealed."""
     row = await (await connection.execute(_SEALED, {"pages": PAGES})).fetchone()
     assert row is not None, "aggregates have one row"
     devices, with_blocks, lag, sealed, stored = row
@@ -149,3 +144,12 @@ async def _some(connection: Connection) -> list[Finding]:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         return [Finding(Severity.WRONG, "blocks", f"{problems[0]}{more}: {_MEND}")]
     return [Finding(Severity.OK, "blocks", f"{counted(len(keys), 'block')} compared with the readings")]
+
+
+CHECKS: Mapping[str, Callable[[Connection], Awaitable[list[Finding]]]] = {
+    "sealing": _sealing,
+    "late readings": _late,
+    "fence": fence,
+    "blocks": _some,
+}
+"""The progress of sealing, what delays it, and some blocks. The schema must be right."""

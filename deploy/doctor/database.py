@@ -6,7 +6,7 @@ from functools import partial
 from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
-from deploy.doctor.blocks import examine_blocks
+from deploy.doctor import blocks
 from deploy.doctor.findings import Finding, Severity, ago, not_allowed
 from deploy.terminal import counted, printable
 from ingestor.delivery.journal import TOMBSTONE
@@ -55,12 +55,13 @@ async def _guarded(what: str, check: _Check, connection: Connection) -> list[Fin
 
 
 async def _contents(connection: Connection, settings: Settings) -> list[Finding]:
-    return [
-        *await _guarded("last commit", partial(_last_commits, settings=settings), connection),
-        *await _guarded("ingestors", _rivals, connection),
-        *await _guarded("dead letters", _dead_letters, connection),
-        *await _guarded("blocks", examine_blocks, connection),
-    ]
+    checks: dict[str, _Check] = {
+        "last commit": partial(_last_commits, settings=settings),
+        "ingestors": _rivals,
+        "dead letters": _dead_letters,
+        **blocks.CHECKS,
+    }
+    return [finding for what, check in checks.items() for finding in await _guarded(what, check, connection)]
 
 
 def _server(connection: Connection, settings: Settings) -> Finding:

@@ -1,22 +1,29 @@
 """`devicestat doctor` on sealed blocks: progress, what delays it, and wrong blocks."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from deploy.doctor import Finding, Severity
-from deploy.doctor.blocks import examine_blocks, fence, share
+from deploy.doctor.blocks import CHECKS, fence, share
+from deploy.doctor.database import examine_database
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.layout import STANDARD
 from shared.postgres.connections import connect
 from shared.readings.deletions import Fence
 from shared.readings.model import SECOND, to_microseconds
+from shared.settings import Settings
 from tests.blocks import sealed, stored
 from tests.conftest import Database
-from tests.roles import url_as
+from tests.roles import as_role, url_as
 
 START = to_microseconds(datetime(2026, 1, 30, tzinfo=UTC))
+
+
+async def examine_blocks(database: Database) -> list[Finding]:
+    return [finding for check in CHECKS.values() for finding in await check(database)]
 
 
 def only(found: list[Finding], what: str) -> Finding:
@@ -113,3 +120,16 @@ async def test_the_age_of_a_transaction_is_told(database: Database) -> None:
         await Fence().enter(database)
         (found,) = await fence(database, held=timedelta(seconds=-1))
     assert "has been storing readings for 0 seconds" in found.text
+
+
+@pytest.mark.parametrize(("role", "refused"), [
+    ("worker", set()), ("api", {"blocks"}), ("ingestor", {"sealing", "late readings", "blocks"}),
+])  # fmt: skip
+async def test_each_role_sees_what_it_may_see(
+    role: str, refused: set[str], database: Database, device: int, make_settings: Callable[..., Settings]
+) -> None:
+    found = await examine_database(as_role(make_settings(), role))
+    own = {finding.what: finding for finding in found if finding.what in CHECKS}
+    assert own.keys() == {"sealing", "late readings", "blocks"}
+    assert {what for what, finding in own.items() if "permission denied" in finding.text} == refused
+    assert all(finding.severity is Severity.OK for what, finding in own.items() if what not in refused)
