@@ -6,6 +6,8 @@
 - `access/`: keys of people and tools, tokens of devices, the audit log.
 - `broker/`: MQTT connections, and the devices' permissions on the broker.
 - `serving/`: the HTTP port, health, metrics and logs of a service.
+- `event_loop/`: keeps the event loop free.
 - `errors.py`: the tree of errors; each error suggests a remedy. `backoff.py`: delays between retries.
 - `bitmap.py`: sets of small numbers. `encodings.py`: encodings of text that is not UTF-8.
+- `json_arrays.py`: the length of a JSON array.
 """

@@ -18,6 +18,7 @@ from query_api.access.rules import Permission
 from query_api.devices.keys import Keys
 from query_api.devices.record import Device, NewDevice, NewName, RegisteredDevice
 from query_api.devices.registration import MAX_DEVICES, Registration, Row, check, register
+from query_api.devices.search import find
 from query_api.devices.tokens import Tokens
 from query_api.errors import Fault, UnknownDevices
 from query_api.ids import MAX_ID, is_id
@@ -33,6 +34,7 @@ from query_api.web.resource import Resource
 from shared.access import audit
 from shared.access.audit import Action, Actor
 from shared.broker.outbox import Change
+from shared.event_loop.parts import mapped
 from shared.postgres.connections import Connection
 from shared.readings import deletions
 
@@ -135,31 +137,22 @@ async def list_devices(
     return paging.page(request, found, limit, lambda device: _DevicesAfter(device.id))
 
 
-_SELECT = """
-    SELECT id, key, name, created_at FROM devices
-    WHERE id > %(after)s
-      AND (%(search)s::text IS NULL
-           OR strpos(lower(name), lower(%(search)s)) > 0 OR strpos(lower(key), lower(%(search)s)) > 0)
-    ORDER BY id
-    LIMIT %(limit)s
-"""
-
-
 async def select(connection: Connection, search: str | None, after: int, limit: int) -> list[Device]:
     """Return the matching devices with ids above `after`, in order."""
-    async with connection.cursor(row_factory=class_row(Row)) as cursor:
-        await cursor.execute(_SELECT, {"search": search, "after": after, "limit": limit})
-        return await _with_readings(connection, await cursor.fetchall())
+    return await _with_readings(connection, await find(connection, search, after, limit))
 
 
 async def _with_readings(connection: Connection, rows: Sequence[Row]) -> list[Device]:
     short = await summarize(connection, [row.id for row in rows])
-    return [_device(row, short[row.id]) for row in rows]
+    return await mapped(rows, lambda row: _device(row, short[row.id]))
 
 
 def _device(row: Row, short: ReadingSummary) -> Device:
     return Device(
-        **msgspec.structs.asdict(row),
+        id=row.id,
+        key=row.key,
+        name=row.name,
+        created_at=row.created_at,
         readings=short.count,
         readings_is_estimate=short.is_estimate,
         readings_at_least=short.at_least,

@@ -58,8 +58,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     readings: Annotated[
         int,
         msgspec.Meta(
-            description=f"Number of readings. It is exact up to {COUNTED:,}, or up to {COUNTED_IN_ALL:,} for a "
-            "single device; above that it is an estimate or a lower bound."
+            description=f"Number of readings. Sealed readings are counted exactly. Of the others it is exact up to "
+            f"{COUNTED:,}, or up to {COUNTED_IN_ALL:,} for a single device; above that it is an estimate or a lower "
+            "bound."
         ),
     ]
     readings_is_estimate: Annotated[

@@ -13,6 +13,7 @@ from query_api.ids import is_id
 from query_api.queue import channels
 from query_api.queue.records import AnalysisRequest, Status, find_shown, shown_to
 from query_api.statistics.figures import FIVE, FigureNames
+from shared.event_loop.parts import mapped_rows
 from shared.postgres.connections import Connection
 
 MAX_CALLBACKS = 20
@@ -148,7 +149,7 @@ async def select(
     parameters: dict[str, Any] = {"device_id": device_id, "status": status, "before": before, "limit": limit}
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(statement, parameters)
-        return [shown_to(principal, row) for row in await cursor.fetchall()]
+        return await mapped_rows(cursor, lambda row: shown_to(principal, row))
 
 
 # Without its lease a running analysis cannot be finished. Its worker is notified, and stops.

@@ -5,6 +5,7 @@ from psycopg.rows import dict_row
 
 from query_api.ids import is_id
 from query_api.queue.records import AnalysisResult
+from shared.event_loop.parts import mapped_rows
 from shared.postgres.connections import Connection
 
 _SELECT = """
@@ -19,7 +20,7 @@ async def select(connection: Connection, device_id: int, before: int, limit: int
     """Return the device's results with ids below `before`, newest first."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_SELECT, {"device_id": device_id, "before": before, "limit": limit})
-        return msgspec.convert(await cursor.fetchall(), list[AnalysisResult])
+        return await mapped_rows(cursor, lambda row: msgspec.convert(row, AnalysisResult))
 
 
 _FIND = """

@@ -33,13 +33,14 @@ from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
 from query_api.web.requests.times import Timezone
 from query_api.web.resource import Resource
+from shared.event_loop.parts import fetched
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
 AT_ONCE = 200
 """Intervals that are analysed at once. The readings at their ends are some 10,000 each at most: 50 MB."""
-MIN_UNITS = 400
-"""The least number of calendar intervals in one statement, if a page is shorter."""
+MIN_UNITS, MAX_UNITS = 400, 1_000
+"""Bounds of the number of calendar intervals in one statement. Their edges take some milliseconds to compute."""
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +149,7 @@ async def select(
         within = await _bounds(connection, device_id, rest)
         if within is None:
             break
-        calendar = edges(interval, zone, *within, max(limit, MIN_UNITS))
+        calendar = edges(interval, zone, *within, min(max(limit, MIN_UNITS), MAX_UNITS))
         intervals = await _intervals(connection, device_id, within, calendar, interval, limit - len(found))
         for at in range(0, len(intervals), AT_ONCE):
             found += await _analysed(connection, device_id, within, intervals[at : at + AT_ONCE], zone, source)
@@ -200,7 +201,7 @@ async def _intervals(
         "device_id": device_id, "first": first, "last": last, "behind": calendar[-1], "edges": list(calendar),
         "step": interval.step, "limit": limit,
     }  # fmt: skip
-    return await (await connection.execute(_STATEMENT, parameters, prepare=False)).fetchall()
+    return await fetched(await connection.execute(_STATEMENT, parameters, prepare=False))
 
 
 async def _analysed(

@@ -29,6 +29,7 @@ from query_api.web.dependencies import Database, DeviceId, Slow
 from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
 from query_api.web.resource import Resource
+from shared.event_loop.parts import fetched
 from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 from shared.readings.model import Microseconds, to_datetime, to_microseconds
@@ -199,7 +200,7 @@ async def select(
     parameters = page_parameters(device_id, within, after, limit)
     async with connection.cursor(row_factory=class_row(StoredReading)) as cursor:
         await cursor.execute(PAGES[order], parameters, prepare=False)
-        return await cursor.fetchall()
+        return await fetched(cursor)
 
 
 async def known_part(connection: Connection, device_id: int, period: Period) -> Period:

@@ -23,7 +23,7 @@ Y = Annotated[float, _axis("y")]
 Z = Annotated[float, _axis("z")]
 
 
-class StoredReading(msgspec.Struct, frozen=True, kw_only=True):
+class StoredReading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A stored reading."""
 
     id: Annotated[int, msgspec.Meta(description="Id of the reading.", examples=[1])]

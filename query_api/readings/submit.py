@@ -1,5 +1,6 @@
 """The handler that stores readings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -12,7 +13,7 @@ from litestar.params import BodyKwarg, SkipValidation
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from query_api.access.rules import Permission, Principal
-from query_api.readings.intake import Intake, NewReading, Submission
+from query_api.readings.intake import Intake, NewReading, Submission, Taken
 from query_api.readings.record import StoredReading
 from query_api.web.answers import problems
 from query_api.web.answers.operations import bound_array
@@ -20,6 +21,7 @@ from query_api.web.answers.problems import AnyRequest, documented
 from query_api.web.gate import forbidden
 from query_api.web.limits.callers import caller_of
 from query_api.web.resource import Resource
+from shared.event_loop.parts import in_parts
 from shared.readings.model import to_datetime
 from shared.readings.rules import MAX_READINGS
 
@@ -67,13 +69,25 @@ async def create_readings(
     """
     given = Submission(data, True) if isinstance(data, list) else Submission([data], False)
     _require_own(request.auth, given)
-    readings, stored = await intake.take(given, caller_of(request.scope))
-    answer = [
-        StoredReading(id=one.id, device_id=r.device_id, x=r.x, y=r.y, z=r.z, timestamp=to_datetime(r.recorded_at))
-        for one, r in zip(stored, readings, strict=True)
-    ]
-    status = HTTP_201_CREATED if any(one.is_new for one in stored) else HTTP_200_OK
+    taken = await intake.take(given, caller_of(request.scope))
+    answer = await _stored(taken)
+    status = HTTP_201_CREATED if taken.stored.is_new.any() else HTTP_200_OK
     return Response(answer if given.is_array else answer[0], status_code=status)
+
+
+async def _stored(taken: Taken) -> list[StoredReading]:
+    columns, ids = taken.readings.columns(), taken.stored.ids
+
+    def stored(part: Sequence[int]) -> list[StoredReading]:
+        within = slice(part[0], part[-1] + 1)
+        return [
+            StoredReading(id=stored_id, device_id=device_id, x=x, y=y, z=z, timestamp=to_datetime(recorded_at))
+            for stored_id, (device_id, recorded_at, _, x, y, z) in zip(
+                ids[within].tolist(), columns[within].tolist(), strict=True
+            )
+        ]
+
+    return [one for part in await in_parts(range(len(ids)), stored) for one in part]
 
 
 def _require_own(principal: Principal, given: Submission) -> None:

@@ -1,28 +1,34 @@
 """Summaries of devices' readings: their count, the time of the first one, and the latest one.
 
-A count reads every index entry of a device. So it is exact up to a bound. Above the bound it is an estimate from
-PostgreSQL's statistics, scaled by the growth of the files since ANALYZE. A month that was never analysed has no
-statistics: then the count is a lower bound, and marked as one.
+Sealed readings are counted by their blocks, exactly. Of the others, each index entry is read, so they are counted up to
+a bound. Above it, the count is an estimate from PostgreSQL's statistics, scaled by the growth of the files since
+ANALYZE. A month that was never analysed has no statistics: then the count is a lower bound, and marked as one.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
+import numpy as np
 from psycopg.rows import class_row
 
 from query_api.readings.record import StoredReading
+from shared.event_loop.parts import fetched, mapped
+from shared.postgres.arrays import Bigints, adapted
 from shared.postgres.connections import Connection
 from shared.readings.extents import extent_of
 
 COUNTED = 1_000
-"""The exact count of each device reaches at least this bound, for any number of devices."""
+"""Readings of each device that are counted one by one, at most, for any number of devices."""
 COUNTED_IN_ALL = 100_000
 """A few devices share this bound."""
+COUNTED_BESIDE_BLOCKS = 3_000
+"""The same for a device with blocks. It seldom has more that are not sealed: those of a mini block and of the last
+minutes."""
 
 
 def most_counted(devices: int) -> int:
-    """Return the number of readings up to which counts are exact, for this number of devices."""
+    """Return the number of readings without blocks up to which counts are exact, for this number of devices."""
     return max(COUNTED, COUNTED_IN_ALL // max(devices, 1))
 
 
@@ -39,6 +45,7 @@ class ReadingSummary(msgspec.Struct, frozen=True, kw_only=True):
 class _Row(msgspec.Struct, frozen=True, kw_only=True):
     device_id: int
     count: int
+    is_whole: bool
     first_at: datetime | None
     id: int | None
     x: float | None
@@ -50,20 +57,35 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
 # The extents bound each search twice. The device's own extent bounds the execution. The extent of all the devices
 # bounds the plan, which then neither contains nor locks other months.
 _SHORT = """
-    SELECT device.id AS device_id, counted.count, first.recorded_at AS first_at,
+    SELECT device.id AS device_id, sealed.count + late.count + counted.count AS count,
+           counted.count <= device.most AS is_whole, first.recorded_at AS first_at,
            latest.id, latest.x, latest.y, latest.z, latest.recorded_at AS timestamp
     FROM unnest(%(ids)s::bigint[]) AS asked (id)
+    CROSS JOIN hidden_months AS hidden
     CROSS JOIN LATERAL (
-        SELECT asked.id, coalesce(starts_at, '-infinity') AS starts_at, coalesce(ends_at, 'infinity') AS ends_at
-        FROM (SELECT) AS one LEFT JOIN device_extents ON device_id = asked.id
+        SELECT asked.id, coalesce(starts_at, '-infinity') AS starts_at, coalesce(ends_at, 'infinity') AS ends_at,
+               coalesce(sealed, '-infinity') AS sealed,
+               CASE WHEN sealed > '-infinity' THEN greatest(%(most)s, %(beside_blocks)s) ELSE %(most)s END AS most
+        FROM (SELECT) AS one
+             LEFT JOIN device_extents ON device_extents.device_id = asked.id
+             LEFT JOIN sealed_devices ON sealed_devices.device_id = asked.id
     ) AS device
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(block.count), 0)::bigint AS count FROM blocks AS block
+        WHERE block.device_id = device.id AND NOT block.merged AND NOT block.first <@ hidden.months
+    ) AS sealed
+    CROSS JOIN LATERAL (
+        SELECT count(*) FROM late_readings
+        WHERE device_id = device.id AND recorded_at < device.sealed AND NOT recorded_at <@ hidden.months
+    ) AS late
     CROSS JOIN LATERAL (
         SELECT count(*) FROM (
             SELECT FROM readings
             WHERE device_id = device.id AND recorded_at >= device.starts_at AND recorded_at < device.ends_at
+              AND recorded_at >= device.sealed
               AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
               AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
-            LIMIT %(most)s
+            LIMIT device.most + 1
         ) AS few
     ) AS counted
     LEFT JOIN LATERAL (
@@ -94,22 +116,39 @@ async def summarize(connection: Connection, device_ids: Sequence[int]) -> Mappin
     """Return the summary of each device."""
     extent = await extent_of(connection, device_ids)
     most = most_counted(len(device_ids))
-    parameters = {"ids": list(device_ids), "most": most + 1, "first": extent.first, "last": extent.last}
-    async with connection.cursor(row_factory=class_row(_Row)) as cursor:
+    parameters = {
+        "ids": _ids(device_ids), "most": most, "beside_blocks": COUNTED_BESIDE_BLOCKS,
+        "first": extent.first, "last": extent.last,
+    }  # fmt: skip
+    async with adapted(connection).cursor(row_factory=class_row(_Row)) as cursor:
         await cursor.execute(_SHORT, parameters, prepare=False)
-        rows = await cursor.fetchall()
-    many = [row.device_id for row in rows if row.count > most]
+        rows = await fetched(cursor)
+    many = [row.device_id for row in rows if not row.is_whole]
     estimates = await _estimates(connection, many) if many else {}
-    return {row.device_id: _short(row, estimates.get(row.device_id)) for row in rows}
+    short = await mapped(rows, lambda row: _short(row, estimates.get(row.device_id)))
+    return {row.device_id: one for row, one in zip(rows, short, strict=True)}
+
+
+def _ids(device_ids: Sequence[int]) -> Bigints:
+    return Bigints(np.array(device_ids, np.int64))
 
 
 def _short(row: _Row, estimate: _Estimate | None) -> ReadingSummary:
-    latest = None if row.id is None else msgspec.convert(row, StoredReading, from_attributes=True)
-    short = ReadingSummary(count=row.count, first_at=row.first_at, latest=latest)
     if estimate is None:
-        return short
-    count, at_least = max(estimate.count, row.count), estimate.misses_months or estimate.count < row.count
-    return msgspec.structs.replace(short, count=count, is_estimate=True, at_least=at_least)
+        return ReadingSummary(count=row.count, first_at=row.first_at, latest=_latest(row))
+    return ReadingSummary(
+        count=max(estimate.count, row.count),
+        is_estimate=True,
+        at_least=estimate.misses_months or estimate.count < row.count,
+        first_at=row.first_at,
+        latest=_latest(row),
+    )
+
+
+def _latest(row: _Row) -> StoredReading | None:
+    if row.id is None or row.x is None or row.y is None or row.z is None or row.timestamp is None:
+        return None
+    return StoredReading(id=row.id, device_id=row.device_id, x=row.x, y=row.y, z=row.z, timestamp=row.timestamp)
 
 
 # Estimated like the planner, month by month: a common device by its frequency, any other by an equal share of the rest.
@@ -148,5 +187,6 @@ _ESTIMATE = """
 
 
 async def _estimates(connection: Connection, device_ids: Sequence[int]) -> dict[int, _Estimate]:
-    cursor = await connection.execute(_ESTIMATE, {"ids": list(device_ids)})
-    return {device_id: _Estimate(round(count), missed) for device_id, count, missed in await cursor.fetchall()}
+    async with adapted(connection).cursor() as cursor:
+        rows = await fetched(await cursor.execute(_ESTIMATE, {"ids": _ids(device_ids)}))
+    return {device_id: _Estimate(round(count), missed) for device_id, count, missed in rows}

@@ -6,7 +6,7 @@ the load rises. Each wait has a limit: if the database does not respond, each wa
 
 import asyncio
 from collections.abc import Sequence, Set
-from itertools import chain, compress
+from itertools import compress
 
 import psycopg
 import structlog
@@ -18,9 +18,9 @@ from shared.errors import DatabaseBusy, DatabaseError
 from shared.postgres.connections import RETRYABLE, Connection, Pool
 from shared.postgres.errors import diagnose
 from shared.readings.announce import Interest, announce
-from shared.readings.model import Reading
 from shared.readings.partitions import Partitions
-from shared.readings.store import StoredId, store_requests
+from shared.readings.rows import Rows
+from shared.readings.store import StoredIds, store_requests
 
 WRITERS = 2
 """While one waits for its commit, requests collect for the other."""
@@ -51,19 +51,24 @@ class WriteBatcher:
             for number in range(WRITERS):
                 tasks.create_task(self._write(), name=f"write batcher {number}")
 
-    async def store(self, readings: Sequence[Reading], caller: str) -> Sequence[StoredId] | None:
+    async def store(self, readings: Rows, caller: str) -> StoredIds | None:
         """Store the readings and return their ids; or store none and return None if one names an unknown device.
 
         Raises Refused if too many readings of the caller, or of all callers, wait. Also raises Refused after the
-        longest wait, when it is unknown whether they are stored.
+        longest wait. The refusal says whether they may be stored.
         """
-        waiting = Waiting(readings, asyncio.get_running_loop().create_future())
-        self._queue.put(caller, waiting)
+        waiting = Waiting(caller, readings, asyncio.get_running_loop().create_future())
+        self._queue.put(waiting)
         try:
             async with asyncio.timeout(self._wait_s):
                 return await waiting.outcome
         except TimeoutError:
-            raise unavailable(f"unknown whether the readings were stored after {self._wait_s:g} seconds") from None
+            raise self._not_in_time(waiting) from None
+
+    def _not_in_time(self, waiting: Waiting) -> Refused:
+        if self._queue.remove(waiting):
+            return unavailable(f"the readings are not stored: the database was busy for {self._wait_s:g} seconds")
+        return unavailable(f"unknown whether the readings were stored after {self._wait_s:g} seconds")
 
     async def _write(self) -> None:
         while True:
@@ -77,7 +82,9 @@ class WriteBatcher:
         """Store the requests, and answer each. If the database refuses them together, store each alone."""
         try:
             async with self._database.connection() as connection:
+                began = asyncio.get_running_loop().time()
                 outcomes = await self._store_in(connection, [one.readings for one in together])
+                self._measure(together, asyncio.get_running_loop().time() - began)
                 for one, outcome in zip(together, outcomes, strict=True):
                     one.answer(outcome)
                 await self._announce(connection, together)
@@ -93,22 +100,22 @@ class WriteBatcher:
             for one in together:
                 one.answer(error)
 
-    async def _store_in(
-        self, connection: Connection, requests: Sequence[Sequence[Reading]]
-    ) -> list[Sequence[StoredId] | None]:
+    def _measure(self, together: Sequence[Waiting], took_s: float) -> None:
+        count = sum(len(one.readings) for one in together)
+        self._queue.measured(count, WRITERS * count / took_s)
+
+    async def _store_in(self, connection: Connection, requests: Sequence[Rows]) -> list[StoredIds | None]:
         try:
             return await self._try(connection, requests)
         except CheckViolation:  # retention has dropped a month that is cached
             self._partitions.forget()
             return await self._try(connection, requests)
 
-    async def _try(
-        self, connection: Connection, requests: Sequence[Sequence[Reading]]
-    ) -> list[Sequence[StoredId] | None]:
+    async def _try(self, connection: Connection, requests: Sequence[Rows]) -> list[StoredIds | None]:
         """An ingestor copies in the order of receipt, so it can deadlock with this transaction: retry."""
         for left in reversed(range(DEADLOCKS + 1)):
             try:
-                absent = await self._partitions.ensure(connection, chain.from_iterable(requests))
+                absent = await self._partitions.ensure(connection, Rows.joined(requests))
                 return await _store_present(connection, requests, absent)
             except DeadlockDetected:
                 if not left:
@@ -117,19 +124,19 @@ class WriteBatcher:
         raise AssertionError("the last attempt returns or raises")
 
     async def _announce(self, connection: Connection, together: Sequence[Waiting]) -> None:
+        if not self._interest:
+            return
         try:
-            await announce(connection, self._interest, [reading for one in together for reading in one.readings])
+            await announce(connection, self._interest, Rows.joined(one.readings for one in together))
         except RETRYABLE as error:
             _log.warning("could not notify live streams of stored readings", reason=str(diagnose(error)))
 
 
-async def _store_present(
-    connection: Connection, requests: Sequence[Sequence[Reading]], absent: Set[int]
-) -> list[Sequence[StoredId] | None]:
+async def _store_present(connection: Connection, requests: Sequence[Rows], absent: Set[int]) -> list[StoredIds | None]:
     """Store the requests, except those for an absent device: if it was registered meanwhile, it has no extent yet."""
     if not absent:
         return await store_requests(connection, requests)
-    present = [absent.isdisjoint(reading.device_id for reading in request) for request in requests]
+    present = [absent.isdisjoint(request.devices()) for request in requests]
     stored = iter(await store_requests(connection, list(compress(requests, present))) if any(present) else ())
     return [next(stored) if is_present else None for is_present in present]
 

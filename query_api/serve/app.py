@@ -17,7 +17,7 @@ from query_api.analyses import requests as analysis_requests
 from query_api.analyses import results as analysis_results
 from query_api.analyses.schedules import handlers as schedules
 from query_api.analyses.wanted import provide_wanted
-from query_api.calendar.json_times import encode
+from query_api.calendar.json_times import encode_in_parts
 from query_api.devices import handlers as devices
 from query_api.devices import rotation
 from query_api.devices.keys import keys_of
@@ -61,6 +61,7 @@ from query_api.web.requests.known_parameters import KnownParameters
 from query_api.web.requests.strict_records import StrictRecords
 from query_api.web.requests.times import provide_period
 from shared.broker.outbox import apply_outbox
+from shared.event_loop.garbage import frozen_objects
 from shared.postgres.connections import Connection
 from shared.postgres.listening import Notifications
 from shared.postgres.starting import first_connection
@@ -96,7 +97,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
         notifications = Notifications(settings.database, [ENDED, *CHANNELS])
         keyring = Keyring(pools.credentials, asyncio.get_running_loop().time)
         feeds = Live(settings.database, notifications, registry, tuning.live)
-        batcher = WriteBatcher(pools.store, feeds.interest, FairQueue(registry), tuning.store_wait_s)
+        batcher = WriteBatcher(pools.store, feeds.interest, FairQueue(registry, tuning.waiting), tuning.store_wait_s)
         given = {
             **_given(settings, pools, batcher, registry, tuning),
             "notifications": notifications,
@@ -126,7 +127,10 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             measured = FormatSuffixes(HeadRequests(MeasuredRequests(varying, registry)))
             proxies = list(settings.trusted_proxies)
             hosts = hosts_of_api(settings)
-            await serve_http(measured, listener, stop, hosts=hosts, trusted_proxies=proxies, limits=tuning.connections)
+            with frozen_objects():
+                await serve_http(
+                    measured, listener, stop, hosts=hosts, trusted_proxies=proxies, limits=tuning.connections
+                )
             for task in running:
                 task.cancel()
         await keyring.note_use_now()
@@ -210,7 +214,7 @@ def create_app(
 async def _encode(response: Response[Any]) -> Response[Any]:
     """Encode the content of a response of JSON, as the application's after_request."""
     if type(response) is Response and not isinstance(response.content, bytes | str | None):
-        response.content = encode(response.content)
+        response.content = await encode_in_parts(response.content)
     return response
 
 

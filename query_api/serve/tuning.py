@@ -4,6 +4,7 @@ import msgspec
 
 from query_api.readings.formats.exports import READERS, ReaderBounds
 from query_api.readings.live.listeners import LIVE, LiveBounds
+from query_api.readings.waiting import WAITING, WaitingBounds
 from query_api.readings.write_batcher import PATIENCE_S
 from query_api.serve.pools import EXPORTS, POOL_WAIT_S, SLOW
 from query_api.serve.probe import INTERVAL_S
@@ -21,6 +22,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     connections: ConnectionLimits = LIMITS
     pool_wait_s: float = POOL_WAIT_S
     store_wait_s: float = PATIENCE_S
+    waiting: WaitingBounds = WAITING
     probe_interval_s: float = INTERVAL_S
 
 

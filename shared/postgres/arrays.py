@@ -1,7 +1,7 @@
 """numpy arrays as parameters and results of statements, without a Python object for each element.
 
-`cursor` returns a cursor that takes `Bigints`, `Floats`, `Moments` and `Moment` as parameters, and returns columns of
-these types as numpy arrays and as int. A moment is a number of microseconds since 1970.
+`cursor` returns a cursor that takes `Integers`, `Bigints`, `Floats`, `Moments` and `Moment` as parameters, and returns
+columns of these types as numpy arrays and as int. A moment is a number of microseconds since 1970.
 
 The binary format of an array is not documented; array_send in src/backend/utils/adt/arrayfuncs.c writes it: the number
 of dimensions, a flag for nulls, the type of the elements, length and lower bound of each dimension, and each element
@@ -28,13 +28,18 @@ EARLIEST = _EPOCH - (1 << 63)
 LATEST = 1 << 62
 """A moment after each reading."""
 _HEADER_BYTES, _EMPTY_BYTES = 20, 12
-_BIGINT, _FLOAT8, _TIMESTAMPTZ = 20, 701, 1184
-_ARRAYS = {_BIGINT: 1016, _FLOAT8: 1022, _TIMESTAMPTZ: 1185}
-_INTEGER_ARRAY = 1007
+_BIGINT, _INTEGER, _FLOAT8, _TIMESTAMPTZ = 20, 23, 701, 1184
+_ARRAYS = {_BIGINT: 1016, _INTEGER: 1007, _FLOAT8: 1022, _TIMESTAMPTZ: 1185}
 FETCH_ROWS = 100
 """Rows of several arrays each that are converted at once, in some milliseconds."""
 _ADAPTED: WeakSet[Connection] = WeakSet()
 """Connections on which `cursor` has registered the types."""
+
+
+class Integers(msgspec.Struct, frozen=True):
+    """A parameter of type integer[]."""
+
+    values: NDArray[np.int64]
 
 
 class Bigints(msgspec.Struct, frozen=True):
@@ -63,10 +68,15 @@ class Moment(msgspec.Struct, frozen=True):
 
 def cursor(connection: Connection) -> AsyncCursor[Any]:
     """Return a cursor with binary results."""
+    return adapted(connection).cursor(binary=True)
+
+
+def adapted(connection: Connection) -> Connection:
+    """Return the connection, of which every cursor takes the types of this module as parameters."""
     if connection not in _ADAPTED:
         adapt(connection.adapters)  # only cursors with binary results use these loaders
         _ADAPTED.add(connection)
-    return connection.cursor(binary=True)
+    return connection
 
 
 async def fetch(cursor: AsyncCursor[Any]) -> list[Any]:
@@ -96,14 +106,18 @@ class _ArrayDumper(Dumper):
     kind: ClassVar[str]
     epoch: ClassVar[int] = 0
 
-    def dump(self, obj: Bigints | Floats | Moments) -> bytes:
+    def dump(self, obj: Integers | Bigints | Floats | Moments) -> bytes:
         count = len(obj.values)
         if count == 0:
             return np.array([0, 0, self.element], ">i4").tobytes()
         elements = np.empty(count, _element(self.kind))
-        elements["length"] = 8
+        elements["length"] = elements.dtype["value"].itemsize
         elements["value"] = obj.values - self.epoch if self.epoch else obj.values
         return np.array([1, 0, self.element, count, 1], ">i4").tobytes() + elements.tobytes()
+
+
+class _IntegersDumper(_ArrayDumper):
+    element, oid, kind = _INTEGER, _ARRAYS[_INTEGER], ">i4"
 
 
 class _BigintsDumper(_ArrayDumper):
@@ -165,9 +179,10 @@ class _MomentLoader(Loader):
 
 
 _DUMPERS: dict[type, type[Dumper]] = {
-    Bigints: _BigintsDumper, Floats: _FloatsDumper, Moments: _MomentsDumper, Moment: _MomentDumper,
+    Integers: _IntegersDumper, Bigints: _BigintsDumper, Floats: _FloatsDumper, Moments: _MomentsDumper,
+    Moment: _MomentDumper,
 }  # fmt: skip
 _LOADERS: dict[int, type[Loader]] = {
     _ARRAYS[_BIGINT]: _BigintsLoader, _ARRAYS[_FLOAT8]: _FloatsLoader, _ARRAYS[_TIMESTAMPTZ]: _MomentsLoader,
-    _INTEGER_ARRAY: _IntegersLoader, _TIMESTAMPTZ: _MomentLoader,
+    _ARRAYS[_INTEGER]: _IntegersLoader, _TIMESTAMPTZ: _MomentLoader,
 }  # fmt: skip

@@ -7,11 +7,16 @@ is too wide costs little, but one that is too narrow hides readings. So it is wi
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
+import numpy as np
 from psycopg.rows import class_row
 
+from shared.event_loop.parts import fetched
+from shared.postgres.arrays import Bigints, Moments, adapted
 from shared.postgres.connections import Connection
+from shared.readings.model import Microseconds, to_microseconds
 
 Month = int
 """Months since January of the year 0."""
@@ -53,11 +58,17 @@ async def widen(connection: Connection, months: Mapping[int, tuple[Month, Month]
     Return the devices that exist.
     """
     columns = (
-        list(months),
-        [start_of(first) for first, _ in months.values()],
-        [start_of(last + 1) for _, last in months.values()],
+        Bigints(np.array(list(months), np.int64)),
+        Moments(np.array([_moment_of(first) for first, _ in months.values()], np.int64)),
+        Moments(np.array([_moment_of(last + 1) for _, last in months.values()], np.int64)),
     )
-    return {row[0] for row in await (await connection.execute(_WIDEN, columns)).fetchall()}
+    async with adapted(connection).cursor() as cursor:
+        return {device_id for (device_id,) in await fetched(await cursor.execute(_WIDEN, columns))}
+
+
+@lru_cache(maxsize=1_000)
+def _moment_of(month: Month) -> Microseconds:
+    return to_microseconds(start_of(month))
 
 
 class Extent(msgspec.Struct, frozen=True):
@@ -85,7 +96,7 @@ _EXTENTS = """
 
 async def extent_of(connection: Connection, devices: Sequence[int]) -> Extent:
     """Return the extent of the devices together."""
-    async with connection.cursor(row_factory=class_row(Extent)) as cursor:
-        extent = await (await cursor.execute(_EXTENTS, (list(devices),))).fetchone()
+    async with adapted(connection).cursor(row_factory=class_row(Extent)) as cursor:
+        extent = await (await cursor.execute(_EXTENTS, (Bigints(np.array(devices, np.int64)),))).fetchone()
     assert extent is not None, "an aggregate has one row"
     return extent

@@ -43,6 +43,14 @@ class Rows(Sequence[Reading]):
         rows.extend(readings)
         return rows
 
+    @classmethod
+    def joined(cls, batches: Iterable[Iterable[Reading]]) -> "Rows":
+        """Return the readings of all batches."""
+        rows = cls()
+        for batch in batches:
+            rows.extend(batch)
+        return rows
+
     def append(self, reading: Reading) -> None:
         """Add one reading."""
         self.extend((reading,))
@@ -60,9 +68,9 @@ class Rows(Sequence[Reading]):
         return self
 
     def extend_columns(
-        self, device_id: int, recorded_at: Column | None, received_at: range, axes: Sequence[Column]
+        self, device_id: int | Column, recorded_at: Column | None, received_at: range, axes: Sequence[Column]
     ) -> None:
-        """Add readings of one device, by their columns. `recorded_at`: None: the times of receipt."""
+        """Add readings by their columns. `device_id`: of each or of all. `recorded_at`: None: the times of receipt."""
         rows = np.empty(len(received_at), _DTYPE)
         rows["device_id"] = device_id
         rows["received_at"] = received = np.arange(received_at.start, received_at.stop, received_at.step)

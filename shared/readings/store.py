@@ -11,17 +11,19 @@ Each needs `shared.readings.partitions.Partitions.ensure` first.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import LiteralString
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.postgres import arrays
-from shared.postgres.arrays import Bigints, Floats, Moments
+from shared.postgres.arrays import Bigints, Floats, Integers, Moments
 from shared.postgres.connections import Connection
 from shared.readings import binary_copy
 from shared.readings.announcements import Announcements
-from shared.readings.model import Reading, to_datetime
+from shared.readings.model import Reading
 from shared.readings.rows import FIELDS, Column, Rows
 
 
@@ -99,14 +101,18 @@ _STORE_LATE = "SELECT store_late_readings(%s, %s, %s, %s, %s, %s)"
 
 async def _store_some_late(connection: Connection, columns: Column) -> int:
     """Store readings of which some are late, and some may be stored already; return the number of new ones."""
-    parameters = (
+    async with arrays.cursor(connection) as cursor:
+        row = await (await cursor.execute(_STORE_LATE, _arrays_of(columns))).fetchone()
+    assert row is not None, "the function returns one number"
+    return int(row[0])
+
+
+def _arrays_of(columns: Column) -> tuple[object, ...]:
+    """Return the columns of readings as parameters, in the order of their fields."""
+    return (
         Bigints(columns["device_id"]), Moments(columns["recorded_at"]), Moments(columns["received_at"]),
         Floats(columns["x"]), Floats(columns["y"]), Floats(columns["z"]),
     )  # fmt: skip
-    async with arrays.cursor(connection) as cursor:
-        row = await (await cursor.execute(_STORE_LATE, parameters)).fetchone()
-    assert row is not None, "the function returns one number"
-    return int(row[0])
 
 
 async def clear(connection: Connection) -> None:
@@ -127,48 +133,48 @@ def _packed(columns: Column, kind: np.dtype[np.void]) -> bytes:
     return binary_copy.pack(kind, columns[names])
 
 
-class StoredId(msgspec.Struct, frozen=True):
-    """The id of a reading, or of the equal reading that was stored before."""
+class StoredIds(msgspec.Struct, frozen=True):
+    """The id of each reading of a request, or of the equal reading that was stored before."""
 
-    id: int
-    is_new: bool
+    ids: NDArray[np.int64]
+    is_new: NDArray[np.bool_]
+
+    def of(self, request: slice) -> "StoredIds | None":
+        """Return the part of these readings; None if they were not stored."""
+        ids = self.ids[request]
+        return StoredIds(ids, self.is_new[request]) if ids.all() else None
 
 
+# In place of the null id of a reading that is not stored: 0, which no reading has.
 _STORE_REQUESTS = """
-    SELECT ids, added FROM store_readings(%s::integer[], %s::bigint[], %s::timestamptz[], %s::timestamptz[],
-                                          %s::float8[], %s::float8[], %s::float8[])
+    SELECT array_replace(ids, NULL, 0::bigint), added
+    FROM store_readings(%s::integer[], %s::bigint[], %s::timestamptz[], %s::timestamptz[],
+                        %s::float8[], %s::float8[], %s::float8[])
 """
 
 
-async def store_requests(
-    connection: Connection, requests: Sequence[Sequence[Reading]]
-) -> list[Sequence[StoredId] | None]:
+async def store_requests(connection: Connection, requests: Sequence[Sequence[Reading]]) -> list[StoredIds | None]:
     """Store the readings of several requests, and return their ids, in order.
 
     A request is stored whole or, if it names an unknown device, not at all: its result is None. On an error no request
     is stored.
     """
-    readings = [reading for request in requests for reading in request]
-    columns = (
-        [number for number, request in enumerate(requests) for _ in request],
-        [r.device_id for r in readings],
-        [to_datetime(r.recorded_at) for r in readings],
-        [to_datetime(r.received_at) for r in readings],
-        [r.x for r in readings],
-        [r.y for r in readings],
-        [r.z for r in readings],
-    )
-    row = await (await connection.execute(_STORE_REQUESTS, columns, prepare=True)).fetchone()
+    rows = Rows.joined(requests)
+    columns = rows.columns()
+    counts = [len(request) for request in requests]
+    parameters = Integers(np.repeat(np.arange(len(requests)), counts)), *_arrays_of(columns)
+    async with arrays.cursor(connection) as cursor:
+        row = await (await cursor.execute(_STORE_REQUESTS, parameters, prepare=True)).fetchone()
     assert row is not None, "the function returns one row"
-    ids, added = iter(row[0]), set(row[1])
-    return [_stored_ids([next(ids) for _ in request], added) for request in requests]
+    ids, added = row
+    stored = StoredIds(ids, _are_new(ids, added))
+    return [stored.of(slice(start, end)) for start, end in pairwise(accumulate(counts, initial=0))]
 
 
-def _stored_ids(ids: Sequence[int | None], added: set[int]) -> Sequence[StoredId] | None:
-    stored = []
-    for reading_id in ids:
-        if reading_id is None:
-            return None
-        stored.append(StoredId(reading_id, reading_id in added))
-        added.discard(reading_id)  # a repeat, in this request or the next, is not new
-    return stored
+def _are_new(ids: NDArray[np.int64], added: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether each id is new. A repeat, in its request or in a later one, is not new."""
+    if len(added) == len(ids):
+        return np.ones(len(ids), bool)
+    is_first = np.zeros(len(ids), bool)
+    is_first[np.unique(ids, return_index=True)[1]] = True
+    return is_first & np.isin(ids, added)

@@ -18,6 +18,7 @@ from tests.benchmarks import (
     decoding,
     delay,
     devices,
+    event_loop,
     exports,
     fairness,
     http,
@@ -61,6 +62,7 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "start": start.measure,
     "devices": devices.measure,
     "exports": exports.measure,
+    "event-loop": event_loop.measure,
 }
 _ADD_DEVICES = "INSERT INTO devices (key, name) SELECT n, n FROM generate_series(1, %s) n"
 

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.readings.waiting import MAX_WAITING_EACH
+from query_api.readings.waiting import WaitingBounds
 from query_api.readings.write_batcher import WRITERS
 from query_api.serve.tuning import DEFAULT, Tuning
 from query_api.web.requests.bodies import MAX_BODY_BYTES, ROOM_BYTES, ROOM_EACH_BYTES
@@ -32,6 +32,8 @@ HOLD = """
     ALTER TABLE readings ENABLE ROW LEVEL SECURITY;
     CREATE POLICY held ON readings USING (CASE WHEN device_id = 1 THEN held() ELSE true END);
 """
+EACH = 20_000
+"""Readings of a caller that may wait."""
 IN_FLIGHT = DEFAULT.slow_reads.each + DEFAULT.slow_reads.waiting_each
 
 
@@ -39,7 +41,8 @@ IN_FLIGHT = DEFAULT.slow_reads.each + DEFAULT.slow_reads.waiting_each
 async def api(api_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """An API with AUTH on, whose waits are as long as the test."""
     settings = msgspec.structs.replace(api_settings, auth="on", query_timeout=int(HANG_S))
-    async with services.api(settings, Tuning(pool_wait_s=HANG_S, store_wait_s=HANG_S)) as api:
+    tuning = Tuning(pool_wait_s=HANG_S, store_wait_s=HANG_S, waiting=WaitingBounds(most_each=EACH))
+    async with services.api(settings, tuning) as api:
         yield api
 
 
@@ -138,15 +141,15 @@ async def test_readings_of_one_key_do_not_delay_other_devices(api: httpx.AsyncCl
         for number in range(WRITERS):
             posts.append(post())
             await eventually(lambda: held_up(database), lambda count, number=number: count == number + 1)  # type: ignore[misc]
-        posts += [post() for _ in range(MAX_WAITING_EACH // 10_000)]
-        await eventually(waiting, lambda count: count == MAX_WAITING_EACH)
+        posts += [post() for _ in range(EACH // 10_000)]
+        await eventually(waiting, lambda count: count == EACH)
         refused = [await post() for _ in range(10)]
         reading = {"device_id": 2, "x": 1, "y": 2, "z": 3}
         quiet = tasks.create_task(api.post("/stats", json=reading, headers=token))
-        await eventually(waiting, lambda count: count == MAX_WAITING_EACH + 1)
+        await eventually(waiting, lambda count: count == EACH + 1)
     assert quiet.result().status_code == 201
     assert {post.result().status_code for post in posts} == {201}
-    assert {(answer.status_code, answer.headers["retry-after"]) for answer in refused} == {(429, "5")}
+    assert {(answer.status_code, answer.headers["retry-after"]) for answer in refused} == {(429, "1")}
 
 
 async def test_announced_long_bodies_of_one_key_leave_room_for_other_keys(

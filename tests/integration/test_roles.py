@@ -72,6 +72,7 @@ FUNCTIONS = {
     "pass_fence": "ingestor",
     "store_late_readings": "ingestor",
     "store_readings": "api",
+    "trigrams": "ingestor api",
     "unseal_readings": "",
 }
 SEQUENCES = {"devices_id_seq": "api", "readings_id_seq": "api", "sealed_devices_number_seq": "worker"}

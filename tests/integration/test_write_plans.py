@@ -131,11 +131,11 @@ async def keep_dead_letters(database: Connection) -> None:
 async def store_requests(database: Connection, mark: float) -> None:
     """Store requests as over HTTP: stored readings, new ones, and one of an unknown device."""
     kept = await readings.store_requests(database, [known(GIVEN // 2, at=30), new(GIVEN // 2, mark + 0.5)])
-    assert [len([one for one in request or () if one.is_new]) for request in kept] == [0, GIVEN // 2]
+    assert [request is not None and request.is_new.sum() for request in kept] == [0, GIVEN // 2]
     unknown = Reading(999_999, to_microseconds(FIRST), 1, 0.0, 0.0, 0.0)
     assert await readings.store_requests(database, [[unknown]]) == [None]
     given = [NewReading(device_id=999_999, x=0, y=0, z=0), NewReading(device_id=7, x=0, y=0, z=0)]
-    await intake._unknown_devices(database, Submission(given, is_array=True))
+    await intake.unknown_devices(database, [one.device_id for one in given], Submission(given, is_array=True))
 
 
 async def test_each_statement_reads_only_its_rows_by_index(database: Connection) -> None:

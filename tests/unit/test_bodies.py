@@ -1,7 +1,9 @@
 """A body is decoded into a record, or refused with the names of the wrong fields."""
 
+import asyncio
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -18,9 +20,12 @@ from query_api.web.answers.problems import (
     UNAVAILABLE,
     Refused,
 )
-from query_api.web.requests.bodies import Room, decode
+from query_api.web.requests.bodies import Room, decode, decode_long
+from query_api.web.requests.wrong_bodies import EXPLAINED_BYTES
+from shared.readings.rules import MAX_READINGS
 
 READINGS = NewReading | list[NewReading]
+BOUNDED = NewReading | Annotated[list[NewReading], msgspec.Meta(min_length=1, max_length=MAX_READINGS)]
 number = st.one_of(st.integers(), st.floats(), st.just(10**400))
 scalar = st.one_of(st.none(), st.booleans(), number, st.text(max_size=5))
 reading = st.dictionaries(st.sampled_from(["device_id", "x", "y", "z", "timestamp", "other"]), scalar)
@@ -131,3 +136,47 @@ def test_room_for_long_bodies_is_bounded_in_total_and_for_each_caller() -> None:
             pass
     with room.room("c", 60):
         pass
+
+
+def wrong(body: bytes, record: Any = READINGS) -> Refused:
+    """Return the refusal of a long body. It is that of a short one."""
+    with pytest.raises(Refused) as raised:
+        asyncio.run(decode_long(body, record))
+    return raised.value
+
+
+def outcome(compute: Callable[[], Any]) -> Any:
+    try:
+        return compute()
+    except Refused as error:
+        return error.problem, error.detail, error.errors
+
+
+@given(anything)
+def test_a_long_body_is_decoded_or_refused_as_a_short_one(body: Any) -> None:
+    text = json.dumps(body).encode()
+    assert outcome(lambda: asyncio.run(decode_long(text, READINGS))) == outcome(lambda: decode(text, READINGS))
+
+
+def test_one_wrong_reading_among_many_is_named() -> None:
+    body = [{"device_id": 1, "x": 1, "y": 2, "z": 3}] * MAX_READINGS
+    refused = wrong(json.dumps([*body[:-1], {**body[0], "y": "2"}]).encode(), BOUNDED)
+    assert [fault.field for fault in refused.errors] == ["[9999].y"]
+
+
+def test_a_longer_array_is_refused_before_its_elements_are_decoded() -> None:
+    reading = b'{"device_id":1,"x":1,"y":2,"z":3}'
+    for element in (reading, b"[]", b"1", b'{"a":[]}'):
+        refused = wrong(b"[" + b",".join([element] * (MAX_READINGS + 1)) + b"]", BOUNDED)
+        assert refused.detail == "body: expected an array of 1 to 10,000, got a longer one"
+    many = b'{"device_id":1,"x":1,"y":2,"z":3,"other":[{},{},{}]}'
+    found = asyncio.run(decode_long(b"[" + b",".join([many] * MAX_READINGS) + b"]", BOUNDED))
+    assert len(found) == MAX_READINGS
+
+
+def test_of_a_long_object_the_first_fault_is_named() -> None:
+    other = b'"other":[' + b"[]," * EXPLAINED_BYTES + b"[]]"
+    assert [fault.field for fault in wrong(b'{"device_id":1,"x":"1","y":2,' + other + b"}").errors] == ["x"]
+    faults = wrong(b'[{"device_id":1,"x":1,"y":2,"z":"3",' + other + b"},{}]").errors
+    assert [fault.field for fault in faults] == ["[0].z", "[1].device_id", "[1].x", "[1].y", "[1].z"]
+    assert wrong(b'{"device_id":1,' + other).problem is MALFORMED

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from query_api.readings.waiting import MAX_WAITING_EACH
+from query_api.readings.waiting import WAITING
 from query_api.serve.pools import CONNECTIONS, EXPORTS, SLOW
 from query_api.serve.tuning import DEFAULT
 
@@ -25,6 +25,6 @@ def test_the_page_of_the_api_names_the_limits() -> None:
     for bound in (
         f"at most {DEFAULT.slow_reads.each} slow reads", f"{DEFAULT.streams.each} streams",
         f"{DEFAULT.slow_reads.waiting_each} slow reads may",
-        f"{MAX_WAITING_EACH:,} readings",
+        f"{WAITING.most_each:,} readings",
     ):  # fmt: skip
         assert bound in text, bound

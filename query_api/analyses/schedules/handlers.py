@@ -29,6 +29,7 @@ from query_api.web.requests.bodies import JsonRequest
 from query_api.web.resource import Resource
 from shared.access import audit
 from shared.access.audit import Action
+from shared.event_loop.parts import mapped_rows
 from shared.postgres.connections import Connection
 
 _Rules = NamedDependency[SkipValidation[CallbackRules]]
@@ -153,9 +154,12 @@ async def _schedules(
 ) -> list[Schedule]:
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(query, values)
-        rows = await cursor.fetchall()
-    hidden = [row if principal.owns(row["callback_owner"]) else {**row, "callback": None} for row in rows]
-    return msgspec.convert(hidden, list[Schedule])
+        return await mapped_rows(cursor, lambda row: _shown_to(principal, row))
+
+
+def _shown_to(principal: Principal, row: dict[str, Any]) -> Schedule:
+    shown = row if principal.owns(row["callback_owner"]) else {**row, "callback": None}
+    return msgspec.convert(shown, Schedule)
 
 
 @get(

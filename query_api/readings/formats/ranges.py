@@ -44,18 +44,18 @@ async def answer(request: AnyRequest, export: Export, media_type: str, headers: 
     with freed_if_it_fails(export.place):
         content = await _whole(export)
         if content is None and is_head(request.scope):
-            return Stream(_sent(b"", export), media_type=media_type, headers={**headers, "Accept-Ranges": "none"})
+            return Stream(_sent([], export), media_type=media_type, headers={**headers, "Accept-Ranges": "none"})
         if content is None:
             raise _too_long(export.bounds.max_range_bytes)
-        tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        headers = {**headers, "Accept-Ranges": "bytes", "ETag": tag}
-        part = read(_wanted(request, tag), len(content))
-    status = HTTP_200_OK
+        headers = {**headers, "Accept-Ranges": "bytes", "ETag": content.tag}
+        part = read(_wanted(request, content.tag), content.length)
+    status, length = HTTP_200_OK, content.length
     if part is not None:
-        headers["Content-Range"] = f"bytes {part.first}-{part.last}/{len(content)}"
-        content, status = content[part.first : part.last + 1], HTTP_206_PARTIAL_CONTENT
-    headers["Content-Length"] = str(len(content))
-    return Stream(_sent(content, export), media_type=media_type, headers=headers, status_code=status)
+        headers["Content-Range"] = f"bytes {part.first}-{part.last}/{content.length}"
+        length, status = part.last + 1 - part.first, HTTP_206_PARTIAL_CONTENT
+    headers["Content-Length"] = str(length)
+    blocks = content.blocks if part is None else _within(content.blocks, part)
+    return Stream(_sent(blocks, export), media_type=media_type, headers=headers, status_code=status)
 
 
 def _too_long(max_bytes: int) -> Refused:
@@ -63,10 +63,10 @@ def _too_long(max_bytes: int) -> Refused:
     return Refused(problems.RANGE_NOT_SATISFIABLE, detail, headers={"Accept-Ranges": "none"})
 
 
-async def _sent(content: bytes, export: Export) -> AsyncGenerator[bytes]:
-    """Yield the content in blocks. If the reader is too slow, the place is freed and the rest is discarded."""
-    left = deque(content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES))
-    del content
+async def _sent(blocks: list[bytes], export: Export) -> AsyncGenerator[bytes]:
+    """Yield the blocks. If the reader is too slow, the place is freed and the rest is discarded."""
+    left = deque(blocks)
+    blocks.clear()
 
     def give_up() -> None:
         left.clear()
@@ -88,15 +88,37 @@ def _wanted(request: AnyRequest, tag: str) -> str:
     return request.headers.get("range", "") if applies else ""
 
 
-async def _whole(export: Export) -> bytes | None:
+class _Content(msgspec.Struct, frozen=True):
+    """A whole stream. `tag`: its entity tag."""
+
+    blocks: list[bytes]
+    length: int
+    tag: str
+
+
+async def _whole(export: Export) -> _Content | None:
     """Return the content of the stream; None if it is longer than max_range_bytes."""
-    content = bytearray()
+    blocks: list[bytes] = []
+    length, digest = 0, hashlib.sha256()  # block by block: the whole would hold the event loop
     async with aclosing(export.rows):
         async for block in export.rows:
-            content += block
-            if len(content) > export.bounds.max_range_bytes:
+            length += len(block)
+            if length > export.bounds.max_range_bytes:
                 return None
-    return bytes(content)
+            digest.update(block)
+            blocks += (block[at : at + BLOCK_BYTES] for at in range(0, len(block), BLOCK_BYTES))
+    return _Content(blocks, length, f'"{digest.hexdigest()[:32]}"')
+
+
+def _within(blocks: list[bytes], part: Part) -> list[bytes]:
+    """Return the part of the blocks."""
+    found, at = [], 0
+    for block in blocks:
+        first, last = max(part.first - at, 0), min(part.last + 1 - at, len(block))
+        if first < last:
+            found.append(block[first:last])
+        at += len(block)
+    return found
 
 
 def read(given: str, length: int) -> Part | None:

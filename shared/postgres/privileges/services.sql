@@ -46,7 +46,7 @@ GRANT SELECT, INSERT, UPDATE ON device_extents TO devicestat_ingestor, devicesta
 GRANT SELECT (device_id, announced, number) ON sealed_devices TO devicestat_ingestor;
 GRANT INSERT ON late_readings TO devicestat_ingestor, devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, pass_deletion_fence, pass_fence, store_late_readings,
-      devices_deleted_since TO devicestat_ingestor;
+      devices_deleted_since, trigrams TO devicestat_ingestor;
 
 -- The API creates no keys, and cannot read the audit log. UPDATE on one column allows it to lock a row.
 GRANT SELECT, INSERT (id, key, name), UPDATE (name), DELETE ON devices TO devicestat_api;
@@ -55,7 +55,7 @@ GRANT SELECT, INSERT ON readings TO devicestat_api;
 GRANT SELECT ON sealed_devices, late_readings, blocks, block_values, block_columns, hidden_months TO devicestat_api;
 GRANT INSERT ON suspected_blocks TO devicestat_api;
 GRANT USAGE ON SEQUENCE devices_id_seq, readings_id_seq TO devicestat_api;
-GRANT EXECUTE ON FUNCTION ensure_readings_partition, store_readings, pass_deletion_fence, close_deletion_fence
+GRANT EXECUTE ON FUNCTION ensure_readings_partition, store_readings, pass_deletion_fence, close_deletion_fence, trigrams
     TO devicestat_api;
 GRANT SELECT, INSERT (device_id, period, figures, joinable, owner),
       UPDATE (status, joinable, run_after, lease_token, lease_until, finished_at) ON analysis_requests TO devicestat_api;
