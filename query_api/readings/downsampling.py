@@ -74,7 +74,9 @@ def _extremes(spans: NDArray[np.int64], values: Values) -> NDArray[np.intp]:
     sizes = np.diff(starts, append=len(spans))
     least = _places(values == np.repeat(np.minimum.reduceat(values, starts), sizes), starts, last=False)
     greatest = _places(values == np.repeat(np.maximum.reduceat(values, starts), sizes), starts, last=True)
-    return np.unique(np.concatenate((least, greatest, [0, len(spans) - 1])))
+    kept = np.zeros(len(spans), bool)
+    kept[least] = kept[greatest] = kept[[0, -1]] = True
+    return np.flatnonzero(kept)
 
 
 def _places(chosen: NDArray[np.bool_], starts: NDArray[np.intp], *, last: bool) -> NDArray[np.intp]:

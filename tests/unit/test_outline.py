@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from query_api.readings.downsampling import MIN_POINTS, Downsampler, span_of
 from query_api.statistics.blocks.building import Columns, extremes_of
 from query_api.statistics.blocks.cutting import cuts
-from query_api.statistics.blocks.layout import BASE, Floats, Layout, spread
-from query_api.statistics.blocks.reading.curves.outline import Outline, Readings, outline_of
+from query_api.statistics.blocks.layout import BASE, Floats, Layout
+from query_api.statistics.blocks.reading.curves.outline import Known, Outline, outline_of
 from query_api.statistics.blocks.reading.curves.strides import Page, Spans, Strides
 
 
@@ -25,14 +25,13 @@ def outlined(columns: Columns, late: Columns, spans: Spans, layout: Layout) -> O
     )  # fmt: skip
     strides = Strides.of(page, spans, layout)
     needed = strides.needed(spans, late.times)
-    whole, read = strides.taken(np.flatnonzero(~needed)), strides.taken(np.flatnonzero(needed))
     extremes = np.concatenate([extremes_of(block, layout.time_stride) for block in blocks])
     starts = np.cumsum([0, *(-(-len(block) // layout.time_stride) for block in blocks)])
-    own = extremes[starts[np.searchsorted(page.first, whole.first)] + whole.number]
-    places = np.repeat(read.place, read.size) + spread(read.size)
-    part = Columns(columns.times[places], *(values[places] for values in columns.axes))
-    begin, end = np.searchsorted(part.times, spans.first), np.searchsorted(part.times, spans.last, side="right")
-    return outline_of(whole, own, Readings(part[int(begin) : int(end)], places[begin:end]), late)
+    own = extremes[starts[np.searchsorted(page.first, strides.first)] + strides.number]
+    known = Known(strides, needed, strides.read(needed, own[~needed], spans), own)
+    places = [strides.taken(chosen).places for chosen in known.columns]
+    axes = (values[own] for values, own in zip(columns.axes, places[1:], strict=True))
+    return outline_of(known, np.concatenate([columns.times[places[0]].view(np.float64), *axes]), spans, late)
 
 
 def drawn(columns: Columns, points: int, outline: Outline | None = None) -> list[tuple[list[int], bytes]]:

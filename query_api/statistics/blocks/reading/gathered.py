@@ -153,8 +153,8 @@ class Gathered:
         """Return all blocks."""
         if not self._blocks:
             return Blocks(_NONE, _NONE, _NONE, _NONE, _NONE, np.empty(0))
-        fields = msgspec.structs.fields(Blocks)
-        return Blocks(*(np.concatenate([getattr(some, field.name) for some in self._blocks]) for field in fields))
+        names = Blocks.__struct_fields__  # msgspec.structs.fields() reads the types, which takes 0.3 ms
+        return Blocks(*(np.concatenate([getattr(some, name) for some in self._blocks]) for name in names))
 
     def runs(self, blocks: Blocks, layout: Layout) -> Runs:
         """Return the runs of all lists: those of the blocks, one of the readings of each list, and those of pieces."""

@@ -60,14 +60,13 @@ class Parts(msgspec.Struct, frozen=True):
     @classmethod
     def joined(cls, some: Sequence[Self]) -> Self:
         """Return all parts, one after the other."""
-        names = [field.name for field in msgspec.structs.fields(cls)]
-        return cls(*(np.concatenate([getattr(one, name) for one in some]) for name in names))
+        return cls(*(np.concatenate([getattr(one, name) for one in some]) for name in cls.__struct_fields__))
 
     def __len__(self) -> int:
         return len(self.device)
 
     def __getitem__(self, chosen: slice | Ints | Flags) -> Self:
-        return type(self)(*(getattr(self, field.name)[chosen] for field in msgspec.structs.fields(self)))
+        return type(self)(*(getattr(self, name)[chosen] for name in self.__struct_fields__))
 
     @property
     def keys(self) -> list[Key]:
@@ -204,6 +203,11 @@ async def _read_once(connection: Connection, statement: bytes, parts: Parts, siz
 def _decoded(parts: Parts, size: int, rows: Sequence[_Coded], decode: _Decode) -> Floats:
     """Raises DamagedBlocks."""
     sizes = parts.end - parts.start
+    if len(rows) == 1 and not (parts.start % size).any() and not (parts.end % size).any():  # all of one coding
+        number, is_time, numbers, data = rows[0]
+        entries = _entries(number, data, size, decode_times if is_time else decode)
+        if len(numbers) == len(parts) and len(entries) == sizes.sum():
+            return entries
     at = np.cumsum(sizes) - sizes
     values = np.empty(int(sizes.sum()))
     is_missing = np.ones(len(sizes), bool)

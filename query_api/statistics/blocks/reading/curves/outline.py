@@ -1,7 +1,7 @@
 """The readings of a device from which the least and the greatest of each span of time follow, in order.
 
-A stride that lies within a span, and holds no late reading, stands for its extremes. All readings of the other strides
-are read: those across the end of a span, at the ends of the period, and beside late readings.
+The extremes of a stride stand for its readings. These are read at the ends of the period and beside late readings, and
+those of single axes where a span ends amid a stride and may have an extreme in it (`strides.py`).
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from query_api.statistics.blocks.building import EXTREMES, Columns
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.damage import DamagedBlocks, narrowed, require_times
-from query_api.statistics.blocks.layout import AXES, STANDARD, Floats, Ints, Layout, Times, spread
-from query_api.statistics.blocks.reading.curves.strides import COLUMNS, Chosen, Page, Spans, Strides
-from query_api.statistics.blocks.reading.slices import TIMES, read_columns, read_extremes
+from query_api.statistics.blocks.layout import AXES, STANDARD, Floats, Ints, Layout, Times
+from query_api.statistics.blocks.reading.curves.strides import Chosen, Page, Spans, Strides
+from query_api.statistics.blocks.reading.slices import TIMES, Parts, read_columns, read_extremes
 from shared.postgres import arrays
 from shared.postgres.arrays import EARLIEST, Moment
 from shared.postgres.connections import Connection
@@ -71,10 +71,12 @@ async def read_outline(
         needed = strides.needed(spans, of_late.times)
         if count + int(strides.size[~strides.is_cut(spans)].sum()) <= most:
             needed[:] = True
-        for part in strides.parts(needed, limits.readings):
+        extremes = await _extremes(connection, device_id, strides, needed)
+        read = strides.read(needed, extremes[~needed], spans)
+        for part in strides.parts(np.logical_or.reduce(read), limits.readings):
             last = page.until if part.stop == len(strides.start) else int(strides.start[part.stop]) - 1
-            own = _between(of_late, before, last)
-            outline = await _read(connection, device_id, strides.taken(part), needed[part], own, spans, layout)
+            known = Known(strides.taken(part), needed[part], read[:, part], extremes[part])
+            outline = await _read(connection, device_id, known, spans, _between(of_late, before, last), layout)
             before, count = last, count + outline.count
             yield outline
     rest = _between(late, before, spans.last)
@@ -152,45 +154,78 @@ class Readings(msgspec.Struct, frozen=True):
     places: Ints
 
 
+class Values(msgspec.Struct, frozen=True):
+    """Values of one axis in order, with their times, and their places among the readings of all blocks."""
+
+    times: Times
+    values: Floats
+    places: Ints
+
+
+class Known(msgspec.Struct, frozen=True):
+    """Strides, and which are read: all axes of those `needed`, and single axes, in the shape (axes, strides).
+
+    `extremes`: shape (strides, axes). Those that are needed have none.
+    """
+
+    strides: Strides
+    needed: Chosen
+    read: Chosen
+    extremes: NDArray[np.void]
+
+    @property
+    def columns(self) -> Sequence[Chosen]:
+        """The strides of which times, x, y and z are read."""
+        return [np.logical_or.reduce(self.read), *self.read]
+
+
+async def _extremes(connection: Connection, device_id: int, strides: Strides, needed: Chosen) -> NDArray[np.void]:
+    """Return the extremes of all strides, since those of a block are together; undefined ones if all are needed."""
+    if needed.all():
+        return np.empty((len(needed), len(AXES)), EXTREMES)
+    return await read_extremes(connection, strides.parts_of_extremes(device_id))
+
+
 async def _read(
-    connection: Connection,
-    device_id: int,
-    strides: Strides,
-    needed: Chosen,
-    late: Columns,
-    spans: Spans,
-    layout: Layout,
+    connection: Connection, device_id: int, known: Known, spans: Spans, late: Columns, layout: Layout
 ) -> Outline:
-    """Return the outline of the strides and of late readings. `needed`: the strides of which all readings are read."""
-    whole, read = strides.taken(np.flatnonzero(~needed)), strides.taken(np.flatnonzero(needed))
-    extremes = await _extremes(connection, device_id, strides, ~needed)
-    data = await read_columns(connection, read.parts_of_readings(device_id, layout), layout)
-    count = int(read.size.sum())
-    return await computed(
-        len(AXES) * (2 * len(extremes) + count + len(late)),
-        lambda: outline_of(whole, extremes, _within(read, data.reshape(COLUMNS, count), spans), late),
+    """Return the outline of the strides and of late readings."""
+    parts = [
+        known.strides.taken(chosen).parts_of_column(device_id, TIMES + column, layout)
+        for column, chosen in enumerate(known.columns)
+    ]
+    data = await read_columns(connection, Parts.joined(parts), layout)
+    size = len(data) + 2 * known.extremes.size + len(AXES) * len(late)
+    return await computed(size, lambda: outline_of(known, data, spans, late))
+
+
+def outline_of(known: Known, data: Floats, spans: Spans, late: Columns) -> Outline:
+    """Return the outline. `data`: the times, x, y and z that were read."""
+    strides, needed = known.strides, known.needed
+    of_times, *of_axes = known.columns
+    times, *axes = np.split(data, np.cumsum([strides.size[chosen].sum() for chosen in known.columns])[:-1])
+    times = times.view(np.int64)
+
+    def part(data: NDArray[Any], read: Chosen, chosen: Chosen) -> NDArray[Any]:
+        """Return the readings of the chosen strides. `data`: those of the strides that were read."""
+        return data[np.repeat(chosen[read], strides.size[read])]
+
+    def values(axis: int) -> Values:
+        own = of_axes[axis] & ~needed
+        return Values(part(times, of_times, own), part(axes[axis], of_axes[axis], own), strides.taken(own).places)
+
+    columns = Columns(
+        part(times, of_times, needed), *(part(one, read, needed) for one, read in zip(axes, of_axes, strict=True))
     )
+    readings = _with_late(_within(columns, strides.taken(needed).places, spans), late)
+    count = len(readings.columns) + int(strides.size[~needed].sum())
+    return Outline(count, [_axis(known, readings, values(axis), axis) for axis in range(len(AXES))])
 
 
-async def _extremes(connection: Connection, device_id: int, strides: Strides, chosen: Chosen) -> NDArray[np.void]:
-    """Return the extremes of the chosen strides. Those of all strides are read, since those of a block are together."""
-    if not chosen.any():
-        return np.empty((0, len(AXES)), EXTREMES)
-    return (await read_extremes(connection, strides.parts_of_extremes(device_id)))[chosen]
-
-
-def _within(strides: Strides, data: NDArray[np.float64], spans: Spans) -> Readings:
+def _within(columns: Columns, places: Ints, spans: Spans) -> Readings:
     """Return the readings of the period."""
-    times = data[TIMES].view(np.int64)
-    begin, end = np.searchsorted(times, spans.first), np.searchsorted(times, spans.last, side="right")
-    places = np.repeat(strides.place, strides.size) + spread(strides.size)
-    return Readings(Columns(times, *data[TIMES + 1 :])[int(begin) : int(end)], places[begin:end])
-
-
-def outline_of(whole: Strides, extremes: NDArray[np.void], read: Readings, late: Columns) -> Outline:
-    readings = _with_late(read, late)
-    count = len(readings.columns) + int(whole.size.sum())
-    return Outline(count, [_axis(whole, extremes[:, axis], readings, axis) for axis in range(len(AXES))])
+    begin, end = np.searchsorted(columns.times, spans.first), np.searchsorted(columns.times, spans.last, side="right")
+    return Readings(columns[int(begin) : int(end)], places[begin:end])
 
 
 def _with_late(read: Readings, late: Columns) -> Readings:
@@ -207,12 +242,18 @@ def _all(columns: Columns) -> Sequence[NDArray[Any]]:
     return columns.times, *columns.axes
 
 
-def _axis(whole: Strides, extremes: NDArray[np.void], readings: Readings, axis: int) -> tuple[Times, Floats]:
-    """Return times and values of one axis in order: of the readings, and of the extremes of whole strides."""
+def _axis(known: Known, readings: Readings, others: Values, axis: int) -> tuple[Times, Floats]:
+    """Return times and values of one axis in order: of readings, of others, and of the extremes of other strides."""
+    whole = ~known.read[axis]
+    extremes, place = known.extremes[whole, axis], known.strides.place[whole]
     least, greatest = extremes["least_place"].astype(np.int64), extremes["greatest_place"].astype(np.int64)
     differ = least != greatest
-    places = np.concatenate((readings.places, whole.place + least, (whole.place + greatest)[differ]))
-    times = np.concatenate((readings.columns.times, extremes["least_time"], extremes["greatest_time"][differ]))
-    values = np.concatenate((readings.columns.axes[axis], extremes["least"], extremes["greatest"][differ]))
+    places = np.concatenate((readings.places, others.places, place + least, (place + greatest)[differ]))
+    times = np.concatenate(
+        (readings.columns.times, others.times, extremes["least_time"], extremes["greatest_time"][differ])
+    )
+    values = np.concatenate(
+        (readings.columns.axes[axis], others.values, extremes["least"], extremes["greatest"][differ])
+    )
     order = np.lexsort((places, times))
     return times[order], values[order]
