@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 
@@ -12,12 +11,12 @@ from deploy.local.mosquitto import EmbeddedMosquitto
 from deploy.local.postgres import EmbeddedPostgres
 from tests.benchmarks.generator import generating
 from tests.benchmarks.pairs import PAIRS, Finding, Ratio, target
+from tests.benchmarks.process import peak_mb
 from tests.benchmarks.servers import broker, clear, settings
 from tests.ingestion import IngestorProcess, until_not_ready
 
 WAITING = 1_000_000
 WANTED_MB = 250.0
-KIB_IN_MB = 1_000_000 / 1024
 POLL_S = 0.2
 DEADLINE_S = 300.0
 _CREATED = "SELECT coalesce(pg_sequence_last_value('readings_id_seq'), 0)"
@@ -75,10 +74,3 @@ def _ask(database: psycopg.Connection, query: str) -> tuple[float, ...]:
     row = database.execute(query.encode()).fetchone()
     assert row is not None
     return row
-
-
-def peak_mb(pid: int) -> float:
-    """Return VmHWM of proc(5), the peak of the resident set."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    kib = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
-    return int(kib) / KIB_IN_MB

@@ -1,10 +1,10 @@
 """Ten million sealed readings of one device over a year: exact figures over HTTP, and what sealing costs (ADR 41)."""
 
 import asyncio
-import multiprocessing
-import os
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,9 +16,6 @@ import pandas as pd
 import psycopg
 
 from deploy.local.postgres import EmbeddedPostgres
-from query_api.statistics.blocks.sealing.announcing import announce, wait_for_writers
-from query_api.statistics.blocks.sealing.merging import merge
-from query_api.statistics.blocks.sealing.sealing import seal_step
 from shared.postgres.connections import connect
 from shared.postgres.migrate import migrate
 from shared.postgres.roles import set_up
@@ -28,7 +25,6 @@ from shared.readings.model import to_datetime, to_microseconds
 from shared.readings.rows import FIELDS
 from shared.settings import Settings
 from tests.benchmarks.column_stores import ColumnStores, column_stores
-from tests.benchmarks.memory import peak_mb
 from tests.benchmarks.pairs import PAIRS, Finding, Ratio, target
 from tests.ports import free_port
 from tests.roles import let_roles_in
@@ -61,7 +57,7 @@ class Sealed(msgspec.Struct, frozen=True):
     readings: int
     cpu: float
     memory: float
-    size: float
+    size: float = 0.0
 
 
 def decimals(data: pd.DataFrame) -> pd.DataFrame:
@@ -138,29 +134,17 @@ def _sealing(url: str, data: pd.DataFrame) -> Iterator[Ratio]:
 
 
 def _seal(url: str, device: int, until: int) -> Sealed:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply(_seal_all, (url, device, until))
+    before = _size(url)
+    command = [sys.executable, "-m", "tests.benchmarks.sealer", url, str(device), str(until)]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    return msgspec.structs.replace(msgspec.json.decode(printed, type=Sealed), size=_size(url) - before)
+
+
+def _size(url: str) -> float:
     with psycopg.connect(url, autocommit=True) as database:
         database.execute("VACUUM (ANALYZE)")
         (size,) = database.execute(_SIZE).fetchone() or (0.0,)
-    return msgspec.structs.replace(found, size=size - found.size)
-
-
-def _seal_all(url: str, device: int, until: int) -> Sealed:
-    return asyncio.run(_sealed(url, device, until))
-
-
-async def _sealed(url: str, device: int, until: int) -> Sealed:
-    began, total, is_done = time.process_time(), 0, False
-    async with await connect(url, "bench") as connection:
-        (before,) = await (await connection.execute(_SIZE)).fetchone() or (0.0,)
-        await announce(connection, {device: until})
-        await wait_for_writers(connection)
-        while not is_done:
-            step = await seal_step(connection, device, until)
-            await merge(connection, device)
-            total, is_done = total + step.readings, step.is_done
-    return Sealed(total, time.process_time() - began, peak_mb(os.getpid()), before)
+    return float(size)
 
 
 # Reads.
@@ -175,7 +159,7 @@ async def _analyses(url: str, peers: ColumnStores) -> list[Finding]:
             ours, theirs = await _beside(client, peer)
             found.append(Ratio("analysis of 10^7 readings over HTTP", name, "ms", ours, theirs, "<= 0.033"))
         for title, path, limit in _READS:
-            ours = await _timed(client, lambda path=path: path)
+            ours = await timed(client, lambda path=path: path)
             found.append(Ratio(title, f"{limit} ms", "ms", ours, target(limit), "<= 1"))
         return [*found, *await _random_periods(client)]
 
@@ -188,6 +172,8 @@ _READS: list[tuple[str, str, float]] = [
     ("series of 10^7 readings, 1,000 points", f"/stats/{DEVICE}/series?points=1000", 100),
     ("365 days of 10^7 readings, UTC", _DAYS, 300),
     ("365 days of 10^7 readings, Europe/Berlin", f"{_DAYS}&timezone=Europe/Berlin", 400),
+    ("median absolute deviation of 10^7 readings", f"{_ALL}?figures=mad", 30),
+    ("histogram of 10^7 readings, 100 bins", f"/stats/{DEVICE}/histogram?bins=100", 30),
 ]
 
 
@@ -202,14 +188,14 @@ async def _beside(client: httpx.AsyncClient, peer: Callable[[], tuple[float, ...
         assert abs(body[axis]["sum"] - total) <= 1e-6 * max(1.0, abs(total))
     ours, theirs = [], []
     for _ in range(PAIRS):
-        ours += await _timed(client, lambda: _ALL, 1)
+        ours += await timed(client, lambda: _ALL, 1)
         began = time.perf_counter()
         peer()
         theirs.append((time.perf_counter() - began) * 1000)
     return ours, theirs
 
 
-async def _timed(client: httpx.AsyncClient, path: Callable[[], str], times: int = PAIRS) -> list[float]:
+async def timed(client: httpx.AsyncClient, path: Callable[[], str], times: int = PAIRS) -> list[float]:
     """Measure milliseconds of requests, after one that is not measured."""
     await _get(client, path())
     took = []
@@ -236,7 +222,7 @@ async def _random_periods(client: httpx.AsyncClient) -> list[Ratio]:
             f"{name}={at.replace('+00:00', 'Z')}" for name, at in zip(("start", "end"), moments, strict=True)
         )
 
-    runs = [sorted(await _timed(client, path, PERIODS)) for _ in range(PAIRS)]
+    runs = [sorted(await timed(client, path, PERIODS)) for _ in range(PAIRS)]
     return [
         Ratio(
             "random periods of 10^7 readings, p50",

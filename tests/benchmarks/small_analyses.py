@@ -1,19 +1,34 @@
-"""The analysis of a thousand readings, before and after they are sealed, against the SQL aggregates of ADR 13."""
+"""The analysis of a thousand readings, before and after they are sealed, against the SQL aggregates of ADR 13.
+
+Over HTTP, one client has one request in flight. The other side is the same API with these aggregates (`scanning`).
+"""
 
 import asyncio
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from http import HTTPStatus
+from http.client import HTTPConnection
+
+import msgspec
 
 from deploy.local.postgres import EmbeddedPostgres
 from query_api.statistics import analysis
 from query_api.statistics.blocks.sealing.announcing import announce
 from query_api.statistics.blocks.sealing.sealing import seal_step
+from query_api.statistics.figures import FIVE
+from query_api.statistics.source import Source
 from shared.postgres.connections import Connection, connect
-from shared.readings.extents import extent_of
 from shared.readings.model import to_microseconds
+from tests.benchmarks.http import serving
 from tests.benchmarks.pairs import Finding, Ratio, warmed
+from tests.benchmarks.scanning import scan
+from tests.command import argv
+from tests.ports import free_port
 
 READINGS = 1_000
 DEVICE = 1_000_001
@@ -29,20 +44,11 @@ _FILL = """
 """
 _ADD_EXTENT = "INSERT INTO device_extents VALUES (%s, %s, %s)"
 _ENROL = "INSERT INTO sealed_devices (device_id) VALUES (%s)"
-_FIGURES = ", ".join(
-    f"""min({axis}), max({axis}), sum(round({axis} * 1024)) / 1024 + sum({axis} - round({axis} * 1024) / 1024),
-        count({axis}), percentile_disc(ARRAY[0.5, 0.5000000001]) WITHIN GROUP (ORDER BY {axis})"""
-    for axis in "xyz"
-)
-_SCAN = f"""
-    SELECT ARRAY(SELECT id FROM devices WHERE id = ANY(%s::bigint[])), {_FIGURES}
-    FROM readings WHERE device_id = ANY(%s::bigint[]) AND recorded_at >= %s AND recorded_at <= %s
-""".encode()  # noqa: S608  # constants
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
     """Measure the milliseconds of an analysis."""
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, _services(postgres) as (our, peer):
         connection = runner.run(connect(postgres.url, "bench"))
         try:
             runner.run(_fill(connection))
@@ -50,18 +56,50 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
             def ours() -> float:
                 return runner.run(_timed(lambda: _analyse(connection)))
 
-            def scan() -> float:
+            def theirs() -> float:
                 return runner.run(_timed(lambda: _scan(connection)))
 
-            yield _ratio("not sealed", *warmed(ours, scan))
+            yield _ratio("not sealed", *warmed(ours, theirs))
+            yield _ratio("over HTTP, not sealed", *warmed(our, peer))
             runner.run(_seal(connection))
-            yield _ratio("sealed", *warmed(ours, scan))
+            yield _ratio("sealed", *warmed(ours, theirs))
+            yield _ratio("over HTTP, sealed", *warmed(our, peer))
         finally:
             runner.run(connection.close())
 
 
 def _ratio(state: str, ours: list[float], scan: list[float]) -> Ratio:
     return Ratio(f"analysis of 10^3 readings, {state}", "a scan by SQL aggregates", "ms", ours, scan, "<= 1.0")
+
+
+@contextmanager
+def _services(postgres: EmbeddedPostgres) -> Iterator[tuple[Callable[[], float], Callable[[], float]]]:
+    """Run both services. Return what measures the milliseconds of an analysis."""
+    scanning = [sys.executable, "-m", "tests.benchmarks.scanning", "serve"]
+    with ExitStack() as stack:
+        ports = []
+        for command in (argv("serve"), scanning):
+            port = free_port()
+            given = {"database_url": postgres.url, "http_port": port, "log_level": "warning"}
+            stack.enter_context(serving(port, command, "/health/ready", **given))
+            ports.append(port)
+        our, peer = (partial(_asked, port) for port in ports)
+        yield our, peer
+
+
+def _asked(port: int) -> float:
+    """Return milliseconds."""
+    taken = []
+    with closing(HTTPConnection("127.0.0.1", port)) as client:
+        for _ in range(TIMES):
+            began = time.perf_counter()
+            client.request("GET", f"/stats/analysis/{DEVICE}")
+            answer = client.getresponse()
+            body = answer.read()
+            taken.append(1_000 * (time.perf_counter() - began))
+            assert answer.status == HTTPStatus.OK, body
+    assert msgspec.json.decode(body)["x"]["count"] == READINGS
+    return statistics.median(taken)
 
 
 async def _fill(connection: Connection) -> None:
@@ -95,9 +133,5 @@ async def _analyse(connection: Connection) -> None:
 
 
 async def _scan(connection: Connection) -> None:
-    """As the analysis of one device was before blocks: the extent, and one statement that is planned each time."""
-    first, last = (await extent_of(connection, [DEVICE])).within(None, None)
-    parameters = [DEVICE], [DEVICE], first, last
-    row = await (await connection.execute(_SCAN, parameters, prepare=False, binary=True)).fetchone()
-    assert row is not None
-    assert row[4] == READINGS
+    found = await scan(connection, DEVICE, None, None, FIVE, Source())
+    assert found.x.count == READINGS
