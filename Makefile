@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check audit bench brokers containers soak lock
+.PHONY: help setup demo test check audit bench scale brokers containers soak lock
 
 INSTALLED := .venv/installed
 
@@ -27,9 +27,12 @@ check: setup audit ## check format, lint, types, import direction and known vuln
 audit: setup ## check the dependencies for known vulnerabilities (needs internet access)
 	@.venv/bin/python -m tests.audit
 
-bench: setup ## run the benchmarks, each compared with a peer in the same run
+bench: setup ## run the benchmarks, each compared with a peer in the same run; `make bench scale`: with 100,000 devices
 	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
-	.venv/bin/python -m tests.benchmarks
+	.venv/bin/python -m tests.benchmarks $(filter-out bench,$(MAKECMDGOALS))
+
+scale: bench
+	@:
 
 containers: setup ## test deploy/compose.yaml on this machine's container engine
 	.venv/bin/pytest -n 0 -m containers

@@ -4,12 +4,14 @@ import argparse
 import asyncio
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from typing import LiteralString
 
 import psycopg
 import structlog
 
-from deploy.local.postgres import EmbeddedPostgres
+from deploy.local.postgres import DATABASE, EmbeddedPostgres
 from shared.postgres.connections import connect
 from shared.postgres.migrate import migrate
 from shared.postgres.roles import set_up
@@ -30,6 +32,7 @@ from tests.benchmarks import (
     months,
     mqtt_auth,
     peers,
+    scale,
     sealed,
     servers,
     small_analyses,
@@ -65,7 +68,14 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "devices": devices.measure,
     "exports": exports.measure,
     "event-loop": event_loop.measure,
+    "scale": scale.measure,
 }
+ONLY_IF_NAMED = {"scale"}
+_KEEP: LiteralString = f"ALTER DATABASE {DATABASE} RENAME TO prepared"
+_MAKE: tuple[LiteralString, ...] = (
+    f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)",
+    f"CREATE DATABASE {DATABASE} TEMPLATE prepared",
+)
 _ADD_DEVICES = "INSERT INTO devices (key, name) SELECT n, n FROM generate_series(1, %s) n"
 
 
@@ -76,24 +86,38 @@ async def _migrate(url: str) -> None:
 
 
 def _prepare(postgres: EmbeddedPostgres) -> None:
+    """Prepare the database, and keep it as the template of each benchmark's."""
     asyncio.run(make_roles(postgres.url))
     asyncio.run(_migrate(postgres.url))
     let_roles_in(postgres.url)
     with psycopg.connect(postgres.url, autocommit=True) as database:
         database.execute(_ADD_DEVICES, (DEVICES,))
         peers.make_table(database)
+    _execute(postgres, _KEEP)
 
 
-def _run(names: list[str], postgres: EmbeddedPostgres) -> Iterator[Finding]:
+def _execute(postgres: EmbeddedPostgres, *statements: LiteralString) -> None:
+    with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as server:
+        for statement in statements:
+            server.execute(statement)
+
+
+def _run(names: list[str], postgres: EmbeddedPostgres, failed: list[str]) -> Iterator[Finding]:
+    """Run each benchmark in a database of its own. `failed` gets the names of those that raise."""
     for name in names:
         began = time.monotonic()
-        yield from BENCHMARKS[name](postgres)
+        _execute(postgres, *_MAKE)
+        try:
+            yield from BENCHMARKS[name](postgres)
+        except Exception:  # noqa: BLE001  # the others' figures are kept
+            traceback.print_exc()
+            failed.append(name)
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BENCHMARKS)} (all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BENCHMARKS)} (all but scale)")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     given = parser.parse_args()
     unknown = [name for name in given.names if name not in BENCHMARKS]
@@ -102,15 +126,20 @@ def main() -> None:
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )  # the log of the API does not belong in the table
+    failed: list[str] = []
     with servers.directory() as directory, EmbeddedPostgres(directory) as postgres:
-        _prepare(postgres)
         where = machine.describe(postgres)
-        findings = list(_run(given.names or list(BENCHMARKS), postgres))
+        _prepare(postgres)
+        findings = list(
+            _run(given.names or [name for name in BENCHMARKS if name not in ONLY_IF_NAMED], postgres, failed)
+        )
     print(where, end="\n\n")  # noqa: T201
     if given.markdown:
         print(table.markdown(findings))  # noqa: T201
     else:
         table.show(findings)
+    if failed:
+        sys.exit(f"failed, see above: {', '.join(failed)}")
 
 
 main()

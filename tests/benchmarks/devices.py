@@ -39,25 +39,17 @@ SINGLES = 100
 REGISTER_S, CUT_OFF_S, PAGE_MS, SEARCH_MS = 600.0, 5.0, 50.0, 200.0
 _POLL_S = 0.05
 _WAITING = "SELECT count(*) FROM broker_outbox"
-_CLEAN = """
-    TRUNCATE readings, ingest_journal, broker_outbox;
-    DELETE FROM devices WHERE key LIKE 'many-%' OR key LIKE 'single-%' OR key LIKE 'late-%'
-"""
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
     """Measure seconds and milliseconds, against dynamic security in the same run, and against targets."""
-    try:
-        with directory() as path, PasswordFileBroker(path) as server:
-            port = free_port()
-            given = server.settings(settings_of(postgres, port))
-            with serving(port, argv("serve"), "/devices", **given_to(given)):
-                yield from asyncio.run(_by_file(server, given))
-        yield from asyncio.run(_by_commands(postgres))
-        yield from asyncio.run(_ingestor(postgres))
-    finally:
-        with psycopg.connect(postgres.url, autocommit=True) as database:
-            database.execute(_CLEAN.encode())
+    with directory() as path, PasswordFileBroker(path) as server:
+        port = free_port()
+        given = server.settings(settings_of(postgres, port))
+        with serving(port, argv("serve"), "/devices", **given_to(given)):
+            yield from asyncio.run(_by_file(server, given))
+    yield from asyncio.run(_by_commands(postgres))
+    yield from asyncio.run(_ingestor(postgres))
 
 
 def settings_of(postgres: EmbeddedPostgres, port: int) -> Settings:

@@ -41,10 +41,6 @@ _FILL = """
            2000 * random() - 1000, round((500 * sin(n / 1000.0))::numeric, 2), random()
     FROM generate_series(0, %s - 1) AS n
 """
-_COPY = f"""
-    COPY (SELECT id, device_id, x, y, z, recorded_at FROM readings WHERE device_id = {DEVICE}
-          ORDER BY recorded_at, x, y, z) TO STDOUT (FORMAT csv)
-"""  # noqa: S608  # a constant
 
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
@@ -60,33 +56,42 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
         settings = {"database_url": postgres.url, "http_port": port, "log_level": "warning"}
         with serving(port, argv("serve"), "/health/ready", **settings):
             names = [form.name for form in STREAMS]
-            *ours, peer = warmed(*(partial(_export, port, name) for name in names), partial(_psql, postgres))
+            *ours, peer = warmed(
+                *(partial(read, port, f"/stats/{DEVICE}.{name}") for name in names),
+                partial(copy, postgres, statement(DEVICE)),
+            )
         clear(database)
     for name, took in zip(names, ours, strict=True):
         wanted = WANTED.get(name, OTHERS_WANTED)
         yield Ratio(f"{READINGS:,} readings as {name}, over HTTP", "psql COPY … (FORMAT csv)", "s", took, peer, wanted)
 
 
-def _export(port: int, name: str) -> float:
+def read(port: int, path: str) -> float:
+    """Return the seconds of the response, which is read from a socket and dropped."""
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        request = f"GET /stats/{DEVICE}.{name} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-        connection.sendall(request.encode())
-        assert _last_bytes(connection) == _END
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        buffer, first, last = bytearray(_BUFFER_BYTES), b"", b""
+        while size := connection.recv_into(buffer):
+            first = first or bytes(buffer[:size])
+            last = (last + bytes(buffer[max(0, size - len(_END)) : size]))[-len(_END) :]
+    assert first.startswith(b"HTTP/1.1 200 "), first[:200]
+    assert last == _END or b"content-length" in first.lower(), "the response ended early"
     return time.monotonic() - began
 
 
-def _last_bytes(connection: socket.socket) -> bytes:
-    buffer, last = bytearray(_BUFFER_BYTES), b""
-    while size := connection.recv_into(buffer):
-        last = (last + bytes(buffer[max(0, size - len(_END)) : size]))[-len(_END) :]
-    return last
+def statement(device_id: int) -> str:
+    """Return the COPY of the columns of an export as plain CSV."""
+    return f"""
+        COPY (SELECT id, device_id, x, y, z, recorded_at FROM readings WHERE device_id = {device_id}
+              ORDER BY recorded_at, x, y, z) TO STDOUT (FORMAT csv)
+    """  # noqa: S608  # a number
 
 
-def _psql(postgres: EmbeddedPostgres) -> float:
-    """Copy with the plan of our export, which has no sort."""
+def copy(postgres: EmbeddedPostgres, statement: str) -> float:
+    """Return the seconds of `psql COPY` to /dev/null, with the plan of our export, which has no sort."""
     program = Path(postgres.program.argv[0]).with_name("psql")
     began = time.monotonic()
-    command = [str(program), "-X", "-q", "-d", postgres.url, "-c", "SET enable_sort = off", "-c", _COPY]
+    command = [str(program), "-X", "-q", "-d", postgres.url, "-c", "SET enable_sort = off", "-c", statement]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return time.monotonic() - began

@@ -5,20 +5,15 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 
-import psycopg
-
 from deploy.local.postgres import EmbeddedPostgres
 from query_api.readings.summaries import summarize
 from query_api.statistics.analysis import analyse
 from shared.postgres.connections import Connection, connect
-from shared.postgres.migrate import migrate
 from shared.readings.extents import month_of, start_of, widen
 from shared.readings.model import Reading, to_microseconds
 from shared.readings.partitions import Partitions
 from tests.benchmarks.pairs import Finding, Ratio, warmed
 
-DATABASE = "bench_months"
-"""A separate database, because the months would slow the other benchmarks."""
 MONTHS = 700
 BOUNDED, UNBOUNDED, BACKFILL = 1, 2, 3
 """Devices: two with readings in the same two months, one of them without an extent; and one that creates months."""
@@ -27,7 +22,6 @@ FIRST = month_of(datetime(1960, 1, 1, tzinfo=UTC))
 TWO = month_of(datetime(2026, 1, 1, tzinfo=UTC))
 PAUSE_S = 0.005
 
-_PREPARE = "INSERT INTO devices (key, name) SELECT n, n FROM generate_series(1, 3) AS n"
 _MAKE = "SELECT ensure_readings_partition(month) FROM generate_series(%s, %s, interval '1 month') AS month"
 _FILL = """
     INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
@@ -39,34 +33,23 @@ _STORE = "INSERT INTO readings (device_id, recorded_at, received_at, x, y, z) VA
 
 def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
     """Measure the milliseconds of a read of a device with readings in two months."""
-    with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {DATABASE}".encode())
-        with asyncio.Runner() as runner:
-            url = postgres.url_of(DATABASE)
-            connection = runner.run(_prepared(url))
-            yield runner.run(_making(url))
-            runner.run(_fill(connection))
-            for name, read in _READS.items():
-                ours, peer = warmed(
-                    lambda read=read: runner.run(_timed(connection, read, BOUNDED)),  # type: ignore[misc]
-                    lambda read=read: runner.run(_timed(connection, read, UNBOUNDED)),  # type: ignore[misc]
-                )
-                yield Ratio(f"{name}, on {MONTHS} months", "without an extent", "ms", ours, peer)
-            runner.run(connection.close())
-        server.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)".encode())
+    with asyncio.Runner() as runner:
+        connection = runner.run(connect(postgres.url, "bench"))
+        yield runner.run(_making(postgres.url))
+        runner.run(_fill(connection))
+        for name, read in _READS.items():
+            ours, peer = warmed(
+                lambda read=read: runner.run(_timed(connection, read, BOUNDED)),  # type: ignore[misc]
+                lambda read=read: runner.run(_timed(connection, read, UNBOUNDED)),  # type: ignore[misc]
+            )
+            yield Ratio(f"{name}, on {MONTHS} months", "without an extent", "ms", ours, peer)
+        runner.run(connection.close())
 
 
 _READS: dict[str, Callable[[Connection, int], Awaitable[object]]] = {
     "an analysis of a device's two months": lambda connection, device: analyse(connection, device, None, None),
     "a device in short": lambda connection, device: summarize(connection, [device]),
 }
-
-
-async def _prepared(url: str) -> Connection:
-    connection = await connect(url, "bench")
-    await migrate(connection)
-    await connection.execute(_PREPARE)
-    return connection
 
 
 async def _fill(connection: Connection) -> None:
