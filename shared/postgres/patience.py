@@ -14,7 +14,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from shared.postgres.connections import Connection
 
-LOCK_TIMEOUT = "1s"
+LOCK_TIMEOUT = "250ms"
 LOCK_PAUSE_S = 2.0
 
 _PATIENCE = "SELECT set_config('lock_timeout', %s, true)"

@@ -1,4 +1,4 @@
-"""The unique index of the readings with the ids in it, as an INCLUDE column, against the index as it is (ADR 43).
+"""The unique index of the readings with the ids in it, as an INCLUDE column, against the index as it is (ADR 44).
 
 Two tables have the same readings of many devices, written in the order of time.
 """
