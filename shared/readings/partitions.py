@@ -4,6 +4,7 @@ Both are created when they are first needed, and cached, so that a batch of know
 query.
 """
 
+import asyncio
 from collections.abc import Iterable, Set
 from functools import lru_cache
 from weakref import WeakSet
@@ -43,6 +44,7 @@ class Partitions:
         missing = self._missing(readings)
         if missing:
             months = {(device_id, _month_of_day(day)) for device_id, day in missing}
+            await asyncio.sleep(0)  # each part of this takes milliseconds if the devices are many
             await self._make(connection, {month for _, month in months} - self._made)
             await self._widen(connection, _spans(months))
             self._remember(months)
@@ -51,14 +53,18 @@ class Partitions:
     def _missing(self, readings: Iterable[Reading]) -> set[tuple[int, int]]:
         """Return the devices and days without a cached partition or extent."""
         known = self._known
-        if isinstance(readings, Rows) and all(
+        if not isinstance(readings, Rows):
+            return {
+                (r.device_id, r.recorded_at // DAY)
+                for r in readings
+                if r.recorded_at not in known.get(r.device_id, _NONE)
+            }
+        if all(
             first in (moments := known.get(device_id, _NONE)) and last in moments
             for device_id, first, last in readings.runs()
         ):
             return set()
-        return {
-            (r.device_id, r.recorded_at // DAY) for r in readings if r.recorded_at not in known.get(r.device_id, _NONE)
-        }
+        return {(device_id, day) for device_id, day in readings.days() if day * DAY not in known.get(device_id, _NONE)}
 
     async def _make(self, connection: Connection, months: set[Month]) -> None:
         ordered = sorted(months)

@@ -12,7 +12,7 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.readings.model import Microseconds, Reading
+from shared.readings.model import DAY, Microseconds, Reading
 
 FIELDS = {"device_id": "i8", "recorded_at": "i8", "received_at": "i8", "x": "f8", "y": "f8", "z": "f8"}
 """The fields of a Reading, in their order, and numpy's names of their types."""
@@ -123,6 +123,15 @@ class Rows(Sequence[Reading]):
         columns = self.columns().copy()
         columns["device_id"] = device_id
         return Rows(columns.tobytes())
+
+    def days(self) -> Iterator[tuple[int, int]]:
+        """Yield each device with each day (UTC) of its readings, as a number of days since 1970."""
+        columns = self.columns()
+        devices, days = columns["device_id"], columns["recorded_at"] // DAY
+        order = np.lexsort((days, devices))
+        devices, days = devices[order], days[order]
+        firsts = np.union1d(_starts(devices), _starts(days))
+        yield from zip(devices[firsts].tolist(), days[firsts].tolist(), strict=True)
 
     def runs(self) -> Iterator[Run]:
         """Yield each run of consecutive readings of one device: the device, the first and the last time."""

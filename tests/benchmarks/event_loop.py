@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+import psutil
 import psycopg
 
 from deploy.local.postgres import EmbeddedPostgres
@@ -83,7 +84,7 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
             _await(client)
             for ask in _asks():
                 yield from _holds(service, client, ask)
-            yield from _bulk(postgres, port, database)
+            yield from _bulk(postgres, port, service.pid, database)
         clear(database)
 
 
@@ -199,14 +200,19 @@ def _longest(service: "subprocess.Popen[str]") -> tuple[float, float]:
     return float(wall), float(cpu)
 
 
-def _bulk(postgres: EmbeddedPostgres, port: int, database: psycopg.Connection) -> Iterator[Finding]:
+def _bulk(postgres: EmbeddedPostgres, port: int, service: int, database: psycopg.Connection) -> Iterator[Finding]:
     loaded: list[bulk_load.Loaded] = []
+    costs: list[tuple[float, float]] = []
 
     def ours() -> float:
         clear(database)
+        before = _cpu_s(service, database)
         command = [sys.executable, "-m", "tests.benchmarks.bulk_load", str(port), str(BULK_S), str(DEVICE)]
         said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
         loaded.append(msgspec.json.decode(said, type=bulk_load.Loaded))
+        stored = MAX_READINGS * (loaded[-1].requests - loaded[-1].refused)
+        took = zip(_cpu_s(service, database), before, strict=True)
+        costs.append(tuple((after - began) / stored * 1e6 for after, began in took))
         return loaded[-1].readings_s
 
     def peer() -> float:
@@ -218,11 +224,26 @@ def _bulk(postgres: EmbeddedPostgres, port: int, database: psycopg.Connection) -
     name = f"POST /stats of {MAX_READINGS:,} over {bulk_load.CONNECTIONS} connections"
     yield Ratio(name, f"{BULK_READINGS_S:,.0f} readings/s", "readings/s", rates, target(BULK_READINGS_S), ">= 1")
     yield Ratio(name, "psql COPY", "readings/s", rates, peers)
+    own, writers = (statistics.median(side) for side in zip(*costs, strict=True))
+    yield (
+        f"event-loop: CPU of one of these readings, in us: the API's process {own:.1f}, its two connections to "
+        f"PostgreSQL together {writers:.1f}."
+    )
     refused, least = sum(one.refused for one in loaded), min(one.least_retry_after for one in loaded)
     yield (
         f"event-loop: {refused:,} of {sum(one.requests for one in loaded):,} such requests were refused, with a "
         f"Retry-After of at least {least} s."
     )
+
+
+_WRITERS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api writer'"
+
+
+def _cpu_s(service: int, database: psycopg.Connection) -> tuple[float, float]:
+    """Return the CPU time of the service, and of its connections that store readings."""
+    writers = [pid for (pid,) in database.execute(_WRITERS)]
+    own, *others = (sum(psutil.Process(pid).cpu_times()[:2]) for pid in (service, *writers))
+    return own, sum(others)
 
 
 def _copied(postgres: EmbeddedPostgres) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.readings.model import Reading, to_microseconds
+from shared.readings.model import DAY, Reading, to_microseconds
 from shared.readings.rows import ROW_BYTES, Rows
 from shared.readings.store import pack
 
@@ -84,3 +84,9 @@ def test_rows_are_packed_for_copy(given_: list[Reading]) -> None:
         for r in given_
     )  # fmt: skip
     assert pack(given_) == pack(Rows.of(given_)) == b"PGCOPY\n\xff\r\n\0" + bytes(8) + expected + b"\xff\xff"
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(-3 * DAY, 3 * DAY))))
+def test_the_days_of_each_device(given_readings: list[tuple[int, int]]) -> None:
+    rows = Rows.of(Reading(device_id, at, 0, 0.0, 0.0, 0.0) for device_id, at in given_readings)
+    assert list(rows.days()) == sorted({(device_id, at // DAY) for device_id, at in given_readings})
