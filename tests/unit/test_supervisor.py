@@ -19,7 +19,7 @@ from deploy.local.supervisor import Supervisor
 from shared.errors import LocalError
 from tests.waiting import HANG_S
 
-# Prints its name, is ready when its file exists, and prints when it gets the stop signal.
+# Prints its name, then is ready, as its file exists, and prints when it gets the stop signal.
 SCRIPT = """
 import pathlib, signal, sys
 name, ready = sys.argv[1], pathlib.Path(sys.argv[2])
@@ -27,8 +27,8 @@ def stop(*_):
     print(name, "stops", flush=True)
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
-ready.touch()
 print(name, "runs", flush=True)
+ready.touch()  # a signal during the line above would print into it
 while True:
     signal.pause()
 """
