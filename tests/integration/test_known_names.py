@@ -71,9 +71,10 @@ async def test_a_path_without_parameters_says_so(api: httpx.AsyncClient) -> None
 async def test_many_wrong_names_cost_little(api: httpx.AsyncClient) -> None:
     answer = await api.get("/devices?" + "&".join(f"n{number}" for number in range(8000)))
     assert len(answer.json()["errors"]) == 20
-    body = msgspec.json.encode({f"n{number}": 1 for number in range(200_000)})
-    answer = await api.post("/devices", content=body, headers={"content-type": "application/json"})
-    assert len(answer.json()["errors"]) == 20
+    for names, named in ((5_000, 20), (200_000, 1)):  # of an object above 64 KiB, the first fault is named (ADR 43)
+        body = msgspec.json.encode({f"n{number}": 1 for number in range(names)})
+        answer = await api.post("/devices", content=body, headers={"content-type": "application/json"})
+        assert len(answer.json()["errors"]) == named
 
 
 def records_of(annotation: object) -> set[type]:
