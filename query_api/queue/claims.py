@@ -1,14 +1,11 @@
-"""The statements with which a worker claims and ends requests. Each is its own transaction.
+"""The statements with which a worker holds and ends requests. Each is its own transaction.
 
-queued ──claim──▶ running ──finish──▶ done
+queued ──claim──▶ running ──finish──▶ done          (`claiming.py` claims)
   ▲                  │ fail: attempts left, later; or the last one ──▶ failed
   └── give_back, fail, reap (its lease expired)
 
 A worker that claims an analysis gets a lease with a token. Its later statements name the token, and change nothing
 if another worker has taken over or the request was cancelled.
-
-Each worker claims from one device after another, round robin (ADR 18). So a device's backlog delays a request of
-another device by one analysis at most, and the cost of a claim does not depend on the backlog.
 """
 
 from collections.abc import Sequence
@@ -16,8 +13,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
-from psycopg.rows import class_row
 
+from query_api.queue import channels
 from query_api.queue.retries import Retries
 from query_api.statistics.analysis import Analysis
 from query_api.statistics.figures import Figures
@@ -26,8 +23,6 @@ from shared.postgres.connections import Connection
 LEASE = timedelta(seconds=30)
 RETRIES = Retries(max_attempts=5, base=timedelta(seconds=2), factor=2, cap=timedelta(minutes=5))
 """The delays of five attempts add up to at most half a minute."""
-CANDIDATES = 16
-"""Devices that a claim considers. As many workers can claim concurrently without finding nothing."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,78 +36,10 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     token: UUID
 
-
-_WAKE = """
-    UPDATE analysis_requests SET run_after = NULL
-    WHERE id IN (SELECT id FROM analysis_requests
-                 WHERE status = 'queued' AND run_after IS NOT NULL AND run_after <= now()
-                 ORDER BY run_after LIMIT 1000 FOR UPDATE SKIP LOCKED)
-"""
-
-
-async def wake(connection: Connection) -> None:
-    """Make requests claimable whose retry is due."""
-    await connection.execute(_WAKE)
-
-
-# circle: the devices with queued requests, from the one after `after` on and round to it. Each costs one index search,
-# whatever its backlog. Devices with fewer running requests come first, then the order of the circle applies. Several
-# are candidates, as other workers claim concurrently. Deleted devices are excluded by a lookup per candidate, which is
-# cheaper than a join with all devices.
-_CLAIM = """
-    WITH RECURSIVE running AS MATERIALIZED (
-        SELECT device_id, count(*) AS held FROM analysis_requests WHERE status = 'running' GROUP BY device_id
-    ), circle (device_id, lap) AS (
-        SELECT %(after)s::bigint, 0
-        UNION ALL
-        SELECT following.device_id, following.lap
-        FROM circle CROSS JOIN LATERAL (
-            (SELECT device_id, circle.lap FROM analysis_requests
-             WHERE status = 'queued' AND run_after IS NULL AND device_id > circle.device_id
-             ORDER BY device_id LIMIT 1)
-            UNION ALL
-            (SELECT device_id, 1 FROM analysis_requests
-             WHERE circle.lap = 0 AND status = 'queued' AND run_after IS NULL
-             ORDER BY device_id LIMIT 1)
-            LIMIT 1
-        ) AS following (device_id, lap)
-        WHERE following.lap = 0 OR following.device_id <= %(after)s
-    ), candidate AS (
-        (SELECT device_id, 0 AS held FROM circle
-         WHERE device_id NOT IN (SELECT device_id FROM running)
-           AND (SELECT true FROM devices WHERE devices.id = circle.device_id)
-         LIMIT %(candidates)s)
-        UNION ALL
-        SELECT device_id, held FROM running
-        WHERE (SELECT true FROM devices WHERE devices.id = running.device_id)
-    ), next AS MATERIALIZED (
-        SELECT request.id
-        FROM (SELECT device_id FROM candidate ORDER BY held, device_id <= %(after)s, device_id) AS device
-        CROSS JOIN LATERAL (
-            SELECT id FROM analysis_requests
-            WHERE device_id = device.device_id AND status = 'queued' AND run_after IS NULL
-            ORDER BY id LIMIT 1
-            FOR UPDATE SKIP LOCKED
-        ) AS request
-        LIMIT 1
-    )
-    UPDATE analysis_requests AS request
-    SET status = 'running', joinable = false, attempts = attempts + 1, started_at = now(),
-        lease_token = gen_random_uuid(), lease_until = now() + %(lease)s
-    FROM next WHERE request.id = next.id
-    RETURNING request.id, device_id, lower(period) AS start, upper(period) AS end, figures, attempts,
-              lease_token AS token
-"""
-
-
-async def claim(connection: Connection, after: int = 0, lease: timedelta = LEASE) -> Claim | None:
-    """Claim a queued request, fairly between devices, and the oldest of its device. None if there is none.
-
-    `after`: the device of this worker's last claim. Other devices have their turn before it.
-    """
-    async with connection.cursor(row_factory=class_row(Claim)) as cursor:
-        await cursor.execute(_CLAIM, {"after": after, "lease": lease, "candidates": CANDIDATES})
-        return await cursor.fetchone()
+    @property
+    def is_retry(self) -> bool:
+        """Whether a worker has claimed the request before: it may have ended that worker."""
+        return self.attempts > 1
 
 
 # SKIP LOCKED, as in give_back: the deletion of a device locks its requests in another order, and a request that
@@ -156,6 +83,45 @@ async def finish(connection: Connection, held: Claim, found: Analysis) -> bool:
     return (await connection.execute(_FINISH, parameters)).rowcount == 1
 
 
+# It waits for no lock, so that none of the results waits for another transaction.
+_FINISH_ALL = """
+    WITH given AS MATERIALIZED (
+        SELECT * FROM unnest(%(ids)s::bigint[], %(devices)s::bigint[], %(tokens)s::uuid[],
+                             %(xs)s::text[], %(ys)s::text[], %(zs)s::text[]) AS given (id, device_id, token, x, y, z)
+    ), device AS MATERIALIZED (
+        SELECT id FROM devices WHERE id IN (SELECT device_id FROM given) FOR KEY SHARE SKIP LOCKED
+    ), held AS MATERIALIZED (
+        SELECT request.id
+        FROM given JOIN device ON device.id = given.device_id JOIN analysis_requests AS request ON request.id = given.id
+        WHERE request.status = 'running' AND request.lease_token = given.token
+        FOR UPDATE OF request SKIP LOCKED
+    ), done AS (
+        UPDATE analysis_requests AS request
+        SET status = 'done', finished_at = now(), lease_token = NULL, lease_until = NULL
+        FROM held WHERE request.id = held.id
+        RETURNING request.id, device_id, lower(period) AS start, upper(period) AS "end"
+    ), written AS (
+        INSERT INTO analysis_results (request_id, device_id, "start", "end", x, y, z)
+        SELECT done.id, done.device_id, start, "end", x::jsonb, y::jsonb, z::jsonb FROM done JOIN given USING (id)
+    )
+    SELECT id FROM done
+"""
+
+
+async def finish_all(connection: Connection, ended: Sequence[tuple[Claim, Analysis]]) -> set[int]:
+    """Write the results and end the requests. Returns the ids of those that it has ended.
+
+    Of the others the claim is lost, or another transaction has locked the device or the request: `finish` waits for it.
+    """
+    columns = {
+        "ids": [held.id for held, _ in ended], "devices": [held.device_id for held, _ in ended],
+        "tokens": [held.token for held, _ in ended], "xs": [_json(found.x) for _, found in ended],
+        "ys": [_json(found.y) for _, found in ended], "zs": [_json(found.z) for _, found in ended],
+    }  # fmt: skip
+    rows = await (await connection.execute(_FINISH_ALL, columns)).fetchall()
+    return {row[0] for row in rows}
+
+
 def _json(figures: Figures) -> str:
     return msgspec.json.encode(figures).decode()
 
@@ -183,16 +149,20 @@ async def fail(connection: Connection, held: Claim, error: str, retries: Retries
 
 
 _GIVE_BACK = """
-    UPDATE analysis_requests
-    SET status = 'queued', attempts = attempts - 1, lease_token = NULL, lease_until = NULL
-    WHERE id IN (SELECT id FROM analysis_requests WHERE status = 'running' AND lease_token = ANY(%(tokens)s)
-                 FOR UPDATE SKIP LOCKED)
+    WITH queued AS (
+        UPDATE analysis_requests
+        SET status = 'queued', attempts = attempts - 1, lease_token = NULL, lease_until = NULL
+        WHERE id IN (SELECT id FROM analysis_requests WHERE status = 'running' AND lease_token = ANY(%(tokens)s)
+                     FOR UPDATE SKIP LOCKED)
+        RETURNING id
+    )
+    SELECT pg_notify(%(channel)s, '') FROM queued LIMIT 1
 """
 
 
 async def give_back(connection: Connection, tokens: Sequence[UUID]) -> None:
-    """Queue the requests of a stopping worker again, as if they had not been claimed."""
-    await connection.execute(_GIVE_BACK, {"tokens": list(tokens)})
+    """Queue the requests again, as if they had not been claimed, and notify the workers."""
+    await connection.execute(_GIVE_BACK, {"tokens": list(tokens), "channel": channels.QUEUED})
 
 
 # A lost lease counts as an attempt, so that an analysis that crashes its worker ends too.

@@ -20,17 +20,21 @@ MAX_CALLBACKS = 20
 """Callbacks of one request: each client that joins a queued request may add one."""
 
 # The device is locked first, as its deletion locks it first. DO UPDATE changes nothing: it locks a request that is
-# queued already, so that no worker claims it before the callback is added. The order prevents deadlocks.
+# queued already, so that no worker claims it before the callback is added. It becomes a person's request once a person
+# has joined it. The order prevents deadlocks.
 _ENQUEUE = """
-    INSERT INTO analysis_requests AS request (device_id, period, figures, joinable, owner)
-    SELECT device.id, tstzrange(wanted.start, wanted."end", '[]'), wanted.figures, true, wanted.owner
-    FROM (SELECT device_id, start, "end", owner, ARRAY(SELECT jsonb_array_elements_text(texts::jsonb)) AS figures
+    INSERT INTO analysis_requests AS request (device_id, period, figures, joinable, owner, by_schedule)
+    SELECT device.id, tstzrange(wanted.start, wanted."end", '[]'), wanted.figures, true, wanted.owner, by_schedule
+    FROM (SELECT device_id, start, "end", owner, ARRAY(SELECT jsonb_array_elements_text(texts::jsonb)) AS figures,
+                 by_schedule
           FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[], %(figures)s::text[],
-                      %(owners)s::text[]) AS given (device_id, start, "end", texts, owner)) AS wanted
+                      %(owners)s::text[], %(by_schedule)s::boolean[])
+               AS given (device_id, start, "end", texts, owner, by_schedule)) AS wanted
     JOIN devices AS device ON device.id = device_id
     ORDER BY device.id, start, "end", figures
     FOR KEY SHARE OF device
-    ON CONFLICT (device_id, period, figures) WHERE joinable DO UPDATE SET joinable = request.joinable
+    ON CONFLICT (device_id, period, figures) WHERE joinable
+    DO UPDATE SET joinable = request.joinable, by_schedule = request.by_schedule AND excluded.by_schedule
     RETURNING id, device_id, lower(period), upper(period), figures
 """
 _NOTIFY = "SELECT pg_notify(%s, '')"
@@ -52,13 +56,14 @@ class Callback(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """An analysis to be queued. `owner` owns a new request."""
+    """An analysis to be queued. `owner` owns a new request. `by_schedule`: a schedule asks for it, and not a person."""
 
     device_id: int
     period: Period
     figures: FigureNames = FIVE
     callback: Callback | None = None
     owner: str | None = None
+    by_schedule: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -95,6 +100,7 @@ async def enqueue_all(connection: Connection, wanted: Sequence[Wanted]) -> list[
         "devices": [one.device_id for one in different], "starts": [one.period.start for one in different],
         "ends": [one.period.end for one in different], "owners": [one.owner for one in different],
         "figures": [msgspec.json.encode(one.figures.names).decode() for one in different],
+        "by_schedule": [one.by_schedule for one in different],
     }  # fmt: skip
     rows = await (await connection.execute(_ENQUEUE, columns)).fetchall()
     ids = {(device_id, start, end, tuple(figures)): request for request, device_id, start, end, figures in rows}

@@ -55,6 +55,21 @@ async def analyse_each(
     return dict(zip(devices, found, strict=True))
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """A device and a period, both ends included. None leaves a side open."""
+
+    device_id: int
+    start: datetime | None
+    end: datetime | None
+
+
+async def analyse_several(connection: Connection, asked: Sequence[Asked], wanted: FigureNames = FIVE) -> list[Analysis]:
+    """Return the figures of each device over its own period. Raises UnknownDevices."""
+    starts, ends = ([_moment(at) for at in side] for side in zip(*((one.start, one.end) for one in asked), strict=True))
+    items = Items.of_periods([one.device_id for one in asked], starts, ends)
+    return await _analyse(connection, items, wanted, None)
+
+
 async def _analyse(connection: Connection, items: Items, wanted: FigureNames, source: Source | None) -> list[Analysis]:
     async with snapshot(connection, ONE_PLAN):
         return await analyse_items(connection, items, wanted, source)

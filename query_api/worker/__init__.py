@@ -2,8 +2,9 @@
 
 One queued analysis:
 
-1. `service.py` is notified, or polls, and claims it (`query_api/queue/claims.py`).
-2. `attempts.py` computes it with `query_api/statistics/analysis.py` and writes the result, unless the lease was lost. A
+1. `service.py` is notified, or polls, and claims it (`query_api/queue/claiming.py`), together with others that should
+   begin soon.
+2. `analyses/` computes it with `query_api/statistics/analysis.py`, and writes the result, unless the lease was lost. A
    failed attempt is retried later.
 3. `callbacks.py` calls the webhooks, each by `webhook.py`.
 

@@ -9,7 +9,7 @@ OUTCOMES = {
     "cancelled": "it was cancelled",
     "superseded": "its lease expired and another worker took over",
     "abandoned": "the connection to the database was lost",
-    "returned": "the worker stopped and queued it again",
+    "returned": "the worker stopped, or was busy, and queued it again",
 }
 CALLBACK_OUTCOMES = {
     "delivered": "the receiver returned a 2xx",
@@ -36,7 +36,7 @@ class WorkerMetrics:
             self.ended.labels(outcome)  # so that each is exported from the start, as 0
         self.seconds = Histogram(
             "devicestat_worker_analysis_seconds",
-            "Duration of an attempt in seconds, from the claim",
+            "Duration of an attempt in seconds, from its start until its result is written",
             registry=self.registry,
         )
         explained = "; ".join(f"{name}: {meaning}" for name, meaning in CALLBACK_OUTCOMES.items())

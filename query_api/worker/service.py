@@ -13,8 +13,9 @@ import structlog
 
 from query_api.queue import channels
 from query_api.queue import claims as queue
+from query_api.queue.claiming import Turns, wake
 from query_api.worker import timetable
-from query_api.worker.attempts import Attempts
+from query_api.worker.analyses.attempts import Attempts
 from query_api.worker.callbacks import Callbacks
 from query_api.worker.cleaning.rounds import clean
 from query_api.worker.cleaning.tables import cleaners
@@ -83,7 +84,7 @@ async def work(settings: Settings, stop: asyncio.Event, tuning: Tuning = DEFAULT
 
 
 class Worker:
-    """Claims up to WORKER_CONCURRENCY analyses at a time, and runs the periodic jobs."""
+    """Claims analyses, of which up to WORKER_CONCURRENCY are computed at a time, and runs the periodic jobs."""
 
     def __init__(
         self, settings: Settings, database: Pool, health: Health, metrics: WorkerMetrics, tuning: Tuning
@@ -104,7 +105,7 @@ class Worker:
             CheckedNetwork(allow_private=settings.webhook_allow_private, ports=settings.webhook_ports),
             step_timeout_s=tuning.callback_step_s,
         )
-        self._claimed_for = 0
+        self._turns = Turns()
         self._look = asyncio.Event()
         self._stopping = False
         self._is_unavailable = False  # of the database
@@ -114,7 +115,7 @@ class Worker:
         tuning, stop_timeout_s = self._tuning, self._tuning.stop_timeout_s
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            self._attempts = Attempts(self._database, tasks, self._metrics, self._look.set, tuning)
+            self._attempts = Attempts(self._database, tasks, self._metrics, self._look.set, self._concurrency, tuning)
             self._callbacks = Callbacks(
                 self._database, self._webhook, tasks, self._metrics, self._look.set, tuning.callback_retries
             )
@@ -201,14 +202,20 @@ class Worker:
             await self._with_database(self._claim)
 
     async def _claim(self, connection: Connection) -> None:
-        await queue.wake(connection)
-        while len(self._attempts) < self._concurrency:
-            held = await queue.claim(connection, self._claimed_for, self._tuning.lease)
-            if held is None:
-                break
-            self._attempts.begin(held)
-            self._claimed_for = held.device_id
+        await self._claim_analyses(connection)
         await self._callbacks.begin(connection)
+
+    async def _claim_analyses(self, connection: Connection) -> None:
+        """Claim as many as can begin now, and if there are more, those that will begin soon."""
+        places = self._attempts.places
+        if not places:
+            return
+        await wake(connection)
+        held = await self._turns.claim(connection, places, self._tuning.lease)
+        self._attempts.begin(held)
+        ahead = self._attempts.ahead if len(held) == places and not self._stopping else 0
+        if ahead:
+            self._attempts.begin(await self._turns.claim(connection, ahead, self._tuning.lease, fresh=True))
 
     async def _attend(self, connection: Connection) -> None:
         """Look at the queue at each NOTIFY, and stop attempts that another process has ended.

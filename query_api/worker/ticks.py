@@ -113,7 +113,7 @@ async def _run(connection: Connection, due: Sequence[_Due]) -> None:
 def _tick(due: _Due) -> _Tick:
     at, following, period, figures = _times(due.words, due.next_tick, due.now)
     callback = Callback(due.callback, due.callback_owner) if due.callback is not None else None
-    return _Tick(due, at, following, Wanted(due.device_id, period, figures, callback))
+    return _Tick(due, at, following, Wanted(due.device_id, period, figures, callback, by_schedule=True))
 
 
 @lru_cache(maxsize=1024)

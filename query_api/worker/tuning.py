@@ -27,6 +27,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     jitter_s: float = JITTER_S
     stop_timeout_s: float = 8.0
     """Time after a signal for analyses in progress to end. The rest are queued again."""
+    place_wait_s: float = 0.5
+    """Time for which an analysis that was claimed ahead waits for a place. Then it is queued again."""
     lease: timedelta = claims.LEASE
     retries: Retries = claims.RETRIES
     callback_retries: Retries = callbacks.RETRIES

@@ -8,6 +8,7 @@
 - `analysis`: five figures of a million readings, against plain SQL aggregates, and over HTTP.
 - `small_analyses`: a thousand readings, against a scan by SQL aggregates.
 - `many_devices`: the analysis of a thousand devices.
+- `queue`: queued analyses a second of one worker, and the wait of a person's request behind those of schedules.
 - `http`: requests a second of one process, for `POST /stats` and the analysis of a thousand readings, against the same
   endpoints in FastAPI and SQLAlchemy, `plain_service`. `http_load` sends the requests, and `http_data` has the data.
 - `exports`: all readings of a device in each format, against `psql COPY`.

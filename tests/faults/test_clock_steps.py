@@ -23,6 +23,7 @@ from shared.postgres.connections import connect
 from shared.postgres.migrate import migrate
 from shared.settings import Settings
 from tests import services
+from tests.claiming import claim_one
 from tests.command import argv, environment
 from tests.conftest import Broker, Database
 from tests.faketime import SteppingClock
@@ -121,7 +122,7 @@ async def test_what_a_database_ahead_put_off_comes_soon_once_its_clock_is_right(
             "INSERT INTO analysis_schedules (device_id, cron, timezone, align, figures, next_tick)"
             " VALUES (1, '* * * * *', 'UTC', false, '{mean}', now() - interval '1 min')"
         )
-        held = [await queue.claim(database), await queue.claim(database)]
+        held = [await claim_one(database), await claim_one(database)]
         assert held[1] is not None
         assert await queue.fail(database, held[1], "it failed") == "queued"
         assert len(await callbacks.claim(database, 1)) == 1
@@ -146,7 +147,7 @@ async def test_a_lease_outlives_a_step_forward_once_renewed_and_a_key_follows_th
         await migrate(database)
         await database.execute("INSERT INTO devices (key, name) VALUES ('a', 'n')")
         await database.execute("INSERT INTO analysis_requests (device_id, period) VALUES (1, '[,]')")
-        held = await queue.claim(database)
+        held = await claim_one(database)
         assert held is not None
         clock.set(2 * HOURS)
         assert await queue.renew(database, [held.token]) == {held.token}

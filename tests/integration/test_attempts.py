@@ -4,10 +4,10 @@ import asyncio
 
 import httpx
 
-from query_api.queue import claims as queue
-from query_api.worker.attempts import Attempts
+from query_api.worker.analyses.attempts import Attempts
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres.connections import open_pool
+from tests.claiming import claim_one
 from tests.conftest import Database
 from tests.waiting import eventually
 
@@ -20,9 +20,9 @@ async def test_an_attempt_that_is_cancelled_before_it_starts_releases_its_place(
     rooms = asyncio.Event()
     async with open_pool(database_url, "attempts") as pool, asyncio.TaskGroup() as tasks:
         attempts = Attempts(pool, tasks, WorkerMetrics(), rooms.set)
-        held = await queue.claim(database)
+        held = await claim_one(database)
         assert held is not None
-        attempts.begin(held)
+        attempts.begin([held])
         attempts.ended_elsewhere(str(asked))
         assert len(attempts) == 1
 

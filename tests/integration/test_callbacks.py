@@ -25,6 +25,7 @@ from query_api.worker.webhook import CheckedNetwork, Resolve, Undelivered, Webho
 from shared.settings import Settings
 from shared.settings.values import parse_webhook_secret
 from tests import services
+from tests.claiming import claim_one
 from tests.conftest import Database
 from tests.ports import free_port
 from tests.receiver import drip, receiving, silence, status
@@ -178,7 +179,7 @@ async def test_a_failed_analysis_has_callbacks(api: httpx.AsyncClient, device: i
     assert await callbacks.claim(database, 10) == []
     for _ in range(queue.RETRIES.max_attempts):
         await database.execute("UPDATE analysis_requests SET run_after = NULL")
-        held = await queue.claim(database)
+        held = await claim_one(database)
         assert held is not None
         await queue.fail(database, held, "broken")
     (due,) = await callbacks.claim(database, 10)

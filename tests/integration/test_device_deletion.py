@@ -25,6 +25,7 @@ from shared.readings.deletions import Fence, MarksMissed
 from shared.readings.store import prepare
 from shared.settings import Settings, parse_topic_filter
 from tests import ingestion, services
+from tests.claiming import claim_one
 from tests.conftest import Broker, Database
 from tests.ingestion import IngestorProcess, writer_of
 from tests.waiting import eventually
@@ -93,7 +94,7 @@ async def test_a_deleted_device_is_removed_with_its_data(
     refused = await api.post("/stats", json={**READING, "device_id": device})
     assert (refused.status_code, refused.json()["type"]) == (400, "/problems/unknown-device")
     assert (await api.delete(f"/devices/{device}")).status_code == 404
-    assert await queue.claim(database) is None
+    assert await claim_one(database) is None
     async with services.worker(api_settings):
         await eventually(lambda: left_of_devices(database), lambda left: left == 0)
 
@@ -389,7 +390,7 @@ async def test_a_device_that_is_being_analysed_can_be_deleted(
     for _ in range(20):
         owner = (await api.post("/devices", json={"name": "n"})).json()["id"]
         await api.post(f"/stats/analysis/{owner}/async")
-        held = await queue.claim(database)
+        held = await claim_one(database)
         assert held is not None
         deleted, _ = await asyncio.gather(api.delete(f"/devices/{owner}"), queue.finish(database, held, found))
         assert deleted.status_code == 204, deleted.text
@@ -442,7 +443,7 @@ async def test_queued_and_running_requests_are_removed_first(
 ) -> None:
     await fill_a_schedule(database, device, 10, 10)
     await api.post(f"/stats/analysis/{device}/async")
-    held = await queue.claim(database)
+    held = await claim_one(database)
     assert held is not None
     await api.post(f"/stats/analysis/{device}/async")
     await api.delete(f"/devices/{device}")

@@ -14,6 +14,7 @@ import pytest
 
 from query_api.queue import channels
 from query_api.queue import claims as queue
+from query_api.queue.claiming import Turns, wake
 from query_api.queue.claims import Claim
 from query_api.statistics.analysis import Analysis, analyse
 from query_api.worker import service
@@ -53,12 +54,9 @@ async def enqueue(database: Database, owner: int, count: int = 1) -> list[int]:
 
 
 async def claim(database: Database, count: int) -> list[Claim]:
-    """Claim up to `room` requests, as a worker does."""
-    await queue.wake(database)
-    claimed: list[Claim] = []
-    while len(claimed) < count and (held := await queue.claim(database, claimed[-1].device_id if claimed else 0)):
-        claimed.append(held)
-    return claimed
+    """Claim up to `count` requests, as a worker does."""
+    await wake(database)
+    return await Turns().claim(database, count)
 
 
 async def take(database: Database) -> Claim:

@@ -12,11 +12,13 @@ import pytest
 from query_api.ids import MAX_ID
 from query_api.queue import claims as queue
 from query_api.queue import requests as analysis_requests
+from query_api.queue.claiming import _OF_PEOPLE, _OF_SCHEDULES, _WAKE, Turns, wake
 from query_api.queue.claims import Claim
 from query_api.worker.tuning import Tuning
 from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import services
+from tests.claiming import claim_one
 from tests.conftest import Database
 from tests.waiting import eventually
 
@@ -60,7 +62,7 @@ async def test_equal_queued_requests_are_joined(api: httpx.AsyncClient, device: 
     ]
     assert len({first["id"], *(other["id"] for other in others)}) == 4
 
-    held = await queue.claim(database)
+    held = await claim_one(database)
     assert held is not None
     assert held.id == first["id"]
     assert (await ask(api, device, start="2026-01-01", figures="mean,p95"))["id"] > first["id"]
@@ -73,7 +75,7 @@ async def test_a_request_that_is_queued_again_does_not_conflict(
     begun: list[Claim] = []
     for _ in range(3):
         await ask(api, device)
-        held = await queue.claim(database)
+        held = await claim_one(database)
         assert held is not None
         begun.append(held)
     waiting = await ask(api, device)
@@ -102,7 +104,7 @@ async def test_joining_in_several_processes(
     async def claim_all(until: asyncio.Event) -> list[int]:
         claimed = []
         async with await connect(database_url, "claimer") as connection:
-            while (held := await queue.claim(connection)) or not until.is_set():
+            while (held := await claim_one(connection)) or not until.is_set():
                 claimed += [held.id] if held else []
         return claimed
 
@@ -122,9 +124,9 @@ async def test_joining_in_several_processes(
 
 async def claim_devices(database: Database, after: int = 0) -> list[int]:
     """Return the devices of consecutive claims of one worker, while no analysis ends."""
-    taken = []
-    while held := await queue.claim(database, taken[-1] if taken else after):
-        taken.append(held.device_id)
+    turns, taken = Turns(after), []
+    while held := await turns.claim(database, 1):
+        taken.append(held[0].device_id)
     return taken
 
 
@@ -145,7 +147,7 @@ async def test_a_device_has_at_most_its_share_running(database: Database) -> Non
 
 
 async def claim(database: Database) -> Claim:
-    held = await queue.claim(database)
+    held = await claim_one(database)
     assert held is not None
     return held
 
@@ -175,8 +177,9 @@ async def test_a_long_backlog_does_not_delay_other_devices(database: Database, a
         await database.execute("DELETE FROM analysis_requests WHERE status = 'queued'")
 
 
-async def plan(database: Database, statement: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    explain = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.encode()
+async def plan(database: Database, statement: str | bytes, parameters: dict[str, Any]) -> dict[str, Any]:
+    text = statement.encode() if isinstance(statement, str) else statement
+    explain = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + text
     (found,) = await (await database.execute(explain, parameters)).fetchone() or (None,)
     assert found is not None
     root: dict[str, Any] = found[0]["Plan"]
@@ -185,9 +188,9 @@ async def plan(database: Database, statement: str, parameters: dict[str, Any]) -
 
 BACKLOG = """
     WITH owner AS (INSERT INTO devices (key, name) SELECT 'k' || n, 'n' FROM generate_series(1, 1000) n RETURNING id)
-    INSERT INTO analysis_requests (device_id, period, status, finished_at)
+    INSERT INTO analysis_requests (device_id, period, status, finished_at, by_schedule)
     SELECT id, '[,]', CASE WHEN n % 3 = 0 THEN 'queued' WHEN id % 200 = 0 THEN 'failed' ELSE 'done' END,
-           CASE WHEN n % 3 > 0 THEN now() END
+           CASE WHEN n % 3 > 0 THEN now() END, n % 2 = 0
     FROM owner, generate_series(1, 20) n
 """
 
@@ -208,10 +211,11 @@ async def test_no_backlog_makes_claiming_or_listing_slow(database: Database) -> 
     for statement, device_id, status, before, index in lists:
         values = {"device_id": device_id, "status": status, "before": before, "limit": 11}
         seen.append((await plan(database, statement, values), index))
-    claiming = {"after": a - 1, "lease": queue.LEASE, "candidates": queue.CANDIDATES}
-    seen.append((await plan(database, queue._CLAIM, claiming), "analysis_requests_waiting"))
+    claiming = {"after": a - 1, "lease": queue.LEASE, "limit": 1, "spare": 17, "fresh": False}
+    seen.append((await plan(database, _OF_PEOPLE, claiming), "analysis_requests_of_people"))
+    seen.append((await plan(database, _OF_SCHEDULES, claiming), "analysis_requests_of_schedules"))
     seen.append((await plan(database, queue._REAP, {"max_attempts": 5}), "Index Scan"))
-    seen.append((await plan(database, queue._WAKE, {}), "analysis_requests_put_off"))
+    seen.append((await plan(database, _WAKE, {}), "analysis_requests_put_off"))
     for found, index in seen:
         assert index in json.dumps(found)
         assert found["Shared Hit Blocks"] + found["Shared Read Blocks"] < 400, (index, found["Shared Hit Blocks"])
@@ -301,7 +305,7 @@ async def test_a_failure_is_returned_with_its_next_attempt(
     assert (shown["status"], shown["last_error"], shown["attempts"]) == ("queued", "out of memory", 1)
     assert shown["retry_at"] > shown["started_at"]
     await database.execute("UPDATE analysis_requests SET run_after = now()")
-    await queue.wake(database)
+    await wake(database)
     assert (await look(api, queued["id"]))["retry_at"] is None
 
 

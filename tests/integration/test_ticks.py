@@ -210,7 +210,7 @@ _TAKEN_UP = """
 async def test_a_schedule_that_cannot_tick_is_paused_and_delays_no_other(database: Database, owner: int) -> None:
     """Its time zone may be known to the API, and unknown to this worker."""
     broken = await make(database, owner, timezone="Mars/Olympus_Mons", next_tick=datetime(2026, 1, 1, tzinfo=UTC))
-    await make(database, owner)
+    await make(database, owner, cron="0 0 1 1 *", next_tick=datetime(2026, 1, 1, tzinfo=UTC))
     assert await run_due_ticks(database) == 2
     assert len(await requests(database)) == 1
     query = f"SELECT next_tick, last_error FROM analysis_schedules WHERE id = {broken}"  # noqa: S608  # a number of ours

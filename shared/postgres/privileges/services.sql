@@ -57,8 +57,9 @@ GRANT INSERT ON suspected_blocks TO devicestat_api;
 GRANT USAGE ON SEQUENCE devices_id_seq, readings_id_seq TO devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, store_readings, pass_deletion_fence, close_deletion_fence, trigrams
     TO devicestat_api;
-GRANT SELECT, INSERT (device_id, period, figures, joinable, owner),
-      UPDATE (status, joinable, run_after, lease_token, lease_until, finished_at) ON analysis_requests TO devicestat_api;
+GRANT SELECT, INSERT (device_id, period, figures, joinable, owner, by_schedule),
+      UPDATE (status, joinable, by_schedule, run_after, lease_token, lease_until, finished_at)
+    ON analysis_requests TO devicestat_api;
 GRANT SELECT, INSERT (request_id, url, owner), UPDATE (due_at) ON analysis_callbacks TO devicestat_api;
 GRANT SELECT, DELETE ON analysis_results TO devicestat_api;
 GRANT SELECT ON shown_analysis_requests, analysis_ticks TO devicestat_api;
@@ -84,8 +85,9 @@ GRANT SELECT, UPDATE (removed_at), DELETE ON deleted_devices TO devicestat_worke
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, empty_readings_months,
       drop_empty_readings_month, expire_audit_entries, expire_access_keys,
       expire_journals, expire_subscriptions, find_extents_of_month TO devicestat_worker;
-GRANT SELECT, INSERT (device_id, period, figures, joinable, owner),
-      UPDATE (status, attempts, joinable, run_after, lease_token, lease_until, last_error, started_at, finished_at), DELETE
+GRANT SELECT, INSERT (device_id, period, figures, joinable, owner, by_schedule),
+      UPDATE (status, attempts, joinable, by_schedule, run_after, lease_token, lease_until, last_error, started_at,
+              finished_at), DELETE
     ON analysis_requests TO devicestat_worker;
 GRANT INSERT (request_id, device_id, "start", "end", x, y, z) ON analysis_results TO devicestat_worker;
 GRANT SELECT, INSERT (request_id, url, owner), UPDATE (status, attempts, due_at, token, last_error)

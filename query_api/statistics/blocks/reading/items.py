@@ -33,6 +33,17 @@ class Items(msgspec.Struct, frozen=True):
         return cls._of(devices, start, end, np.arange(len(devices)), len(devices))
 
     @classmethod
+    def of_periods(cls, devices: list[int], starts: list[Microseconds | None], ends: list[Microseconds | None]) -> Self:
+        """Return a group for each device over its own period. None leaves a side open."""
+        return cls(
+            np.array(devices, np.int64),
+            np.array([EARLIEST if start is None else start for start in starts], np.int64),
+            np.array([LATEST if end is None else end for end in ends], np.int64),
+            np.arange(len(devices)),
+            len(devices),
+        )
+
+    @classmethod
     def _of(
         cls, devices: list[int], start: Microseconds | None, end: Microseconds | None, groups: Ints, count: int
     ) -> Self:
