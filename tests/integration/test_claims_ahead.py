@@ -27,7 +27,7 @@ from shared.settings import Settings
 from tests import services
 from tests.conftest import Database
 from tests.roles import url_as
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 
 SLOW = 1
 """The device whose analysis waits for a lock of its month."""
@@ -354,6 +354,31 @@ async def test_results_do_not_wait_for_the_locks_of_others(database: Database, d
             await eventually(lambda: results(database), lambda found: found == [1, 4])
         assert await asyncio.gather(*written) == [True] * 4
     assert await results(database) == [1, 2, 3, 4]
+
+
+async def test_results_that_wait_for_a_lock_leave_connections_for_others(database: Database, database_url: str) -> None:
+    """A device is being deleted, and has more results than the pool has connections."""
+    await ask(database, 2)
+    await database.execute(
+        "INSERT INTO analysis_requests (device_id, period) SELECT 1, '[,]' FROM generate_series(2, 21)"
+    )
+    ended = await computed(database, 22)
+    async with open_pool(database_url, "results", max_size=5, patience=HANG_S) as pool, asyncio.TaskGroup() as tasks:
+        finishing = Finishing(pool, tasks)
+        async with await connect(database_url, "lock") as other, other.transaction():
+            await other.execute("SELECT FROM devices WHERE id = 1 FOR UPDATE")
+            locked = [one for one in ended if one[0].device_id == 1]
+            written = [tasks.create_task(finishing.finish(*one), name="finish") for one in locked]
+            await eventually(lambda: waiting_for_locks(database), lambda count: count > 0)
+            async with asyncio.timeout(HANG_S / 2):
+                assert await asyncio.gather(*(finishing.finish(*one) for one in ended if one not in locked)) == [True]
+        assert await asyncio.gather(*written) == [True] * 21
+
+
+async def waiting_for_locks(database: Database) -> int:
+    row = await (await database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def test_a_result_that_the_database_refuses_holds_up_no_other(database: Database, database_url: str) -> None:

@@ -18,6 +18,8 @@ DISTANCE_S = 0.02
 """Shortest time from one statement to the next."""
 MOST = 200
 """Results of one statement."""
+ALONE = 2
+"""Results that are written alone at a time. Each may wait for a lock, with a connection that others need."""
 
 _log = structlog.get_logger()
 
@@ -38,6 +40,7 @@ class Finishing:
         self._tasks = tasks
         self._waiting: list[_Ended] = []
         self._writing: asyncio.Task[None] | None = None
+        self._alone = asyncio.Semaphore(ALONE)
 
     async def finish(self, held: Claim, found: Analysis) -> bool:
         """Write the result and end the request; False, with nothing written, if the claim is lost.
@@ -50,7 +53,7 @@ class Finishing:
             self._writing = self._tasks.create_task(self._write(), name="results")
         if await ended.is_written:
             return True
-        async with self._database.connection() as connection:
+        async with self._alone, self._database.connection() as connection:
             return await queue.finish(connection, held, found)
 
     async def stop(self) -> None:
