@@ -21,7 +21,8 @@ from query_api.web.answers.problems import (
     Refused,
 )
 from query_api.web.requests.bodies import Room, decode, decode_long
-from query_api.web.requests.wrong_bodies import EXPLAINED_BYTES
+from query_api.web.requests.wrong_bodies import EXPLAINED_BYTES, explained, require_length
+from shared.encodings import BOM
 from shared.readings.rules import MAX_READINGS
 
 READINGS = NewReading | list[NewReading]
@@ -172,6 +173,20 @@ def test_a_longer_array_is_refused_before_its_elements_are_decoded() -> None:
     many = b'{"device_id":1,"x":1,"y":2,"z":3,"other":[{},{},{}]}'
     found = asyncio.run(decode_long(b"[" + b",".join([many] * MAX_READINGS) + b"]", BOUNDED))
     assert len(found) == MAX_READINGS
+
+
+def test_a_longer_array_after_a_byte_order_mark_is_not_decoded_either() -> None:
+    body = BOM + json.dumps([{}] * (MAX_READINGS + 1)).encode()
+    with pytest.raises(Refused):
+        require_length(body, BOUNDED)
+
+
+def test_the_faults_of_long_elements_are_found_in_short_parts() -> None:
+    element = {"device_id": 1, "x": ["q"] * 8_000, "y": 0, "z": 0}
+    assert len(json.dumps(element)) < EXPLAINED_BYTES
+    parts = list(explained(json.dumps([element] * 40).encode(), BOUNDED, msgspec.ValidationError()))
+    assert [fault.field for part in parts for fault in part] == [f"[{at}].x" for at in range(40)]
+    assert max(map(len, parts)) <= 2
 
 
 def test_of_a_long_object_the_first_fault_is_named() -> None:

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -25,7 +25,9 @@ UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 EXPLAINED_BYTES = 64 * 1024
 """Of a longer object, only the first fault is found. Its text is not searched for half of a character."""
 PART = 50
-"""Elements of an array whose faults are found at once."""
+"""Elements of an array whose faults are found at once, if they are short."""
+PART_BYTES = 64 * 1024
+"""An element that exceeds it is the last one of its part."""
 _BLANK = b" \t\r\n"
 _anything = msgspec.json.Decoder(float_hook=float)  # 1e999 is then infinite, and out of its range
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
@@ -61,7 +63,7 @@ def require_length(body: bytes, record: Any) -> None:
     """Raise Refused if the body is a longer array than the record allows. msgspec would decode all of it first."""
     array = _array_in(record)
     if array is not None and array.max_length is not None and body.count(b"{") > array.max_length:
-        _require_length(body, array)
+        _require_length(body.removeprefix(BOM), array)
 
 
 def _require_length(body: bytes, array: inspect.ListType) -> None:
@@ -96,9 +98,23 @@ def _parts(body: bytes, record: Any, error: msgspec.ValidationError) -> Iterator
     elements = _elements.decode(body)
     if len(elements) < (array.min_length or 0):
         yield [Fault("body", f"expected an array of {_length(array)}, got one of {len(elements):,}")]
-    for start in range(0, len(elements), PART):
-        part = enumerate(elements[start : start + PART], start)
-        yield [fault for at, element in part for fault in _element_faults(bytes(element), struct, f"[{at}]")]
+    at = 0
+    for part in _short_parts(elements):
+        found = [_element_faults(element, struct, f"[{number}]") for number, element in enumerate(part, at)]
+        yield list(chain.from_iterable(found))
+        at += len(part)
+
+
+def _short_parts(elements: Sequence[msgspec.Raw]) -> Iterator[Sequence[bytes]]:
+    part: list[bytes] = []
+    size = 0
+    for element in map(bytes, elements):
+        part.append(element)
+        size += len(element)
+        if len(part) == PART or size > PART_BYTES:
+            yield part
+            part, size = [], 0
+    yield part
 
 
 def _element_faults(element: bytes, struct: type[msgspec.Struct], path: str) -> Sequence[Fault]:
