@@ -55,6 +55,18 @@ async def test_a_migration_that_waits_for_a_long_transaction_lets_others_write_m
     assert capsys.readouterr().out.count("a migration waits for another transaction") == 1
 
 
+async def test_the_index_of_the_search_is_built_once_beside_a_long_transaction(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Devices cannot be registered while it is built, so the migration must not wait for a lock afterwards."""
+    await migrated(empty_database_url, 25, monkeypatch)
+    async with await connect(empty_database_url, "dump") as dump, dump.transaction():
+        await dump.execute("SELECT FROM devices")
+        await dump.execute("SELECT FROM blocks")
+        async with asyncio.timeout(HANG_S):
+            await migrated(empty_database_url, 26, monkeypatch)
+
+
 _STORE = """
     SELECT store_readings(array[1], array[1::bigint], array[now()], array[now()], array[1.0], array[2.0], array[3.0])
 """

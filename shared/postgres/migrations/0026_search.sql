@@ -1,4 +1,4 @@
--- The search for devices by a part of their name or key, without an extension; and the counts of blocks in an index.
+-- The search for devices by a part of their name or key, without an extension.
 
 -- The trigrams of the texts in lower case, each as the code points of its three characters, of 21 bits each. A text contains
 -- another only if its trigrams contain those of the other. As a loop it takes a fifth of the time of a query.
@@ -21,8 +21,3 @@ BEGIN
     RETURN found;
 END $$;
 CREATE INDEX devices_by_trigrams ON devices USING gin (trigrams(name, key));
-
--- As in 0024, with the count: blocks of many devices are counted without reading the blocks, each of which has a page.
-CREATE INDEX blocks_counted ON blocks (device_id, first) INCLUDE (count) WHERE NOT merged;
-DROP INDEX blocks_unmerged;
-ALTER INDEX blocks_counted RENAME TO blocks_unmerged;
