@@ -29,7 +29,7 @@ audit: setup ## check the dependencies for known vulnerabilities (needs internet
 
 bench: setup ## run the benchmarks, each compared with a peer in the same run; `make bench scale`: with 100,000 devices
 	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
-	.venv/bin/python -m tests.benchmarks $(filter-out bench,$(MAKECMDGOALS))
+	.venv/bin/python -m tests.benchmarks $(filter scale,$(MAKECMDGOALS))
 
 scale: bench
 	@:
