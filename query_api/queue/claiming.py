@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 from psycopg.rows import dict_row
 
 from query_api.queue.claims import LEASE, Claim
-from shared.postgres.connections import Connection
+from shared.postgres.connections import RETRYABLE, Connection
 
 SPARE = 16
 """Further devices, or requests of one device, that a claim considers, as other workers claim concurrently."""
@@ -142,10 +142,15 @@ class Turns:
         """
         share = (limit + self._are_people_next) // 2
         people = await self._people.claim(connection, share, lease, fresh=fresh)
-        schedules = await self._schedules.claim(connection, limit - len(people), lease, fresh=fresh)
-        if len(people) == share:
-            left = limit - share - len(schedules)
-            people += await self._people.claim(connection, left, lease, fresh=fresh)
+        schedules: list[Claim] = []
+        try:
+            schedules = await self._schedules.claim(connection, limit - len(people), lease, fresh=fresh)
+            if len(people) == share:
+                left = limit - share - len(schedules)
+                people += await self._people.claim(connection, left, lease, fresh=fresh)
+        except RETRYABLE:  # others are claimed already
+            if not people and not schedules:
+                raise
         return self._alternated(people, schedules)
 
     def _alternated(self, people: Sequence[Claim], schedules: Sequence[Claim]) -> list[Claim]:

@@ -13,10 +13,10 @@ import pytest
 
 from query_api.calendar.period import Period
 from query_api.queue.claiming import _OF_PEOPLE, _OF_SCHEDULES, Turns
-from query_api.queue.claims import LEASE
+from query_api.queue.claims import LEASE, Claim
 from query_api.queue.requests import Wanted, enqueue_all
 from query_api.worker.ticks import run_due_ticks
-from shared.postgres.connections import connect
+from shared.postgres.connections import RETRYABLE, Connection, connect
 from tests.conftest import Database
 
 ALL_TIME = Period(None, None)
@@ -78,6 +78,31 @@ async def test_every_place_is_used_if_one_class_has_few_requests(database: Datab
     await ask(database, 1, 10)
     await ask(database, 2, 1, by_schedule=True)
     assert await devices_of(Turns(), database, 8, 8) == [[1, 2, 1, 1, 1, 1, 1, 1], [1, 1, 1]]
+
+
+class _Broken:
+    """The round of a class, whose connection breaks."""
+
+    async def claim(self, connection: Connection, *_: object, **__: object) -> list[Claim]:
+        await connection.close()
+        await connection.execute("SELECT")
+        return []
+
+
+@pytest.mark.parametrize("people", [0, 1, 2])
+async def test_claims_are_not_lost_if_the_connection_breaks_before_the_next_statement(
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch, people: int
+) -> None:
+    await add_devices(database, 1)
+    await ask(database, 1, people)
+    turns = Turns()
+    monkeypatch.setattr(turns, "_schedules", _Broken())
+    async with await connect(database_url, "claimer") as connection:
+        if people:
+            assert len(await turns.claim(connection, 3)) == people
+        else:
+            with pytest.raises(RETRYABLE):
+                await turns.claim(connection, 3)
 
 
 class _Device(msgspec.Struct):
