@@ -106,7 +106,7 @@ async def test_the_blocks_of_many_devices_are_counted_in_the_index(database: Dat
     explained = Explained(database)
     found = await summaries.summarize(explained.connection, range(1, 6))
     assert [one.count for one in found.values()] == [500] * 5
-    plans = [plan for plan in explained.taken() if "blocks_unmerged" in plan.indexes]
+    plans = [plan for plan in explained.taken() if "blocks_counted" in plan.indexes]
     assert [scan["Node Type"] for plan in plans for scan in plan.scans if scan["Relation Name"] == "blocks"] == [
         "Index Only Scan"
     ]

@@ -55,16 +55,17 @@ async def test_a_migration_that_waits_for_a_long_transaction_lets_others_write_m
     assert capsys.readouterr().out.count("a migration waits for another transaction") == 1
 
 
-async def test_the_index_of_the_search_is_built_once_beside_a_long_transaction(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", [26, 28])
+async def test_an_index_is_built_once_beside_a_long_transaction(
+    empty_database_url: str, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Devices cannot be registered while it is built, so the migration must not wait for a lock afterwards."""
-    await migrated(empty_database_url, 25, monkeypatch)
+    """Its table cannot be written while it is built, so the migration must not wait for a lock afterwards."""
+    await migrated(empty_database_url, version - 1, monkeypatch)
     async with await connect(empty_database_url, "dump") as dump, dump.transaction():
         await dump.execute("SELECT FROM devices")
         await dump.execute("SELECT FROM blocks")
         async with asyncio.timeout(HANG_S):
-            await migrated(empty_database_url, 26, monkeypatch)
+            await migrated(empty_database_url, version, monkeypatch)
 
 
 _STORE = """

@@ -54,8 +54,7 @@ CREATE TABLE blocks (
     CONSTRAINT blocks_of_readings_have_times CHECK ((times IS NOT NULL) = (level <= 1))
 ) WITH (toast_tuple_target = 8160);
 ALTER TABLE blocks ALTER marks SET STORAGE MAIN, ALTER times SET STORAGE MAIN;
--- With the count: blocks of many devices are counted without reading the blocks, each of which has a page.
-CREATE INDEX blocks_unmerged ON blocks (device_id, first) INCLUDE (count) WHERE NOT merged;
+CREATE INDEX blocks_unmerged ON blocks (device_id, first) WHERE NOT merged;
 
 -- The values of an axis (0: x, 1: y, 2: z) in ascending order, and every 128th of them for levels 2 and 3. `sorted` is in
 -- frames of 128 values (query_api/statistics/blocks/coding.py): `coding` says how, and each frame has frame_bytes.
