@@ -24,7 +24,7 @@ UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """Errors of a body that is not JSON in UTF-8."""
 EXPLAINED_BYTES = 64 * 1024
 """Of a longer object, only the first fault is found. Its text is not searched for half of a character."""
-PART = 50
+PART = 10
 """Elements of an array whose faults are found at once, if they are short."""
 PART_BYTES = 64 * 1024
 """An element that exceeds it is the last one of its part."""
