@@ -11,6 +11,7 @@ import httpx
 import psycopg
 
 from query_api.devices import handlers as devices
+from query_api.devices import search
 from query_api.queue import results as analysis_results
 from shared.settings import Settings
 from tests import services
@@ -213,7 +214,7 @@ async def test_reads_use_their_indexes(
     for statement, parameters, index in (
         (analysis_results._SELECT, {"device_id": device, "before": 2**62, "limit": 11}, "analysis_results_by_device"),
         (devices._FIND, {"id": 7}, "devices_pkey"),
-        (devices._SELECT, {"after": 7, "search": None, "limit": 11}, "devices_pkey"),
+        (search._ALL, {"after": 7, "limit": 11}, "devices_pkey"),
     ):
         rows = await (await database.execute(b"EXPLAIN " + statement.encode(), parameters)).fetchall()
         assert any(index in row[0] for row in rows), rows
