@@ -111,7 +111,7 @@ def _run(names: list[str], postgres: EmbeddedPostgres, failed: list[str]) -> Ite
         _execute(postgres, *_MAKE)
         try:
             yield from BENCHMARKS[name](postgres)
-        except Exception:  # noqa: BLE001  # the others' figures are kept
+        except (Exception, SystemExit):  # noqa: BLE001  # the others' figures are kept
             traceback.print_exc()
             failed.append(name)
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
