@@ -42,7 +42,7 @@ async def scan(
     assert row is not None, "an aggregate has one row"
     source.add(0, row[4])
     axes = (row[begin : begin + _A_FIGURE] for begin in range(1, len(row), _A_FIGURE))
-    return Analysis(*(Figures(*others, sum(middle) / 2) for *others, middle in axes))
+    return Analysis(*(Figures(*others, float(sum(middle)) / 2) for *others, middle in axes))
 
 
 if __name__ == "__main__":
