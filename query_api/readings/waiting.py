@@ -112,7 +112,7 @@ class FairQueue:
         return min(max(1, math.ceil(len(self) / self._rate / 2)), LONGEST_RETRY_AFTER_S)
 
     def measured(self, readings: int, per_s: float) -> None:
-        """Record that so many readings were stored in one statement, and how many a second that is."""
+        """Record a statement that stored this number of readings. `per_s`: readings a second."""
         if readings >= FEWEST_MEASURED:
             self._rate += _WEIGHT * (per_s - self._rate)
 

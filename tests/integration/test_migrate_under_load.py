@@ -66,6 +66,8 @@ async def test_an_index_is_built_once_beside_a_long_transaction(
         await dump.execute("SELECT FROM blocks")
         async with asyncio.timeout(HANG_S):
             await migrated(empty_database_url, version, monkeypatch)
+        newest = await (await dump.execute("SELECT max(version) FROM schema_migrations")).fetchone()
+    assert newest == (version,)
 
 
 _STORE = """
