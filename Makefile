@@ -2,13 +2,15 @@
 .PHONY: help setup demo test check audit bench scale brokers containers soak lock
 
 INSTALLED := .venv/installed
+DASHBOARD := query_api/dashboard
+NPM := PATH="$(CURDIR)/.venv/bin:$$PATH" npm --prefix $(DASHBOARD)
 
 help: ## show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 14
 
 setup: $(INSTALLED) ## create .venv with all dependencies, and install Mosquitto if it is missing
 
-$(INSTALLED): requirements.lock pyproject.toml deploy/setup.sh
+$(INSTALLED): requirements.lock pyproject.toml deploy/setup.sh $(DASHBOARD)/package-lock.json
 	@sh deploy/setup.sh
 	@touch $@
 
@@ -18,11 +20,13 @@ demo: setup ## run all of Devicestat on this machine, with simulated devices
 test: setup ## run the tests
 	.venv/bin/pytest
 
-check: setup audit ## check format, lint, types, import direction and known vulnerabilities
+check: setup audit ## check format, lint, types, import direction and known vulnerabilities, of Python and JavaScript
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/python -m tests.dashboard.records
+	$(NPM) run --silent check
 
 audit: setup ## check the dependencies for known vulnerabilities (needs internet access)
 	@.venv/bin/python -m tests.audit
@@ -50,3 +54,4 @@ lock: setup ## resolve the dependencies again; UPGRADE=--upgrade selects the lat
 		--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE) --quiet -o requirements.lock
 	.venv/lock/bin/uv pip compile --group bench --constraint requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE) --quiet -o requirements-bench.lock
+	@cd $(DASHBOARD) && PATH="$(CURDIR)/.venv/bin:$$PATH" npm install --package-lock-only --ignore-scripts --silent

@@ -3,6 +3,7 @@
 #
 # System packages, if they are missing: Mosquitto with its clients, curl, and on Debian and Ubuntu Python's venv module.
 # In .venv: the packages of requirements.lock, with their hashes checked, and the project itself.
+# In query_api/dashboard/node_modules: the packages of package-lock.json, with their hashes checked, by the npm in .venv.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -90,10 +91,21 @@ make_venv() {
     "$python" -m venv --clear .venv
 }
 
+# No package may run scripts. The lock that is installed is kept beside the packages.
+install_npm_packages() {
+    dashboard=query_api/dashboard
+    if cmp -s $dashboard/package-lock.json $dashboard/node_modules/.lock; then return; fi
+    say "installing npm packages into $dashboard/node_modules"
+    PATH="$PWD/.venv/bin:$PATH" npm --prefix $dashboard ci --ignore-scripts --silent ||
+        fail "npm could not install the packages of $dashboard/package-lock.json: its message is above"
+    cp $dashboard/package-lock.json $dashboard/node_modules/.lock
+}
+
 install_missing_programs
 make_venv
 say "installing Python packages into .venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 .venv/bin/pip install --quiet --require-hashes -r requirements.lock
+install_npm_packages
 .venv/bin/pip install --quiet --no-deps --no-build-isolation -e .
 say "done"

@@ -17,7 +17,7 @@ One queued analysis:
 
 `devices/`: registration, and authentication for brokers. `readings/`: storing, lists, series, exports, live streams.
 `analyses/`: immediate, queued and recurring analyses, computed by `statistics/`. `calendar/`: periods, cron
-expressions, time zones. `access/`: keys and roles. `ids.py`: ids.
+expressions, time zones. `access/`: keys and roles. `dashboard/`: the page for browsers. `ids.py`: ids.
 
 From `serve/` and `worker/` at the top to `errors.py` at the bottom, a package imports only packages below it. The
 queue, the worker and everything below the queue do not import Litestar (pyproject.toml, import-linter).

@@ -17,15 +17,16 @@ _QUIET = (
 _TIMEOUT_S = 120
 
 
-def _command(profile: Path, *options: str) -> list[str]:
+def command(profile: Path, *options: str) -> list[str]:
+    """Return the command that runs the browser with this profile."""
     assert _PROGRAM is not None, "tests that call this are marked needs_chromium"
     return [_PROGRAM, *_QUIET, f"--user-data-dir={profile}", *options]
 
 
 def shown(profile: Path, url: str, *options: str) -> str:
     """Return the page at the address as HTML, after it is loaded."""
-    command = _command(profile, *options, "--dump-dom", url)
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+    argv = command(profile, *options, "--dump-dom", url)
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
     return ran.stdout
 
 
@@ -33,7 +34,7 @@ def shown(profile: Path, url: str, *options: str) -> str:
 def visiting(profile: Path, url: str) -> Iterator[None]:
     """Open the page in Chromium; its scripts run until the end of the block."""
     process = subprocess.Popen(
-        _command(profile, "--remote-debugging-port=0", url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(profile, "--remote-debugging-port=0", url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         yield

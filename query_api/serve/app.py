@@ -18,6 +18,7 @@ from query_api.analyses import results as analysis_results
 from query_api.analyses.schedules import handlers as schedules
 from query_api.analyses.wanted import provide_wanted
 from query_api.calendar.json_times import encode_in_parts
+from query_api.dashboard import assets, shell, vendored
 from query_api.devices import handlers as devices
 from query_api.devices import rotation
 from query_api.devices.keys import keys_of
@@ -181,6 +182,7 @@ def create_app(
 ) -> Litestar:
     """Return the application. `given`: the dependencies of its handlers, by parameter name."""
     known = KnownParameters()
+    static = assets.read_assets()
     app = Litestar(
         route_handlers=[
             devices.router, rotation.router, stats.router, readings.router, series.router, buckets.router, live.router,
@@ -189,7 +191,7 @@ def create_app(
             problems.router,
             *([mqtt.router, go_auth.router] if settings.mqtt_auth_secret is not None else []),
             *operation_routes(health, registry),
-            docs.page, docs_page.start_script, docs.openapi_document, docs.assets(),
+            *shell.routes(static), assets.route(static), docs_page.start_script, docs.openapi_document,
         ],
         dependencies={
             "period": Provide(provide_period, sync_to_thread=False),
@@ -202,7 +204,10 @@ def create_app(
         cors_config=cross_origin(list(settings.cors_origins)),
         request_class=JsonRequest,
         request_max_body_size=MAX_BODY_BYTES,
-        openapi_config=docs.configuration(secured=gate.is_closed, brokers=settings.mqtt_auth_secret is not None),
+        openapi_config=docs.configuration(
+            secured=gate.is_closed, brokers=settings.mqtt_auth_secret is not None,
+            assets=static.address(vendored.SWAGGER_UI),
+        ),
         plugins=[StrictRecords()],
         logging_config=None,
     )  # fmt: skip

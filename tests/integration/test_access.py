@@ -4,6 +4,7 @@ import httpx
 import msgspec
 import pytest
 
+from query_api.dashboard.assets import read_assets
 from query_api.web.gate import handlers_of
 from shared.postgres.connections import Connection as Database
 from shared.settings import Settings
@@ -21,12 +22,15 @@ ALLOWED = {
     "GET /health/ready": READERS,
     "GET /metrics": READERS,
     "GET /": ANYBODY,
+    "GET /ui": ANYBODY,
+    "GET /ui/devices": ANYBODY,
+    "GET /ui/devices/{device_id:int}": ANYBODY,
+    "GET /assets/{version:str}/{file_path:path}": ANYBODY,
     "GET /openapi.json": ANYBODY,
     "GET /docs": ANYBODY,
     "GET /docs/{path:str}": ANYBODY,
     "GET /docs/start.js": ANYBODY,
     "GET /docs/openapi.json": ANYBODY,
-    "GET /docs/assets/{file_path:path}": ANYBODY,
     "GET /problems": ANYBODY,
     "GET /problems/{name:str}": ANYBODY,
     "POST /devices": {ADMIN},
@@ -105,11 +109,11 @@ def test_an_application_with_a_route_without_permission_does_not_start() -> None
 
 def path_of(template: str) -> str:
     """Return a path of the route."""
-    for parameter in ("{device_id:str}", "{request_id:str}", "{result_id:str}", "{schedule_id:str}"):
+    for parameter in ("{device_id:str}", "{device_id:int}", "{request_id:str}", "{result_id:str}", "{schedule_id:str}"):
         template = template.replace(parameter, NOT_THERE)
     return (
         template.replace("{name:str}", "forbidden")
-        .replace("{file_path:path}", "/stylesheets/swagger-ui.css")
+        .replace("{version:str}/{file_path:path}", f"{read_assets().version}/static/main.js")
         .replace("//", "/")
         .replace("{path:str}", "x")
     )

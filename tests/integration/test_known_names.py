@@ -22,16 +22,27 @@ ROUTES = sorted(
 
 def path_of(template: str) -> str:
     """A path of the route."""
-    for part, value in (("{name:str}", "forbidden"), ("{file_path:path}", "index.css"), ("{path:str}", "x")):
+    for part, value in (
+        ("{name:str}", "forbidden"),
+        ("{file_path:path}", "index.css"),
+        ("{path:str}", "x"),
+        ("{version:str}", "x"),
+    ):
         template = template.replace(part, value)
     for part in ("{device_id:str}", "{request_id:str}", "{result_id:str}", "{schedule_id:str}"):
         template = template.replace(part, "1")
     return template.replace("//", "/")
 
 
+PAGES = {"/", "/ui/devices/{device_id:int}"}
+"""Pages whose scripts read the query."""
+
+
 async def test_no_route_ignores_an_unknown_parameter(api: httpx.AsyncClient) -> None:
     assert len(ROUTES) > 35
     for method, template in ROUTES:
+        if template in PAGES:
+            continue
         answer = await api.request(method, path_of(template), params={"frm": "2026-01-01"})
         assert answer.status_code == 422, (method, template)
         if method == "HEAD":  # it has no content

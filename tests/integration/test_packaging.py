@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from query_api.dashboard import vendored
 from tests.command import environment
 from tests.waiting import HANG_S
 
@@ -83,6 +84,14 @@ def test_the_wheel_brings_the_migrations_and_the_brokers_configuration(
     configuration = "from importlib.resources import files; print((files('deploy') / 'mosquitto.conf').read_text())"
     shown = call(clean / "bin" / "python", "-c", configuration, cwd=tmp_path).stdout
     assert shown.strip() == (ROOT / "mosquitto.conf").read_text().strip()
+
+
+def test_the_wheel_brings_the_dashboard(clean: Path, tmp_path: Path) -> None:
+    ask = "from query_api.dashboard import assets, vendored; assets.read_assets(); print(assets.FOLDER)"
+    folder = Path(call(clean / "bin" / "python", "-c", ask, cwd=tmp_path).stdout.strip())
+    assert folder.is_relative_to(clean)
+    assert [name for name in (*vendored.SERVED, *vendored.LICENSES) if not (folder / name).is_file()] == []
+    assert not list(folder.rglob("typescript"))
 
 
 @pytest.mark.parametrize("command", ["ingest", "serve", "work", "migrate"])

@@ -144,10 +144,10 @@ async def test_methods_that_a_path_does_not_allow(api: httpx.AsyncClient, device
 
 
 STRANGE_PATHS = (
-    "/nothing", "/stats/1/2/3", "/%00", "/%ff%fe", "/..%2f..%2fetc%2fpasswd", "/docs/assets/../../x",
-    "/docs/assets/%2e%2e/%2e%2e/core.py", "/docs/nothing", "/docs/assets/nothing.js", "/problems/nothing",
-    "/docs/assets/%00", "/docs/assets/stylesheets/swagger-ui.css/x",
-    "/docs/assets/" + "a" * 5000, "/problems/%00", "/" + "a" * 5000, "/😀", "/stats/analysis/requests/" + "9" * 60,
+    "/nothing", "/stats/1/2/3", "/%00", "/%ff%fe", "/..%2f..%2fetc%2fpasswd", "/assets/../../x",
+    "/assets/x/%2e%2e/%2e%2e/shell.py", "/docs/nothing", "/assets/nothing.js", "/problems/nothing", "/assets/x",
+    "/assets/x/%00", "/assets/x/static/main.js", "/assets/x/static/main.js/x", "/ui/nothing", "/ui/devices/x",
+    "/assets/x/" + "a" * 5000, "/problems/%00", "/" + "a" * 5000, "/😀", "/stats/analysis/requests/" + "9" * 60,
 )  # fmt: skip
 
 

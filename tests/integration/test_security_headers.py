@@ -6,6 +6,8 @@ import httpx
 import msgspec
 import pytest
 
+from query_api.dashboard import shell
+from query_api.dashboard.assets import CACHED, read_assets
 from query_api.web.docs.page import POLICY
 from shared.postgres.connections import Connection as Database
 from shared.settings import Settings
@@ -43,6 +45,17 @@ async def ask(api: httpx.AsyncClient, method: str, path: str, **headers: str) ->
         return answer
 
 
+def policy_of(template: str) -> str:
+    """Return the policy of a route, which has one of its own if it is a page."""
+    if template in shell.SCREENS:
+        return shell.POLICY
+    return POLICY if template.startswith("/docs") and "start.js" not in template else NOTHING
+
+
+OWN_CACHING = {"/assets/{version:str}/{file_path:path}": CACHED, **dict.fromkeys(shell.SCREENS, "no-cache")}
+"""Routes of files that are the same for everybody."""
+
+
 async def test_every_route_has_the_security_headers(api_settings: Settings, known: Keys) -> None:
     """With and without credentials: responses and errors of every kind."""
     settings = msgspec.structs.replace(api_settings, auth="on")
@@ -54,10 +67,8 @@ async def test_every_route_has_the_security_headers(api_settings: Settings, know
         for method, template, path in routes:
             for headers in ({}, bearer(known.admin)):
                 answer = await ask(api, method, path, **headers)
-                is_page = template.startswith("/docs") and "start.js" not in template and "assets" not in template
-                policy = POLICY if is_page and answer.status_code != 401 else NOTHING
-                found = faults(answer, policy)
-                if headers and answer.headers.get("cache-control") != "no-store":
+                found = faults(answer, NOTHING if answer.status_code == 401 else policy_of(template))
+                if headers and answer.headers.get("cache-control") != OWN_CACHING.get(template, "no-store"):
                     found.append("cache-control")
                 wrong += [(method, path, bool(headers), found)] if found else []
                 statuses.add(answer.status_code)
@@ -67,7 +78,8 @@ async def test_every_route_has_the_security_headers(api_settings: Settings, know
 
 async def test_public_responses_may_be_cached(api: httpx.AsyncClient, device: int) -> None:
     assert "cache-control" not in (await api.get(f"/devices/{device}")).headers
-    assert (await api.get("/docs/assets/stylesheets/swagger-ui.css")).status_code == 200
+    style = await api.get(read_assets().address("static/style.css"))
+    assert (style.status_code, style.headers["cache-control"]) == (200, CACHED)
 
 
 async def test_the_telemetry_of_a_daemon_has_the_security_headers(api_settings: Settings) -> None:

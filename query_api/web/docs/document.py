@@ -2,26 +2,19 @@
 
 import asyncio
 from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from litestar import Litestar, MediaType, Response, get
 from litestar._openapi.plugin import OpenAPIPlugin
-from litestar.exceptions import InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, License, Reference, SecurityScheme, Tag
-from litestar.response import Redirect
 from litestar.router import Router
-from litestar.static_files import create_static_files_router
-from litestar.types import ExceptionHandlersMap
 
 from query_api.access.rules import OPTION, Permission
-from query_api.web.answers import problems
-from query_api.web.answers.problems import AnyRequest, ProblemDetails, Refused
-from query_api.web.docs.page import ASSETS, HEADERS, PATH, SwaggerPage
+from query_api.web.answers.problems import AnyRequest
+from query_api.web.docs.page import HEADERS, PATH, SwaggerPage
 
 _DESCRIPTION = """\
 Device readings, and exact figures over any period.
@@ -60,10 +53,11 @@ def _operation_id(handler: HTTPRouteHandler, _: object, __: object) -> str:
     return str(handler.handler_name).rpartition(".")[2]
 
 
-def configuration(*, secured: bool, brokers: bool) -> OpenAPIConfig:
+def configuration(*, secured: bool, brokers: bool, assets: str) -> OpenAPIConfig:
     """Configure Litestar's document and its page.
 
     `secured`: requests need a key. `brokers`: the paths for MQTT brokers are served, with a secret of their own.
+    `assets`: the address of Swagger UI's files.
     """
     schemes: dict[str, SecurityScheme | Reference] = {
         **({"key": _KEY} if secured else {}),
@@ -87,7 +81,7 @@ def configuration(*, secured: bool, brokers: bool) -> OpenAPIConfig:
             response_headers=HEADERS,
             before_request=_prepare,
         ),
-        render_plugins=[SwaggerPage()],
+        render_plugins=[SwaggerPage(assets)],
     )
 
 
@@ -104,26 +98,3 @@ async def _prepare(request: AnyRequest) -> None:
 async def openapi_document(request: AnyRequest) -> Response[bytes]:
     """Return the document at the path where tools expect it."""
     return Response(msgspec.json.encode(await _document(request.app)), media_type=MediaType.JSON)
-
-
-@get("/", permission=Permission.PUBLIC, include_in_schema=False, sync_to_thread=False)
-def page() -> Redirect:
-    """Redirect the bare address to the page."""
-    return Redirect(PATH)
-
-
-def assets() -> Router:
-    """Files of Swagger UI, from the package mkdocs-swagger-ui-tag (ADR 40); the package itself is not imported."""
-    found = find_spec("mkdocs_swagger_ui_tag")
-    assert found is not None, "mkdocs-swagger-ui-tag is a dependency"
-    assert found.origin is not None, "it is a regular package"
-    folder = Path(found.origin).parent / "swagger-ui"
-    # Names that cannot exist: they contain NUL, are too long, or are below a file.
-    no_name: ExceptionHandlersMap = {ValueError: _no_such_file, InternalServerException: _no_such_file}
-    return create_static_files_router(
-        ASSETS, [folder], include_in_schema=False, exception_handlers=no_name, opt={OPTION: Permission.PUBLIC}
-    )
-
-
-def _no_such_file(request: AnyRequest, _: Exception) -> Response[ProblemDetails]:
-    return problems.answer(request, Refused(problems.NOT_FOUND, f"this file does not exist: {PATH} is the page"))

@@ -14,7 +14,6 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 from query_api.access.rules import Permission
 
 PATH = "/docs"
-ASSETS = "/docs/assets"
 START = "/docs/start.js"
 POLICY = "; ".join(
     [
@@ -35,8 +34,8 @@ _PAGE = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="{assets}/stylesheets/swagger-ui.css">
-<script src="{assets}/javascripts/swagger-ui-bundle.js" defer></script>
+<link rel="stylesheet" href="{assets}/swagger-ui.css">
+<script src="{assets}/swagger-ui-bundle.js" defer></script>
 <script src="{start}" defer></script>
 </head>
 <body>
@@ -56,16 +55,17 @@ SwaggerUIBundle({
 
 
 class SwaggerPage(OpenAPIRenderPlugin):
-    """Renderer of the page at the root of the documentation."""
+    """Renderer of the page at the root of the documentation. `assets`: the address of Swagger UI's files."""
 
-    def __init__(self) -> None:
+    def __init__(self, assets: str) -> None:
         super().__init__(path="/")
+        self._assets = assets
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """Return the page with the document in it."""
         document = self.render_json(request, openapi_schema).decode().replace("<", r"\u003c")  # of "</script>"
         title = escape(openapi_schema["info"]["title"])
-        return _PAGE.format(title=title, assets=ASSETS, start=START, document=document).encode()
+        return _PAGE.format(title=title, assets=self._assets, start=START, document=document).encode()
 
 
 @get(START, permission=Permission.PUBLIC, include_in_schema=False, media_type="text/javascript", sync_to_thread=False)

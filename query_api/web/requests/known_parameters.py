@@ -21,6 +21,9 @@ from query_api.errors import MAX_DISPLAYED, Fault
 from query_api.web.answers.problems import MAX_FAULTS, invalid
 from query_api.web.requests.nearest import not_known
 
+ANY_PARAMETERS = "any_parameters"
+"""The option of a route that takes any parameters, as scripts of its page read them."""
+
 
 class Taken(msgspec.Struct, frozen=True):
     """The parameters of a route, those that are lists, and whether it takes a body."""
@@ -41,6 +44,8 @@ class KnownParameters(ASGIMiddleware):
         for route in app.routes:
             if isinstance(route, HTTPRoute):
                 for handler, model in route.route_handler_map.values():
+                    if handler.opt.get(ANY_PARAMETERS):
+                        continue
                     parameters = model.expected_query_params
                     self._taken[handler] = Taken(
                         frozenset(parameter.field_alias for parameter in parameters),

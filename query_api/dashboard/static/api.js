@@ -1,0 +1,131 @@
+/** Requests to the API, and the state of the connection to it. */
+
+import { addressOf } from "./state/address.js";
+
+/** @typedef {import("./state/address.js").Values} Values */
+/** @typedef {import("../records.js").ProblemDetails} ProblemDetails */
+
+/** A response that is an error. `details`: the problem (RFC 9457), in the words of the API. */
+export class Problem extends Error {
+  /**
+   * @param {ProblemDetails} details
+   * @param {number | null} retryAfter seconds after which the API asks to be tried again
+   */
+  constructor(details, retryAfter) {
+    super(details.detail);
+    this.details = details;
+    this.retryAfter = retryAfter;
+  }
+
+  /** Whether the request may succeed later without a change. */
+  get isTemporary() {
+    return this.details.status === 503 || this.details.status === 429;
+  }
+}
+
+/** No response: the service is stopped, or the network is away. */
+export class Unreachable extends Error {
+  constructor() {
+    super("The service does not respond.");
+  }
+}
+
+/**
+ * The state of the connection. `since`: the time of the first request of those that failed last; null while requests
+ * are answered.
+ *
+ * @type {{since: Date | null, reason: string, listeners: Set<() => void>}}
+ */
+export const connection = { since: null, reason: "", listeners: new Set() };
+
+/** @param {string | null} reason why there is no answer; null: there is one */
+function noteConnection(reason) {
+  if ((reason === null) === (connection.since === null) && connection.reason === (reason ?? "")) return;
+  connection.since = reason === null ? null : (connection.since ?? new Date());
+  connection.reason = reason ?? "";
+  for (const listener of connection.listeners) listener();
+}
+
+/**
+ * @template T
+ * @typedef {object} Answer
+ * @property {T} data
+ * @property {Headers} headers
+ */
+
+/**
+ * Send a request. Throws Problem, Unreachable, or the AbortError of the signal.
+ *
+ * @template T
+ * @param {string} method
+ * @param {string} path
+ * @param {{query?: Values, body?: unknown, signal?: AbortSignal | undefined}} options
+ * @returns {Promise<Answer<T>>}
+ */
+export async function send(method, path, { query = {}, body, signal } = {}) {
+  const headers = new Headers({ Accept: "application/json, application/problem+json" });
+  if (body !== undefined) headers.set("Content-Type", "application/json");
+  /** @type {RequestInit} */
+  const request = { method, headers, cache: "no-store", credentials: "same-origin" };
+  if (body !== undefined) request.body = JSON.stringify(body);
+  if (signal) request.signal = signal;
+  const [answer, text] = await answered(fetch(addressOf(path, query), request));
+  if (!answer.ok) throw problemOf(answer, text);
+  noteConnection(null);
+  return { data: /** @type {T} */ (text ? JSON.parse(text) : null), headers: answer.headers };
+}
+
+/**
+ * @param {Promise<Response>} asked
+ * @returns {Promise<[Response, string]>}
+ */
+async function answered(asked) {
+  try {
+    const answer = await asked;
+    return [answer, await answer.text()];
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    const lost = new Unreachable();
+    noteConnection(lost.message);
+    throw lost;
+  }
+}
+
+/**
+ * @param {Response} answer
+ * @param {string} text
+ */
+function problemOf(answer, text) {
+  const details = detailsOf(answer, text);
+  const retryAfter = answer.headers.get("Retry-After");
+  noteConnection(answer.status === 503 ? details.detail : null);
+  return new Problem(details, retryAfter === null ? null : Number(retryAfter));
+}
+
+/**
+ * @param {Response} answer
+ * @param {string} text
+ * @returns {ProblemDetails}
+ */
+function detailsOf(answer, text) {
+  try {
+    const details = JSON.parse(text);
+    if (typeof details.detail === "string") return details;
+  } catch {
+    // The answer of a proxy, in HTML.
+  }
+  const title = answer.statusText || `Status ${answer.status}`;
+  const detail = `The answer has the status ${answer.status}, and is not from this service.`;
+  return { type: "about:blank", title, status: answer.status, detail, instance: new URL(answer.url).pathname };
+}
+
+/**
+ * @template T
+ * @param {string} path
+ * @param {Values} [query]
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Answer<T>>}
+ */
+export function get(path, query = {}, signal) {
+  return send("GET", path, { query, signal });
+}

@@ -1,0 +1,196 @@
+/** The plot of a device. */
+
+import { get } from "../../api.js";
+import { html, nothing } from "../../html.js";
+import { failureNotice, loadingNotice } from "../../parts/notices.js";
+import { pointsTable } from "../../plot/points-table.js";
+import "../../plot/time-plot.js";
+import { Source } from "../../source.js";
+import { grouped } from "../../state/numbers.js";
+import { AXES, gapsOf, linesOf } from "../../state/series.js";
+import { clock, iso, momentOf } from "../../state/times.js";
+
+/** @typedef {import("../../../records.js").Series} Series */
+/** @typedef {import("../../../records.js").Bucket} Bucket */
+/** @typedef {import("../../router.js").Context} Context */
+/** @typedef {import("../../state/address.js").Values} Values */
+/** @typedef {import("../../state/times.js").Period} Period */
+/** @typedef {import("../../plot/time-plot.js").Content} Content */
+/** @typedef {{series: Series, period: Period, points: number, zone: string}} Read */
+
+const FEWEST = 300;
+const MOST = 4000;
+const STEP = 100;
+/** The band of minimum and maximum is drawn if a point stands for this many readings. */
+const DENSE = 4;
+
+export class PlotPart {
+  isTableOpen = false;
+  /** @type {{key: unknown[], content: Content} | null} */
+  #drawn = null;
+
+  /**
+   * @param {string} device
+   * @param {Context} context
+   */
+  constructor(device, context) {
+    this.device = device;
+    this.context = context;
+    this.query = context.query;
+    /** @type {Source<Read>} */
+    this.source = new Source(context.refresh);
+  }
+
+  /** The number of readings in the period; null while it is not known. */
+  get count() {
+    return this.source.value?.series.count ?? null;
+  }
+
+  /** @returns {"apart" | "together"} */
+  get layout() {
+    return this.query.axes === "together" ? "together" : "apart";
+  }
+
+  /** @param {Values} query */
+  update(query) {
+    this.query = query;
+  }
+
+  toggleLayout() {
+    this.context.change({ axes: this.layout === "apart" ? "together" : undefined }, { replace: true });
+  }
+
+  /**
+   * @param {Period} period
+   * @param {string} zone
+   */
+  load(period, zone) {
+    const points = pointsWanted();
+    const query = { start: iso(period.start), end: iso(period.end), points: String(points) };
+    void this.source.load(async signal => {
+      const { data } = await get(`/stats/${this.device}/series`, query, signal);
+      return { series: data, period, points, zone };
+    });
+  }
+
+  close() {
+    this.source.close();
+  }
+
+  /**
+   * @param {{zoom: (period: Period) => void, zoomOut: () => void}} actions
+   * @param {string} zone
+   * @param {Bucket[] | null} buckets
+   */
+  view(actions, zone, buckets) {
+    const read = this.source.value;
+    return html`
+      <section class="card plot" aria-busy=${this.source.isLoading}>
+        <header><h2>Readings</h2>${read ? html`<p class="facts">${countText(read)}</p>` : nothing}
+          <button class="small end" aria-pressed=${this.layout === "together"} @click=${() => this.toggleLayout()}>One scale for all axes</button>
+        </header>
+        ${failureNotice(this.source.failure)}
+        ${read ? this.#plot(read, actions, zone, buckets) : this.source.failure ? nothing : loadingNotice("the readings")}
+      </section>
+    `;
+  }
+
+  /**
+   * @param {Read} read
+   * @param {{zoom: (period: Period) => void, zoomOut: () => void}} actions
+   * @param {string} zone
+   * @param {Bucket[] | null} buckets
+   */
+  #plot(read, actions, zone, buckets) {
+    const content = this.#content(read, zone, buckets);
+    return html`
+      <time-plot .content=${content} @zoomout=${actions.zoomOut}
+        @zoom=${(/** @type {CustomEvent<Period>} */ event) => actions.zoom(event.detail)}></time-plot>
+      ${pointsTable(content.lines, zone, this.isTableOpen, isOpen => {
+        if (this.isTableOpen === isOpen) return;
+        this.isTableOpen = isOpen;
+        this.context.refresh();
+      })}
+    `;
+  }
+
+  /**
+   * Return what is drawn: the same object until something of it changes.
+   *
+   * @param {Read} read
+   * @param {string} zone
+   * @param {Bucket[] | null} buckets
+   */
+  #content(read, zone, buckets) {
+    const key = [read, zone, this.layout, buckets];
+    if (this.#drawn === null || key.some((part, at) => part !== this.#drawn?.key[at])) {
+      this.#drawn = { key, content: contentOf(read, zone, this.layout, buckets) };
+    }
+    return this.#drawn.content;
+  }
+}
+
+/**
+ * @param {Read} read
+ * @param {string} zone
+ * @param {"apart" | "together"} layout
+ * @param {Bucket[] | null} buckets
+ * @returns {Content}
+ */
+function contentOf({ series, period, points }, zone, layout, buckets) {
+  const gaps = gapsOf(series, period, points);
+  const isDense = series.count > DENSE * series.x.value.length;
+  return {
+    lines: linesOf(series, gaps),
+    period,
+    zone,
+    gaps,
+    bands: isDense && buckets ? bandsOf(buckets) : {},
+    marks: [],
+    layout,
+    label:
+      `Plot of x, y and z from ${clock(period.start, zone)} to ${clock(period.end, zone)}: ${grouped(series.count)} readings, ` +
+      `${gaps.length} gaps. The arrow keys move the cursor, plus and minus zoom. A table of the points follows.`,
+  };
+}
+
+/** @param {Bucket[]} buckets */
+function bandsOf(buckets) {
+  return Object.fromEntries(
+    AXES.map(axis => [
+      axis,
+      buckets.map(bucket => {
+        const { min, max } = bucket[axis];
+        return {
+          start: momentWithOffset(bucket.start),
+          end: momentWithOffset(bucket.end),
+          min: min ?? 0,
+          max: max ?? 0,
+        };
+      }),
+    ]),
+  );
+}
+
+/**
+ * Return the moment of a time with an offset, such as that of a bucket.
+ *
+ * @param {string} text
+ */
+function momentWithOffset(text) {
+  return text.endsWith("Z") ? momentOf(text) : Date.parse(text) * 1000;
+}
+
+/** @param {Read} read */
+function countText({ series }) {
+  const shown = Math.max(...AXES.map(axis => series[axis].value.length));
+  if (series.count <= shown) return `${grouped(series.count)} readings, all drawn`;
+  return `${grouped(series.count)} readings, drawn by ${grouped(shown)} of each axis: every peak is kept`;
+}
+
+/** The number of points of each axis: one for each pixel of the plot. */
+function pointsWanted() {
+  const width = document.querySelector("time-plot")?.clientWidth ?? Math.min(innerWidth, 1400);
+  const pixels = Math.ceil((width * devicePixelRatio) / STEP) * STEP;
+  return Math.min(Math.max(pixels, FEWEST), MOST);
+}

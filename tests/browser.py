@@ -1,0 +1,273 @@
+"""Headless Chromium that tests drive over pipes (https://chromedevtools.github.io/devtools-protocol/).
+
+A page notes exceptions, errors on the console, violations of its policy, and the hosts that it asks.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests import chromium
+from tests.waiting import HANG_S
+
+_LIMIT = 256 * 1024 * 1024
+_NOTE_VIOLATIONS = """
+    window.violations = [];
+    addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI, sourceFile, lineNumber }) =>
+        violations.push(`${violatedDirective} ${blockedURI} ${sourceFile}:${lineNumber}`));
+"""
+Message = Mapping[str, Any]
+
+
+class BrowserError(Exception):
+    """The browser refused a command, or a script failed."""
+
+
+class Connection:
+    """Commands to the browser, and its events by session."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._number = 0
+        self._answers: dict[int, asyncio.Future[Message]] = {}
+        self._listeners: dict[str, Callable[[str, Message], None]] = {}
+
+    def listen(self, session: str, listener: Callable[[str, Message], None]) -> None:
+        """Pass the events of the session to the listener, as method and parameters."""
+        self._listeners[session] = listener
+
+    async def run(self) -> None:
+        """Read messages until the browser ends."""
+        while True:
+            try:
+                message = json.loads((await self._reader.readuntil(b"\0"))[:-1])
+            except asyncio.IncompleteReadError:
+                return
+            if "id" in message:
+                self._answers.pop(message["id"]).set_result(message)
+            elif message.get("sessionId") in self._listeners:
+                self._listeners[message["sessionId"]](message["method"], message["params"])
+
+    async def send(self, method: str, session: str | None = None, **parameters: object) -> Message:
+        """Send a command, and return its result. Raises BrowserError."""
+        self._number += 1
+        number = self._number
+        message = {"id": number, "method": method, "params": parameters, **({"sessionId": session} if session else {})}
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        self._writer.write(json.dumps(message).encode() + b"\0")
+        async with asyncio.timeout(HANG_S):
+            answered = await answer
+        if "error" in answered:
+            raise BrowserError(f"{method}: {answered['error']['message']}")
+        result: Message = answered["result"]
+        return result
+
+
+class Page:
+    """A tab. `faults`: exceptions and errors on the console. `asked`: every address that it requested."""
+
+    def __init__(self, connection: Connection, session: str) -> None:
+        self._connection = connection
+        self._session = session
+        self.faults: list[str] = []
+        self.asked: list[str] = []
+        self.sizes: dict[str, float] = {}
+        self._urls: dict[str, str] = {}
+        connection.listen(session, self._note)
+
+    def _note(self, method: str, parameters: Message) -> None:
+        match method:
+            case "Runtime.exceptionThrown":
+                details = parameters["exceptionDetails"]
+                self.faults.append(details.get("exception", {}).get("description", details["text"]))
+            case "Log.entryAdded" if parameters["entry"]["level"] == "error":
+                self.faults.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
+            case "Network.requestWillBeSent":
+                self.asked.append(parameters["request"]["url"])
+                self._urls[parameters["requestId"]] = parameters["request"]["url"]
+            case "Network.loadingFinished":
+                url = self._urls.get(parameters["requestId"], "")
+                self.sizes[url] = parameters["encodedDataLength"]
+
+    @property
+    def hosts(self) -> set[str]:
+        """The hosts of all requests."""
+        return {urlsplit(url).netloc for url in self.asked if url.startswith("http")}
+
+    async def send(self, method: str, **parameters: object) -> Message:
+        """Send a command to the tab."""
+        return await self._connection.send(method, self._session, **parameters)
+
+    async def start(self) -> None:
+        """Switch on the events."""
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            await self.send(f"{domain}.enable")
+        await self.send("Page.addScriptToEvaluateOnNewDocument", source=_NOTE_VIOLATIONS)
+
+    async def open(self, url: str) -> None:
+        """Go to the address."""
+        answer = await self.send("Page.navigate", url=url)
+        if "errorText" in answer:
+            raise BrowserError(f"{url}: {answer['errorText']}")
+        await self.until("document.readyState === 'complete'")
+
+    async def run(self, expression: str) -> Any:
+        """Return the value of the expression, or of its promise."""
+        answer = await self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise BrowserError(answer["exceptionDetails"].get("exception", {}).get("description", str(answer)))
+        return answer["result"].get("value")
+
+    async def until(self, expression: str) -> Any:
+        """Wait until the expression is true, and return its value."""
+        within = asyncio.get_running_loop().time() + HANG_S
+        while not (found := await self._tried(expression)):
+            if asyncio.get_running_loop().time() > within:
+                raise TimeoutError(f"{expression}\n{await self.run('document.body.innerText')}\n{self.faults}")
+            await asyncio.sleep(0.02)
+        return found
+
+    async def _tried(self, expression: str) -> Any:
+        try:
+            return await self.run(expression)
+        except BrowserError:  # the page is loading
+            return None
+
+    async def text(self, selector: str) -> str:
+        """Return the visible text of an element."""
+        found: str = await self.until(f"document.querySelector({json.dumps(selector)})?.innerText")
+        return found
+
+    async def place(self, selector: str) -> tuple[float, float, float, float]:
+        """Scroll the element into view, and return its left, top, width and height."""
+        name = json.dumps(selector)
+        await self.until(f"document.querySelector({name}) !== null")
+        found = await self.run(
+            f"(e => (e.scrollIntoView({{block: 'center'}}), r => [r.left, r.top, r.width, r.height])"
+            f"(e.getBoundingClientRect()))(document.querySelector({name}))"
+        )
+        left, top, width, height = found
+        return left, top, width, height
+
+    async def mouse(self, kind: str, x: float, y: float, *, held: bool = False, clicks: int = 1) -> None:
+        """Send an event of the mouse: mouseMoved, mousePressed or mouseReleased."""
+        button = "left" if held or kind != "mouseMoved" else "none"
+        await self.send(
+            "Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, buttons=int(held), clickCount=clicks
+        )
+
+    async def click(self, selector: str) -> None:
+        """Click the middle of the element."""
+        left, top, width, height = await self.place(selector)
+        x, y = left + width / 2, top + height / 2
+        await self.mouse("mouseMoved", x, y)
+        await self.mouse("mousePressed", x, y, held=True)
+        await self.mouse("mouseReleased", x, y)
+
+    async def drag(self, selector: str, begin: float, end: float) -> None:
+        """Drag over the element, from one fraction of its width to another."""
+        left, top, width, height = await self.place(selector)
+        y = top + height / 2
+        await self.mouse("mouseMoved", left + begin * width, y)
+        await self.mouse("mousePressed", left + begin * width, y, held=True)
+        for step in range(1, 9):
+            await self.mouse("mouseMoved", left + (begin + (end - begin) * step / 8) * width, y, held=True)
+        await self.mouse("mouseReleased", left + end * width, y)
+
+    async def touch(self, kind: str, *points: tuple[float, float]) -> None:
+        """Send a touch event: touchStart, touchMove or touchEnd."""
+        await self.send("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y} for x, y in points])
+
+    async def key(self, name: str, text: str = "") -> None:
+        """Press a key. `text`: what it types."""
+        await self.send("Input.dispatchKeyEvent", type="keyDown", key=name, **({"text": text} if text else {}))
+        await self.send("Input.dispatchKeyEvent", type="keyUp", key=name)
+
+    async def type(self, text: str) -> None:
+        """Type a text into the element with the focus."""
+        await self.send("Input.insertText", text=text)
+
+    async def fill(self, selector: str, text: str) -> None:
+        """Replace the content of an input."""
+        await self.click(selector)
+        await self.run(f"document.querySelector({json.dumps(selector)}).select()")
+        await self.type(text)
+
+    async def resize(self, width: int, height: int, *, scale: float = 1, mobile: bool = False) -> None:
+        """Set the size of the window in CSS pixels."""
+        await self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile
+        )
+        await self.send("Emulation.setTouchEmulationEnabled", enabled=mobile)
+
+    async def screenshot(self, target: Path, *, whole: bool = False) -> None:
+        """Write a picture of the window, or of the whole page."""
+        answer = await self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        await asyncio.to_thread(target.write_bytes, base64.b64decode(answer["data"]))
+
+    async def violations(self) -> list[str]:
+        """Return the violations of the page's policy since it was loaded."""
+        found: list[str] = await self.run("violations")
+        return found
+
+
+class Browser:
+    """A running browser."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def page(self, *, scripts: bool = True) -> Page:
+        """Open a tab in a profile of its own."""
+        context = (await self._connection.send("Target.createBrowserContext"))["browserContextId"]
+        target = await self._connection.send("Target.createTarget", url="about:blank", browserContextId=context)
+        attached = await self._connection.send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        page = Page(self._connection, attached["sessionId"])
+        await page.start()
+        if not scripts:
+            await page.send("Emulation.setScriptExecutionDisabled", value=True)
+        return page
+
+
+@asynccontextmanager
+async def browser(profile: Path) -> AsyncIterator[Browser]:
+    """Run Chromium for the block."""
+    to_browser, from_browser = os.pipe(), os.pipe()
+
+    def place_pipes() -> None:
+        os.dup2(to_browser[0], 3)
+        os.dup2(from_browser[1], 4)
+
+    process = subprocess.Popen(  # noqa: ASYNC220  # uvloop's has no preexec_fn together with pass_fds
+        chromium.command(profile, "--remote-debugging-pipe", "--force-color-profile=srgb", "--hide-scrollbars"),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(3, 4), preexec_fn=place_pipes,
+    )  # fmt: skip
+    os.close(to_browser[0])
+    os.close(from_browser[1])
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_LIMIT)
+    read_end, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(from_browser[0], "rb", buffering=0)
+    )
+    write_end, protocol = await loop.connect_write_pipe(
+        asyncio.streams.FlowControlMixin, os.fdopen(to_browser[1], "wb", buffering=0)
+    )
+    connection = Connection(reader, asyncio.StreamWriter(write_end, protocol, None, loop))
+    reading = asyncio.create_task(connection.run(), name="browser")
+    try:
+        yield Browser(connection)
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait, HANG_S)
+        await reading
+        write_end.close()
+        read_end.close()

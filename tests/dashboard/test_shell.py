@@ -1,0 +1,85 @@
+"""The page and its files, as a client sees them."""
+
+import gzip
+import re
+
+import httpx
+import pytest
+
+from query_api.dashboard import shell
+from query_api.dashboard.assets import CACHED, FOLDER, Assets, accepts_gzip, read_assets
+
+MOST_BYTES = 100_000
+"""All code of the page, compressed."""
+
+
+def test_the_service_and_the_scripts_have_the_same_screens() -> None:
+    script = (FOLDER / "static" / "router.js").read_text()
+    assert re.findall(r'\{ path: "([^"]+)"', script) == list(shell.SCREENS)
+
+
+async def test_every_screen_is_the_same_page(api: httpx.AsyncClient) -> None:
+    first = await api.get("/")
+    assert first.headers["content-type"] == "text/html; charset=utf-8"
+    assert first.headers["cache-control"] == "no-cache"
+    assert first.headers["content-security-policy"] == shell.POLICY
+    other = await api.get("/ui/devices/7?from=now-6h&to=now&tz=Europe/Berlin")
+    assert (other.status_code, other.content) == (200, first.content)
+    assert "JavaScript" in first.text.partition("<noscript>")[2].partition("</noscript>")[0]
+
+
+async def test_other_paths_are_problems(api: httpx.AsyncClient) -> None:
+    for path in ("/ui/nothing", "/ui/devices/x", "/ui/devices/7/x", "/assets/x/static/main.js"):
+        answer = await api.get(path, headers={"accept": "text/html"})
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
+    for path in ("/ui", "/ui/devices"):
+        assert (await api.get(path)).headers["location"] == "/"
+
+
+async def test_every_file_of_the_page_exists(api: httpx.AsyncClient) -> None:
+    """And what they import, so that nothing is asked for twice."""
+    page = (await api.get("/")).text
+    paths = re.findall(r'(?:href|src)="(/assets/[^"]+)"', page)
+    assert len(paths) == len(set(paths)) > 20
+    for path in paths:
+        answer = await api.get(path)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, CACHED), path
+        for imported in re.findall(r'(?:from|import) *"(\.[^"]+)"', answer.text if path.endswith(".js") else ""):
+            assert httpx.URL("http://x" + path).join(imported).path in paths, (path, imported)
+
+
+async def test_files_are_compressed_for_those_who_accept_it(api: httpx.AsyncClient) -> None:
+    path = read_assets().address("static/main.js")
+    async with api.stream("GET", path, headers={"accept-encoding": "gzip"}) as answer:
+        content = b"".join([part async for part in answer.aiter_raw()])
+    assert (answer.headers["content-encoding"], answer.headers["vary"]) == ("gzip", "Accept-Encoding")
+    plain = await api.get(path, headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert gzip.decompress(content) == plain.content
+    assert plain.headers["content-type"] == "text/javascript; charset=utf-8"
+
+
+async def test_the_code_of_the_page_is_small(api: httpx.AsyncClient) -> None:
+    paths = re.findall(r'(?:href|src)="(/assets/[^"]+)"', (await api.get("/")).text)
+    size = 0
+    for path in paths:
+        size += int((await api.head(path, headers={"accept-encoding": "gzip"})).headers["content-length"])
+    assert size < MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_accepted"),
+    [
+        ([], False), (["gzip"], True), (["br, gzip;q=0.5"], True), (["br", "GZIP"], True), (["gzip; q=0"], False),
+        (["identity"], False), (["*"], False),
+    ],
+)  # fmt: skip
+def test_accept_encoding(accepted: list[str], is_accepted: bool) -> None:
+    assert accepts_gzip(accepted) is is_accepted
+
+
+def test_the_version_is_of_the_content() -> None:
+    one, other = Assets({"a.js": b"1", "b.js": b"2"}), Assets({"a.js": b"12", "b.js": b""})
+    assert one.version == Assets({"b.js": b"2", "a.js": b"1"}).version
+    assert one.version != other.version
+    assert one.find(other.version, "a.js") is None
