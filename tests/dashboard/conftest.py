@@ -1,5 +1,50 @@
-"""The fixtures of the API, and a browser."""
+"""The fixtures of the API, a browser, and devices with readings."""
 
+import math
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.browser import Page, browser
 from tests.integration.conftest import api, api_settings, device, tuning
 
 __all__ = ["api", "api_settings", "device", "tuning"]
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+"""The first reading of `waves`."""
+
+
+@pytest.fixture
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
+    """A tab of a new browser. After the test it has no exceptions, and no violations of the page's policy."""
+    async with browser(tmp_path / "profile") as running:
+        tab = await running.page()
+        await tab.resize(1280, 900)
+        yield tab
+        assert await tab.violations() == []
+        assert [fault for fault in tab.faults if "Failed to load resource" not in fault] == []
+        assert len(tab.hosts) <= 1
+
+
+@pytest.fixture
+async def waves(api: httpx.AsyncClient) -> int:
+    """The id of a device with a reading a second for 20 minutes from START, without those of minutes 8 to 12."""
+    answer = await api.post("/devices", json={"name": "Waves", "key": "waves"})
+    number: int = answer.json()["id"]
+    await store(api, number, (second for second in range(1200) if not 480 <= second < 720))
+    return number
+
+
+async def store(api: httpx.AsyncClient, device: int, seconds: Iterable[float], start: datetime = START) -> None:
+    """Store a reading for each of the seconds after the start."""
+    readings = [
+        {
+            "device_id": device, "timestamp": (start + timedelta(seconds=second)).isoformat(),
+            "x": round(10 * math.sin(second / 60), 3), "y": round(second / 100, 3), "z": -5,
+        }
+        for second in seconds
+    ]  # fmt: skip
+    for at in range(0, len(readings), 10_000):
+        assert (await api.post("/stats", json=readings[at : at + 10_000])).status_code == 201

@@ -1,0 +1,94 @@
+"""Each screen in Chromium, in both themes, wide and narrow: rules of accessibility, the policy, and the hosts."""
+
+import json
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from query_api.dashboard import shell
+from query_api.dashboard.assets import FOLDER
+from tests import chromium
+from tests.browser import Page
+from tests.dashboard.pixels import pixels
+
+pytestmark = [chromium.needs_chromium]
+AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+WAVES = "/ui/devices/{waves}?from=2026-01-31T12:00:00Z&to=2026-01-31T12:20:00Z&tz=UTC"
+SCREENS = {
+    "/": "document.querySelector('.devices tbody tr')",
+    WAVES: "document.querySelector('time-plot canvas') && document.querySelector('.histogram') "
+    "&& document.querySelector('section.card tbody tr')",
+}
+"""An address of each screen, and when it is complete."""
+
+
+def test_every_screen_is_opened() -> None:
+    assert len(SCREENS) == len(shell.SCREENS)
+
+
+async def faults_of_access(page: Page) -> list[str]:
+    """Return the faults that axe-core finds."""
+    await page.run(AXE.read_text())
+    found = await page.run(f"axe.run(document, {{runOnly: {json.dumps(TAGS)}}}).then(result => result.violations)")
+    return [f"{fault['id']}: {fault['help']}: {fault['nodes'][0]['html'][:200]}" for fault in found]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("address", SCREENS)
+async def test_a_screen_can_be_used_by_everybody(
+    page: Page, api: httpx.AsyncClient, waves: int, address: str, theme: str
+) -> None:
+    await page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+    await page.open(f"{api.base_url}{address.format(waves=waves)}")
+    await page.until(SCREENS[address])
+    assert await faults_of_access(page) == []
+    assert page.faults == []
+    assert await page.violations() == []
+    assert page.hosts == {urlsplit(str(api.base_url)).netloc}
+    await page.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    await page.key("?", "?")
+    await page.until("document.querySelector('dialog[open]')")
+    assert await faults_of_access(page) == []
+
+
+@pytest.mark.parametrize("address", SCREENS)
+async def test_a_screen_fits_a_phone(page: Page, api: httpx.AsyncClient, waves: int, address: str) -> None:
+    await page.resize(390, 844, scale=2, mobile=True)
+    await page.open(f"{api.base_url}{address.format(waves=waves)}")
+    await page.until(SCREENS[address])
+    assert await page.run("document.documentElement.scrollWidth") == 390
+    assert await faults_of_access(page) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_the_lines_have_their_colours(page: Page, api: httpx.AsyncClient, waves: int, theme: str) -> None:
+    """And change them with the theme: a canvas does not by itself."""
+    await page.open(f"{api.base_url}{WAVES.format(waves=waves)}")
+    await page.until(SCREENS[WAVES])
+    await page.run(
+        f"(select => {{ select.value = '{theme}'; select.dispatchEvent(new Event('change', {{bubbles: true}})); }})"
+        "(document.querySelector('.tools select'))"
+    )
+    for pane in range(3):
+        assert await pixels(page, pane, f"line-{pane}") > 300, pane
+        assert await pixels(page, pane, f"line-{(pane + 1) % 3}") < 50, pane
+
+
+async def test_a_gap_is_drawn_as_a_gap(page: Page, api: httpx.AsyncClient, waves: int) -> None:
+    """The device has no readings from 40 to 60 per cent of the period."""
+    await page.open(f"{api.base_url}{WAVES.format(waves=waves)}")
+    await page.until(SCREENS[WAVES])
+    for pane in range(3):
+        assert await pixels(page, pane, f"line-{pane}", 0.47, 0.57) == 0
+        assert await pixels(page, pane, f"line-{pane}", 0.1, 0.4) > 100
+        assert await pixels(page, pane, "gap", 0.47, 0.57) > 1000
+
+
+async def test_a_page_without_scripts_says_what_it_needs(api: httpx.AsyncClient, page: Page) -> None:
+    await page.send("Emulation.setScriptExecutionDisabled", value=True)
+    await page.send("Page.navigate", url=str(api.base_url))
+    await page.until("document.querySelector('.no-script')?.innerText.includes('needs JavaScript')")
+    await page.send("Emulation.setScriptExecutionDisabled", value=False)
+    await page.open(str(api.base_url))
