@@ -129,7 +129,7 @@ class Page:
 
     async def until(self, expression: str) -> Any:
         """Wait until the expression is true, and return its value; True for an element."""
-        expression = f"(found => found instanceof Node ? true : found)({expression})"
+        expression = f"(found => found instanceof Node ? true : found)(({expression}))"
         within = asyncio.get_running_loop().time() + HANG_S
         while not (found := await self._tried(expression)):
             if asyncio.get_running_loop().time() > within:

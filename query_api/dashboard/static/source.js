@@ -2,8 +2,12 @@
 
 import { Problem, Unreachable } from "./api.js";
 
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 15_000;
+
 /**
- * The last value that was read, and what became of the read after it. A failure keeps the value.
+ * The last value that was read, and what became of the read after it. A failure keeps the value. A read that may
+ * succeed later is tried again.
  *
  * @template T
  */
@@ -15,6 +19,8 @@ export class Source {
   isLoading = false;
   /** @type {AbortController | null} */
   #running = null;
+  #retry = 0;
+  #failures = 0;
 
   /** @param {() => void} onChange */
   constructor(onChange) {
@@ -27,7 +33,7 @@ export class Source {
    * @param {(signal: AbortSignal) => Promise<T>} read
    */
   async load(read) {
-    this.#running?.abort();
+    this.close();
     const controller = new AbortController();
     this.#running = controller;
     this.isLoading = true;
@@ -37,26 +43,40 @@ export class Source {
       if (controller.signal.aborted) return;
       this.value = value;
       this.failure = null;
+      this.#failures = 0;
     } catch (error) {
       if (controller.signal.aborted) return;
       if (!(error instanceof Problem || error instanceof Unreachable)) throw error;
       this.failure = error;
+      this.#planRetry(error, read);
     }
     this.isLoading = false;
     this.onChange();
   }
 
-  /** Cancel a read that is running. */
-  close() {
-    this.#running?.abort();
+  /**
+   * @param {Problem | Unreachable} failure
+   * @param {(signal: AbortSignal) => Promise<T>} read
+   */
+  #planRetry(failure, read) {
+    if (failure instanceof Problem && !failure.isTemporary) return;
+    const asked = failure instanceof Problem ? (failure.retryAfter ?? 0) * 1000 : 0;
+    const wait = Math.max(asked, Math.min(FIRST_RETRY_MS * 2 ** this.#failures, LAST_RETRY_MS));
+    this.#failures += 1;
+    this.#retry = window.setTimeout(() => void this.load(read), wait);
   }
 
-  /** Drop the value, as it is of something else. */
-  clear() {
-    this.close();
-    this.value = null;
-    this.failure = null;
-    this.isLoading = false;
+  /** The failure, unless the banner says it: the connection or the database is away, and a value is shown. */
+  get toTell() {
+    const { failure } = this;
+    const isInBanner = failure instanceof Unreachable || failure?.details.status === 503;
+    return isInBanner && this.value !== null ? null : failure;
+  }
+
+  /** Cancel a read that is running, or that is to be tried again. */
+  close() {
+    this.#running?.abort();
+    clearTimeout(this.#retry);
   }
 }
 

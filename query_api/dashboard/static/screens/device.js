@@ -159,7 +159,7 @@ class Device {
     const isUnknown = this.device.value === null && this.device.failure !== null;
     return html`
       ${this.#heading()}
-      ${failureNotice(this.device.failure, () => this.#start())}
+      ${failureNotice(this.device.toTell, () => this.#start())}
       ${isUnknown ? nothing : range ? this.#body(range) : loadingNotice("the device")}
     `;
   }

@@ -32,6 +32,7 @@ export function open(context) {
 class Devices {
   /** @type {Registration | null} */
   #registration = null;
+  #isTeaching = false;
   #typing = 0;
 
   /** @param {Context} context */
@@ -87,10 +88,12 @@ class Devices {
 
   view() {
     const page = this.page.value;
-    const isNew = page !== null && page.devices.length === 0 && !this.query.search && !this.query.cursor;
+    const isEmpty = page?.devices.length === 0 && !this.query.search && !this.query.cursor;
+    this.#isTeaching ||= isEmpty; // until the user leaves, also with the first device
+    const isNew = this.#isTeaching;
     return html`
       <div class="title"><h1 tabindex="-1">Devices</h1>${isNew ? nothing : this.#tools()}</div>
-      ${failureNotice(this.page.failure, () => this.#load())}
+      ${failureNotice(this.page.toTell, () => this.#load())}
       ${page === null ? (this.page.failure ? nothing : loadingNotice("the devices")) : isNew ? this.#firstSteps() : this.#list(page)}
       ${this.#registration && !isNew ? this.#dialog(this.#registration) : nothing}
     `;

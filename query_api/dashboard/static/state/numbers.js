@@ -5,13 +5,13 @@ import { DAY, HOUR, MINUTE, SECOND } from "./zones.js";
 export const NONE = "–";
 
 /**
- * Return a value as it is stored: the shortest text that reads back as the same number.
+ * Return a value as it is stored: the shortest text that reads back as the same number, with a minus that programs read.
  *
  * @param {number | null | undefined} value
  */
 export function stored(value) {
   if (value === null || value === undefined) return NONE;
-  return String(value === 0 ? 0 : value).replace("-", "−");
+  return String(value === 0 ? 0 : value);
 }
 
 /**

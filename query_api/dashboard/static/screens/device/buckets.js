@@ -66,7 +66,7 @@ export class BucketsPart {
     return html`
       <section class="card" aria-busy=${this.source.isLoading}>
         <header><h2>Intervals</h2>${this.#choices(read)}</header>
-        ${failureNotice(this.source.failure)}
+        ${failureNotice(this.source.toTell)}
         ${read ? this.#table(read, zone, zoom) : this.source.failure ? nothing : loadingNotice("the intervals")}
       </section>
     `;

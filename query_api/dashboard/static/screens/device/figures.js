@@ -54,7 +54,7 @@ export class FiguresPart {
     return html`
       <section class="figures" aria-busy=${this.figures.isLoading}>
         <h2>Figures</h2>
-        ${failureNotice(this.figures.failure)} ${failureNotice(this.histograms.failure)}
+        ${failureNotice(this.figures.toTell)} ${failureNotice(this.histograms.toTell)}
         ${found ? html`<div class="cards">${AXES.map((axis, style) => this.#card(axis, style, found[axis]))}</div>` : this.figures.failure ? nothing : loadingNotice("the figures")}
       </section>
     `;

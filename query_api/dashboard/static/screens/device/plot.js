@@ -89,7 +89,7 @@ export class PlotPart {
         <header><h2>Readings</h2>${read ? html`<p class="facts">${countText(read)}</p>` : nothing}
           <button class="small end" aria-pressed=${this.layout === "together"} @click=${() => this.toggleLayout()}>One scale for all axes</button>
         </header>
-        ${failureNotice(this.source.failure)}
+        ${failureNotice(this.source.toTell)}
         ${read ? this.#plot(read, actions, zone, buckets) : this.source.failure ? nothing : loadingNotice("the readings")}
       </section>
     `;
