@@ -15,7 +15,8 @@ test("texts are quoted for the shell", () => {
 test("the commands for the first reading", () => {
   assert.equal(
     publishLine(DEVICE, "example.com"),
-    `mosquitto_pub -h example.com -u device-7 -i device-7 -P dst_7_abc -q 1 \\
+    `mosquitto_pub -h example.com -q 1 \\
+  -u device-7 -i device-7 -P dst_7_abc \\
   -t 'devices/it'\\''s $HOME/stats' -m '{"x": 1, "y": 2, "z": 3}'`,
   );
   assert.match(curlLine(DEVICE, "http://localhost:8000"), /-d '\{"device_id": 7, "x": 1, "y": 2, "z": 3\}'$/);

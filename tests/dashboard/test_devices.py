@@ -25,7 +25,7 @@ async def test_an_empty_installation_teaches_two_steps_and_turns_live(page: Page
     (device,) = (await api.get("/devices")).json()
     assert (device["name"], device["key"]) == ("Boiler, north", "boiler-north")
     assert token.startswith("dst_")
-    assert publish.startswith("mosquitto_pub -h 127.0.0.1 ")
+    assert publish.startswith("mosquitto_pub -h 127.0.0.1 -q 1 ")
     assert f"-P {token} " in publish
     assert "-t devices/boiler-north/stats" in publish
     assert f"Bearer {token}" in post

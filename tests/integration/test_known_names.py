@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from litestar.routes import HTTPRoute
 
+from query_api.dashboard import shell
 from query_api.readings.intake import NewReading
 from tests.application import application
 
@@ -34,7 +35,7 @@ def path_of(template: str) -> str:
     return template.replace("//", "/")
 
 
-PAGES = {"/", "/ui/devices/{device_id:int}"}
+PAGES = set(shell.SCREENS)
 """Pages whose scripts read the query."""
 
 

@@ -46,6 +46,14 @@ function noteConnection(reason) {
   for (const listener of connection.listeners) listener();
 }
 
+/** Called when a request needs credentials that the browser does not have. @type {{listeners: Set<() => void>}} */
+export const unauthenticated = { listeners: new Set() };
+
+/** Tell that the browser has no credentials. */
+export function refused() {
+  for (const listener of unauthenticated.listeners) listener();
+}
+
 /**
  * @template T
  * @typedef {object} Answer
@@ -70,6 +78,7 @@ export async function send(method, path, { query = {}, body, signal } = {}) {
   if (body !== undefined) request.body = JSON.stringify(body);
   if (signal) request.signal = signal;
   const [answer, text] = await answered(fetch(addressOf(path, query), request));
+  if (answer.status === 401 && path !== "/session") refused();
   if (!answer.ok) throw problemOf(answer, text);
   noteConnection(null);
   return { data: /** @type {T} */ (text ? JSON.parse(text) : null), headers: answer.headers };

@@ -1,10 +1,11 @@
 /** The start of the page: header, banner of a lost connection, and the screen of the address. */
 
-import { connection } from "./api.js";
+import { connection, unauthenticated } from "./api.js";
 import { html, nothing, render } from "./html.js";
 import { keysDialog, runShortcut } from "./parts/keys.js";
 import { setTheme, theme, watchSystemTheme } from "./preferences.js";
 import { LINKS, Router } from "./router.js";
+import { onSession, readSession, session, signOut } from "./session.js";
 import { addressOf, readQuery } from "./state/address.js";
 import { clock } from "./state/times.js";
 import { zoneOf } from "./state/zones.js";
@@ -72,6 +73,7 @@ function header() {
         ${LINKS.map(([path, name]) => html`<a href=${addressOf(path, { tz })} aria-current=${isOpen(path) ? "page" : nothing}>${name}</a>`)}
       </nav>
       <div class="tools">
+        ${caller()}
         <a href="/docs">API</a>
         <label><span class="visually-hidden">Theme</span>
           <select @change=${(/** @type {Event} */ event) => setTheme(/** @type {Theme} */ (/** @type {HTMLSelectElement} */ (event.target).value))}>
@@ -82,6 +84,12 @@ function header() {
       </div>
     </header>
   `;
+}
+
+function caller() {
+  const found = session();
+  if (!found || found.by === "nothing") return nothing;
+  return html`<span class="caller">${found.name ?? "key"} · ${found.role}</span><button class="small" @click=${signOut}>Sign out</button>`;
 }
 
 /** @param {string} path */
@@ -108,6 +116,9 @@ function unknownScreen() {
 }
 
 connection.listeners.add(refresh);
+unauthenticated.listeners.add(() => router.signIn());
+onSession(refresh);
+void readSession();
 watchSystemTheme();
 document.addEventListener("keydown", event => runShortcut(event, shortcuts()));
 router.start();

@@ -2,6 +2,7 @@
 
 import { open as openDevice } from "./screens/device.js";
 import { open as openDevices } from "./screens/devices.js";
+import { open as openSignIn } from "./screens/sign-in.js";
 import { addressOf, match, readQuery } from "./state/address.js";
 
 /** @typedef {import("./state/address.js").Values} Values */
@@ -14,6 +15,7 @@ import { addressOf, match, readQuery } from "./state/address.js";
  * @property {Values} query that of the current address
  * @property {() => void} refresh draw the page again
  * @property {(path: string, query: Values, options?: {replace?: boolean}) => void} go to another address
+ * @property {(address: string) => void} leave go to an address of this page, as it came from a query
  * @property {(changes: Values, options?: {replace?: boolean}) => void} change values of the query
  */
 /**
@@ -26,6 +28,8 @@ import { addressOf, match, readQuery } from "./state/address.js";
  */
 /** @typedef {{path: string, open: (context: Context) => Screen}} Route */
 
+const SIGN_IN = "/ui/sign-in";
+
 /**
  * The screens. The service answers only these paths (query_api/dashboard/shell.py).
  *
@@ -34,6 +38,7 @@ import { addressOf, match, readQuery } from "./state/address.js";
 export const ROUTES = [
   { path: "/", open: openDevices },
   { path: "/ui/devices/{device_id:int}", open: openDevice },
+  { path: "/ui/sign-in", open: openSignIn },
 ];
 
 /** The links of the header. @type {Array<[string, string]>} */
@@ -66,6 +71,12 @@ export class Router {
     if (replace) history.replaceState(null, "", address);
     else history.pushState(null, "", address);
     this.#show(!replace);
+  }
+
+  /** Go to the screen for signing in, which leads back here. */
+  signIn() {
+    if (location.pathname === SIGN_IN) return;
+    this.go(addressOf(SIGN_IN, { next: location.pathname + location.search }), { replace: true });
   }
 
   /** @param {boolean} isNew */
@@ -118,7 +129,19 @@ function contextOf(router, parameters) {
     },
     refresh: router.onChange,
     go: (path, values, options) => router.go(addressOf(path, values), options),
+    leave: address => router.go(ownAddress(address), { replace: true }),
     change: (changes, options) =>
       router.go(addressOf(location.pathname, { ...readQuery(location.search), ...changes }), options),
   };
+}
+
+/**
+ * Return an address of a screen as it is, and the first screen for any other: a link must not lead to another site.
+ *
+ * @param {string} address
+ */
+function ownAddress(address) {
+  const url = URL.parse(address, location.origin);
+  const isOwn = url?.origin === location.origin && ROUTES.some(({ path }) => match(path, url.pathname));
+  return isOwn && url.pathname !== SIGN_IN ? url.pathname + url.search : "/";
 }

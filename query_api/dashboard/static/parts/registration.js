@@ -45,7 +45,7 @@ export class Registration {
       <li>
         <h3>Register a device</h3>
         <form class="row" @submit=${(/** @type {SubmitEvent} */ event) => this.#submit(event)}>
-          <label class="field"><span>Name</span><input name="name" required maxlength="200" placeholder="Boiler, north" autocomplete="off"></label>
+          <label class="field"><span>Name</span><input name="name" autofocus required maxlength="200" placeholder="Boiler, north" autocomplete="off"></label>
           <label class="field"><span>Key, its level in the MQTT topic</span><input name="key" maxlength="128" placeholder="default: its id" autocomplete="off" spellcheck="false"></label>
           <button class="primary" ?disabled=${this.isSending}>Register</button>
         </form>
@@ -65,8 +65,8 @@ export class Registration {
         ${copyBlock(this.made.token, "the token")}
         <p>By MQTT:</p>
         ${copyBlock(publishLine(this.made, host), "the command for MQTT")}
-        <p class="hint">The broker is at the host of this page if <code>devicestat up</code> runs it. Over TLS, add
-          <code>-p 8883 --cafile ca.pem</code>.</p>
+        <p class="hint">This is for a broker on the host of this page, at port 1883. <code>-p</code> names another port; over TLS,
+          add <code>-p 8883 --cafile ca.pem</code>.</p>
         <p>Or by HTTP:</p>
         ${copyBlock(curlLine(this.made, location.origin), "the command for HTTP")}
         <p class="waiting" role="status"><span class="pulse" aria-hidden="true"></span>Waiting for the first reading …</p>

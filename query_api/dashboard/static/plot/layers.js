@@ -8,7 +8,11 @@ import { lineColour } from "./colours.js";
 /** @typedef {import("./colours.js").Colours} Colours */
 /** @typedef {import("../state/series.js").Gap} Gap */
 /** @typedef {import("../state/series.js").Line} Line */
-/** A span of time with the least and the greatest value in it, in moments. @typedef {{start: number, end: number, min: number, max: number}} Span */
+/**
+ * A span of time, in moments, with the least, the middle and the greatest value in it.
+ *
+ * @typedef {{start: number, end: number, min: number, median: number, max: number}} Span
+ */
 /** @typedef {{moment: number, label: string}} Mark */
 
 const LABEL_PX = 110;
@@ -62,6 +66,32 @@ export function drawBand(plot, spans, colour) {
     const [upper, lower] = [plot.valToPos(max, "y", true), plot.valToPos(min, "y", true)];
     ctx.fillRect(left, upper, Math.max(right - left, 1), Math.max(lower - upper, 1));
   }
+  ctx.restore();
+}
+
+/**
+ * Draw the median of each span.
+ *
+ * @param {UPlot} plot
+ * @param {Span[]} spans
+ * @param {Colours} colours
+ */
+export function drawMedians(plot, spans, colours) {
+  const { ctx } = plot;
+  ctx.save();
+  clip(plot);
+  ctx.strokeStyle = colours.text;
+  ctx.lineWidth = 1.5 * devicePixelRatio;
+  ctx.beginPath();
+  let before = 0;
+  for (const { start, end, median } of spans) {
+    const y = plot.valToPos(median, "y", true);
+    if (start === before) ctx.lineTo(xOf(plot, start), y);
+    else ctx.moveTo(xOf(plot, start), y);
+    ctx.lineTo(xOf(plot, end), y);
+    before = end;
+  }
+  ctx.stroke();
   ctx.restore();
 }
 

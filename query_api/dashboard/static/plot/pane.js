@@ -5,7 +5,7 @@ import { clock } from "../state/times.js";
 import { SECOND } from "../state/zones.js";
 import { dashOf, lineColour } from "./colours.js";
 import { listenToTouch } from "./gestures.js";
-import { drawBand, drawExtremes, drawGaps, drawMarks } from "./layers.js";
+import { drawBand, drawExtremes, drawGaps, drawMarks, drawMedians } from "./layers.js";
 import { optionsOf } from "./options.js";
 import { UPlot } from "./uplot.js";
 
@@ -25,6 +25,9 @@ import { UPlot } from "./uplot.js";
  * @property {(window: Window) => void} preview
  * @property {(pane: Pane) => void} moved the cursor has moved
  */
+
+/** The opacity of a line on which the medians are drawn. */
+const FAINT = 0.5;
 
 export class Pane {
   /** @type {HTMLElement[]} */
@@ -91,9 +94,13 @@ export class Pane {
 
   /** @param {Plot} plot */
   #drawAbove(plot) {
-    drawMarks(plot, this.owner.content.marks, this.owner.colours);
+    const { marks, bands } = this.owner.content;
+    drawMarks(plot, marks, this.owner.colours);
     const [only] = this.lines;
-    if (only && this.lines.length === 1) drawExtremes(plot, only, this.owner.colours);
+    if (!only || this.lines.length > 1) return;
+    const band = bands[only.name];
+    if (band) drawMedians(plot, band, this.owner.colours);
+    drawExtremes(plot, only, this.owner.colours);
   }
 
   /** @param {Plot} plot */
@@ -111,7 +118,12 @@ export class Pane {
    */
   show(lines) {
     this.lines = lines;
-    const { start, end } = this.owner.content.period;
+    const { bands, period } = this.owner.content;
+    const { start, end } = period;
+    for (const [at, line] of lines.entries()) {
+      const series = this.plot.series[at + 1];
+      if (series) series.alpha = bands[line.name] && lines.length === 1 ? FAINT : 1;
+    }
     this.plot.batch(() => {
       this.plot.setData(columnsOf(lines), false);
       this.plot.setScale("x", { min: start / SECOND, max: Math.max(end, start + 1) / SECOND });

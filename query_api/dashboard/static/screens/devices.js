@@ -5,6 +5,7 @@ import { html, live, nothing, repeat } from "../html.js";
 import { dialog } from "../parts/dialog.js";
 import { failureNotice, loadingNotice } from "../parts/notices.js";
 import { Registration } from "../parts/registration.js";
+import { may } from "../session.js";
 import { Repeat, Source } from "../source.js";
 import { addressOf } from "../state/address.js";
 import { age, readingsOf, stored } from "../state/numbers.js";
@@ -59,7 +60,7 @@ class Devices {
         label: "Search",
         run: () => /** @type {HTMLElement | null} */ (document.querySelector("input[type=search]"))?.focus(),
       },
-      { key: "n", label: "Register a device", run: () => this.#register() },
+      ...(may("administer") ? [{ key: "n", label: "Register a device", run: () => this.#register() }] : []),
       { key: "r", label: "Read again", run: () => this.#load() },
     ];
   }
@@ -105,7 +106,7 @@ class Devices {
         <input type="search" placeholder="Search by name or key" maxlength="200" .value=${live(this.query.search ?? "")}
           @input=${(/** @type {Event} */ event) => this.#search(event)}>
       </label>
-      <button class="primary" @click=${() => this.#register()}>Register a device</button>
+      ${may("administer") ? html`<button class="primary" @click=${() => this.#register()}>Register a device</button>` : nothing}
     `;
   }
 
@@ -134,6 +135,8 @@ class Devices {
   }
 
   #firstSteps() {
+    if (!may("administer"))
+      return html`<div class="notice"><p>No device is registered yet. An administrator registers devices.</p></div>`;
     this.#registration ??= new Registration(this.context.refresh, device => this.#addressOf(device));
     return html`
       <section class="card first-steps">

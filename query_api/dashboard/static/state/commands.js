@@ -22,7 +22,8 @@ export function quoted(text) {
 export function publishLine({ key, token, mqtt_username: name }, host) {
   const user = quoted(name);
   const topic = quoted(`devices/${key}/stats`);
-  return `mosquitto_pub -h ${quoted(host)} -u ${user} -i ${user} -P ${quoted(token)} -q 1 \\
+  return `mosquitto_pub -h ${quoted(host)} -q 1 \\
+  -u ${user} -i ${user} -P ${quoted(token)} \\
   -t ${topic} -m '{"x": 1, "y": 2, "z": 3}'`;
 }
 
@@ -33,8 +34,10 @@ export function publishLine({ key, token, mqtt_username: name }, host) {
  * @param {string} origin of the API
  */
 export function curlLine({ id, token }, origin) {
-  return `curl -X POST ${quoted(`${origin}/stats`)} -H ${quoted(`Authorization: Bearer ${token}`)} \\
-  -H 'Content-Type: application/json' -d '{"device_id": ${id}, "x": 1, "y": 2, "z": 3}'`;
+  return `curl -X POST ${quoted(`${origin}/stats`)} \\
+  -H ${quoted(`Authorization: Bearer ${token}`)} \\
+  -H 'Content-Type: application/json' \\
+  -d '{"device_id": ${id}, "x": 1, "y": 2, "z": 3}'`;
 }
 
 /** A file of readings: the address and, if the API asks for one, a key. @typedef {{url: string, isClosed: boolean}} Wanted */

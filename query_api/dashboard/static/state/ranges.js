@@ -106,14 +106,18 @@ export function scaled({ start, end }, factor) {
 /** ISO 8601 durations of buckets, with their approximate lengths. @type {Array<[string, number, string]>} */
 export const INTERVALS = [
   ["PT1S", 1_000_000, "1 second"],
+  ["PT2S", 2_000_000, "2 seconds"],
   ["PT5S", 5_000_000, "5 seconds"],
   ["PT10S", 10_000_000, "10 seconds"],
   ["PT30S", 30_000_000, "30 seconds"],
   ["PT1M", MINUTE, "1 minute"],
+  ["PT2M", 2 * MINUTE, "2 minutes"],
   ["PT5M", 5 * MINUTE, "5 minutes"],
+  ["PT10M", 10 * MINUTE, "10 minutes"],
   ["PT15M", 15 * MINUTE, "15 minutes"],
   ["PT30M", 30 * MINUTE, "30 minutes"],
   ["PT1H", HOUR, "1 hour"],
+  ["PT2H", 2 * HOUR, "2 hours"],
   ["PT3H", 3 * HOUR, "3 hours"],
   ["PT6H", 6 * HOUR, "6 hours"],
   ["PT12H", 12 * HOUR, "12 hours"],
@@ -123,10 +127,10 @@ export const INTERVALS = [
   ["P3M", 91 * DAY, "3 months"],
   ["P1Y", 365 * DAY, "1 year"],
 ];
-const MOST_BUCKETS = 100;
+const MOST_BUCKETS = 200;
 
 /**
- * Return the shortest interval that divides the period into at most a hundred buckets.
+ * Return the shortest interval that divides the period into at most two hundred buckets.
  *
  * @param {Period} period
  */

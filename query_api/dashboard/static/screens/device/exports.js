@@ -2,6 +2,7 @@
 
 import { html } from "../../html.js";
 import { copyBlock } from "../../parts/copy.js";
+import { isClosed } from "../../session.js";
 import { addressOf } from "../../state/address.js";
 import { programs } from "../../state/commands.js";
 import { clock, iso } from "../../state/times.js";
@@ -34,7 +35,7 @@ export class ExportPart {
    */
   view({ start, end }, zone) {
     const period = { start: iso(start), end: iso(end) };
-    const all = programs(location.origin, this.device, period, false);
+    const all = programs(location.origin, this.device, period, isClosed());
     const [, text] = all.find(([name]) => name === this.#program) ?? ["", ""];
     return html`
       <section class="card">

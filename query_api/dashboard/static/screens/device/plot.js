@@ -21,8 +21,8 @@ import { clock, iso, momentOf } from "../../state/times.js";
 const FEWEST = 300;
 const MOST = 4000;
 const STEP = 100;
-/** The band of minimum and maximum is drawn if a point stands for this many readings. */
-const DENSE = 4;
+/** The band of minimum and maximum, and the medians, are drawn if a point stands for more readings than this. */
+const DENSE = 8;
 
 export class PlotPart {
   isTableOpen = false;
@@ -139,13 +139,12 @@ export class PlotPart {
  */
 function contentOf({ series, period, points }, zone, layout, buckets) {
   const gaps = gapsOf(series, period, points);
-  const isDense = series.count > DENSE * series.x.value.length;
   return {
     lines: linesOf(series, gaps),
     period,
     zone,
     gaps,
-    bands: isDense && buckets ? bandsOf(buckets) : {},
+    bands: isDense(series) && buckets ? bandsOf(buckets) : {},
     marks: [],
     layout,
     label:
@@ -154,19 +153,20 @@ function contentOf({ series, period, points }, zone, layout, buckets) {
   };
 }
 
+/** @param {Series} series */
+function isDense(series) {
+  return series.count > DENSE * series.x.value.length;
+}
+
 /** @param {Bucket[]} buckets */
 function bandsOf(buckets) {
   return Object.fromEntries(
     AXES.map(axis => [
       axis,
       buckets.map(bucket => {
-        const { min, max } = bucket[axis];
-        return {
-          start: momentWithOffset(bucket.start),
-          end: momentWithOffset(bucket.end),
-          min: min ?? 0,
-          max: max ?? 0,
-        };
+        const [start, end] = [momentWithOffset(bucket.start), momentWithOffset(bucket.end)];
+        const { min, median, max } = bucket[axis];
+        return { start, end, min: min ?? 0, median: median ?? 0, max: max ?? 0 };
       }),
     ]),
   );
@@ -185,7 +185,7 @@ function momentWithOffset(text) {
 function countText({ series }) {
   const shown = Math.max(...AXES.map(axis => series[axis].value.length));
   if (series.count <= shown) return `${grouped(series.count)} readings, all drawn`;
-  return `${grouped(series.count)} readings, drawn by ${grouped(shown)} of each axis: every peak is kept`;
+  return `${grouped(series.count)} readings, drawn by ${grouped(shown)} of each axis: every peak is kept${isDense(series) ? "; the line is the median" : ""}`;
 }
 
 /** The number of points of each axis: one for each pixel of the plot. */

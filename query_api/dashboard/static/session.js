@@ -1,0 +1,69 @@
+/** Who uses the page, and what the key allows. The cookie of the session is not visible to scripts. */
+
+import { Problem, refused, send, Unreachable } from "./api.js";
+
+/**
+ * The caller, as GET /session describes it. `by`: session, or nothing while the service asks for no key.
+ *
+ * @typedef {{by: string, role: string, name: string | null, may: string[]}} Session
+ */
+
+/** While the service asks for no key, everybody may do everything. @type {Session} */
+const ANYBODY = { by: "nothing", role: "admin", name: null, may: ["read", "queue", "store", "administer", "metrics"] };
+
+/** @type {Session | null} */
+let current = null;
+/** @type {Set<() => void>} */
+const listeners = new Set();
+
+/** @param {() => void} listener is called when the session begins or ends */
+export function onSession(listener) {
+  listeners.add(listener);
+}
+
+/** @param {Session | null} session */
+function set(session) {
+  if (current === session) return;
+  current = session;
+  for (const listener of listeners) listener();
+}
+
+/** The session; null while it is not known, and without one. */
+export function session() {
+  return current;
+}
+
+/** @param {"read" | "queue" | "store" | "administer" | "metrics"} permission */
+export function may(permission) {
+  return current?.may.includes(permission) ?? false;
+}
+
+/** Whether programs need a key. */
+export function isClosed() {
+  return current !== null && current.by !== "nothing";
+}
+
+/** Read the session. Without one, the first refused request leads to the screen for signing in. */
+export async function readSession() {
+  try {
+    set((await send("GET", "/session")).data);
+  } catch (error) {
+    if (error instanceof Problem && error.details.status === 404) set(ANYBODY);
+    else if (!(error instanceof Problem || error instanceof Unreachable)) throw error;
+  }
+}
+
+/**
+ * Sign in. Throws Problem and Unreachable.
+ *
+ * @param {string} key
+ */
+export async function signIn(key) {
+  set((await send("POST", "/session", { body: { key } })).data);
+}
+
+export async function signOut() {
+  await send("DELETE", "/session");
+  set(null);
+  refused();
+}
