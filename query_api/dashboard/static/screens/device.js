@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { html, nothing } from "../html.js";
 import { failureNotice, loadingNotice } from "../parts/notices.js";
 import { periodPicker } from "../parts/period.js";
+import { lastSeen } from "../seen.js";
 import { Repeat, Source } from "../source.js";
 import { age, grouped, readingsOf, stored } from "../state/numbers.js";
 import { nameOf, openingRange, rangeOf, scaled, shifted } from "../state/ranges.js";
@@ -23,6 +24,7 @@ import { PlotPart } from "./device/plot.js";
 
 const SHORTEST_MS = 5_000;
 const LONGEST_MS = 60_000;
+const PATIENCE_MS = 400;
 /** A picture of the period is read again when it would have moved by this part of its width. */
 const MOVED = 200;
 
@@ -39,6 +41,7 @@ class Device {
   /** @type {Period | null} */
   #period = null;
   #fault = "";
+  #isClosed = false;
 
   /** @param {Context} context */
   constructor(context) {
@@ -47,6 +50,7 @@ class Device {
     this.id = /** @type {string} */ (context.parameters.device_id);
     /** @type {Source<DeviceRecord>} */
     this.device = new Source(context.refresh);
+    this.device.value = lastSeen(this.id);
     this.plot = new PlotPart(this.id, context);
     this.figures = new FiguresPart(this.id, context.refresh);
     this.buckets = new BucketsPart(this.id, context);
@@ -58,9 +62,11 @@ class Device {
     this.#start();
   }
 
-  async #start() {
+  #start() {
     if (this.range) this.#read();
-    else await this.#loadDevice();
+    else if (this.device.value)
+      queueMicrotask(() => this.#open()); // the router still opens this screen
+    else void this.#loadDevice();
   }
 
   title() {
@@ -99,14 +105,20 @@ class Device {
   }
 
   close() {
+    this.#isClosed = true;
     this.repeat.close();
     for (const part of [this.device, this.plot, this.figures, this.buckets]) part.close();
   }
 
   async #loadDevice() {
     await this.device.load(async signal => (await get(`/devices/${this.id}`, {}, signal)).data);
+    this.#open();
+  }
+
+  /** Choose the period with which the device opens, if it has none. */
+  #open() {
     const found = this.device.value;
-    if (this.range || !found) return;
+    if (this.range || !found || this.#isClosed) return;
     const [first, last] = [found.first_reading_at, found.last_reading_at].map(time =>
       time === null ? null : momentOf(time),
     );
@@ -127,10 +139,21 @@ class Device {
       this.context.refresh();
       return;
     }
-    this.plot.load(this.#period, zone);
-    this.figures.load(this.#period);
-    this.buckets.load(this.#period, zone, this.query.interval);
+    void this.#load(this.#period, zone);
     this.repeat.plan();
+  }
+
+  /**
+   * Read the plot, and then the rest: the picture comes first. The rest does not wait for a slow one.
+   *
+   * @param {Period} period
+   * @param {string} zone
+   */
+  async #load(period, zone) {
+    await Promise.race([this.plot.load(period, zone), new Promise(resolve => setTimeout(resolve, PATIENCE_MS))]);
+    if (period !== this.#period || this.#isClosed) return;
+    this.figures.load(period);
+    this.buckets.load(period, zone, this.query.interval);
   }
 
   /** The time until the period is read again: never if its end is fixed. */

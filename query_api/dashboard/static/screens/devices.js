@@ -5,6 +5,7 @@ import { html, live, nothing, repeat } from "../html.js";
 import { dialog } from "../parts/dialog.js";
 import { failureNotice, loadingNotice } from "../parts/notices.js";
 import { Registration } from "../parts/registration.js";
+import { remember } from "../seen.js";
 import { may } from "../session.js";
 import { Repeat, Source } from "../source.js";
 import { addressOf } from "../state/address.js";
@@ -83,6 +84,7 @@ class Devices {
     const { search, cursor } = this.query;
     void this.page.load(async signal => {
       const { data, headers } = await get("/devices", { search, cursor }, signal);
+      remember(data);
       return { devices: data, next: headers.get("X-Next-Cursor") ?? undefined };
     });
   }

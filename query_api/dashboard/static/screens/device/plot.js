@@ -67,7 +67,7 @@ export class PlotPart {
   load(period, zone) {
     const points = pointsWanted();
     const query = { start: iso(period.start), end: iso(period.end), points: String(points) };
-    void this.source.load(async signal => {
+    return this.source.load(async signal => {
       const { data } = await get(`/stats/${this.device}/series`, query, signal);
       return { series: data, period, points, zone };
     });
@@ -185,7 +185,7 @@ function momentWithOffset(text) {
 function countText({ series }) {
   const shown = Math.max(...AXES.map(axis => series[axis].value.length));
   if (series.count <= shown) return `${grouped(series.count)} readings, all drawn`;
-  return `${grouped(series.count)} readings, drawn by ${grouped(shown)} of each axis: every peak is kept${isDense(series) ? "; the line is the median" : ""}`;
+  return `${grouped(series.count)} readings, drawn by ${grouped(shown)} of each axis: every peak is kept${isDense(series) ? "; the band and the line in it are minimum, maximum and median of each interval" : ""}`;
 }
 
 /** The number of points of each axis: one for each pixel of the plot. */
