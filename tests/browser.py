@@ -5,11 +5,14 @@ A page notes exceptions, errors on the console, violations of its policy, and th
 
 import asyncio
 import base64
+import itertools
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +20,6 @@ from urllib.parse import urlsplit
 from tests import chromium
 from tests.waiting import HANG_S
 
-_LIMIT = 256 * 1024 * 1024
 _NOTE_VIOLATIONS = """
     window.violations = [];
     addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI, sourceFile, lineNumber }) =>
@@ -31,45 +33,59 @@ class BrowserError(Exception):
 
 
 class Connection:
-    """Commands to the browser, and its events by session."""
+    """Commands to the browser, and its events by session. A thread reads, so that any event loop can send commands."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._number = 0
-        self._answers: dict[int, asyncio.Future[Message]] = {}
+    def __init__(self, to_browser: int, from_browser: int) -> None:
+        self._to_browser = to_browser
+        self._from_browser = from_browser
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, Future[Message]] = {}
         self._listeners: dict[str, Callable[[str, Message], None]] = {}
+        self._thread = threading.Thread(target=self._read, name="browser")
+        self._thread.start()
 
     def listen(self, session: str, listener: Callable[[str, Message], None]) -> None:
         """Pass the events of the session to the listener, as method and parameters."""
         self._listeners[session] = listener
 
-    async def run(self) -> None:
-        """Read messages until the browser ends."""
-        while True:
-            try:
-                message = json.loads((await self._reader.readuntil(b"\0"))[:-1])
-            except asyncio.IncompleteReadError:
-                return
-            if "id" in message:
-                self._answers.pop(message["id"]).set_result(message)
-            elif message.get("sessionId") in self._listeners:
-                self._listeners[message["sessionId"]](message["method"], message["params"])
+    def close(self) -> None:
+        """Wait for the end of the browser's messages."""
+        self._thread.join(HANG_S)
+        os.close(self._to_browser)
+        os.close(self._from_browser)
+
+    def _read(self) -> None:
+        rest = b""
+        while part := os.read(self._from_browser, 1 << 16):
+            *messages, rest = (rest + part).split(b"\0")
+            for message in messages:
+                self._take(json.loads(message))
+        for answer in self._answers.values():
+            answer.set_exception(BrowserError("the browser has ended"))
+
+    def _take(self, message: Message) -> None:
+        if "id" in message:
+            self._answers.pop(message["id"]).set_result(message)
+        elif message.get("sessionId") in self._listeners:
+            self._listeners[message["sessionId"]](message["method"], message["params"])
 
     async def send(self, method: str, session: str | None = None, **parameters: object) -> Message:
         """Send a command, and return its result. Raises BrowserError."""
-        self._number += 1
-        number = self._number
+        number = next(self._numbers)
         message = {"id": number, "method": method, "params": parameters, **({"sessionId": session} if session else {})}
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
-        self._writer.write(json.dumps(message).encode() + b"\0")
+        answer = self._answers[number] = Future()
+        await asyncio.to_thread(_write, self._to_browser, json.dumps(message).encode() + b"\0")
         async with asyncio.timeout(HANG_S):
-            answered = await answer
+            answered = await asyncio.wrap_future(answer)
         if "error" in answered:
             raise BrowserError(f"{method}: {answered['error']['message']}")
         result: Message = answered["result"]
         return result
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
 
 
 class Page:
@@ -227,20 +243,22 @@ class Browser:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def page(self, *, scripts: bool = True) -> Page:
-        """Open a tab in a profile of its own."""
+    @asynccontextmanager
+    async def page(self) -> AsyncIterator[Page]:
+        """Open a tab with a profile of its own for the block."""
         context = (await self._connection.send("Target.createBrowserContext"))["browserContextId"]
         target = await self._connection.send("Target.createTarget", url="about:blank", browserContextId=context)
         attached = await self._connection.send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         page = Page(self._connection, attached["sessionId"])
-        await page.start()
-        if not scripts:
-            await page.send("Emulation.setScriptExecutionDisabled", value=True)
-        return page
+        try:
+            await page.start()
+            yield page
+        finally:
+            await self._connection.send("Target.disposeBrowserContext", browserContextId=context)
 
 
-@asynccontextmanager
-async def browser(profile: Path) -> AsyncIterator[Browser]:
+@contextmanager
+def browser(profile: Path) -> Iterator[Browser]:
     """Run Chromium for the block."""
     to_browser, from_browser = os.pipe(), os.pipe()
 
@@ -248,27 +266,16 @@ async def browser(profile: Path) -> AsyncIterator[Browser]:
         os.dup2(to_browser[0], 3)
         os.dup2(from_browser[1], 4)
 
-    process = subprocess.Popen(  # noqa: ASYNC220  # uvloop's has no preexec_fn together with pass_fds
+    process = subprocess.Popen(
         chromium.command(profile, "--remote-debugging-pipe", "--force-color-profile=srgb", "--hide-scrollbars"),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(3, 4), preexec_fn=place_pipes,
     )  # fmt: skip
     os.close(to_browser[0])
     os.close(from_browser[1])
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=_LIMIT)
-    read_end, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(from_browser[0], "rb", buffering=0)
-    )
-    write_end, protocol = await loop.connect_write_pipe(
-        asyncio.streams.FlowControlMixin, os.fdopen(to_browser[1], "wb", buffering=0)
-    )
-    connection = Connection(reader, asyncio.StreamWriter(write_end, protocol, None, loop))
-    reading = asyncio.create_task(connection.run(), name="browser")
+    connection = Connection(to_browser[1], from_browser[0])
     try:
         yield Browser(connection)
     finally:
         process.terminate()
-        await asyncio.to_thread(process.wait, HANG_S)
-        await reading
-        write_end.close()
-        read_end.close()
+        process.wait(HANG_S)
+        connection.close()

@@ -19,6 +19,7 @@ from query_api.dashboard import vendored
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Refused
 from query_api.web.answers.vary import depends_on
+from query_api.web.limits.rate_limit import UNCOUNTED
 
 FOLDER = Path(__file__).parent
 STATIC = "static"
@@ -97,7 +98,12 @@ def without_comments(script: bytes) -> bytes:
 def route(assets: Assets) -> HTTPRouteHandler:
     """Return the route of the files."""
 
-    @get("/assets/{version:str}/{file_path:path}", permission=Permission.PUBLIC, include_in_schema=False)
+    @get(
+        "/assets/{version:str}/{file_path:path}",
+        permission=Permission.PUBLIC,
+        include_in_schema=False,
+        opt={UNCOUNTED: True},
+    )
     async def read_asset(request: AnyRequest, version: FromPath[str], file_path: FromPath[str]) -> Response[bytes]:
         depends_on(request, "Accept-Encoding")
         found = assets.find(version, file_path.lstrip("/"))

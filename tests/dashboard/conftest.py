@@ -1,14 +1,13 @@
 """The fixtures of the API, a browser, and devices with readings."""
 
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.browser import Page, browser
+from tests.browser import Browser, Page, browser
 from tests.integration.conftest import api, api_settings, device, tuning
 
 __all__ = ["api", "api_settings", "device", "tuning"]
@@ -16,11 +15,17 @@ START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 """The first reading of `waves`."""
 
 
+@pytest.fixture(scope="session")
+def running_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser of this worker."""
+    with browser(tmp_path_factory.mktemp("chromium")) as running:
+        yield running
+
+
 @pytest.fixture
-async def page(tmp_path: Path) -> AsyncIterator[Page]:
-    """A tab of a new browser. After the test it has no exceptions, and no violations of the page's policy."""
-    async with browser(tmp_path / "profile") as running:
-        tab = await running.page()
+async def page(running_browser: Browser) -> AsyncIterator[Page]:
+    """A tab with a profile of its own. After the test it has no exceptions, and no violations of the page's policy."""
+    async with running_browser.page() as tab:
         await tab.resize(1280, 900)
         yield tab
         assert await tab.violations() == []

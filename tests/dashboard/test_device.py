@@ -13,11 +13,15 @@ from tests.dashboard.conftest import START, store
 pytestmark = [chromium.needs_chromium]
 PERIOD = "from=2026-01-31T12:00:00Z&to=2026-01-31T12:20:00Z&tz=UTC"
 DRAWN = "document.querySelector('time-plot canvas') && !document.querySelector('.plot[aria-busy=true]')"
+COMPLETE = (
+    f"{DRAWN} && document.querySelector('.histogram') && document.querySelector('tbody')"
+    " && !document.querySelector('[aria-busy=true]')"
+)
 
 
 async def show(page: Page, api: httpx.AsyncClient, device: int, query: str = PERIOD) -> None:
     await page.open(f"{api.base_url}/ui/devices/{device}?{query}")
-    await page.until(DRAWN)
+    await page.until(COMPLETE)
 
 
 async def query_of(page: Page) -> dict[str, str]:

@@ -4,10 +4,13 @@ import gzip
 import re
 
 import httpx
+import msgspec
 import pytest
 
 from query_api.dashboard import shell
 from query_api.dashboard.assets import CACHED, FOLDER, Assets, accepts_gzip, read_assets
+from shared.settings import Settings
+from tests import services
 
 MOST_BYTES = 100_000
 """All code of the page, compressed."""
@@ -46,6 +49,14 @@ async def test_every_file_of_the_page_exists(api: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.headers["cache-control"]) == (200, CACHED), path
         for imported in re.findall(r'(?:from|import) *"(\.[^"]+)"', answer.text if path.endswith(".js") else ""):
             assert httpx.URL("http://x" + path).join(imported).path in paths, (path, imported)
+
+
+async def test_the_files_of_the_page_do_not_count_as_requests(api_settings: Settings) -> None:
+    async with services.api(msgspec.structs.replace(api_settings, rate_limit=40)) as api:
+        paths = re.findall(r'(?:href|src)="(/assets/[^"]+)"', (await api.get("/")).text)
+        statuses = [(await api.get(path)).status_code for path in paths]
+    assert len(statuses) > 40
+    assert set(statuses) == {200}
 
 
 async def test_files_are_compressed_for_those_who_accept_it(api: httpx.AsyncClient) -> None:

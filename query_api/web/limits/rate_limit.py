@@ -20,6 +20,8 @@ from query_api.web.limits.callers import Callers
 from query_api.web.limits.window import Window
 
 _UNLIMITED = (Permission.OPEN, Permission.BROKER)
+UNCOUNTED = "uncounted"
+"""The option of a route whose requests do not count: files in memory, of which one page needs many."""
 
 
 @dataclass
@@ -42,14 +44,16 @@ def requests_a_minute(limit: int) -> list[DefineMiddleware]:
 class RequestLimit(RateLimitMiddleware):
     """The limiter.
 
-    It excludes health checks, and the requests of brokers, as all devices of a broker share one address.
+    It excludes health checks, files of pages, and the requests of brokers, as all devices of a broker share one
+    address.
     """
 
     config: RequestsAMinute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raise TooManyRequestsException before the database is used."""
-        if scope["route_handler"].opt.get(OPTION) in _UNLIMITED:
+        options = scope["route_handler"].opt
+        if options.get(OPTION) in _UNLIMITED or options.get(UNCOUNTED):
             await self.app(scope, receive, send)
             return
         callers, window = self.config.callers, self.config.window

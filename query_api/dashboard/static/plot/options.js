@@ -36,7 +36,7 @@ export function optionsOf({ lines, width, height, hasTimes, zone, colours, hooks
     width,
     height,
     legend: { show: false },
-    padding: [8, 20, hasTimes ? 0 : 4, 0],
+    padding: [8, 28, hasTimes ? 0 : 4, 0],
     scales: { x: { time: false, auto: false }, y: { range: (_, min, max) => valueRange(min, max) } },
     axes: [timeAxis(hasTimes, zone, colours), valueAxis(colours)],
     series: [{}, ...lines.map(line => seriesOf(line, lines.length > 1, colours))],

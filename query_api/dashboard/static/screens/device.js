@@ -242,11 +242,11 @@ class Device {
   /** @param {Range} range */
   #empty(range) {
     const found = this.device.value;
-    const first = found?.first_reading_at;
-    const last = found?.last_reading_at;
+    if (!found) return loadingNotice("the device");
+    const { first_reading_at: first, last_reading_at: last } = found;
     const name = nameOf(range);
     if (!first || !last)
-      return html`<div class="notice"><p>This device has no readings yet. It publishes to <code>devices/${found?.key ?? "…"}/stats</code>.</p></div>`;
+      return html`<div class="notice"><p>This device has no readings yet. It publishes to <code>devices/${found.key}/stats</code>.</p></div>`;
     const zone = zoneOf(this.zone);
     return html`
       <div class="notice">

@@ -73,7 +73,7 @@ export class FiguresPart {
         <header><h3><span class=${`dot line-${style}`} aria-hidden="true"></span>${axis}</h3></header>
         <dl class="pairs">
           ${pair("min", figures.min)} ${PERCENTILES.slice(0, 3).map(name => pair(name, percentiles[name]))}
-          ${pair("median", figures.median)} ${PERCENTILES.slice(3).map(name => pair(name, percentiles[name]))}
+          <div class="main"><dt>median</dt><dd>${stored(figures.median)}</dd></div> ${PERCENTILES.slice(3).map(name => pair(name, percentiles[name]))}
           ${pair("max", figures.max)}
         </dl>
         <dl class="pairs">

@@ -185,7 +185,7 @@ function momentWithOffset(text) {
 function countText({ series }) {
   const shown = Math.max(...AXES.map(axis => series[axis].value.length));
   if (series.count <= shown) return `${grouped(series.count)} readings, all drawn`;
-  return `${grouped(series.count)} readings, drawn by ${grouped(shown)} of each axis: every peak is kept${isDense(series) ? "; the band and the line in it are minimum, maximum and median of each interval" : ""}`;
+  return `${grouped(series.count)} readings, drawn by ${grouped(shown)} of each axis: every peak is kept${isDense(series) ? "; band and line: minimum to maximum, and median" : ""}`;
 }
 
 /** The number of points of each axis: one for each pixel of the plot. */
