@@ -81,7 +81,7 @@ async def test_addresses_that_are_answered_lead_back_through_the_proxy(api_setti
         assert page.headers["link"].startswith("</devices?")
         queued = await api.post(f"/stats/analysis/{device}/async", headers=headers)
         assert queued.headers["location"] == f"/stats/analysis/requests/{queued.json()['id']}"
-        assert (await api.get("/", headers=headers)).headers["location"] == "/docs"
+        assert (await api.get("/ui", headers=headers)).headers["location"] == "/"
 
 
 def test_an_ipv4_address_of_a_socket_for_both_kinds_is_one() -> None:
