@@ -23,6 +23,8 @@ _GIVEN = (
     "device_keys",
     "mqtt",
     "analysed",
+    "keyring",
+    "sign_ins",
 )
 
 

@@ -27,6 +27,8 @@ REASONS = [
     ("invalid-value", r"callback", r"has no secret"),
     ("invalid-value", r"\[\d+\]\.key", r"repeats the key of"),
     ("invalid-value", r"min|max", r"less than max|both min and max"),
+    ("invalid-value", r"expires_at", r"is in the past|outside of the years"),
+    ("invalid-value", r"name", r"printable characters"),
 ]
 
 

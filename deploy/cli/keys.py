@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from shared.access.credentials import NewKey
     from shared.access.keys import AccessKey
 
-_PREFIX = re.compile(r"dsk_[a-z0-9]{8}", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_MAX_NAME_LENGTH = 200  # the limit in the database
 _ONCE = "It is shown only once: store it like a password"
 _COLUMNS = ("prefix", "role", "state", "created", "expires", "last used")
 
@@ -56,17 +54,21 @@ def expiry(value: str) -> datetime:
 
 def name(value: str) -> str:
     """Parse the name of a key: one line of text."""
-    if len(value) > _MAX_NAME_LENGTH or not value.isprintable():
-        raise click.BadParameter(f"expected up to {_MAX_NAME_LENGTH} printable characters")
+    from shared.access.keys import NAME_RULE, is_name
+
+    if not is_name(value):
+        raise click.BadParameter(f"expected {NAME_RULE}")
     return value
 
 
 def prefix(value: str) -> str:
     """Return the prefix of a key, which may be given whole. Errors do not repeat the argument: it may be secret."""
+    from shared.access.keys import is_prefix
+
     whole = read(value.strip())
     if isinstance(whole, GivenKey):
         return whole.prefix
-    if not _PREFIX.fullmatch(value.strip()):
+    if not is_prefix(value.strip()):
         message = "expected dsk_ and the eight characters after it, as `devicestat keys list` shows them"
         raise click.BadParameter(message)
     return value.strip()

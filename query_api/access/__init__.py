@@ -1,5 +1,9 @@
-"""Authentication and authorization, without HTTP.
+"""Authentication and authorization, without the web framework.
 
-`rules.py`: principals, and the roles that each kind of route allows. `keyring.py` finds the principal of a key or
-token; `holding.py` checks many together for live streams. `query_api/web/gate.py` applies both to each request.
+- `rules.py`: principals, and the roles that each kind of route allows.
+- `shown.py`: the credential that a request shows; `pages.py`: the page that it is from.
+- `keyring.py` finds the principal of a key, a token or a session; `holding.py` checks many together for live streams.
+- `sessions.py`: signs in and out.
+
+`query_api/web/gate.py` applies them to each request.
 """

@@ -30,7 +30,7 @@ class Permission(StrEnum):
     BROKER = "broker"
     """Questions of an MQTT broker. Requires MQTT_AUTH_SECRET."""
     ASK = "ask"
-    """OPTIONS. Any valid credentials are sufficient."""
+    """OPTIONS, and the caller's own session. Any valid credentials are sufficient."""
 
 
 _READERS = frozenset({Role.ADMIN, Role.ANALYST})
@@ -45,12 +45,16 @@ ALLOWED: dict[Permission, frozenset[str]] = {
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """The holder of a key or of a device's token. `role`: one of Role, or DEVICE for the device with `device_id`."""
+    """The holder of a key or of a device's token. `role`: one of Role, or DEVICE for the device with `device_id`.
+
+    `session_id`: the session of the key, if the browser has signed in.
+    """
 
     name: str
     role: str
     device_id: int | None = None
     key_id: int | None = None
+    session_id: int | None = None
 
     @property
     def owner(self) -> str | None:
@@ -60,6 +64,11 @@ class Principal(msgspec.Struct, frozen=True):
     def owns(self, owner: str | None) -> bool:
         """Whether this principal may see what belongs to the owner. An admin sees everything."""
         return self.role == Role.ADMIN or (owner is not None and owner == self.owner)
+
+
+def permissions_of(role: str) -> list[Permission]:
+    """Return the permissions of a role, but those that every role has."""
+    return [permission for permission, roles in ALLOWED.items() if role in roles and permission is not Permission.ASK]
 
 
 ANYBODY = Principal("anonymous", Role.ADMIN)

@@ -56,7 +56,9 @@ from query_api.web.gate import Gate, require_rules
 from query_api.web.limits.rate_limit import requests_a_minute
 from query_api.web.limits.turns import SlowReads, Turns, TurnsMetrics
 from query_api.web.metrics import MeasuredRequests
-from query_api.web.operation import operation_routes
+from query_api.web.operating import audit, keys, sessions
+from query_api.web.operating.operation import operation_routes
+from query_api.web.operating.sign_ins import SignIns
 from query_api.web.requests.bodies import MAX_BODY_BYTES, JsonRequest
 from query_api.web.requests.known_parameters import KnownParameters
 from query_api.web.requests.strict_records import StrictRecords
@@ -104,6 +106,8 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             "notifications": notifications,
             "live": feeds,
             "waits": Waits(pools.quick, notifications, stop),
+            "keyring": keyring if settings.auth == "on" else None,
+            "sign_ins": SignIns(asyncio.get_running_loop().time),
             "mqtt": mqtt.CountedDecisions(_decisions(settings, pools), registry),
         }
         app = create_app(
@@ -188,6 +192,7 @@ def create_app(
             devices.router, rotation.router, stats.router, readings.router, series.router, buckets.router, live.router,
             analysis.router, histogram.router, analysis_requests.router,
             analysis_results.router, schedules.router,
+            sessions.router, keys.router, audit.router,
             problems.router,
             *([mqtt.router, go_auth.router] if settings.mqtt_auth_secret is not None else []),
             *operation_routes(health, registry),

@@ -4,6 +4,7 @@
 - `requests/` reads bodies and parameters, and refuses unknown ones.
 - `answers/` builds responses and problem details; `failures.py` maps every exception to one.
 - `disconnect.py` cancels the query of a client that disconnects.
-- `docs/` serves the OpenAPI document; `operation.py` serves health and metrics; `metrics.py` counts requests.
+- `docs/` serves the OpenAPI document; `metrics.py` counts requests.
+- `operating/` has the routes of the operator: health and metrics, sessions.
 - `dependencies.py` has the parameters of many handlers; `resource.py` is a router for one resource.
 """

@@ -15,6 +15,7 @@ from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Problem, ProblemDetails, Refused, invalid
 from query_api.web.disconnect import ClientGone
 from query_api.web.requests.parameters import parameter_fault
+from shared.access.keys import KeyEnded, UnknownKey
 from shared.errors import (
     DatabaseError,
     DatabaseNotReady,
@@ -140,6 +141,18 @@ def _refusal_of(error: ClientError) -> Refused:
     raise error
 
 
+def _no_key(request: AnyRequest, error: UnknownKey) -> Response[ProblemDetails]:
+    return problems.answer(
+        request, Refused(problems.NOT_FOUND, f"there is no key {error.prefix}: GET /keys lists them")
+    )
+
+
+def _ended_key(request: AnyRequest, error: KeyEnded) -> Response[ProblemDetails]:
+    key = error.key
+    detail = f"the key {key.prefix} is {key.state}, and cannot be rotated: create one with POST /keys"
+    return problems.answer(request, Refused(problems.KEY_ENDED, detail))
+
+
 def _hung_up(_: AnyRequest, __: ClientGone) -> Response[None]:
     """Respond to a client that disconnected. Only proxies and metrics see the status."""
     return Response(None, status_code=_HUNG_UP)
@@ -162,6 +175,8 @@ def _unexpected(request: AnyRequest, error: Exception) -> Response[ProblemDetail
 HANDLERS: ExceptionHandlersMap = {
     Refused: _refused,
     ClientError: _client_failed,
+    UnknownKey: _no_key,
+    KeyEnded: _ended_key,
     ClientGone: _hung_up,
     DamagedBlocks: _damaged,
     ValidationException: _wrong_parameters,

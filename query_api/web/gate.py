@@ -1,7 +1,8 @@
 """Middleware that authenticates and authorizes every request.
 
-A request sends its key as `Authorization: Bearer …` (RFC 6750). The response is 401 if the credentials are missing or
-invalid, and 403 if they do not allow the request.
+A request sends its key as `Authorization: Bearer …` (RFC 6750), or the cookie of a session (ADR 45). The response is
+401 if the credentials are missing or invalid, and 403 if they do not allow the request, or if the page that it is from
+may not use the session.
 """
 
 from collections.abc import Collection
@@ -10,16 +11,19 @@ from time import monotonic
 import structlog
 from litestar import Litestar
 from litestar.datastructures import Headers
+from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from query_api.access.keyring import Keyring
+from query_api.access.pages import SAFE_METHODS, Page, page_of
 from query_api.access.rules import ALLOWED, ANYBODY, BROKER, DEVICE, OPTION, Permission, Principal
+from query_api.access.shown import Shown, shown
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused
 from query_api.web.limits.window import Window
-from shared.access.bearer import CHALLENGE, bearer_of, is_bearer, shows
+from shared.access.bearer import CHALLENGE, is_bearer, shows
 from shared.access.credentials import Role
 
 _log = structlog.get_logger()
@@ -59,13 +63,13 @@ class Gate(ASGIMiddleware):
         if is_bearer(_header(scope), token):
             return ANYBODY
         if self._keyring is None:
-            raise _unauthenticated("send METRICS_TOKEN as Authorization: Bearer …")
+            raise unauthenticated("send METRICS_TOKEN as Authorization: Bearer …")
         return await self._admitted(scope, Permission.METRICS, self._keyring)
 
     def _for_broker(self, scope: Scope) -> Principal:
         if self._broker_secret is None or not shows(_header(scope), self._broker_secret):
             self._warn_of_refusal(scope["client"])
-            raise _unauthenticated(
+            raise unauthenticated(
                 "send MQTT_AUTH_SECRET as Authorization: Bearer …, or as the password of Authorization: Basic …"
             )
         return BROKER
@@ -77,22 +81,50 @@ class Gate(ASGIMiddleware):
             _log.warning("the request of a broker was refused: MQTT_AUTH_SECRET is missing or wrong", address=address)
 
     async def _admitted(self, scope: Scope, permission: Permission, keyring: Keyring) -> Principal:
-        credential = bearer_of(_header(scope))
+        credential = shown(scope["headers"], scope["scheme"])
         if credential is None:
-            raise _unauthenticated("no credentials were sent: send a key as Authorization: Bearer …")
-        principal = await keyring.find(credential)
+            raise unauthenticated(
+                "no credentials were sent: send a key as Authorization: Bearer …, or sign in with POST /session"
+            )
+        if credential.by_cookie:
+            _require_own_page(scope)
+        principal = await keyring.find(credential.text, by_cookie=credential.by_cookie)
         if principal is None:
-            raise _unauthenticated("the credentials are invalid: unknown, expired or revoked", "invalid_token")
+            raise _invalid(credential)
         if principal.role not in ALLOWED[permission]:
             raise _forbidden(principal, ALLOWED[permission])
         return principal
+
+
+def _require_own_page(scope: Scope) -> None:
+    """Raise Refused for a request of another page that may change data, and to which the browser added the session."""
+    method = scope["method"] if scope["type"] == ScopeType.HTTP else "GET"
+    if method not in SAFE_METHODS and not (page := page_of(scope["headers"], scope["scheme"])).is_own:
+        raise foreign_page(page)
+
+
+def foreign_page(page: Page) -> Refused:
+    """Return the refusal of a request that is not from a page of this service."""
+    source = "no page" if page.is_none else "a page of another site" if page.origin is None else repr(page.origin[:100])
+    return Refused(
+        problems.FOREIGN_PAGE,
+        f"the request is from {source}, and a session is for pages of {page.address[:100]!r} only. "
+        "Programs send a key as Authorization: Bearer …",
+    )
+
+
+def _invalid(credential: Shown) -> Refused:
+    if credential.by_cookie:
+        return unauthenticated("the session has ended, or its key was revoked or has expired: sign in again")
+    return unauthenticated("the credentials are invalid: unknown, expired or revoked", "invalid_token")
 
 
 def _header(scope: Scope) -> str | None:
     return Headers.from_scope(scope).get("authorization")
 
 
-def _unauthenticated(detail: str, error: str | None = None) -> Refused:
+def unauthenticated(detail: str, error: str | None = None) -> Refused:
+    """Return the refusal of a request without valid credentials. `error`: a code of RFC 6750, section 3.1."""
     challenge = f'{CHALLENGE}, error="{error}"' if error else CHALLENGE
     return Refused(problems.UNAUTHENTICATED, detail, headers={"WWW-Authenticate": challenge})
 

@@ -1,9 +1,12 @@
 """The audit log: rows are written in the transaction of the action, and never changed."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
+from typing import Any, LiteralString
 
 import msgspec
+from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from shared.postgres.connections import Connection
@@ -24,6 +27,13 @@ class Action(StrEnum):
     SCHEDULE_DELETED = "schedule.deleted"
     ANALYSIS_CANCELLED = "analysis.cancelled"
     RESULT_DELETED = "result.deleted"
+    SIGNED_IN = "session.created"
+    SIGNED_OUT = "session.ended"
+    SIGN_IN_REFUSED = "session.refused"
+    LETTERS_REPLAYED = "dead_letters.replayed"
+    LETTERS_PURGED = "dead_letters.purged"
+    AUDIT_EXPIRED = "audit.expired"
+    """Written by expire_audit_entries of the database."""
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -54,3 +64,51 @@ async def record_all(
     subjects = [subject for subject, _ in entries]
     details = [msgspec.json.encode(detail).decode() for _, detail in entries]
     await connection.execute(_RECORD_ALL, (actor.name, actor.origin, action, subjects, details))
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the audit log."""
+
+    id: int
+    recorded_at: datetime
+    actor: str
+    origin: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+    database_role: str
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Conditions on entries, all of which must hold. None: any. Both times are included."""
+
+    actor: str | None = None
+    action: Action | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+_SELECT = """
+    SELECT id, at AS recorded_at, actor, origin, action, subject, detail, database_role
+    FROM audit_log WHERE id < %(before)s
+"""
+_CONDITIONS: dict[str, LiteralString] = {
+    "actor": " AND actor = %(actor)s",
+    "action": " AND action = %(action)s",
+    "start": " AND at >= %(start)s",
+    "end": " AND at <= %(end)s",
+}
+_NEWEST_FIRST = " ORDER BY id DESC LIMIT %(limit)s"
+
+
+async def select(connection: Connection, wanted: Filter, before: int, limit: int) -> list[Entry]:
+    """Return entries with ids below `before`, newest first."""
+    async with connection.cursor(row_factory=class_row(Entry)) as cursor:
+        await cursor.execute(query(wanted), {**msgspec.structs.asdict(wanted), "before": before, "limit": limit})
+        return await cursor.fetchall()
+
+
+def query(wanted: Filter) -> LiteralString:
+    """Return the query with the conditions that are given, so that each combination has its own plan."""
+    conditions = [condition for name, condition in _CONDITIONS.items() if getattr(wanted, name) is not None]
+    return _SELECT + "".join(conditions) + _NEWEST_FIRST

@@ -1,7 +1,8 @@
-"""The format of access keys and device tokens (ADR 22).
+"""The format of access keys, device tokens and sessions (ADR 22, 45).
 
     dsk_k3v9q2xm_4fXz…   an access key: eight characters that identify it, and 256 random bits
     dst_7_9sLw…          the token of device 7: 256 bits
+    dss_Qe81…            a session, in the cookie of a signed-in browser: 256 random bits
 
 The database has the SHA-256 of each. A slow hash is not needed for 256 random bits, unlike for passwords.
 """
@@ -22,6 +23,7 @@ _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """Characters of a prefix, without those that are easily confused."""
 _KEY = re.compile(r"(dsk_[a-z0-9]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
 _TOKEN = re.compile(r"dst_([1-9][0-9]{0,18})_[A-Za-z0-9_-]{43}", re.ASCII)
+_SESSION = re.compile(r"dss_[A-Za-z0-9_-]{43}", re.ASCII)
 _MAX_ID = 2**63 - 1
 
 
@@ -58,6 +60,16 @@ class NewToken(msgspec.Struct, frozen=True):
         return "NewToken(…)"
 
 
+class NewSession(msgspec.Struct, frozen=True):
+    """A new session. `text` is sent to the browser once and not stored."""
+
+    text: str
+    hash: bytes
+
+    def __repr__(self) -> str:
+        return "NewSession(…)"
+
+
 class GivenKey(msgspec.Struct, frozen=True):
     """An access key in a request."""
 
@@ -70,6 +82,15 @@ class GivenToken(msgspec.Struct, frozen=True):
 
     device_id: int
     hash: bytes
+
+
+class GivenSession(msgspec.Struct, frozen=True):
+    """A session in a request."""
+
+    hash: bytes
+
+
+Given = GivenKey | GivenToken | GivenSession
 
 
 def new_key() -> NewKey:
@@ -89,19 +110,25 @@ def new_token(device_id: int, secret: str | None) -> NewToken:
     return NewToken(text, digest(text), nonce)
 
 
+def new_session() -> NewSession:
+    """Return a random session."""
+    text = f"dss_{_encoded(secrets.token_bytes(BYTES))}"
+    return NewSession(text, digest(text))
+
+
 def derived_token(device_id: int, nonce: bytes, secret: str) -> str:
     """Return the device's token for a nonce: HMAC-SHA256 (RFC 2104) of device id and nonce under the secret."""
     message = b"devicestat device token\0" + device_id.to_bytes(8) + nonce
     return _token(device_id, hmac.digest(secret.encode(), message, "sha256"))
 
 
-def read(text: str) -> GivenKey | GivenToken | None:
-    """Parse an access key or a device token; return None if the text is neither."""
+def read(text: str) -> Given | None:
+    """Parse an access key, a device token or a session; return None if the text is none of them."""
     if key := _KEY.fullmatch(text):
         return GivenKey(key[1], digest(text))
     if (token := _TOKEN.fullmatch(text)) and int(token[1]) <= _MAX_ID:
         return GivenToken(int(token[1]), digest(text))
-    return None
+    return GivenSession(digest(text)) if _SESSION.fullmatch(text) else None
 
 
 def is_same(given: bytes, kept: bytes) -> bool:

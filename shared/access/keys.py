@@ -1,10 +1,12 @@
-"""Access keys: creation, listing, revocation and rotation (ADR 22).
+"""Access keys: creation, listing, revocation and rotation (ADR 22), for the command and the API.
 
 Each action is written to the audit log in the same transaction. `query_api/access/keyring.py` checks keys of requests.
 """
 
+import re
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import LiteralString
 
 import msgspec
 from psycopg.rows import kwargs_row
@@ -13,6 +15,27 @@ from shared.access.audit import Action, Actor, record
 from shared.access.credentials import NewKey, Role, new_key
 from shared.errors import LocalError
 from shared.postgres.connections import Connection
+
+_PREFIX = re.compile(r"dsk_[a-z0-9]{8}", re.ASCII)
+MAX_NAME_LENGTH = 200
+NAME_RULE = f"up to {MAX_NAME_LENGTH} printable characters"
+
+
+class UnknownKey(LocalError):
+    """No key has this prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        super().__init__(f"there is no key {prefix}: `devicestat keys list --all` lists the keys")
+
+
+class KeyEnded(LocalError):
+    """The key has ended, and cannot be rotated."""
+
+    def __init__(self, key: "AccessKey") -> None:
+        self.key = key
+        advice = f"create one with `devicestat keys create --role {key.role}`"
+        super().__init__(f"the key {key.prefix} is {key.state}, and cannot be rotated: {advice}")
 
 
 class KeyState(StrEnum):
@@ -26,6 +49,7 @@ class KeyState(StrEnum):
 class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     """An access key without its secret."""
 
+    id: int
     prefix: str
     role: Role
     name: str
@@ -34,6 +58,16 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None
     last_used_at: datetime | None
     state: KeyState
+
+
+def is_prefix(text: str) -> bool:
+    """Return whether the text has the form of a prefix."""
+    return _PREFIX.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Return whether a key may have this name (NAME_RULE)."""
+    return len(text) <= MAX_NAME_LENGTH and text.isprintable()
 
 
 async def create(connection: Connection, actor: Actor, role: Role, name: str, expires_at: datetime | None) -> NewKey:
@@ -46,7 +80,7 @@ async def create(connection: Connection, actor: Actor, role: Role, name: str, ex
 
 
 async def revoke(connection: Connection, actor: Actor, prefix: str) -> AccessKey:
-    """Revoke a key, and return its former state; if that is revoked, nothing was changed. Raises LocalError."""
+    """Revoke a key, and return its former state; if that is revoked, nothing was changed. Raises UnknownKey."""
     async with connection.transaction():
         key = await _locked(connection, prefix)
         if key.state is not KeyState.REVOKED:
@@ -65,13 +99,12 @@ async def rotate(
 ) -> NewKey:
     """Create a key that replaces another one, with its role, its name and, unless `expires_at` is given, its expiry.
 
-    The old key is revoked, or expires after `grace` unless it expires sooner. Raises LocalError.
+    The old key is revoked, or expires after `grace` unless it expires sooner. Raises UnknownKey and KeyEnded.
     """
     async with connection.transaction():
         old = await _locked(connection, prefix)
         if old.state is not KeyState.VALID:
-            advice = f"create one with `devicestat keys create --role {old.role}`"
-            raise LocalError(f"the key {prefix} is {old.state}, and cannot be rotated: {advice}")
+            raise KeyEnded(old)
         new = await create(connection, actor, old.role, old.name, expires_at or old.expires_at)
         if grace is None:
             await connection.execute(_REVOKE, (prefix,))
@@ -83,7 +116,7 @@ async def rotate(
 
 
 _SELECT = """
-    SELECT prefix, role, name, created_at, expires_at, revoked_at, last_used_at,
+    SELECT id, prefix, role, name, created_at, expires_at, revoked_at, last_used_at,
            CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'valid' END
                AS state
     FROM access_keys
@@ -98,15 +131,40 @@ async def all_keys(connection: Connection) -> list[AccessKey]:
         return await cursor.fetchall()
 
 
+_LISTED = "SELECT * FROM (" + _SELECT + ") AS key WHERE id < %(before)s"  # noqa: S608  # composed of constants
+_IN_STATE = _LISTED + " AND state = %(state)s"
+_NEWEST_FIRST = " ORDER BY id DESC LIMIT %(limit)s"
+
+
+async def select(connection: Connection, state: KeyState | None, before: int, limit: int) -> list[AccessKey]:
+    """Return keys with ids below `before`, newest first. `state`: None for all."""
+    query = (_LISTED if state is None else _IN_STATE) + _NEWEST_FIRST
+    async with connection.cursor(row_factory=kwargs_row(_read)) as cursor:
+        await cursor.execute(query, {"state": state, "before": before, "limit": limit})
+        return await cursor.fetchall()
+
+
+_ONE = _SELECT + "WHERE prefix = %s"
+
+
+async def one(connection: Connection, prefix: str) -> AccessKey:
+    """Return the key with the prefix. Raises UnknownKey."""
+    return await _found(connection, _ONE, prefix)
+
+
 _LOCKED = _SELECT + "WHERE prefix = %s FOR UPDATE"
 
 
 async def _locked(connection: Connection, prefix: str) -> AccessKey:
+    return await _found(connection, _LOCKED, prefix)
+
+
+async def _found(connection: Connection, query: LiteralString, prefix: str) -> AccessKey:
     async with connection.cursor(row_factory=kwargs_row(_read)) as cursor:
-        await cursor.execute(_LOCKED, (prefix,))
+        await cursor.execute(query, (prefix,))
         key = await cursor.fetchone()
     if key is None:
-        raise LocalError(f"there is no key {prefix}: `devicestat keys list --all` lists the keys")
+        raise UnknownKey(prefix)
     return key
 
 

@@ -1,6 +1,7 @@
 """Removal of secrets from output, as a last defense: no code should print one.
 
-It removes the secrets in the settings, also in their escaped forms, and text in the form of a key or a device token.
+It removes the secrets in the settings, also in their escaped forms, and text in the form of a key, a device token or a
+session.
 """
 
 import json
@@ -17,8 +18,8 @@ from shared.settings import SECRETS, MqttAddress, Settings, WebhookSecret
 MASK = "***"
 SHORTEST = 4
 """Shorter secrets would match too many words."""
-_CREDENTIAL = re.compile(r"(dsk_[a-z0-9]{8}_|dst_[0-9]{1,19}_)[A-Za-z0-9_-]{8,}", re.ASCII)
-"""A key or a token, or a long part of it. The prefix, which identifies it, is not removed."""
+_CREDENTIAL = re.compile(r"(dsk_[a-z0-9]{8}_|dst_[0-9]{1,19}_|dss_)[A-Za-z0-9_-]{8,}", re.ASCII)
+"""A key, a token or a session, or a long part of it. The prefix, which identifies it, is not removed."""
 _PASSWORDS = (re.compile(r"^[^:]+://[^:@/]*:([^/]+)@"), re.compile(r"[?&][a-z_]*(?:password|secret)=([^&]+)"))
 """Passwords in a URL: after the user, and in libpq's parameters."""
 
@@ -32,7 +33,7 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """Return the text without the secrets."""
-        if "dsk_" in text or "dst_" in text:
+        if any(prefix in text for prefix in ("dsk_", "dst_", "dss_")):
             text = _CREDENTIAL.sub(rf"\1{MASK}", text)
         for secret in self._secrets:
             text = text.replace(secret, MASK)

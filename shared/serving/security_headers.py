@@ -10,6 +10,7 @@ ALWAYS = [("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("
 POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 """Allows nothing to load or run. A response that needs more sets its own policy."""
 _NO_STORE = (b"cache-control", b"no-store")
+_CREDENTIALS = frozenset({b"authorization", b"cookie"})
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 
 
@@ -17,7 +18,7 @@ class SecurityHeaders:
     """Middleware that adds the headers that depend on the request or the response.
 
     - Content-Security-Policy: POLICY, unless the response has its own.
-    - Cache-Control: no-store for a request with a key, unless the response has its own.
+    - Cache-Control: no-store for a request with a key or a cookie, unless the response has its own.
     - Strict-Transport-Security for a request over https: browsers then use only https for a year.
     """
 
@@ -40,7 +41,7 @@ class SecurityHeaders:
 def _missing(scope: Scope, given: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     """Return the headers that the response lacks."""
     headers = [] if POLICY[0] in given else [POLICY]
-    if _NO_STORE[0] not in given and any(name == b"authorization" for name, _ in scope["headers"]):
+    if _NO_STORE[0] not in given and any(name in _CREDENTIALS for name, _ in scope["headers"]):
         headers.append(_NO_STORE)
     if scope["scheme"] == "https":
         headers.append(_STRICT_TRANSPORT)

@@ -1,7 +1,7 @@
 """Logs, metrics and health of a service, for its operator.
 
 A command calls `configure_logging` as it starts. `Health` holds the state of the service's parts. `telemetry_app.py`
-serves health and metrics of a daemon; the API serves its own with `query_api/web/operation.py`.
+serves health and metrics of a daemon; the API serves its own with `query_api/web/operating/operation.py`.
 """
 
 import logging

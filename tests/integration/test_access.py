@@ -34,6 +34,15 @@ ALLOWED = {
     "GET /docs/openapi.json": ANYBODY,
     "GET /problems": ANYBODY,
     "GET /problems/{name:str}": ANYBODY,
+    "POST /session": ANYBODY,
+    "GET /session": {ADMIN, ANALYST, WRITER, DEVICE, OTHER},
+    "DELETE /session": ANYBODY,
+    "POST /keys": {ADMIN},
+    "GET /keys": {ADMIN},
+    "GET /keys/{prefix:str}": {ADMIN},
+    "DELETE /keys/{prefix:str}": {ADMIN},
+    "POST /keys/{prefix:str}/rotate": {ADMIN},
+    "GET /audit": {ADMIN},
     "POST /devices": {ADMIN},
     "GET /devices": READERS,
     "GET /devices/{device_id:str}": READERS,
@@ -115,6 +124,7 @@ def path_of(template: str) -> str:
     return (
         template.replace("{name:str}", "forbidden")
         .replace("{version:str}/{file_path:path}", f"{read_assets().version}/static/main.js")
+        .replace("{prefix:str}", "dsk_00000000")
         .replace("//", "/")
         .replace("{path:str}", "x")
     )
@@ -122,6 +132,9 @@ def path_of(template: str) -> str:
 
 def body_of(route: str, device: int) -> object:
     return {
+        "POST /session": {},
+        "POST /keys": {"role": "writer"},
+        "POST /keys/{prefix:str}/rotate": {},
         "POST /devices": {"name": "renamed"},
         "PATCH /devices/{device_id:str}": {"name": "renamed"},
         "POST /stats": {"device_id": device, "x": 1, "y": 2, "z": 3, "timestamp": 1_769_860_800},

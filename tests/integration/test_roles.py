@@ -22,13 +22,13 @@ from tests.roles import url_as
 # S SELECT, I INSERT, U UPDATE, D DELETE; in lower case: for some columns only. No role has other privileges.
 MAY = {
     #                          ingestor  api     worker
-    "access_keys":             ("",     "Su",   ""),
+    "access_keys":             ("",     "Siu",  ""),
     "analysis_callbacks":      ("",     "Siu",  "Siu"),
     "analysis_requests":       ("",     "Siu",  "SiuD"),
     "analysis_results":        ("",     "SD",   "i"),
     "analysis_schedules":      ("",     "SIUD", "SuD"),
     "analysis_ticks":          ("",     "S",    "SiuD"),
-    "audit_log":               ("",     "i",    ""),
+    "audit_log":               ("",     "Si",   ""),
     "block_columns":           ("",     "S",    "SID"),
     "block_values":            ("",     "S",    "SID"),
     "blocks":                  ("",     "S",    "SIuD"),
@@ -47,11 +47,13 @@ MAY = {
     "retiring_months":         ("",     "",     "SI"),
     "schema_migrations":       ("S",    "S",    "S"),
     "sealed_devices":          ("s",    "S",    "SIUD"),
+    "sessions":                ("",     "SiuD", "sD"),
     "shown_analysis_requests": ("",     "S",    "S"),
     "suspected_blocks":        ("",     "I",    "SID"),
 }  # fmt: skip
 PRIVILEGES = {"S": "SELECT", "I": "INSERT", "U": "UPDATE", "D": "DELETE", "T": "TRUNCATE", "G": "TRIGGER"}
 FUNCTIONS = {
+    "access_keys_only_end": "",
     "analysis_request_ended": "",
     "audit_log_is_append_only": "",
     "broker_outbox_filled": "",
@@ -165,7 +167,9 @@ CHANGES = ("UPDATE audit_log SET actor = 'nobody'", "DELETE FROM audit_log", "TR
 
 async def test_what_was_done_stays_written_down(database: Database, database_url: str) -> None:
     for service in SERVICES:
-        await refused(url_as(database_url, service), *CHANGES, "SELECT FROM audit_log")
+        await refused(url_as(database_url, service), *CHANGES)
+        if service != "api":
+            await refused(url_as(database_url, service), "SELECT FROM audit_log", "SELECT hash FROM sessions")
     await refused(database_url, *CHANGES)
 
 
@@ -181,14 +185,37 @@ async def test_the_api_says_neither_when_it_was_nor_as_whom(database: Database, 
     assert rows == [("me", "devicestat_api", True)]
 
 
-async def test_the_api_makes_no_keys_and_changes_none(database_url: str) -> None:
+KEY = "INSERT INTO access_keys (prefix, hash, role) VALUES ('dsk_00000000', sha256('x'), 'admin')"
+
+
+async def test_a_key_that_has_ended_stays_so(database: Database, database_url: str) -> None:
+    """The trigger holds for every role, and so for the API, which may end keys."""
+    await database.execute(KEY)
+    await database.execute("UPDATE access_keys SET expires_at = now() + interval '1 h', revoked_at = now()")
+    for url in (url_as(database_url, "api"), database_url):
+        await refused(
+            url,
+            "UPDATE access_keys SET revoked_at = NULL",
+            "UPDATE access_keys SET revoked_at = now() + interval '1 d'",
+            "UPDATE access_keys SET expires_at = NULL",
+            "UPDATE access_keys SET expires_at = expires_at + interval '1 us'",
+        )
+    await refused(database_url, "UPDATE access_keys SET role = 'writer'", "UPDATE access_keys SET hash = sha256('y')")
+    async with await connect(url_as(database_url, "api"), "test") as api:
+        await api.execute("UPDATE access_keys SET last_used_at = now(), expires_at = now()")
+
+
+async def test_the_api_changes_keys_only_as_it_needs_to(database: Database, database_url: str) -> None:
+    await database.execute(KEY)
     await refused(
         url_as(database_url, "api"),
-        "INSERT INTO access_keys (prefix, hash, role) VALUES ('dsk_00000000', sha256('x'), 'admin')",
         "UPDATE access_keys SET role = 'admin'",
-        "UPDATE access_keys SET expires_at = NULL, revoked_at = NULL",
+        "UPDATE access_keys SET hash = sha256('y')",
+        "UPDATE access_keys SET name = 'mine'",
+        "INSERT INTO access_keys (prefix, hash, role, last_used_at) VALUES ('x', sha256('x'), 'admin', now())",
         "DELETE FROM access_keys",
-        "SELECT FROM dead_letters",
+        "UPDATE sessions SET expires_at = expires_at + interval '1 d'",
+        "UPDATE sessions SET key_id = 1",
         "SELECT FROM ingest_journal",
     )
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
-from query_api.access.holding import holding
+from query_api.access.holding import holding, note_use
 from query_api.readings.live.listeners import LIVE, End, Interrupted, Listener
 from shared.backoff import backoff
 from shared.postgres.connections import RETRYABLE, Connection, connect
@@ -23,6 +23,8 @@ CHECK_S = 0.4
 CONFIRMED_S = 1.0
 """Time from the start of a statement for which it confirms a credential."""
 RETRY_CAP_S = 1.0
+NOTE_USE_S = 60.0
+"""Interval at which the last use of sessions is written."""
 
 _KEY_IS_LOST = End("the key has expired or was revoked")
 _UNCONFIRMED = Interrupted("the key could not be checked: reconnect")
@@ -45,6 +47,7 @@ class Credentials:
         self._held_s = held_s
         self._listeners = listeners
         self._soon = asyncio.Event()
+        self._noted_at = -NOTE_USE_S
         self._held = Gauge(
             "devicestat_http_live_held", "Live streams that hold events back until their credential is confirmed.",
             registry=registry,
@@ -96,6 +99,9 @@ class Credentials:
     async def _ask(self, connection: Connection) -> None:
         credentials, asked_at = self._current(), time.monotonic()
         found = await holding(connection, credentials)
+        if asked_at - self._noted_at >= NOTE_USE_S:
+            await note_use(connection, found)
+            self._noted_at = asked_at
         for listener in self._listeners():
             if listener.credential in found:
                 listener.confirm(until=asked_at + CONFIRMED_S)

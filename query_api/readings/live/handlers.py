@@ -11,6 +11,7 @@ from litestar.params import HeaderParameter, SkipValidation
 from litestar.response import Stream
 
 from query_api.access.rules import ANYBODY, Permission
+from query_api.access.shown import shown
 from query_api.ids import require_device
 from query_api.readings.live.feeds import Live
 from query_api.readings.live.listeners import Gap
@@ -19,7 +20,6 @@ from query_api.web.answers.problems import AnyRequest, documented
 from query_api.web.dependencies import Database, DeviceId
 from query_api.web.limits.callers import caller_of
 from query_api.web.resource import Resource
-from shared.access.bearer import bearer_of
 
 MEDIA_TYPE = "text/event-stream"
 _STATE = "listener"
@@ -107,8 +107,8 @@ async def listen(
     """
     async with database.connection() as connection:
         await require_device(connection, device_id)
-    credential = None if request.auth is ANYBODY else bearer_of(request.headers.get("authorization"))
-    listener = await live.join(device_id, caller_of(request.scope), credential)
+    given = None if request.auth is ANYBODY else shown(request.scope["headers"], request.scope["scheme"])
+    listener = await live.join(device_id, caller_of(request.scope), None if given is None else given.text)
     request.scope["state"][_STATE] = live, listener
     if last_event_id is not None:
         listener.tell(Gap("the stream was interrupted"))

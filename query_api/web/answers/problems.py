@@ -61,13 +61,24 @@ UNKNOWN_DEVICE = Problem(
 )  # fmt: skip
 UNAUTHENTICATED = Problem(
     "unauthenticated", 401, "Missing or invalid credentials",
-    "Send a key or a device's token as `Authorization: Bearer …`. `devicestat keys create` creates a key; a device "
-    "gets its token when it is registered.",
+    "Send a key or a device's token as `Authorization: Bearer …`, or sign in with POST /session in a browser. "
+    "`devicestat keys create` creates a key; a device gets its token when it is registered.",
 )  # fmt: skip
 FORBIDDEN = Problem(
     "forbidden", 403, "The credentials do not allow this",
     "An admin key allows everything, an analyst key reading and queueing analyses, a writer key storing readings, and "
     "a device's token storing readings of that device.",
+)  # fmt: skip
+FOREIGN_PAGE = Problem(
+    "foreign-page", 403, "Another site's page may not use the session",
+    "A browser adds the session's cookie to requests of any page. A request that changes something must be from a page "
+    "of this service, by Sec-Fetch-Site or Origin. A proxy must forward the Host, and TRUSTED_PROXIES must name the "
+    "proxy. Programs send a key as `Authorization: Bearer …` instead.",
+)  # fmt: skip
+INSECURE_CONNECTION = Problem(
+    "insecure-connection", 403, "Signing in requires https",
+    "Over http, anybody on the network could read the session. Use https, or http://localhost on the machine itself. "
+    "Behind a proxy that terminates TLS, TRUSTED_PROXIES must name the proxy.",
 )  # fmt: skip
 NOT_FOUND = Problem(
     "not-found", 404, "Not found",
@@ -97,6 +108,19 @@ ALREADY_ENDED = Problem(
     "already-ended", 409, "The analysis has already finished",
     "Only an analysis that is queued or running can be cancelled.",
 )  # fmt: skip
+NOTHING_TO_SIGN_IN_TO = Problem(
+    "authentication-off", 409, "Authentication is off",
+    "While AUTH is off, every request is allowed without credentials, and there are no sessions.",
+)  # fmt: skip
+OWN_KEY = Problem(
+    "own-key", 409, "A key cannot revoke itself",
+    "The request was made with this key, or with a session of it. Rotate the key to replace it, or revoke it with "
+    "another admin key or with `devicestat keys revoke`.",
+)  # fmt: skip
+KEY_ENDED = Problem(
+    "key-ended", 409, "The key has ended",
+    "Only a valid key can be rotated. Create a new key instead.",
+)  # fmt: skip
 TOO_LARGE = Problem(
     "too-large", 413, "The body is too large",
     "A body is at most 4 MiB. Send readings in several requests, each with at most 10,000.",
@@ -116,9 +140,9 @@ INVALID_VALUE = Problem(
 )  # fmt: skip
 TOO_MANY_REQUESTS = Problem(
     "too-many-requests", 429, "A limit was reached",
-    "Each key, or each address without a key, has limits: requests per minute (RATE_LIMIT), concurrent slow reads and "
-    "streams, readings waiting to be stored, long bodies in transfer, queued analyses, and schedules. The detail names "
-    "the limit. Retry after the seconds in Retry-After.",
+    "Each key, or each address without a key, has limits: requests per minute (RATE_LIMIT), attempts to sign in, "
+    "concurrent slow reads and streams, readings waiting to be stored, long bodies in transfer, queued analyses, and "
+    "schedules. The detail names the limit. Retry after the seconds in Retry-After.",
 )  # fmt: skip
 INTERNAL_ERROR = Problem(
     "internal-error", 500, "Internal error",
@@ -149,9 +173,10 @@ PROBLEMS = {
     problem.name: problem
     for problem in (
         MALFORMED, REVERSED_PERIOD, BAD_CURSOR, UNKNOWN_DEVICE, UNAUTHENTICATED, FORBIDDEN,
-        NOT_FOUND, NO_READINGS, NOT_ACCEPTABLE,
+        FOREIGN_PAGE, INSECURE_CONNECTION, NOT_FOUND, NO_READINGS, NOT_ACCEPTABLE,
         NOT_INSTALLED, METHOD_NOT_ALLOWED, KEY_TAKEN,
-        ALREADY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, RANGE_NOT_SATISFIABLE,
+        ALREADY_ENDED, NOTHING_TO_SIGN_IN_TO, OWN_KEY, KEY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE,
+        RANGE_NOT_SATISFIABLE,
         INVALID_VALUE, TOO_MANY_REQUESTS, INTERNAL_ERROR, UNAVAILABLE,
         BUSY, LACKS_RESOURCES, TOOK_TOO_LONG,
     )
@@ -221,6 +246,7 @@ def documented(*problems: Problem) -> dict[int, ResponseSpec]:
         MALFORMED,
         UNAUTHENTICATED,
         FORBIDDEN,
+        FOREIGN_PAGE,
         TOO_MANY_REQUESTS,
         INTERNAL_ERROR,
         UNAVAILABLE,

@@ -13,6 +13,7 @@ from litestar.openapi.spec import Components, License, Reference, SecurityScheme
 from litestar.router import Router
 
 from query_api.access.rules import OPTION, Permission
+from query_api.access.shown import PLAIN_COOKIE, SECURE_COOKIE
 from query_api.web.answers.problems import AnyRequest
 from query_api.web.docs.page import HEADERS, PATH, SwaggerPage
 
@@ -32,6 +33,13 @@ _KEY = SecurityScheme(
     description="An admin key permits everything, an analyst key reading and queueing analyses, a writer key "
     "`POST /stats`, and a device token `POST /stats` for that device.",
 )
+_SESSION = SecurityScheme(
+    type="apiKey",
+    name=SECURE_COOKIE,
+    security_scheme_in="cookie",
+    description="The session of a browser that has signed in with POST /session. On http://localhost the cookie is "
+    f"`{PLAIN_COOKIE}`. A request that changes something must be from a page of this service.",
+)
 _BROKER = SecurityScheme(
     type="http",
     scheme="bearer",
@@ -43,6 +51,7 @@ _TAGS = [
     Tag("readings", "Measurements of devices, on three axes."),
     Tag("analysis", "Min, max, sum, count and median of each axis: immediately, or queued for a worker."),
     Tag("schedules", "Recurring analyses."),
+    Tag("access", "Signing in."),
     Tag("problems", "The errors that this service returns."),
     Tag("operation", "Health and metrics of this process."),
 ]
@@ -60,7 +69,7 @@ def configuration(*, secured: bool, brokers: bool, assets: str) -> OpenAPIConfig
     `assets`: the address of Swagger UI's files.
     """
     schemes: dict[str, SecurityScheme | Reference] = {
-        **({"key": _KEY} if secured else {}),
+        **({"key": _KEY, "session": _SESSION} if secured else {}),
         **({"broker": _BROKER} if brokers else {}),
     }
     return OpenAPIConfig(
@@ -70,7 +79,7 @@ def configuration(*, secured: bool, brokers: bool, assets: str) -> OpenAPIConfig
         license=License("MIT", identifier="MIT"),
         tags=[*_TAGS, *([_BROKERS] if brokers else [])],
         components=Components(security_schemes=schemes),
-        security=[{"key": []}] if secured else None,
+        security=[{"key": []}, {"session": []}] if secured else None,
         use_handler_docstrings=True,
         operation_id_creator=_operation_id,
         openapi_router=Router(

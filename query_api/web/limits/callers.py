@@ -6,6 +6,7 @@ from functools import lru_cache
 from litestar.types import Scope
 
 from query_api.access.rules import ANYBODY, Principal
+from query_api.access.shown import shown
 
 MAX_KNOWN = 10_000
 """Cached credentials. Above this number the cache is cleared."""
@@ -21,21 +22,21 @@ class Callers:
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, str] = {}
+        self._known: dict[str, str] = {}
 
     def of(self, scope: Scope) -> str:
         """Return the caller before the request is authenticated."""
-        shown = _credential(scope)
-        return (shown and self._known.get(shown)) or _address(scope)
+        credential = _credential(scope)
+        return (credential and self._known.get(credential)) or _address(scope)
 
     def learn(self, scope: Scope) -> None:
         """Cache the caller of the credential after authentication."""
         principal: Principal | None = scope.get("auth")
-        shown = _credential(scope)
-        if shown and principal is not None and principal is not ANYBODY and shown not in self._known:
+        credential = _credential(scope)
+        if credential and principal is not None and principal is not ANYBODY and credential not in self._known:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
-            self._known[shown] = principal.name
+            self._known[credential] = principal.name
 
 
 def caller_of(scope: Scope) -> str:
@@ -44,11 +45,9 @@ def caller_of(scope: Scope) -> str:
     return _address(scope) if principal is ANYBODY else principal.name
 
 
-def _credential(scope: Scope) -> bytes | None:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            return value
-    return None
+def _credential(scope: Scope) -> str | None:
+    given = shown(scope["headers"], scope["scheme"])
+    return None if given is None else given.text
 
 
 def _address(scope: Scope) -> str:

@@ -8,6 +8,7 @@ from query_api.worker.cleaning import (
     orphaned_blocks,
     orphaned_ticks,
     requests,
+    sessions,
     ticks,
 )
 from query_api.worker.cleaning.rounds import Cleaner
@@ -37,6 +38,7 @@ RETENTION = {
     "retiring_months": "while RETENTION drops the month",
     "schema_migrations": "one row a migration",
     "sealed_devices": "one row a device, with the device",
+    "sessions": "until they expire, 7 days after the sign-in or with their key, or 24 hours after their last use",
     "suspected_blocks": "until the worker has checked the block",
 }
 """When the rows of each table are deleted."""
@@ -49,6 +51,7 @@ _CLEANERS = (
     expiring.keys_cleaner,
     expiring.journals_cleaner,
     expiring.topic_filters_cleaner,
+    sessions.cleaner,
     broker_outbox.cleaner,
     deleted_devices.cleaner,
     dead_letters.age_cleaner,

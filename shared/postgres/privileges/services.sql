@@ -48,7 +48,8 @@ GRANT INSERT ON late_readings TO devicestat_ingestor, devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, pass_deletion_fence, pass_fence, store_late_readings,
       devices_deleted_since, trigrams TO devicestat_ingestor;
 
--- The API creates no keys, and cannot read the audit log. UPDATE on one column allows it to lock a row.
+-- The API creates keys and ends them; a trigger keeps it from making a key valid again. It reads the audit log, and cannot
+-- change it. UPDATE on one column allows it to lock a row.
 GRANT SELECT, INSERT (id, key, name), UPDATE (name), DELETE ON devices TO devicestat_api;
 GRANT INSERT (device_id, key) ON deleted_devices TO devicestat_api;
 GRANT SELECT, INSERT ON readings TO devicestat_api;
@@ -64,10 +65,12 @@ GRANT SELECT, INSERT (request_id, url, owner), UPDATE (due_at) ON analysis_callb
 GRANT SELECT, DELETE ON analysis_results TO devicestat_api;
 GRANT SELECT ON shown_analysis_requests, analysis_ticks TO devicestat_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON analysis_schedules TO devicestat_api;
-GRANT SELECT, UPDATE (last_used_at) ON access_keys TO devicestat_api;
+GRANT SELECT, INSERT (prefix, hash, role, name, expires_at), UPDATE (last_used_at, revoked_at, expires_at)
+    ON access_keys TO devicestat_api;
+GRANT SELECT, INSERT (hash, key_id, expires_at), UPDATE (last_used_at), DELETE ON sessions TO devicestat_api;
 GRANT SELECT, INSERT, UPDATE ON device_tokens TO devicestat_api;
 GRANT SELECT, INSERT (device_id, turn), DELETE ON broker_outbox TO devicestat_api;
-GRANT INSERT (actor, origin, action, subject, detail) ON audit_log TO devicestat_api;
+GRANT SELECT, INSERT (actor, origin, action, subject, detail) ON audit_log TO devicestat_api;
 
 -- The worker changes no device. UPDATE (created_at) allows it to lock the device of a request that it finishes.
 GRANT SELECT, UPDATE (created_at) ON devices TO devicestat_worker;
@@ -96,6 +99,7 @@ GRANT SELECT ON shown_analysis_requests, device_tokens TO devicestat_worker;
 GRANT SELECT, UPDATE (next_tick, last_tick, last_error), DELETE ON analysis_schedules TO devicestat_worker;
 GRANT SELECT, INSERT (schedule_id, tick), UPDATE (request_id), DELETE ON analysis_ticks TO devicestat_worker;
 GRANT SELECT, INSERT (device_id, turn), DELETE ON broker_outbox TO devicestat_worker;
+GRANT SELECT (id, expires_at, last_used_at), DELETE ON sessions TO devicestat_worker;
 -- It reads the age and the size of dead letters. UPDATE (messages) allows it to lock a row.
 GRANT SELECT (id, received_at, kept_bytes), UPDATE (messages), DELETE ON dead_letters TO devicestat_worker;
 
