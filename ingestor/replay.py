@@ -7,7 +7,7 @@ current reason.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -18,33 +18,21 @@ from ingestor.batch import Batch, Results
 from ingestor.devices import Devices
 from ingestor.payload.decode import decode
 from ingestor.payload.measurements import Measurement, Refusal
+from ingestor.payload.places import places
 from ingestor.payload.refusals import Message
 from ingestor.storing.isolate import store_isolating
 from shared import bitmap
+from shared.dead_letters.letters import missing
+from shared.dead_letters.replaying import Bytes, Incomplete, Replayed
 from shared.postgres.connections import Connection
 from shared.readings import dead_letters
 from shared.readings.announce import announce_all
 from shared.readings.deletions import MarksMissed
-from shared.readings.model import Reason, duration, to_microseconds
+from shared.readings.model import ElementFault, Reason, duration, to_microseconds
 from shared.readings.partitions import Partitions
 from shared.readings.rules import too_old
 from shared.readings.store import Stored
 from shared.settings import Settings
-
-
-class Replayed(msgspec.Struct, frozen=True):
-    """The result of a replay: counts of readings by outcome, and the detail of the first refusal."""
-
-    stored: int
-    duplicates: int
-    refused: Mapping[Reason, int]
-    detail: str
-
-
-class Incomplete(msgspec.Struct, frozen=True):
-    """A dead letter that cannot be replayed, because its payload was not fully kept. `detail`: the reason."""
-
-    detail: str
 
 
 class _Letter(msgspec.Struct, frozen=True):
@@ -55,28 +43,25 @@ class _Letter(msgspec.Struct, frozen=True):
     payload: bytes
     payload_bytes: int
     refused: bytes | None
-    counts_messages: int | None
+    counts_messages: bool
+    messages: int
 
     @property
     def missing(self) -> str | None:
         """Description of the missing part; None if the dead letter is complete."""
-        if self.counts_messages is not None:
-            return f"it counts {self.counts_messages:,} messages, whose payloads were not kept"
-        if len(self.payload) < self.payload_bytes:
-            return f"of its {self.payload_bytes:,} bytes only the first {len(self.payload):,} were kept"
-        return None
+        return missing(self.counts_messages, self.messages, len(self.payload), self.payload_bytes)
 
 
 _FIND = """
     SELECT received_at, step, topic, content_type, payload, payload_bytes, refused,
-           CASE WHEN received_until IS NOT NULL THEN messages END AS counts_messages
+           received_until IS NOT NULL AS counts_messages, messages
     FROM dead_letters WHERE id = %s FOR UPDATE
 """
 _REMOVE = "DELETE FROM dead_letters WHERE id = %s"
 
 
 class Replay:
-    """Replays dead letters by id, on a connection that `shared.readings.store.prepare` has prepared."""
+    """Replays dead letters by id."""
 
     def __init__(self, settings: Settings, connection: Connection) -> None:
         self._connection = connection
@@ -95,7 +80,7 @@ class Replay:
             with suppress(MarksMissed):  # before the devices are looked up, so that those found are not deleted
                 await self._devices.pass_fence(self._connection)
             batch = await self._read(letter)
-            stored, refused = await store_isolating(self._connection, batch.readings, self._devices.announcements)
+            stored, refused = await store_isolating(self._connection, batch.readings, None)
             await announce_all(self._connection, batch.readings)
             left = batch.letters(refused)
             for remaining in left:
@@ -145,3 +130,20 @@ def _outcome(batch: Batch, stored: Stored, detail: str) -> Replayed:
     if by_the_database := len(batch.readings) - stored.stored - stored.duplicates:
         refused[Reason.DATABASE_REFUSED] = by_the_database
     return Replayed(stored.stored, stored.duplicates, refused, detail)
+
+
+class MessageDecoder:
+    """What the API needs of the ingestor (`shared.dead_letters.replaying.Decoder`)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def replayer(self, connection: Connection) -> Replay:
+        """Return a replayer on the connection."""
+        return Replay(self._settings, connection)
+
+    def places(
+        self, payload: bytes, content_type: str | None, faults: Sequence[ElementFault]
+    ) -> Sequence[Bytes | None]:
+        """Return where in the payload each fault is; None for a fault that has no place in it."""
+        return places(payload, content_type, faults)

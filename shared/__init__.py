@@ -3,6 +3,7 @@
 - `settings/`: reads and validates the settings, before any I/O.
 - `postgres/`: connections, migrations and roles.
 - `readings/`: the rules of a reading, and the only code that stores it.
+- `dead_letters/`: selects, shows, deletes and replays what was refused.
 - `access/`: keys of people and tools, tokens of devices, the audit log.
 - `broker/`: MQTT connections, and the devices' permissions on the broker.
 - `serving/`: the HTTP port, health, metrics and logs of a service.

@@ -12,7 +12,7 @@ from shared.errors import LocalError
 from shared.readings.model import Reason
 
 if TYPE_CHECKING:
-    from deploy.dead_letters.selection import Selection
+    from shared.dead_letters.selection import Selection
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -35,11 +35,10 @@ def moment(value: str) -> datetime:
 
 
 def topic_filter(value: str) -> str:
-    """Parse a topic filter: + and # are whole levels, # is the last one (MQTT-4.7.1-1, -2)."""
-    levels = value.split("/")
-    if levels[-1] == "#":
-        levels.pop()
-    if not value or any(level != "+" and set("+#\0") & set(level) for level in levels):
+    """Parse a topic filter."""
+    from shared.dead_letters.selection import is_topic_filter
+
+    if not is_topic_filter(value):
         message = f"{value!r} is not a topic filter: expected devices/1/stats, devices/+/stats or devices/#"
         raise click.BadParameter(message)
     return value
@@ -66,7 +65,7 @@ def _selecting(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _selection(options: dict[str, Any]) -> "Selection":
-    from deploy.dead_letters.selection import Selection
+    from shared.dead_letters.selection import Selection
 
     return Selection(**options)
 
@@ -77,16 +76,17 @@ def _selection(options: dict[str, Any]) -> "Selection":
 @click.pass_context
 def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
     """List dead letters, newest first."""
-    from deploy.dead_letters.selection import count, newest, table
+    from deploy.dead_letters.display import table, total
     from deploy.terminal import Terminal
+    from shared.dead_letters.letters import count, newest
 
     selection = _selection(options)
     letters = ask_schema(ctx, lambda connection: newest(connection, selection, limit))
-    total = ask_schema(ctx, lambda connection: count(connection, selection))
+    counted = ask_schema(ctx, lambda connection: count(connection, selection))
     terminal = Terminal()
     if letters:
         terminal.table(table(letters))
-    terminal.say(f"{len(letters):,} of {total}" if letters else "no dead letters")
+    terminal.say(f"{len(letters):,} of {total(counted)}" if letters else "no dead letters")
 
 
 @dead_letters.command()
@@ -94,7 +94,8 @@ def list_(ctx: click.Context, /, limit: int, **options: Any) -> None:
 @click.pass_context
 def show(ctx: click.Context, letter_id: int) -> None:
     """Show a dead letter. A binary payload is shown as a hexdump."""
-    from deploy.dead_letters.selection import one, whole
+    from deploy.dead_letters.display import whole
+    from shared.dead_letters.letters import one
 
     letter = ask_schema(ctx, lambda connection: one(connection, letter_id))
     if letter is None:
@@ -125,16 +126,17 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
 @click.pass_context
 def purge(ctx: click.Context, /, *, yes: bool, **options: Any) -> None:
     """Delete dead letters."""
-    from deploy.dead_letters.selection import count, purge
+    from deploy.dead_letters.display import total
     from deploy.terminal import counted
+    from shared.dead_letters.letters import count, purge
+    from shared.dead_letters.selection import Selection
 
-    selection = _selection(options)
-    total = ask_schema(ctx, lambda connection: count(connection, selection))
-    newest_id = total.newest_id
-    if newest_id is None:
+    found = ask_schema(ctx, lambda connection: count(connection, _selection(options)))
+    if found.newest_id is None:
         click.echo("no dead letters")
         return
     if not yes:
-        click.confirm(f"Delete {total} for good?", abort=True)
-    deleted = ask_schema(ctx, lambda connection: purge(connection, selection, newest_id))
+        click.confirm(f"Delete {total(found)} for good?", abort=True)
+    confirmed = Selection(**options, up_to=found.newest_id)
+    deleted = ask_schema(ctx, lambda connection: purge(connection, confirmed))
     click.echo(f"deleted {counted(deleted, 'dead letter')}")

@@ -1,1 +1,1 @@
-"""`devicestat dead-letters`: `selection.py` selects, shows and deletes; `replay.py` processes dead letters again."""
+"""`devicestat dead-letters`: `display.py` shows dead letters; `replay.py` processes them again."""

@@ -3,11 +3,13 @@
 from collections import Counter
 
 from deploy.command import interruptible
-from deploy.dead_letters.selection import DETAIL_SHOWN, Selection, numbers
+from deploy.dead_letters.display import DETAIL_SHOWN
 from deploy.terminal import Terminal, counted, shortened
-from ingestor.replay import Incomplete, Replay, Replayed
+from ingestor.replay import Replay
+from shared.dead_letters.letters import numbers
+from shared.dead_letters.replaying import Incomplete, Replayed
+from shared.dead_letters.selection import Selection
 from shared.postgres.connections import Connection
-from shared.readings.store import prepare
 from shared.settings import Settings
 
 PATIENCE_S = 2.0
@@ -47,7 +49,6 @@ async def replay(connection: Connection, settings: Settings, selection: Selectio
     Returns whether all were replayed: SIGINT and SIGTERM stop it after the current one.
     """
     letters = await numbers(connection, selection)
-    await prepare(connection)
     replays, tally = Replay(settings, connection), Tally()
     try:
         with terminal.progress(len(letters), "replaying") as advance:

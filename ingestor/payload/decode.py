@@ -37,13 +37,13 @@ def decode(payload: bytes, content_type: str | None, now: Microseconds, oldest_a
         return []
     try:
         _check_size(payload)
-        form = _named(content_type) or next(form for form in FORMATS if form.matches(payload))
+        form = format_of(payload, content_type)
         form.check(payload)
         if form.is_array(payload):
             return _decode_array(payload, form, now, oldest_age)
         return [_decode_one(payload, form, now, oldest_age)]
     except RefusedPayload as refused:
-        if refused.reason is not Reason.MALFORMED or _named(content_type):
+        if refused.reason is not Reason.MALFORMED or named_format(content_type):
             return [Refusal(refused.reason, refused.detail)]
         document = plain(payload)
         if document != payload:
@@ -58,7 +58,12 @@ def _check_size(payload: bytes) -> None:
         raise RefusedPayload(Reason.TOO_LARGE, f"{len(payload)} bytes: a message has at most {MAX_PAYLOAD_BYTES}")
 
 
-def _named(content_type: str | None) -> PayloadFormat | None:
+def format_of(payload: bytes, content_type: str | None) -> PayloadFormat:
+    """Return the format that the content type names, or else the first one that matches the payload."""
+    return named_format(content_type) or next(form for form in FORMATS if form.matches(payload))
+
+
+def named_format(content_type: str | None) -> PayloadFormat | None:
     """Return the format that the content type names."""
     if content_type is None:
         return None

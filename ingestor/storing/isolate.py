@@ -15,17 +15,22 @@ from shared.postgres.storable import ascii_only
 from shared.readings import dead_letters
 from shared.readings.announcements import Announcements
 from shared.readings.model import DeadLetter, ElementFault, Reading
-from shared.readings.store import Stored, clear, store
+from shared.readings.store import Stored, clear, store, store_unstaged
 
 
 async def store_isolating(
-    connection: Connection, readings: Sequence[Reading], announcements: Announcements, offset: int = 0
+    connection: Connection, readings: Sequence[Reading], announcements: Announcements | None, offset: int = 0
 ) -> tuple[Stored, list[RefusedRow]]:
-    """Store all readings that the database does not refuse, in the caller's transaction."""
+    """Store all readings that the database does not refuse, in the caller's transaction.
+
+    `announcements`: None to store them without a temporary table, which takes longer.
+    """
     if not readings:
         return Stored(0, 0), []
     try:
         async with connection.transaction():
+            if announcements is None:
+                return await store_unstaged(connection, readings), []
             stored = await store(connection, readings, announcements)
             await clear(connection)
             return stored, []

@@ -1,8 +1,8 @@
 """Storage of readings. No other module writes them.
 
 `store_new` stores a batch of new readings by one binary COPY. `store` stores any batch: by COPY into a temporary table,
-then INSERT … ON CONFLICT DO NOTHING, or by a function if some of its readings are late. `store_requests` stores the
-readings of HTTP requests, and returns their ids.
+then INSERT … ON CONFLICT DO NOTHING, or by a function if some of its readings are late. `store_unstaged` always calls
+that function. `store_requests` stores the readings of HTTP requests, and returns their ids.
 
 Each copies late readings to late_readings in the same transaction (`announcements.py`): the first two by the
 announcements that their caller learned at the fence; `store_requests` passes the fence itself.
@@ -91,6 +91,17 @@ async def store(connection: Connection, readings: Sequence[Reading], announcemen
     return Stored(stored, len(readings) - stored)
 
 
+async def store_unstaged(connection: Connection, readings: Sequence[Reading]) -> Stored:
+    """Store a batch as `store` does, on a connection without `prepare`. It takes longer.
+
+    The database finds out which readings are late.
+    """
+    if not readings:
+        return Stored(0, 0)
+    stored = await _store_some_late(connection, Rows.of(readings).columns())
+    return Stored(stored, len(readings) - stored)
+
+
 async def _copy(connection: Connection, statement: LiteralString, data: bytes) -> None:
     async with connection.cursor() as cursor, cursor.copy(statement) as copy:
         await copy.write(data)
@@ -100,7 +111,7 @@ _STORE_LATE = "SELECT store_late_readings(%s, %s, %s, %s, %s, %s)"
 
 
 async def _store_some_late(connection: Connection, columns: Column) -> int:
-    """Store readings of which some are late, and some may be stored already; return the number of new ones."""
+    """Store readings of which some may be late, and some may be stored already; return the number of new ones."""
     async with arrays.cursor(connection) as cursor:
         row = await (await cursor.execute(_STORE_LATE, _arrays_of(columns))).fetchone()
     assert row is not None, "the function returns one number"

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ingestor.replay import Replay, Replayed
+from ingestor.replay import Replay
+from shared.dead_letters.replaying import Replayed
 from shared.postgres.connections import Connection
 from shared.readings import dead_letters
 from shared.readings.model import Reading, to_datetime

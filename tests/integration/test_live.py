@@ -12,12 +12,13 @@ import httpx
 import msgspec
 import pytest
 
-from ingestor.replay import Replay, Replayed
+from ingestor.replay import Replay
 from query_api.readings.live import reader as live_reader
 from query_api.readings.live.listeners import LiveBounds
 from query_api.serve.tuning import Tuning
 from shared.access import keys as access_keys
 from shared.access.credentials import Role
+from shared.dead_letters.replaying import Replayed
 from shared.readings import announce as live
 from shared.readings import dead_letters
 from shared.readings.announce import Interest

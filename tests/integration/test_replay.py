@@ -7,7 +7,8 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
-from ingestor.replay import Incomplete, Replay, Replayed
+from ingestor.replay import Replay
+from shared.dead_letters.replaying import Incomplete, Replayed
 from shared.readings.dead_letters import Omitted, count
 from shared.readings.model import Reason
 from shared.readings.store import prepare

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from deploy.dead_letters.replay import replay
-from deploy.dead_letters.selection import Selection
 from deploy.terminal import Terminal
+from shared.dead_letters.selection import Selection
 from shared.postgres.connections import Connection, connect
 from shared.settings import Settings
 from tests.command import argv, environment, run

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from deploy.cli.dead_letters import moment, topic_filter
-from deploy.dead_letters.selection import topic_pattern
+from shared.dead_letters.selection import topic_pattern
 
 
 @pytest.mark.parametrize(

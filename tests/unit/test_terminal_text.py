@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from deploy.dead_letters.selection import DETAIL_SHOWN, TOPIC_SHOWN, Letter, hexdump, table, whole
+from deploy.dead_letters.display import DETAIL_SHOWN, TOPIC_SHOWN, hexdump, table, whole
 from deploy.terminal import counted, printable, shortened
+from shared.dead_letters.letters import Letter
 
 
 def letter(payload: bytes, topic: str = "devices/1/stats") -> Letter:
