@@ -23,6 +23,7 @@ _GIVEN = (
     "device_keys",
     "mqtt",
     "analysed",
+    "decoder",
     "keyring",
     "sign_ins",
 )

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import httpx
 from psycopg import sql
 
+from ingestor.replay import MessageDecoder
+from query_api.serve import app as app_of_api
 from query_api.serve import tuning as tuning_of_api
-from query_api.serve.app import serve
 from query_api.worker.service import work
 from query_api.worker.tuning import DEFAULT, Tuning
 from shared.postgres.connections import connect
@@ -19,6 +20,8 @@ from tests.disclosure import gather_answer
 from tests.roles import as_role
 from tests.waiting import HANG_S, eventually
 
+serve = partial(app_of_api.serve, decoder_of=MessageDecoder)
+"""Run the API as `devicestat serve` does."""
 _HOOKS = {"response": [gather_answer]}
 
 

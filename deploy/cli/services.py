@@ -69,9 +69,10 @@ def ingest(
 def serve(ctx: click.Context, *, insecure: bool) -> None:
     """Run the API."""
     settings = read_settings(ctx, "database_url")
+    from ingestor.replay import MessageDecoder
     from query_api.serve.app import serve
 
-    _run(partial(serve, insecure=insecure), settings)
+    _run(partial(serve, decoder_of=MessageDecoder, insecure=insecure), settings)
 
 
 @click.command()

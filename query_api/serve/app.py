@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -57,6 +57,7 @@ from query_api.web.limits.rate_limit import requests_a_minute
 from query_api.web.limits.turns import SlowReads, Turns, TurnsMetrics
 from query_api.web.metrics import MeasuredRequests
 from query_api.web.operating import audit, keys, sessions
+from query_api.web.operating.dead_letters import routes as dead_letters
 from query_api.web.operating.operation import operation_routes
 from query_api.web.operating.sign_ins import SignIns
 from query_api.web.requests.bodies import MAX_BODY_BYTES, JsonRequest
@@ -64,6 +65,7 @@ from query_api.web.requests.known_parameters import KnownParameters
 from query_api.web.requests.strict_records import StrictRecords
 from query_api.web.requests.times import provide_period
 from shared.broker.outbox import apply_outbox
+from shared.dead_letters.replaying import Decoder
 from shared.event_loop.garbage import frozen_objects
 from shared.postgres.connections import Connection
 from shared.postgres.listening import Notifications
@@ -77,8 +79,17 @@ from shared.settings import Settings
 _log = structlog.get_logger()
 
 
-async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = False, tuning: Tuning = DEFAULT) -> None:
+async def serve(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    decoder_of: Callable[[Settings], Decoder],
+    insecure: bool = False,
+    tuning: Tuning = DEFAULT,
+) -> None:
     """Serve the API until the event is set, then finish the requests in progress.
+
+    `decoder_of`: returns the ingestor's decoder of messages, for dead letters.
 
     At the start it waits for the database up to START_TIMEOUT. Raises DevicestatError at the start: login refused,
     wrong schema version, port in use, or an API that other hosts can reach while AUTH is off, unless `insecure`.
@@ -90,10 +101,12 @@ async def serve(settings: Settings, stop: asyncio.Event, *, insecure: bool = Fal
             if connection is None:
                 return
             await _warn_of_no_key(connection, settings)
-        await _serve(settings, listener, stop, tuning)
+        await _serve(settings, listener, stop, tuning, decoder_of(settings))
 
 
-async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Event, tuning: Tuning) -> None:
+async def _serve(
+    settings: Settings, listener: socket.socket, stop: asyncio.Event, tuning: Tuning, decoder: Decoder
+) -> None:
     health = Health("database")
     registry = CollectorRegistry()
     async with open_pools(settings, tuning.pool_wait_s) as pools:
@@ -107,6 +120,7 @@ async def _serve(settings: Settings, listener: socket.socket, stop: asyncio.Even
             "live": feeds,
             "waits": Waits(pools.quick, notifications, stop),
             "keyring": keyring if settings.auth == "on" else None,
+            "decoder": decoder,
             "sign_ins": SignIns(asyncio.get_running_loop().time),
             "mqtt": mqtt.CountedDecisions(_decisions(settings, pools), registry),
         }
@@ -192,7 +206,7 @@ def create_app(
             devices.router, rotation.router, stats.router, readings.router, series.router, buckets.router, live.router,
             analysis.router, histogram.router, analysis_requests.router,
             analysis_results.router, schedules.router,
-            sessions.router, keys.router, audit.router,
+            sessions.router, keys.router, audit.router, dead_letters.router,
             problems.router,
             *([mqtt.router, go_auth.router] if settings.mqtt_auth_secret is not None else []),
             *operation_routes(health, registry),

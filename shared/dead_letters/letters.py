@@ -108,10 +108,11 @@ async def one(connection: Connection, letter_id: int) -> Letter | None:
         return await cursor.fetchone()
 
 
-async def purge(connection: Connection, selection: Selection) -> int:
-    """Delete them; return how many. `up_to` of the selection excludes later ones."""
-    statement = "DELETE FROM dead_letters" + where(selection)  # noqa: S608  # composed of constants
-    return (await connection.execute(statement, parameters(selection))).rowcount
+async def purge(connection: Connection, selection: Selection, most: int | None = None) -> int:
+    """Delete them, or the `most` oldest of them; return how many. `up_to` of the selection excludes later ones."""
+    chosen = "SELECT id FROM dead_letters" + where(selection) + " ORDER BY id LIMIT %(most)s"  # noqa: S608  # constants
+    statement = "DELETE FROM dead_letters WHERE id IN (" + chosen + ")"  # noqa: S608  # as above
+    return (await connection.execute(statement, {**parameters(selection), "most": most})).rowcount
 
 
 async def numbers(connection: Connection, selection: Selection, limit: int | None = None) -> "array[int]":

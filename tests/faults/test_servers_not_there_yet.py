@@ -19,7 +19,6 @@ from deploy.local.children import let_through
 from deploy.local.mosquitto import EmbeddedMosquitto
 from deploy.local.postgres import EmbeddedPostgres
 from ingestor.service import ingest
-from query_api.serve.app import serve
 from query_api.worker.service import work
 from shared.errors import LoginRefused
 from shared.postgres.starting import Patience, connect_patiently
@@ -30,7 +29,7 @@ from tests.faults.test_postgresql_faults import kill_postmaster
 from tests.ports import free_port
 from tests.proxy import Proxy, open_postgres, running
 from tests.roles import url_as
-from tests.services import is_ready
+from tests.services import is_ready, serve
 from tests.waiting import eventually
 
 PORTS = {"ingest": "ingestor_metrics_port", "serve": "http_port", "work": "worker_metrics_port"}

@@ -43,6 +43,11 @@ ALLOWED = {
     "DELETE /keys/{prefix:str}": {ADMIN},
     "POST /keys/{prefix:str}/rotate": {ADMIN},
     "GET /audit": {ADMIN},
+    "GET /dead-letters": {ADMIN},
+    "DELETE /dead-letters": {ADMIN},
+    "GET /dead-letters/counts": {ADMIN},
+    "POST /dead-letters/replay": {ADMIN},
+    "GET /dead-letters/{letter_id:str}": {ADMIN},
     "POST /devices": {ADMIN},
     "GET /devices": READERS,
     "GET /devices/{device_id:str}": READERS,
@@ -119,7 +124,8 @@ def test_an_application_with_a_route_without_permission_does_not_start() -> None
 
 def path_of(template: str) -> str:
     """Return a path of the route."""
-    for parameter in ("{device_id:str}", "{device_id:int}", "{request_id:str}", "{result_id:str}", "{schedule_id:str}"):
+    parameters = ("{letter_id:str}", "{device_id:str}", "{device_id:int}", "{request_id:str}", "{result_id:str}")
+    for parameter in (*parameters, "{schedule_id:str}"):
         template = template.replace(parameter, NOT_THERE)
     return (
         template.replace("{name:str}", "forbidden")
@@ -134,6 +140,7 @@ def body_of(route: str, device: int) -> object:
     return {
         "POST /session": {},
         "POST /keys": {"role": "writer"},
+        "POST /dead-letters/replay": {},
         "POST /keys/{prefix:str}/rotate": {},
         "POST /devices": {"name": "renamed"},
         "PATCH /devices/{device_id:str}": {"name": "renamed"},

@@ -11,7 +11,6 @@ from query_api.access import keyring
 from query_api.access.rules import Principal
 from query_api.queue.requests import MAX_CALLBACKS
 from query_api.readings.live.listeners import LiveBounds
-from query_api.serve.app import serve
 from query_api.serve.tuning import Tuning
 from query_api.web.limits.callers import Callers, network_of
 from query_api.web.limits.window import Window
@@ -20,6 +19,7 @@ from shared.postgres.connections import Connection as Database
 from shared.settings import Settings
 from tests import services
 from tests.credentials import Keys, bearer, keys
+from tests.services import serve
 from tests.waiting import eventually
 
 LIMIT = 20

@@ -12,12 +12,12 @@ import pytest
 
 from query_api.dashboard.assets import read_assets
 from query_api.readings.formats import negotiation as formats
-from query_api.serve.app import serve
 from shared.errors import DatabaseUnreachable, DevicestatError, LocalError, SchemaTooOld
 from shared.settings import Settings
 from tests import services
 from tests.ports import free_port
 from tests.roles import as_role
+from tests.services import serve
 from tests.waiting import HANG_S, eventually
 
 OPERATIONS = {

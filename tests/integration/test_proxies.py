@@ -7,10 +7,10 @@ import httpx
 import msgspec
 import pytest
 
-from query_api.serve.app import serve
 from shared.serving.limits import plain_address
 from shared.settings import Settings
 from tests import services
+from tests.services import serve
 from tests.waiting import eventually
 
 LIMIT = 1000

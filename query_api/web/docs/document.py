@@ -51,7 +51,8 @@ _TAGS = [
     Tag("readings", "Measurements of devices, on three axes."),
     Tag("analysis", "Min, max, sum, count and median of each axis: immediately, or queued for a worker."),
     Tag("schedules", "Recurring analyses."),
-    Tag("access", "Signing in."),
+    Tag("access", "Signing in, keys, and the audit log."),
+    Tag("dead letters", "Messages of which readings were refused."),
     Tag("problems", "The errors that this service returns."),
     Tag("operation", "Health and metrics of this process."),
 ]

@@ -173,6 +173,11 @@ class SlowReads:
         self._turns = turns
         self._deadline_s = deadline_s
 
+    @property
+    def deadline_s(self) -> float:
+        """Seconds that one read may take."""
+        return self._deadline_s
+
     @asynccontextmanager
     async def connection(self, request: AnyRequest) -> AsyncIterator[Connection]:
         """Yield a connection when it is the caller's turn. Raises Refused and DatabaseError.

@@ -3,4 +3,5 @@
 - `operation.py`: health and metrics.
 - `sessions.py`: sign in and out; `sign_ins.py` limits and records the attempts.
 - `keys.py`: access keys; `audit.py`: the audit log.
+- `dead_letters/`: refused messages.
 """

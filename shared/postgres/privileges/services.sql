@@ -71,6 +71,12 @@ GRANT SELECT, INSERT (hash, key_id, expires_at), UPDATE (last_used_at), DELETE O
 GRANT SELECT, INSERT, UPDATE ON device_tokens TO devicestat_api;
 GRANT SELECT, INSERT (device_id, turn), DELETE ON broker_outbox TO devicestat_api;
 GRANT SELECT, INSERT (actor, origin, action, subject, detail) ON audit_log TO devicestat_api;
+-- It shows dead letters, deletes them, and replays them: with pass_fence, which reads deleted_devices, and
+-- store_late_readings, as it cannot create the ingestor's temporary table.
+GRANT SELECT, UPDATE (payload, reason, detail, readings, reasons, faults, refused), DELETE ON dead_letters
+    TO devicestat_api;
+GRANT SELECT ON deleted_devices TO devicestat_api;
+GRANT EXECUTE ON FUNCTION pass_fence, store_late_readings TO devicestat_api;
 
 -- The worker changes no device. UPDATE (created_at) allows it to lock the device of a request that it finishes.
 GRANT SELECT, UPDATE (created_at) ON devices TO devicestat_worker;

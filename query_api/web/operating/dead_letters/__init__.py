@@ -1,0 +1,7 @@
+"""Routes of dead letters, for admins (ADR 45).
+
+- `routes.py`: the router.
+- `records.py`: dead letters in responses; `selecting.py`: conditions in requests.
+- `listing.py`: list, and get one; `counts.py`: numbers by reason over time.
+- `replays.py` processes them again; `purges.py` deletes them.
+"""
