@@ -155,7 +155,7 @@ def test_a_site_with_a_network_of_ipv6_is_one_caller() -> None:
 
 def test_unknown_callers_are_not_cached() -> None:
     callers = Callers()
-    scope = {"headers": [(b"authorization", b"Bearer made-up")], "client": ("192.0.2.1", 5)}
+    scope = {"headers": [(b"authorization", b"Bearer made-up")], "scheme": "http", "client": ("192.0.2.1", 5)}
     callers.learn(scope)  # the request was never authenticated
     assert callers.of(scope) == "192.0.2.1"
 

@@ -46,7 +46,7 @@ _ExpiresAt = Annotated[
 ]
 
 
-class NewKeyOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewAccessKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A key to create."""
 
     role: Annotated[
@@ -69,7 +69,7 @@ class NewKeyOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires_at: _ExpiresAt | None = None
 
 
-class Replacement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class KeyReplacement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to replace a key."""
 
     expires_at: (
@@ -146,7 +146,7 @@ _LOCATION = ResponseHeader("Location", value="", description="The path of the ke
     response_headers=[_NO_STORE, _LOCATION],
     responses=documented(problems.TOO_LARGE, problems.UNSUPPORTED_MEDIA_TYPE, problems.INVALID_VALUE),
 )
-async def create_key(request: AnyRequest, data: JSONBody[NewKeyOf], database: Database) -> Response[IssuedKey]:
+async def create_key(request: AnyRequest, data: JSONBody[NewAccessKey], database: Database) -> Response[IssuedKey]:
     """The key is shown only in this response: store it like a password."""
     expires_at = _expiry(data.expires_at)
     if not is_name(data.name):
@@ -262,7 +262,7 @@ _OWN_ADVICE = "Rotate it, or revoke it with another admin key or with `devicesta
     ),
 )
 async def rotate_key(
-    request: AnyRequest, prefix: Prefix, data: JSONBody[Replacement], database: Database
+    request: AnyRequest, prefix: Prefix, data: JSONBody[KeyReplacement], database: Database
 ) -> Response[IssuedKey]:
     """Replace a key by a new one with the same role and name. The new key is shown only in this response.
 

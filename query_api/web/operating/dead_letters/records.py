@@ -66,7 +66,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     ]
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class LetterFault(msgspec.Struct, frozen=True, kw_only=True):
     """What was wrong with a message or an element of it."""
 
     index: Annotated[
@@ -91,7 +91,8 @@ class WholeDeadLetter(DeadLetter, frozen=True, kw_only=True):
     """A dead letter with its payload and its faults."""
 
     faults: Annotated[
-        list[Fault], msgspec.Meta(description="The first ten faults of the message, and the first of each reason.")
+        list[LetterFault],
+        msgspec.Meta(description="The first ten faults of the message, and the first of each reason."),
     ]
     refused_elements: Annotated[
         list[tuple[int, int]] | None,
@@ -160,11 +161,11 @@ def _text(payload: bytes) -> str | None:
         return None
 
 
-def _faults(letter: Letter, decoder: Decoder) -> list[Fault]:
+def _faults(letter: Letter, decoder: Decoder) -> list[LetterFault]:
     faults: Sequence[ElementFault] = msgspec.convert(letter.faults, list[ElementFault])
     places = [None] * len(faults) if letter.missing else decoder.places(letter.payload, letter.content_type, faults)
     return [
-        Fault(
+        LetterFault(
             index=fault.index,
             reason=fault.reason,
             detail=fault.detail,
