@@ -29,6 +29,9 @@ REASONS = [
     ("invalid-value", r"min|max", r"less than max|both min and max"),
     ("invalid-value", r"expires_at", r"is in the past|outside of the years"),
     ("invalid-value", r"name", r"printable characters"),
+    ("invalid-value", r"topic", r"expected a topic filter"),
+    ("invalid-value", r"everything", r"expected true, or a condition"),
+    ("invalid-value", r"actor", r"NUL"),
 ]
 
 

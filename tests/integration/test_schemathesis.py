@@ -37,8 +37,8 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "422", "429"]
 """
 """tests/refusals.py holds 400 and 422 to reasons that no schema can have. A made-up key does not sign in."""
 EXCLUDED = r"/live$|/rotate$"
-"""/live: server-sent events, for as long as the client listens; schemathesis waits for an answer's end. tests/integration/
-test_live.py holds them. /rotate: it would end the key that schemathesis itself uses; test_keys_over_http.py holds it."""
+"""/live: server-sent events, for as long as the client listens; schemathesis waits for an answer's end. /rotate: it
+would end the key that schemathesis itself uses. tests/integration/test_live.py and test_keys_over_http.py hold them."""
 
 
 FIRST_S = 1_769_860_800

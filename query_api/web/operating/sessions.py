@@ -1,5 +1,6 @@
 """Routes of the session: sign in with a key, get the own session, sign out (ADR 45)."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.datastructures import Cookie, ResponseHeader
 from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIResponse, Operation
 from litestar.params import JSONBody, SkipValidation
 
 from query_api.access.keyring import Keyring
@@ -223,9 +225,21 @@ def _means(principal: Principal) -> Means:
     return Means.KEY if principal.session_id is None else Means.SESSION
 
 
+@dataclass
+class _SignOutOperation(Operation):
+    """Documents that the response has no content."""
+
+    def __post_init__(self) -> None:
+        assert self.responses is not None
+        answer = self.responses["204"]
+        assert isinstance(answer, OpenAPIResponse)
+        answer.content = None
+
+
 @delete(
     "/",
     permission=Permission.PUBLIC,
+    operation_class=_SignOutOperation,
     security=NO_KEY,
     summary="Sign out",
     response_description="Signed out.",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import post
 from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.params import JSONBody, SkipValidation
 from litestar.status_codes import HTTP_200_OK
 
@@ -52,6 +53,9 @@ class Replays(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 max_length=MAX_IDS,
                 description=f"At most {MAX_IDS:,} ids.",
                 extra={"takes": f"an array of 1 to {MAX_IDS:,} ids"},
+                extra_json_schema={
+                    "extra": {"items": Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_ID, examples=[1])}
+                },
                 examples=[[1, 2]],
             ),
         ]
@@ -94,6 +98,7 @@ class Replays(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Annotated[
             str,
             msgspec.Meta(
+                min_length=1,
                 max_length=MAX_TOPIC,
                 description=f"Those of these topics: {TOPIC_RULE}.",
                 extra={"takes": TOPIC_RULE},

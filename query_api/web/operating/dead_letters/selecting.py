@@ -15,7 +15,7 @@ WORK_S = 5.0
 """Seconds after which a request replays or deletes no more. The response says how many are left."""
 SUBJECT = "dead letters"
 """Subject of an entry of the audit log."""
-MAX_TOPIC = 65_535
+MAX_TOPIC = 1000
 TOPIC_RULE = "a topic filter such as devices/7/stats, devices/+/stats or devices/#"
 
 WantedReason = Annotated[
@@ -24,7 +24,9 @@ WantedReason = Annotated[
 Topic = Annotated[
     str | None,
     QueryParameter(
-        max_length=MAX_TOPIC, description=f"Select by the topic: {TOPIC_RULE}. + is one level, # all further levels."
+        min_length=1,
+        max_length=MAX_TOPIC,
+        description=f"Select by the topic: {TOPIC_RULE}. + is one level, # all further levels.",
     ),
 ]
 
