@@ -1,4 +1,6 @@
-"""Pages of other origins in a real browser, on the machine of an API that asks for no key (ADR 33)."""
+"""Pages of other origins in a real browser: on the machine of an API that asks for no key (ADR 33), and with the
+session of the browser (ADR 45).
+"""
 
 import asyncio
 import json
@@ -10,9 +12,12 @@ import httpx
 import msgspec
 import pytest
 
+from shared.access.credentials import Role
 from shared.postgres.connections import Connection as Database
 from shared.settings import Settings
 from tests import chromium, services
+from tests.credentials import bearer, key
+from tests.sign_in import sign_in
 
 pytestmark = [chromium.needs_chromium]
 RESULTS_WITHIN_S = 90
@@ -55,8 +60,10 @@ attack();
 class Site:
     """A web server of another origin: it serves one page, and hears what became of the page's attempts."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, page: str, cookie: str | None = None) -> None:
+        """`cookie`: the Set-Cookie of its answers. Cookies do not distinguish the ports of a host."""
         self._page = page.encode()
+        self._cookie = f"Set-Cookie: {cookie}\r\n".encode() if cookie else b""
         self.told: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,15 +78,17 @@ class Site:
             length = next(int(line[15:]) for line in head.lower().splitlines() if line.startswith(b"content-length:"))
             self.told.set_result(json.loads(await reader.readexactly(length)))
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n" % len(page))
-        writer.write(b"Connection: close\r\n\r\n" + page)
+        writer.write(self._cookie + b"Connection: close\r\n\r\n" + page)
         await writer.drain()
         writer.close()
 
 
 @asynccontextmanager
-async def told_by_page(profile: Path, host: str, api: httpx.AsyncClient, device: int) -> AsyncIterator[dict[str, str]]:
+async def told_by_page(
+    profile: Path, host: str, api: httpx.AsyncClient, device: int, page: str = PAGE, cookie: str | None = None
+) -> AsyncIterator[dict[str, str]]:
     """What the page has met, which is served by another port and visited at the host's name."""
-    site = Site(PAGE.replace("API", str(api.base_url).rstrip("/")).replace("DEVICE", str(device)))
+    site = Site(page.replace("API", str(api.base_url).rstrip("/")).replace("DEVICE", str(device)), cookie)
     server = await asyncio.start_server(site.answer, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
@@ -128,3 +137,37 @@ async def test_a_name_that_was_made_to_lead_here_shows_nothing(
     assert device
     own = await asyncio.to_thread(chromium.shown, tmp_path, f"http://localhost:{port}/devices")
     assert "Boiler" in own
+
+
+WITH_SESSION = (
+    PAGE.replace("fetch(\"API\" + path, options)", "fetch(\"API\" + path, {credentials: \"include\", ...options})")
+    .replace('"read devices":', """"signed out": ["/session", {method: "POST", mode: "no-cors", body: '{"key": "x"}'}],
+  "new key": ["/keys", {method: "POST", mode: "no-cors", body: new Blob(['{"role": "admin"}'])}],
+  "purged": ["/dead-letters?everything=true", {method: "DELETE"}],
+  "read devices":""")
+)  # fmt: skip
+
+
+async def test_a_page_of_another_port_does_nothing_with_the_session_of_the_browser(
+    api_settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    """SameSite does not keep the cookie from it: another port of a host is the same site."""
+    settings = msgspec.structs.replace(api_settings, auth="on")
+    admin = await key(database, Role.ADMIN)
+    async with services.api(settings) as api:
+        device = (await api.post("/devices", json={"name": "Boiler, north"}, headers=bearer(admin))).json()["id"]
+        session = await sign_in(api, admin)
+        kept = f"{session['Cookie']}; Path=/; HttpOnly; SameSite=Strict; Max-Age=3600"
+        async with told_by_page(tmp_path, "127.0.0.1", api, device, WITH_SESSION, kept) as told:
+            assert {name: what for name, what in told.items() if what != "opaque 0"} == {
+                "JSON device": "blocked", "deleted device": "blocked", "purged": "blocked", "read devices": "blocked",
+            }  # fmt: skip
+        counted = (await api.get("/metrics", headers=session)).text
+        assert (
+            'requests_total{method="POST",route="/keys",status="403"} 1.0' in counted
+        )  # and not 401: it had the cookie
+        assert 'requests_total{method="POST",route="/devices",status="403"} 3.0' in counted
+        assert 'requests_total{method="GET",route="/devices",status="200"} 1.0' in counted  # which the page cannot read
+        (only,) = (await api.get("/devices", headers=session)).json()
+        assert (only["name"], only["readings"]) == ("Boiler, north", 0)
+        assert len((await api.get("/keys", headers=session)).json()) == 1

@@ -165,13 +165,18 @@ def _cookie(name: str, value: str, max_age: int) -> Cookie:
 
 async def _end_sessions(request: AnyRequest, database: Pool, keyring: Keyring) -> list[str]:
     """End the sessions in the request's cookies. Return the names of the cookies."""
-    given = [pair for pair in cookies(request.scope["headers"]) if pair[0] in (SECURE_COOKIE, PLAIN_COOKIE)]
+    given = _sessions_of(request)
     for _, text in given:
         async with database.connection() as connection:
             ended = await sign_out(connection, text, actor_of(request).origin)
         if ended is not None:
             keyring.forget(ended)
     return list(dict.fromkeys(name for name, _ in given))
+
+
+def _sessions_of(request: AnyRequest) -> list[tuple[str, str]]:
+    """Return the names and values of the cookies with sessions, valid or not."""
+    return [pair for pair in cookies(request.scope["headers"]) if pair[0] in (SECURE_COOKIE, PLAIN_COOKIE)]
 
 
 @get(
@@ -251,7 +256,7 @@ async def delete_session(request: AnyRequest, database: Database, keyring: _Keyr
     if keyring is None:
         return Response(None)
     page = page_of(request.scope["headers"], request.scope["scheme"])
-    if cookies(request.scope["headers"]) and not page.is_own:
+    if _sessions_of(request) and not page.is_own:
         raise foreign_page(page)
     names = await _end_sessions(request, database, keyring)
     return Response(None, cookies=[_cookie(name, "", 0) for name in names])
