@@ -32,7 +32,7 @@ SHORTEST = 12
 """Shorter values are words of a test, which checks them itself."""
 _RANDOM_CHARACTERS = 43
 _RUN = re.compile(r"[A-Za-z0-9_-]{43,}", re.ASCII)
-_CREDENTIAL = re.compile(r"ds(k_[a-z0-9]{8}|t_[0-9]{1,19})_[A-Za-z0-9_-]{43}", re.ASCII)
+_CREDENTIAL = re.compile(r"ds(k_[a-z0-9]{8}|t_[0-9]{1,19}|s)_[A-Za-z0-9_-]{43}", re.ASCII)
 _GENERATED_CHARACTERS = 64
 """Hexadecimal digits of 256 bits. Shorter values are serial numbers or names."""
 _CONTEXT_CHARACTERS = 60

@@ -26,7 +26,7 @@ RETRY_CAP_S = 1.0
 NOTE_USE_S = 60.0
 """Interval at which the last use of sessions is written."""
 
-_KEY_IS_LOST = End("the key has expired or was revoked")
+_KEY_IS_LOST = End("the key has expired or was revoked, or the session has ended")
 _UNCONFIRMED = Interrupted("the key could not be checked: reconnect")
 _TIMEOUT = "SELECT set_config('statement_timeout', '1s', false)"
 _log = structlog.get_logger()

@@ -27,8 +27,8 @@ _EVENTS = """\
 - `reading`: `data` is the reading as in GET /stats/{device_id}, and `id` its id. No reading is sent twice.
 - `gap`: readings from `since` on may be missing; `detail` has the reason. Get them with GET /stats/{device_id}.
 - `dropped`: `count` readings from `since` on are missing, as the client reads too slowly.
-- `end`: the last event; do not reconnect. `detail` has the reason: the device was deleted, or the key was revoked or
-  has expired.
+- `end`: the last event; do not reconnect. `detail` has the reason: the device was deleted, the key was revoked or has
+  expired, or the session has ended.
 - `interrupted`: the last event, after the key could not be checked for ten seconds. Reconnect; the new stream begins
   with a gap.
 
