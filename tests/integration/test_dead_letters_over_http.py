@@ -1,5 +1,6 @@
 """Dead letters over HTTP, for admins: lists, one with its faults, counts over time, replay and purge."""
 
+import asyncio
 import base64
 import re
 from datetime import timedelta
@@ -238,6 +239,21 @@ async def test_a_selection_is_replayed_and_each_has_its_outcome(
             },
         )
     ]  # fmt: skip
+
+
+async def test_replays_at_once_store_each_reading_once(
+    api: httpx.AsyncClient, database_url: str, database: Database
+) -> None:
+    device = (await api.post("/devices", json={"name": "n", "key": "late"})).json()["id"]
+    array = b"[" + b",".join([READING] * 10) + b"]"  # without timestamps: only their times of receipt differ
+    moments = [NOON + timedelta(seconds=number) for number in range(10)]
+    await keep(database_url, [letter("devices/late/stats", array, received_at=moment) for moment in moments])
+    answers = await asyncio.gather(*(api.post("/dead-letters/replay", json={}) for _ in range(4)))
+    outcomes = [one for answer in answers for one in answer.json()["outcomes"]]
+    assert sum(one["stored"] for one in outcomes) == 100
+    assert sum(one["duplicates"] for one in outcomes) == 0
+    assert len(await stored(api, device)) == 100
+    assert left(database_url) == []
 
 
 async def test_late_readings_of_a_replay_are_analysed(
