@@ -6,6 +6,7 @@ same transaction, so a replay can be stopped and repeated at any time. Elements 
 current reason.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,18 +22,21 @@ from ingestor.payload.measurements import Measurement, Refusal
 from ingestor.payload.places import places
 from ingestor.payload.refusals import Message
 from ingestor.storing.isolate import store_isolating
-from shared import bitmap
+from shared.dead_letters import bitmap
 from shared.dead_letters.letters import missing
 from shared.dead_letters.replaying import Bytes, Incomplete, Replayed
 from shared.postgres.connections import Connection
 from shared.readings import dead_letters
 from shared.readings.announce import announce_all
 from shared.readings.deletions import MarksMissed
-from shared.readings.model import ElementFault, Reason, duration, to_microseconds
+from shared.readings.model import ElementFault, Microseconds, Reason, duration, to_microseconds
 from shared.readings.partitions import Partitions
 from shared.readings.rules import too_old
 from shared.readings.store import Stored
 from shared.settings import Settings
+
+LONG_BYTES = 64 * 1024
+"""Payloads up to this size are decoded in a millisecond."""
 
 
 class _Letter(msgspec.Struct, frozen=True):
@@ -96,7 +100,7 @@ class Replay:
     async def _read(self, letter: _Letter) -> Batch:
         batch = Batch(letter.step)
         now, received_at = time.time_ns() // 1000, to_microseconds(letter.received_at)
-        results: Results = decode(letter.payload, letter.content_type, now, self._oldest_age)
+        results = await _decoded(letter, now, self._oldest_age)
         if received_at < now - self._oldest_age:
             results = [self._without_a_time(letter, result) for result in results]
         if letter.refused is not None:
@@ -116,6 +120,12 @@ class Replay:
             return result
         fault = too_old(f"its time of receipt, {letter.received_at.isoformat()},", self._oldest_age)
         return Refusal(Reason.BAD_TIMESTAMP, f"timestamp: {fault}")
+
+
+async def _decoded(letter: _Letter, now: Microseconds, oldest_age: Microseconds) -> Results:
+    """Decode the payload; a long one in a thread, so that the API serves other requests meanwhile."""
+    given = (letter.payload, letter.content_type, now, oldest_age)
+    return decode(*given) if len(letter.payload) <= LONG_BYTES else await asyncio.to_thread(decode, *given)
 
 
 def _refused_before(results: Results, refused: bytes) -> Results:

@@ -9,6 +9,6 @@
 - `serving/`: the HTTP port, health, metrics and logs of a service.
 - `event_loop/`: keeps the event loop free.
 - `errors.py`: the tree of errors; each error suggests a remedy. `backoff.py`: delays between retries.
-- `bitmap.py`: sets of small numbers. `encodings.py`: encodings of text that is not UTF-8.
+- `encodings.py`: encodings of text that is not UTF-8.
 - `json_arrays.py`: the length of a JSON array.
 """

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.terminal import counted, printable, shortened
-from shared import bitmap
+from shared.dead_letters import bitmap
 from shared.dead_letters.letters import Count, Letter
 
 HEXDUMP_WIDTH = 16

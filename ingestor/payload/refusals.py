@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ingestor.payload.decode import FAULTS_DESCRIBED, MAX_PAYLOAD_BYTES
-from shared import bitmap
+from shared.dead_letters import bitmap
 from shared.readings.model import DeadLetter, ElementFault, Microseconds, Reason
 
 PREFIX_BYTES = 4096

@@ -9,6 +9,7 @@ import msgspec
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from shared.event_loop.parts import AT_ONCE_SLOW, fetched
 from shared.postgres.connections import Connection
 
 
@@ -105,7 +106,7 @@ async def select(connection: Connection, wanted: Filter, before: int, limit: int
     """Return entries with ids below `before`, newest first."""
     async with connection.cursor(row_factory=class_row(Entry)) as cursor:
         await cursor.execute(query(wanted), {**msgspec.structs.asdict(wanted), "before": before, "limit": limit})
-        return await cursor.fetchall()
+        return await fetched(cursor, AT_ONCE_SLOW)
 
 
 def query(wanted: Filter) -> LiteralString:

@@ -14,6 +14,7 @@ from psycopg.rows import kwargs_row
 from shared.access.audit import Action, Actor, record
 from shared.access.credentials import NewKey, Role, new_key
 from shared.errors import LocalError
+from shared.event_loop.parts import AT_ONCE_SLOW, fetched
 from shared.postgres.connections import Connection
 
 _PREFIX = re.compile(r"dsk_[a-z0-9]{8}", re.ASCII)
@@ -141,7 +142,7 @@ async def select(connection: Connection, state: KeyState | None, before: int, li
     query = (_LISTED if state is None else _IN_STATE) + _NEWEST_FIRST
     async with connection.cursor(row_factory=kwargs_row(_read)) as cursor:
         await cursor.execute(query, {"state": state, "before": before, "limit": limit})
-        return await cursor.fetchall()
+        return await fetched(cursor, AT_ONCE_SLOW)
 
 
 _ONE = _SELECT + "WHERE prefix = %s"

@@ -2,6 +2,7 @@
 
 - `selection.py`: conditions on dead letters.
 - `letters.py`: lists, counts, reads and deletes them.
+- `bitmap.py`: which elements of an array were refused.
 - `replaying.py`: the outcome of a replay, and what only the ingestor can do.
 
 `shared/readings/dead_letters.py` writes them, in the transaction of their message.

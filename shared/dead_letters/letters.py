@@ -9,6 +9,7 @@ import msgspec
 from psycopg.rows import class_row
 
 from shared.dead_letters.selection import Selection, parameters, where
+from shared.event_loop.parts import AT_ONCE_SLOW, fetched
 from shared.postgres.connections import Connection
 
 Place = tuple[datetime, int]
@@ -91,7 +92,7 @@ async def newest(
     values = {"limit": limit, "preview": preview, "received_at": received_at, "id": letter_id}
     async with connection.cursor(row_factory=class_row(Letter)) as cursor:
         await cursor.execute(query, {**parameters(selection), **values})
-        return await cursor.fetchall()
+        return await fetched(cursor, AT_ONCE_SLOW)
 
 
 _ONE = """

@@ -85,7 +85,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     `payload_bytes`: the length of the whole payload.
     `reasons`: the number of refused readings by reason, in the order in which the reasons occurred.
     `faults`: the first faults, and the first fault of each reason.
-    `refused`: the indexes of the refused elements, as a bitmap (`shared.bitmap`); None: all of them.
+    `refused`: the indexes of the refused elements, as a bitmap (`shared.dead_letters.bitmap`); None: all of them.
     """
 
     received_at: Microseconds

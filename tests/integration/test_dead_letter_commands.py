@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from deploy.terminal import counted
-from shared import bitmap
+from shared.dead_letters import bitmap
 from shared.readings.dead_letters import Omitted, count
 from shared.readings.model import ElementFault, Reason
 from tests.command import run

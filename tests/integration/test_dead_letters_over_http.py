@@ -12,7 +12,7 @@ import pytest
 
 from query_api.web.operating.dead_letters import purges, replays
 from query_api.web.operating.dead_letters.records import PREVIEW_BYTES, Encoding, previewed
-from shared import bitmap
+from shared.dead_letters import bitmap
 from shared.postgres.connections import Connection as Database
 from shared.readings.dead_letters import Omitted, count
 from shared.readings.model import ElementFault, Reason

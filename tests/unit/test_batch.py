@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ingestor.batch import Batch, Results
 from ingestor.payload.decode import FAULTS_DESCRIBED, Measurement, Refusal
 from ingestor.payload.refusals import PREFIX_BYTES, Message, RefusedRow
-from shared import bitmap
+from shared.dead_letters import bitmap
 from shared.readings.model import DeadLetter, ElementFault, Reading, Reason
 from shared.settings import parse_topic_filter
 

@@ -21,6 +21,7 @@ from query_api.web.requests.bodies import JsonRequest
 from query_api.web.resource import Resource
 from shared.access import audit
 from shared.access.audit import Action, Filter
+from shared.event_loop.parts import AT_ONCE_SLOW, mapped
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +86,7 @@ async def list_audit_entries(
     wanted = Filter(actor=actor, action=action, start=period.start, end=period.end)
     async with slow_reads.connection(request) as connection:
         found = await audit.select(connection, wanted, before.id if before else MAX_ID, limit + 1)
-    shown = list(map(_shown, found))
+    shown = await mapped(found, _shown, AT_ONCE_SLOW)
     return paging.page(request, shown, limit, lambda last: _EntriesBefore(actor, action, last.id))
 
 

@@ -26,6 +26,7 @@ from query_api.web.resource import Resource
 from shared.access import keys
 from shared.access.credentials import NewKey, Role
 from shared.access.keys import NAME_RULE, KeyState, is_name
+from shared.event_loop.parts import AT_ONCE_SLOW, mapped
 
 MAX_GRACE_S = 366 * 86_400
 Prefix = Annotated[
@@ -200,7 +201,8 @@ async def list_keys(
     async with database.connection() as connection:
         found = await keys.select(connection, in_state, before.id if before else MAX_ID, limit + 1)
     ids = {key.prefix: key.id for key in found}
-    return paging.page(request, list(map(_shown, found)), limit, lambda last: _KeysBefore(in_state, ids[last.prefix]))
+    shown = await mapped(found, _shown, AT_ONCE_SLOW)
+    return paging.page(request, shown, limit, lambda last: _KeysBefore(in_state, ids[last.prefix]))
 
 
 @get(

@@ -1,6 +1,6 @@
 """Route of the number of dead letters by reason over time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -24,6 +24,7 @@ from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
 from query_api.web.requests.times import Timezone
 from shared.dead_letters.selection import Selection, parameters, where
+from shared.event_loop.parts import mapped_rows
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
@@ -140,11 +141,14 @@ async def counts(
             "limit": limit - len(found),
         }  # fmt: skip
         rows = await connection.execute(_LETTERS + where(wanted) + _COUNTS, values, prepare=False)
-        found += [
-            DeadLetterCount(start=in_zone(start, zone), end=in_zone(end, zone), messages=messages, reasons=reasons)
-            async for start, end, messages, reasons in rows
-        ]
+        found += await mapped_rows(rows, lambda row: _count(zone, *row))
         if calendar[-1] > row[1]:
             break
         wanted = msgspec.structs.replace(wanted, since=calendar[-1])
     return found
+
+
+def _count(
+    zone: ZoneInfo, start: datetime, end: datetime, messages: int, reasons: Mapping[str, int]
+) -> DeadLetterCount:
+    return DeadLetterCount(start=in_zone(start, zone), end=in_zone(end, zone), messages=messages, reasons=reasons)

@@ -22,6 +22,7 @@ from query_api.web.requests.bodies import JsonRequest
 from shared.dead_letters.letters import newest, one
 from shared.dead_letters.replaying import Decoder
 from shared.dead_letters.selection import Selection
+from shared.event_loop.parts import AT_ONCE_SLOW, mapped
 from shared.readings.model import Microseconds, Reason, to_datetime, to_microseconds
 
 _LATEST = to_microseconds(datetime.max.replace(tzinfo=UTC))
@@ -62,7 +63,7 @@ async def list_dead_letters(
     def key(last: DeadLetter) -> _LettersBefore:
         return _LettersBefore(reason, topic, to_microseconds(last.received_at), last.id)
 
-    return paging.page(request, list(map(shown, found)), limit, key)
+    return paging.page(request, await mapped(found, shown, AT_ONCE_SLOW), limit, key)
 
 
 @get(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from shared import bitmap
+from shared.dead_letters import bitmap
 from shared.dead_letters.letters import Letter
 from shared.dead_letters.replaying import Decoder
 from shared.readings.model import ElementFault, Reason
