@@ -31,7 +31,7 @@ from query_api.queue.addresses import CallbackRules
 from query_api.queue.channels import ENDED
 from query_api.queue.quotas import Quotas
 from query_api.queue.waiting import Waits
-from query_api.readings import buckets, series
+from query_api.readings import buckets
 from query_api.readings import listing as readings
 from query_api.readings import submit as stats
 from query_api.readings.formats.exports import Exports
@@ -39,6 +39,7 @@ from query_api.readings.formats.suffixes import FormatSuffixes
 from query_api.readings.intake import Intake
 from query_api.readings.live import handlers as live
 from query_api.readings.live.feeds import CHANNELS, Live
+from query_api.readings.plots import series
 from query_api.readings.waiting import FairQueue
 from query_api.readings.write_batcher import WriteBatcher
 from query_api.serve.pools import Pools, open_pools

@@ -24,7 +24,7 @@ import psycopg
 from deploy.local.postgres import EmbeddedPostgres
 from query_api.analyses.immediate import MAX_DEVICES as MAX_ANALYSED
 from query_api.devices.registration import MAX_DEVICES
-from query_api.readings.downsampling import MAX_POINTS
+from query_api.readings.plots.downsampling import MAX_POINTS
 from query_api.web.requests.paging import MAX_LIMIT
 from shared.readings.rules import MAX_READINGS
 from tests.benchmarks import bulk_load

@@ -9,9 +9,10 @@ from prometheus_client import CollectorRegistry
 
 from query_api.calendar.intervals import Interval
 from query_api.calendar.period import Period
-from query_api.readings import buckets, listing, series
+from query_api.readings import buckets, listing
 from query_api.readings.formats.exports import Exports, _Wanted
 from query_api.readings.formats.negotiation import STREAMS
+from query_api.readings.plots import series
 from query_api.readings.summaries import summarize
 from query_api.statistics.analysis import analyse, analyse_items
 from query_api.statistics.blocks.reading.items import Items

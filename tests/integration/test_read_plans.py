@@ -8,12 +8,13 @@ from psycopg import AsyncClientCursor
 
 from query_api.calendar.intervals import Interval
 from query_api.calendar.period import Period
-from query_api.readings import buckets, series
+from query_api.readings import buckets
 from query_api.readings import listing as readings
 from query_api.readings.formats.exports import SETTING
 from query_api.readings.formats.format import Order
 from query_api.readings.formats.negotiation import STREAMS
 from query_api.readings.listing import _ReadingsAfter
+from query_api.readings.plots import gaps, series
 from query_api.statistics.analysis import analyse
 from shared.postgres.connections import Connection
 from shared.readings.model import to_microseconds
@@ -100,8 +101,11 @@ async def the_bounds(explained: Explained) -> None:
 
 async def a_series(explained: Explained) -> None:
     within = FIRST + timedelta(days=10), FIRST + timedelta(days=60)
+    await gaps.usual_distance(explained.connection, DEVICE, *within)
     found = await series.downsample(explained.connection, DEVICE, ALWAYS, within, 100)
-    (plan,) = explained.taken()
+    samples, plan = explained.taken()
+    assert {scan["Node Type"] for scan in samples.scans} <= {"Index Only Scan"}
+    assert samples.rows_read <= gaps.SAMPLES * (gaps.NEIGHBOURS + 1)
     from_the_index(plan, "Index Only Scan")
     assert plan.rows_read == found.count == 50 * 24 * 60 // 50 + 1
 

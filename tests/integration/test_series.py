@@ -77,6 +77,46 @@ async def test_all_readings_are_returned_up_to_the_number_of_points(api: httpx.A
     assert len(fewer["y"]["value"]) <= 19
 
 
+async def test_one_column_of_times_and_the_gaps(
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
+) -> None:
+    await store(database, device, 20_000)
+    await database.execute(
+        "DELETE FROM readings WHERE recorded_at > %s AND recorded_at < %s",
+        (NOON + timedelta(seconds=600), NOON + timedelta(seconds=900)),
+    )
+    separate = (await api.get(f"/stats/{device}/series?points=100")).json()
+    shared = (await api.get(f"/stats/{device}/series?points=100&columns=shared")).json()
+    assert shared["gaps"] == [{"start": "2026-01-31T12:10:00.000000Z", "end": "2026-01-31T12:15:00.000000Z"}]
+    assert shared["gaps_above"] == 99.995001  # 19,999 seconds in 200 spans
+    assert shared["timestamp"] == sorted(set(shared["timestamp"]))
+    for axis in "xyz":
+        rows = zip(shared["timestamp"], shared[axis], strict=True)
+        points = [(at, value) for at, value in rows if value is not None]
+        assert points == list(zip(separate[axis]["timestamp"], separate[axis]["value"], strict=True))
+    finer = (await api.get(f"/stats/{device}/series?points=10000&columns=shared")).json()
+    assert (finer["gaps"], finer["gaps_above"]) == (shared["gaps"], 5)
+    assert separate["count"] == shared["count"]
+
+
+async def test_shared_columns_of_few_readings(api: httpx.AsyncClient, device: int) -> None:
+    path = f"/stats/{device}/series?columns=shared"
+    nothing = {"device_id": device, "start": None, "end": None, "count": 0}
+    empty = {"timestamp": [], "x": [], "y": [], "z": [], "gaps": [], "gaps_above": None}
+    assert (await api.get(path)).json() == nothing | empty
+    at = [(NOON + timedelta(seconds=n)).isoformat() for n in (0, 0, 1, 2, 3, 4, 100)]
+    await api.post(
+        "/stats", json=[{"device_id": device, "x": n, "y": -n, "z": 7, "timestamp": at[n]} for n in range(7)]
+    )
+    found = (await api.get(path)).json()
+    assert found["x"] == [0, 1, 2, 3, 4, 5, 6]  # two readings of one time are two rows
+    assert found["y"] == [0, -1, -2, -3, -4, -5, -6]
+    assert found["gaps"] == [{"start": "2026-01-31T12:00:04.000000Z", "end": "2026-01-31T12:01:40.000000Z"}]
+    assert found["gaps_above"] == 5
+    refused = await api.get(f"{path[:-6]}both")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "columns")
+
+
 async def test_the_period_is_respected(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
 ) -> None:

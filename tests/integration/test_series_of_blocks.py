@@ -1,5 +1,6 @@
 """Series from blocks, late readings and rows against the downsampling of all readings, over hostile data."""
 
+import itertools
 import random
 from datetime import UTC, datetime
 from functools import partial
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 
 from query_api.calendar.period import Period
-from query_api.readings.downsampling import Downsampler
 from query_api.readings.listing import bounds
-from query_api.readings.series import Line, Series, downsample
+from query_api.readings.plots.curve import Curve, draw
+from query_api.readings.plots.downsampling import Downsampler, span_of
+from query_api.readings.plots.gaps import FACTOR, NEIGHBOURS, SAMPLES
+from query_api.readings.plots.series import Line, Series, downsample
 from query_api.statistics.blocks.building import Columns
 from query_api.statistics.blocks.layout import Layout
 from query_api.statistics.blocks.reading.curves.outline import Limits
@@ -87,6 +90,60 @@ async def test_series_are_those_of_all_readings(database: Database, seed: int) -
         assert (found is None) == (len(part) == 0)
         if found is not None:
             assert of(found) == expected(part, points), (start, end, points, limits)
+
+
+def expected_gaps(columns: Columns, points: int) -> tuple[int, list[tuple[int, int]]]:
+    """The distance that gaps exceed, and the gaps, of all readings."""
+    times = np.sort(columns.times)
+    first, last = int(times[0]), int(times[-1])
+    moments = [first + round((last - first) * n / SAMPLES) for n in range(SAMPLES)]
+    near = [times[times >= at][: NEIGHBOURS + 1] for at in moments]
+    distances = np.sort(np.concatenate([np.diff(one) for one in near]))
+    distances = distances[distances > 0]
+    usual = int(distances[(len(distances) - 1) // 2]) if len(distances) else 0
+    above = max(FACTOR * usual, span_of(first, last, points))
+    return above, [(int(a), int(b)) for a, b in itertools.pairwise(times) if b - a > above]
+
+
+async def gaps_of(
+    database: Database,
+    start: Microseconds | None,
+    end: Microseconds | None,
+    points: int,
+    layout: Layout,
+    limits: Limits,
+) -> Curve | None:
+    asked = Period(*(None if at is None else to_datetime(at) for at in (start, end)))
+    async with snapshot(database):
+        within = await bounds(database, 1, asked)
+        return within and await draw(database, 1, within, points, gaps=True, layout=layout, limits=limits)
+
+
+def with_gaps(columns: Columns, chance: random.Random) -> Columns:
+    """The readings, those after some of them later by up to a thousand distances."""
+    times = columns.times.copy()
+    for _ in range(chance.randint(0, 8)):
+        place = chance.randrange(len(times))
+        times[place:] += chance.randint(1, 1000) * SECOND
+    return Columns.ordered(times, *columns.axes)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_gaps_are_those_of_all_readings(database: Database, seed: int) -> None:
+    chance, rng = random.Random(seed), np.random.default_rng(seed)
+    layout = layout_of(chance)
+    columns = with_gaps(readings_of(chance, rng), chance)
+    await seal_some(database, 1, columns, chance, layout)
+    edges = await edges_of(database)
+    for _ in range(15):
+        start, end = period(chance, [columns], edges)
+        points = chance.choice(POINTS)
+        limits = Limits(blocks=chance.choice([1, 2, 7, 1024]), readings=chance.choice([1, 20, 300, 1 << 17]))
+        curve = await gaps_of(database, start, end, points, layout, limits)
+        part = part_of(columns, start, end)
+        if curve is not None:
+            found = curve.gaps_above, [(gap.start, gap.end) for gap in curve.gaps]
+            assert found == expected_gaps(part, points), (start, end, points, limits)
 
 
 START, FEBRUARY = (to_microseconds(datetime(2025, *day, tzinfo=UTC)) for day in ((1, 20), (2, 1)))

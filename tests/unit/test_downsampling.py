@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from query_api.readings.downsampling import MIN_POINTS, Downsampler, Times, Values, _extremes
+from query_api.readings.plots.downsampling import MIN_POINTS, Downsampler, Times, Values, _extremes
 
 VALUES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1000.0, -1000.0, 5e-324]) | st.floats(-1000, 1000)
 READINGS = st.lists(st.tuples(st.integers(0, 40) | st.integers(0, 10**16), VALUES), min_size=1, max_size=300)

@@ -14,8 +14,8 @@ from msgspec import inspect
 
 from query_api.calendar.json_times import encode, is_time
 from query_api.readings.live.listeners import Dropped, Gap
+from query_api.readings.plots.series import Line
 from query_api.readings.record import StoredReading
-from query_api.readings.series import Line
 from tests.application import application
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

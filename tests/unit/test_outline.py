@@ -1,15 +1,16 @@
 """Outlines of readings: their downsampling is that of all readings, for any blocks, spans and late readings."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from query_api.readings.downsampling import MIN_POINTS, Downsampler, span_of
+from query_api.readings.plots.downsampling import MIN_POINTS, Downsampler, span_of
 from query_api.statistics.blocks.building import Columns, extremes_of
 from query_api.statistics.blocks.cutting import cuts
-from query_api.statistics.blocks.layout import BASE, Floats, Layout
+from query_api.statistics.blocks.layout import BASE, Floats, Layout, Times
 from query_api.statistics.blocks.reading.curves.outline import Known, Outline, outline_of
 from query_api.statistics.blocks.reading.curves.strides import Page, Spans, Strides
 
@@ -46,9 +47,12 @@ def drawn(columns: Columns, points: int, outline: Outline | None = None) -> list
 
 
 def readings_of(rng: np.random.Generator) -> Columns:
-    """Readings of few values, some at equal times."""
+    """Readings of few values, some at equal times, some after a gap."""
     count = int(rng.integers(1, 500))
     times = rng.integers(0, count * int(rng.choice([1, 3, 50])) // int(rng.choice([1, 4])) + 1, count)
+    times = np.sort(times)
+    for place in rng.integers(0, count, int(rng.integers(0, 4))):
+        times[place:] += int(rng.integers(1, count + 1))
     axes = [kind(count, rng) for kind in rng.choice(KINDS, 3)]
     rows = np.unique(np.stack((times.astype(float), *axes)), axis=1)
     return Columns.ordered(rows[0].astype(np.int64), *rows[1:])
@@ -80,6 +84,13 @@ def test_the_line_of_an_outline_is_that_of_all_readings(seed: int) -> None:
         assert found.count == len(within)
         if len(within) > points:
             assert drawn(within, points, found) == drawn(within, points)
+        assert far(np.concatenate((found.axes[0][0], found.ends)), spans) == far(within.times, spans)
+
+
+def far(times: Times, spans: Spans) -> list[tuple[int, int]]:
+    """The neighbours that are farther apart than a span."""
+    times = np.sort(times)
+    return [(int(a), int(b)) for a, b in itertools.pairwise(times) if b - a > spans.length]
 
 
 def _chosen(columns: Columns, chosen: NDArray[np.bool_]) -> Columns:

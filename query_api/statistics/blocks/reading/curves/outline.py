@@ -34,10 +34,15 @@ LIMITS = Limits()
 
 
 class Outline(msgspec.Struct, frozen=True):
-    """Some readings of a part of the period, which has `count`. `axes`: times and values of x, y and z, in order."""
+    """Some readings of a part of the period, which has `count`. `axes`: times and values of x, y and z, in order.
+
+    `ends`: the times of the first and the last reading of strides that are not read, and of readings directly behind
+    them. With the times of any axis they include both of each two neighbours that are farther apart than a span.
+    """
 
     count: int
     axes: Sequence[tuple[Times, Floats]]
+    ends: Times = np.empty(0, np.int64)  # never changed
 
 
 async def read_sealed(connection: Connection, device_id: int) -> Microseconds:
@@ -218,8 +223,9 @@ def outline_of(known: Known, data: Floats, spans: Spans, late: Columns) -> Outli
         part(times, of_times, needed), *(part(one, read, needed) for one, read in zip(axes, of_axes, strict=True))
     )
     readings = _with_late(_within(columns, strides.taken(needed).places, spans), late)
-    count = len(readings.columns) + int(strides.size[~needed].sum())
-    return Outline(count, [_axis(known, readings, values(axis), axis) for axis in range(len(AXES))])
+    others = strides.taken(~needed)
+    curves = [_axis(known, readings, values(axis), axis) for axis in range(len(AXES))]
+    return Outline(len(readings.columns) + int(others.size.sum()), curves, np.concatenate((others.start, others.end)))
 
 
 def _within(columns: Columns, places: Ints, spans: Spans) -> Readings:

@@ -2,7 +2,8 @@
 
 A stride across the end of a span has readings of two spans. Its own least value is known with its time, and so counts
 for one of them. The other span needs no value of the stride if a stride within this span has a lesser one. The same
-holds for the greatest. So only few of these strides are read.
+holds for the greatest. So only few of these strides are read. All that are longer than a span are: one may have
+readings of three spans, or neighbours that are farther apart than a span.
 """
 
 from collections.abc import Iterator
@@ -107,7 +108,8 @@ class Strides(msgspec.Struct, frozen=True):
             own = extremes[crosses[~needed]]
             first, last = first[across, np.newaxis], last[across, np.newaxis]
             other = first + last - spans.of(own["least_time"]), first + last - spans.of(own["greatest_time"])
-            read[:, across] = ~known.surpass(*other, first, own).T | (last > first + 1).T
+            longer = (self.end - self.start)[across] > spans.length
+            read[:, across] = ~known.surpass(*other, first, own).T | longer
         return read
 
     def parts(self, needed: Chosen, readings: int) -> Iterator[slice]:
