@@ -26,6 +26,17 @@ def require_possible(devices: Sequence[int]) -> None:
         raise UnknownDevices(impossible)
 
 
+_MISSING = "SELECT wanted FROM unnest(%s::bigint[]) AS wanted WHERE NOT EXISTS (SELECT FROM devices WHERE id = wanted)"
+
+
+async def require_devices(connection: Connection, devices: Sequence[int]) -> None:
+    """Raise UnknownDevices unless devices have all these ids."""
+    require_possible(devices)
+    missing = await (await connection.execute(_MISSING, (list(devices),))).fetchall()
+    if missing:
+        raise UnknownDevices([row[0] for row in missing])
+
+
 _DEVICE = "SELECT FROM devices WHERE id = %s"
 
 

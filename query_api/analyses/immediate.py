@@ -1,13 +1,11 @@
 """Immediate analyses of one device, or of several."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 from litestar import Response, get
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
+from litestar.openapi.spec import OpenAPIType
 from litestar.params import QueryParameter
 
 from query_api.access.rules import Permission
@@ -23,11 +21,11 @@ from query_api.web.answers.sources import HEADER, Analysed
 from query_api.web.dependencies import DeviceId, Slow
 from query_api.web.disconnect import cancelled_when_gone
 from query_api.web.requests.bodies import JsonRequest
+from query_api.web.requests.device_ids import SeveralOperation, parse_ids, several
 from query_api.web.resource import Resource
 
 MAX_DEVICES = 1_000
 """In one request."""
-_DEVICES_RULE = f"1 to {MAX_DEVICES:,} device ids, one per parameter, such as device_id=1&device_id=2"
 _PROBLEMS = documented(
     problems.REVERSED_PERIOD, problems.NOT_FOUND, problems.INVALID_VALUE, problems.TOOK_TOO_LONG
 )  # fmt: skip
@@ -72,26 +70,6 @@ async def analyse_now(
     return Response(found, headers=analysed.counted(source))
 
 
-@dataclass
-class _SeveralOperation(Operation):
-    """Documents device_id as required. The handler checks it, so that the error can say what is expected."""
-
-    def __post_init__(self) -> None:
-        for parameter in self.parameters or ():
-            if isinstance(parameter, Parameter) and parameter.name == "device_id":
-                parameter.required = True
-
-
-_DEVICE_IDS = QueryParameter(
-    description=f"The devices: {_DEVICES_RULE}.",
-    schema_extra={
-        "one_of": None,
-        "type": OpenAPIType.ARRAY,
-        "min_items": 1,
-        "max_items": MAX_DEVICES,
-        "items": Schema(type=OpenAPIType.INTEGER, examples=[1]),
-    },
-)
 _GROUP_BY = QueryParameter(
     description="device: the figures of each device. Without it: the figures of all devices together.",
     schema_extra={"type": OpenAPIType.STRING, "enum": ["device"]},
@@ -104,7 +82,7 @@ _GROUP_BY = QueryParameter(
     summary="Analyse several devices' readings immediately",
     response_description="The figures.",
     response_headers=[HEADER],
-    operation_class=_SeveralOperation,
+    operation_class=SeveralOperation,
     responses=_PROBLEMS,
 )
 async def analyse_several(
@@ -113,7 +91,7 @@ async def analyse_several(
     wanted: Wanted,
     slow_reads: Slow,
     analysed: Analysed,
-    device_id: Annotated[list[str] | None, _DEVICE_IDS] = None,
+    device_id: Annotated[list[str] | None, several(MAX_DEVICES)] = None,
     group_by: Annotated[str | None, _GROUP_BY] = None,  # as a Literal or None it would take "null", too
 ) -> Response[Analysis | list[DeviceAnalysis]]:
     """Return the figures of all the devices together, or of each device in the order of the request.
@@ -122,7 +100,7 @@ async def analyse_several(
     """
     if group_by not in (None, "device"):
         raise invalid(Fault("group_by", f"expected device, got {displayed(group_by)}"))
-    devices = _ids(device_id or [])
+    devices = parse_ids(device_id, MAX_DEVICES)
     require_possible(devices)
     source = Source()
     found: Analysis | list[DeviceAnalysis]
@@ -133,24 +111,6 @@ async def analyse_several(
             each = await analyse_each(connection, devices, period.start, period.end, wanted, source)
             found = [DeviceAnalysis(device_id=device, x=of.x, y=of.y, z=of.z) for device, of in each.items()]
     return Response(found, headers=analysed.counted(source))
-
-
-def _ids(given: Sequence[str]) -> list[int]:
-    """Return the distinct device ids. Raises Refused for a text that is not a number, for no ids, and for too many."""
-    if not given:
-        raise invalid(Fault("device_id", f"is missing: expected {_DEVICES_RULE}"))
-    if len(given) > MAX_DEVICES:
-        raise invalid(Fault("device_id", f"expected {_DEVICES_RULE}, got {len(given):,}"))
-    ids: dict[int, None] = {}
-    faults: list[Fault] = []
-    for text in given:
-        try:
-            ids[msgspec.convert(text, int, strict=False)] = None
-        except msgspec.ValidationError:
-            faults.append(Fault("device_id", f"expected a whole number, got {displayed(text)}"))
-    if faults:
-        raise invalid(*faults)
-    return list(ids)
 
 
 router = Resource("/stats/analysis", route_handlers=[analyse_now, analyse_several], tags=["analysis"])

@@ -40,6 +40,7 @@ from query_api.readings.intake import Intake
 from query_api.readings.live import handlers as live
 from query_api.readings.live.feeds import CHANNELS, Live
 from query_api.readings.plots import series
+from query_api.readings.plots import several as several_series
 from query_api.readings.waiting import FairQueue
 from query_api.readings.write_batcher import WriteBatcher
 from query_api.serve.pools import Pools, open_pools
@@ -204,7 +205,8 @@ def create_app(
     static = assets.read_assets()
     app = Litestar(
         route_handlers=[
-            devices.router, rotation.router, stats.router, readings.router, series.router, buckets.router, live.router,
+            devices.router, rotation.router, stats.router, readings.router, series.router,
+            several_series.router, buckets.router, live.router,
             analysis.router, histogram.router, analysis_requests.router,
             analysis_results.router, schedules.router,
             sessions.router, keys.router, audit.router, dead_letters.router,

@@ -50,7 +50,7 @@ async def test_few_points_represent_all_readings(
 
 async def test_all_readings_are_returned_up_to_the_number_of_points(api: httpx.AsyncClient, device: int) -> None:
     path = f"/stats/{device}/series"
-    nothing = {"timestamp": [], "value": []}
+    nothing: dict[str, Any] = {"timestamp": [], "value": []}
     empty = (await api.get(path)).json()
     assert empty == {
         "device_id": device,
@@ -102,7 +102,7 @@ async def test_one_column_of_times_and_the_gaps(
 async def test_shared_columns_of_few_readings(api: httpx.AsyncClient, device: int) -> None:
     path = f"/stats/{device}/series?columns=shared"
     nothing = {"device_id": device, "start": None, "end": None, "count": 0}
-    empty = {"timestamp": [], "x": [], "y": [], "z": [], "gaps": [], "gaps_above": None}
+    empty: dict[str, Any] = {"timestamp": [], "x": [], "y": [], "z": [], "gaps": [], "gaps_above": None}
     assert (await api.get(path)).json() == nothing | empty
     at = [(NOON + timedelta(seconds=n)).isoformat() for n in (0, 0, 1, 2, 3, 4, 100)]
     await api.post(
@@ -115,6 +115,38 @@ async def test_shared_columns_of_few_readings(api: httpx.AsyncClient, device: in
     assert found["gaps_above"] == 5
     refused = await api.get(f"{path[:-6]}both")
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "columns")
+
+
+async def test_one_axis_of_several_devices(
+    api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any]
+) -> None:
+    others = [(await api.post("/devices", json={"name": "other"})).json()["id"] for _ in range(2)]
+    await store(database, device, 5_000)
+    await store(database, others[0], 10)
+    order = [others[1], device, others[0]]
+    asked: dict[str, Any] = {"device_id": order, "points": 30, "start": "2026-01-31T12:00:00Z"}
+    for axis in "xyz":
+        lines = (await api.get("/stats/series", params={**asked, "axis": axis})).json()
+        assert [line["device_id"] for line in lines] == order
+        for line in lines:
+            series = (await api.get(f"/stats/{line['device_id']}/series", params=asked | {"device_id": []})).json()
+            assert line == {"device_id": line["device_id"], "count": series["count"], **series[axis]}
+    assert (await api.get("/stats/series", params={"device_id": device})).json()[0]["count"] == 5_001
+
+
+async def test_refused_requests_for_several_devices(api: httpx.AsyncClient, device: int) -> None:
+    many = "&".join(f"device_id={n}" for n in range(101))
+    for query, field in (
+        ("", "device_id"), (many, "device_id"), ("device_id=x", "device_id"), (f"device_id={device}&axis=w", "axis"),
+        (f"device_id={device}&points=1001", "points"), (f"device_id={device}&points=3", "points"),
+        (f"device_id={device}&columns=shared", "columns"),
+    ):  # fmt: skip
+        answer = await api.get(f"/stats/series?{query}")
+        assert (answer.status_code, [error["field"] for error in answer.json()["errors"]]) == (422, [field]), query
+    for unknown in (device + 1, 2**63, -1):
+        answer = await api.get(f"/stats/series?device_id={device}&device_id={unknown}")
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+        assert str(unknown) in answer.json()["detail"]
 
 
 async def test_the_period_is_respected(
