@@ -62,6 +62,7 @@ ALLOWED = {
     "GET /stats/{device_id:str}/buckets": READERS,
     "GET /stats/{device_id:str}/histogram": READERS,
     "GET /stats/series": READERS,
+    "GET /stats/live": READERS,
     "GET /stats/analysis": READERS,
     "GET /stats/analysis/{device_id:str}": READERS,
     "POST /stats/analysis/{device_id:str}/async": READERS,

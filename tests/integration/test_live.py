@@ -227,6 +227,73 @@ async def test_a_stream_ends_with_its_device(api: httpx.AsyncClient, device: int
             await next_of(events)
 
 
+async def device_of(api: httpx.AsyncClient) -> int:
+    number: int = (await api.post("/devices", json={"name": "d"})).json()["id"]
+    return number
+
+
+@asynccontextmanager
+async def listening_to_several(api: httpx.AsyncClient, *devices: int, **headers: str) -> AsyncIterator[Events]:
+    parameters = {"device_id": list(devices)}
+    async with api.stream("GET", "/stats/live", params=parameters, headers=headers) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        events = events_of(answer)
+        assert await next_of(events) == {"retry": "2000"}
+        yield events
+
+
+@pytest.mark.serve(WANTING)
+async def test_several_devices_on_one_stream(api: httpx.AsyncClient, device: int) -> None:
+    other, third = [await device_of(api) for _ in range(2)]
+    async with listening_to_several(api, device, other, other) as events, listening(api, device) as alone:
+        for of, x in ((device, 1), (third, 2), (other, 3), (device, 4)):
+            await store(api, of, x)
+        found = [(await next_of(events))["data"] for _ in range(3)]
+        assert [(one["device_id"], one["x"]) for one in found] == [(device, 1), (other, 3), (device, 4)]
+        assert await readings_of(alone, 2) == [1, 4]
+        assert (await api.delete(f"/devices/{device}")).status_code == 204
+        removed = {"event": "removed", "data": {"device_id": device, "detail": "the device was deleted"}}
+        assert await next_of(events) == removed
+        assert (await next_of(alone))["event"] == "end"
+        await store(api, other, 5)
+        assert await readings_of(events, 1) == [5]
+        assert (await api.delete(f"/devices/{other}")).status_code == 204
+        assert await next_of(events) == {"event": "end", "data": {"detail": "the device was deleted"}}
+        with pytest.raises(StopAsyncIteration):
+            await next_of(events)
+
+
+async def test_a_gap_on_a_stream_of_several_devices_names_the_device(
+    api: httpx.AsyncClient, device: int, postgres_server: str, database_url: str
+) -> None:
+    other = await device_of(api)
+    headers = {"Last-Event-ID": "17"}
+    async with listening_to_several(api, device, other, **headers) as events:
+        assert (await next_of(events))["data"] == {"detail": "the stream was interrupted"}
+        async with services.database_away(postgres_server, database_url):
+            pass
+        gaps = [await next_of(events) for _ in range(2)]
+        assert {gap["event"] for gap in gaps} == {"gap"}
+        assert {gap["data"]["device_id"] for gap in gaps} == {device, other}
+
+
+async def test_a_stream_of_several_devices_is_one_stream(api_settings: Settings) -> None:
+    async with services.api(api_settings, Tuning(live=LiveBounds(max_listeners=2))) as api:
+        devices = [await device_of(api) for _ in range(3)]
+        async with listening_to_several(api, *devices), listening_to_several(api, *devices[1:]):
+            assert (await api.get(f"/stats/{devices[0]}/live")).status_code == 503
+        await eventually(lambda: is_taken(api, devices[0]), bool)
+
+
+async def test_refused_streams_of_several_devices(api: httpx.AsyncClient, device: int) -> None:
+    many = "&".join(f"device_id={n}" for n in range(101))
+    for query in ("", "device_id=x", many):
+        refused = await api.get(f"/stats/live?{query}")
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "device_id"), query
+    unknown = await api.get(f"/stats/live?device_id={device}&device_id={device + 1}")
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "/problems/not-found")
+
+
 async def test_a_stream_ends_within_a_second_of_its_key(api_settings: Settings, database: Database) -> None:
     """The stream of another key continues."""
     lost = await access_keys.create(database, TESTER, Role.ANALYST, "lost", None)

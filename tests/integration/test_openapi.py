@@ -24,7 +24,7 @@ OPERATIONS = {
     "POST /devices", "GET /devices", "GET /devices/{device_id}", "PATCH /devices/{device_id}",
     "DELETE /devices/{device_id}", "POST /devices/{device_id}/token", "POST /stats", "GET /stats/{device_id}",
     "GET /stats/{device_id}/latest", "GET /stats/{device_id}/live", "GET /stats/{device_id}/series",
-    "GET /stats/series", "GET /stats/{device_id}/buckets", "GET /stats/{device_id}/histogram",
+    "GET /stats/series", "GET /stats/live", "GET /stats/{device_id}/buckets", "GET /stats/{device_id}/histogram",
     "GET /stats/analysis", "GET /stats/analysis/{device_id}", "POST /stats/analysis/{device_id}/async",
     "GET /stats/analysis/requests/{request_id}", "DELETE /stats/analysis/requests/{request_id}",
     "POST /stats/analysis/schedules", "GET /stats/analysis/schedules", "GET /stats/analysis/schedules/{schedule_id}",

@@ -83,7 +83,7 @@ def test_recent_ids_are_cached() -> None:
 
 
 async def test_a_listener_that_does_not_read_gets_the_number_of_missed_readings() -> None:
-    listener = Listener(7, bounds=LiveBounds(max_events=2))
+    listener = Listener([7], bounds=LiveBounds(max_events=2))
     for number in range(5):
         listener.send(b"%d\n\n" % number, NOON - timedelta(seconds=number))
     listener.tell(Gap("why", NOON - timedelta(hours=1)))
@@ -99,7 +99,7 @@ async def test_a_listener_that_does_not_read_gets_the_number_of_missed_readings(
 
 
 async def test_blocks_are_bounded() -> None:
-    listener = Listener(7, bounds=LiveBounds(block_bytes=3))
+    listener = Listener([7], bounds=LiveBounds(block_bytes=3))
     for _ in range(3):
         listener.send(b"ab", NOON)
     events = listener.events()

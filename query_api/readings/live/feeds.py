@@ -88,18 +88,21 @@ class Live:
 
     # Listeners.
 
-    async def join(self, device_id: int, caller: str, credential: str | None = None) -> Listener:
+    async def join(
+        self, devices: Sequence[int], caller: str, credential: str | None = None, *, names_devices: bool = False
+    ) -> Listener:
         """Add a listener, which gets readings from the return on. The caller must call `leave`. Raises Refused.
 
         `caller`: its streams are counted together. `credential`: the credential of the request, if any.
         """
         self._require_place(caller)
-        listener = Listener(device_id, caller, credential, self._bounds)
-        feed = self._feeds.setdefault(device_id, Feed())
-        feed.listeners.add(listener)
+        listener = Listener(devices, caller, credential, self._bounds, names_devices=names_devices)
+        feeds = [self._feeds.setdefault(device_id, Feed(device_id)) for device_id in devices]
+        for feed in feeds:
+            feed.listeners.add(listener)
         self._credentials.check_soon()
         try:
-            await self._until_subscribed(feed)
+            await self._until_subscribed(feeds)
             await self._until_settled(listener)
         except BaseException:
             self.leave(listener)
@@ -125,25 +128,31 @@ class Live:
         except (TimeoutError, *RETRYABLE):
             listener.tell(Gap("a batch was in progress as the stream began", began - MARGIN))
 
-    async def _until_subscribed(self, feed: Feed) -> None:
-        if not feed.is_known.is_set():
+    async def _until_subscribed(self, feeds: Sequence[Feed]) -> None:
+        if not all(feed.is_known.is_set() for feed in feeds):
             self._wanted_changed.set()
         try:
             async with asyncio.timeout(self._bounds.subscribed_within_s):
-                await feed.is_known.wait()
+                for feed in feeds:
+                    await feed.is_known.wait()
         except TimeoutError:
             raise _no_place("the database does not respond") from None
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener. It may be called twice."""
-        feed = self._feeds.get(listener.device_id)
+        for device_id in listener.devices:
+            self._leave(device_id, listener)
+
+    def _leave(self, device_id: int, listener: Listener) -> None:
+        feed = self._feeds.get(device_id)
         if feed is not None:
             feed.listeners.discard(listener)
             if not feed.listeners:
-                del self._feeds[listener.device_id]
+                del self._feeds[device_id]
 
     def _listeners(self) -> list[Listener]:
-        return [listener for feed in self._feeds.values() for listener in feed.listeners]
+        """Return each listener once."""
+        return list({listener: None for feed in self._feeds.values() for listener in feed.listeners})
 
     # Wanted devices.
 
@@ -159,8 +168,7 @@ class Live:
                 if self._feeds:
                     await self._reader.want(list(self._feeds))
                     for device_id in await self._reader.gone(list(self._feeds)):
-                        if feed := self._feeds.get(device_id):
-                            feed.end(_DEVICE_IS_GONE)
+                        self._remove(device_id)
                 else:
                     await self._reader.close()
                 waits = backoff()
@@ -168,6 +176,14 @@ class Live:
                 _log.warning("the devices with live streams could not be announced", reason=str(diagnose(error)))
                 await asyncio.sleep(next(waits))
                 self._wanted_changed.set()
+
+    def _remove(self, device_id: int) -> None:
+        """End a deleted device on its streams. Streams of other devices leave its feed."""
+        if feed := self._feeds.get(device_id):
+            feed.remove(_DEVICE_IS_GONE)
+            for listener in list(feed.listeners):
+                if len(listener.devices) > 1:
+                    self._leave(device_id, listener)
 
     def _on_wanted(self, payload: str) -> None:
         """Record the devices that any process wants. Once its own arrive, later transactions of writers know them."""

@@ -1,5 +1,6 @@
-"""Route that streams a device's readings as server-sent events while they are stored."""
+"""Routes that stream the readings of devices as server-sent events while they are stored."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,20 +13,25 @@ from litestar.response import Stream
 
 from query_api.access.rules import ANYBODY, Permission
 from query_api.access.shown import shown
-from query_api.ids import require_device
+from query_api.ids import require_device, require_devices
 from query_api.readings.live.feeds import Live
 from query_api.readings.live.listeners import Gap
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, documented
 from query_api.web.dependencies import Database, DeviceId
 from query_api.web.limits.callers import caller_of
+from query_api.web.requests.device_ids import SeveralOperation, parse_ids, several
 from query_api.web.resource import Resource
 
+MAX_DEVICES = 100
+"""On one stream."""
 MEDIA_TYPE = "text/event-stream"
 _STATE = "listener"
 _EVENTS = """\
 - `reading`: `data` is the reading as in GET /stats/{device_id}, and `id` its id. No reading is sent twice.
-- `gap`: readings from `since` on may be missing; `detail` has the reason. Get them with GET /stats/{device_id}.
+- `gap`: readings from `since` on may be missing; `detail` has the reason. Get them with GET
+  /stats/{device_id}. On a stream of several devices, `device_id` is the device; without it, all of them are meant.
+- `removed`: on a stream of several devices, the device `device_id` was deleted. The stream continues without it.
 - `dropped`: `count` readings from `since` on are missing, as the client reads too slowly.
 - `end`: the last event; do not reconnect. `detail` has the reason: the device was deleted, the key was revoked or has
   expired, or the session has ended.
@@ -66,6 +72,28 @@ class _LiveOperation(Operation):
         answer.content = {MEDIA_TYPE: OpenAPIMediaType(schema=schema, examples={"events": example})}
 
 
+@dataclass
+class _SeveralLiveOperation(SeveralOperation, _LiveOperation):
+    """Documents the stream and the required parameter."""
+
+    def __post_init__(self) -> None:
+        SeveralOperation.__post_init__(self)
+        _LiveOperation.__post_init__(self)
+
+
+_HEADERS = [
+    ResponseHeader("Cache-Control", value="no-store", description="A stream cannot be cached."),
+    ResponseHeader("X-Accel-Buffering", value="no", description="Proxies do not buffer the stream."),
+]
+LastEventId = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Last-Event-ID",
+        description="A browser sends it when it reconnects. The stream is not resumed, and begins with a gap.",
+    ),
+]
+
+
 async def leave(request: AnyRequest) -> None:
     """Remove the listener after the response."""
     live, listener = request.scope["state"].pop(_STATE, (None, None))
@@ -81,10 +109,7 @@ async def leave(request: AnyRequest) -> None:
     after_response=leave,
     media_type=MEDIA_TYPE,
     response_description="A stream of events.",
-    response_headers=[
-        ResponseHeader("Cache-Control", value="no-store", description="A stream cannot be cached."),
-        ResponseHeader("X-Accel-Buffering", value="no", description="Proxies do not buffer the stream."),
-    ],
+    response_headers=_HEADERS,
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def listen(
@@ -92,13 +117,7 @@ async def listen(
     device_id: DeviceId,
     database: Database,
     live: NamedDependency[SkipValidation[Live]],
-    last_event_id: Annotated[
-        str | None,
-        HeaderParameter(
-            name="Last-Event-ID",
-            description="A browser sends it when it reconnects. The stream is not resumed, and begins with a gap.",
-        ),
-    ] = None,
+    last_event_id: LastEventId = None,
 ) -> Stream:
     """Readings that are stored after the start of the response, from MQTT and HTTP.
 
@@ -107,12 +126,48 @@ async def listen(
     """
     async with database.connection() as connection:
         await require_device(connection, device_id)
+    return await _stream(request, live, [device_id], last_event_id)
+
+
+@get(
+    "/live",
+    permission=Permission.READ,
+    summary="Stream several devices' readings",
+    operation_class=_SeveralLiveOperation,
+    after_response=leave,
+    media_type=MEDIA_TYPE,
+    response_description="A stream of events.",
+    response_headers=_HEADERS,
+    responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
+)
+async def listen_to_several(
+    request: AnyRequest,
+    database: Database,
+    live: NamedDependency[SkipValidation[Live]],
+    device_id: Annotated[list[str] | None, several(MAX_DEVICES)] = None,
+    last_event_id: LastEventId = None,
+) -> Stream:
+    """The events of GET /stats/{device_id}/live for up to 100 devices on one stream.
+
+    The stream counts as one stream, and a browser needs one connection for it. The deletion of a device does not end
+    the stream, unless it was the last one.
+    """
+    devices = parse_ids(device_id, MAX_DEVICES)
+    async with database.connection() as connection:
+        await require_devices(connection, devices)
+    return await _stream(request, live, devices, last_event_id, names_devices=True)
+
+
+async def _stream(
+    request: AnyRequest, live: Live, devices: Sequence[int], last_event_id: str | None, *, names_devices: bool = False
+) -> Stream:
     given = None if request.auth is ANYBODY else shown(request.scope["headers"], request.scope["scheme"])
-    listener = await live.join(device_id, caller_of(request.scope), None if given is None else given.text)
+    credential = None if given is None else given.text
+    listener = await live.join(devices, caller_of(request.scope), credential, names_devices=names_devices)
     request.scope["state"][_STATE] = live, listener
     if last_event_id is not None:
         listener.tell(Gap("the stream was interrupted"))
     return Stream(listener.events(), media_type=MEDIA_TYPE)
 
 
-router = Resource("/stats", route_handlers=[listen], tags=["readings"])
+router = Resource("/stats", route_handlers=[listen, listen_to_several], tags=["readings"])

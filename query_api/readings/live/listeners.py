@@ -7,7 +7,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -59,6 +59,9 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
 
     detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the database was unavailable"])]
     since: _Since = None
+    device_id: Annotated[
+        int | None, msgspec.Meta(description="The device, on a stream of several. Absent: all devices of the stream.")
+    ] = None
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -88,10 +91,22 @@ class End(msgspec.Struct, frozen=True):
     detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the device was deleted"])]
 
 
+class Removed(msgspec.Struct, frozen=True):
+    """A device of a stream of several was deleted. The stream continues without it."""
+
+    device_id: Annotated[int, msgspec.Meta(description="Id of the device.", examples=[1])]
+    detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the device was deleted"])]
+
+
 class Interrupted(msgspec.Struct, frozen=True):
     """The stream ends. The client may reconnect; the next stream begins with a gap."""
 
     detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the key could not be checked"])]
+
+
+def removed_event(removed: Removed) -> bytes:
+    """Return the event of a deleted device."""
+    return b"event: removed\ndata: %b\n\n" % encode(removed)
 
 
 def last_event(end: End | Interrupted) -> bytes:
@@ -104,13 +119,21 @@ class Listener:
     """The queued events of one client."""
 
     def __init__(
-        self, device_id: int, caller: str = "", credential: str | None = None, bounds: LiveBounds = LIVE
+        self,
+        devices: Sequence[int],
+        caller: str = "",
+        credential: str | None = None,
+        bounds: LiveBounds = LIVE,
+        *,
+        names_devices: bool = False,
     ) -> None:
         """`caller`: its streams are counted together. `credential`: must stay valid while events are sent.
 
-        A listener with a credential sends no event before `confirm`.
+        A listener with a credential sends no event before `confirm`. `names_devices`: gaps have the id of their device.
         """
-        self.device_id = device_id
+        self.devices = tuple(devices)
+        self._remaining = set(devices)
+        self._names_devices = names_devices
         self.caller = caller
         self.credential = credential
         self._bounds = bounds
@@ -143,13 +166,25 @@ class Listener:
             self._waiting.append(event)
         self._something.set()
 
-    def tell(self, gap: Gap) -> None:
-        """Queue a gap."""
+    def tell(self, gap: Gap, device_id: int | None = None) -> None:
+        """Queue a gap. `device_id`: of which the readings are missing; None: of all devices."""
+        if self._names_devices and device_id is not None:
+            gap = msgspec.structs.replace(gap, device_id=device_id)
         if self._dropped is not None and gap.since is not None:
             self._dropped = Dropped(self._dropped.count, min(self._dropped.since, gap.since))
         elif len(self._waiting) < 2 * self._bounds.max_events:  # a client that never reads keeps the first gaps
             self._waiting.append(gap_event(gap))
         self._something.set()
+
+    def remove(self, device_id: int, end: End) -> None:
+        """Queue the end of one device. The end of the last one ends the stream."""
+        if device_id in self._remaining:
+            self._remaining.remove(device_id)
+            if not self._remaining:
+                self.end(end)
+            else:
+                self._waiting.append(removed_event(Removed(device_id, end.detail)))
+                self._something.set()
 
     def end(self, end: End | Interrupted | None = None) -> None:
         """End the stream without sending queued events, with a last event unless the service stops."""
@@ -191,7 +226,8 @@ class Listener:
 class Feed:
     """The listeners of one device."""
 
-    def __init__(self) -> None:
+    def __init__(self, device_id: int) -> None:
+        self.device_id = device_id
         self.listeners: set[Listener] = set()
         self.is_known = asyncio.Event()  # the writers know that the device is wanted
         self.confirm()
@@ -215,10 +251,16 @@ class Feed:
     def tell(self, gap: Gap) -> None:
         """Send the gap to all listeners."""
         for listener in self.listeners:
-            listener.tell(gap)
+            listener.tell(gap, self.device_id)
 
-    def end(self, end: End | None = None) -> None:
+    def remove(self, end: End) -> None:
+        """End the device on all streams, including those about to begin."""
+        for listener in self.listeners:
+            listener.remove(self.device_id, end)
+        self.is_known.set()
+
+    def end(self) -> None:
         """End all streams, including those about to begin."""
         for listener in self.listeners:
-            listener.end(end)
+            listener.end()
         self.is_known.set()
