@@ -47,6 +47,7 @@ from query_api.serve.pools import Pools, open_pools
 from query_api.serve.probe import probe
 from query_api.serve.tuning import DEFAULT, Tuning
 from query_api.web.answers import problems
+from query_api.web.answers.compression import Compression
 from query_api.web.answers.head import HeadRequests
 from query_api.web.answers.sources import AnalysedReadings
 from query_api.web.answers.vary import Vary
@@ -144,7 +145,7 @@ async def _serve(
             running = [tasks.create_task(work, name=name) for name, work in background.items()]
             tasks.create_task(feeds.run(stop), name="live")
             _log.info("serving", address=_address(listener))
-            varying = Vary(app, ["Origin"] if settings.cors_origins else [])
+            varying = Vary(Compression(app), ["Origin"] if settings.cors_origins else [])
             measured = FormatSuffixes(HeadRequests(MeasuredRequests(varying, registry)))
             proxies = list(settings.trusted_proxies)
             hosts = hosts_of_api(settings)

@@ -13,7 +13,12 @@ _VARY = b"vary"
 
 def depends_on(request: Request[Any, Any, Any], header: str) -> None:
     """Add the header to `Vary` of the response, also of an error."""
-    request.scope["state"].setdefault(_STATE, []).append(header)
+    scope_depends_on(request.scope, header)
+
+
+def scope_depends_on(scope: Scope, header: str) -> None:
+    """The same, for the scope of a request."""
+    scope["state"].setdefault(_STATE, []).append(header)
 
 
 class Vary:
