@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 
 from query_api.access.rules import Permission
 from query_api.calendar.period import Period
+from query_api.calendar.zones import read_zone
 from query_api.errors import Fault
 from query_api.ids import MAX_ID, require_device
 from query_api.readings.formats import negotiation as formats
@@ -28,6 +29,7 @@ from query_api.web.answers.problems import Refused, documented, invalid
 from query_api.web.dependencies import Database, DeviceId, Slow
 from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
+from query_api.web.requests.times import Timezone
 from query_api.web.resource import Resource
 from shared.event_loop.parts import fetched
 from shared.postgres.connections import Connection
@@ -117,12 +119,16 @@ async def list_readings(
     cursor: paging.Cursor = None,
     order: Annotated[Order, QueryParameter(description="asc: oldest first; desc: newest first.")] = "asc",
     format_name: Annotated[str | None, _FORMAT] = None,
+    timezone: Timezone = "UTC",
 ) -> Response[Sequence[StoredReading]]:
     """Return the readings of the period, or of all time, in pages.
 
     `Accept`, `format` or a suffix such as `/stats/7.csv` selects another format. The response is then one stream of all
     readings, or of at most `limit` readings. A stream has no cursor. For a stream of up to 32 MiB, HEAD returns its
     length, and Range selects a part of it.
+
+    The times of a stream are in the `timezone`: with its offset in CSV and NDJSON, and in the type of the column in
+    Arrow and Parquet. Those of JSON are in UTC.
     """
     form = formats.chosen(request, format_name)
     named = {"Content-Disposition": formats.disposition(device_id, form)}
@@ -137,7 +143,8 @@ async def list_readings(
             return page if format_name is None else Response(page.content, headers={**page.headers, **named})
     at_most = limit if "limit" in request.query_params else None
     in_parts = ranges.is_asked_for(request)
-    export = await exports.start(request, device_id, period, form, order, at_most, keeps_place=in_parts)
+    zone = None if timezone == "UTC" else read_zone(timezone)  # the period has refused a wrong name
+    export = await exports.start(request, device_id, period, form, order, at_most, keeps_place=in_parts, zone=zone)
     if in_parts:
         part = await ranges.answer(request, export, form.media_type, named)
         return cast("Response[Sequence[StoredReading]]", part)

@@ -110,7 +110,7 @@ async def test_each_export_locks_the_months_of_its_device(many: Connection, data
     exporting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export' AND datname = %s"
     for form in STREAMS:
         blocks = exports._blocks(
-            Place(turns, "test"), _Wanted(form.copy("asc"), NARROW, ALWAYS, None), form.encoder(), keeps_place=True
+            Place(turns, "test"), _Wanted(form.copy("asc"), NARROW, ALWAYS, None), form.encoder(None), keeps_place=True
         )
         assert await anext(blocks)
         ((pid,),) = await (await many.execute(exporting, (many.info.dbname,))).fetchall()

@@ -1,6 +1,7 @@
 """Readings as Arrow and Parquet, and the refusal without pyarrow."""
 
 import io
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -50,6 +51,32 @@ async def table(api: httpx.AsyncClient, address: str, media_type: str) -> pa.Tab
 async def listed(api: httpx.AsyncClient, address: str) -> list[dict[str, Any]]:
     rows = (await api.get(address)).json()
     return [{**row, "timestamp": datetime.fromisoformat(row["timestamp"])} for row in rows]
+
+
+async def test_times_in_a_zone(api: httpx.AsyncClient, device: int) -> None:
+    """At the end of summer time, 02:30 is there twice."""
+    at = ["2025-10-26T00:30:00Z", "2025-10-26T01:30:00.25Z", "2026-01-31T12:00:00Z"]
+    given = [{"device_id": device, "x": n, "y": 0, "z": 0, "timestamp": at[n]} for n in range(3)]
+    assert (await api.post("/stats", json=given)).status_code == 201
+    zone = "timezone=Europe/Berlin"
+    local = [
+        "2025-10-26T02:30:00.000000+02:00", "2025-10-26T02:30:00.250000+01:00", "2026-01-31T13:00:00.000000+01:00",
+    ]  # fmt: skip
+    csv = (await api.get(f"/stats/{device}.csv?{zone}")).text.splitlines()[1:]
+    assert [line.rpartition(",")[2] for line in csv] == local
+    newest = (await api.get(f"/stats/{device}.csv?{zone}&order=desc")).text.splitlines()[1:]
+    assert newest == csv[::-1]
+    lines = (await api.get(f"/stats/{device}.ndjson?{zone}")).text.splitlines()
+    assert [json.loads(line)["timestamp"] for line in lines] == local
+    for media_type in (ARROW, PARQUET):
+        found = await table(api, f"/stats/{device}?{zone}", media_type)
+        assert str(found.schema.field("timestamp").type) == "timestamp[us, tz=Europe/Berlin]"
+        assert [moment.isoformat(timespec="microseconds") for moment in found["timestamp"].to_pylist()] == local
+    utc = (await api.get(f"/stats/{device}.csv?timezone=UTC")).text
+    assert utc == (await api.get(f"/stats/{device}.csv")).text
+    assert (await api.get(f"/stats/{device}?{zone}")).json()[0]["timestamp"] == "2025-10-26T00:30:00.000000Z"
+    refused = await api.get(f"/stats/{device}.csv?timezone=Berlin")
+    assert (refused.status_code, [error["field"] for error in refused.json()["errors"]]) == (422, ["timezone"])
 
 
 @pytest.mark.parametrize("media_type", [ARROW, PARQUET])

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from typing import LiteralString
+from zoneinfo import ZoneInfo
 
 import msgspec
 import structlog
@@ -125,18 +126,19 @@ class Exports:
         limit: int | None,
         *,
         keeps_place: bool,
+        zone: ZoneInfo | None = None,
     ) -> "Export":
         """Return a stream after its first block is ready, so that earlier errors become problem responses.
 
         `limit`: the maximum number of readings; None: all. `keeps_place`: the caller must free the place, instead of
-        the end of the stream.
+        the end of the stream. `zone`: of the times; None: UTC.
 
         The route must have `close_export` as its after_response. Raises Refused if all places are taken.
         """
-        wanted = _Wanted(form.copy(order), device_id, period, limit)
+        wanted = _Wanted(form.copy(order, zone), device_id, period, limit)
         place = await self._turns.take(caller_of(request.scope))
         with freed_if_it_fails(place):
-            blocks = self._blocks(place, wanted, form.encoder(), keeps_place=keeps_place)
+            blocks = self._blocks(place, wanted, form.encoder(zone), keeps_place=keeps_place)
             first = await anext(blocks)
         export = request.scope["state"][_STATE] = Export(_chain(first, blocks), place, self._bounds)
         return export

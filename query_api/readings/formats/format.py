@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from typing import Literal, LiteralString
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -23,10 +24,6 @@ _ORDERS: dict[Order, LiteralString] = {
     "asc": "recorded_at, x, y, z",
     "desc": "recorded_at DESC, x DESC, y DESC, z DESC",
 }
-
-
-async def _unchanged(block: bytes, _: bool) -> bytes:
-    return block
 
 
 class Format(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,15 +47,18 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
 class StreamFormat(Format, frozen=True, kw_only=True):
     """A format in which all readings are sent as one stream, from one COPY.
 
-    `columns`, `options`: parts of the COPY. `encoder`: returns a new encoder of COPY data, for one stream.
+    `columns`, `options`: parts of the COPY. `zoned_columns`: the columns with times in a zone. `encoder`: returns a new
+    encoder of COPY data, for one stream with times in the zone; None: in UTC.
     """
 
     description: str
     is_text: bool
     columns: LiteralString
+    zoned_columns: LiteralString
     options: LiteralString = ""
-    encoder: Callable[[], Encode] = lambda: _unchanged
+    encoder: Callable[[ZoneInfo | None], Encode]
 
-    def copy(self, order: Order) -> LiteralString:
+    def copy(self, order: Order, zone: ZoneInfo | None = None) -> LiteralString:
         """Return the COPY statement. Its parameters: device_id, start, end, limit."""
-        return "COPY (" + _SELECT.format(columns=self.columns, order=_ORDERS[order]) + ") TO STDOUT" + self.options
+        columns = self.columns if zone is None else self.zoned_columns
+        return "COPY (" + _SELECT.format(columns=columns, order=_ORDERS[order]) + ") TO STDOUT" + self.options

@@ -7,6 +7,7 @@ import asyncio
 import io
 from collections.abc import Callable
 from typing import Any, LiteralString
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -41,8 +42,12 @@ class _Sink(io.RawIOBase):
 class TableEncoder:
     """Encodes the blocks of a binary COPY as one table."""
 
-    def __init__(self, open_writer: Callable[[_Sink], Any], batch_rows: int) -> None:
-        """`open_writer`: returns pyarrow's writer. `batch_rows`: the rows of a record batch, or of a row group."""
+    def __init__(self, open_writer: Callable[[_Sink, Any], Any], batch_rows: int, zone: ZoneInfo | None = None) -> None:
+        """`open_writer`: returns pyarrow's writer. `batch_rows`: the rows of a record batch, or of a row group.
+
+        `zone`: of the type of the times; None: UTC.
+        """
+        self._zone = "UTC" if zone is None else zone.key
         self._open_writer = open_writer
         self._batch_rows = batch_rows
         self._rows = BinaryRows(COLUMNS)
@@ -59,39 +64,38 @@ class TableEncoder:
 
     def _write(self, more: bool) -> bytes:
         if self._writer is None:
-            self._writer = self._open_writer(self._sink)
+            self._writer = self._open_writer(self._sink, _schema(self._zone))
         rows, self._waiting = np.concatenate(self._waiting), []
         if len(rows):
-            self._writer.write_batch(_batch(rows))
+            self._writer.write_batch(_batch(rows, _schema(self._zone)))
         if not more:
             self._writer.close()
         return self._sink.drained()
 
 
-def _arrow_writer(sink: _Sink) -> Any:
+def _arrow_writer(sink: _Sink, schema: Any) -> Any:
     from pyarrow import ipc
 
-    return ipc.new_stream(sink, _schema())
+    return ipc.new_stream(sink, schema)
 
 
-def _parquet_writer(sink: _Sink) -> Any:
+def _parquet_writer(sink: _Sink, schema: Any) -> Any:
     from pyarrow import parquet
 
-    return parquet.ParquetWriter(sink, _schema(), compression="zstd", use_dictionary=["device_id"])
+    return parquet.ParquetWriter(sink, schema, compression="zstd", use_dictionary=["device_id"])
 
 
-def _schema() -> Any:
+def _schema(zone: str) -> Any:
     import pyarrow as pa
 
     kinds = {BIGINT: pa.int64(), FLOAT8: pa.float64()}
-    kind_of = {name: kinds[kind] for name, kind in COLUMNS.items()} | {"timestamp": pa.timestamp("us", tz="UTC")}
+    kind_of = {name: kinds[kind] for name, kind in COLUMNS.items()} | {"timestamp": pa.timestamp("us", tz=zone)}
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kind_of.items()])
 
 
-def _batch(rows: Rows) -> Any:
+def _batch(rows: Rows, schema: Any) -> Any:
     import pyarrow as pa
 
-    schema = _schema()
     native = {name: rows[name].astype(kind.replace(">", "<")) for name, kind in COLUMNS.items()}
     native["timestamp"] = microseconds(rows["timestamp"])
     arrays = [pa.array(native[field.name]).view(field.type) for field in schema]
@@ -108,8 +112,9 @@ ARROW = StreamFormat(
     description="Apache Arrow's IPC stream. It requires the extra devicestat[arrow].",
     is_text=False,
     columns=_COLUMNS,
+    zoned_columns=_COLUMNS,
     options=_BINARY,
-    encoder=lambda: TableEncoder(_arrow_writer, ARROW_BATCH_ROWS).encode,
+    encoder=lambda zone: TableEncoder(_arrow_writer, ARROW_BATCH_ROWS, zone).encode,
 )
 PARQUET = StreamFormat(
     name="parquet",
@@ -119,6 +124,7 @@ PARQUET = StreamFormat(
     description="Apache Parquet. It requires the extra devicestat[arrow].",
     is_text=False,
     columns=_COLUMNS,
+    zoned_columns=_COLUMNS,
     options=_BINARY,
-    encoder=lambda: TableEncoder(_parquet_writer, PARQUET_BATCH_ROWS).encode,
+    encoder=lambda zone: TableEncoder(_parquet_writer, PARQUET_BATCH_ROWS, zone).encode,
 )
