@@ -58,7 +58,14 @@ class Assets:
 
     def scripts(self) -> Sequence[str]:
         """Return the paths of the page's own scripts."""
-        return [path for path in self._files if path.startswith(f"{STATIC}/") and path.endswith(".js")]
+        return self._own(".js")
+
+    def styles(self) -> Sequence[str]:
+        """Return the paths of the page's own styles. Their order is that of the page: base.css is the first."""
+        return self._own(".css")
+
+    def _own(self, ending: str) -> Sequence[str]:
+        return [path for path in self._files if path.startswith(f"{STATIC}/") and path.endswith(ending)]
 
 
 def _digest(files: Mapping[str, bytes]) -> str:

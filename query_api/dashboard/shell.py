@@ -23,6 +23,9 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cache-Control": "no-cache",
 }
+_SCREENS = f"{STATIC}/screens/"
+_FIRST_SCREENS = f"{_SCREENS}device"
+"""The devices, and a device: loaded with the page, the others when they are opened."""
 _MODULES = [path for path in vendored.SERVED if path.startswith(vendored.LIT)]
 _PAGE = """\
 <!DOCTYPE html>
@@ -35,7 +38,7 @@ _PAGE = """\
 <title>Devicestat</title>
 <link rel="icon" type="image/svg+xml" href="{icon}">
 <link rel="stylesheet" href="{uplot_style}">
-<link rel="stylesheet" href="{style}">
+{styles}
 <script src="{theme}"></script>
 {preloads}
 <script defer src="{uplot}"></script>
@@ -54,11 +57,12 @@ _PAGE = """\
 def page_of(assets: Assets) -> bytes:
     """Return the page."""
     scripts = [path for path in assets.scripts() if not path.endswith(("/main.js", "/theme.js"))]
+    scripts = [path for path in scripts if not path.startswith(_SCREENS) or path.startswith(_FIRST_SCREENS)]
     preloads = [f'<link rel="modulepreload" href="{assets.address(path)}">' for path in (*scripts, *_MODULES)]
     return _PAGE.format(
         icon=assets.address(f"{STATIC}/icon.svg"),
         uplot_style=assets.address(f"{vendored.UPLOT}/uPlot.min.css"),
-        style=assets.address(f"{STATIC}/style.css"),
+        styles="\n".join(f'<link rel="stylesheet" href="{assets.address(path)}">' for path in assets.styles()),
         theme=assets.address(f"{STATIC}/theme.js"),
         uplot=assets.address(f"{vendored.UPLOT}/uPlot.iife.min.js"),
         preloads="\n".join(preloads),

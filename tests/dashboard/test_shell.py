@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from collections.abc import Iterator
 
 import httpx
 import msgspec
@@ -13,7 +14,7 @@ from shared.settings import Settings
 from tests import services
 
 MOST_BYTES = 100_000
-"""All code of the page, compressed."""
+"""All code of the page with all its screens, compressed."""
 
 
 def test_the_service_and_the_scripts_have_the_same_screens() -> None:
@@ -41,19 +42,28 @@ async def test_other_paths_are_problems(api: httpx.AsyncClient) -> None:
 
 async def test_every_file_of_the_page_exists(api: httpx.AsyncClient) -> None:
     """And what they import, so that nothing is asked for twice."""
-    page = (await api.get("/")).text
-    paths = re.findall(r'(?:href|src)="(/assets/[^"]+)"', page)
+    paths = await preloaded(api)
     assert len(paths) == len(set(paths)) > 20
     for path in paths:
         answer = await api.get(path)
         assert (answer.status_code, answer.headers["cache-control"]) == (200, CACHED), path
-        for imported in re.findall(r'(?:from|import) *"(\.[^"]+)"', answer.text if path.endswith(".js") else ""):
-            assert httpx.URL("http://x" + path).join(imported).path in paths, (path, imported)
+        assert path.endswith(".css") or set(imported(path, answer.text)) <= set(paths), path
+
+
+async def preloaded(api: httpx.AsyncClient) -> list[str]:
+    """Return the addresses of the files that the page loads at once."""
+    return re.findall(r'(?:href|src)="(/assets/[^"]+)"', (await api.get("/")).text)
+
+
+def imported(path: str, script: str) -> Iterator[str]:
+    """Yield the addresses of the scripts that a script imports, without those that it loads later."""
+    for other in re.findall(r'(?:from|import) *"(\.[^"]+)"', script):
+        yield httpx.URL("http://x" + path).join(other).path
 
 
 async def test_the_files_of_the_page_do_not_count_as_requests(api_settings: Settings) -> None:
     async with services.api(msgspec.structs.replace(api_settings, rate_limit=40)) as api:
-        paths = re.findall(r'(?:href|src)="(/assets/[^"]+)"', (await api.get("/")).text)
+        paths = await preloaded(api)
         statuses = [(await api.get(path)).status_code for path in paths]
     assert len(statuses) > 40
     assert set(statuses) == {200}
@@ -71,9 +81,10 @@ async def test_files_are_compressed_for_those_who_accept_it(api: httpx.AsyncClie
 
 
 async def test_the_code_of_the_page_is_small(api: httpx.AsyncClient) -> None:
-    paths = re.findall(r'(?:href|src)="(/assets/[^"]+)"', (await api.get("/")).text)
+    assets = read_assets()
+    later = [assets.address(path) for path in assets.scripts()]
     size = 0
-    for path in paths:
+    for path in {*await preloaded(api), *later}:
         size += int((await api.head(path, headers={"accept-encoding": "gzip"})).headers["content-length"])
     assert size < MOST_BYTES
 

@@ -3,6 +3,7 @@
 import { connection, unauthenticated } from "./api.js";
 import { html, nothing, render } from "./html.js";
 import { keysDialog, runShortcut } from "./parts/keys.js";
+import { loadingNotice } from "./parts/notices.js";
 import { setTheme, theme, watchSystemTheme } from "./preferences.js";
 import { LINKS, Router } from "./router.js";
 import { onSession, readSession, session, signOut } from "./session.js";
@@ -57,7 +58,7 @@ function draw() {
     html`
       <a class="skip" href="#main">Skip to the content</a>
       ${header()} ${banner()}
-      <main id="main" tabindex="-1">${router.screen?.view() ?? unknownScreen()}</main>
+      <main id="main" tabindex="-1">${router.screen?.view() ?? noScreen()}</main>
       ${areKeysShown ? keysDialog(shortcuts(), hideKeys) : nothing}
     `,
     app,
@@ -111,7 +112,10 @@ function banner() {
   `;
 }
 
-function unknownScreen() {
+function noScreen() {
+  if (router.state === "loading") return loadingNotice("the screen");
+  if (router.state === "failed")
+    return html`<div class="notice bad" role="alert"><p>This screen was not loaded.</p><button @click=${() => location.reload()}>Reload the page</button></div>`;
   return html`<h1 tabindex="-1">Not found</h1><p>There is no screen at ${location.pathname}. <a href="/">Devices</a></p>`;
 }
 

@@ -1,8 +1,5 @@
 /** Selects the screen of an address, and follows links without loading the page again. */
 
-import { open as openDevice } from "./screens/device.js";
-import { open as openDevices } from "./screens/devices.js";
-import { open as openSignIn } from "./screens/sign-in.js";
 import { addressOf, match, readQuery } from "./state/address.js";
 
 /** @typedef {import("./state/address.js").Values} Values */
@@ -26,19 +23,20 @@ import { addressOf, match, readQuery } from "./state/address.js";
  * @property {() => void} close
  * @property {Array<import("./parts/keys.js").Shortcut>} [shortcuts]
  */
-/** @typedef {{path: string, open: (context: Context) => Screen}} Route */
+/** A screen's module. @typedef {{open: (context: Context) => Screen}} Module */
+/** @typedef {{path: string, load: () => Promise<Module>}} Route */
 
 const SIGN_IN = "/ui/sign-in";
 
 /**
- * The screens. The service answers only these paths (query_api/dashboard/shell.py).
+ * The screens, each loaded when it is first opened. The service answers only these paths (query_api/dashboard/shell.py).
  *
  * @type {Route[]}
  */
 export const ROUTES = [
-  { path: "/", open: openDevices },
-  { path: "/ui/devices/{device_id:int}", open: openDevice },
-  { path: "/ui/sign-in", open: openSignIn },
+  { path: "/", load: () => import("./screens/devices.js") },
+  { path: "/ui/devices/{device_id:int}", load: () => import("./screens/device.js") },
+  { path: "/ui/sign-in", load: () => import("./screens/sign-in.js") },
 ];
 
 /** The links of the header. @type {Array<[string, string]>} */
@@ -47,6 +45,8 @@ export const LINKS = [["/", "Devices"]];
 export class Router {
   /** @type {Screen | null} */
   screen = null;
+  /** Why there is no screen. @type {"loading" | "failed" | "unknown"} */
+  state = "loading";
   #path = "";
 
   /** @param {() => void} onChange */
@@ -81,27 +81,38 @@ export class Router {
 
   /** @param {boolean} isNew */
   #show(isNew) {
-    const query = readQuery(location.search);
-    if (this.#path === location.pathname && this.screen) this.screen.update(query);
-    else {
+    if (this.#path !== location.pathname) {
       this.screen?.close();
+      this.screen = null;
       this.#path = location.pathname;
-      this.screen = this.#open();
-      if (isNew) {
-        window.scrollTo(0, 0);
-        requestAnimationFrame(() => document.querySelector("h1")?.focus());
-      }
-    }
+      void this.#open(this.#path, isNew);
+    } else this.screen?.update(readQuery(location.search));
     this.onChange();
   }
 
-  /** @returns {Screen | null} */
-  #open() {
-    for (const { path, open } of ROUTES) {
-      const parameters = match(path, location.pathname);
-      if (parameters) return open(contextOf(this, parameters));
+  /**
+   * Open the screen of the path, unless the address is another one when it is loaded.
+   *
+   * @param {string} path
+   * @param {boolean} isNew
+   */
+  async #open(path, isNew) {
+    const found = routeOf(path);
+    this.state = found ? "loading" : "unknown";
+    if (!found) return;
+    try {
+      const { open } = await found.route.load();
+      if (path !== this.#path) return;
+      this.screen = open(contextOf(this, found.parameters));
+    } catch {
+      if (path !== this.#path) return;
+      this.state = "failed";
+      this.#path = "";
     }
-    return null;
+    this.onChange();
+    if (!isNew) return;
+    window.scrollTo(0, 0);
+    requestAnimationFrame(() => document.querySelector("h1")?.focus());
   }
 
   /** @param {MouseEvent} event */
@@ -110,10 +121,19 @@ export class Router {
     const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
     if (!link || !isPlain || event.defaultPrevented || link.target || link.hash || link.hasAttribute("download"))
       return;
-    if (link.origin !== location.origin || !ROUTES.some(({ path }) => match(path, link.pathname))) return;
+    if (link.origin !== location.origin || !routeOf(link.pathname)) return;
     event.preventDefault();
     this.go(link.pathname + link.search);
   }
+}
+
+/** @param {string} path */
+function routeOf(path) {
+  for (const route of ROUTES) {
+    const parameters = match(route.path, path);
+    if (parameters) return { route, parameters };
+  }
+  return null;
 }
 
 /**
@@ -142,6 +162,6 @@ function contextOf(router, parameters) {
  */
 function ownAddress(address) {
   const url = URL.parse(address, location.origin);
-  const isOwn = url?.origin === location.origin && ROUTES.some(({ path }) => match(path, url.pathname));
+  const isOwn = url?.origin === location.origin && routeOf(url.pathname);
   return isOwn && url.pathname !== SIGN_IN ? url.pathname + url.search : "/";
 }
