@@ -87,7 +87,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
 
 
 @main.command()
-@click.option("--demo", is_flag=True, help="Add simulated devices with a few hours of history.")
+@click.option("--demo", is_flag=True, help="Add simulated devices with two days of history.")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),

@@ -37,7 +37,8 @@ from shared.settings import CONFIG, PREFIX, Settings, overridden, parse_mqtt_url
 
 DEMO_DEVICES = 10
 DEMO_RATE = 20.0
-DEMO_HISTORY_H = 6.0
+DEMO_HISTORY_H = 49.0
+"""Two days, and the hour by which a change of clocks moves midnight: yesterday is whole."""
 _PORTS = {
     "http_port": "--http-port",
     "ingestor_metrics_port": "DEVICESTAT_INGESTOR_METRICS_PORT",

@@ -4,6 +4,7 @@ Each axis is the sum of
 - an offset (gravity on z) and a slow daily drift, with the temperature of the hall;
 - the machine's rotation and its harmonics, with a phase for each axis, and stronger in working hours;
 - an occasional shock that decays within minutes;
+- on each fifth machine, from noon to three o'clock UTC, a heavy workpiece: z steps up, and all axes turn harder;
 - a little noise.
 The same seed, device and moment give the same reading on every machine.
 """
@@ -11,6 +12,7 @@ The same seed, device and moment give the same reading on every machine.
 import hashlib
 import math
 import struct
+from functools import lru_cache
 
 import msgspec
 
@@ -24,6 +26,12 @@ SHOCK_SLOT_S = 900.0
 SHOCK_PROBABILITY = 0.3
 """Probability of a shock in each slot."""
 SHOCK_DECAY_S = 40.0
+HEAVY_MACHINES = 5
+"""Of this many machines, the first gets a heavy workpiece each day."""
+HEAVY_S = (12 * 3600.0, 15 * 3600.0)
+"""Its start and its end, after midnight UTC."""
+HEAVY_STEP = 6.0
+HEAVY_FACTOR = 2.0
 NOISE = 0.15
 _HASH_RANGE = 2**64
 
@@ -44,19 +52,25 @@ def sample(seed: int, device: int, moment: float) -> Acceleration:
 
 def _axis(seed: int, device: int, axis: int, moment: float) -> float:
     def trait(name: str, low: float, high: float) -> float:
-        return low + (high - low) * _uniform(seed, device, axis, name)
+        return low + (high - low) * _kept(seed, device, axis, name)
 
-    offset = GRAVITY if axis == 2 else 0.0
+    is_heavy = _is_heavy(device, moment)
+    offset = (GRAVITY + HEAVY_STEP * is_heavy) if axis == 2 else 0.0
     drift = trait("drift", 0.2, 1.0) * math.sin(math.tau * (moment / DAY_S + trait("drift phase", 0, 1)))
-    strength = trait("strength", 1.0, 4.0) * _load(moment)
+    strength = trait("strength", 1.0, 4.0) * _load(moment) * (HEAVY_FACTOR if is_heavy else 1.0)
     vibration = strength * _turning(seed, device, trait("phase", 0, math.tau), moment)
-    noise = NOISE * trait(f"noise at {moment}", -1, 1)
+    noise = NOISE * (2 * _uniform(seed, device, axis, moment, "noise") - 1)
     return offset + drift + vibration + _shock(seed, device, axis, moment) + noise
+
+
+def _is_heavy(device: int, moment: float) -> bool:
+    start, end = HEAVY_S
+    return device % HEAVY_MACHINES == 1 and start <= moment % DAY_S < end
 
 
 def _turning(seed: int, device: int, phase: float, moment: float) -> float:
     low, high = TURNS_PER_S
-    angle = math.tau * (low + (high - low) * _uniform(seed, device, "turns")) * moment + phase
+    angle = math.tau * (low + (high - low) * _kept(seed, device, "turns")) * moment + phase
     return sum(part * math.sin(multiple * angle) for multiple, part in enumerate(HARMONICS, start=1))
 
 
@@ -67,13 +81,13 @@ def _load(moment: float) -> float:
 
 def _shock(seed: int, device: int, axis: int, moment: float) -> float:
     slot, within = divmod(moment, SHOCK_SLOT_S)
-    if _uniform(seed, device, int(slot), "shock") >= SHOCK_PROBABILITY:
+    if _kept(seed, device, int(slot), "shock") >= SHOCK_PROBABILITY:
         return 0.0
-    since = within - SHOCK_SLOT_S / 2 * _uniform(seed, device, int(slot), "shock at")
+    since = within - SHOCK_SLOT_S / 2 * _kept(seed, device, int(slot), "shock at")
     if since < 0:
         return 0.0
-    force = 20 + 60 * _uniform(seed, device, int(slot), "shock force")
-    direction = 2 * _uniform(seed, device, int(slot), axis, "shock direction") - 1
+    force = 20 + 60 * _kept(seed, device, int(slot), "shock force")
+    direction = 2 * _kept(seed, device, int(slot), axis, "shock direction") - 1
     return force * direction * math.exp(-since / SHOCK_DECAY_S)
 
 
@@ -81,3 +95,7 @@ def _uniform(*of: object) -> float:
     """Return a pseudorandom number in [0, 1) that depends only on the arguments."""
     digest = hashlib.blake2b(repr(of).encode(), digest_size=8).digest()
     return float(struct.unpack(">Q", digest)[0]) / _HASH_RANGE
+
+
+_kept = lru_cache(maxsize=4096)(_uniform)
+"""Numbers that many moments need: of a device, and of a slot."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.simulate.waveform import DAY_S, GRAVITY, sample
+from deploy.simulate.waveform import DAY_S, GRAVITY, HEAVY_STEP, sample
 from shared.readings.rules import AXIS_LIMIT
 
 NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
@@ -57,3 +57,16 @@ def test_now_and_then_there_is_a_shock() -> None:
     hardest = max(abs(value.x) for value in day)
     usual = statistics.median(abs(value.x) for value in day)
     assert hardest > 5 * usual
+
+
+def test_at_noon_a_heavy_workpiece_moves_z_of_each_fifth_machine() -> None:
+    def medians(device: int, start: float) -> list[float]:
+        day = [sample(1, device, start + second) for second in range(0, 3600, 7)]
+        return [statistics.median(getattr(value, axis) for value in day) for axis in "xyz"]
+
+    for device in range(1, 11):
+        before, after, later = (medians(device, NOON + hours * 3600) for hours in (-1, 0, 3))
+        step = HEAVY_STEP if device in (1, 6) else 0
+        assert after[2] - before[2] == pytest.approx(step, abs=1)
+        assert later[2] - before[2] == pytest.approx(0, abs=1)
+        assert after[:2] == pytest.approx(before[:2], abs=1)
