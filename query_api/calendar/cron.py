@@ -70,16 +70,31 @@ _FIELDS = (
 )
 
 
+class Times(msgspec.Struct, frozen=True):
+    """The numbers that each field of an expression names. `either_day`: a day that is in `days` or `weekdays` matches.
+
+    Otherwise it must be in both. `weekdays`: 0 to 6, where 0 is Sunday.
+    """
+
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    either_day: bool
+
+
 class Cron:
     """A cron expression in a time zone. Raises ValueError with the fault of a wrong expression."""
 
     def __init__(self, expression: str, zone: ZoneInfo) -> None:
         fields = _split(expression)
         numbers = [_numbers(text, field) for text, field in zip(fields, _FIELDS, strict=True)]
-        _, hours, days, months, _ = numbers
+        minutes, hours, days, months, weekdays = numbers
         either_day = fields[2][0] != "*" and fields[4][0] != "*"
         if not either_day and min(days) > max(_LONGEST[month - 1] for month in months):
             raise ValueError(f"{expression!r} never ticks: none of its months has a day {min(days)}")
+        self.times = Times(minutes, hours, days, months, frozenset(day % 7 for day in weekdays), either_day)
         listed = [",".join(map(str, sorted(some))) for some in numbers]
         for place, text in enumerate(fields):
             if text[0] == "*" and (place > 1 or (place == 1 and len(hours) == 24)):
@@ -119,9 +134,9 @@ def _split(expression: str) -> list[str]:
     return fields
 
 
-def _numbers(text: str, field: _Field) -> set[int]:
+def _numbers(text: str, field: _Field) -> frozenset[int]:
     """Return the numbers that a field such as "1-5,*/20" names."""
-    return {number for part in text.split(",") for number in _part(part, field)}
+    return frozenset(number for part in text.split(",") for number in _part(part, field))
 
 
 def _part(text: str, field: _Field) -> Iterator[int]:
