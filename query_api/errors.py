@@ -68,6 +68,14 @@ class RequestEnded(ClientError):
         super().__init__(f"request {request_id} is {status}")
 
 
+class RequestDone(ClientError):
+    """The analysis has succeeded, so there is nothing to retry."""
+
+    def __init__(self, request_id: int) -> None:
+        self.request_id = request_id
+        super().__init__(f"request {request_id} is done")
+
+
 class QuotaReached(ClientError):
     """The key has as many of something as a setting allows."""
 

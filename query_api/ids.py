@@ -13,6 +13,7 @@ MAX_ID = 2**63 - 1
 
 Id = Annotated[int, msgspec.Meta(description="Id.", examples=[1])]
 DeviceIdField = Annotated[int, msgspec.Meta(description="Id of the device.", examples=[1])]
+DeviceName = Annotated[str, msgspec.Meta(description="Display name of the device.", examples=["Boiler, north"])]
 
 
 def is_id(given: int) -> bool:

@@ -1,4 +1,4 @@
-"""Routes of queued analyses: queue, get, list, cancel."""
+"""Routes of queued analyses: queue, get, list, count, cancel, retry."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -18,6 +18,7 @@ from query_api.calendar.period import Period
 from query_api.ids import MAX_ID, is_id
 from query_api.queue import requests as queue
 from query_api.queue.addresses import MAX_URL_LENGTH, URL_PATTERN, CallbackRules
+from query_api.queue.counts import RequestCounts, count_by_status
 from query_api.queue.quotas import Quotas
 from query_api.queue.records import ENDED, AnalysisRequest, Status
 from query_api.queue.waiting import Waits
@@ -135,6 +136,22 @@ async def list_requests(
 
 
 @get(
+    "/requests/counts",
+    permission=Permission.READ,
+    summary="Count queued analyses by status",
+    response_description="The number of requests by status.",
+    responses=documented(problems.REVERSED_PERIOD, problems.INVALID_VALUE),
+)
+async def count_requests(request: JsonRequest, slow_reads: Slow, period: NamedDependency[Period]) -> RequestCounts:
+    """The period selects the requests that have ended, by the time of their end.
+
+    RESULTS_KEEP deletes old requests, which are not counted any more.
+    """
+    async with slow_reads.connection(request) as connection:
+        return await count_by_status(connection, period)
+
+
+@get(
     "/requests/{request_id:str}",
     permission=Permission.READ,
     summary="Get a queued analysis",
@@ -163,8 +180,41 @@ async def cancel_request(request: AnyRequest, request_id: RequestId, database: D
     return cancelled
 
 
+@post(
+    "/requests/{request_id:str}/retry",
+    permission=Permission.QUEUE,
+    status_code=HTTP_202_ACCEPTED,
+    summary="Retry an analysis that failed or was cancelled",
+    response_description="Queued again.",
+    responses={
+        HTTP_200_OK: ResponseSpec(
+            AnalysisRequest, generate_examples=False, description="It is queued or running already, and unchanged."
+        ),
+        **documented(problems.NOT_FOUND, problems.ALREADY_DONE, problems.INVALID_VALUE),
+    },
+)
+async def retry_request(
+    request: AnyRequest,
+    request_id: RequestId,
+    database: Database,
+    quotas: NamedDependency[SkipValidation[Quotas]],
+) -> Response[AnalysisRequest]:
+    """The request is queued again under its id, with as many attempts as a new one.
+
+    It counts towards QUEUED_PER_KEY of the key that retries it. Its callbacks are sent when it has ended again. A tick
+    of a schedule keeps its request, and so gets the result.
+    """
+    async with database.connection() as connection, connection.transaction():
+        await quotas.take_turn(connection, request.auth)
+        retried, is_new = await queue.retry(connection, request_id, request.auth)
+        if is_new:
+            await quotas.require_queued(connection, request.auth)
+            await audit.record(connection, actor_of(request), Action.ANALYSIS_RETRIED, f"request {request_id}")
+    return Response(retried, status_code=HTTP_202_ACCEPTED if is_new else HTTP_200_OK)
+
+
 router = Resource(
     "/stats/analysis",
-    route_handlers=[queue_analysis, list_requests, show_request, cancel_request],
+    route_handlers=[queue_analysis, list_requests, count_requests, show_request, cancel_request, retry_request],
     tags=["analysis"],
 )

@@ -11,7 +11,7 @@ import msgspec
 
 from shared.event_loop.parts import in_parts
 
-_NAMES = rb"(?:timestamp|start|end|since|[a-z_]+_(?:at|tick|until))"
+_NAMES = rb"(?:timestamp|tick|start|end|since|[a-z_]+_(?:at|tick|until))"
 """Names of members that are times. In JSON a string escapes quotes, so only a member matches."""
 _WHOLE_SECOND = re.compile(rb'("' + _NAMES + rb'":"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})(?=[Z+-])')
 _is_time = re.compile(_NAMES.decode()).fullmatch

@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 
 from query_api.access.rules import Principal
 from query_api.calendar.period import PeriodEnd, PeriodStart
-from query_api.ids import DeviceIdField, Id
+from query_api.ids import DeviceIdField, DeviceName, Id
 from query_api.statistics.figures import Figures
 from shared.postgres.connections import Connection
 
@@ -55,6 +55,7 @@ class QueuedAnalysis(msgspec.Struct, frozen=True, kw_only=True):
 
     id: Id
     device_id: DeviceIdField
+    device_name: DeviceName
     start: PeriodStart
     end: PeriodEnd
     figures: Annotated[
@@ -76,7 +77,9 @@ class QueuedAnalysis(msgspec.Struct, frozen=True, kw_only=True):
         datetime | None,
         msgspec.Meta(description="Time of the next retry; null if none is pending."),
     ]
-    created_at: Annotated[datetime, msgspec.Meta(description="Time at which it was queued.")]
+    created_at: Annotated[
+        datetime, msgspec.Meta(description="Time at which it was queued, the last time if it was retried by a request.")
+    ]
     started_at: Annotated[
         datetime | None, msgspec.Meta(description="Start of the latest attempt; null if there was none.")
     ]

@@ -1,4 +1,4 @@
-"""Requests of analyses, as clients and schedules use them: queued, found, listed, cancelled."""
+"""Requests of analyses, as clients and schedules use them: queued, found, listed, cancelled, retried."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 
 from query_api.access.rules import ANYBODY, Principal
 from query_api.calendar.period import Period
-from query_api.errors import Fault, InvalidFields, RequestEnded, UnknownDevices, UnknownRequest
+from query_api.errors import Fault, InvalidFields, RequestDone, RequestEnded, UnknownDevices, UnknownRequest
 from query_api.ids import is_id
 from query_api.queue import channels
 from query_api.queue.records import AnalysisRequest, Status, find_shown, shown_to
@@ -175,6 +175,40 @@ async def cancel(connection: Connection, request_id: int, principal: Principal) 
                 return await find(connection, request_id, principal)
     ended = await find(connection, request_id, principal)
     raise RequestEnded(request_id, ended.status)
+
+
+# It is not joinable, so it cannot collide with an equal request that was queued meanwhile. The new message id makes its
+# next callback another message for the receiver. The end that is being sent, if any, loses its token.
+_RETRY = """
+    WITH retried AS (
+        UPDATE analysis_requests
+        SET status = 'queued', attempts = 0, owner = %(owner)s, by_schedule = false, created_at = now(),
+            started_at = NULL, finished_at = NULL
+        WHERE id = %(id)s AND status IN ('failed', 'cancelled')
+          AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
+        RETURNING id
+    ), waiting AS (
+        UPDATE analysis_callbacks
+        SET status = 'waiting', attempts = 0, due_at = NULL, token = NULL, last_error = NULL,
+            message_id = gen_random_uuid()
+        FROM retried WHERE request_id = retried.id
+    )
+    SELECT pg_notify(%(channel)s, '') FROM retried
+"""
+
+
+async def retry(connection: Connection, request_id: int, principal: Principal) -> tuple[AnalysisRequest, bool]:
+    """Queue a request again that failed or was cancelled, for the principal, and notify the workers.
+
+    Returns it, and whether it was queued now: one that is queued or running already is unchanged. Raises UnknownRequest
+    and RequestDone.
+    """
+    values = {"id": request_id, "owner": principal.owner, "channel": channels.QUEUED}
+    is_new = is_id(request_id) and (await connection.execute(_RETRY, values)).rowcount == 1
+    found = await find(connection, request_id, principal)
+    if found.status == "done":
+        raise RequestDone(request_id)
+    return found, is_new
 
 
 # For their workers, and for clients that wait. Requests beyond the limit are notified as the worker removes them.

@@ -15,7 +15,7 @@ from query_api.analyses import histogram
 from query_api.analyses import immediate as analysis
 from query_api.analyses import requests as analysis_requests
 from query_api.analyses import results as analysis_results
-from query_api.analyses.schedules import handlers as schedules
+from query_api.analyses.schedules import routes as schedules
 from query_api.analyses.wanted import provide_wanted
 from query_api.calendar.json_times import encode_in_parts
 from query_api.dashboard import assets, shell, vendored

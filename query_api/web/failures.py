@@ -9,7 +9,15 @@ from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
-from query_api.errors import ClientError, InvalidFields, QuotaReached, RequestEnded, UnknownDevices, UnknownRequest
+from query_api.errors import (
+    ClientError,
+    InvalidFields,
+    QuotaReached,
+    RequestDone,
+    RequestEnded,
+    UnknownDevices,
+    UnknownRequest,
+)
 from query_api.statistics.blocks.damage import DamagedBlocks
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Problem, ProblemDetails, Refused, invalid
@@ -134,6 +142,8 @@ def _refusal_of(error: ClientError) -> Refused:
             return Refused(problems.NOT_FOUND, f"{error}: GET /devices lists them")
         case RequestEnded():
             return Refused(problems.ALREADY_ENDED, f"{error}. {problems.ALREADY_ENDED.description}")
+        case RequestDone():
+            return Refused(problems.ALREADY_DONE, f"{error}. {problems.ALREADY_DONE.description}")
         case QuotaReached():
             return Refused(problems.TOO_MANY_REQUESTS, str(error), headers=problems.RETRY_AFTER)
         case UnknownRequest():

@@ -10,7 +10,7 @@ from query_api.access.rules import ANYBODY
 from query_api.calendar.json_times import encode
 from query_api.queue import callbacks as queue
 from query_api.queue.callbacks import Due
-from query_api.queue.records import QueuedAnalysis, find_shown
+from query_api.queue.records import ENDED, QueuedAnalysis, find_shown
 from query_api.queue.retries import Retries
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.webhook import Undelivered, Webhook
@@ -86,7 +86,7 @@ class Callbacks:
         """Send the callback and write its end. Returns the outcome. Raises one of RETRYABLE if it cannot be written."""
         async with self._database.connection() as connection:
             request = await find_shown(connection, due.request_id, ANYBODY)
-        if request is None:
+        if request is None or request.status not in ENDED:  # it was deleted, or is retried
             return "gone"
         try:
             await self._webhook.send(due.url, str(due.message_id), int(time.time()), body(request))

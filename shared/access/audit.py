@@ -27,6 +27,7 @@ class Action(StrEnum):
     SCHEDULE_CHANGED = "schedule.changed"
     SCHEDULE_DELETED = "schedule.deleted"
     ANALYSIS_CANCELLED = "analysis.cancelled"
+    ANALYSIS_RETRIED = "analysis.retried"
     RESULT_DELETED = "result.deleted"
     SIGNED_IN = "session.created"
     SIGNED_OUT = "session.ended"

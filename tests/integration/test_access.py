@@ -69,6 +69,8 @@ ALLOWED = {
     "GET /stats/analysis/requests": READERS,
     "GET /stats/analysis/requests/{request_id:str}": READERS,
     "DELETE /stats/analysis/requests/{request_id:str}": READERS,
+    "GET /stats/analysis/requests/counts": READERS,
+    "POST /stats/analysis/requests/{request_id:str}/retry": READERS,
     "GET /stats/analysis/result/{device_id:str}": READERS,
     "GET /stats/analysis/result/{device_id:str}/{result_id:str}": READERS,
     "DELETE /stats/analysis/result/{device_id:str}/{result_id:str}": {ADMIN},
@@ -77,6 +79,8 @@ ALLOWED = {
     "GET /stats/analysis/schedules/{schedule_id:str}": READERS,
     "PATCH /stats/analysis/schedules/{schedule_id:str}": READERS,
     "DELETE /stats/analysis/schedules/{schedule_id:str}": READERS,
+    "GET /stats/analysis/schedules/preview": READERS,
+    "GET /stats/analysis/schedules/{schedule_id:str}/ticks": READERS,
 }
 """Roles that each route allows. HEAD is as GET, and OPTIONS requires any valid credentials."""
 ASKED_BY_BROKERS = {

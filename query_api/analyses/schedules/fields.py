@@ -9,8 +9,11 @@ from msgspec import UNSET, UnsetType
 
 from query_api.analyses.wanted import MAX_NAMES, NAME_PATTERN, RULE
 from query_api.calendar import cron, durations
-from query_api.ids import DeviceIdField, Id
+from query_api.calendar.period import PeriodEnd, PeriodStart
+from query_api.ids import DeviceIdField, DeviceName, Id
 from query_api.queue.addresses import MAX_URL_LENGTH, URL_PATTERN
+from query_api.queue.records import Status
+from query_api.statistics.figures import Figures
 
 _CRON_RULE = "a cron expression of five fields, in at most 200 characters"
 _CRON = msgspec.Meta(
@@ -75,6 +78,10 @@ _PAUSED = msgspec.Meta(
     extra={"takes": "true or false"},
     examples=[False],
 )
+_DESCRIPTION = msgspec.Meta(
+    description="The cron expression in words, in the time zone of the schedule.",
+    examples=["At 02:00 every day"],
+)
 
 
 class NewSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,12 +113,70 @@ class ScheduleChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     name: Annotated[str, _NAME] | UnsetType | None = UNSET
 
 
+class PlannedTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a schedule that define its ticks and their periods."""
+
+    cron: Annotated[str, _CRON]
+    timezone: Annotated[str, _TIMEZONE]
+    period: Annotated[str, _PERIOD] | None
+    align: Annotated[bool, _ALIGN]
+
+    @property
+    def figures(self) -> list[str]:
+        """None of them: they do not matter for the times."""
+        return []
+
+
+class PlannedTick(msgspec.Struct, frozen=True, kw_only=True):
+    """A tick to come."""
+
+    tick: Annotated[datetime, msgspec.Meta(description="The time.")]
+    start: PeriodStart
+    end: PeriodEnd
+
+
+class SchedulePreview(msgspec.Struct, frozen=True, kw_only=True):
+    """The ticks that a schedule would have."""
+
+    description: Annotated[str, _DESCRIPTION]
+    ticks: Annotated[list[PlannedTick], msgspec.Meta(description="The next five ticks, with the period of each.")]
+
+
+class ScheduleTick(msgspec.Struct, frozen=True, kw_only=True):
+    """A tick of a schedule, and what became of its analysis."""
+
+    tick: Annotated[datetime, msgspec.Meta(description="The time.")]
+    request_id: Annotated[
+        int | None,
+        msgspec.Meta(
+            description="Id of its request, for /stats/analysis/requests/{id}; null if it was deleted.", examples=[1]
+        ),
+    ]
+    status: Annotated[Status | None, msgspec.Meta(description="Status of the request; null if it was deleted.")]
+    last_error: Annotated[
+        str | None, msgspec.Meta(description="Error of the latest failed attempt; null if none failed.")
+    ]
+    start: PeriodStart
+    end: PeriodEnd
+    x: Annotated[Figures | None, msgspec.Meta(description="The figures of x; null if there is no result.")]
+    y: Annotated[Figures | None, msgspec.Meta(description="The figures of y; null if there is no result.")]
+    z: Annotated[Figures | None, msgspec.Meta(description="The figures of z; null if there is no result.")]
+
+
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """A recurring analysis."""
 
     id: Id
     device_id: DeviceIdField
+    device_name: DeviceName
     cron: Annotated[str, _CRON]
+    description: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="The cron expression in words, in the time zone of the schedule; null if it is not valid.",
+            examples=["At 02:00 every day"],
+        ),
+    ]
     timezone: Annotated[str, _TIMEZONE]
     period: Annotated[str, _PERIOD] | None
     align: Annotated[bool, _ALIGN]
@@ -127,6 +192,9 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
             description="Id of the request that the last tick queued, for /stats/analysis/requests/{id}; null if none.",
             examples=[1],
         ),
+    ]
+    latest_status: Annotated[
+        Status | None, msgspec.Meta(description="Status of the request of the last tick; null if there is none.")
     ]
     last_error: Annotated[
         str | None,

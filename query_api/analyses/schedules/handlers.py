@@ -1,6 +1,6 @@
 """Routes of schedules, which are recurring analyses: create, list, get, change, delete.
 
-`query_api/worker/ticks.py` queues their requests in `analysis_requests`.
+`preview.py` and `ticks.py` have the others. `query_api/worker/ticks.py` queues their requests in `analysis_requests`.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 from query_api.access.rules import ANYBODY, Permission, Principal
 from query_api.analyses.schedules.fields import NewSchedule, Schedule, ScheduleChanges
 from query_api.analyses.schedules.timing import read_timing
+from query_api.calendar.cron_words import describe
 from query_api.errors import Fault
 from query_api.ids import MAX_ID, is_id
 from query_api.queue.addresses import CallbackRules
@@ -26,7 +27,6 @@ from query_api.web.answers.problems import AnyRequest, Refused, documented
 from query_api.web.dependencies import Database, Slow, actor_of
 from query_api.web.requests import paging
 from query_api.web.requests.bodies import JsonRequest
-from query_api.web.resource import Resource
 from shared.access import audit
 from shared.access.audit import Action
 from shared.event_loop.parts import mapped_rows
@@ -131,14 +131,21 @@ async def list_schedules(
     return paging.page(request, found, limit, lambda schedule: _SchedulesAfter(schedule.id))
 
 
-_SELECT = """
-    SELECT schedule.*, next_tick IS NULL AS paused, request_id AS latest_request
-    FROM analysis_schedules AS schedule LEFT JOIN analysis_ticks ON schedule_id = id AND tick = last_tick
-    WHERE id > %(after)s AND (%(device_id)s::bigint IS NULL OR device_id = %(device_id)s)
-      AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
-    ORDER BY id
+_SHOWN = """
+    SELECT schedule.*, next_tick IS NULL AS paused, request_id AS latest_request,
+           (SELECT status FROM analysis_requests WHERE id = request_id) AS latest_status,
+           (SELECT devices.name FROM devices WHERE id = device_id) AS device_name
+    FROM analysis_schedules AS schedule LEFT JOIN analysis_ticks ON schedule_id = schedule.id AND tick = last_tick
+    WHERE EXISTS (SELECT FROM devices WHERE devices.id = device_id)
+"""
+_SELECT: LiteralString = (
+    _SHOWN
+    + """
+      AND schedule.id > %(after)s AND (%(device_id)s::bigint IS NULL OR device_id = %(device_id)s)
+    ORDER BY schedule.id
     LIMIT %(limit)s
 """
+)
 
 
 async def select(
@@ -158,8 +165,15 @@ async def _schedules(
 
 
 def _shown_to(principal: Principal, row: dict[str, Any]) -> Schedule:
-    shown = row if principal.owns(row["callback_owner"]) else {**row, "callback": None}
-    return msgspec.convert(shown, Schedule)
+    callback = row["callback"] if principal.owns(row["callback_owner"]) else None
+    return msgspec.convert({**row, "callback": callback, "description": _words(row["cron"])}, Schedule)
+
+
+def _words(expression: str) -> str | None:
+    try:
+        return describe(expression)
+    except ValueError:  # of another version
+        return None
 
 
 @get(
@@ -170,16 +184,12 @@ def _shown_to(principal: Principal, row: dict[str, Any]) -> Schedule:
     responses=documented(problems.NOT_FOUND, problems.INVALID_VALUE),
 )
 async def show_schedule(request: AnyRequest, schedule_id: ScheduleId, database: Database) -> Schedule:
-    """The schedule, with its next tick and the request of its last tick."""
+    """The schedule, with its next tick, and the request of its last tick with its status."""
     async with database.connection() as connection:
         return await find_schedule(connection, schedule_id, request.auth)
 
 
-_FIND = """
-    SELECT schedule.*, next_tick IS NULL AS paused, request_id AS latest_request
-    FROM analysis_schedules AS schedule LEFT JOIN analysis_ticks ON schedule_id = id AND tick = last_tick
-    WHERE id = %(id)s AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
-"""
+_FIND: LiteralString = _SHOWN + " AND schedule.id = %(id)s"
 
 
 async def find_schedule(connection: Connection, schedule_id: int, principal: Principal = ANYBODY) -> Schedule:
@@ -280,9 +290,3 @@ async def delete_schedule(request: AnyRequest, schedule_id: ScheduleId, database
 _DELETE = """
     DELETE FROM analysis_schedules WHERE id = %s AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
 """
-
-router = Resource(
-    "/stats/analysis/schedules",
-    route_handlers=[create_schedule, list_schedules, show_schedule, change_schedule, delete_schedule],
-    tags=["schedules"],
-)

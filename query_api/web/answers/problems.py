@@ -108,6 +108,11 @@ ALREADY_ENDED = Problem(
     "already-ended", 409, "The analysis has already finished",
     "Only an analysis that is queued or running can be cancelled.",
 )  # fmt: skip
+ALREADY_DONE = Problem(
+    "already-done", 409, "The analysis has succeeded",
+    "Only an analysis that failed or was cancelled can be retried. POST /stats/analysis/{device_id}/async queues a new "
+    "analysis.",
+)  # fmt: skip
 NOTHING_TO_SIGN_IN_TO = Problem(
     "authentication-off", 409, "Authentication is off",
     "While AUTH is off, every request is allowed without credentials, and there are no sessions.",
@@ -175,7 +180,7 @@ PROBLEMS = {
         MALFORMED, REVERSED_PERIOD, BAD_CURSOR, UNKNOWN_DEVICE, UNAUTHENTICATED, FORBIDDEN,
         FOREIGN_PAGE, INSECURE_CONNECTION, NOT_FOUND, NO_READINGS, NOT_ACCEPTABLE,
         NOT_INSTALLED, METHOD_NOT_ALLOWED, KEY_TAKEN,
-        ALREADY_ENDED, NOTHING_TO_SIGN_IN_TO, OWN_KEY, KEY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE,
+        ALREADY_ENDED, ALREADY_DONE, NOTHING_TO_SIGN_IN_TO, OWN_KEY, KEY_ENDED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE,
         RANGE_NOT_SATISFIABLE,
         INVALID_VALUE, TOO_MANY_REQUESTS, INTERNAL_ERROR, UNAVAILABLE,
         BUSY, LACKS_RESOURCES, TOOK_TOO_LONG,

@@ -59,9 +59,11 @@ GRANT USAGE ON SEQUENCE devices_id_seq, readings_id_seq TO devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, store_readings, pass_deletion_fence, close_deletion_fence, trigrams
     TO devicestat_api;
 GRANT SELECT, INSERT (device_id, period, figures, joinable, owner, by_schedule),
-      UPDATE (status, joinable, by_schedule, run_after, lease_token, lease_until, finished_at)
+      UPDATE (status, attempts, joinable, owner, by_schedule, run_after, lease_token, lease_until, created_at, started_at,
+              finished_at)
     ON analysis_requests TO devicestat_api;
-GRANT SELECT, INSERT (request_id, url, owner), UPDATE (due_at) ON analysis_callbacks TO devicestat_api;
+GRANT SELECT, INSERT (request_id, url, owner), UPDATE (message_id, status, attempts, due_at, token, last_error)
+    ON analysis_callbacks TO devicestat_api;
 GRANT SELECT, DELETE ON analysis_results TO devicestat_api;
 GRANT SELECT ON shown_analysis_requests, analysis_ticks TO devicestat_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON analysis_schedules TO devicestat_api;
