@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check audit bench scale brokers containers soak lock
+.PHONY: help setup demo test check audit bench scale brokers containers soak picture lock
 
 INSTALLED := .venv/installed
 DASHBOARD := query_api/dashboard
@@ -46,6 +46,9 @@ brokers: setup ## run the fault tests on the brokers in the file of DEVICESTAT_T
 
 soak: setup ## run the long fault tests
 	.venv/bin/pytest -m soak
+
+picture: setup ## draw the picture of the README again (needs Chromium)
+	.venv/bin/python -m tests.dashboard.picture
 
 lock: setup ## resolve the dependencies again; UPGRADE=--upgrade selects the latest versions
 	@.venv/bin/python -m venv .venv/lock

@@ -82,7 +82,7 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
     with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as server:
         server.execute(f"CREATE DATABASE {DATABASE}".encode())
         url, data = postgres.url_of(DATABASE), readings()
-        asyncio.run(_store(url, data))
+        asyncio.run(store(url, data))
         let_roles_in(url)
         yield from _sealing(url, data)
         with column_stores(data) as peers, asyncio.Runner() as runner:
@@ -94,7 +94,7 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
 # The readings and their blocks.
 
 
-async def _store(url: str, data: pd.DataFrame) -> None:
+async def store(url: str, data: pd.DataFrame) -> None:
     async with await connect(url, "bench") as connection:
         await migrate(connection)
         await set_up(connection)
@@ -122,7 +122,7 @@ def _packed(device: int, data: pd.DataFrame) -> bytes:
 
 def _sealing(url: str, data: pd.DataFrame) -> Iterator[Ratio]:
     """Seal each device in a process of its own, whose memory is that of sealing."""
-    first, second = (_seal(url, device, int(own["t"].iloc[-UNSEALED])) for device, own in (
+    first, second = (seal(url, device, int(own["t"].iloc[-UNSEALED])) for device, own in (
         (DEVICE, data), (DECIMALS, decimals(data)),
     ))  # fmt: skip
     seconds = first.cpu / first.readings * 1_000_000
@@ -133,7 +133,7 @@ def _sealing(url: str, data: pd.DataFrame) -> Iterator[Ratio]:
         yield Ratio(f"size of the blocks of a reading{name}", f"{most} bytes", "bytes", size, target(most), "<= 1")
 
 
-def _seal(url: str, device: int, until: int) -> Sealed:
+def seal(url: str, device: int, until: int) -> Sealed:
     before = _size(url)
     command = [sys.executable, "-m", "tests.benchmarks.sealer", url, str(device), str(until)]
     printed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
