@@ -29,6 +29,7 @@ def panel_lines(
     address = f"mqtt+unix://{broker.unix_socket}" if broker.unix_socket else f"{scheme}://{broker}"
     return [
         "",
+        f"  Dashboard                   {api}/",
         f"  API and its documentation   {api}/docs",
         f"  Metrics                     {api}/metrics",
         f"  MQTT                        {address}, topic {topic.prefix}<key>{topic.suffix}",

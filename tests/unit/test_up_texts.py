@@ -23,6 +23,7 @@ def pasted(lines: list[str]) -> list[list[str]]:
 
 def test_with_devices_the_lines_look_at_the_first_of_them() -> None:
     lines = panel_lines(API, BROKER, TOPIC, ApiDevice(id=4, key="sim-1"), demo=True, exports={})
+    assert lines[1].split() == ["Dashboard", f"{API}/"]
     assert pasted(lines) == [
         ["curl", f"{API}/devices"],
         ["curl", f"{API}/stats/4?limit=5"],
