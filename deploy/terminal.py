@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from shared.status.words import printable
+
 COLOURS = {
     "postgres": "blue",
     "mosquitto": "magenta",
@@ -28,19 +30,9 @@ UNFOLDED = 10_000
 NAME_WIDTH = max(map(len, COLOURS))
 
 
-def printable(text: str) -> str:
-    """Return the text with control and invisible characters escaped, except line ends and tabs."""
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
-
-
 def shortened(text: str, length: int) -> str:
     """Return the text, truncated to the available width."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def counted(count: int, thing: str) -> str:
-    """Return a number with its noun: 1 reading, 2,000 readings."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 class Terminal:

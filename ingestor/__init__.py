@@ -9,5 +9,6 @@ The path of one reading:
 4. `collector.py` acknowledges the packets of the batch, in the order of receipt.
 
 `service.py` wires the parts and stops them in order. `draining.py` empties the session of a process that was removed.
-`replay.py` processes dead letters again. `metrics.py` has the metrics.
+`replay.py` processes dead letters again. `metrics.py` has the metrics, and
+`status.py` makes figures of them for process_status.
 """

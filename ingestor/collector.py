@@ -85,6 +85,7 @@ class Collector:
         """Add a message to the open batch."""
         deliveries, packet_id = self._deliveries, packet.packet_id
         assert deliveries is not None
+        self._counts.delivered += 1
         if packet_id is not None:
             self._woken_at = time.monotonic()
             if deliveries.step is not Step.NONE:
@@ -216,6 +217,11 @@ class Collector:
     def _oldest_at(self) -> float | None:
         oldest = self._full[0] if self._full else self._open
         return None if oldest is None else oldest.opened_at
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the connection is paused, because too much waits."""
+        return self._deliveries is not None and self._deliveries.connection.is_paused
 
     # While nothing arrives
 

@@ -20,6 +20,7 @@ class Counts:
     """Readings by their fate, since the process started."""
 
     def __init__(self) -> None:
+        self.delivered = 0  # messages, not readings
         self.received = 0
         self.stored = 0
         self.duplicate = 0
@@ -35,6 +36,11 @@ class Counts:
     def messages(self) -> int:
         """Number that grows with each message, by the count of its readings."""
         return self.received + self.redelivered + self.empty
+
+    @property
+    def lag_s(self) -> float:
+        """Age of the oldest message not yet committed, in seconds."""
+        return 0.0 if self.oldest_at is None else time.monotonic() - self.oldest_at
 
 
 class _CountsCollector(Collector):
@@ -53,6 +59,9 @@ class _CountsCollector(Collector):
         yield rejected
         yield GaugeMetricFamily(f"{readings}in_flight", "Readings not yet committed", counts.in_flight)
         yield CounterMetricFamily(
+            "devicestat_ingest_messages_received", "Messages taken from the broker", counts.delivered
+        )
+        yield CounterMetricFamily(
             "devicestat_ingest_messages_redelivered", "Messages received with DUP set", counts.redelivered
         )
         yield CounterMetricFamily(
@@ -61,8 +70,9 @@ class _CountsCollector(Collector):
             counts.ambiguous,
         )
         yield CounterMetricFamily("devicestat_ingest_messages_empty", "Messages with an empty payload", counts.empty)
-        lag = 0.0 if counts.oldest_at is None else time.monotonic() - counts.oldest_at
-        yield GaugeMetricFamily("devicestat_ingest_lag_seconds", "Age of the oldest message not yet committed", lag)
+        yield GaugeMetricFamily(
+            "devicestat_ingest_lag_seconds", "Age of the oldest message not yet committed", counts.lag_s
+        )
         yield GaugeMetricFamily(
             "devicestat_ingest_last_commit_timestamp_seconds", "Time of the last committed batch", counts.committed_at
         )

@@ -18,6 +18,7 @@ from ingestor.session.broker_disk import BrokerDisk
 from ingestor.session.processes import ALONE, SHARE, Share
 from ingestor.session.session import Session
 from ingestor.session.subscriptions import Subscriptions
+from ingestor.status import Status
 from ingestor.storing.database_connection import DatabaseConnection
 from ingestor.storing.sampling import Sampler
 from ingestor.storing.writer import Writer
@@ -28,6 +29,8 @@ from shared.serving.closed import telemetry_access
 from shared.serving.service import listen, serve_telemetry
 from shared.serving.telemetry import Health
 from shared.settings import Settings
+from shared.status.process import Identity, Kind
+from shared.status.reporting import reported
 
 PROBE_S = 5.0
 """Interval of database checks while no messages arrive."""
@@ -67,8 +70,9 @@ class Ingestor:
         self._settings = settings
         self.health = Health("broker", "database")
         self.metrics = IngestMetrics()
-        if settings.broker_data_dir is not None:
-            self.metrics.registry.register(BrokerDisk(Path(settings.broker_data_dir)))
+        disk = None if settings.broker_data_dir is None else BrokerDisk(Path(settings.broker_data_dir))
+        if disk is not None:
+            self.metrics.registry.register(disk)
         is_shared = settings.mqtt_topic.pattern.startswith(SHARE)
         journal = Journal(settings.mqtt_client_id, may_hand_over=is_shared)
         devices = Devices(register=settings.unknown_devices == "register")
@@ -81,6 +85,13 @@ class Ingestor:
         self.session = session(settings, self.collector, self.writer, subscriptions, self.metrics.counts, self.health)
         self.metrics.show_probe(lambda: self.session.probe_is_forbidden)
         self._access = telemetry_access(settings)
+        self._status = Status(
+            self.health,
+            self.metrics,
+            journal,
+            is_paused=lambda: self.collector.is_paused,
+            disk_free=lambda: disk.free_bytes() if disk else None,
+        )
 
     async def run(self, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
         """Run until `stop` is set or the session ends. Raises what any part raises.
@@ -90,7 +101,9 @@ class Ingestor:
         try:
             if not await self.database.open(self._settings, stop):
                 return
-            async with asyncio.TaskGroup() as group:
+            process = Identity.own(Kind.INGESTOR, self._settings.mqtt_client_id)
+            reports = reported(process, self.database.between_attempts, self.health, self._status.document)
+            async with reports, asyncio.TaskGroup() as group:
                 session = group.create_task(self.session.run(), name="session")
                 writing = group.create_task(self._write(), name="writer")
                 if listener is not None:

@@ -26,6 +26,7 @@ _GIVEN = (
     "decoder",
     "keyring",
     "sign_ins",
+    "picture",
 )
 
 

@@ -37,8 +37,9 @@ def check(ctx: click.Context, *, device_id: int | None, mend: bool) -> None:
 
 async def _check(connection: "Connection", device_id: int | None, *, mends: bool) -> int:
     """Print the problems and a summary, and return the number of problems."""
-    from deploy.terminal import Terminal, counted
+    from deploy.terminal import Terminal
     from query_api.statistics.blocks.checking.device import Checker, devices_with_blocks
+    from shared.status.words import counted
 
     devices = await devices_with_blocks(connection)
     if device_id is not None:

@@ -63,9 +63,9 @@ async def _sync(connection: "Connection", settings: "Settings", *, dry_run: bool
 
 async def _sync_file(connection: "Connection", settings: "Settings", *, dry_run: bool) -> bool:
     """`_sync` for the file of BROKER_PASSWORDS."""
-    from deploy.terminal import printable
     from shared.broker.outbox import by_file
     from shared.broker.reconciliation import locked
+    from shared.status.words import printable
 
     file = by_file(settings)
     comparison = await file.compare(connection)

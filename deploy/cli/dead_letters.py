@@ -127,9 +127,9 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
 def purge(ctx: click.Context, /, *, yes: bool, **options: Any) -> None:
     """Delete dead letters."""
     from deploy.dead_letters.display import total
-    from deploy.terminal import counted
     from shared.dead_letters.letters import count, purge
     from shared.dead_letters.selection import Selection
+    from shared.status.words import counted
 
     found = ask_schema(ctx, lambda connection: count(connection, _selection(options)))
     if found.newest_id is None:

@@ -153,7 +153,7 @@ def _table(keys: Sequence["AccessKey"]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from deploy.terminal import printable
+    from shared.status.words import printable
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in _COLUMNS:
@@ -168,7 +168,7 @@ def _table(keys: Sequence["AccessKey"]) -> "Table":
 
 def _summary(shown: int, all_of_them: int) -> str:
     """Return the number of listed keys, and of those that are not listed."""
-    from deploy.terminal import counted
+    from shared.status.words import counted
 
     ended = all_of_them - shown
     if all_of_them == 0:

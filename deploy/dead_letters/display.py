@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from deploy.terminal import counted, printable, shortened
+from deploy.terminal import shortened
 from shared.dead_letters import bitmap
 from shared.dead_letters.letters import Count, Letter
+from shared.status.words import counted, printable
 
 HEXDUMP_WIDTH = 16
 TOPIC_SHOWN = 60

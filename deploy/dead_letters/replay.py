@@ -4,13 +4,14 @@ from collections import Counter
 
 from deploy.command import interruptible
 from deploy.dead_letters.display import DETAIL_SHOWN
-from deploy.terminal import Terminal, counted, shortened
+from deploy.terminal import Terminal, shortened
 from ingestor.replay import Replay
 from shared.dead_letters.letters import numbers
 from shared.dead_letters.replaying import Incomplete, Replayed
 from shared.dead_letters.selection import Selection
 from shared.postgres.connections import Connection
 from shared.settings import Settings
+from shared.status.words import counted
 
 PATIENCE_S = 2.0
 """Time after a signal for the current dead letter; then it is left unchanged."""

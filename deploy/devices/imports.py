@@ -19,13 +19,13 @@ import click
 import msgspec
 
 from deploy.devices.api_client import ApiClient, NotCarriedOut
-from deploy.terminal import counted, printable
 from query_api.devices.record import KEY_RULE, NAME_RULE, NewName
 from query_api.devices.registration import MAX_DEVICES
 from query_api.errors import displayed
 from shared.broker.names import KeyRules
 from shared.errors import LocalError
 from shared.readings.model import is_key
+from shared.status.words import counted, printable
 
 IMPORT_TIMEOUT_S = 60.0
 MAX_FAULTS = 20

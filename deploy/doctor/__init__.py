@@ -1,6 +1,7 @@
 """`devicestat doctor`: checks of settings, database, schema and broker.
 
-- `database` checks the server and the schema, and reports each ingestor's last commit and the dead letters.
+- `database` checks the server, the schema and the processes, and reports each ingestor's last commit and the dead
+  letters. `shared/status/` has the checks that the API shows too.
 - `blocks` checks the progress of sealing, what delays it, and some blocks.
 - `broker` checks the broker's `limits`, grants and waiting messages. `trials/` tests with its own messages how the
   broker queues and redelivers. `broker_connection` is the connection that both use.
@@ -8,7 +9,7 @@
   refuses a login.
 - `access` checks for an admin key, and compares the broker's users with the database.
 - `ingestor` asks the running ingestor for its lag.
-- `findings` is the record that every check returns.
+- `findings` writes the findings. `shared/status/findings.py` has the record that every check returns.
 
 Each check reports only its own server. Only `access` uses two.
 """
@@ -19,9 +20,10 @@ from deploy.doctor.access import examine_access
 from deploy.doctor.broker import examine_broker
 from deploy.doctor.broker_disk import examine_broker_disk
 from deploy.doctor.database import examine_database
-from deploy.doctor.findings import Finding, Severity, report
+from deploy.doctor.findings import report
 from deploy.doctor.ingestor import examine_ingestor
 from shared.settings import Settings
+from shared.status.findings import Finding, Severity
 
 __all__ = ["Finding", "Severity", "examine", "report"]
 

@@ -8,9 +8,8 @@ from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
 from deploy.doctor.broker_connection import connected, own_client_id
-from deploy.doctor.findings import Finding, Severity, ago, not_allowed
+from deploy.doctor.findings import not_allowed
 from deploy.doctor.refused import why_refused
-from deploy.terminal import counted, printable
 from query_api.access.keyring import has_administrator
 from shared.broker.dynamic_security.administration import administering
 from shared.broker.dynamic_security.sync import compare
@@ -20,6 +19,8 @@ from shared.errors import BrokerError, ConnectionRefused, DatabaseUnreachable, D
 from shared.postgres.connections import Connection, connect
 from shared.postgres.errors import diagnose
 from shared.settings import MqttAddress, Settings
+from shared.status.findings import Finding, Severity
+from shared.status.words import ago, counted, printable
 
 _NO_KEY = "AUTH is on, and there is no admin key: create one with `devicestat keys create --role admin`"
 LATE = timedelta(seconds=10)

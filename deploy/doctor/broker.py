@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from mqtt5 import ConnAckPacket, QoS
 
 from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id
-from deploy.doctor.findings import Finding, Severity
 from deploy.doctor.limits import examine_largest, examine_limits, unshared
 from deploy.doctor.refused import why_refused
 from deploy.doctor.trials.queue import MESSAGES, RIGHT_BYTES, RIGHT_MESSAGES, examine_queue
 from deploy.doctor.trials.redelivery import examine_redelivery
-from deploy.terminal import counted, printable
 from ingestor.mqtt.reasons import check_suback
 from ingestor.session.limits import SESSION_EXPIRY_S
 from shared.errors import BrokerError, ConnectionRefused, SubscriptionRefused
 from shared.settings import MqttAddress, Settings
+from shared.status.findings import Finding, Severity
+from shared.status.words import counted, printable
 
 SYS_WAIT_S = 0.3
 """Time to wait for each of the broker's $SYS figures. A broker need not have them."""

@@ -4,10 +4,11 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from deploy.doctor.findings import Finding, Severity, ago
 from shared.broker.data_directory import SAVED, DataDirectory, look
 from shared.errors import LocalError
 from shared.settings import Settings
+from shared.status.findings import Finding, Severity
+from shared.status.words import ago
 
 SAVED_WITHIN_S = 60.0
 """Mosquitto saves every ten seconds with mosquitto.conf. A save of ten million messages takes longer."""

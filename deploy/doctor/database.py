@@ -1,5 +1,6 @@
 """Checks of the database and its schema, and of the services' work in it."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -7,16 +8,22 @@ from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
 from deploy.doctor import blocks
-from deploy.doctor.findings import Finding, Severity, ago, not_allowed
-from deploy.terminal import counted, printable
+from deploy.doctor.findings import not_allowed
 from ingestor.delivery.journal import TOMBSTONE
 from ingestor.session.processes import member
+from query_api.queue.pending import pending
 from shared.errors import DevicestatError
 from shared.postgres.connections import Connection, address, connect, refusals_translated
 from shared.postgres.errors import diagnose
 from shared.postgres.migrate import check_schema, migrations
 from shared.postgres.pooler import check_pooler, is_pooled
 from shared.settings import Settings
+from shared.status import table
+from shared.status.database import durability, partitions
+from shared.status.findings import Finding, Severity
+from shared.status.judging import judge
+from shared.status.process import State
+from shared.status.words import ago, counted, printable
 
 OLDEST_POSTGRES = 150_000
 """PostgreSQL 15, in the form of server_version_num."""
@@ -29,10 +36,10 @@ async def examine_database(settings: Settings) -> list[Finding]:
         with refusals_translated():
             async with await connect(url, "doctor") as connection:
                 schema = await _guarded("schema", _schema, connection)
-                partitions = await _guarded("partitions", _partitions, connection)
+                months = await _guarded("partitions", partitions, connection)
                 pooler = await _guarded("pooler", partial(_pooler, url=url), connection)
-                about_server = [_server(connection, settings), *pooler, *await _durability(connection)]
-                findings = [*about_server, *schema, *partitions]
+                about_server = [_server(connection, settings), *pooler, *await durability(connection)]
+                findings = [*about_server, *schema, *months]
                 if schema[0].severity is Severity.OK:
                     findings += await _contents(connection, settings)
                 return findings
@@ -56,6 +63,7 @@ async def _guarded(what: str, check: _Check, connection: Connection) -> list[Fin
 
 async def _contents(connection: Connection, settings: Settings) -> list[Finding]:
     checks: dict[str, _Check] = {
+        "processes": _processes,
         "last commit": partial(_last_commits, settings=settings),
         "ingestors": _rivals,
         "dead letters": _dead_letters,
@@ -79,73 +87,19 @@ async def _pooler(connection: Connection, url: str) -> list[Finding]:
     return [Finding(Severity.OK, "pooler", "a connection pooler in session mode")]
 
 
-_UNSAFE = """
-    SELECT string_agg(name, ', ' ORDER BY name DESC) FROM pg_settings
-    WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'
-"""
-
-
-async def _durability(connection: Connection) -> list[Finding]:
-    row = await (await connection.execute(_UNSAFE)).fetchone()
-    if row is None or row[0] is None:
-        return []
-    advice = "acknowledged readings can be lost if the server crashes. Turn this on"
-    return [Finding(Severity.WARNING, "durability", f"{row[0]} turned off: {advice}")]
-
-
 async def _schema(connection: Connection) -> list[Finding]:
     await check_schema(connection)
     return [Finding(Severity.OK, "schema", f"version {migrations()[-1].version}, as this version of devicestat needs")]
 
 
-_MISSING_MONTHS = """
-    SELECT to_char(month, 'YYYY-MM')
-    FROM unnest(ARRAY[now(), now() + interval '1 month']) AS month
-    WHERE to_regclass('readings_' || to_char(month, 'YYYY_MM')) IS NULL
-"""
-
-
-async def _partitions(connection: Connection) -> list[Finding]:
-    missing = [row[0] for row in await (await connection.execute(_MISSING_MONTHS)).fetchall()]
-    if missing:
-        advice = "run `devicestat migrate`, and keep a worker running, which creates them in advance"
-        return [Finding(Severity.WRONG, "partitions", f"none for {' and '.join(missing)}: {advice}")]
-    return [
-        Finding(Severity.OK, "partitions", "the partitions of this month and the next month exist"),
-        *await _months(connection),
-    ]
-
-
-MANY_MONTHS = 200
-"""More than the default of OLDEST, ten years, and the next months."""
-READS_AT_ONCE = 20
-"""Concurrent reads of devices with readings in every month; the lock table must have room for their locks."""
-_MONTHS = """
-    SELECT (SELECT count(*) FROM pg_inherits WHERE inhparent = 'readings'::regclass),
-           current_setting('max_locks_per_transaction')::int,
-           current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int
-"""
-
-
-async def _months(connection: Connection) -> list[Finding]:
-    """Check the number of months: a read locks each month of its device, and the month's index."""
-    row = await (await connection.execute(_MONTHS)).fetchone()
-    assert row is not None, "a SELECT without FROM has one row"
-    return months_and_locks(*row)
-
-
-def months_and_locks(months: int, locks: int, transactions: int) -> list[Finding]:
-    """Check the number of months, and whether `locks` per transaction suffice for this number of `transactions`."""
-    findings = []
-    if months > MANY_MONTHS:
-        advice = "lower OLDEST or set RETENTION, if devices with a wrong clock created them"
-        findings.append(Finding(Severity.WARNING, "partitions", f"readings has {months} months: {advice}"))
-    needed = -(-READS_AT_ONCE * 2 * months // transactions)
-    if locks < needed:
-        advice = f"set it to {max(256, needed)} in postgresql.conf and restart PostgreSQL"
-        text = f"max_locks_per_transaction is {locks}, too small for {months} months: {advice}"
-        findings.append(Finding(Severity.WARNING, "locks", text))
-    return findings
+async def _processes(connection: Connection) -> list[Finding]:
+    """Check the processes that report their state, wherever they run."""
+    processes = await table.select(connection)
+    if faults := judge(processes, await pending(connection)):
+        return [Finding(finding.severity, "processes", finding.text) for finding in faults]
+    live = Counter(process.kind.value for process in processes if process.state is State.RUNNING)
+    text = ", ".join(f"{kind} {number}" for kind, number in sorted(live.items()))
+    return [Finding(Severity.OK, "processes", f"running: {text or 'none has reported'}")]
 
 
 _LAST_COMMITS = r"""

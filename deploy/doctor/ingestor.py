@@ -9,13 +9,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg import Error as PostgresError
 
 from deploy.devices.api_client import base_url
-from deploy.doctor.findings import Finding, Severity
-from deploy.terminal import counted, printable
 from shared.access.bearer import showing
 from shared.broker.names import probe_topic
 from shared.errors import DevicestatError
 from shared.postgres.connections import connect
 from shared.settings import Settings
+from shared.status.findings import Finding, Severity
+from shared.status.words import counted, printable
 
 TIMEOUT_S = 3.0
 TOLERATED_LAG_S = 5.0

@@ -3,11 +3,11 @@
 from mqtt5 import ConnAckPacket
 
 from deploy.doctor.broker_connection import connected, own_client_id, own_topic
-from deploy.doctor.findings import Finding, Severity
 from ingestor.payload.decode import MAX_PAYLOAD_BYTES
 from ingestor.session.limits import Limit, find_limits
 from shared.errors import BrokerError
 from shared.settings import MqttAddress, Settings
+from shared.status.findings import Finding, Severity
 
 
 def examine_limits(connack: ConnAckPacket, settings: Settings, *, is_mosquitto: bool) -> list[Finding]:

@@ -18,9 +18,10 @@ import msgspec
 from deploy.devices.api_client import ApiClient, ApiDevice
 from deploy.simulate.publisher import PublishCounts, Publisher, SimulatedMessage
 from deploy.simulate.waveform import sample
-from deploy.terminal import Terminal, counted
+from deploy.terminal import Terminal
 from shared.serving.service import run
 from shared.settings import Settings
+from shared.status.words import counted
 
 KEY_PREFIX = "sim-"
 REPORT_EVERY_S = 10.0

@@ -135,6 +135,11 @@ class Journal:
             self._count -= self._entries.popleft().count
 
     @property
+    def packets(self) -> int:
+        """The number of its packets."""
+        return self._count
+
+    @property
     def is_empty(self) -> bool:
         """Whether the journal has no packets."""
         return self._count == 0

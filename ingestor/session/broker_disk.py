@@ -20,6 +20,13 @@ class BrokerDisk(Collector):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    def free_bytes(self) -> int | None:
+        """Return the free space, or None while the directory is unreadable."""
+        try:
+            return look(self._directory).free
+        except LocalError:
+            return None
+
     def collect(self) -> Iterable[Metric]:
         try:
             found = look(self._directory)

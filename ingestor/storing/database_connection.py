@@ -86,6 +86,15 @@ class DatabaseConnection:
         if failures >= BUSY_ATTEMPTS or not isinstance(fault, DatabaseBusy):
             self._health.not_ready("database", str(fault))
 
+    async def between_attempts(self, action: Callable[[Connection], Awaitable[None]]) -> None:
+        """Run a short action when no attempt uses the connection. Do nothing while there is no connection.
+
+        Raises what the action raises. It changes nothing in the health.
+        """
+        async with self._in_use:
+            if self._connection is not None and not self._connection.closed:
+                await action(self._connection)
+
     async def probe(self) -> None:
         """Retry until the database responds, and check the version of its schema."""
         await self.retry_forever(note_schema, self._health)

@@ -5,6 +5,6 @@
 3. `claims.py`: the worker renews its lease and ends it. `results.py` has the result.
 4. `waiting.py` waits for the end of a request. `callbacks.py` has the callbacks that are due (`addresses.py`).
 
-`records.py`: requests and results as clients see them. `counts.py`: their number by status.
-`retries.py`: delays after failed attempts.
+`records.py`: requests and results as clients see them. `counts.py`: their number by status. `pending.py`: how long the
+queue waits. `retries.py`: delays after failed attempts.
 """

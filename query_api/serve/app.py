@@ -45,6 +45,7 @@ from query_api.readings.waiting import FairQueue
 from query_api.readings.write_batcher import WriteBatcher
 from query_api.serve.pools import Pools, open_pools
 from query_api.serve.probe import probe
+from query_api.serve.status import Status
 from query_api.serve.tuning import DEFAULT, Tuning
 from query_api.web.answers import problems
 from query_api.web.answers.compression import Compression
@@ -63,6 +64,8 @@ from query_api.web.operating import audit, keys, sessions
 from query_api.web.operating.dead_letters import routes as dead_letters
 from query_api.web.operating.operation import operation_routes
 from query_api.web.operating.sign_ins import SignIns
+from query_api.web.operating.status import handlers as status
+from query_api.web.operating.status.picture import Picture
 from query_api.web.requests.bodies import MAX_BODY_BYTES, JsonRequest
 from query_api.web.requests.known_parameters import KnownParameters
 from query_api.web.requests.strict_records import StrictRecords
@@ -78,6 +81,8 @@ from shared.serving.closed import hosts_of_api, require_closed
 from shared.serving.service import listen, serve_http
 from shared.serving.telemetry import Health
 from shared.settings import Settings
+from shared.status.process import Identity, Kind
+from shared.status.reporting import reported, with_pool
 
 _log = structlog.get_logger()
 
@@ -117,6 +122,7 @@ async def _serve(
         keyring = Keyring(pools.credentials, asyncio.get_running_loop().time)
         feeds = Live(settings.database, notifications, registry, tuning.live)
         batcher = WriteBatcher(pools.store, feeds.interest, FairQueue(registry, tuning.waiting), tuning.store_wait_s)
+        picture = Picture(pools.status)
         given = {
             **_given(settings, pools, batcher, registry, tuning),
             "notifications": notifications,
@@ -126,6 +132,7 @@ async def _serve(
             "decoder": decoder,
             "sign_ins": SignIns(asyncio.get_running_loop().time),
             "mqtt": mqtt.CountedDecisions(_decisions(settings, pools), registry),
+            "picture": picture,
         }
         app = create_app(
             settings,
@@ -140,8 +147,12 @@ async def _serve(
             "write batcher": batcher.run(),
             "database probe": probe(pools.probe, health, tuning.probe_interval_s),
             "broker outbox": apply_outbox(settings, registry),
+            "examination": picture.examine(),
         }
-        async with asyncio.TaskGroup() as tasks:
+        process = Identity.own(Kind.API, _address(listener))
+        figures = Status(health, registry, lambda: feeds.streams)
+        reports = reported(process, with_pool(pools.status), health, figures.document)
+        async with reports, asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(work, name=name) for name, work in background.items()]
             tasks.create_task(feeds.run(stop), name="live")
             _log.info("serving", address=_address(listener))
@@ -210,7 +221,7 @@ def create_app(
             several_series.router, buckets.router, live.router,
             analysis.router, histogram.router, analysis_requests.router,
             analysis_results.router, schedules.router,
-            sessions.router, keys.router, audit.router, dead_letters.router,
+            sessions.router, keys.router, audit.router, dead_letters.router, status.router,
             problems.router,
             *([mqtt.router, go_auth.router] if settings.mqtt_auth_secret is not None else []),
             *operation_routes(health, registry),

@@ -7,6 +7,7 @@
 | quick | 4 | one device, its latest reading, one request, changes |
 | slow | 8 | immediate analyses, buckets, series, lists |
 | store | 2 | storing readings |
+| status | 2 | the state of this process, and what GET /status shows |
 
 In addition, a process has up to 8 connections for exports, and one each for notifications, live readings, the
 credentials of live streams, and the broker's outbox: CONNECTIONS in all. PostgreSQL's max_connections must allow them
@@ -26,10 +27,11 @@ CREDENTIALS = 2
 PROBE = 1
 QUICK = 4
 SLOW = 8
+STATUS = 2
 EXPORTS = 8
 """Streams at once, each with a connection of its own."""
 _SINGLE = 4
-CONNECTIONS = CREDENTIALS + PROBE + QUICK + SLOW + WRITERS + EXPORTS + _SINGLE
+CONNECTIONS = CREDENTIALS + PROBE + QUICK + SLOW + WRITERS + STATUS + EXPORTS + _SINGLE
 """The most that one process has."""
 POOL_WAIT_S = 3.0
 """Seconds that a request waits for a connection before a 503."""
@@ -45,6 +47,7 @@ class Pools(msgspec.Struct, frozen=True):
     quick: Pool
     slow: Pool
     store: Pool
+    status: Pool
 
 
 @asynccontextmanager
@@ -62,4 +65,5 @@ async def open_pools(settings: Settings, wait_s: float = POOL_WAIT_S) -> AsyncIt
             quick=await pool("api", QUICK),
             slow=await pool("api slow", SLOW),
             store=await pool("api writer", WRITERS),
+            status=await pool("api status", STATUS),
         )

@@ -9,6 +9,6 @@ One queued analysis:
 3. `callbacks.py` calls the webhooks, each by `webhook.py`.
 
 APScheduler runs the periodic jobs, monitored by `timetable.py`: leases, `ticks.py` (schedules), `maintenance/` and
-`cleaning/`, `sealing.py` and `settling.py` (blocks of readings). `metrics.py` has the metrics, `tuning.py` the
-intervals.
+`cleaning/`, `sealing.py` and `settling.py` (blocks of readings). `metrics.py` has the metrics, of which
+`status.py` makes the figures that it reports, and `tuning.py` the intervals.
 """

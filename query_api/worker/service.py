@@ -7,7 +7,7 @@ workers, and maintenance. A NOTIFY makes the worker poll immediately.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 
 import structlog
 
@@ -27,6 +27,7 @@ from query_api.worker.maintenance.scrub import Scrub
 from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.sealing import Sealing
 from query_api.worker.settling import Settling
+from query_api.worker.status import Status
 from query_api.worker.ticks import run_due_ticks
 from query_api.worker.timetable import Job, Timetable
 from query_api.worker.tuning import DEFAULT, Tuning
@@ -42,11 +43,13 @@ from shared.serving.schema_health import note_schema
 from shared.serving.service import listen, serve_telemetry
 from shared.serving.telemetry import Health
 from shared.settings import Settings
+from shared.status.process import Identity, Kind
+from shared.status.reporting import reported, with_pool
 
 POOL_WAIT_S = 3.0
-SPARE_CONNECTIONS = 8
+SPARE_CONNECTIONS = 9
 """Connections in addition to one for each analysis: for claims, renewals, removal, sealing, settling, scrubbing,
-cleaning and maintenance."""
+cleaning, maintenance and reports."""
 
 CHANNELS = (channels.QUEUED, channels.ENDED, channels.CALLBACKS_DUE)
 """Channels on which the worker listens."""
@@ -126,7 +129,8 @@ class Worker:
             jobs.start()
             watching = tasks.create_task(jobs.watch(), name="watching the jobs")
             try:
-                await stop.wait()
+                async with self._reported(jobs):
+                    await stop.wait()
                 self._stopping = True
                 self._look.set()
                 await asyncio.wait({claiming}, timeout=stop_timeout_s)  # so that its claims are in progress
@@ -136,6 +140,11 @@ class Worker:
                 listening.cancel()
                 watching.cancel()
                 await jobs.shut_down()
+
+    def _reported(self, jobs: Timetable) -> AbstractAsyncContextManager[None]:
+        attempts = self._attempts
+        status = Status(self._health, self._metrics, self._concurrency, lambda: len(attempts), jobs.rounds)
+        return reported(Identity.own(Kind.WORKER, ""), with_pool(self._database), self._health, status.document)
 
     # Jobs.
 

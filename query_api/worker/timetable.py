@@ -21,6 +21,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from shared.serving.telemetry import Health
+from shared.status.figures import Round
 
 JITTER_S = 0.5
 """Longest random delay of a run, so that workers started together do not query together."""
@@ -63,6 +64,7 @@ class _Progress:
     def __init__(self, now: float) -> None:
         self.began_at = now
         self.is_running = False
+        self.has_begun = False
 
     def fault(self, name: str, every_s: float, now: float) -> str | None:
         since = now - self.began_at
@@ -134,6 +136,11 @@ class Timetable:
         else:
             self._health.ready(PART)
 
+    def rounds(self) -> list[Round]:
+        """Return the state of each job."""
+        now = self._monotonic()
+        return [_round(name, planned, self._progress[name], now) for name, planned in self._jobs.items()]
+
     def _faults(self) -> dict[str, str]:
         now = self._monotonic()
         found = ((name, self._progress[name].fault(name, r.every_s, now)) for name, r in self._jobs.items())
@@ -151,7 +158,7 @@ class Timetable:
             task = asyncio.current_task()
             assert task is not None, "a job is a task"
             self._running.add(task)
-            progress.began_at, progress.is_running = self._monotonic(), True
+            progress.began_at, progress.is_running, progress.has_begun = self._monotonic(), True, True
             try:
                 await duty()
             except asyncio.CancelledError:
@@ -163,3 +170,13 @@ class Timetable:
                 self._running.discard(task)
 
         return job
+
+
+def _round(name: str, planned: Job, progress: _Progress, now: float) -> Round:
+    return Round(
+        name=name,
+        every_s=planned.every_s,
+        is_running=progress.is_running,
+        began_s=now - progress.began_at if progress.has_begun else None,
+        fault=progress.fault(name, planned.every_s, now),
+    )

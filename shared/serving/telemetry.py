@@ -6,6 +6,7 @@ serves health and metrics of a daemon; the API serves its own with `query_api/we
 
 import logging
 import sys
+import time
 from http import HTTPStatus
 
 import msgspec
@@ -61,19 +62,29 @@ def configure_logging(settings: Settings) -> None:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns at each attempt; the service logs changes
 
 
+STARTING = "starting"
+"""The fault of a part before it is ready for the first time."""
+
+
 class Health:
     """Readiness of a service: each part is ready, or has a reason why it is not."""
 
     def __init__(self, *parts: str) -> None:
-        self._faults: dict[str, str | None] = dict.fromkeys(parts, "starting")
+        self._faults: dict[str, str | None] = dict.fromkeys(parts, STARTING)
+        self._changed_at = dict.fromkeys(parts, time.monotonic())
 
     def ready(self, part: str) -> None:
         """Mark the part as ready."""
-        self._faults[part] = None
+        self._set(part, None)
 
     def not_ready(self, part: str, why: str) -> None:
         """Mark the part as not ready, with the reason."""
-        self._faults[part] = why
+        self._set(part, why)
+
+    def _set(self, part: str, fault: str | None) -> None:
+        if part not in self._faults or (self._faults[part] is None) != (fault is None):
+            self._changed_at[part] = time.monotonic()
+        self._faults[part] = fault
 
     @property
     def is_ready(self) -> bool:
@@ -83,9 +94,22 @@ class Health:
         """Return each part with "ok" or its fault."""
         return {part: fault or "ok" for part, fault in self._faults.items()}
 
+    def parts(self) -> "list[Part]":
+        """Return each part, with the time since it became ready or not ready."""
+        now = time.monotonic()
+        return [Part(name, fault, now - self._changed_at[name]) for name, fault in self._faults.items()]
+
     def readiness(self) -> "Readiness":
         """Return whether every part is ready, and the state of each."""
         return Readiness(self.is_ready, self.report())
+
+
+class Part(msgspec.Struct, frozen=True):
+    """State of a part of a service. `fault`: None if it is ready. `for_s`: the time since it is ready, or not."""
+
+    name: str
+    fault: str | None
+    for_s: float
 
 
 class Readiness(msgspec.Struct, frozen=True):

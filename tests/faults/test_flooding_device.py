@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from deploy.doctor.broker import examine_broker
-from deploy.doctor.findings import Finding, Severity
 from deploy.local.mosquitto import EmbeddedMosquitto
 from deploy.local.mosquitto_log import explain
 from shared.settings import Settings
+from shared.status.findings import Finding, Severity
 from tests.conftest import Database
 from tests.faults.stream import add_devices
 from tests.ingestion import IngestorProcess

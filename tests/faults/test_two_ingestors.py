@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from deploy.doctor.database import examine_database
-from deploy.doctor.findings import Severity
 from shared.settings import Settings
+from shared.status.findings import Severity
 from tests.conftest import Broker, Database
 from tests.faults.stream import add_devices, expect_a_good_end, expect_counts_to_add_up, expect_each_once, publishing
 from tests.ingestion import IngestorProcess

@@ -43,6 +43,7 @@ ALLOWED = {
     "DELETE /keys/{prefix:str}": {ADMIN},
     "POST /keys/{prefix:str}/rotate": {ADMIN},
     "GET /audit": {ADMIN},
+    "GET /status": READERS,
     "GET /dead-letters": {ADMIN},
     "DELETE /dead-letters": {ADMIN},
     "GET /dead-letters/counts": {ADMIN},

@@ -12,11 +12,11 @@ import aiomqtt
 import pytest
 
 from deploy.doctor.broker_disk import SMALL_BYTES, examine_broker_disk
-from deploy.doctor.findings import Finding, Severity
 from deploy.local.mosquitto import EmbeddedMosquitto
 from deploy.local.mosquitto_log import explain
 from shared.broker.data_directory import SAVED
 from shared.settings import Settings
+from shared.status.findings import Finding, Severity
 from tests.command import run
 from tests.ingestion import metrics, running_ingestor
 from tests.ports import free_port

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from deploy.terminal import counted
 from shared.dead_letters import bitmap
 from shared.readings.dead_letters import Omitted, count
 from shared.readings.model import ElementFault, Reason
+from shared.status.words import counted
 from tests.command import run
 from tests.conftest import Database
 from tests.letters import FOUR, keep, left

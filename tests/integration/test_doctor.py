@@ -11,12 +11,12 @@ import psycopg
 import pytest
 
 from deploy.doctor import Finding, Severity
-from deploy.doctor.database import months_and_locks
-from deploy.doctor.findings import ago
 from deploy.doctor.ingestor import examine_ingestor
 from deploy.local.mosquitto import EmbeddedMosquitto
 from shared.readings.model import Reason
 from shared.settings import Settings
+from shared.status.database import months_and_locks
+from shared.status.words import ago
 from tests import services
 from tests.command import arun, run
 from tests.conftest import Broker, Database
@@ -27,7 +27,17 @@ from tests.publisher import Message, publish
 from tests.waiting import eventually
 
 Make = Callable[..., Settings]
-DATABASE = ("database", "schema", "partitions", "last commit", "dead letters", "sealing", "late readings", "blocks")
+DATABASE = (
+    "database",
+    "schema",
+    "partitions",
+    "processes",
+    "last commit",
+    "dead letters",
+    "sealing",
+    "late readings",
+    "blocks",
+)
 BROKER = ("broker", "subscription", "limits", "redelivery", "queue")
 ALL = ("settings", *DATABASE, *BROKER, "ingestor")
 ALONE = {"ingestor_metrics_port": 0}

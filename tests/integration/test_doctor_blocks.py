@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from deploy.doctor import Finding, Severity
-from deploy.doctor.blocks import CHECKS, fence, share
+from deploy.doctor.blocks import CHECKS
 from deploy.doctor.database import examine_database
 from query_api.statistics.blocks.building import Columns
+from query_api.statistics.blocks.checking.progress import fence, share
 from query_api.statistics.blocks.layout import STANDARD
 from shared.postgres.connections import connect
 from shared.readings.deletions import Fence

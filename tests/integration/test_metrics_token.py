@@ -7,10 +7,10 @@ import httpx
 import pytest
 from litestar.status_codes import HTTP_200_OK, HTTP_401_UNAUTHORIZED
 
-from deploy.doctor.findings import Severity
 from deploy.doctor.ingestor import examine_ingestor
 from shared.serving.closed import require_closed_telemetry
 from shared.settings import Settings
+from shared.status.findings import Severity
 from tests import services
 from tests.command import run
 from tests.credentials import bearer

@@ -42,6 +42,7 @@ MAY = {
     "ingest_journal":          ("SID",  "",     ""),
     "ingest_subscriptions":    ("SID",  "",     ""),
     "late_readings":           ("I",    "SI",   "SD"),
+    "process_status":          ("S",    "S",    "S"),
     "readings":                ("i",    "SI",   "SD"),
     "a month":                 ("",     "S",    ""),
     "retiring_months":         ("",     "",     "SI"),
@@ -72,10 +73,12 @@ FUNCTIONS = {
     "find_extents_of_month": "worker",
     "pass_deletion_fence": "ingestor api",
     "pass_fence": "ingestor api",
+    "report_process": "ingestor api worker",
     "store_late_readings": "ingestor api",
     "store_readings": "api",
     "trigrams": "ingestor api",
     "unseal_readings": "",
+    "withdraw_process": "ingestor api worker",
 }
 SEQUENCES = {"devices_id_seq": "api", "readings_id_seq": "api", "sealed_devices_number_seq": "worker"}
 

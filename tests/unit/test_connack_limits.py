@@ -4,10 +4,10 @@ import pytest
 from mqtt5 import ConnAckPacket, QoS
 from structlog.testing import capture_logs
 
-from deploy.doctor.findings import Severity
 from deploy.doctor.limits import examine_limits
 from ingestor.session.limits import SESSION_EXPIRY_S, LimitsLog, find_limits, largest_packet
 from shared.settings import Settings
+from shared.status.findings import Severity
 
 PLAIN = Settings()
 SHARED = Settings(mqtt_topic="$share/group/devices/+/stats")

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from deploy.containers import first_start, healthcheck
-from deploy.doctor.database import months_and_locks
 from deploy.local.postgres import SETTINGS
 from shared.settings import Settings
+from shared.status.database import months_and_locks
 
 DEPLOY = Path(first_start.__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))

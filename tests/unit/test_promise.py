@@ -2,8 +2,8 @@
 
 import pytest
 
-from deploy.doctor.findings import Finding, Severity
 from deploy.doctor.trials.promise import Delivery, Observed, explain
+from shared.status.findings import Finding, Severity
 
 SENT = tuple(Delivery(number, 5 + number, duplicate=False) for number in range(4))
 SAME = tuple(Delivery(one.number, one.packet_id, duplicate=True) for one in SENT)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from deploy.dead_letters.display import DETAIL_SHOWN, TOPIC_SHOWN, hexdump, table, whole
-from deploy.terminal import counted, printable, shortened
+from deploy.terminal import shortened
 from shared.dead_letters.letters import Letter
+from shared.status.words import counted, printable
 
 
 def letter(payload: bytes, topic: str = "devices/1/stats") -> Letter:

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import msgspec
 
-from deploy.doctor.findings import Finding, Severity
-from deploy.terminal import counted
+from shared.status.findings import Finding, Severity
+from shared.status.words import counted
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -7,7 +7,6 @@ messages are removed at the end of the test. If the doctor is killed, they expir
 import msgspec
 
 from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id, own_topic
-from deploy.doctor.findings import Finding, Severity
 from deploy.doctor.trials.trial import (
     LIFETIME_S,
     PAYLOAD,
@@ -18,6 +17,7 @@ from deploy.doctor.trials.trial import (
     forgotten,
 )
 from shared.settings import MqttAddress
+from shared.status.findings import Finding, Severity
 
 RIGHT_MESSAGES = "10000000"
 RIGHT_BYTES = "2000000000"

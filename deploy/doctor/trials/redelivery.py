@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterable
 
 from deploy.doctor.broker_connection import BrokerConnection, connected, own_client_id, own_topic
-from deploy.doctor.findings import Finding, Severity
 from deploy.doctor.trials.promise import Delivery, Observed, explain
 from deploy.doctor.trials.trial import LIFETIME_S, CannotTest, check_delivered, check_granted, forgotten
 from shared.settings import MqttAddress
+from shared.status.findings import Finding, Severity
 
 ACKNOWLEDGED = 4
 UNACKNOWLEDGED = 32

@@ -88,6 +88,11 @@ class Live:
 
     # Listeners.
 
+    @property
+    def streams(self) -> int:
+        """The number of open streams."""
+        return len(self._listeners())
+
     async def join(
         self, devices: Sequence[int], caller: str, credential: str | None = None, *, names_devices: bool = False
     ) -> Listener:

@@ -54,7 +54,7 @@ _TAGS = [
     Tag("access", "Signing in, keys, and the audit log."),
     Tag("dead letters", "Messages of which readings were refused."),
     Tag("problems", "The errors that this service returns."),
-    Tag("operation", "Health and metrics of this process."),
+    Tag("operation", "Health and metrics of this process, and the state of all processes."),
 ]
 
 

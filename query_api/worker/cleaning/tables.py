@@ -34,6 +34,7 @@ RETENTION = {
     "ingest_journal": "60,000 packets a session (ADR 3); 90 days after the session's last entry",
     "ingest_subscriptions": "the topic filters of a session, while it has a journal and for 90 days at least",
     "late_readings": "until a block contains them; with their month by RETENTION, and with their device",
+    "process_status": "15 minutes after the last report of the process, which any other process deletes",
     "readings": "RETENTION, by months, and with their device",
     "retiring_months": "while RETENTION drops the month",
     "schema_migrations": "one row a migration",

@@ -29,6 +29,9 @@ BEGIN
 END $$;
 
 GRANT SELECT ON schema_migrations TO devicestat_ingestor, devicestat_api, devicestat_worker;
+-- Each writes its state by functions. `devicestat doctor` reads it with any role.
+GRANT SELECT ON process_status TO devicestat_ingestor, devicestat_api, devicestat_worker;
+GRANT EXECUTE ON FUNCTION report_process, withdraw_process TO devicestat_ingestor, devicestat_api, devicestat_worker;
 
 -- The ingestor inserts readings and cannot read them. Of dead letters it reads what `devicestat doctor` counts, and no
 -- payload.

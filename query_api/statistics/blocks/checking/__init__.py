@@ -6,5 +6,5 @@
 4. `merged.py` checks a block of a level above against the blocks below it.
 5. `leftovers.py` finds rows that belong to no block of sealed time.
 6. `device.py` checks all of a device, or one block, and mends it. `sampling.py` draws a block at random; `suspects.py`
-   keeps those that a read has found damaged.
+   keeps those that a read has found damaged. `progress.py` checks how far readings are sealed.
 """
