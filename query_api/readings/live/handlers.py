@@ -37,11 +37,11 @@ _EVENTS = """\
   expired, or the session has ended.
 - `interrupted`: the last event, after the key could not be checked for ten seconds. Reconnect; the new stream begins
   with a gap.
+- `heartbeat`: sent after 15 seconds without an event, so that the client notices a lost connection. `time` is the time
+  of the service.
 
 Readings are sent only within a second of a successful check of the key. While the database does not respond, they are
 held back until the next successful check.
-
-A comment is sent every 15 seconds without an event.
 """
 _EXAMPLE = """\
 retry: 2000
@@ -55,6 +55,9 @@ data: {"detail":"the database was unavailable","since":"2026-01-31T12:00:03Z"}
 
 event: dropped
 data: {"count":17,"since":"2026-01-31T12:00:09.5Z"}
+
+event: heartbeat
+data: {"time":"2026-01-31T12:00:24.600000Z"}
 
 """
 

@@ -21,7 +21,6 @@ RETRY_MS = 2000
 """Time after which a browser reconnects."""
 
 _BEGINNING = b"retry: %d\n\n" % RETRY_MS
-_HEARTBEAT = b": still here\n\n"
 _Since = Annotated[
     datetime | None,
     msgspec.Meta(description="Readings from this time on may be missing. Absent: those after the last one received."),
@@ -102,6 +101,17 @@ class Interrupted(msgspec.Struct, frozen=True):
     """The stream ends. The client may reconnect; the next stream begins with a gap."""
 
     detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the key could not be checked"])]
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """The stream is open, and has had no event for some time."""
+
+    time: Annotated[datetime, msgspec.Meta(description="The time of the service.")]
+
+
+def heartbeat_event() -> bytes:
+    """Return the event that says that the stream is open. Scripts in a browser cannot see comments."""
+    return b"event: heartbeat\ndata: %b\n\n" % encode(Heartbeat(datetime.now(UTC)))
 
 
 def removed_event(removed: Removed) -> bytes:
@@ -200,7 +210,7 @@ class Listener:
                 async with asyncio.timeout(self._bounds.heartbeat_s):
                     await self._something.wait()
             except TimeoutError:
-                yield _HEARTBEAT
+                yield heartbeat_event()
             else:
                 if self._ended:
                     break
