@@ -10,7 +10,7 @@ from query_api.dashboard import vendored
 from query_api.dashboard.assets import STATIC, Assets
 from query_api.web.requests.known_parameters import ANY_PARAMETERS
 
-SCREENS = ("/", "/ui/devices/{device_id:int}", "/ui/sign-in")
+SCREENS = ("/", "/ui/devices/{device_id:int}", "/ui/live", "/ui/sign-in")
 """The paths of the screens, as in static/router.js (tests/dashboard/test_shell.py). Other paths are not found."""
 POLICY = "; ".join(
     [

@@ -18,6 +18,7 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 WAVES = "/ui/devices/{waves}?from=2026-01-31T12:00:00Z&to=2026-01-31T12:20:00Z&tz=UTC"
 SCREENS = {
     "/": "document.querySelector('.devices tbody tr')",
+    "/ui/live?device={waves}": "document.querySelector('.live-state .on') && document.querySelector('canvas')",
     "/ui/sign-in": "document.querySelector('.sign-in')",
     WAVES: "document.querySelector('time-plot canvas') && document.querySelector('.histogram') "
     "&& document.querySelector('section.card tbody tr')",

@@ -25,6 +25,7 @@ ALLOWED = {
     "GET /ui": ANYBODY,
     "GET /ui/devices": ANYBODY,
     "GET /ui/devices/{device_id:int}": ANYBODY,
+    "GET /ui/live": ANYBODY,
     "GET /ui/sign-in": ANYBODY,
     "GET /assets/{version:str}/{file_path:path}": ANYBODY,
     "GET /openapi.json": ANYBODY,

@@ -1,8 +1,9 @@
 /** Requests to the API, and the state of the connection to it. */
 
 import { addressOf } from "./state/address.js";
+import { EventParser } from "./state/events.js";
 
-/** @typedef {import("./state/address.js").Values} Values */
+/** @typedef {import("./state/address.js").Query} Query */
 /** @typedef {import("../records.js").ProblemDetails} ProblemDetails */
 
 /** A response that is an error. `details`: the problem (RFC 9457), in the words of the API. */
@@ -67,7 +68,7 @@ export function refused() {
  * @template T
  * @param {string} method
  * @param {string} path
- * @param {{query?: Values, body?: unknown, signal?: AbortSignal | undefined}} options
+ * @param {{query?: Query, body?: unknown, signal?: AbortSignal | undefined}} options
  * @returns {Promise<Answer<T>>}
  */
 export async function send(method, path, { query = {}, body, signal } = {}) {
@@ -85,13 +86,50 @@ export async function send(method, path, { query = {}, body, signal } = {}) {
 }
 
 /**
+ * Read server-sent events until the stream ends. Throws Problem, Unreachable, or the AbortError of the signal.
+ *
+ * Unlike EventSource, it has the words of a refusal.
+ *
+ * @param {string} path
+ * @param {Query} query
+ * @param {AbortSignal} signal
+ * @param {{opened: (headers: Headers) => void, event: (event: import("./state/events.js").ServerEvent) => void}} actions
+ */
+export async function listen(path, query, signal, { opened, event }) {
+  const headers = { Accept: "text/event-stream, application/problem+json" };
+  const answer = await reached(
+    fetch(addressOf(path, query), { headers, cache: "no-store", credentials: "same-origin", signal }),
+  );
+  if (answer.status === 401) refused();
+  if (!answer.ok || !answer.body) throw problemOf(answer, await reached(answer.text()));
+  noteConnection(null);
+  opened(answer.headers);
+  const parser = new EventParser(event);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { done, value } = await reached(reader.read());
+    if (done) return;
+    parser.push(value);
+  }
+}
+
+/**
  * @param {Promise<Response>} asked
  * @returns {Promise<[Response, string]>}
  */
 async function answered(asked) {
+  const answer = await reached(asked);
+  return [answer, await reached(answer.text())];
+}
+
+/**
+ * @template T
+ * @param {Promise<T>} wanted
+ * @returns {Promise<T>}
+ */
+async function reached(wanted) {
   try {
-    const answer = await asked;
-    return [answer, await answer.text()];
+    return await wanted;
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     const lost = new Unreachable();
@@ -131,7 +169,7 @@ function detailsOf(answer, text) {
 /**
  * @template T
  * @param {string} path
- * @param {Values} [query]
+ * @param {Query} [query]
  * @param {AbortSignal} [signal]
  * @returns {Promise<Answer<T>>}
  */

@@ -1,8 +1,9 @@
 /** Selects the screen of an address, and follows links without loading the page again. */
 
-import { addressOf, match, readQuery } from "./state/address.js";
+import { addressOf, match, readAll, readQuery } from "./state/address.js";
 
 /** @typedef {import("./state/address.js").Values} Values */
+/** @typedef {import("./state/address.js").Query} Query */
 /** @typedef {import("./html.js").Content} Content */
 /**
  * What a screen gets: its address, and how it changes it.
@@ -11,9 +12,9 @@ import { addressOf, match, readQuery } from "./state/address.js";
  * @property {Record<string, string>} parameters those of the path
  * @property {Values} query that of the current address
  * @property {() => void} refresh draw the page again
- * @property {(path: string, query: Values, options?: {replace?: boolean}) => void} go to another address
+ * @property {(path: string, query: Query, options?: {replace?: boolean}) => void} go to another address
  * @property {(address: string) => void} leave go to an address of this page, as it came from a query
- * @property {(changes: Values, options?: {replace?: boolean}) => void} change values of the query
+ * @property {(changes: Query, options?: {replace?: boolean}) => void} change values of the query
  */
 /**
  * @typedef {object} Screen
@@ -36,11 +37,15 @@ const SIGN_IN = "/ui/sign-in";
 export const ROUTES = [
   { path: "/", load: () => import("./screens/devices.js") },
   { path: "/ui/devices/{device_id:int}", load: () => import("./screens/device.js") },
+  { path: "/ui/live", load: () => import("./screens/live.js") },
   { path: "/ui/sign-in", load: () => import("./screens/sign-in.js") },
 ];
 
 /** The links of the header. @type {Array<[string, string]>} */
-export const LINKS = [["/", "Devices"]];
+export const LINKS = [
+  ["/", "Devices"],
+  ["/ui/live", "Live"],
+];
 
 export class Router {
   /** @type {Screen | null} */
@@ -151,7 +156,7 @@ function contextOf(router, parameters) {
     go: (path, values, options) => router.go(addressOf(path, values), options),
     leave: address => router.go(ownAddress(address), { replace: true }),
     change: (changes, options) =>
-      router.go(addressOf(location.pathname, { ...readQuery(location.search), ...changes }), options),
+      router.go(addressOf(location.pathname, { ...readAll(location.search), ...changes }), options),
   };
 }
 

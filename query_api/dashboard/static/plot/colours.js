@@ -43,7 +43,11 @@ export function lineColour(colours, style) {
   return /** @type {string} */ (colours.lines[style % LINES]);
 }
 
-/** @param {number} style */
+/**
+ * Return the dashes of a style. Styles of one colour have different dashes.
+ *
+ * @param {number} style
+ */
 export function dashOf(style) {
-  return /** @type {number[]} */ (DASHES[style % DASHES.length]);
+  return /** @type {number[]} */ (DASHES[(style + Math.floor(style / LINES)) % DASHES.length]);
 }

@@ -10,6 +10,8 @@ import { timeTicks } from "./ticks.js";
 /** @typedef {import("./colours.js").Colours} Colours */
 /** @typedef {import("../state/series.js").Line} Line */
 
+/** Of a line for comparison. */
+export const GHOST_DASH = [4, 4];
 const FONT = "12px system-ui, sans-serif";
 const TICK_PX = 88;
 const MARGIN = 0.08;
@@ -109,12 +111,12 @@ function valueAxis(colours) {
  * @param {() => Colours} colours
  * @returns {import("uplot").Series}
  */
-function seriesOf({ name, style }, isDashed, colours) {
+function seriesOf({ name, style, isGhost }, isDashed, colours) {
   return {
     label: name,
     stroke: () => lineColour(colours(), style),
     width: 1.5,
-    ...(isDashed ? { dash: dashOf(style) } : {}),
+    ...(isDashed ? { dash: isGhost ? GHOST_DASH : dashOf(style) } : {}),
     points: { size: 4, filter: (plot, series, isShown) => (isShown ? null : lonelyPoints(plot.data[series] ?? [])) },
   };
 }

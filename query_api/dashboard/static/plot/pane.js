@@ -1,12 +1,13 @@
 /** One uPlot with its heading: the names of its lines, and their values at the cursor. */
 
+import { columnsOf } from "../state/columns.js";
 import { stored } from "../state/numbers.js";
 import { clock } from "../state/times.js";
 import { SECOND } from "../state/zones.js";
 import { dashOf, lineColour } from "./colours.js";
 import { listenToTouch } from "./gestures.js";
 import { drawBand, drawExtremes, drawGaps, drawMarks, drawMedians } from "./layers.js";
-import { optionsOf } from "./options.js";
+import { GHOST_DASH, optionsOf } from "./options.js";
 import { UPlot } from "./uplot.js";
 
 /** @typedef {import("./uplot.js").UPlot} Plot */
@@ -26,12 +27,15 @@ import { UPlot } from "./uplot.js";
  * @property {(pane: Pane) => void} moved the cursor has moved
  */
 
-/** The opacity of a line on which the medians are drawn. */
+/** The opacity of a line on which the medians are drawn, and of one for comparison. */
 const FAINT = 0.5;
+const GHOST = 0.7;
 
 export class Pane {
   /** @type {HTMLElement[]} */
   #outputs = [];
+  /** The time at the cursor, if there are several lines. */
+  #time = document.createElement("output");
   #gestures = new AbortController();
 
   /**
@@ -57,15 +61,18 @@ export class Pane {
   #heading() {
     const heading = document.createElement("div");
     heading.className = "pane-heading";
+    const isSeveral = this.lines.length > 1;
+    const pane = this.lines[0]?.pane;
+    if (isSeveral && pane && this.owner.content.layout === "apart") heading.append(bold(pane));
     this.#outputs = this.lines.map(line => {
       const item = document.createElement("span");
       const output = document.createElement("output");
-      const name = document.createElement("b");
-      name.textContent = line.name;
-      item.append(lineKey(line, this.lines.length > 1, this.owner.colours), name, output);
+      const name = isSeveral ? line.name : bold(line.name);
+      item.append(lineKey(line, isSeveral, this.owner.colours), name, output);
       heading.append(item);
       return output;
     });
+    if (isSeveral) heading.append(this.#time);
     return heading;
   }
 
@@ -122,7 +129,7 @@ export class Pane {
     const { start, end } = period;
     for (const [at, line] of lines.entries()) {
       const series = this.plot.series[at + 1];
-      if (series) series.alpha = bands[line.name] && lines.length === 1 ? FAINT : 1;
+      if (series) series.alpha = line.isGhost ? GHOST : bands[line.name] && lines.length === 1 ? FAINT : 1;
     }
     this.plot.batch(() => {
       this.plot.setData(columnsOf(lines), false);
@@ -145,15 +152,28 @@ export class Pane {
 
   /** Write the values at the cursor. */
   read() {
-    for (const [at, output] of this.#outputs.entries()) output.textContent = this.#readAt(at);
+    const isOne = this.lines.length === 1;
+    for (const [at, output] of this.#outputs.entries()) write(output, isOne ? this.#readAt(at) : this.#valueAt(at));
+    const { idx } = this.plot.cursor;
+    write(this.#time, idx === null || idx === undefined ? "" : this.#clockAt(idx));
+  }
+
+  /** @param {number} number */
+  #valueAt(number) {
+    const at = this.plot.cursor.idxs?.[number + 1];
+    const value = at === null || at === undefined ? null : this.plot.data[number + 1]?.[at];
+    return value === null || value === undefined ? "" : stored(value);
   }
 
   /** @param {number} number */
   #readAt(number) {
-    const at = this.plot.cursor.idxs?.[number + 1];
-    const value = at === null || at === undefined ? null : this.plot.data[number + 1]?.[at];
-    if (value === null || value === undefined || at === null || at === undefined) return "";
-    return `${stored(value)}  at ${clock(Math.round((this.plot.data[0]?.[at] ?? 0) * SECOND), this.owner.content.zone)}`;
+    const value = this.#valueAt(number);
+    return value && `${value}  ${this.#clockAt(this.plot.cursor.idxs?.[number + 1] ?? 0)}`;
+  }
+
+  /** @param {number} at */
+  #clockAt(at) {
+    return `at ${clock(Math.round((this.plot.data[0]?.[at] ?? 0) * SECOND), this.owner.content.zone)}`;
   }
 
   /** The values at the cursor as a text. */
@@ -168,17 +188,19 @@ export class Pane {
   }
 }
 
+/** @param {string} text */
+function bold(text) {
+  const element = document.createElement("b");
+  element.textContent = text;
+  return element;
+}
+
 /**
- * Return the columns of uPlot: a common column of times, and one of values for each line. A line has undefined at the
- * times of others.
- *
- * @param {Line[]} lines
- * @returns {import("uplot").AlignedData}
+ * @param {HTMLElement} output
+ * @param {string} text
  */
-function columnsOf(lines) {
-  const [only] = lines;
-  if (only && lines.length === 1) return [only.times, only.values];
-  return UPlot.join(lines.map(({ times, values }) => /** @type {import("uplot").AlignedData} */ ([times, values])));
+function write(output, text) {
+  if (output.textContent !== text) output.textContent = text;
 }
 
 /**
@@ -188,7 +210,7 @@ function columnsOf(lines) {
  * @param {boolean} isDashed
  * @param {Colours} colours
  */
-function lineKey({ style }, isDashed, colours) {
+function lineKey({ style, isGhost }, isDashed, colours) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [48, 16];
   canvas.className = "line-key";
@@ -196,7 +218,8 @@ function lineKey({ style }, isDashed, colours) {
   if (context) {
     context.strokeStyle = lineColour(colours, style);
     context.lineWidth = 4;
-    if (isDashed) context.setLineDash(dashOf(style).map(length => length * 1.6));
+    context.globalAlpha = isGhost ? GHOST : 1;
+    if (isDashed) context.setLineDash((isGhost ? GHOST_DASH : dashOf(style)).map(length => length * 1.6));
     context.moveTo(0, 8);
     context.lineTo(48, 8);
     context.stroke();

@@ -27,8 +27,9 @@ import { Pane } from "./pane.js";
  * @property {string} label what the plot shows, for those who cannot see it
  */
 
-const APART_PX = 132;
-const TOGETHER_PX = 340;
+/** The height of a pane without its times, by the number of panes. */
+const HEIGHTS = [0, 340, 190];
+const LEAST_PX = 132;
 const KEY_ZOOM = 2;
 
 export class TimePlot extends HTMLElement {
@@ -86,9 +87,11 @@ export class TimePlot extends HTMLElement {
   #show() {
     if (this.#content === null) return;
     const { lines, layout, label } = this.#content;
-    this.setAttribute("aria-label", label);
-    const groups = layout === "apart" ? lines.map(line => [line]) : [lines];
-    const shape = JSON.stringify(groups.map(group => group.map(({ name, style }) => [name, style])));
+    if (this.getAttribute("aria-label") !== label) this.setAttribute("aria-label", label);
+    const groups = layout === "apart" ? [...Map.groupBy(lines, ({ name, pane = name }) => pane).values()] : [lines];
+    const shape = JSON.stringify(
+      groups.map(group => group.map(({ name, style, pane, isGhost }) => [name, style, pane, isGhost])),
+    );
     if (shape === this.#shape) for (const [at, group] of groups.entries()) this.#panes[at]?.show(group);
     else this.#build(groups, shape);
   }
@@ -100,7 +103,7 @@ export class TimePlot extends HTMLElement {
   #build(groups, shape) {
     this.#clear();
     this.#shape = shape;
-    const height = groups.length > 1 ? APART_PX : TOGETHER_PX;
+    const height = HEIGHTS[groups.length] ?? LEAST_PX;
     for (const [at, group] of groups.entries()) {
       const hasTimes = at === groups.length - 1;
       const size = { width: this.#width(), height: height + (hasTimes ? TIMES_PX : 0), hasTimes };

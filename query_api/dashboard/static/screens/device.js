@@ -6,6 +6,7 @@ import { failureNotice, loadingNotice } from "../parts/notices.js";
 import { periodPicker } from "../parts/period.js";
 import { lastSeen } from "../seen.js";
 import { Repeat, Source } from "../source.js";
+import { addressOf } from "../state/address.js";
 import { age, grouped, readingsOf, stored } from "../state/numbers.js";
 import { nameOf, openingRange, rangeOf, scaled, shifted } from "../state/ranges.js";
 import { clock, currentMoment, isRelative, momentOf, periodOf, UnknownTime } from "../state/times.js";
@@ -192,6 +193,7 @@ class Device {
     return html`
       <div class="title"><h1 tabindex="-1">${this.title()}</h1>
         ${found ? html`<p class="facts">key <code>${found.key}</code> · ${readingsOf(found)} readings ${this.#latest(found)}</p>` : nothing}
+        <a class="button end" href=${addressOf("/ui/live", { device: this.id, tz: this.query.tz })}>Live</a>
       </div>
     `;
   }

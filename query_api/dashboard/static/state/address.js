@@ -1,6 +1,7 @@
 /** The state of a screen in its address. */
 
 /** @typedef {Record<string, string | undefined>} Values */
+/** Values of which some are repeated, such as device=7&device=8. @typedef {Record<string, string | string[] | undefined>} Query */
 
 /**
  * Match a path with a pattern such as /ui/devices/{id}.
@@ -39,16 +40,29 @@ export function readQuery(search) {
 }
 
 /**
+ * Return a query with all values of repeated names.
+ *
+ * @param {string} search
+ */
+export function readAll(search) {
+  /** @type {Record<string, string[]>} */
+  const values = {};
+  for (const [name, value] of new URLSearchParams(search)) values[name] = [...(values[name] ?? []), value];
+  return values;
+}
+
+/**
  * Return an address with a query. Values that are undefined or empty are left out. `:` and `/`, which a query may
  * contain, stay as they are, so that times can be read.
  *
  * @param {string} path
- * @param {Values} values
+ * @param {Query} values
  */
 export function addressOf(path, values) {
   const query = Object.entries(values)
-    .filter(([, value]) => value !== undefined && value !== "")
-    .map(([name, value]) => `${encode(name)}=${encode(value ?? "")}`);
+    .flatMap(([name, value]) => [value ?? ""].flat().map(each => [name, each]))
+    .filter(([, value]) => value !== "")
+    .map(([name, value]) => `${encode(name ?? "")}=${encode(value ?? "")}`);
   return query.length ? `${path}?${query.join("&")}` : path;
 }
 

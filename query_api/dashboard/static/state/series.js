@@ -3,6 +3,7 @@
 import { momentOf } from "./times.js";
 
 /** @typedef {import("../../records.js").Series} Series */
+/** @typedef {import("../../records.js").SharedSeries} SharedSeries */
 /** @typedef {"x" | "y" | "z"} Axis */
 /**
  * A line: times in seconds since 1970, which a float holds to the microsecond, and values. A value of null is a gap.
@@ -12,6 +13,8 @@ import { momentOf } from "./times.js";
  * @property {number} style the number of its colour and dashes
  * @property {number[]} times
  * @property {Array<number | null>} values
+ * @property {string} [pane] of those that are drawn apart, the lines with the same one are drawn together
+ * @property {boolean} [isGhost] whether it is there for comparison only
  */
 /** @typedef {{start: number, end: number}} Gap moments between which there are no readings */
 
@@ -35,6 +38,34 @@ export function linesOf(series, gaps) {
     const { timestamp, value } = series[axis];
     return { name: axis, style, ...broken(timestamp.map(momentOf), value, gaps) };
   });
+}
+
+/**
+ * Return the columns of each axis, with a null in each gap.
+ *
+ * @param {SharedSeries} series
+ */
+export function columnsOf(series) {
+  const moments = series.timestamp.map(momentOf);
+  const gaps = series.gaps.map(({ start, end }) => ({ start: momentOf(start), end: momentOf(end) }));
+  return byAxis(axis => {
+    const at = [...moments.keys()].filter(index => series[axis][index] !== null);
+    const values = at.map(index => /** @type {number} */ (series[axis][index]));
+    return broken(
+      at.map(index => /** @type {number} */ (moments[index])),
+      values,
+      gaps,
+    );
+  });
+}
+
+/**
+ * @template T
+ * @param {(axis: Axis) => T} make
+ * @returns {Record<Axis, T>}
+ */
+export function byAxis(make) {
+  return { x: make("x"), y: make("y"), z: make("z") };
 }
 
 /**
