@@ -1,7 +1,8 @@
 """Devices.
 
-`handlers.py` lists, shows, renames and deletes them, `search.py` finds them by a part of their name or key,
-`registration.py` registers them, `rotation.py` rotates a token. `record.py` has their records, `keys.py` the keys that
-a device may have, and `tokens.py` creates tokens. `mqtt/` decides for brokers which devices may connect, publish and
-subscribe.
+`handlers.py` shows, renames and deletes them, `registration.py` registers them, and `rotation.py` rotates a token.
+`listing.py` lists them: `search.py` finds them by a part of their name or key, `ordering.py` in the order of their
+activity, and `counting.py` counts them. `activity.py` has their states. `record.py` has their records, `keys.py` the
+keys that a device may have, and `tokens.py` creates tokens. `mqtt/` decides for brokers which devices may connect,
+publish and subscribe.
 """

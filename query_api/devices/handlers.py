@@ -1,6 +1,5 @@
-"""Routes of devices: register, list, get, rename, delete."""
+"""Routes of devices: register, get, rename, delete. `listing.py` has the lists."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, LiteralString
@@ -16,34 +15,26 @@ from psycopg.rows import class_row
 
 from query_api.access.rules import Permission
 from query_api.devices.keys import Keys
+from query_api.devices.listing import count_by_state, described, list_devices
 from query_api.devices.record import Device, NewDevice, NewName, RegisteredDevice
 from query_api.devices.registration import MAX_DEVICES, Registration, Row, check, register
-from query_api.devices.search import find
 from query_api.devices.tokens import Tokens
-from query_api.errors import Fault, UnknownDevices
-from query_api.ids import MAX_ID, is_id
+from query_api.errors import UnknownDevices
+from query_api.ids import is_id
 from query_api.queue.requests import notify_ended
-from query_api.readings.summaries import ReadingSummary, summarize
 from query_api.web.answers import problems
 from query_api.web.answers.operations import bound_array
-from query_api.web.answers.problems import AnyRequest, Refused, documented, invalid
-from query_api.web.dependencies import Database, DeviceId, Slow, actor_of
-from query_api.web.requests import paging
-from query_api.web.requests.bodies import JsonRequest
+from query_api.web.answers.problems import AnyRequest, Refused, documented
+from query_api.web.dependencies import Database, DeviceId, actor_of
 from query_api.web.resource import Resource
 from shared.access import audit
 from shared.access.audit import Action, Actor
 from shared.broker.outbox import Change
-from shared.event_loop.parts import mapped
 from shared.postgres.connections import Connection
 from shared.readings import deletions
 
 _Tokens = NamedDependency[SkipValidation[Tokens]]
 _Keys = NamedDependency[SkipValidation[Keys]]
-
-
-class _DevicesAfter(msgspec.Struct, frozen=True, array_like=True, tag="devices"):
-    id: Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 
 
 @dataclass
@@ -109,60 +100,6 @@ async def create_device(
 
 
 @get(
-    "/",
-    permission=Permission.READ,
-    summary="List devices",
-    response_description="A page of devices.",
-    response_headers=paging.HEADERS,
-    responses=documented(problems.BAD_CURSOR, problems.INVALID_VALUE),
-)
-async def list_devices(
-    request: JsonRequest,
-    slow_reads: Slow,
-    search: Annotated[
-        str | None,
-        QueryParameter(
-            max_length=200, description="Return devices whose name or key contains this text, ignoring case."
-        ),
-    ] = None,
-    limit: paging.Limit = 100,
-    cursor: paging.Cursor = None,
-) -> Response[Sequence[Device]]:
-    """Devices in the order of their ids."""
-    after = paging.decode(cursor, _DevicesAfter) or _DevicesAfter(0)
-    if search is not None and "\0" in search:
-        raise invalid(Fault("search", "contains a NUL character, which no name and no key has"))
-    async with slow_reads.connection(request) as connection:
-        found = await select(connection, search, after.id, limit + 1)
-    return paging.page(request, found, limit, lambda device: _DevicesAfter(device.id))
-
-
-async def select(connection: Connection, search: str | None, after: int, limit: int) -> list[Device]:
-    """Return the matching devices with ids above `after`, in order."""
-    return await _with_readings(connection, await find(connection, search, after, limit))
-
-
-async def _with_readings(connection: Connection, rows: Sequence[Row]) -> list[Device]:
-    short = await summarize(connection, [row.id for row in rows])
-    return await mapped(rows, lambda row: _device(row, short[row.id]))
-
-
-def _device(row: Row, short: ReadingSummary) -> Device:
-    return Device(
-        id=row.id,
-        key=row.key,
-        name=row.name,
-        created_at=row.created_at,
-        readings=short.count,
-        readings_is_estimate=short.is_estimate,
-        readings_at_least=short.at_least,
-        first_reading_at=short.first_at,
-        last_reading_at=short.latest.timestamp if short.latest else None,
-        latest_reading=short.latest,
-    )
-
-
-@get(
     "/{device_id:str}",
     permission=Permission.READ,
     summary="Get a device",
@@ -173,7 +110,7 @@ async def show_device(device_id: DeviceId, database: Database) -> Device:
     """The device with its number of readings and its latest reading."""
     async with database.connection() as connection:
         row = await _row(connection, _FIND, device_id)
-        return (await _with_readings(connection, [row]))[0]
+        return (await described(connection, [row]))[0]
 
 
 _FIND = "SELECT id, key, name, created_at FROM devices WHERE id = %(id)s"
@@ -204,7 +141,7 @@ async def rename_device(
     async with database.connection() as connection, connection.transaction():
         row = await _row(connection, _RENAME, device_id, name=data.name)
         await audit.record(connection, actor_of(request), Action.DEVICE_RENAMED, f"device {device_id}", name=data.name)
-        return (await _with_readings(connection, [row]))[0]
+        return (await described(connection, [row]))[0]
 
 
 _RENAME = "UPDATE devices SET name = %(name)s WHERE id = %(id)s RETURNING id, key, name, created_at"
@@ -263,6 +200,6 @@ def _busy(device_id: int) -> Refused:
 
 router = Resource(
     "/devices",
-    route_handlers=[create_device, list_devices, show_device, rename_device, delete_device],
+    route_handlers=[create_device, list_devices, count_by_state, show_device, rename_device, delete_device],
     tags=["devices"],
 )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from query_api.devices.activity import LAST_READINGS, State
 from query_api.devices.tokens import ShownToken, ShownUsername
 from query_api.readings.record import StoredReading
 from query_api.readings.summaries import COUNTED, COUNTED_IN_ALL
@@ -81,6 +82,29 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     ]
     latest_reading: Annotated[
         StoredReading | None, msgspec.Meta(description="The latest reading; null if there is none.")
+    ]
+    state: Annotated[
+        State,
+        msgspec.Meta(
+            description="live: the last reading is at most two expected intervals old. late: at most ten. silent: "
+            "older. never: there is no reading. An interval below 5 seconds counts as 5 seconds."
+        ),
+    ]
+    expected_interval: Annotated[
+        float | None,
+        msgspec.Meta(
+            description=f"The usual number of seconds between readings: the median of the last {LAST_READINGS}. Null "
+            "if there are none with different times, or if no worker has looked at the device yet.",
+            examples=[60.0],
+        ),
+    ]
+    rate: Annotated[
+        float,
+        msgspec.Meta(
+            description=f"Readings per second, by the last {LAST_READINGS}. 0 for a device that is silent, or has "
+            "fewer than two readings.",
+            examples=[0.5],
+        ),
     ]
 
 

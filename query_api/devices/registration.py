@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 from psycopg.rows import class_row
 
+from query_api.devices.activity import State
 from query_api.devices.keys import Keys
 from query_api.devices.record import KEY_RULE, NewDevice, RegisteredDevice
 from query_api.devices.tokens import IssuedToken, Tokens
@@ -106,6 +107,9 @@ def _registered(row: Row, issued: IssuedToken) -> RegisteredDevice:
         first_reading_at=None,
         last_reading_at=None,
         latest_reading=None,
+        state=State.NEVER,
+        expected_interval=None,
+        rate=0.0,
         token=issued.token,
         mqtt_username=issued.mqtt_username,
     )

@@ -20,6 +20,7 @@ from query_api.worker.callbacks import Callbacks
 from query_api.worker.cleaning.rounds import clean
 from query_api.worker.cleaning.tables import cleaners
 from query_api.worker.maintenance import moved_clock
+from query_api.worker.maintenance.activity import ActivityRound
 from query_api.worker.maintenance.late_extents import widen_late
 from query_api.worker.maintenance.partitions import drop_empty_partitions, drop_partitions, make_partitions
 from query_api.worker.maintenance.removal import remove_all
@@ -47,9 +48,9 @@ from shared.status.process import Identity, Kind
 from shared.status.reporting import reported, with_pool
 
 POOL_WAIT_S = 3.0
-SPARE_CONNECTIONS = 9
+SPARE_CONNECTIONS = 10
 """Connections in addition to one for each analysis: for claims, renewals, removal, sealing, settling, scrubbing,
-cleaning, maintenance and reports."""
+cleaning, activity, maintenance and reports."""
 
 CHANNELS = (channels.QUEUED, channels.ENDED, channels.CALLBACKS_DUE)
 """Channels on which the worker listens."""
@@ -100,6 +101,7 @@ class Worker:
         self._sealing = Sealing(metrics)
         self._settling = Settling(metrics)
         self._scrub = Scrub(metrics)
+        self._activity = ActivityRound()
         self._health = health
         self._metrics = metrics
         self._tuning = tuning
@@ -161,6 +163,7 @@ class Worker:
             "seal": Job(every.seal_s, lambda: self._with_database(self._sealing.seal)),
             "settle": Job(every.settle_s, lambda: self._with_database(self._settling.settle)),
             "scrub": Job(every.scrub_s, lambda: self._with_database(self._scrub.scrub)),
+            "activity": Job(every.activity_s, lambda: self._with_database(self._activity.keep)),
         }
         return Timetable(jobs, self._health, self._fail, jitter_s=every.jitter_s)
 

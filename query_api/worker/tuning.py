@@ -23,6 +23,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     seal_s: float = 5.0
     settle_s: float = 60.0
     scrub_s: float = 10.0
+    activity_s: float = 5.0
     clean_s: float = 60.0
     jitter_s: float = JITTER_S
     stop_timeout_s: float = 8.0

@@ -52,6 +52,7 @@ ALLOWED = {
     "GET /dead-letters/{letter_id:str}": {ADMIN},
     "POST /devices": {ADMIN},
     "GET /devices": READERS,
+    "GET /devices/states": READERS,
     "GET /devices/{device_id:str}": READERS,
     "PATCH /devices/{device_id:str}": {ADMIN},
     "DELETE /devices/{device_id:str}": {ADMIN},

@@ -21,7 +21,7 @@ from tests.services import serve
 from tests.waiting import HANG_S, eventually
 
 OPERATIONS = {
-    "POST /devices", "GET /devices", "GET /devices/{device_id}", "PATCH /devices/{device_id}",
+    "POST /devices", "GET /devices", "GET /devices/states", "GET /devices/{device_id}", "PATCH /devices/{device_id}",
     "DELETE /devices/{device_id}", "POST /devices/{device_id}/token", "POST /stats", "GET /stats/{device_id}",
     "GET /stats/{device_id}/latest", "GET /stats/{device_id}/live", "GET /stats/{device_id}/series",
     "GET /stats/series", "GET /stats/live", "GET /stats/{device_id}/buckets", "GET /stats/{device_id}/histogram",

@@ -87,10 +87,16 @@ def page(
 
     `key` returns the key of a row, from which the next page continues.
     """
-    rows = found[:limit]
+    return Response(found[:limit], headers=next_page(request, found, limit, key))
+
+
+def next_page(
+    request: JsonRequest, found: Sequence[Row], limit: int, key: Callable[[Row], msgspec.Struct]
+) -> dict[str, str]:
+    """Return the headers with the address of the next page; none if there are no more than `limit` rows."""
     if len(found) <= limit:
-        return Response(rows)
-    cursor = encode(key(rows[-1]))
+        return {}
+    cursor = encode(key(found[limit - 1]))
     query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
     address = f"{quote(request.scope['path'])}?{urlencode([*query, ('cursor', cursor)])}"
-    return Response(rows, headers={"X-Next-Cursor": cursor, "Link": f'<{address}>; rel="next"'})
+    return {"X-Next-Cursor": cursor, "Link": f'<{address}>; rel="next"'}

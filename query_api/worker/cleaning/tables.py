@@ -28,6 +28,8 @@ RETENTION = {
     "broker_outbox": "until the broker has applied it; one row a device",
     "dead_letters": "DEAD_LETTERS_KEEP and DEAD_LETTERS_MAX_BYTES",
     "deleted_devices": "30 days after the last row of the device was removed; the newest mark stays",
+    "device_activity": "one row a device, with the device",
+    "device_activity_round": "one row",
     "device_extents": "one row a device, until its last reading is removed",
     "device_tokens": "one row a device, with the device",
     "devices": "until deleted",

@@ -54,6 +54,7 @@ GRANT EXECUTE ON FUNCTION ensure_readings_partition, pass_deletion_fence, pass_f
 -- The API creates keys and ends them; a trigger keeps it from making a key valid again. It reads the audit log, and cannot
 -- change it. UPDATE on one column allows it to lock a row.
 GRANT SELECT, INSERT (id, key, name), UPDATE (name), DELETE ON devices TO devicestat_api;
+GRANT SELECT ON device_activity, device_activity_round TO devicestat_api;
 GRANT INSERT (device_id, key) ON deleted_devices TO devicestat_api;
 GRANT SELECT, INSERT ON readings TO devicestat_api;
 GRANT SELECT ON sealed_devices, late_readings, blocks, block_values, block_columns, hidden_months TO devicestat_api;
@@ -85,6 +86,8 @@ GRANT EXECUTE ON FUNCTION pass_fence, store_late_readings TO devicestat_api;
 
 -- The worker changes no device. UPDATE (created_at) allows it to lock the device of a request that it finishes.
 GRANT SELECT, UPDATE (created_at) ON devices TO devicestat_worker;
+GRANT SELECT, UPDATE (state, last_at, interval, rate) ON device_activity TO devicestat_worker;
+GRANT UPDATE ON device_activity_round TO devicestat_worker;
 GRANT SELECT, DELETE ON readings, device_extents TO devicestat_worker;
 -- It seals readings, and takes back what it has sealed.
 GRANT SELECT, INSERT, UPDATE, DELETE ON sealed_devices TO devicestat_worker;
