@@ -54,15 +54,19 @@ def missing(counts_messages: bool, messages: int, kept: int, payload_bytes: int)
 
 
 class Count(msgspec.Struct, frozen=True):
-    """Numbers of dead letters and of their refused readings, and the highest id."""
+    """Numbers of dead letters and of their refused readings, the highest id, and the first and last time of receipt."""
 
     letters: int
     readings: int
     newest_id: int | None
+    first_received_at: datetime | None
+    last_received_at: datetime | None
 
 
 _COUNT = """
-    SELECT count(*) AS letters, coalesce(sum(readings), 0)::bigint AS readings, max(id) AS newest_id FROM dead_letters
+    SELECT count(*) AS letters, coalesce(sum(readings), 0)::bigint AS readings, max(id) AS newest_id,
+           min(received_at) AS first_received_at, max(received_at) AS last_received_at
+    FROM dead_letters
 """
 
 

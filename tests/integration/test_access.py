@@ -48,6 +48,7 @@ ALLOWED = {
     "GET /dead-letters": {ADMIN},
     "DELETE /dead-letters": {ADMIN},
     "GET /dead-letters/counts": {ADMIN},
+    "GET /dead-letters/total": {ADMIN},
     "POST /dead-letters/replay": {ADMIN},
     "GET /dead-letters/{letter_id:str}": {ADMIN},
     "POST /devices": {ADMIN},

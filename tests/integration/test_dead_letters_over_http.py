@@ -189,6 +189,25 @@ async def test_counts_span_more_days_than_one_statement_takes(
     assert sum(one["messages"] for one in everything) == 5
 
 
+async def test_the_total_is_of_those_that_meet_all_conditions(api: httpx.AsyncClient, database_url: str) -> None:
+    none = {"letters": 0, "readings": 0, "newest_id": None, "first_received_at": None, "last_received_at": None}
+    assert (await api.get("/dead-letters/total")).json() == none
+    several = msgspec.structs.replace(letter("devices/1/stats", b"[]"), reasons={Reason.MALFORMED: 5})
+    await keep(database_url, [*FOUR, several])
+    assert (await api.get("/dead-letters/total")).json() == {
+        "letters": 5, "readings": 9, "newest_id": 5, "first_received_at": "2026-01-31T10:00:00.000000Z",
+        "last_received_at": "2026-01-31T13:00:00.000000Z",
+    }  # fmt: skip
+    for query, letters, newest in (
+        ("reason=malformed", 2, 5), ("topic=devices/1/%23", 3, 5), ("end=2026-01-31T11:00:00Z", 2, 2),
+        ("reason=malformed&start=2026-01-31T12:00:00Z", 1, 5), ("start=2026-02-01&timezone=Pacific/Auckland", 4, 5),
+    ):  # fmt: skip
+        found = (await api.get(f"/dead-letters/total?{query}")).json()
+        assert (found["letters"], found["newest_id"]) == (letters, newest), query
+    for query in ("reason=ugly", "topic=a%2B", "start=x"):
+        assert (await api.get(f"/dead-letters/total?{query}")).status_code == 422, query
+
+
 # Replay
 
 
@@ -288,6 +307,8 @@ async def test_a_replay_takes_turns(api: httpx.AsyncClient, database_url: str, m
     monkeypatch.undo()
     answer = (await api.post("/dead-letters/replay", json={"limit": 2})).json()
     assert (len(answer["outcomes"]), answer["left"], answer["next_after"]) == (2, 1, 2)
+    answer = (await api.post("/dead-letters/replay", json={"up_to": 2})).json()
+    assert ([one["id"] for one in answer["outcomes"]], answer["left"]) == ([1, 2], 0)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +317,7 @@ async def test_a_replay_takes_turns(api: httpx.AsyncClient, database_url: str, m
         ({"ids": []}, 422), ({"ids": [0]}, 422), ({"ids": ["1"]}, 422), ({"ids": [1] * 1001}, 422),
         ({"reason": "ugly"}, 422), ({"topic": "a+"}, 422), ({"limit": 0}, 422), ({"limit": 1001}, 422),
         ({"start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}, 400), ({"since": "1h"}, 422), ([], 422),
+        ({"up_to": 0}, 422),
     ],
 )  # fmt: skip
 async def test_wrong_selections_replay_nothing(api: httpx.AsyncClient, form: object, status: int) -> None:

@@ -36,7 +36,7 @@ OPERATIONS = {
     "POST /session", "GET /session", "DELETE /session", "POST /keys", "GET /keys", "GET /keys/{prefix}",
     "DELETE /keys/{prefix}", "POST /keys/{prefix}/rotate", "GET /audit", "GET /status",
     "GET /dead-letters", "DELETE /dead-letters",
-    "GET /dead-letters/counts", "POST /dead-letters/replay", "GET /dead-letters/{letter_id}",
+    "GET /dead-letters/counts", "GET /dead-letters/total", "POST /dead-letters/replay", "GET /dead-letters/{letter_id}",
     "DELETE /stats/analysis/result/{device_id}/{result_id}", "GET /problems", "GET /problems/{name}",
     "GET /health/live",
     "GET /health/ready", "GET /metrics",

@@ -2,6 +2,6 @@
 
 - `routes.py`: the router.
 - `records.py`: dead letters in responses; `selecting.py`: conditions in requests.
-- `listing.py`: list, and get one; `counts.py`: numbers by reason over time.
+- `listing.py`: list, and get one; `counts.py`: numbers by reason over time; `totals.py`: the number of those selected.
 - `replays.py` processes them again; `purges.py` deletes them.
 """

@@ -120,6 +120,19 @@ class Replays(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ]
         | None
     ) = None
+    up_to: (
+        Annotated[
+            int,
+            msgspec.Meta(
+                ge=1,
+                le=MAX_ID,
+                description="Those with ids up to this one, so that none is replayed that arrived later.",
+                extra={"takes": "an id"},
+                examples=[7],
+            ),
+        ]
+        | None
+    ) = None
     limit: Annotated[
         int,
         msgspec.Meta(
@@ -223,7 +236,10 @@ def _selection(given: Replays) -> Selection:
     if start is not None and end is not None and start > end:
         fault = Fault("start", f"{start.isoformat()} is after end, {end.isoformat()}: swap them")
         raise Refused(problems.REVERSED_PERIOD, f"{fault.field}: {fault.detail}", [fault])
-    return Selection(ids=given.ids, reason=given.reason, since=start, until=end, topic=given.topic, after=given.after)
+    return Selection(
+        ids=given.ids, reason=given.reason, since=start, until=end, topic=given.topic, after=given.after,
+        up_to=given.up_to,
+    )  # fmt: skip
 
 
 async def _replayed(
