@@ -8,6 +8,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -89,12 +90,19 @@ def _write(descriptor: int, content: bytes) -> None:
 
 
 class Page:
-    """A tab. `faults`: exceptions and errors on the console. `asked`: every address that it requested."""
+    """A tab. `faults`: exceptions and errors on the console. `asked`: every address that it requested.
+
+    A response of an error, or a request without a response, is a fault unless the test expects it (`expect`), or has
+    ended (`has_ended`): then its services stop.
+    """
+
+    has_ended = False
 
     def __init__(self, connection: Connection, session: str) -> None:
         self._connection = connection
         self._session = session
         self.faults: list[str] = []
+        self._expected: list[re.Pattern[str]] = []
         self.asked: list[str] = []
         self.sizes: dict[str, float] = {}
         self._urls: dict[str, str] = {}
@@ -105,7 +113,7 @@ class Page:
             case "Runtime.exceptionThrown":
                 details = parameters["exceptionDetails"]
                 self.faults.append(details.get("exception", {}).get("description", details["text"]))
-            case "Log.entryAdded" if parameters["entry"]["level"] == "error":
+            case "Log.entryAdded" if parameters["entry"]["level"] == "error" and not self._is_late(parameters):
                 self.faults.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
             case "Network.requestWillBeSent":
                 self.asked.append(parameters["request"]["url"])
@@ -113,6 +121,21 @@ class Page:
             case "Network.loadingFinished":
                 url = self._urls.get(parameters["requestId"], "")
                 self.sizes[url] = parameters["encodedDataLength"]
+
+    def _is_late(self, parameters: Message) -> bool:
+        return self.has_ended and bool(parameters["entry"]["source"] == "network")
+
+    def expect(self, status: int | None, path: str) -> None:
+        """Expect requests of the path, or of paths below it or with a query, to fail. `status`: None: no response."""
+        cause = r"net::\S+" if status is None else rf"the server responded with a status of {status} \([^)]*\)"
+        self._expected.append(
+            re.compile(rf"Failed to load resource: {cause} https?://[^/]+{re.escape(path.rstrip('/'))}(?:[/?].*)?$")
+        )
+
+    @property
+    def unexpected(self) -> list[str]:
+        """The faults that the test does not expect."""
+        return [fault for fault in self.faults if not any(one.match(fault) for one in self._expected)]
 
     @property
     def hosts(self) -> set[str]:

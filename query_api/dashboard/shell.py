@@ -7,10 +7,16 @@ from litestar.status_codes import HTTP_307_TEMPORARY_REDIRECT
 
 from query_api.access.rules import Permission
 from query_api.dashboard import vendored
-from query_api.dashboard.assets import STATIC, Assets
+from query_api.dashboard.assets import STATIC, STYLE, Assets
 from query_api.web.requests.known_parameters import ANY_PARAMETERS
 
-SCREENS = ("/", "/ui/devices/{device_id:int}", "/ui/live", "/ui/sign-in")
+SCREENS = (
+    "/",
+    "/ui/devices/{device_id:int}",
+    "/ui/live",
+    "/ui/refused",
+    "/ui/sign-in",
+)
 """The paths of the screens, as in static/router.js (tests/dashboard/test_shell.py). Other paths are not found."""
 POLICY = "; ".join(
     [
@@ -38,7 +44,7 @@ _PAGE = """\
 <title>Devicestat</title>
 <link rel="icon" type="image/svg+xml" href="{icon}">
 <link rel="stylesheet" href="{uplot_style}">
-{styles}
+<link rel="stylesheet" href="{style}">
 <script src="{theme}"></script>
 {preloads}
 <script defer src="{uplot}"></script>
@@ -62,7 +68,7 @@ def page_of(assets: Assets) -> bytes:
     return _PAGE.format(
         icon=assets.address(f"{STATIC}/icon.svg"),
         uplot_style=assets.address(f"{vendored.UPLOT}/uPlot.min.css"),
-        styles="\n".join(f'<link rel="stylesheet" href="{assets.address(path)}">' for path in assets.styles()),
+        style=assets.address(STYLE),
         theme=assets.address(f"{STATIC}/theme.js"),
         uplot=assets.address(f"{vendored.UPLOT}/uPlot.iife.min.js"),
         preloads="\n".join(preloads),

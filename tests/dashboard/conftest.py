@@ -22,14 +22,28 @@ def running_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browse
         yield running
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
+    """Tell the page that the test has ended: its requests fail while the services stop."""
+    try:
+        yield
+    finally:
+        tab = item.funcargs.get("page")
+        if isinstance(tab, Page):
+            tab.has_ended = True
+
+
 @pytest.fixture
 async def page(running_browser: Browser) -> AsyncIterator[Page]:
-    """A tab with a profile of its own. After the test it has no exceptions, and no violations of the page's policy."""
+    """A tab with a profile of its own. After the test it has no violations of the page's policy, and no exceptions.
+
+    Nor has any request failed but those that the test expects: `page.expect(404, "/devices/7")`.
+    """
     async with running_browser.page() as tab:
         await tab.resize(1280, 900)
         yield tab
         assert await tab.violations() == []
-        assert [fault for fault in tab.faults if "Failed to load resource" not in fault] == []
+        assert tab.unexpected == []
         assert len(tab.hosts) <= 1
 
 

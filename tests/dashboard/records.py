@@ -25,6 +25,8 @@ def type_of(schema: Schema) -> str:
     for several in ("oneOf", "anyOf"):
         if several in schema:
             return " | ".join(dict.fromkeys(type_of(one) for one in schema[several]))
+    if "allOf" in schema:
+        return " & ".join(type_of(one) for one in schema["allOf"])
     if "enum" in schema:
         return " | ".join(json.dumps(value) for value in schema["enum"])
     return _type_named(schema)

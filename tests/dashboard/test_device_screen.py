@@ -150,6 +150,7 @@ async def test_a_wrong_time_is_refused_at_its_field(page: Page, api: httpx.Async
 
 async def test_an_unknown_device_is_a_problem_in_the_words_of_the_api(page: Page, api: httpx.AsyncClient) -> None:
     problem = (await api.get("/devices/999")).json()
+    page.expect(404, "/devices/999")
     await page.open(f"{api.base_url}/ui/devices/999")
     assert problem["detail"] in await page.text(".notice.bad")
 

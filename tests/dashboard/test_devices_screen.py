@@ -40,6 +40,7 @@ async def test_an_empty_installation_teaches_two_steps_and_turns_live(page: Page
 
 async def test_a_taken_key_is_refused_in_the_words_of_the_api(page: Page, api: httpx.AsyncClient, device: int) -> None:
     refusal = (await api.post("/devices", json={"name": "n", "key": str(device)})).json()
+    page.expect(409, "/devices")
     await page.open(str(api.base_url))
     await page.until("document.querySelector('.devices')")
     await page.key("n", "n")

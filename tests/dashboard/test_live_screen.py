@@ -227,6 +227,8 @@ async def test_dragging_shows_the_period(page: Page, api: httpx.AsyncClient, sev
 
 
 async def test_unknown_devices_and_too_many_are_told(page: Page, api: httpx.AsyncClient, device: int) -> None:
+    for path in ("/devices", "/stats"):
+        page.expect(404, path)
     await store(api, device, [1], ago=10)
     unknown = "".join(f"&device={device + more}" for more in range(1, 13))
     await page.open(f"{api.base_url}/ui/live?device={device}&device=north{unknown}")
@@ -240,6 +242,8 @@ async def test_unknown_devices_and_too_many_are_told(page: Page, api: httpx.Asyn
 
 
 async def test_a_deleted_device_leaves_the_stream(page: Page, api: httpx.AsyncClient, several: list[int]) -> None:
+    for path in ("/devices", "/stats"):
+        page.expect(404, f"{path}/{several[1]}")
     await show(page, api, *several[:2])
     await api.delete(f"/devices/{several[1]}")
     await page.until("document.querySelector('.notes')?.innerText.includes('Pump 2: the device was deleted')")

@@ -12,6 +12,8 @@ pytestmark = [chromium.needs_chromium]
 
 @pytest.mark.parametrize("path", ["/", "/ui/devices/{device}?from=2026-01-31T12:00:00Z&to=2026-01-31T12:01:00Z"])
 async def test_a_lost_connection_keeps_the_last_picture(page: Page, api_settings: Settings, path: str) -> None:
+    for away in ("/devices", "/stats"):
+        page.expect(None, away)
     async with services.api(api_settings) as api:
         device = (await api.post("/devices", json={"name": "Boiler, north"})).json()["id"]
         await store(api, device, range(60))
@@ -28,6 +30,7 @@ async def test_a_lost_connection_keeps_the_last_picture(page: Page, api_settings
 async def test_a_database_that_is_away_is_named(
     page: Page, api_settings: Settings, database_url: str, postgres_server: str
 ) -> None:
+    page.expect(503, "/devices")
     async with services.api(api_settings) as api:
         await api.post("/devices", json={"name": "Boiler, north"})
         await page.open(str(api.base_url))

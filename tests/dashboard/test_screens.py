@@ -11,6 +11,8 @@ from query_api.dashboard.assets import FOLDER
 from tests import chromium
 from tests.browser import Page
 from tests.dashboard.pixels import pixels
+from tests.letters import FOUR, keep
+from tests.waiting import eventually
 
 pytestmark = [chromium.needs_chromium]
 AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
@@ -19,11 +21,19 @@ WAVES = "/ui/devices/{waves}?from=2026-01-31T12:00:00Z&to=2026-01-31T12:20:00Z&t
 SCREENS = {
     "/": "document.querySelector('.devices tbody tr')",
     "/ui/live?device={waves}": "document.querySelector('.live-state .on') && document.querySelector('canvas')",
+    "/ui/refused?from=2026-01-31&to=2026-01-31&tz=UTC": "document.querySelector('.letters tbody tr') "
+    "&& document.querySelector('.refusals svg') && document.querySelector('.acts')",
     "/ui/sign-in": "document.querySelector('.sign-in')",
     WAVES: "document.querySelector('time-plot canvas') && document.querySelector('.histogram') "
     "&& document.querySelector('section.card tbody tr')",
 }
 """An address of each screen, and when it is complete."""
+
+
+@pytest.fixture(autouse=True)
+async def letters(database_url: str) -> None:
+    """Four dead letters."""
+    await keep(database_url, FOUR)
 
 
 def test_every_screen_is_opened() -> None:
@@ -85,6 +95,22 @@ async def test_a_gap_is_drawn_as_a_gap(page: Page, api: httpx.AsyncClient, waves
         assert await pixels(page, pane, f"line-{pane}", 0.47, 0.57) == 0
         assert await pixels(page, pane, f"line-{pane}", 0.1, 0.4) > 100
         assert await pixels(page, pane, "gap", 0.47, 0.57) > 1000
+
+
+async def test_the_fixture_finds_requests_that_fail(page: Page, api: httpx.AsyncClient) -> None:
+    await page.open(str(api.base_url))
+    await page.run("fetch('/devices/77')")
+
+    async def unexpected() -> list[str]:
+        return page.unexpected
+
+    (fault,) = await eventually(unexpected, bool)
+    assert "404" in fault
+    assert fault.endswith("/devices/77")
+    page.expect(404, "/devices/7")
+    assert page.unexpected == [fault]
+    page.expect(404, "/devices")
+    assert page.unexpected == []
 
 
 async def test_a_page_without_scripts_says_what_it_needs(api: httpx.AsyncClient, page: Page) -> None:

@@ -31,6 +31,9 @@ async def closed(api_settings: Settings, known: Keys) -> AsyncIterator[httpx.Asy
 
 
 async def sign_in(page: Page, key: str) -> None:
+    """Sign in on the screen that an address of a device or the devices leads to."""
+    for path in ("/session", "/devices", "/stats"):
+        page.expect(401, path)
     await page.until("document.querySelector('.sign-in')")
     await page.fill(".sign-in input", key)
     await page.click(".sign-in button")

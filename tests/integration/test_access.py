@@ -26,6 +26,7 @@ ALLOWED = {
     "GET /ui/devices": ANYBODY,
     "GET /ui/devices/{device_id:int}": ANYBODY,
     "GET /ui/live": ANYBODY,
+    "GET /ui/refused": ANYBODY,
     "GET /ui/sign-in": ANYBODY,
     "GET /assets/{version:str}/{file_path:path}": ANYBODY,
     "GET /openapi.json": ANYBODY,

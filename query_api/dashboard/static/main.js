@@ -6,7 +6,7 @@ import { keysDialog, runShortcut } from "./parts/keys.js";
 import { loadingNotice } from "./parts/notices.js";
 import { setTheme, theme, watchSystemTheme } from "./preferences.js";
 import { LINKS, Router } from "./router.js";
-import { onSession, readSession, session, signOut } from "./session.js";
+import { may, onSession, readSession, session, signOut } from "./session.js";
 import { addressOf, readQuery } from "./state/address.js";
 import { clock } from "./state/times.js";
 import { zoneOf } from "./state/zones.js";
@@ -71,7 +71,7 @@ function header() {
     <header class="top">
       <a class="brand" href=${addressOf("/", { tz })}><span aria-hidden="true" class="mark"></span>Devicestat</a>
       <nav aria-label="Screens">
-        ${LINKS.map(([path, name]) => html`<a href=${addressOf(path, { tz })} aria-current=${isOpen(path) ? "page" : nothing}>${name}</a>`)}
+        ${LINKS.filter(isAllowed).map(([path, name]) => html`<a href=${addressOf(path, { tz })} aria-current=${isOpen(path) ? "page" : nothing}>${name}</a>`)}
       </nav>
       <div class="tools">
         ${caller()}
@@ -91,6 +91,11 @@ function caller() {
   const found = session();
   if (!found || found.by === "nothing") return nothing;
   return html`<span class="caller">${found.name ?? "key"} · ${found.role}</span><button class="small" @click=${signOut}>Sign out</button>`;
+}
+
+/** While the role is not known, the screens of all readers are shown. @param {(typeof LINKS)[number]} link */
+function isAllowed([, , permission = "read"]) {
+  return may(permission) || (session() === null && permission === "read");
 }
 
 /** @param {string} path */

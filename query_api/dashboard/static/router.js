@@ -38,13 +38,19 @@ export const ROUTES = [
   { path: "/", load: () => import("./screens/devices.js") },
   { path: "/ui/devices/{device_id:int}", load: () => import("./screens/device.js") },
   { path: "/ui/live", load: () => import("./screens/live.js") },
+  { path: "/ui/refused", load: () => import("./screens/refused.js") },
   { path: "/ui/sign-in", load: () => import("./screens/sign-in.js") },
 ];
 
-/** The links of the header. @type {Array<[string, string]>} */
+/**
+ * The links of the header, each with what a role must be able to do to see it. Default: read.
+ *
+ * @type {Array<[string, string, import("./session.js").Permission?]>}
+ */
 export const LINKS = [
   ["/", "Devices"],
   ["/ui/live", "Live"],
+  ["/ui/refused", "Refused", "administer"],
 ];
 
 export class Router {

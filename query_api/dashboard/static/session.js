@@ -8,6 +8,8 @@ import { Problem, refused, send, Unreachable } from "./api.js";
  * @typedef {{by: string, role: string, name: string | null, may: string[]}} Session
  */
 
+/** @typedef {"read" | "queue" | "store" | "administer" | "metrics"} Permission */
+
 /** While the service asks for no key, everybody may do everything. @type {Session} */
 const ANYBODY = { by: "nothing", role: "admin", name: null, may: ["read", "queue", "store", "administer", "metrics"] };
 
@@ -33,7 +35,7 @@ export function session() {
   return current;
 }
 
-/** @param {"read" | "queue" | "store" | "administer" | "metrics"} permission */
+/** @param {Permission} permission */
 export function may(permission) {
   return current?.may.includes(permission) ?? false;
 }
