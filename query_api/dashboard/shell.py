@@ -14,6 +14,7 @@ SCREENS = (
     "/",
     "/ui/devices/{device_id:int}",
     "/ui/live",
+    "/ui/compare",
     "/ui/refused",
     "/ui/sign-in",
 )

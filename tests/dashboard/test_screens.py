@@ -20,6 +20,8 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 WAVES = "/ui/devices/{waves}?from=2026-01-31T12:00:00Z&to=2026-01-31T12:20:00Z&tz=UTC"
 SCREENS = {
     "/": "document.querySelector('.devices tbody tr')",
+    "/ui/compare?device={waves}&from=2026-01-31T12:00:00Z&to=2026-01-31T12:20:00Z&offset=P1D": "document.querySelector("
+    "'.compared') && document.querySelector('canvas') && !document.querySelector('[aria-busy=true]')",
     "/ui/live?device={waves}": "document.querySelector('.live-state .on') && document.querySelector('canvas')",
     "/ui/refused?from=2026-01-31&to=2026-01-31&tz=UTC": "document.querySelector('.letters tbody tr') "
     "&& document.querySelector('.refusals svg') && document.querySelector('.acts')",

@@ -25,6 +25,7 @@ ALLOWED = {
     "GET /ui": ANYBODY,
     "GET /ui/devices": ANYBODY,
     "GET /ui/devices/{device_id:int}": ANYBODY,
+    "GET /ui/compare": ANYBODY,
     "GET /ui/live": ANYBODY,
     "GET /ui/refused": ANYBODY,
     "GET /ui/sign-in": ANYBODY,

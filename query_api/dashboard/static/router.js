@@ -38,6 +38,7 @@ export const ROUTES = [
   { path: "/", load: () => import("./screens/devices.js") },
   { path: "/ui/devices/{device_id:int}", load: () => import("./screens/device.js") },
   { path: "/ui/live", load: () => import("./screens/live.js") },
+  { path: "/ui/compare", load: () => import("./screens/compare.js") },
   { path: "/ui/refused", load: () => import("./screens/refused.js") },
   { path: "/ui/sign-in", load: () => import("./screens/sign-in.js") },
 ];
@@ -50,6 +51,7 @@ export const ROUTES = [
 export const LINKS = [
   ["/", "Devices"],
   ["/ui/live", "Live"],
+  ["/ui/compare", "Compare"],
   ["/ui/refused", "Refused", "administer"],
 ];
 

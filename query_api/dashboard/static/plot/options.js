@@ -11,7 +11,7 @@ import { timeTicks } from "./ticks.js";
 /** @typedef {import("../state/series.js").Line} Line */
 
 /** Of a line for comparison. */
-export const GHOST_DASH = [4, 4];
+const GHOST_DASH = [3, 4];
 const FONT = "12px system-ui, sans-serif";
 const TICK_PX = 88;
 const MARGIN = 0.08;
@@ -41,7 +41,7 @@ export function optionsOf({ lines, width, height, hasTimes, zone, colours, hooks
     padding: [8, 28, hasTimes ? 0 : 4, 0],
     scales: { x: { time: false, auto: false }, y: { range: (_, min, max) => valueRange(min, max) } },
     axes: [timeAxis(hasTimes, zone, colours), valueAxis(colours)],
-    series: [{}, ...lines.map(line => seriesOf(line, lines.length > 1, colours))],
+    series: [{}, ...lines.map(line => seriesOf(line, dashIn(line, lines), colours))],
     cursor: {
       drag: { x: true, y: false, setScale: false, dist: 4 },
       points: { size: 7 },
@@ -106,17 +106,28 @@ function valueAxis(colours) {
 }
 
 /**
+ * Return the dashes of a line, which must differ from others of its pane by more than its colour.
+ *
  * @param {Line} line
- * @param {boolean} isDashed whether it must differ from others by more than its colour
+ * @param {Line[]} lines of the pane
+ */
+export function dashIn({ style, isGhost }, lines) {
+  if (isGhost) return GHOST_DASH;
+  return lines.filter(line => !line.isGhost).length > 1 ? dashOf(style) : [];
+}
+
+/**
+ * @param {Line} line
+ * @param {number[]} dash
  * @param {() => Colours} colours
  * @returns {import("uplot").Series}
  */
-function seriesOf({ name, style, isGhost }, isDashed, colours) {
+function seriesOf({ name, style }, dash, colours) {
   return {
     label: name,
     stroke: () => lineColour(colours(), style),
     width: 1.5,
-    ...(isDashed ? { dash: isGhost ? GHOST_DASH : dashOf(style) } : {}),
+    dash,
     points: { size: 4, filter: (plot, series, isShown) => (isShown ? null : lonelyPoints(plot.data[series] ?? [])) },
   };
 }

@@ -4,10 +4,10 @@ import { columnsOf } from "../state/columns.js";
 import { stored } from "../state/numbers.js";
 import { clock } from "../state/times.js";
 import { SECOND } from "../state/zones.js";
-import { dashOf, lineColour } from "./colours.js";
+import { lineColour } from "./colours.js";
 import { listenToTouch } from "./gestures.js";
 import { drawBand, drawExtremes, drawGaps, drawMarks, drawMedians } from "./layers.js";
-import { GHOST_DASH, optionsOf } from "./options.js";
+import { dashIn, optionsOf } from "./options.js";
 import { UPlot } from "./uplot.js";
 
 /** @typedef {import("./uplot.js").UPlot} Plot */
@@ -62,13 +62,14 @@ export class Pane {
     const heading = document.createElement("div");
     heading.className = "pane-heading";
     const isSeveral = this.lines.length > 1;
-    const pane = this.lines[0]?.pane;
-    if (isSeveral && pane && this.owner.content.layout === "apart") heading.append(bold(pane));
+    const pane = this.owner.content.layout === "apart" ? this.lines[0]?.pane : undefined;
+    if (pane && !this.lines.some(({ name }) => name === pane)) heading.append(bold(pane));
     this.#outputs = this.lines.map(line => {
       const item = document.createElement("span");
+      if (line.isGhost) item.className = "ghost";
       const output = document.createElement("output");
-      const name = isSeveral ? line.name : bold(line.name);
-      item.append(lineKey(line, isSeveral, this.owner.colours), name, output);
+      const name = !isSeveral || line.name === pane ? bold(line.name) : line.name;
+      item.append(lineKey(line, dashIn(line, this.lines), this.owner.colours), name, output);
       heading.append(item);
       return output;
     });
@@ -207,10 +208,10 @@ function write(output, text) {
  * Return a picture of a line: its colour and dashes.
  *
  * @param {Line} line
- * @param {boolean} isDashed
+ * @param {number[]} dash
  * @param {Colours} colours
  */
-function lineKey({ style, isGhost }, isDashed, colours) {
+function lineKey({ style, isGhost }, dash, colours) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [48, 16];
   canvas.className = "line-key";
@@ -219,7 +220,7 @@ function lineKey({ style, isGhost }, isDashed, colours) {
     context.strokeStyle = lineColour(colours, style);
     context.lineWidth = 4;
     context.globalAlpha = isGhost ? GHOST : 1;
-    if (isDashed) context.setLineDash((isGhost ? GHOST_DASH : dashOf(style)).map(length => length * 1.6));
+    context.setLineDash(dash.map(length => length * 1.6));
     context.moveTo(0, 8);
     context.lineTo(48, 8);
     context.stroke();

@@ -193,7 +193,10 @@ class Device {
     return html`
       <div class="title"><h1 tabindex="-1">${this.title()}</h1>
         ${found ? html`<p class="facts">key <code>${found.key}</code> · ${readingsOf(found)} readings ${this.#latest(found)}</p>` : nothing}
-        <a class="button end" href=${addressOf("/ui/live", { device: this.id, tz: this.query.tz })}>Live</a>
+        <span class="row end">
+          <a class="button" href=${addressOf("/ui/live", { device: this.id, tz: this.query.tz })}>Live</a>
+          <a class="button" href=${addressOf("/ui/compare", { device: this.id, from: this.query.from, to: this.query.to, tz: this.query.tz })}>Compare</a>
+        </span>
       </div>
     `;
   }

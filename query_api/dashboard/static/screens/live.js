@@ -13,7 +13,7 @@ import { latestTable, timeOf } from "./live/latest.js";
 import { Pace } from "./live/pace.js";
 import { LiveStream } from "./live/stream.js";
 import { axesChoice, axesOf, layoutButton, layoutOf, toggleLayout } from "./several/axes.js";
-import { ChosenDevices } from "./several/devices.js";
+import { ChosenDevices, MOST } from "./several/devices.js";
 import { linesOf } from "./several/lines.js";
 
 /** @typedef {import("../router.js").Context} Context */
@@ -329,7 +329,7 @@ class Live {
   }
 
   #empty() {
-    return html`<div class="notice"><p>Choose a device to see its readings as they are stored. Up to 12 devices are shown on one plot.</p></div>`;
+    return html`<div class="notice"><p>Choose a device to see its readings as they are stored. Up to ${MOST} devices are shown together.</p></div>`;
   }
 
   #body() {
@@ -341,7 +341,7 @@ class Live {
         <header><h2>The last ${this.#window[2]}</h2>${axesChoice(this.context)}<span class="end">${layoutButton(this.context)}</span></header>
         <time-plot ${ref(this.place)} .content=${content} @zoomout=${() => this.#widen()}
           @zoom=${(/** @type {CustomEvent<Period>} */ event) => this.#look(event.detail)}></time-plot>
-        ${isPaused && content ? this.#table(content) : html`<p class="hint">${this.#feeds.size === 1 ? "Drag over the plot to look at a period." : nothing} Pause to read the points in a table.</p>`}
+        ${isPaused && content ? this.#table(content) : html`<p class="hint">Drag over the plot to look at a period. Pause to read the points in a table.</p>`}
       </section>
       ${this.#notes.length ? this.#notesCard() : nothing}
     `;
@@ -378,14 +378,15 @@ class Live {
   }
 
   /**
-   * Go to the screen that shows a period of a device.
+   * Go to the screen that shows a period.
    *
    * @param {Period} period
    */
   #look({ start, end }) {
-    const [id, other] = this.#feeds.keys();
-    if (other !== undefined) return;
-    const { tz, axes } = this.query;
-    this.context.go(`/ui/devices/${id}`, { from: iso(start), to: iso(end), tz, axes });
+    const ids = [...this.#feeds.keys()];
+    const { tz, show, axes } = this.query;
+    const chosen = { from: iso(start), to: iso(end), tz, axes };
+    if (ids.length === 1) this.context.go(`/ui/devices/${ids[0]}`, chosen);
+    else this.context.go("/ui/compare", { device: ids, ...chosen, show });
   }
 }

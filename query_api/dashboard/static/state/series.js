@@ -60,6 +60,25 @@ export function columnsOf(series) {
 }
 
 /**
+ * Return the gaps of a series within its period, also before its first reading and after its last one.
+ *
+ * @param {SharedSeries} series
+ * @param {{start: number, end: number}} period
+ * @returns {Gap[]}
+ */
+export function gapsWithin({ timestamp, gaps, gaps_above: above }, { start, end }) {
+  const [first, last] = [timestamp[0], timestamp.at(-1)];
+  if (first === undefined || last === undefined || above === null) return [];
+  const ends = [
+    { start, end: momentOf(first) },
+    { start: momentOf(last), end },
+  ];
+  const [before, after] = ends.map(gap => (gap.end - gap.start > above * MICROSECONDS ? [gap] : []));
+  const between = gaps.map(gap => ({ start: momentOf(gap.start), end: momentOf(gap.end) }));
+  return [...(before ?? []), ...between, ...(after ?? [])];
+}
+
+/**
  * @template T
  * @param {(axis: Axis) => T} make
  * @returns {Record<Axis, T>}

@@ -10,7 +10,7 @@ import { clock, iso } from "../../state/times.js";
 /** @typedef {import("../../state/times.js").Period} Period */
 
 /** @type {Array<[string, string]>} */
-const FORMATS = [
+export const FORMATS = [
   ["csv", "CSV"],
   ["ndjson", "NDJSON"],
   ["arrow", "Arrow"],

@@ -189,7 +189,7 @@ function countText({ series }) {
 }
 
 /** The number of points of each axis: one for each pixel of the plot. */
-function pointsWanted() {
+export function pointsWanted() {
   const width = document.querySelector("time-plot")?.clientWidth ?? Math.min(innerWidth, 1400);
   const pixels = Math.ceil((width * devicePixelRatio) / STEP) * STEP;
   return Math.min(Math.max(pixels, FEWEST), MOST);

@@ -1,6 +1,6 @@
 /** The last reading of each device. */
 
-import { html, nothing } from "../../html.js";
+import { html } from "../../html.js";
 import { addressOf } from "../../state/address.js";
 import { age, NONE, stored } from "../../state/numbers.js";
 import { AXES } from "../../state/series.js";
@@ -25,7 +25,7 @@ export function latestTable(feeds, devices, zone, now) {
           <tr><th scope="col">Device</th>${AXES.map(axis => html`<th scope="col" class="number">${axis}</th>`)}
             <th scope="col" class="wide">Last reading</th><th scope="col"><span class="visually-hidden">Remove</span></th></tr>
         </thead>
-        <tbody>${feeds.map((feed, at) => row(feed, devices, zone, now, feeds.length > 1 ? at : null))}</tbody>
+        <tbody>${feeds.map((feed, at) => row(feed, devices, zone, now, lineSample(devices.context.query, feeds.length, at)))}</tbody>
       </table>
     </div>
   `;
@@ -36,14 +36,14 @@ export function latestTable(feeds, devices, zone, now) {
  * @param {ChosenDevices} devices
  * @param {string} zone
  * @param {number} now
- * @param {number | null} style
+ * @param {import("../../html.js").Content} sample
  */
-function row({ device, latest }, devices, zone, now, style) {
+function row({ device, latest }, devices, zone, now, sample) {
   const reading = latest ?? readingOf(devices.recordOf(device)?.latest_reading);
   const tz = zone === "browser" ? undefined : zone;
   return html`
     <tr>
-      <th scope="row">${style === null ? nothing : lineSample(style)}<a href=${addressOf(`/ui/devices/${device}`, { tz })}>${devices.nameOf(device)}</a></th>
+      <th scope="row">${sample}<a href=${addressOf(`/ui/devices/${device}`, { tz })}>${devices.nameOf(device)}</a></th>
       ${AXES.map(axis => html`<td class="number value">${stored(reading?.[axis])}</td>`)}
       <td class="wide">${reading ? html`<time title=${clock(reading.moment, zoneOf(zone))}>${timeOf(reading.moment, zone)}, ${age(reading.moment, now)}</time>` : NONE}</td>
       <td class="number">${devices.removeButton(device)}</td>

@@ -1,8 +1,9 @@
 /** The lines of several devices. */
 
-import { svg } from "../../html.js";
+import { nothing, svg } from "../../html.js";
 import { dashOf } from "../../plot/colours.js";
 import { AXES } from "../../state/series.js";
+import { layoutOf } from "./axes.js";
 
 /** @typedef {import("../../state/series.js").Axis} Axis */
 /** @typedef {import("../../state/series.js").Line} Line */
@@ -29,7 +30,8 @@ export function linesOf(devices, axes, layout) {
       const called = nameOf(name, axis, devices.length, layout);
       const line = { name: called, style, pane: axis, ...points[axis] };
       if (!ghost) return [line];
-      return [{ name: `${called}, ${ghost.name}`, style, pane: axis, isGhost: true, ...ghost.points[axis] }, line];
+      const ghostName = called === axis && layout === "apart" ? ghost.name : `${called}, ${ghost.name}`;
+      return [{ name: ghostName, style, pane: axis, isGhost: true, ...ghost.points[axis] }, line];
     }),
   );
 }
@@ -58,10 +60,13 @@ function nameOf(device, axis, count, layout) {
 }
 
 /**
- * Return a picture of the line of a device, for texts about it.
+ * Return a picture of the line of a device, for texts about it; nothing if each of its axes has another line.
  *
+ * @param {import("../../state/address.js").Values} query
+ * @param {number} count of devices
  * @param {number} style
  */
-export function lineSample(style) {
+export function lineSample(query, count, style) {
+  if (count === 1 || layoutOf(query) === "together") return nothing;
   return svg`<svg class=${`sample line-${style % 6}`} viewBox="0 0 28 8" aria-hidden="true"><line x1="0" y1="4" x2="28" y2="4" stroke-dasharray=${dashOf(style).join(" ")}></line></svg>`;
 }
