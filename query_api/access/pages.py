@@ -7,19 +7,22 @@ without Sec-Fetch-Site (before 2020, Safari before 2023) send Origin with every 
 
 import msgspec
 
-from query_api.access.shown import PLAIN_COOKIE, SECURE_COOKIE, RawHeaders, header
-from shared.serving.own_hosts import OwnHosts
+from query_api.access.shown import PLAIN_COOKIE, SECURE_COOKIE, RawHeaders, header, is_loopback
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_LOOPBACK = OwnHosts(names=frozenset(), any_address=False, origins=frozenset())
 
 
 class Page(msgspec.Struct, frozen=True):
-    """The page that a request is from. `site`: Sec-Fetch-Site. `address`: the origin of the service in the request."""
+    """The page that a request is from.
+
+    `site`: Sec-Fetch-Site. `address`: the origin of the service in the request. `is_loopback`: it is this machine by a
+    name of loopback.
+    """
 
     site: str | None
     origin: str | None
     address: str
+    is_loopback: bool
 
     @property
     def is_own(self) -> bool:
@@ -39,11 +42,6 @@ class Page(msgspec.Struct, frozen=True):
         return self.address.startswith("https://") or (self.origin or "").startswith("https://")
 
     @property
-    def is_loopback(self) -> bool:
-        """Whether the browser addressed this machine by a name of loopback."""
-        return _LOOPBACK.takes(self.address.partition("://")[2])
-
-    @property
     def cookie(self) -> str | None:
         """The name of the cookie for its session; None over http from another machine, which could be overheard."""
         if self.is_https:
@@ -56,4 +54,4 @@ def page_of(headers: RawHeaders, scheme: str) -> Page:
     headers = list(headers)
     host = (header(headers, b"host") or "").strip().lower()
     site, origin = (header(headers, name) for name in (b"sec-fetch-site", b"origin"))
-    return Page(site, origin, f"{scheme}://{host}")
+    return Page(site, origin, f"{scheme}://{host}", is_loopback(headers))

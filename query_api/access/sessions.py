@@ -41,9 +41,12 @@ _END_OLDEST = """
 """
 
 
-async def sign_in(connection: Connection, principal: Principal, origin: str) -> SignedIn | None:
-    """Create a session for the key. Return None if the key has ended meanwhile. `origin`: the client's address."""
-    new = new_session()
+async def sign_in(connection: Connection, principal: Principal, origin: str, *, secure: bool) -> SignedIn | None:
+    """Create a session for the key. Return None if the key has ended meanwhile.
+
+    `origin`: the client's address. `secure`: the browser uses https.
+    """
+    new = new_session(secure=secure)
     async with connection.transaction():
         values = {"hash": new.hash, "key_id": principal.key_id, "lasts": LASTS}
         row = await (await connection.execute(_INSERT, values)).fetchone()

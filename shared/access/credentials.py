@@ -2,7 +2,7 @@
 
     dsk_k3v9q2xm_4fXz…   an access key: eight characters that identify it, and 256 random bits
     dst_7_9sLw…          the token of device 7: 256 bits
-    dss_Qe81…            a session, in the cookie of a signed-in browser: 256 random bits
+    dss_sQe81…           a session in the cookie of a browser: 256 random bits; s: made over https, p: over http
 
 The database has the SHA-256 of each. A slow hash is not needed for 256 random bits, unlike for passwords.
 """
@@ -23,7 +23,8 @@ _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """Characters of a prefix, without those that are easily confused."""
 _KEY = re.compile(r"(dsk_[a-z0-9]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
 _TOKEN = re.compile(r"dst_([1-9][0-9]{0,18})_[A-Za-z0-9_-]{43}", re.ASCII)
-_SESSION = re.compile(r"dss_[A-Za-z0-9_-]{43}", re.ASCII)
+_SESSION = re.compile(r"dss_[sp][A-Za-z0-9_-]{43}", re.ASCII)
+_SECURE, _PLAIN = "dss_s", "dss_p"
 _MAX_ID = 2**63 - 1
 
 
@@ -110,9 +111,9 @@ def new_token(device_id: int, secret: str | None) -> NewToken:
     return NewToken(text, digest(text), nonce)
 
 
-def new_session() -> NewSession:
-    """Return a random session."""
-    text = f"dss_{_encoded(secrets.token_bytes(BYTES))}"
+def new_session(*, secure: bool) -> NewSession:
+    """Return a random session. `secure`: it is made over https."""
+    text = f"{_SECURE if secure else _PLAIN}{_encoded(secrets.token_bytes(BYTES))}"
     return NewSession(text, digest(text))
 
 
@@ -129,6 +130,11 @@ def read(text: str) -> Given | None:
     if (token := _TOKEN.fullmatch(text)) and int(token[1]) <= _MAX_ID:
         return GivenToken(int(token[1]), digest(text))
     return GivenSession(digest(text)) if _SESSION.fullmatch(text) else None
+
+
+def is_secure(session: str) -> bool:
+    """Return whether the session was made over https. Its text cannot be changed, since all of it is hashed."""
+    return session.startswith(_SECURE)
 
 
 def is_same(given: bytes, kept: bytes) -> bool:

@@ -24,6 +24,11 @@ _PASSWORDS = (re.compile(r"^[^:]+://[^:@/]*:([^/]+)@"), re.compile(r"[?&][a-z_]*
 """Passwords in a URL: after the user, and in libpq's parameters."""
 
 
+def without_credentials(text: str) -> str:
+    """Return the text with MASK in place of the secret part of keys, tokens and sessions."""
+    return _CREDENTIAL.sub(rf"\1{MASK}", text) if any(prefix in text for prefix in ("dsk_", "dst_", "dss_")) else text
+
+
 class Redactor:
     """Replacement of secrets in a text by MASK."""
 
@@ -33,8 +38,7 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """Return the text without the secrets."""
-        if any(prefix in text for prefix in ("dsk_", "dst_", "dss_")):
-            text = _CREDENTIAL.sub(rf"\1{MASK}", text)
+        text = without_credentials(text)
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text

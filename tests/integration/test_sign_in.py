@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from query_api.access import sessions
+from query_api.web.answers.problems import Refused
 from query_api.web.operating import sign_ins
+from query_api.web.operating.sessions import MOST_COOKIES
 from query_api.worker.cleaning.sessions import delete_some
 from shared.access import keys as access_keys
 from shared.access.credentials import Role, digest, new_session
@@ -121,7 +123,7 @@ async def test_only_keys_sign_in(api: httpx.AsyncClient, made: Keys, database: D
         made.unknown,
         made.other_secret,
         token,
-        new_session().text,
+        new_session(secure=False).text,
         "",
         "dsk_nonsense",
     ):
@@ -151,12 +153,12 @@ async def test_made_up_sessions_are_refused(api: httpx.AsyncClient, made: Keys) 
     session = await sign_in(api, made.admin)
     value = session["Cookie"].partition("=")[2]
     for forged in (
-        "", "x", "dss_", new_session().text, value[:-1] + ("A" if value[-1] != "A" else "B"), f"{value}x",
+        "", "x", "dss_", new_session(secure=False).text, value[:-1] + ("A" if value[-1] != "A" else "B"), f"{value}x",
         value.upper(), made.admin, f'"{value}"', "dss_" + "'" * 43,
     ):  # fmt: skip
         answer = await api.get("/devices", headers=cookie(forged))
         assert answer.status_code == 401, forged
-    twice = {"Cookie": f"{PLAIN}={value}; {PLAIN}={new_session().text}"}
+    twice = {"Cookie": f"{PLAIN}={value}; {PLAIN}={new_session(secure=False).text}"}
     assert (await api.get("/devices", headers=twice)).status_code == 401
     beside = {"Cookie": f"theme=dark; {PLAIN}={value}; other=1"}
     assert (await api.get("/devices", headers=beside)).status_code == 200
@@ -181,7 +183,7 @@ async def test_a_session_of_before_ends_at_sign_in(api: httpx.AsyncClient, made:
     assert own != planted
     assert (await api.get("/session", headers=own)).json()["role"] == "admin"
     assert (await api.get("/session", headers=planted)).status_code == 401
-    chosen = cookie(new_session().text)
+    chosen = cookie(new_session(secure=False).text)
     assert await sign_in(api, made.admin, {**OWN, **chosen}) != chosen
     assert (await api.get("/devices", headers=chosen)).status_code == 401
 
@@ -319,17 +321,73 @@ async def test_the_last_use_of_a_session_is_recorded(closed: Settings, made: Key
 # Limits and records
 
 
-async def test_attempts_are_limited_and_their_records_bounded(
+async def test_refused_attempts_are_limited_and_their_records_bounded(
     api: httpx.AsyncClient, made: Keys, database: Database
 ) -> None:
-    for _ in range(sign_ins.ATTEMPTS):
+    for _ in range(sign_ins.ATTEMPTS + sign_ins.ATTEMPTS_OF_KEY):
         assert (await api.post("/session", json={"key": made.unknown}, headers=OWN)).status_code == 401
-    answer = await api.post("/session", json={"key": made.admin}, headers=OWN)
-    assert (answer.status_code, answer.json()["type"]) == (429, "/problems/too-many-requests")
-    assert 0 < int(answer.headers["retry-after"]) <= sign_ins.WINDOW_S
+    for text in (made.unknown, "no key"):
+        answer = await api.post("/session", json={"key": text}, headers=OWN)
+        assert (answer.status_code, answer.json()["type"]) == (429, "/problems/too-many-requests")
+        assert 0 < int(answer.headers["retry-after"]) <= sign_ins.WINDOW_S
     rows = await (await database.execute(AUDITED.encode())).fetchall()
     subject = f"key {made.unknown[:12]}"
     assert rows == [("unknown", "session.refused", subject, {"unrecorded_before": 0})]
+
+
+async def test_others_cannot_keep_the_people_of_an_address_from_signing_in(api: httpx.AsyncClient, made: Keys) -> None:
+    for _ in range(sign_ins.ATTEMPTS + 10):
+        await api.post("/session", json={"key": "nonsense"}, headers=OWN)
+    for _ in range(sign_ins.ATTEMPTS_OF_KEY + 1):
+        assert (await api.post("/session", json={"key": made.analyst}, headers=OWN)).status_code == 201
+        api.cookies.clear()
+
+
+async def test_sign_ins_that_succeed_are_not_limited(api: httpx.AsyncClient, made: Keys) -> None:
+    for _ in range(sign_ins.ATTEMPTS + sign_ins.ATTEMPTS_OF_KEY + 1):
+        await sign_in(api, made.analyst)
+
+
+async def test_attempts_beyond_the_limit_are_in_the_next_record(database: Database) -> None:
+    attempts = sign_ins.SignIns(lambda: 0.0)
+    for _ in range(sign_ins.ATTEMPTS):
+        attempts.require_place("192.0.2.1", "nonsense")
+    for _ in range(7):
+        with pytest.raises(Refused):
+            attempts.require_place("192.0.2.1", "nonsense")
+    await attempts.record_refusal(database, "nonsense", "192.0.2.2")
+    ((*_, detail),) = await (await database.execute(AUDITED.encode())).fetchall()
+    assert detail == {"unrecorded_before": 7}
+
+
+async def test_a_session_is_valid_only_in_the_cookie_of_its_kind(api: httpx.AsyncClient, made: Keys) -> None:
+    """Otherwise a page of a sibling domain could plant its own session as a cookie without the prefix."""
+    https = {"Host": "localhost:8000", "Origin": "https://devicestat.example.com", **OWN}
+    for headers, name, other in ((https, SECURE, PLAIN), (OWN, PLAIN, SECURE)):
+        own, value, _ = session_of(await api.post("/session", json={"key": made.analyst}, headers=headers))
+        api.cookies.clear()
+        assert own == name
+        assert (await api.get("/session", headers=cookie(value, name))).status_code == 200
+        assert (await api.get("/session", headers=cookie(value, other))).status_code == 401
+    elsewhere = {"Host": "devicestat.example.com", **cookie(value, PLAIN)}
+    assert (await api.get("/session", headers=elsewhere)).status_code == 401
+
+
+async def test_one_request_ends_few_sessions(api: httpx.AsyncClient, made: Keys, database: Database) -> None:
+    cookies = [(await sign_in(api, made.analyst))["Cookie"] for _ in range(MOST_COOKIES + 2)]
+    answer = await api.delete("/session", headers={"Cookie": "; ".join([*cookies, *cookies]), **OWN})
+    assert answer.status_code == 204
+    assert await (await database.execute("SELECT count(*) FROM sessions")).fetchone() == (2,)
+
+
+async def test_errors_do_not_repeat_a_key(api: httpx.AsyncClient, made: Keys) -> None:
+    for body in (made.analyst, {made.analyst: 1}, {"key": "x", made.analyst: 1}, {"key": {"a": made.analyst}}):
+        answer = await api.post("/session", json=body, headers=OWN)
+        assert (answer.status_code, answer.headers["cache-control"]) == (422, "no-store")
+        assert made.analyst[13:] not in answer.text
+    answer = await api.get(f"/keys/{made.analyst}", headers=bearer(made.admin))
+    assert answer.status_code == 404
+    assert answer.json()["instance"] == f"/keys/{made.analyst[:12]}_***"
 
 
 async def test_refusals_that_are_not_recorded_are_counted(database: Database) -> None:

@@ -15,25 +15,36 @@ def headers(**values: str) -> list[tuple[bytes, bytes]]:
     return [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in values.items()]
 
 
+S, P = "dss_s1", "dss_p1"
+"""The beginnings of sessions, made over https and over http."""
+
+
 @pytest.mark.parametrize(
     ("scheme", "given", "found"),
     [
         (HTTP, {}, None),
         (HTTP, {"authorization": "Bearer x"}, Shown("x")),
-        (HTTP, {"authorization": "bearer  x", "cookie": "devicestat=y"}, Shown("x")),
-        (HTTP, {"authorization": "Bearer a b", "cookie": "devicestat=y"}, Shown("")),
-        (HTTP, {"authorization": "Basic x", "cookie": "devicestat=y"}, Shown("y", by_cookie=True)),
-        (HTTP, {"cookie": "a=1; devicestat=y ;b"}, Shown("y", by_cookie=True)),
-        (HTTP, {"cookie": "__Host-devicestat=z; devicestat=y"}, Shown("z", by_cookie=True)),
-        (HTTP, {"cookie": "devicestat=y; devicestat=z"}, Shown("", by_cookie=True)),
-        (HTTP, {"cookie": "devicestat=y; devicestat=y"}, Shown("y", by_cookie=True)),
-        (HTTP, {"cookie": "Devicestat=y; xdevicestat=z"}, None),
-        (HTTPS, {"cookie": "__Host-devicestat=z; devicestat=y"}, Shown("z", by_cookie=True)),
-        (HTTPS, {"cookie": "devicestat=y"}, None),
+        (HTTP, {"authorization": "bearer  x", "cookie": f"devicestat={P}"}, Shown("x")),
+        (HTTP, {"authorization": "Bearer a b", "cookie": f"devicestat={P}"}, Shown("")),
+        (HTTP, {"authorization": "Basic x", "cookie": f"devicestat={P}"}, Shown(P, by_cookie=True)),
+        (HTTP, {"cookie": f"a=1; devicestat={P} ;b"}, Shown(P, by_cookie=True)),
+        (HTTP, {"cookie": f"__Host-devicestat={S}; devicestat={P}"}, Shown(S, by_cookie=True)),
+        (HTTP, {"cookie": f"devicestat={P}; devicestat={P}2"}, Shown("", by_cookie=True)),
+        (HTTP, {"cookie": f"devicestat={P}; devicestat={P}"}, Shown(P, by_cookie=True)),
+        (HTTP, {"cookie": f"Devicestat={P}; xdevicestat={P}"}, None),
+        (HTTP, {"cookie": f"devicestat={S}"}, Shown("", by_cookie=True)),
+        (HTTP, {"cookie": f"__Host-devicestat={P}"}, Shown("", by_cookie=True)),
+        (HTTPS, {"cookie": f"__Host-devicestat={S}; devicestat={P}"}, Shown(S, by_cookie=True)),
+        (HTTPS, {"cookie": f"devicestat={P}"}, None),
     ],
 )
 def test_the_credential_of_a_request(scheme: str, given: dict[str, str], found: Shown | None) -> None:
-    assert shown(headers(**given), scheme) == found
+    assert shown(headers(host="localhost:8000", **given), scheme) == found
+
+
+def test_the_plain_cookie_counts_on_loopback_alone() -> None:
+    for host in ("devicestat.example.com", "192.0.2.1", ""):
+        assert shown(headers(host=host, cookie=f"devicestat={P}"), HTTP) is None
 
 
 @given(st.lists(st.tuples(st.just(b"cookie"), st.binary(max_size=60))), st.sampled_from([HTTP, HTTPS]))

@@ -18,6 +18,7 @@ from litestar.params import PathParameter
 from query_api.access.rules import Permission
 from query_api.errors import Fault
 from query_api.web.resource import Resource
+from shared.serving.redaction import without_credentials
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -236,8 +237,10 @@ def answer_status(request: AnyRequest, status: int, detail: str) -> Response[Pro
 
 
 def _respond(request: AnyRequest, uri: str, title: str, status: int, refused: Refused) -> Response[ProblemDetails]:
-    details = ProblemDetails(uri, title, status, refused.detail, request.scope["path"], refused.errors)
-    headers = dict(refused.headers or {})
+    detail, path = map(without_credentials, (refused.detail, request.scope["path"]))
+    errors = [Fault(*map(without_credentials, (fault.field, fault.detail))) for fault in refused.errors]
+    details = ProblemDetails(uri, title, status, detail, path, errors)
+    headers = {"Cache-Control": "no-store", **(refused.headers or {})}
     return Response(details, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 

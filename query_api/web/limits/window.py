@@ -28,6 +28,11 @@ class Window:
         count = self._counts[caller] = self._counts.get(caller, 0) + 1
         return count
 
+    def take_back(self, caller: str) -> None:
+        """Do not count a request of the caller that was counted."""
+        if self.count(caller) > 0:
+            self._counts[caller] -= 1
+
     def count(self, caller: str) -> int:
         """Return the caller's count."""
         return 0 if self._clock() >= self._ends else self._counts.get(caller, 0)

@@ -28,6 +28,8 @@ from shared.access.credentials import GivenToken, read
 from shared.postgres.connections import Connection, Pool
 
 _Keyring = NamedDependency[SkipValidation[Keyring | None]]
+MOST_COOKIES = 4
+"""Sessions that one request can end. A browser has one; a program can send a thousand."""
 _SET_COOKIE = ResponseHeader("Set-Cookie", value="", description="The session.", documentation_only=True)
 
 
@@ -119,13 +121,14 @@ async def create_session(
 
     Requires https or, on the machine itself, http on loopback. A session of the browser from before ends. The new one
     lasts seven days, and at most as long as the key. It ends within a second of the key's revocation, and after 24
-    hours without a request. One address may try twenty times a minute.
+    hours without a request. An address from which twenty attempts a
+    minute were refused has to wait.
     """
     if keyring is None:
         raise Refused(problems.NOTHING_TO_SIGN_IN_TO, problems.NOTHING_TO_SIGN_IN_TO.description)
     name, address = _cookie_of(request), actor_of(request).origin
-    sign_ins.require_place(network_of(address))
     text = data.key.strip()
+    sign_ins.require_place(network_of(address), text)
     principal = await keyring.find(text)
     if principal is None or principal.key_id is None:
         async with database.connection() as connection:
@@ -133,10 +136,11 @@ async def create_session(
         raise _refused(text)
     await _end_sessions(request, database, keyring)
     async with database.connection() as connection:
-        signed_in = await sign_in(connection, principal, address)
+        signed_in = await sign_in(connection, principal, address, secure=name == SECURE_COOKIE)
         if signed_in is None:
             raise _refused(text)
         session = await _described(connection, principal, signed_in.expires_at)
+    sign_ins.note_success(network_of(address), text)
     lasts = int((signed_in.expires_at - datetime.now(UTC)).total_seconds())
     return Response(session, cookies=[_cookie(name, signed_in.text, max(lasts, 1))])
 
@@ -175,8 +179,9 @@ async def _end_sessions(request: AnyRequest, database: Pool, keyring: Keyring) -
 
 
 def _sessions_of(request: AnyRequest) -> list[tuple[str, str]]:
-    """Return the names and values of the cookies with sessions, valid or not."""
-    return [pair for pair in cookies(request.scope["headers"]) if pair[0] in (SECURE_COOKIE, PLAIN_COOKIE)]
+    """Return the names and values of the cookies with sessions, valid or not: the first MOST_COOKIES."""
+    given = [pair for pair in cookies(request.scope["headers"]) if pair[0] in (SECURE_COOKIE, PLAIN_COOKIE)]
+    return list(dict.fromkeys(given))[:MOST_COOKIES]
 
 
 @get(
