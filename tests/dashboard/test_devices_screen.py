@@ -1,11 +1,16 @@
-"""The list of devices in Chromium: first steps, registration, search, pages."""
+"""The list of devices in Chromium: first steps, registration, search, order, states, small plots, pages."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import httpx
+import pytest
 
+from query_api.worker.maintenance.activity import ActivityRound
 from tests import chromium
 from tests.browser import Page
+from tests.conftest import Database
+from tests.dashboard.conftest import store
 
 pytestmark = [chromium.needs_chromium]
 
@@ -61,8 +66,11 @@ async def test_search_and_pages_are_in_the_address(page: Page, api: httpx.AsyncC
     rows = "[...document.querySelectorAll('.devices tbody th')].map(each => each.innerText)"
     await page.open(str(api.base_url))
     assert len(await page.until(f"({rows}).length && {rows}")) == 100
+    assert await page.text(".title .facts") == "131 devices"
+    assert "Page 1 of 2" in await page.text(".pages")
     await page.click("a[rel=next]")
     assert await page.until(f"({rows}).length === 31 && ({rows}).at(-1)") == "Boiler"
+    assert "Page 2 of 2" in await page.text(".pages")
     await page.run("history.back()")
     await page.until(f"({rows}).length === 100")
     await page.key("/", "/")
@@ -71,6 +79,97 @@ async def test_search_and_pages_are_in_the_address(page: Page, api: httpx.AsyncC
     assert await page.run("location.search") == "?search=boil"
     await page.type("x")
     assert "No device has “boilx”" in await page.text(".notice")
+
+
+@pytest.fixture
+async def three(api: httpx.AsyncClient, database: Database) -> dict[str, int]:
+    """The ids of a live, a silent and a new device, after a round of the worker."""
+    made = await api.post("/devices", json=[{"name": name} for name in ("Silent", "Live", "New")])
+    ids = {device["name"]: device["id"] for device in made.json()}
+    now = datetime.now(UTC)
+    await store(api, ids["Live"], range(0, 600, 60), now - timedelta(minutes=9))
+    await store(api, ids["Silent"], range(0, 600, 60), now - timedelta(minutes=50))
+    await ActivityRound(share=1.0).keep(database)
+    return ids
+
+
+NAMES = "[...document.querySelectorAll('.devices tbody th')].map(each => each.innerText).join()"
+SORTED = (
+    "[...document.querySelectorAll('[aria-sort]')].map(each => `${each.textContent.trim()} ${each.ariaSort}`).join()"
+)
+
+
+async def test_a_click_on_a_column_sorts(page: Page, api: httpx.AsyncClient, three: dict[str, int]) -> None:
+    assert three
+    await page.open(str(api.base_url))
+    await page.until(f"{NAMES} === 'Silent,Live,New'")
+    assert await page.run(SORTED) == ""
+    for column, names in (
+        (1, "Live,New,Silent"), (1, "Silent,New,Live"), (3, "Live,Silent,New"), (3, "New,Silent,Live"),
+        (4, "Live,Silent,New"), (9, "Live,New,Silent"),
+    ):  # fmt: skip
+        await page.click(f".devices thead th:nth-child({column}) .sort")
+        await page.until(f"{NAMES} === '{names}'")
+    assert await page.run("location.search") == "?order=-rate"
+    assert await page.run(SORTED) == "Rate↓ descending"
+    await page.run("history.back()")
+    await page.until(f"{NAMES} === 'Live,Silent,New' && location.search === '?order=-last_seen'")
+
+
+async def test_states_are_counted_and_selected(page: Page, api: httpx.AsyncClient, three: dict[str, int]) -> None:
+    assert three
+    await page.open(str(api.base_url))
+    states = "[...document.querySelectorAll('.states a')].map(each => each.innerText.replace(/\\s+/, ' ')).join()"
+    await page.until(f"{states} === 'All 3,Live 1,Late 0,Silent 1,Never 1'")
+    badges = "[...document.querySelectorAll('.devices .state')].map(each => each.innerText).join()"
+    assert await page.run(badges) == "Silent,Live,Never"
+    await page.click(".states a:nth-child(4)")
+    await page.until(f"{NAMES} === 'Silent' && location.search === '?state=silent'")
+    assert await page.text(".title .facts") == "1 device"
+    await page.click(".states a:nth-child(3)")
+    assert "No device is late." in await page.text(".notice")
+    await page.click(".states a:nth-child(1)")
+    await page.until(f"{NAMES} === 'Silent,Live,New'")
+
+
+async def test_one_request_draws_the_small_plots(page: Page, api: httpx.AsyncClient, three: dict[str, int]) -> None:
+    assert three
+    await page.open(str(api.base_url))
+    await page.until("document.querySelectorAll('.sparkline path').length === 2")
+    assert len([url for url in page.asked if "/stats/series" in url]) == 1
+    await page.run(
+        "(select => { select.value = 'z'; select.dispatchEvent(new Event('change', {bubbles: true})); })"
+        "(document.querySelector('.devices select'))"
+    )
+    await page.until("document.querySelector('.sparkline')?.ariaLabel === 'z from -5 to -5'")
+    assert await page.run("location.search") == "?axis=z"
+
+
+async def test_the_list_follows_new_readings(page: Page, api: httpx.AsyncClient, three: dict[str, int]) -> None:
+    await page.open(str(api.base_url))
+    await page.until(f"{NAMES} === 'Silent,Live,New'")
+    await api.post("/stats", json={"device_id": three["New"], "x": 123.456, "y": 0, "z": 0})
+    row = "document.querySelector('.devices tbody tr:last-child').innerText"
+    await page.until(f"{row}.includes('Live') && {row}.includes('123.456')")
+
+
+async def test_states_that_nobody_keeps_are_said_to_be_old(page: Page, api: httpx.AsyncClient, device: int) -> None:
+    assert device
+    await page.open(str(api.base_url))
+    await page.until("document.querySelector('.hint')?.innerText.includes('No worker has counted the states yet.')")
+
+
+async def test_a_long_page_has_plots_where_it_is_visible(page: Page, api: httpx.AsyncClient) -> None:
+    made = (await api.post("/devices", json=[{"name": f"Pump {number:04}"} for number in range(400)])).json()
+    await api.post("/stats", json=[{"device_id": device["id"], "x": 1, "y": 2, "z": 3} for device in made])
+    await page.open(f"{api.base_url}/?limit=1000&order=name")
+    await page.until("document.querySelector('.sparkline')")
+    assert "All on one page" in await page.text(".pages")
+    plots = "[...document.querySelectorAll('.devices tbody tr')].map(row => row.querySelector('.sparkline') !== null)"
+    shown = await page.run(plots)
+    assert (len(shown), shown[0], shown[399], sum(shown) <= 100) == (400, True, False, True)
+    await page.run("window.scrollTo(0, document.body.scrollHeight)")
+    await page.until(f"{plots}.at(-1)")
 
 
 async def test_shortcuts_can_be_switched_off(page: Page, api: httpx.AsyncClient, device: int) -> None:
