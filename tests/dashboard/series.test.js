@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { extremesOf } from "../../query_api/dashboard/static/plot/layers.js";
-import { broken, findGaps, gapsOf, linesOf } from "../../query_api/dashboard/static/state/series.js";
+import { broken, gapsWithin, linesOf } from "../../query_api/dashboard/static/state/series.js";
 
 const SECOND = 1_000_000;
 
@@ -11,30 +11,6 @@ const SECOND = 1_000_000;
 function moments(seconds) {
   return seconds.map(second => second * SECOND);
 }
-
-/**
- * @param {number} first
- * @param {number} count
- * @param {number} step
- */
-function regular(first, count, step) {
-  return Array.from({ length: count }, (_, at) => first + at * step);
-}
-
-test("a gap is longer than the steps beside it", () => {
-  const times = moments([...regular(0, 20, 1), ...regular(60, 20, 1)]);
-  assert.deepEqual(findGaps(times, 0), [{ start: 19 * SECOND, end: 60 * SECOND }]);
-  assert.deepEqual(findGaps(times, 100 * SECOND), []);
-  assert.deepEqual(findGaps([], 0), []);
-});
-
-test("a device that changes its interval has no gap", () => {
-  assert.deepEqual(findGaps(moments([...regular(0, 20, 10), ...regular(191, 100, 0.5)]), 0), []);
-});
-
-test("irregular readings have no gaps", () => {
-  assert.deepEqual(findGaps(moments([0, 3, 4, 9, 10, 12, 18, 19, 25]), 0), []);
-});
 
 test("no line is drawn across a gap", () => {
   const gap = { start: 2 * SECOND, end: 8 * SECOND };
@@ -45,31 +21,36 @@ test("no line is drawn across a gap", () => {
   assert.deepEqual(broken(moments([8, 9]), [7, 8], [gap]), { times: [8, 9], values: [7, 8] });
 });
 
-test("the lines of a series", () => {
-  const timestamp = ["2026-01-31T12:00:00.000001Z", "2026-01-31T12:00:01Z"];
-  const line = { timestamp, value: [1, 2] };
-  const series = { device_id: 1, start: null, end: null, count: 2, x: line, y: line, z: { timestamp: [], value: [] } };
-  const lines = linesOf(series, []);
-  assert.deepEqual(
-    lines.map(({ name, style }) => [name, style]),
-    [
-      ["x", 0],
-      ["y", 1],
-      ["z", 2],
-    ],
-  );
-  assert.deepEqual(lines[0]?.times, [1769860800.000001, 1769860801]);
-  assert.deepEqual(lines[2]?.values, []);
+/** @type {import("../../query_api/dashboard/records.js").SharedSeries} */
+const SERIES = {
+  device_id: 1,
+  start: null,
+  end: null,
+  count: 4,
+  timestamp: ["1970-01-01T00:01:40.000001Z", "1970-01-01T00:01:41Z", "1970-01-01T00:01:51Z", "1970-01-01T00:01:52Z"],
+  x: [1, 2, 3, 4],
+  y: [1, null, null, 4],
+  z: [null, null, null, null],
+  gaps: [{ start: "1970-01-01T00:01:41Z", end: "1970-01-01T00:01:51Z" }],
+  gaps_above: 5,
+};
+
+test("the lines of a series are broken at its gaps", () => {
+  const [x, y, z] = linesOf(SERIES);
+  assert.deepEqual(x, { name: "x", style: 0, times: [100.000001, 101, 106, 111, 112], values: [1, 2, null, 3, 4] });
+  assert.deepEqual(y, { name: "y", style: 1, times: [100.000001, 106, 112], values: [1, null, 4] });
+  assert.deepEqual(z, { name: "z", style: 2, times: [], values: [] });
 });
 
-test("gaps at the ends of the period", () => {
-  const timestamp = regular(100, 20, 1).map(second => new Date(second * 1000).toISOString());
-  const line = { timestamp, value: timestamp.map(() => 1) };
-  const series = { device_id: 1, start: null, end: null, count: 20, x: line, y: line, z: line };
-  assert.deepEqual(gapsOf(series, { start: 0, end: 122 * SECOND }, 100), [{ start: 0, end: 100 * SECOND }]);
-  assert.deepEqual(gapsOf(series, { start: 99 * SECOND, end: 300 * SECOND }, 100), [
-    { start: 119 * SECOND, end: 300 * SECOND },
+test("the gaps of a period are those of the series, and at its ends", () => {
+  const between = { start: 101 * SECOND, end: 111 * SECOND };
+  assert.deepEqual(gapsWithin(SERIES, { start: 96 * SECOND, end: 117 * SECOND }), [between]);
+  assert.deepEqual(gapsWithin(SERIES, { start: 0, end: 118 * SECOND }), [
+    { start: 0, end: 100 * SECOND + 1 },
+    between,
+    { start: 112 * SECOND, end: 118 * SECOND },
   ]);
+  assert.deepEqual(gapsWithin({ ...SERIES, timestamp: [], gaps: [], gaps_above: null }, { start: 0, end: 1 }), []);
 });
 
 test("the extremes of a line", () => {

@@ -2,7 +2,6 @@
 
 import { momentOf } from "./times.js";
 
-/** @typedef {import("../../records.js").Series} Series */
 /** @typedef {import("../../records.js").SharedSeries} SharedSeries */
 /** @typedef {"x" | "y" | "z"} Axis */
 /**
@@ -21,23 +20,16 @@ import { momentOf } from "./times.js";
 /** @type {Axis[]} */
 export const AXES = ["x", "y", "z"];
 const MICROSECONDS = 1_000_000;
-/** A gap is more than this many times as long as the usual time between two points. */
-const UNUSUAL = 6;
-/** The steps on either side that say what is usual. */
-const NEIGHBOURS = 9;
 
 /**
  * Return the lines of the three axes.
  *
- * @param {Series} series
- * @param {Gap[]} gaps
+ * @param {SharedSeries} series
  * @returns {Line[]}
  */
-export function linesOf(series, gaps) {
-  return AXES.map((axis, style) => {
-    const { timestamp, value } = series[axis];
-    return { name: axis, style, ...broken(timestamp.map(momentOf), value, gaps) };
-  });
+export function linesOf(series) {
+  const columns = columnsOf(series);
+  return AXES.map((axis, style) => ({ name: axis, style, ...columns[axis] }));
 }
 
 /**
@@ -113,57 +105,4 @@ export function broken(moments, values, gaps) {
     points.push(values[index] ?? null);
   }
   return { times, values: points };
-}
-
-/**
- * Find the gaps between points. A step is a gap if it is several times as long as the steps before it and after it
- * usually are, since a device may change its interval.
- *
- * @param {number[]} moments in order, without repetitions
- * @param {number} least the least length of a gap
- * @returns {Gap[]}
- */
-export function findGaps(moments, least) {
-  const steps = moments.slice(1).map((moment, at) => moment - /** @type {number} */ (moments[at]));
-  const gaps = [];
-  for (const [at, step] of steps.entries()) {
-    if (step <= least) continue;
-    const before = median(steps.slice(Math.max(0, at - NEIGHBOURS), at));
-    const after = median(steps.slice(at + 1, at + 1 + NEIGHBOURS));
-    const usual = Math.max(before, after);
-    if (usual > 0 && step > UNUSUAL * usual) {
-      gaps.push({ start: /** @type {number} */ (moments[at]), end: /** @type {number} */ (moments[at + 1]) });
-    }
-  }
-  return gaps;
-}
-
-/** @param {number[]} values */
-function median(values) {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? 0;
-}
-
-/**
- * Return the times of all points of a series, in order.
- *
- * @param {Series} series
- */
-export function momentsOf(series) {
-  const all = new Set(AXES.flatMap(axis => series[axis].timestamp));
-  return [...all].map(momentOf).sort((a, b) => a - b);
-}
-
-/**
- * Return the gaps of a series within its period, also before its first point and after its last one.
- *
- * @param {Series} series
- * @param {{start: number, end: number}} period
- * @param {number} points the number of points that were requested
- * @returns {Gap[]}
- */
-export function gapsOf(series, period, points) {
-  const span = series.count > series.x.value.length ? (4 * (period.end - period.start)) / points : 0;
-  const moments = momentsOf(series);
-  return moments.length === 0 ? [] : findGaps([period.start, ...moments, period.end], span);
 }

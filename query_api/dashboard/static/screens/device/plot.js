@@ -7,16 +7,16 @@ import { pointsTable } from "../../plot/points-table.js";
 import "../../plot/time-plot.js";
 import { Source } from "../../source.js";
 import { grouped } from "../../state/numbers.js";
-import { AXES, gapsOf, linesOf } from "../../state/series.js";
+import { AXES, gapsWithin, linesOf } from "../../state/series.js";
 import { clock, iso, momentOf } from "../../state/times.js";
 
-/** @typedef {import("../../../records.js").Series} Series */
+/** @typedef {import("../../../records.js").SharedSeries} Series */
 /** @typedef {import("../../../records.js").Bucket} Bucket */
 /** @typedef {import("../../router.js").Context} Context */
 /** @typedef {import("../../state/address.js").Values} Values */
 /** @typedef {import("../../state/times.js").Period} Period */
 /** @typedef {import("../../plot/time-plot.js").Content} Content */
-/** @typedef {{series: Series, period: Period, points: number, zone: string}} Read */
+/** @typedef {{series: Series, period: Period, zone: string}} Read */
 
 const FEWEST = 300;
 const MOST = 4000;
@@ -65,11 +65,10 @@ export class PlotPart {
    * @param {string} zone
    */
   load(period, zone) {
-    const points = pointsWanted();
-    const query = { start: iso(period.start), end: iso(period.end), points: String(points) };
+    const query = { start: iso(period.start), end: iso(period.end), points: String(pointsWanted()), columns: "shared" };
     return this.source.load(async signal => {
       const { data } = await get(`/stats/${this.device}/series`, query, signal);
-      return { series: data, period, points, zone };
+      return { series: data, period, zone };
     });
   }
 
@@ -137,10 +136,10 @@ export class PlotPart {
  * @param {Bucket[] | null} buckets
  * @returns {Content}
  */
-function contentOf({ series, period, points }, zone, layout, buckets) {
-  const gaps = gapsOf(series, period, points);
+function contentOf({ series, period }, zone, layout, buckets) {
+  const gaps = gapsWithin(series, period);
   return {
-    lines: linesOf(series, gaps),
+    lines: linesOf(series),
     period,
     zone,
     gaps,
@@ -155,7 +154,7 @@ function contentOf({ series, period, points }, zone, layout, buckets) {
 
 /** @param {Series} series */
 function isDense(series) {
-  return series.count > DENSE * series.x.value.length;
+  return series.count > DENSE * pointsOf(series);
 }
 
 /** @param {Bucket[]} buckets */
@@ -181,9 +180,18 @@ function momentWithOffset(text) {
   return text.endsWith("Z") ? momentOf(text) : Date.parse(text) * 1000;
 }
 
+/**
+ * Return the number of points of the axis that has most.
+ *
+ * @param {Series} series
+ */
+function pointsOf(series) {
+  return Math.max(...AXES.map(axis => series[axis].filter(value => value !== null).length));
+}
+
 /** @param {Read} read */
 function countText({ series }) {
-  const shown = Math.max(...AXES.map(axis => series[axis].value.length));
+  const shown = pointsOf(series);
   if (series.count <= shown) return `${grouped(series.count)} readings, all drawn`;
   return `${grouped(series.count)} readings, drawn by ${grouped(shown)} of each axis: every peak is kept${isDense(series) ? "; band and line: minimum to maximum, and median" : ""}`;
 }
