@@ -16,6 +16,7 @@ SCREENS = (
     "/ui/live",
     "/ui/compare",
     "/ui/refused",
+    "/ui/health",
     "/ui/sign-in",
 )
 """The paths of the screens, as in static/router.js (tests/dashboard/test_shell.py). Other paths are not found."""

@@ -1,7 +1,7 @@
 """The document of a process: its health, and the figures of its kind.
 
-Every field has a default, and unknown fields are ignored: the process that reads may have another version than the
-one that wrote.
+The process that reads may have another version than the one that wrote. It ignores unknown fields, and a field that a
+later version adds needs a default.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,100 +21,94 @@ PerSecond = Annotated[float, Meta(description="A second, over the last minute.",
 class IngestorFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of an ingestor. `delay_…`: from the receipt of a batch's first message to its COMMIT, over batches."""
 
-    messages_per_s: PerSecond = 0.0
-    readings_per_s: PerSecond = 0.0
-    stored_per_s: PerSecond = 0.0
-    duplicates: Annotated[
-        int, Meta(description="Readings of the last minute that were stored already.", examples=[0])
-    ] = 0
-    redelivered: Annotated[int, Meta(description="Messages of the last minute with DUP set.", examples=[0])] = 0
+    messages_per_s: PerSecond
+    readings_per_s: PerSecond
+    stored_per_s: PerSecond
+    duplicates: Annotated[int, Meta(description="Readings of the last minute that were stored already.", examples=[0])]
+    redelivered: Annotated[int, Meta(description="Messages of the last minute with DUP set.", examples=[0])]
     refused: Annotated[
         Mapping[str, int],
         Meta(description="Refused readings of the last minute, by reason.", examples=[{"out_of_range": 2}]),
-    ] = {}
+    ]
     delay_p50_s: Annotated[
         float | None,
         Meta(
             description="Median, over the batches of the last minute, of the seconds from the receipt of the first "
             "message to the COMMIT, estimated from a histogram; null without batches."
         ),
-    ] = None
-    delay_p99_s: Annotated[
-        float | None, Meta(description="As delay_p50_s, of which 99 % of the batches took no more.")
-    ] = None
-    lag_s: Annotated[float, Meta(description="Age in seconds of the oldest message that is not committed yet.")] = 0.0
-    in_flight: Annotated[int, Meta(description="Readings that wait to be committed.", examples=[0])] = 0
+    ]
+    delay_p99_s: Annotated[float | None, Meta(description="As delay_p50_s, of which 99 % of the batches took no more.")]
+    lag_s: Annotated[float, Meta(description="Age in seconds of the oldest message that is not committed yet.")]
+    in_flight: Annotated[int, Meta(description="Readings that wait to be committed.", examples=[0])]
     is_paused: Annotated[
         bool, Meta(description="Whether it reads nothing from the broker, because too many readings wait.")
-    ] = False
+    ]
     last_commit_s: Annotated[
         float | None, Meta(description="Seconds since the last committed batch; null before the first.")
-    ] = None
-    journal_packets: Annotated[int, Meta(description="Packets in its journal, 60,000 at most.")] = 0
-    journal_no: Annotated[int, Meta(description="Number of the last entry of its journal.")] = 0
+    ]
+    journal_packets: Annotated[int, Meta(description="Packets in its journal, 60,000 at most.")]
+    journal_no: Annotated[int, Meta(description="Number of the last entry of its journal.")]
     broker_disk_free_bytes: Annotated[
         int | None, Meta(description="Free bytes for the broker's saves; null without BROKER_DATA_DIR.")
-    ] = None
+    ]
 
 
 class ApiFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of an API process."""
 
-    requests_per_s: PerSecond = 0.0
-    refused: Annotated[int, Meta(description="Responses of the last minute with a status of 400 to 499.")] = 0
-    errors: Annotated[int, Meta(description="Responses of the last minute with a status of 500 to 599.")] = 0
+    requests_per_s: PerSecond
+    refused: Annotated[int, Meta(description="Responses of the last minute with a status of 400 to 499.")]
+    errors: Annotated[int, Meta(description="Responses of the last minute with a status of 500 to 599.")]
     request_p50_s: Annotated[
         float | None,
         Meta(
             description="Median of the seconds from a request to the end of its response, over the last minute and "
             "without live streams, estimated from a histogram; null without requests."
         ),
-    ] = None
+    ]
     request_p99_s: Annotated[
         float | None, Meta(description="As request_p50_s, of which 99 % of the requests took no more.")
-    ] = None
-    live_streams: Annotated[int, Meta(description="Live streams that are open.")] = 0
-    slow_running: Annotated[int, Meta(description="Slow reads and streams of readings that run.")] = 0
-    slow_waiting: Annotated[int, Meta(description="Slow reads and streams of readings that wait for a place.")] = 0
-    readings_waiting: Annotated[int, Meta(description="Readings received over HTTP that wait to be stored.")] = 0
+    ]
+    live_streams: Annotated[int, Meta(description="Live streams that are open.")]
+    slow_running: Annotated[int, Meta(description="Slow reads and streams of readings that run.")]
+    slow_waiting: Annotated[int, Meta(description="Slow reads and streams of readings that wait for a place.")]
+    readings_waiting: Annotated[int, Meta(description="Readings received over HTTP that wait to be stored.")]
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
     """A periodic job of a worker."""
 
     name: Annotated[str, Meta(description="Its name.", examples=["seal"])]
-    every_s: Annotated[float, Meta(description="Its interval in seconds.", examples=[5.0])] = 0.0
-    is_running: Annotated[bool, Meta(description="Whether it runs now.")] = False
+    every_s: Annotated[float, Meta(description="Its interval in seconds.", examples=[5.0])]
+    is_running: Annotated[bool, Meta(description="Whether it runs now.")]
     began_s: Annotated[
         float | None, Meta(description="Seconds since its last run began; null before the first run.", examples=[1.5])
-    ] = None
-    fault: Annotated[
-        str | None, Meta(description="Why it is late, or how its last run failed; null if it is well.")
-    ] = None
+    ]
+    fault: Annotated[str | None, Meta(description="Why it is late, or how its last run failed; null if it is well.")]
 
 
 class WorkerFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of a worker."""
 
-    concurrency: Annotated[int, Meta(description="Analyses that it computes at once: WORKER_CONCURRENCY.")] = 0
-    running: Annotated[int, Meta(description="Analyses that it has claimed.")] = 0
+    concurrency: Annotated[int, Meta(description="Analyses that it computes at once: WORKER_CONCURRENCY.")]
+    running: Annotated[int, Meta(description="Analyses that it has claimed.")]
     analyses: Annotated[
         Mapping[str, int],
         Meta(description="Attempts at analyses that ended in the last minute, by outcome.", examples=[{"done": 4}]),
-    ] = {}
+    ]
     callbacks: Annotated[
         Mapping[str, int],
         Meta(description="Calls of webhooks that ended in the last minute, by outcome.", examples=[{"delivered": 1}]),
-    ] = {}
-    sealed_per_s: PerSecond = 0.0
+    ]
+    sealed_per_s: PerSecond
     sealing_lag_s: Annotated[
         float, Meta(description="Seconds since the device that is due for the longest time should have been sealed.")
-    ] = 0.0
+    ]
     failures: Annotated[
         int, Meta(description="Failures since its start to seal, to settle or to check the readings of a device.")
-    ] = 0
-    mismatches: Annotated[int, Meta(description="What was wrong in blocks since its start, and was built anew.")] = 0
-    rounds: Annotated[Sequence[Round], Meta(description="Its periodic jobs.")] = ()
+    ]
+    mismatches: Annotated[int, Meta(description="What was wrong in blocks since its start, and was built anew.")]
+    rounds: Annotated[Sequence[Round], Meta(description="Its periodic jobs.")]
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ SCREENS = {
     "/ui/compare?device={waves}&from=2026-01-31T12:00:00Z&to=2026-01-31T12:20:00Z&offset=P1D": "document.querySelector("
     "'.compared') && document.querySelector('canvas') && !document.querySelector('[aria-busy=true]')",
     "/ui/live?device={waves}": "document.querySelector('.live-state .on') && document.querySelector('canvas')",
+    "/ui/health": "document.querySelector('.processes tbody tr')",
     "/ui/refused?from=2026-01-31&to=2026-01-31&tz=UTC": "document.querySelector('.letters tbody tr') "
     "&& document.querySelector('.refusals svg') && document.querySelector('.acts')",
     "/ui/sign-in": "document.querySelector('.sign-in')",

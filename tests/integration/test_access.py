@@ -27,6 +27,7 @@ ALLOWED = {
     "GET /ui/devices/{device_id:int}": ANYBODY,
     "GET /ui/compare": ANYBODY,
     "GET /ui/live": ANYBODY,
+    "GET /ui/health": ANYBODY,
     "GET /ui/refused": ANYBODY,
     "GET /ui/sign-in": ANYBODY,
     "GET /assets/{version:str}/{file_path:path}": ANYBODY,

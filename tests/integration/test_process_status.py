@@ -267,3 +267,11 @@ async def test_the_time_of_the_start_is_by_the_databases_clock(database: Databas
     await report(database, identity, Document())
     (process,) = await table.select(database)
     assert timedelta(seconds=3599) < process.updated_at - process.started_at < timedelta(seconds=3660)
+
+
+async def test_a_document_that_cannot_be_read_hides_no_process(database: Database) -> None:
+    """It may be of another version."""
+    await report(database, own(), Document())
+    await database.execute("""UPDATE process_status SET document = '{"ingestor": {"lag_s": "long"}}'""")
+    (process,) = await table.select(database)
+    assert (process.state, process.document) == (State.RUNNING, None)

@@ -40,6 +40,7 @@ export const ROUTES = [
   { path: "/ui/live", load: () => import("./screens/live.js") },
   { path: "/ui/compare", load: () => import("./screens/compare.js") },
   { path: "/ui/refused", load: () => import("./screens/refused.js") },
+  { path: "/ui/health", load: () => import("./screens/health.js") },
   { path: "/ui/sign-in", load: () => import("./screens/sign-in.js") },
 ];
 
@@ -53,6 +54,7 @@ export const LINKS = [
   ["/ui/live", "Live"],
   ["/ui/compare", "Compare"],
   ["/ui/refused", "Refused", "administer"],
+  ["/ui/health", "Health"],
 ];
 
 export class Router {

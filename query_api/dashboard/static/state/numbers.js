@@ -24,6 +24,16 @@ export function grouped(value) {
 }
 
 /**
+ * Return a number with its noun: 1 error, 2,000 errors.
+ *
+ * @param {number} count
+ * @param {string} noun
+ */
+export function counted(count, noun) {
+  return `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/**
  * Return a value for a scale, where the digits of floating-point arithmetic do not matter.
  *
  * @param {number} value
