@@ -15,6 +15,8 @@ SCREENS = (
     "/ui/devices/{device_id:int}",
     "/ui/live",
     "/ui/compare",
+    "/ui/analyses",
+    "/ui/schedules",
     "/ui/refused",
     "/ui/health",
     "/ui/sign-in",

@@ -24,6 +24,8 @@ SCREENS = {
     "'.compared') && document.querySelector('canvas') && !document.querySelector('[aria-busy=true]')",
     "/ui/live?device={waves}": "document.querySelector('.live-state .on') && document.querySelector('canvas')",
     "/ui/health": "document.querySelector('.processes tbody tr')",
+    "/ui/analyses": "document.querySelector('.filters') && document.querySelector('.notice')",
+    "/ui/schedules": "document.querySelector('.title .primary') && document.querySelector('.notice')",
     "/ui/refused?from=2026-01-31&to=2026-01-31&tz=UTC": "document.querySelector('.letters tbody tr') "
     "&& document.querySelector('.refusals svg') && document.querySelector('.acts')",
     "/ui/sign-in": "document.querySelector('.sign-in')",

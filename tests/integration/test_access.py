@@ -28,6 +28,8 @@ ALLOWED = {
     "GET /ui/compare": ANYBODY,
     "GET /ui/live": ANYBODY,
     "GET /ui/health": ANYBODY,
+    "GET /ui/analyses": ANYBODY,
+    "GET /ui/schedules": ANYBODY,
     "GET /ui/refused": ANYBODY,
     "GET /ui/sign-in": ANYBODY,
     "GET /assets/{version:str}/{file_path:path}": ANYBODY,

@@ -39,6 +39,8 @@ export const ROUTES = [
   { path: "/ui/devices/{device_id:int}", load: () => import("./screens/device.js") },
   { path: "/ui/live", load: () => import("./screens/live.js") },
   { path: "/ui/compare", load: () => import("./screens/compare.js") },
+  { path: "/ui/analyses", load: () => import("./screens/analyses.js") },
+  { path: "/ui/schedules", load: () => import("./screens/schedules.js") },
   { path: "/ui/refused", load: () => import("./screens/refused.js") },
   { path: "/ui/health", load: () => import("./screens/health.js") },
   { path: "/ui/sign-in", load: () => import("./screens/sign-in.js") },
@@ -53,6 +55,8 @@ export const LINKS = [
   ["/", "Devices"],
   ["/ui/live", "Live"],
   ["/ui/compare", "Compare"],
+  ["/ui/analyses", "Analyses"],
+  ["/ui/schedules", "Schedules"],
   ["/ui/refused", "Refused", "administer"],
   ["/ui/health", "Health"],
 ];
