@@ -5,10 +5,11 @@ The files are kept in memory, and compressed when they are first requested: the 
 
 import gzip
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from hashlib import blake2b
 from pathlib import Path
+from posixpath import normpath
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
@@ -58,9 +59,23 @@ class Assets:
         """Return the file; None if it does not exist, or is of another version."""
         return self._files.get(path) if version == self.version else None
 
-    def scripts(self) -> Sequence[str]:
-        """Return the paths of the page's own scripts."""
-        return [path for path in self._files if path.startswith(f"{STATIC}/") and path.endswith(".js")]
+    def with_imports(self, *paths: str) -> Sequence[str]:
+        """Return the paths of scripts and of those that they import, directly or not."""
+        found, left = dict[str, None](), list(paths)
+        while left:
+            path = left.pop(0)
+            if path not in found:
+                found[path] = None
+                left += self._imported(path)
+        return list(found)
+
+    def _imported(self, path: str) -> Iterator[str]:
+        for other in _IMPORT.findall(self._files[path].content.decode()):
+            yield normpath(f"{path}/../{other}")
+
+
+_IMPORT = re.compile(r'\b(?:from|import) *"(\.[^"]+)"')
+"""The path in a static import. Scripts that are loaded later are in parentheses."""
 
 
 def _digest(files: Mapping[str, bytes]) -> str:

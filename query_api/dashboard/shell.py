@@ -33,10 +33,8 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cache-Control": "no-cache",
 }
-_SCREENS = f"{STATIC}/screens/"
-_FIRST_SCREENS = f"{_SCREENS}device"
-"""The devices, and a device: loaded with the page, the others when they are opened."""
-_MODULES = [path for path in vendored.SERVED if path.startswith(vendored.LIT)]
+_FIRST = (f"{STATIC}/main.js", f"{STATIC}/screens/devices.js")
+"""Loaded with the page, with all that they import. The other screens are loaded when they are opened."""
 _PAGE = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -66,9 +64,8 @@ _PAGE = """\
 
 def page_of(assets: Assets) -> bytes:
     """Return the page."""
-    scripts = [path for path in assets.scripts() if not path.endswith(("/main.js", "/theme.js"))]
-    scripts = [path for path in scripts if not path.startswith(_SCREENS) or path.startswith(_FIRST_SCREENS)]
-    preloads = [f'<link rel="modulepreload" href="{assets.address(path)}">' for path in (*scripts, *_MODULES)]
+    scripts = [path for path in assets.with_imports(*_FIRST) if path != _FIRST[0]]
+    preloads = [f'<link rel="modulepreload" href="{assets.address(path)}">' for path in scripts]
     return _PAGE.format(
         icon=assets.address(f"{STATIC}/icon.svg"),
         uplot_style=assets.address(f"{vendored.UPLOT}/uPlot.min.css"),

@@ -86,23 +86,12 @@ async def test_the_code_of_the_page_is_small(api: httpx.AsyncClient) -> None:
     router = assets.find(assets.version, "static/router.js")
     assert router is not None
     screens = re.findall(r'import\("\./(screens/[^"]+)"\)', router.content.decode())
-    sizes = {screen: await size_of(api, first | later(assets, f"static/{screen}")) for screen in screens}
+    sizes = {
+        screen: await size_of(api, first | {assets.address(path) for path in assets.with_imports(f"static/{screen}")})
+        for screen in screens
+    }
     assert len(sizes) == len(shell.SCREENS)
     assert {screen: size for screen, size in sizes.items() if size >= MOST_BYTES} == {}
-
-
-def later(assets: Assets, path: str) -> set[str]:
-    """Return the addresses of a script and of those that it imports, directly or not."""
-    found, left = set[str](), [assets.address(path)]
-    while left:
-        address = left.pop()
-        if address in found or not address.startswith(assets.address("static/")):
-            continue
-        found.add(address)
-        script = assets.find(assets.version, address.removeprefix(assets.address("")))
-        assert script is not None, address
-        left += imported(address, script.content.decode())
-    return found
 
 
 async def size_of(api: httpx.AsyncClient, addresses: Iterable[str]) -> int:

@@ -32,6 +32,8 @@ const PLOTTED = ["axis", "span"];
 /** Values by which a list may be empty although there are devices. */
 const SELECTING = ["search", "cursor", "state"];
 const TYPING_MS = 250;
+/** The screen of a device is loaded before a click on one, and after the list. */
+const AHEAD_MS = 500;
 
 /**
  * @param {Context} context
@@ -63,6 +65,7 @@ class Devices {
       () => Math.max(EVERY_MS, ROW_MS * this.#limit),
     );
     this.#load();
+    setTimeout(() => void import("./device.js"), AHEAD_MS);
   }
 
   title() {
