@@ -49,8 +49,11 @@ export class Pace {
   #run() {
     const began = performance.now();
     this.work();
-    const took = performance.now() - began;
-    const step = this.#still.matches ? STEP_MS : Math.min(Math.max(this.length() / WIDTH, LEAST_MS), MOST_MS);
-    if (this.#isRunning) this.#plan(Math.max(step, SHARE * took));
+    // After the browser has painted the frame, which takes most of the time.
+    this.#timer = window.setTimeout(() => {
+      const took = performance.now() - began;
+      const step = this.#still.matches ? STEP_MS : Math.min(Math.max(this.length() / WIDTH, LEAST_MS), MOST_MS);
+      if (this.#isRunning) this.#plan(Math.max(step - took, SHARE * took));
+    });
   }
 }
