@@ -10,6 +10,7 @@ from litestar import Litestar, Response
 from litestar.di import Provide
 from prometheus_client import CollectorRegistry
 
+from query_api.access.confirming import Credentials
 from query_api.access.keyring import Keyring, has_administrator
 from query_api.analyses import histogram
 from query_api.analyses import immediate as analysis
@@ -120,11 +121,12 @@ async def _serve(
     async with open_pools(settings, tuning.pool_wait_s) as pools:
         notifications = Notifications(settings.database, [ENDED, *CHANNELS])
         keyring = Keyring(pools.credentials, asyncio.get_running_loop().time)
-        feeds = Live(settings.database, notifications, registry, tuning.live)
+        credentials = Credentials(settings.database, registry, tuning.live.held_s)
+        feeds = Live(settings.database, notifications, credentials, tuning.live)
         batcher = WriteBatcher(pools.store, feeds.interest, FairQueue(registry, tuning.waiting), tuning.store_wait_s)
         picture = Picture(pools.status)
         given = {
-            **_given(settings, pools, batcher, registry, tuning),
+            **_given(settings, pools, batcher, credentials, registry, tuning),
             "notifications": notifications,
             "live": feeds,
             "waits": Waits(pools.quick, notifications, stop),
@@ -143,6 +145,7 @@ async def _serve(
         )
         background = {
             "last use of keys": keyring.note_use(),
+            "credentials of streams": credentials.run(),
             "notifications": notifications.run(),
             "write batcher": batcher.run(),
             "database probe": probe(pools.probe, health, tuning.probe_interval_s),
@@ -170,7 +173,12 @@ async def _serve(
 
 
 def _given(
-    settings: Settings, pools: Pools, batcher: WriteBatcher, registry: CollectorRegistry, tuning: Tuning
+    settings: Settings,
+    pools: Pools,
+    batcher: WriteBatcher,
+    credentials: Credentials,
+    registry: CollectorRegistry,
+    tuning: Tuning,
 ) -> Mapping[str, object]:
     """Return the dependencies of handlers that need no task, by parameter name."""
     turns = TurnsMetrics(registry)
@@ -180,7 +188,10 @@ def _given(
             pools.slow, Turns("slow reads", tuning.slow_reads, tuning.pool_wait_s, turns), settings.query_timeout
         ),
         "exports": Exports(
-            settings.database, Turns("streams", tuning.streams, tuning.pool_wait_s, turns), tuning.readers
+            settings.database,
+            Turns("streams", tuning.streams, tuning.pool_wait_s, turns),
+            credentials,
+            tuning.readers,
         ),
         "intake": Intake(pools.quick, batcher, duration(settings.oldest_age)),
         "callback_rules": CallbackRules(

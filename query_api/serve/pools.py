@@ -10,7 +10,7 @@
 | status | 2 | the state of this process, and what GET /status shows |
 
 In addition, a process has up to 8 connections for exports, and one each for notifications, live readings, the
-credentials of live streams, and the broker's outbox: CONNECTIONS in all. PostgreSQL's max_connections must allow them
+credentials of streams, and the broker's outbox: CONNECTIONS in all. PostgreSQL's max_connections must allow them
 for each process of `devicestat serve`.
 """
 

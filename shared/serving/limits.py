@@ -19,6 +19,7 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from shared.serving.cutting import with_transport
 from shared.serving.security_headers import POLICY
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -90,6 +91,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise httptools.HttpParserError("too many requests at once")
         super().on_message_begin()
+        self.scope["extensions"] = with_transport(self.transport)
         self._in_head, self._whole, self._received = True, False, 0
 
     def on_headers_complete(self) -> None:

@@ -4,8 +4,8 @@ The tests block the check of keys by a lock. Events that arrive before its relea
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -44,8 +44,13 @@ class Stage(msgspec.Struct, frozen=True):
 
     async def held(self) -> float:
         """Return the number of streams that hold events back."""
-        lines = (await self.api.get("/metrics", headers=bearer(METRICS_TOKEN))).text.splitlines()
-        return next(float(line.split()[-1]) for line in lines if line.startswith("devicestat_http_live_held "))
+        return await held_by(self.api)
+
+
+async def held_by(api: httpx.AsyncClient) -> float:
+    """Return the number of streams that the API holds back."""
+    lines = (await api.get("/metrics", headers=bearer(METRICS_TOKEN))).text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith("devicestat_http_live_held "))
 
 
 @pytest.fixture
@@ -58,12 +63,17 @@ async def stage(api_settings: Settings, database: Database, tuning: Tuning) -> A
         yield Stage(api, device["id"], bearer(device["token"]), analyst)
 
 
+def blocked(stage: Stage, database: Database) -> AbstractAsyncContextManager[None]:
+    """Block the check of keys, so that the stream holds events back."""
+    return blocked_checks(database, stage.held)
+
+
 @asynccontextmanager
-async def blocked(stage: Stage, database: Database) -> AsyncIterator[None]:
-    """Block the check of keys, so that streams hold events back."""
+async def blocked_checks(database: Database, held: Callable[[], Awaitable[float]]) -> AsyncIterator[None]:
+    """Block the check of keys, and wait until one stream is held back."""
     async with database.transaction():
         await database.execute("LOCK TABLE access_keys IN ACCESS EXCLUSIVE MODE")
-        await eventually(stage.held, lambda count: count == 1)
+        await eventually(held, lambda count: count == 1)
         yield
 
 

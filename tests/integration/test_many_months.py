@@ -2,16 +2,21 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import pytest
+from litestar.types import Scope
 from prometheus_client import CollectorRegistry
 
+from query_api.access.confirming import Credentials
+from query_api.access.rules import ANYBODY
 from query_api.calendar.intervals import Interval
 from query_api.calendar.period import Period
 from query_api.readings import buckets, listing
 from query_api.readings.formats.exports import Exports, _Wanted
 from query_api.readings.formats.negotiation import STREAMS
+from query_api.readings.formats.permits import Permit
 from query_api.readings.plots import series
 from query_api.readings.summaries import summarize
 from query_api.statistics.analysis import analyse, analyse_items
@@ -106,12 +111,14 @@ async def test_the_removal_of_a_device_locks_its_months(many: Connection) -> Non
 async def test_each_export_locks_the_months_of_its_device(many: Connection, database_url: str) -> None:
     one = Bounds(running=1, each=1, waiting=1, waiting_each=1)
     turns = Turns("streams", one, 1.0, TurnsMetrics(CollectorRegistry()))
-    exports = Exports(database_url, turns)
+    credentials = Credentials(database_url, CollectorRegistry())
+    exports = Exports(database_url, turns, credentials)
+    scope = cast("Scope", {"auth": ANYBODY})
     exporting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export' AND datname = %s"
     for form in STREAMS:
-        blocks = exports._blocks(
-            Place(turns, "test"), _Wanted(form.copy("asc"), NARROW, ALWAYS, None), form.encoder(None), keeps_place=True
-        )
+        permit = Permit(scope, Place(turns, "test"), credentials)
+        wanted = _Wanted(form.copy("asc"), NARROW, ALWAYS, None)
+        blocks = exports._blocks(permit, wanted, form.encoder(None), keeps_place=True)
         assert await anext(blocks)
         ((pid,),) = await (await many.execute(exporting, (many.info.dbname,))).fetchall()
         assert [row[0] for row in await (await many.execute(_LOCKED, (pid,))).fetchall()] in (TWO, [])

@@ -4,7 +4,8 @@ A stream lasts as long as its client reads, so it has its own connection. Closin
 immediately, whereas a pool would first read the rest of it. The number of streams is bounded, for each caller and in
 total (`query_api.web.limits.turns`).
 
-A `StreamFormat` has its COPY and its encoder. A stream whose reader is too slow is ended.
+A `StreamFormat` has its COPY and its encoder. A stream whose reader is too slow is ended, as is one whose key or
+session has ended (`permits.py`).
 """
 
 import asyncio
@@ -18,11 +19,13 @@ import structlog
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from query_api.access.confirming import Credentials
 from query_api.calendar.period import Period
 from query_api.readings.formats.format import Encode, Order, StreamFormat
+from query_api.readings.formats.permits import Permit
 from query_api.web.answers.problems import AnyRequest
 from query_api.web.limits.callers import caller_of
-from query_api.web.limits.turns import Place, Turns
+from query_api.web.limits.turns import Turns
 from shared.postgres.connections import Connection, connect
 from shared.readings.binary_copy import next_block
 from shared.readings.extents import extent_of
@@ -91,29 +94,30 @@ class _Wanted(msgspec.Struct, frozen=True):
 
 
 class Export(msgspec.Struct, frozen=True):
-    """A stream that has started, and its place."""
+    """A stream that has started, and its right to send."""
 
     rows: AsyncGenerator[bytes]
-    place: Place
+    permit: Permit
     bounds: ReaderBounds
 
 
 @contextmanager
-def freed_if_it_fails(place: Place) -> Iterator[None]:
-    """Free the place if the block raises."""
+def freed_if_it_fails(permit: Permit) -> Iterator[None]:
+    """Free the permit if the block raises."""
     try:
         yield
     except BaseException:
-        place.free()
+        permit.free()
         raise
 
 
 class Exports:
     """The streams of one process. `turns` bounds their number."""
 
-    def __init__(self, url: str, turns: Turns, bounds: ReaderBounds = READERS) -> None:
+    def __init__(self, url: str, turns: Turns, credentials: Credentials, bounds: ReaderBounds = READERS) -> None:
         self._url = url
         self._turns = turns
+        self._credentials = credentials
         self._bounds = bounds
 
     async def start(
@@ -130,25 +134,28 @@ class Exports:
     ) -> "Export":
         """Return a stream after its first block is ready, so that earlier errors become problem responses.
 
-        `limit`: the maximum number of readings; None: all. `keeps_place`: the caller must free the place, instead of
-        the end of the stream. `zone`: of the times; None: UTC.
+        `limit`: the maximum number of readings; None: all. `keeps_place`: the caller begins the response, and frees the
+        permit, instead of the stream. `zone`: of the times; None: UTC.
 
-        The route must have `close_export` as its after_response. Raises Refused if all places are taken.
+        The route must have `close_export` as its after_response. Raises Refused if all places are taken, or if the
+        credential of the request is lost.
         """
         wanted = _Wanted(form.copy(order, zone), device_id, period, limit)
-        place = await self._turns.take(caller_of(request.scope))
-        with freed_if_it_fails(place):
-            blocks = self._blocks(place, wanted, form.encoder(zone), keeps_place=keeps_place)
+        permit = Permit(request.scope, await self._turns.take(caller_of(request.scope)), self._credentials)
+        with freed_if_it_fails(permit):
+            blocks = self._blocks(permit, wanted, form.encoder(zone), keeps_place=keeps_place)
             first = await anext(blocks)
-        export = request.scope["state"][_STATE] = Export(_chain(first, blocks), place, self._bounds)
+        if not keeps_place:
+            permit.begin_response()
+        export = request.scope["state"][_STATE] = Export(_chain(first, blocks), permit, self._bounds)
         return export
 
     async def _blocks(
-        self, place: Place, wanted: "_Wanted", encode: Encode, *, keeps_place: bool
+        self, permit: Permit, wanted: "_Wanted", encode: Encode, *, keeps_place: bool
     ) -> AsyncGenerator[bytes]:
         async with AsyncExitStack() as stack:
             if not keeps_place:
-                stack.callback(place.free)
+                stack.callback(permit.free)
             connection = await stack.enter_async_context(await connect(self._url, "api export"))
             await connection.execute(SETTING)
             cursor = await stack.enter_async_context(connection.cursor())
@@ -159,7 +166,7 @@ class Exports:
             def give_up() -> None:  # frees the place, and the snapshot that keeps vacuum from removing rows
                 _log.warning("a stream was ended: its reader is too slow")
                 connection.pgconn.finish()
-                place.free()
+                permit.free()
 
             pace = Pace(self._bounds)
             more = True
@@ -171,6 +178,7 @@ class Exports:
                     block, more = await next_block(copy)
                     encoded = await encode(block, more)
                 if encoded or not more:
+                    await permit.confirmed()
                     with paced(pace, len(encoded), give_up):
                         yield encoded
 
@@ -190,5 +198,5 @@ async def close_export(request: AnyRequest) -> None:
     """
     export: Export | None = request.scope["state"].pop(_STATE, None)
     if export is not None:
-        export.place.free()
+        export.permit.free()
         await export.rows.aclose()

@@ -41,7 +41,7 @@ async def answer(request: AnyRequest, export: Export, media_type: str, headers: 
 
     `export` keeps its place until the content is sent, as the content is in memory until then.
     """
-    with freed_if_it_fails(export.place):
+    with freed_if_it_fails(export.permit):
         content = await _whole(export)
         if content is None and is_head(request.scope):
             return Stream(_sent([], export), media_type=media_type, headers={**headers, "Accept-Ranges": "none"})
@@ -55,6 +55,7 @@ async def answer(request: AnyRequest, export: Export, media_type: str, headers: 
         length, status = part.last + 1 - part.first, HTTP_206_PARTIAL_CONTENT
     headers["Content-Length"] = str(length)
     blocks = content.blocks if part is None else _within(content.blocks, part)
+    export.permit.begin_response()
     return Stream(_sent(blocks, export), media_type=media_type, headers=headers, status_code=status)
 
 
@@ -70,16 +71,17 @@ async def _sent(blocks: list[bytes], export: Export) -> AsyncGenerator[bytes]:
 
     def give_up() -> None:
         left.clear()
-        export.place.free()
+        export.permit.free()
 
     pace = Pace(export.bounds)
     try:
         while left:
+            await export.permit.confirmed()
             block = left.popleft()
             with paced(pace, len(block), give_up):
                 yield block
     finally:
-        export.place.free()
+        export.permit.free()
 
 
 def _wanted(request: AnyRequest, tag: str) -> str:

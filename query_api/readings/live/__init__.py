@@ -2,5 +2,5 @@
 
 `feeds.py` announces which devices this process needs, and is notified of their stored readings. `reader.py` reads them
 over one connection. `listeners.py` has the listeners of a device, and the queue of each client.
-`credentials.py` checks the listeners' keys every 0.4 s; without a valid check no event is sent.
+`query_api/access/confirming.py` checks the listeners' keys every 0.4 s; without a valid check no event is sent.
 """

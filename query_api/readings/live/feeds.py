@@ -14,9 +14,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from prometheus_client import CollectorRegistry
 
-from query_api.readings.live.credentials import Credentials
+from query_api.access.confirming import Credentials
 from query_api.readings.live.listeners import LIVE, End, Feed, Gap, Listener, LiveBounds
 from query_api.readings.live.reader import LiveReader
 from query_api.readings.record import StoredReading
@@ -53,12 +52,12 @@ class Live:
     """All listeners of this process."""
 
     def __init__(
-        self, url: str, notifications: Notifications, registry: CollectorRegistry, bounds: LiveBounds = LIVE
+        self, url: str, notifications: Notifications, credentials: Credentials, bounds: LiveBounds = LIVE
     ) -> None:
         self.interest = Interest(known_after_s=bounds.known_after_s, expires_s=bounds.expires_s)
         """The devices that listeners of all processes want."""
         self._reader = LiveReader(url)
-        self._credentials = Credentials(url, self._listeners, registry, bounds.held_s)
+        self._credentials = credentials
         self._bounds = bounds
         self._feeds: dict[int, Feed] = {}
         self._spans: deque[Span] = deque()
@@ -75,7 +74,6 @@ class Live:
                 parts = [
                     tasks.create_task(self._want(), name="live wanted devices"),
                     tasks.create_task(self._read(), name="live readings"),
-                    tasks.create_task(self._credentials.run(), name="live credentials"),
                 ]
                 await stop.wait()
                 self._stopping = True
@@ -105,7 +103,7 @@ class Live:
         feeds = [self._feeds.setdefault(device_id, Feed(device_id)) for device_id in devices]
         for feed in feeds:
             feed.listeners.add(listener)
-        self._credentials.check_soon()
+        self._credentials.add(listener)
         try:
             await self._until_subscribed(feeds)
             await self._until_settled(listener)
@@ -145,6 +143,7 @@ class Live:
 
     def leave(self, listener: Listener) -> None:
         """Remove a listener. It may be called twice."""
+        self._credentials.remove(listener)
         for device_id in listener.devices:
             self._leave(device_id, listener)
 

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import msgspec
 
+from query_api.access.confirming import HELD_S
 from query_api.calendar.json_times import encode
 from query_api.readings.record import StoredReading
 from shared.readings.announce import EXPIRES_S, REPEAT_S
@@ -46,8 +47,8 @@ class LiveBounds(msgspec.Struct, frozen=True, kw_only=True):
     """A device that is not published again within this time is no longer wanted."""
     subscribed_within_s: float = 3.0
     """Time that a new stream waits until the writers know that its device is wanted."""
-    held_s: float = 10.0
-    """A stream ends if its credential was not confirmed for this long."""
+    held_s: float = HELD_S
+    """A stream, or a download, ends if its credential was not confirmed for this long."""
 
 
 LIVE = LiveBounds()
@@ -101,6 +102,10 @@ class Interrupted(msgspec.Struct, frozen=True):
     """The stream ends. The client may reconnect; the next stream begins with a gap."""
 
     detail: Annotated[str, msgspec.Meta(description="Reason.", examples=["the key could not be checked"])]
+
+
+_KEY_IS_LOST = End("the key has expired or was revoked, or the session has ended")
+_UNCONFIRMED = Interrupted("the key could not be checked: reconnect")
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -201,6 +206,14 @@ class Listener:
         self._farewell = last_event(end) if end else b""
         self._ended = True
         self._something.set()
+
+    def lose(self) -> None:
+        """End the stream: its credential is not valid any more."""
+        self.end(_KEY_IS_LOST)
+
+    def interrupt(self) -> None:
+        """End the stream: its credential could not be checked."""
+        self.end(_UNCONFIRMED)
 
     async def events(self) -> AsyncGenerator[bytes]:
         """Yield the stream in blocks until its end."""
