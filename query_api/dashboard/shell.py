@@ -19,6 +19,7 @@ SCREENS = (
     "/ui/schedules",
     "/ui/refused",
     "/ui/health",
+    "/ui/keys",
     "/ui/sign-in",
 )
 """The paths of the screens, as in static/router.js (tests/dashboard/test_shell.py). Other paths are not found."""

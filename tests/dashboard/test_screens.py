@@ -8,8 +8,11 @@ import pytest
 
 from query_api.dashboard import shell
 from query_api.dashboard.assets import FOLDER
+from shared.access.credentials import Role
 from tests import chromium
 from tests.browser import Page
+from tests.conftest import Database
+from tests.credentials import key
 from tests.dashboard.pixels import pixels
 from tests.letters import FOUR, keep
 from tests.waiting import eventually
@@ -28,6 +31,7 @@ SCREENS = {
     "/ui/schedules": "document.querySelector('.title .primary') && document.querySelector('.notice')",
     "/ui/refused?from=2026-01-31&to=2026-01-31&tz=UTC": "document.querySelector('.letters tbody tr') "
     "&& document.querySelector('.refusals svg') && document.querySelector('.acts')",
+    "/ui/keys?tz=UTC": "document.querySelector('.access-keys tbody tr') && document.querySelector('.audit tbody tr')",
     "/ui/sign-in": "document.querySelector('.sign-in')",
     WAVES: "document.querySelector('time-plot canvas') && document.querySelector('.histogram') "
     "&& document.querySelector('section.card tbody tr')",
@@ -36,9 +40,10 @@ SCREENS = {
 
 
 @pytest.fixture(autouse=True)
-async def letters(database_url: str) -> None:
-    """Four dead letters."""
+async def filled(database_url: str, database: Database) -> None:
+    """A database with dead letters and a key."""
     await keep(database_url, FOUR)
+    await key(database, Role.ANALYST)
 
 
 def test_every_screen_is_opened() -> None:

@@ -31,6 +31,7 @@ ALLOWED = {
     "GET /ui/analyses": ANYBODY,
     "GET /ui/schedules": ANYBODY,
     "GET /ui/refused": ANYBODY,
+    "GET /ui/keys": ANYBODY,
     "GET /ui/sign-in": ANYBODY,
     "GET /assets/{version:str}/{file_path:path}": ANYBODY,
     "GET /openapi.json": ANYBODY,

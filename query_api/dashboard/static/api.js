@@ -47,12 +47,16 @@ function noteConnection(reason) {
   for (const listener of connection.listeners) listener();
 }
 
-/** Called when a request needs credentials that the browser does not have. @type {{listeners: Set<() => void>}} */
+/** Called, with the words of the API, when it refuses the browser's credentials. @type {{listeners: Set<(detail: string) => void>}} */
 export const unauthenticated = { listeners: new Set() };
 
-/** Tell that the browser has no credentials. */
-export function refused() {
-  for (const listener of unauthenticated.listeners) listener();
+/**
+ * Tell that the browser has no credentials.
+ *
+ * @param {string} detail
+ */
+export function refused(detail) {
+  for (const listener of unauthenticated.listeners) listener(detail);
 }
 
 /**
@@ -79,7 +83,6 @@ export async function send(method, path, { query = {}, body, signal } = {}) {
   if (body !== undefined) request.body = JSON.stringify(body);
   if (signal) request.signal = signal;
   const [answer, text] = await answered(fetch(addressOf(path, query), request));
-  if (answer.status === 401 && path !== "/session") refused();
   if (!answer.ok) throw problemOf(answer, text);
   noteConnection(null);
   return { data: /** @type {T} */ (text ? JSON.parse(text) : null), headers: answer.headers };
@@ -100,7 +103,6 @@ export async function listen(path, query, signal, { opened, event }) {
   const answer = await reached(
     fetch(addressOf(path, query), { headers, cache: "no-store", credentials: "same-origin", signal }),
   );
-  if (answer.status === 401) refused();
   if (!answer.ok || !answer.body) throw problemOf(answer, await reached(answer.text()));
   noteConnection(null);
   opened(answer.headers);
@@ -144,6 +146,7 @@ async function reached(wanted) {
  */
 function problemOf(answer, text) {
   const details = detailsOf(answer, text);
+  if (answer.status === 401 && new URL(answer.url).pathname !== "/session") refused(details.detail);
   const retryAfter = answer.headers.get("Retry-After");
   noteConnection(answer.status === 503 ? details.detail : null);
   return new Problem(details, retryAfter === null ? null : Number(retryAfter));

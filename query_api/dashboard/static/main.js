@@ -6,7 +6,7 @@ import { keysDialog, runShortcut } from "./parts/keys.js";
 import { loadingNotice } from "./parts/notices.js";
 import { setTheme, theme, watchSystemTheme } from "./preferences.js";
 import { LINKS, Router } from "./router.js";
-import { may, onSession, readSession, session, signOut } from "./session.js";
+import { endSession, may, onSession, readSession, session, signOut } from "./session.js";
 import { addressOf, readQuery } from "./state/address.js";
 import { clock } from "./state/times.js";
 import { zoneOf } from "./state/zones.js";
@@ -125,7 +125,10 @@ function noScreen() {
 }
 
 connection.listeners.add(refresh);
-unauthenticated.listeners.add(() => router.signIn());
+unauthenticated.listeners.add(detail => {
+  endSession(detail);
+  router.signIn();
+});
 onSession(refresh);
 void readSession();
 watchSystemTheme();

@@ -43,6 +43,7 @@ export const ROUTES = [
   { path: "/ui/schedules", load: () => import("./screens/schedules.js") },
   { path: "/ui/refused", load: () => import("./screens/refused.js") },
   { path: "/ui/health", load: () => import("./screens/health.js") },
+  { path: "/ui/keys", load: () => import("./screens/keys.js") },
   { path: "/ui/sign-in", load: () => import("./screens/sign-in.js") },
 ];
 
@@ -59,6 +60,7 @@ export const LINKS = [
   ["/ui/schedules", "Schedules"],
   ["/ui/refused", "Refused", "administer"],
   ["/ui/health", "Health"],
+  ["/ui/keys", "Keys", "administer"],
 ];
 
 export class Router {

@@ -16,12 +16,13 @@ export function failureNotice(failure, retry = null) {
   if (failure === null) return nothing;
   const isProblem = failure instanceof Problem;
   const title = isProblem ? failure.details.title : "No connection";
+  const isFinal = isProblem && failure.details.status === 403;
   const faults = isProblem ? (failure.details.errors ?? []) : [];
   return html`
     <div class="notice bad" role="alert">
       <p><strong>${title}.</strong> ${failure.message}</p>
       ${faults.length > 1 ? html`<ul>${faults.map(({ field, detail }) => html`<li><code>${field}</code>: ${detail}</li>`)}</ul>` : nothing}
-      ${retry ? html`<button @click=${retry}>Try again</button>` : nothing}
+      ${retry && !isFinal ? html`<button @click=${retry}>Try again</button>` : nothing}
     </div>
   `;
 }

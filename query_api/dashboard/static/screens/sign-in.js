@@ -1,9 +1,9 @@
 /** Signing in with a key. */
 
 import { Problem, Unreachable } from "../api.js";
-import { html } from "../html.js";
+import { html, nothing } from "../html.js";
 import { failureNotice } from "../parts/notices.js";
-import { signIn } from "../session.js";
+import { reasonOfEnd, signIn } from "../session.js";
 
 /** @typedef {import("../router.js").Context} Context */
 /** @typedef {import("../router.js").Screen} Screen */
@@ -39,6 +39,7 @@ class SignIn {
     return html`
       <section class="card sign-in">
         <h1 tabindex="-1">Sign in</h1>
+        ${reasonOfEnd() ? html`<div class="notice bad" role="alert"><p><strong>You were signed out.</strong> ${reasonOfEnd()}</p></div>` : nothing}
         <p>Type an access key of this service. An administrator creates it with <code>devicestat keys create</code>.</p>
         <form @submit=${(/** @type {SubmitEvent} */ event) => this.#submit(event)}>
           <label class="field"><span>Access key</span>
