@@ -32,6 +32,8 @@ class Action(StrEnum):
     SIGNED_IN = "session.created"
     SIGNED_OUT = "session.ended"
     SIGN_IN_REFUSED = "session.refused"
+    REPLAY_BEGUN = "dead_letters.replay_begun"
+    """Written before the first dead letter of a replay over HTTP, with their number and the selection."""
     LETTERS_REPLAYED = "dead_letters.replayed"
     LETTERS_PURGED = "dead_letters.purged"
     AUDIT_EXPIRED = "audit.expired"

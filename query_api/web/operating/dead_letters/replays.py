@@ -1,11 +1,7 @@
 """Route that replays dead letters."""
 
-import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from litestar import post
@@ -20,6 +16,7 @@ from query_api.ids import MAX_ID
 from query_api.web.answers import problems
 from query_api.web.answers.problems import AnyRequest, Refused, documented, invalid
 from query_api.web.dependencies import Slow, actor_of
+from query_api.web.operating.dead_letters.outcomes import ReplayOutcome, replay_all, totals
 from query_api.web.operating.dead_letters.selecting import (
     MAX_IDS,
     MAX_TOPIC,
@@ -33,9 +30,8 @@ from query_api.web.requests.times import in_utc
 from shared.access import audit
 from shared.access.audit import Action
 from shared.dead_letters.letters import count, numbers
-from shared.dead_letters.replaying import Decoder, Incomplete, Replayed
+from shared.dead_letters.replaying import Decoder
 from shared.dead_letters.selection import Selection
-from shared.postgres.connections import Connection
 from shared.readings.model import Reason
 
 _Id = Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]
@@ -145,33 +141,6 @@ class Replays(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = 100
 
 
-class Outcome(StrEnum):
-    """What became of a dead letter."""
-
-    REPLAYED = "replayed"
-    INCOMPLETE = "incomplete"
-    GONE = "gone"
-
-
-class ReplayOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one dead letter."""
-
-    id: Annotated[int, msgspec.Meta(description="Id of the dead letter.", examples=[1])]
-    outcome: Annotated[
-        Outcome,
-        msgspec.Meta(
-            description="replayed: its readings were stored or refused again, and the rest of it remains. incomplete: "
-            "its payload was not fully kept, so it was left unchanged. gone: it was replayed or purged before."
-        ),
-    ]
-    stored: Annotated[int, msgspec.Meta(description="Readings that were stored.", examples=[2])] = 0
-    duplicates: Annotated[int, msgspec.Meta(description="Readings that were stored before.")] = 0
-    refused: Annotated[Mapping[str, int], msgspec.Meta(description="Readings that were refused again, by reason.")] = {}
-    detail: Annotated[
-        str, msgspec.Meta(description="The first fault of what was refused again, or why it is incomplete.")
-    ] = ""
-
-
 class ReplayOutcomes(msgspec.Struct, frozen=True, kw_only=True):
     """What became of each."""
 
@@ -205,18 +174,22 @@ async def replay_dead_letters(
     """Decode and store the refused readings again, as the ingestor would now, each with its first time of receipt.
 
     Each dead letter is replayed in a transaction. Readings that are stored leave it; it is deleted with its last one.
-    Replaying twice stores a reading once. A request replays for five seconds, and at least one.
+    Replaying twice stores a reading once. A request replays for five seconds, and at least one. It does not wait for a
+    dead letter that another replay or a purge holds. The audit log has an entry before the first one, and one at the
+    end.
     """
     wanted = _selection(data)
     async with slow_reads.connection(request) as connection:
         found = await numbers(connection, wanted, data.limit)
-        outcomes = await _replayed(connection, decoder, found, min(WORK_S, slow_reads.deadline_s / 2))
+        actor, selection = actor_of(request), recorded(wanted)
+        if found:  # committed before the first dead letter, so that no replay is missing, however the request ends
+            await audit.record(connection, actor, Action.REPLAY_BEGUN, SUBJECT, letters=len(found), **selection)
+        seconds = min(WORK_S, slow_reads.deadline_s / 2)
+        outcomes = await replay_all(connection, decoder, found, seconds, slow_reads.deadline_s)
         last = outcomes[-1].id if outcomes else 0
         rest = msgspec.structs.replace(wanted, after=max(last, wanted.after or 0))
         left = (await count(connection, rest)).letters
-        await audit.record(
-            connection, actor_of(request), Action.LETTERS_REPLAYED, SUBJECT, **_totals(outcomes), **recorded(wanted)
-        )
+        await audit.record(connection, actor, Action.LETTERS_REPLAYED, SUBJECT, **totals(outcomes), **selection)
     return ReplayOutcomes(outcomes=outcomes, left=left, next_after=last if left else None)
 
 
@@ -240,42 +213,3 @@ def _selection(given: Replays) -> Selection:
         ids=given.ids, reason=given.reason, since=start, until=end, topic=given.topic, after=given.after,
         up_to=given.up_to,
     )  # fmt: skip
-
-
-async def _replayed(
-    connection: Connection, decoder: Decoder, letters: Sequence[int], seconds: float
-) -> list[ReplayOutcome]:
-    replayer, ends = decoder.replayer(connection), time.monotonic() + seconds
-    outcomes: list[ReplayOutcome] = []
-    for number in letters:
-        outcomes.append(_outcome(number, await replayer.replay(number)))
-        if time.monotonic() > ends:
-            break
-    return outcomes
-
-
-def _outcome(number: int, replayed: Replayed | Incomplete | None) -> ReplayOutcome:
-    if replayed is None:
-        return ReplayOutcome(id=number, outcome=Outcome.GONE)
-    if isinstance(replayed, Incomplete):
-        return ReplayOutcome(id=number, outcome=Outcome.INCOMPLETE, detail=replayed.detail)
-    return ReplayOutcome(
-        id=number,
-        outcome=Outcome.REPLAYED,
-        stored=replayed.stored,
-        duplicates=replayed.duplicates,
-        refused={str(reason): count for reason, count in replayed.refused.items()},
-        detail=replayed.detail,
-    )
-
-
-def _totals(outcomes: Sequence[ReplayOutcome]) -> dict[str, Any]:
-    refused = Counter[str]()
-    for one in outcomes:
-        refused.update(one.refused)
-    return {
-        "letters": len(outcomes),
-        "stored": sum(one.stored for one in outcomes),
-        "duplicates": sum(one.duplicates for one in outcomes),
-        "refused": dict(refused),
-    }

@@ -26,7 +26,7 @@ export class Job {
   done = 0;
   /** @type {Outcome[]} */
   #outcomes = [];
-  #totals = { stored: 0, duplicates: 0, incomplete: 0, gone: 0, deleted: 0 };
+  #totals = { stored: 0, duplicates: 0, incomplete: 0, gone: 0, held: 0, cut_off: 0, deleted: 0 };
   /** @type {Record<string, number>} */
   #refused = {};
   /** @type {number | null} */
@@ -158,7 +158,7 @@ export class Job {
   }
 
   #summary() {
-    const { stored, duplicates, incomplete, gone, deleted } = this.#totals;
+    const { stored, duplicates, incomplete, gone, held, cut_off: cutOff, deleted } = this.#totals;
     const rest =
       this.state === "stopped" ? `Stopped: ${grouped(this.done)} of ${grouped(this.chosen.count)} were done.` : "";
     if (this.kind === "purge")
@@ -171,6 +171,8 @@ export class Job {
         ${refused.map(([reason, count]) => html`<li>${readingsOf(count)} refused again: ${reasonName(reason).toLowerCase()}</li>`)}
         ${incomplete ? html`<li>${lettersOf(incomplete)} skipped: the payload was not fully kept</li>` : nothing}
         ${gone ? html`<li>${lettersOf(gone)} gone: replayed or deleted before</li>` : nothing}
+        ${held ? html`<li>${lettersOf(held)} skipped: locked by another transaction</li>` : nothing}
+        ${cutOff ? html`<li>${lettersOf(cutOff)} not replayed: took too long</li>` : nothing}
       </ul>
       <p>${rest}</p>
     `;
@@ -192,6 +194,8 @@ export class Job {
 /** @param {Outcome} outcome */
 function outcomeOf({ outcome, stored = 0, duplicates = 0, refused = {}, detail }) {
   if (outcome === "gone") return "gone: replayed or deleted before";
+  if (outcome === "held") return "skipped: locked by another transaction, such as another replay";
+  if (outcome === "cut_off") return "not replayed: took too long. Replay it again";
   if (outcome === "incomplete") return `skipped: ${detail}`;
   const again = Object.values(refused).reduce((one, other) => one + other, 0);
   const parts = [
