@@ -93,7 +93,7 @@ async def create_device(
     await check(given, device_keys)
     skip = given.is_array and existing is Existing.SKIP
     async with database.connection() as connection, connection.transaction():
-        registered = await register(connection, given, tokens, actor_of(request), skip_taken=skip)
+        registered = await register(connection, given, device_keys, tokens, actor_of(request), skip_taken=skip)
     if given.is_array:
         return Response(registered)
     return Response(registered[0], headers={"Location": f"/devices/{registered[0].id}"})

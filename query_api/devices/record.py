@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from query_api.devices.activity import LAST_READINGS, State
+from query_api.devices.keys import MqttPublishing
 from query_api.devices.tokens import ShownToken, ShownUsername
 from query_api.readings.record import StoredReading
 from query_api.readings.summaries import COUNTED, COUNTED_IN_ALL
@@ -113,3 +114,4 @@ class RegisteredDevice(Device, frozen=True, kw_only=True):
 
     token: ShownToken
     mqtt_username: ShownUsername
+    mqtt: MqttPublishing

@@ -13,7 +13,7 @@ import msgspec
 from psycopg.rows import class_row
 
 from query_api.devices.activity import State
-from query_api.devices.keys import Keys
+from query_api.devices.keys import Keys, MqttPublishing
 from query_api.devices.record import KEY_RULE, NewDevice, RegisteredDevice
 from query_api.devices.tokens import IssuedToken, Tokens
 from query_api.errors import Fault, displayed
@@ -82,7 +82,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def register(
-    connection: Connection, given: Registration, tokens: Tokens, actor: Actor, *, skip_taken: bool
+    connection: Connection, given: Registration, keys: Keys, tokens: Tokens, actor: Actor, *, skip_taken: bool
 ) -> list[RegisteredDevice]:
     """Register the devices in the caller's transaction; return them in the order of the request.
 
@@ -92,10 +92,10 @@ async def register(
     issued = await tokens.issue_all(connection, {row.id: row.key for row in rows})
     entries = [(f"device {row.id}", {"key": row.key, "name": row.name}) for row in rows]
     await audit.record_all(connection, actor, Action.DEVICE_CREATED, entries)
-    return [_registered(row, token) for row, token in zip(rows, issued, strict=True)]
+    return [_registered(row, token, keys.publishing(row.key)) for row, token in zip(rows, issued, strict=True)]
 
 
-def _registered(row: Row, issued: IssuedToken) -> RegisteredDevice:
+def _registered(row: Row, issued: IssuedToken, mqtt: MqttPublishing) -> RegisteredDevice:
     return RegisteredDevice(
         id=row.id,
         key=row.key,
@@ -112,6 +112,7 @@ def _registered(row: Row, issued: IssuedToken) -> RegisteredDevice:
         rate=0.0,
         token=issued.token,
         mqtt_username=issued.mqtt_username,
+        mqtt=mqtt,
     )
 
 

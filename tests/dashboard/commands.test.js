@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { curlLine, programs, publishLine, quoted } from "../../query_api/dashboard/static/state/commands.js";
 
-const DEVICE = { id: 7, key: "it's $HOME", token: "dst_7_abc", mqtt_username: "device-7" };
+const MQTT = { topic: "devices/it's $HOME/stats", port: 1883, tls: false };
+const DEVICE = { id: 7, token: "dst_7_abc", mqtt_username: "device-7", mqtt: MQTT };
 
 test("texts are quoted for the shell", () => {
   assert.equal(quoted("boiler-north"), "boiler-north");
@@ -19,6 +20,10 @@ test("the commands for the first reading", () => {
   -u device-7 -i device-7 -P dst_7_abc \\
   -t 'devices/it'\\''s $HOME/stats' -m '{"x": 1, "y": 2, "z": 3}'`,
   );
+  assert.match(publishLine({ ...DEVICE, mqtt: { ...MQTT, port: null, tls: null } }, "h"), /^mosquitto_pub -h h -q 1 /);
+  const secure = { topic: "plant/7", port: 8883, tls: true };
+  assert.match(publishLine({ ...DEVICE, mqtt: secure }, "h"), /^mosquitto_pub -h h -p 8883 --cafile ca.pem -q 1 /);
+  assert.match(publishLine({ ...DEVICE, mqtt: secure }, "h"), /-t plant\/7 /);
   assert.match(curlLine(DEVICE, "http://localhost:8000"), /-d '\{"device_id": 7, "x": 1, "y": 2, "z": 3\}'$/);
 });
 

@@ -4,6 +4,10 @@ import asyncio
 from typing import Any
 
 import httpx
+import msgspec
+
+from shared.settings import Settings, parse_mqtt_url, parse_topic_filter
+from tests import services
 
 
 async def create(api: httpx.AsyncClient, **body: Any) -> httpx.Response:
@@ -150,3 +154,19 @@ async def test_trailing_slashes_make_no_difference(api: httpx.AsyncClient, devic
         bare, slashed = await api.get(path), await api.get(f"{path}/")
         assert (bare.status_code, bare.json()) == (200, slashed.json())
     assert (await api.post("/devices/", json={"name": "Boiler"})).status_code == 201
+
+
+async def test_a_registered_device_learns_where_it_publishes(api_settings: Settings) -> None:
+    places = {
+        None: {"port": None, "tls": None},
+        "mqtt://broker.internal": {"port": 1883, "tls": False},
+        "mqtts://user:secret@broker.internal:9883": {"port": 9883, "tls": True},
+        "mqtt+unix:///run/mosquitto.sock": {"port": None, "tls": None},
+    }
+    for number, (url, place) in enumerate(places.items()):
+        settings = msgspec.structs.replace(
+            api_settings, mqtt_url=url and parse_mqtt_url(url), mqtt_topic=parse_topic_filter("$share/g/plant/+/raw")
+        )
+        async with services.api(settings) as api:
+            made = (await api.post("/devices", json={"name": "n", "key": f"pump-{number}"})).json()
+        assert made["mqtt"] == {"topic": f"plant/pump-{number}/raw", **place}

@@ -65,8 +65,14 @@ export class Registration {
         ${copyBlock(this.made.token, "the token")}
         <p>By MQTT:</p>
         ${copyBlock(publishLine(this.made, host), "the command for MQTT")}
-        <p class="hint">This is for a broker on the host of this page, at port 1883. <code>-p</code> names another port; over TLS,
-          add <code>-p 8883 --cafile ca.pem</code>.</p>
+        <p class="hint">This is for a broker on the host of this page${
+          this.made.mqtt.port === null
+            ? html`, at port 1883. <code>-p</code> names another port; over TLS,
+          add <code>-p 8883 --cafile ca.pem</code>`
+            : this.made.mqtt.tls
+              ? html`. <code>ca.pem</code> has the authority of its certificate`
+              : nothing
+        }.</p>
         <p>Or by HTTP:</p>
         ${copyBlock(curlLine(this.made, location.origin), "the command for HTTP")}
         <p class="waiting" role="status"><span class="pulse" aria-hidden="true"></span>Waiting for the first reading …</p>

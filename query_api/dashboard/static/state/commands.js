@@ -16,15 +16,15 @@ export function quoted(text) {
 /**
  * Return the command that publishes a reading of a device.
  *
- * @param {{key: string, token: string, mqtt_username: string}} device
+ * @param {{token: string, mqtt_username: string, mqtt: {topic: string, port: number | null, tls: boolean | null}}} device
  * @param {string} host of the broker
  */
-export function publishLine({ key, token, mqtt_username: name }, host) {
+export function publishLine({ token, mqtt_username: name, mqtt: { topic, port, tls } }, host) {
   const user = quoted(name);
-  const topic = quoted(`devices/${key}/stats`);
-  return `mosquitto_pub -h ${quoted(host)} -q 1 \\
+  const place = `-h ${quoted(host)}${port && port !== 1883 ? ` -p ${port}` : ""}${tls ? " --cafile ca.pem" : ""}`;
+  return `mosquitto_pub ${place} -q 1 \\
   -u ${user} -i ${user} -P ${quoted(token)} \\
-  -t ${topic} -m '{"x": 1, "y": 2, "z": 3}'`;
+  -t ${quoted(topic)} -m '{"x": 1, "y": 2, "z": 3}'`;
 }
 
 /**
