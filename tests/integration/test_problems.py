@@ -321,3 +321,7 @@ async def test_responses_while_the_database_is_down(
             assert (await api.get("/health/live")).status_code == 200
         await eventually(ready, bool)
         assert (await api.get("/devices")).status_code == 200
+
+
+async def test_a_problem_without_invalid_fields_has_no_errors(api: httpx.AsyncClient) -> None:
+    assert set((await api.get("/devices/9")).json()) == {"type", "title", "status", "detail", "instance"}

@@ -238,7 +238,7 @@ def answer_status(request: AnyRequest, status: int, detail: str) -> Response[Pro
 
 def _respond(request: AnyRequest, uri: str, title: str, status: int, refused: Refused) -> Response[ProblemDetails]:
     detail, path = map(without_credentials, (refused.detail, request.scope["path"]))
-    errors = [Fault(*map(without_credentials, (fault.field, fault.detail))) for fault in refused.errors]
+    errors = tuple(Fault(*map(without_credentials, (fault.field, fault.detail))) for fault in refused.errors)
     details = ProblemDetails(uri, title, status, detail, path, errors)
     headers = {"Cache-Control": "no-store", **(refused.headers or {})}
     return Response(details, status_code=status, media_type=MEDIA_TYPE, headers=headers)

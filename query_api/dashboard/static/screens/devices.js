@@ -65,7 +65,7 @@ class Devices {
       () => Math.max(EVERY_MS, ROW_MS * this.#limit),
     );
     this.#load();
-    setTimeout(() => void import("./device.js"), AHEAD_MS);
+    setTimeout(() => import("./device.js").catch(() => null), AHEAD_MS); // the router tells of a failure
   }
 
   title() {
