@@ -93,6 +93,7 @@ async def test_a_key_is_rotated_with_an_overlap(page: Page, closed: httpx.AsyncC
     old = await access_keys.create(database, TESTER, Role.ANALYST, "Reports", None)
     await page.key("r", "r")
     await button(page, f"Rotate {old.prefix}")
+    await page.until("document.querySelector('dialog [name=grace]')")
     await page.run("document.querySelector('dialog [name=grace]').value = '86400'")
     await button(page, "Rotate", "dialog")
     new = await page.until(SECRET)
@@ -112,6 +113,7 @@ async def test_the_own_key_is_rotated_with_an_overlap_only_and_not_revoked(
     assert await page.run("document.querySelector('dialog .danger')") is None
     await page.click("dialog header button")
     await button(page, f"Rotate {admin[:PREFIX]}")
+    await page.until("document.querySelector('dialog [name=grace]')")
     graces = await page.run("[...document.querySelectorAll('dialog [name=grace] option')].map(each => each.value)")
     assert "" not in graces
     await button(page, "Rotate", "dialog")

@@ -13,7 +13,7 @@ import { visible } from "../../state/visible.js";
 
 /** As `Action` of shared/access/audit.py (tests/dashboard/test_keys_screen.py). */
 const ACTIONS =
-  "key.created key.rotated key.revoked device.created device.renamed device.deleted device.token_rotated schedule.created schedule.changed schedule.deleted analysis.cancelled analysis.retried result.deleted session.created session.ended session.refused dead_letters.replayed dead_letters.purged audit.expired".split(
+  "key.created key.rotated key.revoked device.created device.renamed device.deleted device.token_rotated schedule.created schedule.changed schedule.deleted analysis.cancelled analysis.retried result.deleted session.created session.ended session.refused dead_letters.replay_begun dead_letters.replayed dead_letters.purged audit.expired".split(
     " ",
   );
 
