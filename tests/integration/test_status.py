@@ -160,6 +160,8 @@ async def test_only_an_admin_sees_hosts(api_settings: Settings, database: Databa
     assert host
     assert (analyst["processes"][0]["host"], analyst["processes"][0]["pid"]) == (None, None)
     assert all(f"on {host} " not in finding["text"] for finding in analyst["findings"])
+    assert admin["processes"][0]["name"].startswith("http://")
+    assert analyst["processes"][0]["name"] == ""
 
 
 async def test_without_the_database_it_is_unavailable(

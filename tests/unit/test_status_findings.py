@@ -6,6 +6,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from query_api.web.operating.status.composing import NOT_SHOWN, without_addresses
 from shared.serving.telemetry import STARTING, Health, Part
 from shared.status.figures import Document, IngestorFigures
 from shared.status.findings import Severity
@@ -65,6 +66,15 @@ def test_the_host_is_left_out_for_those_who_may_not_see_it() -> None:
     gone = process(Kind.WORKER, age_s=180)
     (finding,) = judge([gone, process(Kind.WORKER, runs_s=500)], Queue(), with_hosts=False)
     assert finding.text.startswith("a worker reported last 3 minutes ago")
+
+
+def test_the_reason_of_a_fault_is_left_out_for_those_who_may_not_see_hosts() -> None:
+    part = Part("broker", "no connection to the MQTT broker at mqtt.internal:1883", 59.0)
+    fault = msgspec.structs.replace(INGESTOR, document=Document(parts=[part]))
+    (finding,) = judge([without_addresses(fault), WORKER], Queue(), with_hosts=False)
+    assert finding.text == f"the ingestor a has not been ready for 60 seconds: broker: {NOT_SHOWN}"
+    assert "mqtt.internal" in judge([fault, WORKER], Queue())[0].text
+    assert without_addresses(API).name == ""
 
 
 def test_an_ingestor_that_was_started_again_replaces_the_gone_one() -> None:

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
+import msgspec
+
 from query_api.web.operating.status.examining import Examination
 from query_api.web.operating.status.reading import Reading, Server
 from query_api.web.operating.status.records import (
@@ -17,6 +19,7 @@ from query_api.web.operating.status.records import (
     Status,
     StatusFinding,
 )
+from shared.serving.telemetry import STARTING
 from shared.status import database
 from shared.status.figures import Document, IngestorFigures
 from shared.status.findings import Finding, Severity
@@ -24,12 +27,14 @@ from shared.status.judging import absent_kinds, judge
 from shared.status.process import Kind
 from shared.status.table import Process, running
 
+NOT_SHOWN = "not ready. Only an admin sees the reason, which may name hosts"
 _WORST_FIRST = (Severity.WRONG, Severity.WARNING, Severity.OK)
 
 
 def compose(reading: Reading, examination: Examination, *, with_hosts: bool) -> Status:
     """Return the status. `with_hosts`: with the hosts and the process ids."""
-    server, processes, queue = reading.server, reading.processes, reading.queue
+    server, queue = reading.server, reading.queue
+    processes = reading.processes if with_hosts else [without_addresses(process) for process in reading.processes]
     findings = _sorted(
         [
             *judge(processes, queue, with_hosts=with_hosts),
@@ -55,6 +60,18 @@ def compose(reading: Reading, examination: Examination, *, with_hosts: bool) -> 
 def _sorted(findings: Iterable[Finding]) -> list[StatusFinding]:
     in_order = sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.severity))
     return [StatusFinding(finding.severity, finding.what, finding.text) for finding in in_order]
+
+
+def without_addresses(process: Process) -> Process:
+    """Return the process without its address and without the texts of faults, which name hosts and ports."""
+    name = "" if process.kind is Kind.API else process.name
+    if process.document is None:
+        return msgspec.structs.replace(process, name=name)
+    parts = [
+        part if part.fault in (None, STARTING) else msgspec.structs.replace(part, fault=NOT_SHOWN)
+        for part in process.document.parts
+    ]
+    return msgspec.structs.replace(process, name=name, document=msgspec.structs.replace(process.document, parts=parts))
 
 
 def _process(process: Process, *, with_hosts: bool) -> ProcessStatus:

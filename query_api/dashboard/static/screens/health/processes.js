@@ -54,7 +54,7 @@ function row(process, now, zone, hasHosts) {
   return html`
     <tr>
       <th scope="row"><strong>${NAMES[process.kind]}</strong> <span class="muted">${process.name}</span></th>
-      <td class="state">${state(process, now)}</td>
+      <td class="condition">${state(process, now)}</td>
       <td class="list">${process.state === "running" ? figures(process, now).join(" · ") : NONE}</td>
       ${hasHosts ? html`<td class="wide">${process.host} <span class="muted">pid ${process.pid}</span></td>` : nothing}
       <td class="wide">${process.version}</td>
