@@ -25,22 +25,24 @@ pytestmark = [chromium.needs_chromium]
 class Screen(msgspec.Struct, frozen=True):
     """A screen: its path, what a role needs to open it, an expression that is true when it shows its content.
 
-    `acts`: a selector of the controls with which only admins change something.
+    `acts`: a selector of the controls that change something, which need the permission `acting`.
     """
 
     path: str
     permission: Permission
     shows: str
     acts: str = ".none"
+    acting: Permission = Permission.ADMINISTER
 
 
+QUEUE = ".title .primary"
 SCREENS = [
     Screen("/", Permission.READ, "document.querySelector('.devices tbody tr')", ".title .primary"),
     Screen("/ui/devices/1", Permission.READ, "document.querySelector('time-plot canvas')"),
     Screen("/ui/live?device=1", Permission.READ, "document.querySelector('.live-state .on')"),
     Screen("/ui/compare?device=1", Permission.READ, "document.querySelector('.compared')"),
-    Screen("/ui/analyses", Permission.READ, "document.querySelector('.filters')"),
-    Screen("/ui/schedules", Permission.READ, "document.querySelector('.notice:not(.bad)')"),
+    Screen("/ui/analyses", Permission.READ, "document.querySelector('.filters')", QUEUE, Permission.QUEUE),
+    Screen("/ui/schedules", Permission.READ, "document.querySelector('.notice:not(.bad)')", QUEUE, Permission.QUEUE),
     Screen("/ui/health", Permission.READ, "document.querySelector('.processes tbody tr')"),
     Screen("/ui/refused?from=2026-01-31&to=now", Permission.ADMINISTER, "document.querySelector('.letters')", ".acts"),
     Screen("/ui/keys", Permission.ADMINISTER, "document.querySelector('.access-keys')", ".title .primary"),
@@ -85,9 +87,8 @@ async def test_a_role_sees_its_screens_and_the_others_say_what_they_require(
     for screen in SCREENS:
         if screen.permission in may:
             await shows(page, closed, screen)
-            assert await page.run(f"document.querySelector({screen.acts!r}) !== null") is (
-                role is Role.ADMIN and screen.acts != ".none"
-            )
+            acts = await page.run(f"document.querySelector({screen.acts!r}) !== null")
+            assert acts is (screen.acting in may and screen.acts != ".none"), screen.path
         else:
             await says_what_it_requires(page, closed, screen, role)
 

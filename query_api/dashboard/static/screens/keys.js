@@ -6,7 +6,7 @@ import { copyBlock } from "../parts/copy.js";
 import { dialog } from "../parts/dialog.js";
 import { failureNotice, loadingNotice } from "../parts/notices.js";
 import { ScreenPeriod } from "../parts/screen-period.js";
-import { may, session } from "../session.js";
+import { session } from "../session.js";
 import { Repeat, Source } from "../source.js";
 import { addressOf } from "../state/address.js";
 import { age } from "../state/numbers.js";
@@ -84,7 +84,7 @@ class Keys {
 
   get shortcuts() {
     const create = { key: "n", label: "Create a key", run: () => this.#open("create", null) };
-    return [...(may("administer") ? [create] : []), ...this.period.shortcuts];
+    return [...(this.page.value ? [create] : []), ...this.period.shortcuts];
   }
 
   /** @param {Values} query */
