@@ -12,7 +12,7 @@ pytestmark = [chromium.needs_chromium]
 
 @pytest.mark.parametrize("path", ["/", "/ui/devices/{device}?from=2026-01-31T12:00:00Z&to=2026-01-31T12:01:00Z"])
 async def test_a_lost_connection_keeps_the_last_picture(page: Page, api_settings: Settings, path: str) -> None:
-    for away in ("/devices", "/stats"):
+    for away in ("/devices", "/stats", "/assets"):
         page.expect(None, away)
     async with services.api(api_settings) as api:
         device = (await api.post("/devices", json={"name": "Boiler, north"})).json()["id"]
