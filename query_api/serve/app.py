@@ -78,6 +78,7 @@ from shared.postgres.connections import Connection
 from shared.postgres.listening import Notifications
 from shared.postgres.starting import first_connection
 from shared.readings.model import duration
+from shared.serving.asgi import ASGIApp
 from shared.serving.closed import hosts_of_api, require_closed
 from shared.serving.service import listen, serve_http
 from shared.serving.telemetry import Health
@@ -136,13 +137,8 @@ async def _serve(
             "mqtt": mqtt.CountedDecisions(_decisions(settings, pools), registry),
             "picture": picture,
         }
-        app = create_app(
-            settings,
-            given,
-            Gate(keyring if settings.auth == "on" else None, settings.metrics_token, settings.mqtt_auth_secret),
-            health,
-            registry,
-        )
+        gate = Gate(keyring if settings.auth == "on" else None, settings.metrics_token, settings.mqtt_auth_secret)
+        app = create_app(settings, given, gate, health, registry)
         background = {
             "last use of keys": keyring.note_use(),
             "credentials of streams": credentials.run(),
@@ -159,17 +155,21 @@ async def _serve(
             running = [tasks.create_task(work, name=name) for name, work in background.items()]
             tasks.create_task(feeds.run(stop), name="live")
             _log.info("serving", address=_address(listener))
-            varying = Vary(Compression(app), ["Origin"] if settings.cors_origins else [])
-            measured = FormatSuffixes(HeadRequests(MeasuredRequests(varying, registry)))
-            proxies = list(settings.trusted_proxies)
-            hosts = hosts_of_api(settings)
+            proxies, hosts = list(settings.trusted_proxies), hosts_of_api(settings)
+            around = _around(app, settings, registry)
             with frozen_objects():
                 await serve_http(
-                    measured, listener, stop, hosts=hosts, trusted_proxies=proxies, limits=tuning.connections
+                    around, listener, stop, hosts=hosts, trusted_proxies=proxies, limits=tuning.connections
                 )
             for task in running:
                 task.cancel()
         await keyring.note_use_now()
+
+
+def _around(app: Litestar, settings: Settings, registry: CollectorRegistry) -> ASGIApp:
+    """Return the application with what surrounds it, from the network inwards: addresses, metrics, headers, gzip."""
+    varying = Vary(Compression(app), ["Origin"] if settings.cors_origins else [])
+    return FormatSuffixes(HeadRequests(MeasuredRequests(varying, registry)))
 
 
 def _given(

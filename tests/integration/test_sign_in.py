@@ -177,7 +177,7 @@ async def test_a_bearer_credential_takes_precedence(api: httpx.AsyncClient, made
 
 
 async def test_a_session_of_before_ends_at_sign_in(api: httpx.AsyncClient, made: Keys) -> None:
-    """Whoever has planted a session in the browser learns nothing: the sign-in creates another secret."""
+    """A session that an attacker planted in the browser is useless: the sign-in creates another secret."""
     planted = await sign_in(api, made.writer)
     own = await sign_in(api, made.admin, {**OWN, **planted})
     assert own != planted

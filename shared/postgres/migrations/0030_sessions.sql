@@ -15,7 +15,7 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_by_key ON sessions (key_id, id);
 CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 
--- A key never becomes valid again: whoever may end keys, as the API may, cannot restore one.
+-- A key never becomes valid again: a role that may end keys, such as the API's, cannot restore one.
 CREATE FUNCTION access_keys_only_end() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
