@@ -49,7 +49,7 @@ class PacketIds:
         elif self.in_sequence is None and step == 1:
             if redelivered is not None:
                 # All ids below are in use if they were all redelivered; else one is free, and was passed over.
-                self.is_candidate = len(redelivered) < last < packet_id
+                self.is_candidate = len(redelivered) < last < packet_id and not self._is_restored
             elif self.is_candidate and is_confirmed:
                 self.in_sequence = True
 
@@ -66,8 +66,12 @@ class PacketIds:
             self._last = packet_id
 
     def note_unordered(self, packet_id: int) -> None:
-        """A packet that is not known to be stored came with DUP, and its id is behind the last one."""
+        """A packet that is not known to be stored came with DUP, and its id is behind the last one.
+
+        Later ids are compared with it.
+        """
         self._go_back(packet_id, self._redelivered)
+        self._last = packet_id
 
     def _go_back(self, packet_id: int, redelivered: set[int] | None) -> None:
         """An id went back. `redelivered`: None after the first packet without DUP of a connection.

@@ -130,3 +130,10 @@ def test_ids_that_go_back_twice_on_a_connection_are_reused() -> None:
 def test_ids_that_go_back_are_reused_if_they_were_not_known_to_be_in_sequence() -> None:
     assert restored(62, known=None).in_sequence is False
     assert restored(62, known=False).in_sequence is False
+
+
+def test_redelivered_ids_that_go_back_are_those_from_which_ids_go_on() -> None:
+    """The next connection's first id seemed to go back again, from 95, and ids counted as reused."""
+    ids = restored(redelivered=[60, 61])
+    assert ids.is_ahead(62)
+    assert connected(ids, [], 62) is True

@@ -2,6 +2,9 @@
 
 import random
 
+import pytest
+
+from ingestor.delivery.redelivery import ENOUGH
 from tests.unit.test_redelivery import (
     IDS,
     MOSQUITTO,
@@ -168,3 +171,66 @@ def test_what_was_saved_before_it_was_stored_is_stored_again_and_counted() -> No
     _settle(history)
     assert history.counts.ambiguous == before + 5
     assert history.stored.count(0) == 2
+
+
+def _drop(skipped: int) -> History:
+    """Return a history in which a full queue has dropped messages behind a stored one."""
+    history = _begin(Kind(drops=True, is_known=True, window=16))
+    history.devices_publish(b"a", 1)
+    history.packets_arrive(1)
+    history.the_ingestor_is_restarted()
+    history.the_queue_is_full(skipped)
+    return history
+
+
+def _redeliver_twice(history: History, count: int) -> set[int]:
+    """Redeliver the next messages: first because nobody has read them, then because their acknowledgements are lost.
+    Return the messages that are stored twice."""
+    history.a_connack_is_lost(b"a", count, crash=False)
+    history.packets_arrive(count)
+    history.a_connack_is_lost(b"a", 0, crash=False)
+    history.packets_arrive(count)
+    history.a_batch_is_committed()
+    history.nothing_is_stored_twice()
+    excused = set(history.excused)
+    history.teardown()
+    twice = {message for message in history.stored if history.stored.count(message) > 1}
+    assert twice <= excused
+    return twice
+
+
+@pytest.mark.parametrize("count", [1, 2, ENOUGH - 1])
+def test_a_message_after_half_a_cycle_of_dropped_ones_is_stored_again_and_counted(count: int) -> None:
+    """Its id seems to go back, as on a restored broker. The messages behind it were stored twice, too."""
+    history = _drop(IDS // 2)
+    before = history.counts.ambiguous
+    assert _redeliver_twice(history, count) == {1}
+    assert history.counts.ambiguous == before + 1
+
+
+def test_enough_messages_after_half_a_cycle_of_dropped_ones_are_not_stored_again() -> None:
+    """They return in the order in which they were recorded, which shows the place of the first one."""
+    assert not _redeliver_twice(_drop(IDS // 2), ENOUGH)
+
+
+@pytest.mark.parametrize("count", [1, 2, ENOUGH])
+def test_no_message_after_fewer_dropped_ones_is_stored_again(count: int) -> None:
+    history = _drop(IDS // 2 - 1)
+    assert not _redeliver_twice(history, count)
+    assert history.journal.packet_ids.in_sequence
+
+
+def test_redelivered_messages_whose_ids_went_back_do_not_make_ids_count_as_reused() -> None:
+    """A connection brought nothing else. The id of the next new message seemed to go back again, from the id before the
+    dropped messages, and ids counted as reused for the rest of the session."""
+    history = _drop(IDS // 2)
+    history.a_connack_is_lost(b"a", 2, crash=False)
+    history.packets_arrive(2)
+    assert history.journal.packet_ids.in_sequence is None
+    _settle(history)
+    history.the_connection_breaks(0, crash=False)
+    for _ in range(2):
+        _store(history, 1)
+    assert history.journal.packet_ids.in_sequence
+    history.teardown()
+    assert len(history.stored) == len(set(history.stored))
