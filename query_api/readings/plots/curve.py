@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 
@@ -83,9 +84,10 @@ async def draw(
         search = Gaps(max(FACTOR * await usual_distance(connection, device_id, *within), spans.length))
     drawing = _Drawing({axis: Downsampler(first, last, points) for axis in axes}, search)
     count = 0
-    async for outline in read_outline(connection, device_id, spans, points, layout=layout, limits=limits):
-        count += outline.count
-        await computed(sum(len(times) for times, _ in outline.axes), partial(drawing.add_outline, outline))
+    async with aclosing(read_outline(connection, device_id, spans, points, layout=layout, limits=limits)) as outlines:
+        async for outline in outlines:
+            count += outline.count
+            await computed(sum(len(times) for times, _ in outline.axes), partial(drawing.add_outline, outline))
     sealed = await read_sealed(connection, device_id)
     if sealed <= last:
         count += await _add_rows(connection, device_id, to_datetime(max(first, sealed)), within[1], drawing)

@@ -202,29 +202,31 @@ async def _read_once(connection: Connection, statement: bytes, parts: Parts, siz
 
 def _decoded(parts: Parts, size: int, rows: Sequence[_Coded], decode: _Decode) -> Floats:
     """Raises DamagedBlocks."""
-    sizes = parts.end - parts.start
-    if len(rows) == 1 and not (parts.start % size).any() and not (parts.end % size).any():  # all of one coding
-        number, is_time, numbers, data = rows[0]
-        entries = _entries(number, data, size, decode_times if is_time else decode)
-        if len(numbers) == len(parts) and len(entries) == sizes.sum():
-            return entries
-    at = np.cumsum(sizes) - sizes
-    values = np.empty(int(sizes.sum()))
-    is_missing = np.ones(len(sizes), bool)
+    frames = -(-parts.end // size) - parts.start // size
+    at = np.cumsum(frames) - frames
+    found = np.empty((int(frames.sum()), size))
+    is_missing = np.ones(len(parts), bool)
     for number, is_time, numbers, data in rows:
         own = np.asarray(numbers) - 1
-        start, end = parts.start[own], parts.end[own]
-        read = (-(-end // size) - start // size) * size
         entries = _entries(number, data, size, decode_times if is_time else decode)
-        if len(entries) != read.sum():
+        if len(entries) != frames[own].sum() * size:
             raise DamagedBlocks(parts[own].keys)
-        begins = np.cumsum(read) - read + start % size
-        within = spread(sizes[own])
-        values[np.repeat(at[own], sizes[own]) + within] = entries[np.repeat(begins, sizes[own]) + within]
         is_missing[own] = False
+        if len(own) == len(parts):  # all of one coding
+            found = entries.reshape(-1, size)
+        else:
+            found[np.repeat(at[own], frames[own]) + spread(frames[own])] = entries.reshape(-1, size)
     if is_missing.any():
         raise DamagedBlocks(parts[is_missing].keys)
-    return values
+    return _cut(found.ravel(), at * size + parts.start % size, parts.end - parts.start)
+
+
+def _cut(entries: Floats, starts: Ints, sizes: Ints) -> Floats:
+    """Return parts of entries, which are in order and do not overlap."""
+    ends = starts + sizes
+    edges = np.flatnonzero(starts[1:] != ends[:-1])
+    begins, ends = starts[np.append(0, edges + 1)], ends[np.append(edges, len(ends) - 1)]
+    return np.concatenate([entries[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)])
 
 
 def _entries(

@@ -4,8 +4,10 @@ The extremes of a stride stand for its readings. These are read at the ends of t
 those of single axes where a span ends amid a stride and may have an extreme in it (`strides.py`).
 """
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -15,6 +17,7 @@ from query_api.statistics.blocks.building import EXTREMES, Columns
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.damage import DamagedBlocks, narrowed, require_times
 from query_api.statistics.blocks.layout import AXES, STANDARD, Floats, Ints, Layout, Times
+from query_api.statistics.blocks.reading.curves.ahead import read_ahead
 from query_api.statistics.blocks.reading.curves.strides import Chosen, Page, Spans, Strides
 from query_api.statistics.blocks.reading.slices import TIMES, Parts, read_columns, read_extremes
 from shared.postgres import arrays
@@ -63,7 +66,7 @@ async def read_outline(
     *,
     layout: Layout = STANDARD,
     limits: Limits = LIMITS,
-) -> AsyncIterator[Outline]:
+) -> AsyncGenerator[Outline, None]:
     """Yield the sealed and the late readings from spans.first to spans.last, in the caller's snapshot.
 
     Up to `most` readings, all of them are in the outlines. Raises DamagedBlocks.
@@ -77,13 +80,15 @@ async def read_outline(
         if count + int(strides.size[~strides.is_cut(spans)].sum()) <= most:
             needed[:] = True
         extremes = await _extremes(connection, device_id, strides, needed)
-        read = strides.read(needed, extremes[~needed], spans)
-        for part in strides.parts(np.logical_or.reduce(read), limits.readings):
-            last = page.until if part.stop == len(strides.start) else int(strides.start[part.stop]) - 1
-            known = Known(strides.taken(part), needed[part], read[:, part], extremes[part])
-            outline = await _read(connection, device_id, known, spans, _between(of_late, before, last), layout)
-            before, count = last, count + outline.count
-            yield outline
+        known = Known(strides, needed, strides.read(needed, extremes[~needed], spans), extremes)
+        parts = _parts(known, of_late, page.until, limits.readings)
+        reads = (partial(_read, connection, device_id, *part, layout) for part in parts)
+        async with aclosing(read_ahead(reads)) as read:
+            async for part in read:
+                outline = await computed(part.size, partial(part.outline, spans))
+                count += outline.count
+                yield outline
+        before = page.until
     rest = _between(late, before, spans.last)
     if len(rest):
         yield Outline(len(rest), [(rest.times, values) for values in rest.axes])
@@ -153,10 +158,11 @@ async def _pages(
 
 
 class Readings(msgspec.Struct, frozen=True):
-    """Readings in order, with their places among those of all blocks."""
+    """Readings in order, with their places among those of all blocks. A late one has the place of the one before."""
 
     columns: Columns
     places: Ints
+    has_late: bool = False
 
 
 class Values(msgspec.Struct, frozen=True):
@@ -183,6 +189,10 @@ class Known(msgspec.Struct, frozen=True):
         """The strides of which times, x, y and z are read."""
         return [np.logical_or.reduce(self.read), *self.read]
 
+    def taken(self, part: slice) -> Self:
+        """Return those of a part of the strides."""
+        return type(self)(self.strides.taken(part), self.needed[part], self.read[:, part], self.extremes[part])
+
 
 async def _extremes(connection: Connection, device_id: int, strides: Strides, needed: Chosen) -> NDArray[np.void]:
     """Return the extremes of all strides, since those of a block are together; undefined ones if all are needed."""
@@ -191,17 +201,37 @@ async def _extremes(connection: Connection, device_id: int, strides: Strides, ne
     return await read_extremes(connection, strides.parts_of_extremes(device_id))
 
 
-async def _read(
-    connection: Connection, device_id: int, known: Known, spans: Spans, late: Columns, layout: Layout
-) -> Outline:
-    """Return the outline of the strides and of late readings."""
+def _parts(known: Known, late: Columns, until: Microseconds, readings: int) -> Iterator[tuple[Known, Columns]]:
+    """Yield parts of the strides that are read together, each with the late readings up to its end."""
+    strides, before = known.strides, EARLIEST
+    for part in strides.parts(np.logical_or.reduce(known.read), readings):
+        last = until if part.stop == len(strides.start) else int(strides.start[part.stop]) - 1
+        yield known.taken(part), _between(late, before, last)
+        before = last
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Strides, their late readings, and the times, x, y and z that were read."""
+
+    known: Known
+    late: Columns
+    data: Floats
+
+    @property
+    def size(self) -> int:
+        """The number of values from which the outline is made."""
+        return len(self.data) + 2 * self.known.extremes.size + len(AXES) * len(self.late)
+
+    def outline(self, spans: Spans) -> Outline:
+        return outline_of(self.known, self.data, spans, self.late)
+
+
+async def _read(connection: Connection, device_id: int, known: Known, late: Columns, layout: Layout) -> Part:
     parts = [
         known.strides.taken(chosen).parts_of_column(device_id, TIMES + column, layout)
         for column, chosen in enumerate(known.columns)
     ]
-    data = await read_columns(connection, Parts.joined(parts), layout)
-    size = len(data) + 2 * known.extremes.size + len(AXES) * len(late)
-    return await computed(size, lambda: outline_of(known, data, spans, late))
+    return Part(known, late, await read_columns(connection, Parts.joined(parts), layout))
 
 
 def outline_of(known: Known, data: Floats, spans: Spans, late: Columns) -> Outline:
@@ -213,7 +243,10 @@ def outline_of(known: Known, data: Floats, spans: Spans, late: Columns) -> Outli
 
     def part(data: NDArray[Any], read: Chosen, chosen: Chosen) -> NDArray[Any]:
         """Return the readings of the chosen strides. `data`: those of the strides that were read."""
-        return data[np.repeat(chosen[read], strides.size[read])]
+        own = chosen[read]
+        if own.all() or not own.any():
+            return data[: len(data) * int(own.any())]
+        return data[np.repeat(own, strides.size[read])]
 
     def values(axis: int) -> Values:
         own = of_axes[axis] & ~needed
@@ -235,13 +268,13 @@ def _within(columns: Columns, places: Ints, spans: Spans) -> Readings:
 
 
 def _with_late(read: Readings, late: Columns) -> Readings:
-    """Return the readings with late ones, whose place is that of the reading before."""
+    """Return the readings with late ones."""
     if len(late) == 0:
         return read
     columns = [np.concatenate(pair) for pair in zip(_all(read.columns), _all(late), strict=True)]
     order = np.lexsort(columns[::-1])
     places = np.append(read.places, np.full(len(late), -1))[order]
-    return Readings(Columns(*(column[order] for column in columns)), np.maximum.accumulate(places))
+    return Readings(Columns(*(column[order] for column in columns)), np.maximum.accumulate(places), has_late=True)
 
 
 def _all(columns: Columns) -> Sequence[NDArray[Any]]:
@@ -251,6 +284,8 @@ def _all(columns: Columns) -> Sequence[NDArray[Any]]:
 def _axis(known: Known, readings: Readings, others: Values, axis: int) -> tuple[Times, Floats]:
     """Return times and values of one axis in order: of readings, of others, and of the extremes of other strides."""
     whole = ~known.read[axis]
+    if not whole.any() and len(others.times) == 0:
+        return readings.columns.times, readings.columns.axes[axis]
     extremes, place = known.extremes[whole, axis], known.strides.place[whole]
     least, greatest = extremes["least_place"].astype(np.int64), extremes["greatest_place"].astype(np.int64)
     differ = least != greatest
@@ -261,5 +296,5 @@ def _axis(known: Known, readings: Readings, others: Values, axis: int) -> tuple[
     values = np.concatenate(
         (readings.columns.axes[axis], others.values, extremes["least"], extremes["greatest"][differ])
     )
-    order = np.lexsort((places, times))
+    order = np.lexsort((places, times)) if readings.has_late else np.argsort(places, kind="stable")
     return times[order], values[order]
