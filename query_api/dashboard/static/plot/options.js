@@ -3,6 +3,7 @@
 import { scale } from "../state/numbers.js";
 import { SECOND } from "../state/zones.js";
 import { dashOf, lineColour } from "./colours.js";
+import { drawLine } from "./lines.js";
 import { timeTicks } from "./ticks.js";
 
 /** @typedef {import("./uplot.js").Options} Options */
@@ -15,6 +16,7 @@ const GHOST_DASH = [3, 4];
 const FONT = "12px system-ui, sans-serif";
 const TICK_PX = 88;
 const MARGIN = 0.08;
+const LINE_PX = 1.5;
 export const VALUES_PX = 60;
 export const TIMES_PX = 38;
 
@@ -41,14 +43,28 @@ export function optionsOf({ lines, width, height, hasTimes, zone, colours, hooks
     padding: [8, 28, hasTimes ? 0 : 4, 0],
     scales: { x: { time: false, auto: false }, y: { range: (_, min, max) => valueRange(min, max) } },
     axes: [timeAxis(hasTimes, zone, colours), valueAxis(colours)],
-    series: [{}, ...lines.map(line => seriesOf(line, dashIn(line, lines), colours))],
+    series: [{}, ...lines.map(line => seriesOf(line, colours))],
     cursor: {
       drag: { x: true, y: false, setScale: false, dist: 4 },
       points: { size: 7 },
       bind: { dblclick: () => () => null },
     },
-    hooks,
+    hooks: { ...hooks, drawSeries: [(plot, number) => drawOwn(plot, number, lines, colours())] },
   };
+}
+
+/**
+ * @param {UPlot} plot
+ * @param {number} number
+ * @param {Line[]} lines
+ * @param {Colours} colours
+ */
+function drawOwn(plot, number, lines, colours) {
+  const line = lines[number - 1];
+  if (!line) return;
+  const { alpha = 1 } = plot.series[number] ?? {};
+  const dash = dashIn(line, lines);
+  drawLine(plot, number, { colour: lineColour(colours, line.style), width: LINE_PX, dash, alpha });
 }
 
 /**
@@ -118,16 +134,15 @@ export function dashIn({ style, isGhost }, lines) {
 
 /**
  * @param {Line} line
- * @param {number[]} dash
  * @param {() => Colours} colours
  * @returns {import("uplot").Series}
  */
-function seriesOf({ name, style }, dash, colours) {
+function seriesOf({ name, style }, colours) {
   return {
     label: name,
     stroke: () => lineColour(colours(), style),
-    width: 1.5,
-    dash,
+    width: LINE_PX,
+    paths: () => null, // lines.js draws the line
     points: { size: 4, filter: (plot, series, isShown) => (isShown ? null : lonelyPoints(plot.data[series] ?? [])) },
   };
 }
