@@ -62,6 +62,27 @@ async def test_dragging_zooms_and_asks_for_as_many_points_as_pixels(
     await page.until("document.querySelector('.plot .facts').innerText.startsWith('960')")
 
 
+async def test_the_picture_is_drawn_before_anything_else_is_asked_for(
+    page: Page, api: httpx.AsyncClient, waves: int
+) -> None:
+    await show(page, api, waves)
+    await page.run(
+        "performance.clearResourceTimings(); window.drawnAt = Promise.withResolvers(); new MutationObserver(() => "
+        "document.querySelector('.plot .facts').innerText.startsWith('12') && drawnAt.resolve(performance.now())"
+        ").observe(document.querySelector('.plot'), {subtree: true, childList: true, characterData: true})"
+    )
+    await page.drag("time-plot .u-over", 0.25, 0.35)
+    asked = await page.until(
+        "(found => found.length >= 5 && found)(performance.getEntriesByType('resource').map(({name, startTime}) => "
+        "[new URL(name).pathname, startTime]).filter(([path]) => /stats|devices/.test(path) && !/assets/.test(path)))"
+    )
+    (first, *others), drawn_at = sorted(asked, key=lambda one: one[1]), await page.run("drawnAt.promise")
+    assert first[0] == f"/stats/{waves}/series"
+    parts = [f"/stats/{waves}/{part}" for part in ("buckets", "histogram")]
+    assert sorted(path for path, _ in others) == [f"/devices/{waves}", *parts, f"/stats/analysis/{waves}"]
+    assert min(begun for _, begun in others) > drawn_at
+
+
 async def test_a_double_click_zooms_out(page: Page, api: httpx.AsyncClient, waves: int) -> None:
     await show(page, api, waves)
     left, top, width, height = await page.place("time-plot .u-over")

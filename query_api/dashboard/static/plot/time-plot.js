@@ -153,14 +153,14 @@ export class TimePlot extends HTMLElement {
   }
 
   /**
-   * Show the window at once, and ask for its readings.
+   * Ask for the readings of the window, and show what there is of it meanwhile.
    *
    * @param {Window} window
    */
   zoom(window) {
-    this.preview(window);
     const [start, end] = [Math.round(window.min * SECOND), Math.round(window.max * SECOND)];
     if (end > start) this.dispatchEvent(new CustomEvent("zoom", { detail: { start, end } }));
+    this.preview(window);
   }
 
   #double = () => this.dispatchEvent(new Event("zoomout"));

@@ -37,6 +37,12 @@ export function open(context) {
   return new Device(context);
 }
 
+/** Wait until the page is drawn with what has changed. */
+async function drawn() {
+  await new Promise(requestAnimationFrame);
+  await new Promise(resolve => setTimeout(resolve));
+}
+
 /** @implements {Screen} */
 class Device {
   /** @type {Period | null} */
@@ -127,8 +133,8 @@ class Device {
   }
 
   #read() {
-    void this.#loadDevice();
     const { range } = this;
+    if (!range || !this.device.value) void this.#loadDevice();
     if (!range) return;
     const zone = zoneOf(this.zone);
     try {
@@ -145,14 +151,16 @@ class Device {
   }
 
   /**
-   * Read the plot, and then the rest: the picture comes first. The rest does not wait for a slow one.
+   * Read and draw the plot, and then read the rest, which would delay it. The rest does not wait for a slow one.
    *
    * @param {Period} period
    * @param {string} zone
    */
   async #load(period, zone) {
-    await Promise.race([this.plot.load(period, zone), new Promise(resolve => setTimeout(resolve, PATIENCE_MS))]);
+    const picture = this.plot.load(period, zone).then(drawn);
+    await Promise.race([picture, new Promise(resolve => setTimeout(resolve, PATIENCE_MS))]);
     if (period !== this.#period || this.#isClosed) return;
+    if (!this.device.isLoading) void this.#loadDevice();
     this.figures.load(period);
     this.buckets.load(period, zone, this.query.interval);
   }
