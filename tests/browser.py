@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests import chromium
 from tests.waiting import HANG_S
 
@@ -50,9 +52,9 @@ class Connection:
         self._listeners[session] = listener
 
     def close(self) -> None:
-        """Wait for the end of the browser's messages."""
-        self._thread.join(HANG_S)
+        """End the browser, and wait for the end of its messages."""
         os.close(self._to_browser)
+        self._thread.join(HANG_S)
         os.close(self._from_browser)
 
     def _read(self) -> None:
@@ -290,7 +292,7 @@ def browser(profile: Path) -> Iterator[Browser]:
         os.dup2(from_browser[1], 4)
 
     process = subprocess.Popen(
-        chromium.command(profile, "--remote-debugging-pipe", "--force-color-profile=srgb", "--hide-scrollbars"),
+        chromium.command(profile),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(3, 4), preexec_fn=place_pipes,
     )  # fmt: skip
     os.close(to_browser[0])
@@ -299,6 +301,12 @@ def browser(profile: Path) -> Iterator[Browser]:
     try:
         yield Browser(connection)
     finally:
-        process.terminate()
-        process.wait(HANG_S)
         connection.close()
+        process.wait(HANG_S)
+
+
+@pytest.fixture(scope="session")
+def running_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser of this worker."""
+    with browser(tmp_path_factory.mktemp("chromium")) as running:
+        yield running

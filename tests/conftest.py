@@ -35,11 +35,13 @@ from shared.postgres.connections import connect
 from shared.postgres.migrate import migrate
 from shared.postgres.roles import set_up
 from shared.settings import Settings
+from tests.browser import running_browser
 from tests.disclosure import Disclosure
 from tests.ingestion import IngestorProcess
 from tests.ports import free_port
 from tests.roles import let_roles_in, make_roles
 
+__all__ = ["running_browser"]
 POSTGRES_IMAGE = "postgres:18-alpine"
 MOSQUITTO_IMAGE = "eclipse-mosquitto:2"
 _UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

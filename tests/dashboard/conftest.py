@@ -7,19 +7,12 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from tests.browser import Browser, Page, browser
+from tests.browser import Browser, Page
 from tests.integration.conftest import api, api_settings, device, tuning
 
 __all__ = ["api", "api_settings", "device", "tuning"]
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 """The first reading of `waves`."""
-
-
-@pytest.fixture(scope="session")
-def running_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The browser of this worker."""
-    with browser(tmp_path_factory.mktemp("chromium")) as running:
-        yield running
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 import msgspec
@@ -16,6 +15,7 @@ from shared.access.credentials import Role
 from shared.postgres.connections import Connection as Database
 from shared.settings import Settings
 from tests import chromium, services
+from tests.browser import Browser
 from tests.credentials import bearer, key
 from tests.sign_in import sign_in
 
@@ -85,25 +85,25 @@ class Site:
 
 @asynccontextmanager
 async def told_by_page(
-    profile: Path, host: str, api: httpx.AsyncClient, device: int, page: str = PAGE, cookie: str | None = None
+    browser: Browser, host: str, api: httpx.AsyncClient, device: int, page: str = PAGE, cookie: str | None = None
 ) -> AsyncIterator[dict[str, str]]:
     """What the page has met, which is served by another port and visited at the host's name."""
     site = Site(page.replace("API", str(api.base_url).rstrip("/")).replace("DEVICE", str(device)), cookie)
     server = await asyncio.start_server(site.answer, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        with chromium.visiting(profile, f"http://{host}:{port}/"):
-            async with asyncio.timeout(RESULTS_WITHIN_S):
-                told = await site.told
+        async with browser.page() as tab, asyncio.timeout(RESULTS_WITHIN_S):
+            await tab.open(f"http://{host}:{port}/")
+            told = await site.told
         yield told
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_a_page_of_another_origin_changes_nothing(
-    api: httpx.AsyncClient, device: int, database: Database, tmp_path: Path, host: str
+    api: httpx.AsyncClient, device: int, database: Database, running_browser: Browser, host: str
 ) -> None:
     """127.0.0.1 at another port is the same site, and localhost another one."""
-    async with told_by_page(tmp_path, host, api, device) as told:
+    async with told_by_page(running_browser, host, api, device) as told:
         assert told == {
             "untyped device": "opaque 0", "plain device": "opaque 0", "untyped reading": "opaque 0",
             "rotated token": "opaque 0", "queued analysis": "opaque 0",
@@ -116,27 +116,27 @@ async def test_a_page_of_another_origin_changes_nothing(
     assert await written.fetchall() == [("device.created",)]
 
 
-async def test_a_page_that_the_settings_name_may(api_settings: Settings, tmp_path: Path) -> None:
+async def test_a_page_that_the_settings_name_may(api_settings: Settings, running_browser: Browser) -> None:
     settings = msgspec.structs.replace(api_settings, cors_origins="*")
     async with services.api(settings) as api:
         device = (await api.post("/devices", json={"name": "Boiler, north"})).json()["id"]
-        async with told_by_page(tmp_path, "127.0.0.1", api, device) as told:
+        async with told_by_page(running_browser, "127.0.0.1", api, device) as told:
             assert (told["JSON device"], told["deleted device"]) == ("cors 201", "cors 204")
             assert told["read devices"] == "cors 200"
         assert [found["name"] for found in (await api.get("/devices")).json()] == ["JSON"]
 
 
 async def test_a_name_that_was_made_to_lead_here_shows_nothing(
-    api: httpx.AsyncClient, device: int, tmp_path: Path
+    api: httpx.AsyncClient, device: int, running_browser: Browser
 ) -> None:
-    port = api.base_url.port
-    rebound = "--host-resolver-rules=MAP rebound.test 127.0.0.1"
-    page = await asyncio.to_thread(chromium.shown, tmp_path, f"http://rebound.test:{port}/devices", rebound)
-    assert "421" in page
-    assert "Boiler" not in page
-    assert device
-    own = await asyncio.to_thread(chromium.shown, tmp_path, f"http://localhost:{port}/devices")
-    assert "Boiler" in own
+    async with running_browser.page() as tab:
+        await tab.open(f"http://{chromium.REBOUND_HOST}:{api.base_url.port}/devices")
+        shown = await tab.text("body")
+        assert "421" in shown
+        assert "Boiler" not in shown
+        assert device
+        await tab.open(f"http://localhost:{api.base_url.port}/devices")
+        assert "Boiler" in await tab.text("body")
 
 
 WITH_SESSION = (
@@ -149,7 +149,7 @@ WITH_SESSION = (
 
 
 async def test_a_page_of_another_port_does_nothing_with_the_session_of_the_browser(
-    api_settings: Settings, database: Database, tmp_path: Path
+    api_settings: Settings, database: Database, running_browser: Browser
 ) -> None:
     """SameSite does not keep the cookie from it: another port of a host is the same site."""
     settings = msgspec.structs.replace(api_settings, auth="on")
@@ -158,7 +158,7 @@ async def test_a_page_of_another_port_does_nothing_with_the_session_of_the_brows
         device = (await api.post("/devices", json={"name": "Boiler, north"}, headers=bearer(admin))).json()["id"]
         session = await sign_in(api, admin)
         kept = f"{session['Cookie']}; Path=/; HttpOnly; SameSite=Strict; Max-Age=3600"
-        async with told_by_page(tmp_path, "127.0.0.1", api, device, WITH_SESSION, kept) as told:
+        async with told_by_page(running_browser, "127.0.0.1", api, device, WITH_SESSION, kept) as told:
             assert {name: what for name, what in told.items() if what != "opaque 0"} == {
                 "JSON device": "blocked", "deleted device": "blocked", "purged": "blocked", "read devices": "blocked",
             }  # fmt: skip
