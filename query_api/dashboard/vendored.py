@@ -1,6 +1,6 @@
 """The files of npm packages that the service serves, and that the wheel contains.
 
-pyproject.toml repeats this list for the wheel (tests/unit/test_vendored.py).
+pyproject.toml repeats this list for wheels (tests/unit/test_vendored.py).
 """
 
 MODULES = "node_modules"

@@ -12,13 +12,11 @@ LOCK = json.loads((FOLDER / "package-lock.json").read_text())
 PACKAGE = json.loads((FOLDER / "package.json").read_text())
 
 
-def test_the_wheel_and_the_sdist_have_the_files() -> None:
-    targets = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
-    files = {f"query_api/dashboard/{name}" for name in (*vendored.SERVED, *vendored.LICENSES)}
-    for target, others in (("wheel", {"mosquitto.conf"}), ("sdist", set())):
-        included = targets[target]["force-include"]
-        assert set(included) - others == files, target
-        assert all(included[name] == name for name in files), target
+def test_a_build_includes_the_files_and_no_others() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    files = [f"query_api/dashboard/{name}" for name in (*vendored.SERVED, *vendored.LICENSES)]
+    assert sorted(build["artifacts"]) == sorted(files)
+    assert build["exclude"] == [f"query_api/dashboard/{vendored.MODULES}"]
 
 
 def test_the_lock_has_a_hash_for_each_package_and_no_registry() -> None:
