@@ -63,9 +63,9 @@ async def test_an_analysis_is_queued_and_runs_and_has_a_result(
     await page.click("dialog .primary")
     await status_is(page, "Waiting")
     assert await page.run("document.querySelector('dialog') === null")
-    async with held_readings(database_url), services.worker(api_settings, QUICK):
-        await status_is(page, "Running")
     async with services.worker(api_settings, QUICK):
+        async with held_readings(database_url):
+            await status_is(page, "Running")
         await status_is(page, "Done")
     (row,) = await page.run(ROWS)
     assert row.startswith("Waves 2026-01-31 mean, p95 Done in ")

@@ -1,6 +1,6 @@
 """The round that keeps the activity of devices: their state, their usual interval and their rate (ADR 47).
 
-One worker at a time looks at the last readings of every device, by the unique index, for a quarter of the time at most.
+One worker at a time looks at the last readings of every device, by the unique index, for a tenth of the time at most.
 It writes what has changed. While a device stays live, its other figures are written in some rounds only if there are
 many devices, so that the rows that are written in a round are bounded.
 """
@@ -14,12 +14,14 @@ import msgspec
 import numpy as np
 
 from query_api.devices.activity import LAST_READINGS, LATE_FOR, LIVE_FOR, SHORTEST, State
-from query_api.worker.maintenance.duty import SHARE, Duty, alone
+from query_api.worker.maintenance.duty import Duty, alone
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds
 
+SHARE = 0.1
+"""Of the time of a worker, at most, that the round takes."""
 LOOK_AT_ONCE = 1_000
 """Devices of one statement. It takes ten milliseconds."""
 ROUND_S = 60.0
