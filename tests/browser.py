@@ -154,6 +154,11 @@ class Page:
             await self.send(f"{domain}.enable")
         await self.send("Page.addScriptToEvaluateOnNewDocument", source=_NOTE_VIOLATIONS)
 
+    async def hurry(self, times: int) -> None:
+        """Let timers of pages that are opened later end so many times sooner."""
+        source = f"(later => window.setTimeout = (work, ms, ...rest) => later(work, ms / {times}, ...rest))(setTimeout)"
+        await self.send("Page.addScriptToEvaluateOnNewDocument", source=source)
+
     async def open(self, url: str) -> None:
         """Go to the address."""
         answer = await self.send("Page.navigate", url=url)

@@ -63,6 +63,7 @@ def test_the_actions_are_those_of_the_audit_log() -> None:
 
 async def test_a_key_is_created_and_its_secret_is_shown_once(page: Page, closed: httpx.AsyncClient) -> None:
     await page.key("n", "n")
+    await page.until("document.activeElement?.matches('dialog input[name=name]')")
     await page.fill("dialog input[name=name]", "<b>CI</b>")
     await page.click("dialog input[value=writer]")
     await page.run("document.querySelector('dialog [name=expires]').value = 'now+30d'")

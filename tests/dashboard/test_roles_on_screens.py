@@ -1,8 +1,9 @@
 """Every screen as each role, as nobody, and with AUTH off: what it shows, and what it does not."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
@@ -108,6 +109,21 @@ async def says_what_it_requires(page: Page, client: httpx.AsyncClient, screen: S
     assert "Try again" not in text
     assert not await page.run(screen.shows + " ? true : false")
     assert await page.run(f"document.querySelector({screen.acts!r})") is None
+
+
+@pytest.mark.parametrize(
+    ("role", "screen"), [(Role.ANALYST, SCREENS[-1]), (Role.ANALYST, SCREENS[-2]), (Role.WRITER, SCREENS[0])]
+)
+async def test_a_screen_that_the_role_may_not_open_asks_no_more(
+    page: Page, closed: httpx.AsyncClient, known: Keys, role: Role, screen: Screen
+) -> None:
+    await sign_in(page, closed, getattr(known, role))
+    await page.hurry(50)
+    await says_what_it_requires(page, closed, screen, role)
+    await asyncio.sleep(0.5)  # the next read may have been planned before
+    asked = len(page.asked)
+    await asyncio.sleep(1)
+    assert [url for url in page.asked[asked:] if urlsplit(url).path != "/session"] == []
 
 
 @pytest.mark.parametrize("role", ROLES)

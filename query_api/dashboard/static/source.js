@@ -73,6 +73,15 @@ export class Source {
     return isInBanner && this.value !== null ? null : failure;
   }
 
+  /**
+   * The time until the value is read again, in milliseconds. 0, never, if the role may not read it.
+   *
+   * @param {number} usual
+   */
+  interval(usual) {
+    return this.failure instanceof Problem && this.failure.details.status === 403 ? 0 : usual;
+  }
+
   /** Cancel a read that is running, or that is to be tried again. */
   close() {
     this.#running?.abort();

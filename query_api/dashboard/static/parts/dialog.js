@@ -29,6 +29,20 @@ export function dialog(title, content, onClose) {
 function showModal(element) {
   if (element instanceof HTMLDialogElement && !element.open) {
     // The element is not in the document yet when lit-html calls this.
-    queueMicrotask(() => element.isConnected && !element.open && element.showModal());
+    queueMicrotask(() => {
+      if (!element.isConnected || element.open) return;
+      element.showModal();
+      focusFirstField(element);
+    });
   }
+}
+
+/**
+ * Focus the first field, and not the button that closes the dialog, unless the dialog names what to focus.
+ *
+ * @param {Element} element
+ */
+function focusFirstField(element) {
+  const field = element.querySelector(".dialog-body :is(input, select, textarea):enabled");
+  if (!element.querySelector("[autofocus]") && field instanceof HTMLElement) field.focus();
 }

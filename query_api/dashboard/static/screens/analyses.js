@@ -52,7 +52,7 @@ class Analyses {
     this.counts = new Source(context.refresh);
     this.repeat = new Repeat(
       () => this.#isLoading || this.#load(), // a read that waits for the database must have its end
-      () => (this.#isActive ? ACTIVE_MS : EVERY_MS),
+      () => this.page.interval(this.#isActive ? ACTIVE_MS : EVERY_MS),
     );
     this.#load();
     this.#openDialog();

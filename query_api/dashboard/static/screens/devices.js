@@ -62,7 +62,7 @@ class Devices {
     this.table = new DevicesTable();
     this.repeat = new Repeat(
       () => this.#load(),
-      () => Math.max(EVERY_MS, ROW_MS * this.#limit),
+      () => this.page.interval(Math.max(EVERY_MS, ROW_MS * this.#limit)),
     );
     this.#load();
     setTimeout(() => import("./device.js").catch(() => null), AHEAD_MS); // the router tells of a failure

@@ -43,7 +43,7 @@ class Health {
     this.status = new Source(context.refresh);
     this.repeat = new Repeat(
       () => this.#load(),
-      () => EVERY_MS,
+      () => this.status.interval(EVERY_MS),
     );
     this.#load();
   }

@@ -73,7 +73,7 @@ class Keys {
     this.audit = new AuditPart(context, this.period);
     this.repeat = new Repeat(
       () => this.#load(),
-      () => EVERY_MS,
+      () => this.page.interval(EVERY_MS),
     );
     this.#load();
   }

@@ -48,7 +48,7 @@ class Refused {
     this.letter = new LetterPart(context.refresh);
     this.repeat = new Repeat(
       () => this.#load(),
-      () => (this.period.isMoving && !this.query.cursor ? EVERY_MS : 0),
+      () => (this.period.isMoving && !this.query.cursor ? this.total.interval(EVERY_MS) : 0),
     );
     this.#load();
     this.letter.open(this.query.letter);

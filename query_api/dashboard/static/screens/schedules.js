@@ -50,7 +50,7 @@ class Schedules {
     this.page = new Source(context.refresh);
     this.repeat = new Repeat(
       () => this.page.isLoading || this.#results?.isLoading || this.#load(),
-      () => EVERY_MS,
+      () => this.page.interval(EVERY_MS),
     );
     this.#start();
   }
