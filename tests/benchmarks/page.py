@@ -1,5 +1,7 @@
 """The dashboard in Chromium: from a click to the picture, with ten million sealed readings of one device (ADR 46).
 
+`page_list` has the list of devices.
+
 A picture is there when the plot has the readings of the period, the frame after it has been drawn, and nothing is
 being read for it.
 """
@@ -14,7 +16,7 @@ from pathlib import Path
 import psycopg
 
 from deploy.local.postgres import EmbeddedPostgres
-from tests.benchmarks import sealed
+from tests.benchmarks import page_list, sealed
 from tests.benchmarks.http import serving
 from tests.benchmarks.pairs import PAIRS, Finding, Ratio, rounded, target
 from tests.benchmarks.sealed import BEGINS, DEVICE, READINGS, UNSEALED, YEAR
@@ -76,11 +78,12 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
         with serving(port, argv("serve"), "/health/ready", database_url=url, http_port=port, log_level="warning"):
             yield from asyncio.run(_pictures(f"http://127.0.0.1:{port}"))
         server.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)".encode())
+    yield from page_list.measure(postgres, _open)
 
 
 @asynccontextmanager
 async def _open() -> AsyncIterator[Page]:
-    with tempfile.TemporaryDirectory() as profile, browser(Path(profile)) as running:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, browser(Path(profile)) as running:
         async with running.page() as page:
             await page.send("Page.addScriptToEvaluateOnNewDocument", source=_IS_DRAWN)
             await page.resize(*WINDOW)

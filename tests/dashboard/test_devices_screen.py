@@ -163,6 +163,7 @@ async def test_a_long_page_has_plots_where_it_is_visible(page: Page, api: httpx.
     made = (await api.post("/devices", json=[{"name": f"Pump {number:04}"} for number in range(400)])).json()
     await api.post("/stats", json=[{"device_id": device["id"], "x": 1, "y": 2, "z": 3} for device in made])
     await page.open(f"{api.base_url}/?limit=1000&order=name")
+    await page.until(f"{NAMES} === '{','.join(device['name'] for device in made)}'")
     await page.until("document.querySelector('.sparkline')")
     assert "All on one page" in await page.text(".pages")
     plots = "[...document.querySelectorAll('.devices tbody tr')].map(row => row.querySelector('.sparkline') !== null)"
@@ -170,6 +171,31 @@ async def test_a_long_page_has_plots_where_it_is_visible(page: Page, api: httpx.
     assert (len(shown), shown[0], shown[399], sum(shown) <= 100) == (400, True, False, True)
     await page.run("window.scrollTo(0, document.body.scrollHeight)")
     await page.until(f"{plots}.at(-1)")
+
+
+async def test_a_long_page_is_drawn_again_in_parts(page: Page, api: httpx.AsyncClient) -> None:
+    made = (await api.post("/devices", json=[{"name": f"Pump {number:04}"} for number in range(400)])).json()
+    await page.open(f"{api.base_url}/?limit=1000&order=name")
+    values = "[...document.querySelectorAll('.devices tbody tr')].map(row => row.cells[5].innerText)"
+    await page.until(f"{values}.length === 400")
+    await page.run(
+        "window.most = 0; new MutationObserver(changes => { most = Math.max(most, new Set("
+        "changes.map(({target}) => target.parentElement?.closest('tr'))).size); })"
+        ".observe(document.querySelector('.devices'), {subtree: true, childList: true, characterData: true})"
+    )
+    await api.post(
+        "/stats", json=[{"device_id": device["id"], "x": at, "y": 2, "z": 3} for at, device in enumerate(made)]
+    )
+    await page.key("r", "r")
+    expected = ",".join(str(at) for at in range(400))
+    await page.until(f"{values}.join() === '{expected}'")
+    assert 0 < await page.run("most") <= 100
+    await page.click(".devices thead .sort")
+    await page.until(f"{NAMES} === '{','.join(device['name'] for device in reversed(made))}'")
+    assert await page.run(f"{values}.join()") == ",".join(str(at) for at in reversed(range(400)))
+    await page.click("input[type=search]")
+    await page.type("Pump 000")
+    await page.until(f"{NAMES}.split(',').length === 10")
 
 
 async def test_shortcuts_can_be_switched_off(page: Page, api: httpx.AsyncClient, device: int) -> None:

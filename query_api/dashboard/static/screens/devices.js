@@ -59,7 +59,7 @@ class Devices {
     /** @type {Source<DeviceCounts>} */
     this.counts = new Source(context.refresh);
     this.sparklines = new Sparklines(context.refresh);
-    this.table = new DevicesTable();
+    this.table = new DevicesTable(context.refresh);
     this.repeat = new Repeat(
       () => this.#load(),
       () => this.page.interval(Math.max(EVERY_MS, ROW_MS * this.#limit)),

@@ -1,8 +1,9 @@
 /** The table of devices. */
 
-import { html, noChange, nothing, repeat } from "../../html.js";
+import { html, noChange, nothing } from "../../html.js";
 import { directionOf, nextOrder, rateText } from "../../state/lists.js";
 import { age, readingsOf, stored } from "../../state/numbers.js";
+import { nextSlice } from "../../state/slices.js";
 import { clock, momentOf } from "../../state/times.js";
 import { zoneOf } from "../../state/zones.js";
 
@@ -25,32 +26,70 @@ import { zoneOf } from "../../state/zones.js";
 /** Rows from which the columns have fixed widths, so that a change of a row does not lay out all of them. */
 const LONG = 250;
 
-/** Draws the table again where something has changed: a page may have a thousand rows. */
+/** Draws the table again where something has changed: a page may have a thousand rows, some in each frame. */
 export class DevicesTable {
-  /** What was drawn. @type {unknown[]} */
-  #drawn = [];
-  /** @type {Map<number, unknown[]>} */
-  #rows = new Map();
+  /** What is drawn, or will be in the next frames. @type {Table | null} */
+  #table = null;
+  #version = 0;
+  /** What each row is to show. @type {unknown[][]} */
+  #wanted = [];
+  /** What each row shows. @type {Array<unknown[] | null>} */
+  #shown = [];
+  #isDrawn = false;
+
+  /** @param {() => void} refresh */
+  constructor(refresh) {
+    this.refresh = refresh;
+  }
 
   /** Draw everything again: the table is not on the screen any more. */
   reset() {
-    this.#drawn = [];
-    this.#rows.clear();
+    this.#table = null;
+    this.#shown = [];
   }
 
   /** @param {Table} table */
   view(table) {
-    const key = [table.devices, table.query, table.sparklines.version];
-    if (key.every((part, at) => part === this.#drawn[at])) return noChange;
-    if (table.query !== this.#drawn[1]) this.#rows.clear();
-    this.#drawn = key;
-    const rows = this.#rows;
-    this.#rows = new Map(table.devices.map(device => [device.id, rowKey(table, device)]));
-    return tableOf(table, device => {
-      const [before, now] = [rows.get(device.id), this.#rows.get(device.id)];
-      return before?.every((part, at) => part === now?.[at]) ? noChange : row(table, device);
-    });
+    const before = this.#table;
+    const isSame = before?.devices === table.devices && before.query === table.query;
+    if (!isSame || this.#version !== table.sparklines.version) this.#begin(table);
+    else if (this.#isDrawn) return noChange;
+    return this.#drawSome(this.#table ?? table);
   }
+
+  /** @param {Table} table */
+  #begin(table) {
+    if (table.query !== this.#table?.query) this.#shown.fill(null); // the links have its values
+    this.#table = table;
+    this.#version = table.sparklines.version;
+    this.#wanted = table.devices.map(device => rowKey(table, device));
+  }
+
+  /** @param {Table} table */
+  #drawSome(table) {
+    const count = table.devices.length;
+    const isChanged = (/** @type {number} */ place) => this.#isChanged(place);
+    const slice = nextSlice({ count, shown: this.#shown.length, isChanged, visible: visiblePlaces() });
+    this.#shown.length = Math.min(this.#shown.length, count);
+    for (const place of slice.drawn) this.#shown[place] = this.#wanted[place] ?? null;
+    this.#isDrawn = slice.isLast;
+    if (!slice.isLast) this.refresh();
+    const drawn = (/** @type {Device} */ device, /** @type {number} */ place) =>
+      slice.drawn.has(place) ? row(table, device) : noChange;
+    return tableOf(table, table.devices.slice(0, slice.shown).map(drawn));
+  }
+
+  /** @param {number} place */
+  #isChanged(place) {
+    return !this.#shown[place]?.every((part, at) => part === this.#wanted[place]?.[at]);
+  }
+}
+
+/** Return the first place of a row on the screen, and the one behind the last. @returns {[number, number]} */
+function visiblePlaces() {
+  const first = document.querySelector(".devices tbody tr")?.getBoundingClientRect();
+  if (!first || first.height === 0) return [0, 0];
+  return [Math.floor(-first.top / first.height), Math.ceil((innerHeight - first.top) / first.height)];
 }
 
 /**
@@ -60,16 +99,16 @@ export class DevicesTable {
  * @param {Device} device
  */
 function rowKey({ now, sparklines }, device) {
-  const { name, state, rate, last_reading_at: last } = device;
+  const { id, name, key, state, rate, last_reading_at: last } = device;
   const passed = last === null ? "" : age(momentOf(last), now);
-  return [name, state, rate, device.latest_reading?.id, passed, readingsOf(device), sparklines.drawn(device)];
+  return [id, name, key, state, rate, device.latest_reading?.id, passed, readingsOf(device), sparklines.drawn(device)];
 }
 
 /**
  * @param {Table} table
- * @param {(device: Device) => unknown} rowOf
+ * @param {unknown[]} rows
  */
-function tableOf(table, rowOf) {
+function tableOf(table, rows) {
   return html`
     <div class="scroll" tabindex="0" role="region" aria-label="Devices">
       <table class=${`dense devices${table.devices.length > LONG ? " long" : ""}`}>
@@ -85,7 +124,7 @@ function tableOf(table, rowOf) {
             <th scope="col" class="number wide">Readings</th>
           </tr>
         </thead>
-        <tbody>${repeat(table.devices, device => device.id, rowOf)}</tbody>
+        <tbody>${rows}</tbody>
       </table>
     </div>
   `;
