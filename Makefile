@@ -44,7 +44,7 @@ containers: setup ## test deploy/compose.yaml on this machine's container engine
 brokers: setup ## run the fault tests on the brokers in the file of DEVICESTAT_TEST_BROKERS, or on Mosquitto
 	.venv/bin/pytest -n 0 -m brokers tests/brokers
 
-soak: setup ## run the long fault tests
+soak: setup ## run the long fault tests, and ten open pages for an hour
 	.venv/bin/pytest -m soak
 
 picture: setup ## draw the picture of the README again (needs Chromium)
