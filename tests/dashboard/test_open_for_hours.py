@@ -36,7 +36,7 @@ SCREENS = (
 )  # fmt: skip
 Figures = Mapping[str, float]
 SLACK: Figures = {"JSHeapUsedSize": 300_000, "Nodes": 100, "JSEventListeners": 20}
-"""What a page may have more in the last quarter: compiled code (up to 180 KB after the second quarter of eight minutes)
+"""What a page may have more in the last quarter: compiled code (up to 110 KB after the second quarter of eight minutes)
 and more intervals or rows. In an hour, a leak of 1 KB each time that a page is read is more than that."""
 
 
