@@ -24,7 +24,8 @@ from tests.waiting import HANG_S, eventually
 
 UNACKNOWLEDGED = 400
 """Most readings in flight to the broker. paho iterates over all of them at each PUBACK."""
-RATE = 5_000.0
+RATE = 2_000.0
+"""A restart takes seconds. At a higher rate the processor serves the stream in place of the tests beside it."""
 FLAT_OUT = math.inf
 PAUSE_S = 0.01
 CATCH_UP_S = 0.5

@@ -22,12 +22,13 @@ LONGEST_S = 0.4
 
 
 @pytest.mark.parametrize(
-    ("kills", "messages"),
-    [(8, 40_000), pytest.param(200, 1_000_000, marks=pytest.mark.soak)],
+    ("kills", "messages", "rate"),
+    [(8, 20_000, 2_000), pytest.param(200, 1_000_000, 5_000, marks=pytest.mark.soak)],
 )
 async def test_at_random_moments_in_a_stream(
     kills: int,
     messages: int,
+    rate: int,
     make_settings: Callable[..., Settings],
     broker: Broker,
     database: Database,
@@ -37,7 +38,7 @@ async def test_at_random_moments_in_a_stream(
     settings, chance = make_settings(), random.Random(7)
     process = start_ingestor(settings)
     await process.until_ready()
-    async with publishing(broker, at_least=messages) as stream:
+    async with publishing(broker, at_least=messages, rate=rate) as stream:
         for _ in range(kills):
             await stream.grows()
             await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the time of the fault, not a wait
@@ -66,7 +67,7 @@ async def test_in_a_flood_of_refused_messages(
         (row,) = await (await database.execute("SELECT count(*) FROM readings")).fetchall()
         return bool(row[0] == stream.marked)
 
-    async with publishing(broker, at_least=10_000) as stream:
+    async with publishing(broker, at_least=5_000, rate=1_000) as stream:
         for _ in range(6):
             await stream.grows()
             await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the time of the fault, not a wait
