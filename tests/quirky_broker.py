@@ -1,7 +1,7 @@
 """A small MQTT 5 broker in this process that has the peculiarities of real brokers, or that loses a subscription.
 
 It has sessions with plain and shared subscriptions, and delivers messages at QoS 1. It queues nothing for an offline
-client, and refuses the connection that reads the broker's figures.
+client.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ import mqtt5
 import msgspec
 from mqtt5 import (
     ConnAckPacket,
-    ConnAckReasonCode,
     ConnectPacket,
     DisconnectPacket,
     PingReqPacket,
@@ -29,8 +28,6 @@ from mqtt5 import (
     UnsubAckReasonCode,
     UnsubscribePacket,
 )
-
-from tests.scripted_broker import reads_figures
 
 SHARE = "$share/"
 
@@ -67,15 +64,13 @@ class Session:
 
 
 class QuirkyBroker:
-    """The broker. `asked`: requests of clients, as text. `published`: topics of messages. `refused`: number of
-    refused connections."""
+    """The broker. `asked`: requests of clients, as text. `published`: topics of messages."""
 
     def __init__(self, quirks: Quirks) -> None:
         self.quirks = quirks
         self.port = 0
         self.asked: list[str] = []
         self.published: list[str] = []
-        self.refused = 0
         self.sessions: dict[str, Session] = {}
         self._has_forgotten = False
 
@@ -119,10 +114,7 @@ class QuirkyBroker:
                     except IndexError:
                         break
                     unread = unread[size:]
-                    if reads_figures(packet):
-                        self.refused += 1
-                        writer.write(ConnAckPacket(reason_code=ConnAckReasonCode.NOT_AUTHORIZED).write())
-                    elif isinstance(packet, ConnectPacket):
+                    if isinstance(packet, ConnectPacket):
                         session = self._connect(packet, writer)
                     elif isinstance(packet, DisconnectPacket):
                         writer.close()

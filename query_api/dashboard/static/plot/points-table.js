@@ -20,16 +20,27 @@ export function pointsTable(lines, zone, isOpen, toggle) {
   return html`
     <details ?open=${isOpen} @toggle=${toggled}>
       <summary>The ${grouped(count)} points of the plot as a table</summary>
-      ${isOpen ? lines.map(line => lineTable(line, zone)) : nothing}
+      ${isOpen ? lines.map(line => lineTable(titleOf(line, lines), line, zone)) : nothing}
     </details>
   `;
 }
 
 /**
+ * Return the name of the line, with its axis where lines of several axes have the name.
+ *
+ * @param {Line} line
+ * @param {Line[]} lines
+ */
+function titleOf({ name, pane }, lines) {
+  return lines.filter(line => line.name === name).length > 1 ? `${name}, ${pane}` : name;
+}
+
+/**
+ * @param {string} name
  * @param {Line} line
  * @param {string} zone
  */
-function lineTable({ name, times, values }, zone) {
+function lineTable(name, { times, values }, zone) {
   return html`
     <div class="scroll points" tabindex="0" role="region" aria-label=${`Points of ${name}`}>
       <table class="dense">

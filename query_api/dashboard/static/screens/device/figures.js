@@ -112,12 +112,14 @@ function histogram(axis, style, { edges, counts }) {
       <figcaption><span>${stored(edges[0])}</span><span>${stored(edges.at(-1))}</span></figcaption>
       <details>
         <summary>Counts as a table</summary>
-        <table class="dense">
-          <thead><tr><th scope="col" class="number">from</th><th scope="col" class="number">to</th><th scope="col" class="number">count</th></tr></thead>
-          <tbody>
-            ${counts.map((count, at) => html`<tr><td class="number">${stored(edges[at])}</td><td class="number">${stored(edges[at + 1])}</td><td class="number">${grouped(count)}</td></tr>`)}
-          </tbody>
-        </table>
+        <div class="scroll" tabindex="0" role="region" aria-label=${`Counts of ${axis}`}>
+          <table class="dense">
+            <thead><tr><th scope="col" class="number">from</th><th scope="col" class="number">to</th><th scope="col" class="number">count</th></tr></thead>
+            <tbody>
+              ${counts.map((count, at) => html`<tr><td class="number">${stored(edges[at])}</td><td class="number">${stored(edges[at + 1])}</td><td class="number">${grouped(count)}</td></tr>`)}
+            </tbody>
+          </table>
+        </div>
       </details>
     </figure>
   `;
