@@ -28,7 +28,7 @@ test("the commands for the first reading", () => {
 });
 
 test("programs name the period, and the key only if one is needed", () => {
-  const period = { start: "2026-01-31T12:00:00Z", end: "2026-01-31T13:00:00Z" };
+  const period = { start: "2026-01-31T12:00:00Z", end: "2026-01-31T13:00:00Z", zone: "UTC" };
   const url = "http://localhost:8000/stats/7.csv?start=2026-01-31T12:00:00Z&end=2026-01-31T13:00:00Z";
   for (const [name, text] of programs("http://localhost:8000", "7", period, false)) {
     assert.ok(text.includes(url), name);

@@ -1,5 +1,9 @@
 """A device in Chromium: periods, zoom, keyboard, touch, time zones, exports."""
 
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -194,14 +198,41 @@ async def test_exports_are_of_the_period(page: Page, api: httpx.AsyncClient, wav
     await show(page, api, waves)
     links = await page.run("[...document.querySelectorAll('a[download]')].map(each => each.href)")
     assert [urlsplit(link).path.rpartition(".")[2] for link in links] == ["csv", "ndjson", "arrow", "parquet"]
-    assert len((await api.get(links[0])).text.splitlines()) == 961
-    await page.click(
-        "input[name=program][type=radio] >> nth" if False else "fieldset label:nth-of-type(2) input[name=program]"
+    lines = (await api.get(links[0])).text.splitlines()
+    assert len(lines) == 961
+    assert "2026-01-31T12:00:00.000000Z" in lines[1]
+
+
+ZONED = "2026-10-25T02:00:00.000000+02:00", "2026-10-25T02:30:00.000000+02:00", "2026-10-25T02:00:00.000000+01:00"
+
+
+PROGRAMS = {
+    "curl": "; cat device-*.csv",
+    "Python": "",
+    "pandas": "\nfor each in readings['timestamp']: print(each.isoformat(timespec='microseconds'))",
+}
+"""What follows each program, so that it prints the readings."""
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+async def test_programs_read_the_period_in_the_time_zone(
+    page: Page, api: httpx.AsyncClient, device: int, tmp_path: Path, name: str
+) -> None:
+    """As the links do, also across a change of the clocks: each program runs as it is copied."""
+    await store(api, device, (0, 1800, 3600), datetime(2026, 10, 25, tzinfo=UTC))
+    await page.open(f"{api.base_url}/ui/devices/{device}?from=2026-10-25&to=2026-10-25&tz=Europe/Berlin")
+    link = await page.until("document.querySelector('a[download]')?.href")
+    assert [line for line in ZONED if line in (await api.get(link)).text] == [*ZONED]
+    await page.run(f"[...document.querySelectorAll('.choice label')].find(each => each.innerText === '{name}').click()")
+    await page.until(f"document.querySelector('.copy pre').ariaLabel === 'the {name} program'")
+    text = await page.text(".copy pre") + PROGRAMS[name]
+    interpreter = "sh" if name == "curl" else sys.executable
+    running = await asyncio.create_subprocess_exec(
+        interpreter, "-c", text, cwd=tmp_path, stdout=asyncio.subprocess.PIPE
     )
-    program = await page.until(
-        "document.querySelector('pre').innerText.startsWith('import csv') && document.querySelector('pre').innerText"
-    )
-    assert links[0] in program
+    out = (await running.communicate())[0].decode()
+    assert running.returncode == 0
+    assert [time for time in ZONED if time in out] == [*ZONED]
 
 
 @pytest.fixture

@@ -40,23 +40,33 @@ export function curlLine({ id, token }, origin) {
   -d '{"device_id": ${id}, "x": 1, "y": 2, "z": 3}'`;
 }
 
-/** A file of readings: the address and, if the API asks for one, a key. @typedef {{url: string, isClosed: boolean}} Wanted */
+/**
+ * Return the query of a file of readings with times in a zone. The API writes UTC without one.
+ *
+ * @param {Values} period start and end
+ * @param {string} zone an IANA name
+ * @returns {Values}
+ */
+export function zoned(period, zone) {
+  return { ...period, timezone: zone === "UTC" ? undefined : zone };
+}
 
 /**
  * Return programs that read the readings of a period, by name.
  *
  * @param {string} origin
  * @param {string} device
- * @param {Values} period start and end
+ * @param {{start: string, end: string, zone: string}} period `zone`: an IANA name
  * @param {boolean} isClosed whether the API asks for a key
  * @returns {Array<[string, string]>}
  */
-export function programs(origin, device, period, isClosed) {
-  const url = origin + addressOf(`/stats/${device}.csv`, period);
+export function programs(origin, device, { start, end, zone }, isClosed) {
+  const file = `${origin}/stats/${device}.csv`;
+  const url = addressOf(file, zoned({ start, end }, zone));
   return [
     ["curl", curlProgram(url, device, isClosed)],
     ["Python", pythonProgram(url, isClosed)],
-    ["pandas", pandasProgram(url, isClosed)],
+    ["pandas", pandasProgram(addressOf(file, { start, end }), zone, isClosed)],
   ];
 }
 
@@ -90,10 +100,13 @@ function pythonProgram(url, isClosed) {
 }
 
 /**
+ * Pandas reads times of one offset only, so it reads UTC and converts.
+ *
  * @param {string} url
+ * @param {string} zone
  * @param {boolean} isClosed
  */
-function pandasProgram(url, isClosed) {
+function pandasProgram(url, zone, isClosed) {
   return [
     ...(isClosed ? ["import os"] : []),
     "import pandas",
@@ -103,6 +116,7 @@ function pandasProgram(url, isClosed) {
     '    parse_dates=["timestamp"],',
     ...(isClosed ? ['    storage_options={"Authorization": f"Bearer {os.environ[\'DEVICESTAT_API_KEY\']}"},'] : []),
     ")",
+    ...(zone === "UTC" ? [] : [`readings["timestamp"] = readings["timestamp"].dt.tz_convert(${JSON.stringify(zone)})`]),
     "print(readings.describe())",
   ].join("\n");
 }

@@ -2,6 +2,7 @@
 
 import { html } from "../../html.js";
 import { addressOf } from "../../state/address.js";
+import { zoned } from "../../state/commands.js";
 import { clock, iso } from "../../state/times.js";
 import { FORMATS } from "../device/exports.js";
 
@@ -11,7 +12,7 @@ import { FORMATS } from "../device/exports.js";
  * @param {string} zone
  */
 export function exportCard(devices, { start, end }, zone) {
-  const query = { start: iso(start), end: iso(end), timezone: zone };
+  const query = zoned({ start: iso(start), end: iso(end) }, zone);
   return html`
     <section class="card">
       <header><h2>Export</h2><p class="facts">all readings from ${clock(start, zone)} to ${clock(end, zone)}, with times in ${zone}</p></header>

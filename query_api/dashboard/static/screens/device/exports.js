@@ -4,7 +4,7 @@ import { html } from "../../html.js";
 import { copyBlock } from "../../parts/copy.js";
 import { isClosed } from "../../session.js";
 import { addressOf } from "../../state/address.js";
-import { programs } from "../../state/commands.js";
+import { programs, zoned } from "../../state/commands.js";
 import { clock, iso } from "../../state/times.js";
 
 /** @typedef {import("../../state/times.js").Period} Period */
@@ -35,14 +35,14 @@ export class ExportPart {
    */
   view({ start, end }, zone) {
     const period = { start: iso(start), end: iso(end) };
-    const all = programs(location.origin, this.device, period, isClosed());
+    const all = programs(location.origin, this.device, { ...period, zone }, isClosed());
     const [, text] = all.find(([name]) => name === this.#program) ?? ["", ""];
     return html`
       <section class="card">
-        <header><h2>Export</h2><p class="facts">all readings from ${clock(start, zone)} to ${clock(end, zone)}</p></header>
+        <header><h2>Export</h2><p class="facts">all readings from ${clock(start, zone)} to ${clock(end, zone)}, with times in ${zone}</p></header>
         <p class="row">
-          ${FORMATS.map(([suffix, name]) => html`<a class="button" download href=${addressOf(`/stats/${this.device}.${suffix}`, period)}>${name}</a>`)}
-          <a class="button" href=${addressOf(`/stats/${this.device}`, period)}>JSON, in pages</a>
+          ${FORMATS.map(([suffix, name]) => html`<a class="button" download href=${addressOf(`/stats/${this.device}.${suffix}`, zoned(period, zone))}>${name}</a>`)}
+          <a class="button" href=${addressOf(`/stats/${this.device}`, period)}>JSON in UTC, in pages</a>
         </p>
         <fieldset class="choice"><legend class="visually-hidden">Program</legend>
           ${all.map(([name]) => html`<label><input type="radio" name="program" .checked=${this.#program === name} @change=${() => this.#choose(name)}>${name}</label>`)}
