@@ -2,7 +2,14 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { directionOf, nextOrder, pathOf, rateText } from "../../query_api/dashboard/static/state/lists.js";
+import {
+  directionOf,
+  nextOrder,
+  pathOf,
+  rateText,
+  selectedOf,
+  withSelected,
+} from "../../query_api/dashboard/static/state/lists.js";
 
 test("a click sorts in the useful direction first, and then in the other one", () => {
   assert.equal(nextOrder(undefined, "name"), "name");
@@ -49,4 +56,12 @@ test("a small plot fills its box, and is broken where readings are missing", () 
   assert.equal(pathOf(line, period, BOX, 5), "M0.0 11.0h.01L1.0 6.0L2.0 1.0M8.0 6.0h.01L9.0 11.0");
   assert.equal(pathOf(line, period, BOX, 60), "M0.0 11.0h.01L1.0 6.0L2.0 1.0L8.0 6.0L9.0 11.0");
   assert.equal(pathOf({ timestamp: times([5]), value: [7] }, period, BOX, null), "M5.0 6.0h.01");
+});
+
+test("the selection is in the address", () => {
+  assert.deepEqual(selectedOf({}), []);
+  assert.deepEqual(selectedOf({ selected: "7,8,7,x,-1,,0" }), ["7", "8"]);
+  assert.deepEqual(withSelected({ selected: "7,8" }, 9, true), { selected: "7,8,9" });
+  assert.deepEqual(withSelected({ selected: "7,8" }, 7, true), { selected: "8,7" });
+  assert.deepEqual(withSelected({ selected: "7" }, 7, false), { selected: undefined });
 });

@@ -105,8 +105,8 @@ async def test_a_click_on_a_column_sorts(page: Page, api: httpx.AsyncClient, thr
     await page.until(f"{NAMES} === 'Silent,Live,New'")
     assert await page.run(SORTED) == ""
     for column, names in (
-        (1, "Live,New,Silent"), (1, "Silent,New,Live"), (3, "Live,Silent,New"), (3, "New,Silent,Live"),
-        (4, "Live,Silent,New"), (9, "Live,New,Silent"),
+        (2, "Live,New,Silent"), (2, "Silent,New,Live"), (4, "Live,Silent,New"), (4, "New,Silent,Live"),
+        (5, "Live,Silent,New"), (10, "Live,New,Silent"),
     ):  # fmt: skip
         await page.click(f".devices thead th:nth-child({column}) .sort")
         await page.until(f"{NAMES} === '{names}'")
@@ -130,6 +130,46 @@ async def test_states_are_counted_and_selected(page: Page, api: httpx.AsyncClien
     assert "No device is late." in await page.text(".notice")
     await page.click(".states a:nth-child(1)")
     await page.until(f"{NAMES} === 'Silent,Live,New'")
+
+
+async def test_selected_devices_open_together(page: Page, api: httpx.AsyncClient, three: dict[str, int]) -> None:
+    """And are still selected after the way back."""
+    await page.open(f"{api.base_url}/?tz=Europe/Berlin")
+    await page.until(f"{NAMES} === 'Silent,Live,New'")
+    assert not await page.run("document.querySelector('.selection') !== null")
+    await page.click("input[aria-label='Select Live']")
+    await page.click("input[aria-label='Select Silent']")
+    await page.click("input[aria-label='Select New']")
+    await page.click("input[aria-label='Select New']")
+    bar = "document.querySelector('.selection')?.innerText.split(/\\s*\\n\\s*/).join()"
+    await page.until(f"{bar} === 'Compare (2),Live (2),Clear'")
+    addresses = await page.run(
+        "[...document.querySelectorAll('.selection a')].map(each => each.pathname + each.search)"
+    )
+    query = f"?device={three['Live']}&device={three['Silent']}&tz=Europe/Berlin"
+    assert addresses == [f"/ui/compare{query}", f"/ui/live{query}"]
+    await page.click(".selection a")
+    await page.until("[...document.querySelectorAll('.chip a')].map(each => each.innerText).join() === 'Live,Silent'")
+    await page.run("history.back()")
+    checked = "[...document.querySelectorAll('.pick input')].map(each => Number(each.checked)).join()"
+    await page.until(f"{checked} === '1,1,0'")
+    await page.click(".devices thead .sort")
+    await page.until(f"{NAMES} === 'Live,New,Silent' && {checked} === '1,0,1'")
+    await page.click(".selection button")
+    await page.until(f"{checked} === '0,0,0' && !document.querySelector('.selection')")
+    assert await page.run("location.search") == "?tz=Europe/Berlin&order=name"
+
+
+async def test_more_devices_than_lines_cannot_be_opened_together(page: Page, api: httpx.AsyncClient) -> None:
+    made = (await api.post("/devices", json=[{"name": f"Pump {number}"} for number in range(13)])).json()
+    await page.open(f"{api.base_url}/?selected={','.join(str(device['id']) for device in made)}")
+    assert "13 devices are selected. At most 12 can be shown together." in await page.text(".selection")
+    await page.click("input[aria-label='Select Pump 5']")
+    await page.until("document.querySelector('.selection a')?.innerText === 'Compare (12)'")
+    wanted = [device["id"] for device in made if device["name"] != "Pump 5"]
+    assert await page.run("document.querySelector('.selection a').search") == "?" + "&".join(
+        f"device={number}" for number in wanted
+    )
 
 
 async def test_one_request_draws_the_small_plots(page: Page, api: httpx.AsyncClient, three: dict[str, int]) -> None:
@@ -176,7 +216,7 @@ async def test_a_long_page_has_plots_where_it_is_visible(page: Page, api: httpx.
 async def test_a_long_page_is_drawn_again_in_parts(page: Page, api: httpx.AsyncClient) -> None:
     made = (await api.post("/devices", json=[{"name": f"Pump {number:04}"} for number in range(400)])).json()
     await page.open(f"{api.base_url}/?limit=1000&order=name")
-    values = "[...document.querySelectorAll('.devices tbody tr')].map(row => row.cells[5].innerText)"
+    values = "[...document.querySelectorAll('.devices tbody tr')].map(row => row.cells[6].innerText)"
     await page.until(f"{values}.length === 400")
     await page.run(
         "window.most = 0; new MutationObserver(changes => { most = Math.max(most, new Set("

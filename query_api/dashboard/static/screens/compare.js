@@ -5,6 +5,7 @@ import { loadingNotice } from "../parts/notices.js";
 import { ScreenPeriod } from "../parts/screen-period.js";
 import { Repeat } from "../source.js";
 import { addressOf } from "../state/address.js";
+import { MOST_TOGETHER } from "../state/lists.js";
 import { daysOf } from "../state/offsets.js";
 import { openingRange, rangeOf, scaled } from "../state/ranges.js";
 import { clock, currentMoment, momentOf } from "../state/times.js";
@@ -12,7 +13,7 @@ import { exportCard } from "./compare/exports.js";
 import { ComparedFigures } from "./compare/figures.js";
 import { ComparedPlot } from "./compare/plot.js";
 import { toggleLayout } from "./several/axes.js";
-import { ChosenDevices, MOST } from "./several/devices.js";
+import { ChosenDevices } from "./several/devices.js";
 import { lineSample } from "./several/lines.js";
 
 /** @typedef {import("../router.js").Context} Context */
@@ -145,7 +146,7 @@ class Compare {
   }
 
   #empty() {
-    return html`<div class="notice"><p>Choose devices to see their readings over a period. Up to ${MOST} are shown together; one alone can be compared with itself on an earlier day.</p></div>`;
+    return html`<div class="notice"><p>Choose devices to see their readings over a period. Up to ${MOST_TOGETHER} are shown together; one alone can be compared with itself on an earlier day.</p></div>`;
   }
 
   #body() {

@@ -9,9 +9,10 @@ import { remember } from "../seen.js";
 import { may } from "../session.js";
 import { Repeat, Source } from "../source.js";
 import { addressOf } from "../state/address.js";
-import { LIMIT, LIMITS } from "../state/lists.js";
+import { LIMIT, LIMITS, withSelected } from "../state/lists.js";
 import { grouped } from "../state/numbers.js";
 import { currentMoment } from "../state/times.js";
+import { selectionBar } from "./devices/selection.js";
 import { SPAN, SPANS, Sparklines } from "./devices/sparklines.js";
 import { statesChoice } from "./devices/states.js";
 import { DevicesTable } from "./devices/table.js";
@@ -189,9 +190,10 @@ class Devices {
 
   /** @param {Page} page */
   #list(page) {
+    const selection = selectionBar(this.query, () => this.#keep({ selected: undefined }));
     if (page.devices.length === 0) {
       this.table.reset();
-      return html`${this.#states()}${emptyNotice(this.#nothingFound(page))}`;
+      return html`${this.#states()}${emptyNotice(this.#nothingFound(page))}${selection}`;
     }
     return html`
       ${this.#states()}
@@ -203,9 +205,16 @@ class Devices {
         plots: this.#plots(),
         changed: changes => this.#changed(changes),
         addressOf: device => this.#addressOf(device),
+        select: ({ id }, isSelected) => this.#keep(withSelected(this.query, id, isSelected)),
       })}
+      ${selection}
       ${this.#pages(page)}
     `;
+  }
+
+  /** Change the selection of the address. @param {Values} selection */
+  #keep(selection) {
+    this.context.change(selection, { replace: true });
   }
 
   /** @param {Page} page */

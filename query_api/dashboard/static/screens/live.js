@@ -5,6 +5,7 @@ import { failureNotice } from "../parts/notices.js";
 import { zonePicker } from "../parts/zone.js";
 import { pointsTable } from "../plot/points-table.js";
 import "../plot/time-plot.js";
+import { MOST_TOGETHER } from "../state/lists.js";
 import { gapsOf } from "../state/rolling.js";
 import { iso, momentOf } from "../state/times.js";
 import { isZone, MILLISECOND, MINUTE, SECOND, zoneOf } from "../state/zones.js";
@@ -13,7 +14,7 @@ import { latestTable, timeOf } from "./live/latest.js";
 import { Pace } from "./live/pace.js";
 import { LiveStream } from "./live/stream.js";
 import { axesChoice, axesOf, layoutButton, layoutOf, toggleLayout } from "./several/axes.js";
-import { ChosenDevices, MOST } from "./several/devices.js";
+import { ChosenDevices } from "./several/devices.js";
 import { linesOf } from "./several/lines.js";
 
 /** @typedef {import("../router.js").Context} Context */
@@ -329,7 +330,7 @@ class Live {
   }
 
   #empty() {
-    return html`<div class="notice"><p>Choose a device to see its readings as they are stored. Up to ${MOST} devices are shown together.</p></div>`;
+    return html`<div class="notice"><p>Choose a device to see its readings as they are stored. Up to ${MOST_TOGETHER} devices are shown together.</p></div>`;
   }
 
   #body() {

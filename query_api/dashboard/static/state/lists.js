@@ -12,6 +12,8 @@ export const STATES = ["live", "late", "silent", "never"];
 export const SORTED = { name: false, state: false, last_seen: true, rate: true };
 export const LIMITS = [25, 50, 100, 250, 1000];
 export const LIMIT = 100;
+/** The most devices that a screen shows together: as many lines can be told apart. */
+export const MOST_TOGETHER = 12;
 /** The shortest interval by which a device is late (query_api/devices/activity.py). */
 const SHORTEST = 5;
 /** @type {Array<[number, string]>} */
@@ -21,6 +23,27 @@ const UNITS = [
   [3600, "h"],
 ];
 const MISSED = 10;
+
+/**
+ * Return the ids of the devices that are selected, as in selected=7,8. Others than numbers are left out.
+ *
+ * @param {import("./address.js").Values} query
+ */
+export function selectedOf({ selected = "" }) {
+  return [...new Set(selected.split(",").filter(id => /^[1-9]\d{0,14}$/.test(id)))];
+}
+
+/**
+ * Return the value of the address after a device was selected, or no longer is.
+ *
+ * @param {import("./address.js").Values} query
+ * @param {number} id
+ * @param {boolean} isSelected
+ */
+export function withSelected(query, id, isSelected) {
+  const others = selectedOf(query).filter(other => other !== String(id));
+  return { selected: (isSelected ? [...others, id] : others).join() || undefined };
+}
 
 /**
  * Return the order after a click on a column: its first direction, or the other one.

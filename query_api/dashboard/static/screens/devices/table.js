@@ -1,7 +1,7 @@
 /** The table of devices. */
 
-import { html, noChange, nothing } from "../../html.js";
-import { directionOf, nextOrder, rateText } from "../../state/lists.js";
+import { html, live, noChange, nothing } from "../../html.js";
+import { directionOf, nextOrder, rateText, selectedOf } from "../../state/lists.js";
 import { age, readingsOf, stored } from "../../state/numbers.js";
 import { nextSlice } from "../../state/slices.js";
 import { clock, momentOf } from "../../state/times.js";
@@ -21,6 +21,7 @@ import { zoneOf } from "../../state/zones.js";
  * @property {import("../../html.js").Content} plots the choice of the small plots
  * @property {(changes: Values) => string} changed the address with other values
  * @property {(device: Device) => string} addressOf
+ * @property {(device: Device, isSelected: boolean) => void} select
  */
 
 /** Rows from which the columns have fixed widths, so that a change of a row does not lay out all of them. */
@@ -59,10 +60,11 @@ export class DevicesTable {
 
   /** @param {Table} table */
   #begin(table) {
-    if (table.query !== this.#table?.query) this.#shown.fill(null); // the links have its values
+    if (table.query.tz !== this.#table?.query.tz) this.#shown.fill(null); // the links and times have it
     this.#table = table;
     this.#version = table.sparklines.version;
-    this.#wanted = table.devices.map(device => rowKey(table, device));
+    const selected = new Set(selectedOf(table.query));
+    this.#wanted = table.devices.map(device => [...rowKey(table, device), selected.has(String(device.id))]);
   }
 
   /** @param {Table} table */
@@ -75,7 +77,7 @@ export class DevicesTable {
     this.#isDrawn = slice.isLast;
     if (!slice.isLast) this.refresh();
     const drawn = (/** @type {Device} */ device, /** @type {number} */ place) =>
-      slice.drawn.has(place) ? row(table, device) : noChange;
+      slice.drawn.has(place) ? row(table, device, this.#wanted[place]?.at(-1) === true) : noChange;
     return tableOf(table, table.devices.slice(0, slice.shown).map(drawn));
   }
 
@@ -114,6 +116,7 @@ function tableOf(table, rows) {
       <table class=${`dense devices${table.devices.length > LONG ? " long" : ""}`}>
         <thead>
           <tr>
+            <th scope="col" class="pick"><span class="visually-hidden">Select</span></th>
             ${head(table, "name", "Name")}
             <th scope="col" class="wide">Key</th>
             ${head(table, "state", "State")}
@@ -148,11 +151,14 @@ function head({ query, changed }, column, label, kind = "") {
 /**
  * @param {Table} table
  * @param {Device} device
+ * @param {boolean} isSelected
  */
-function row({ query, now, sparklines, addressOf }, device) {
+function row({ query, now, sparklines, addressOf, select }, device, isSelected) {
   const reading = device.latest_reading;
   return html`
     <tr>
+      <td class="pick"><input type="checkbox" aria-label=${`Select ${device.name}`} .checked=${live(isSelected)}
+        @change=${(/** @type {Event} */ event) => select(device, /** @type {HTMLInputElement} */ (event.target).checked)}></td>
       <th scope="row"><a href=${addressOf(device)}>${device.name}</a></th>
       <td class="wide"><code>${device.key}</code></td>
       <td>${stateBadge(/** @type {State} */ (device.state))}</td>

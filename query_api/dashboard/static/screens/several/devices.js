@@ -6,13 +6,11 @@ import { failureNotice } from "../../parts/notices.js";
 import { lastSeen, remember } from "../../seen.js";
 import { Source } from "../../source.js";
 import { readAll } from "../../state/address.js";
+import { MOST_TOGETHER } from "../../state/lists.js";
 import { DeviceSearch } from "./search.js";
 
 /** @typedef {import("../../../records.js").Device} Device */
 /** @typedef {import("../../router.js").Context} Context */
-
-/** As many lines can be told apart. */
-export const MOST = 12;
 
 export class ChosenDevices {
   /** The ids, in the order of the address. @type {string[]} */
@@ -40,11 +38,13 @@ export class ChosenDevices {
     const { device: given = [] } = readAll(location.search);
     const unique = [...new Set(given.map(id => id.trim()))];
     const ids = unique.filter(id => /^\d{1,18}$/.test(id)).map(id => String(BigInt(id)));
-    this.ids = ids.slice(0, MOST);
+    this.ids = ids.slice(0, MOST_TOGETHER);
     this.#faults = [
       ...unique.filter(id => !/^\d{1,18}$/.test(id)).map(id => `The address has a device that is not a number: ${id}.`),
-      ...(ids.length > MOST
-        ? [`At most ${MOST} devices are shown together. These are left out: ${ids.slice(MOST).join(", ")}.`]
+      ...(ids.length > MOST_TOGETHER
+        ? [
+            `At most ${MOST_TOGETHER} devices are shown together. These are left out: ${ids.slice(MOST_TOGETHER).join(", ")}.`,
+          ]
         : []),
     ];
     for (const [id, source] of this.#records) {
@@ -115,8 +115,8 @@ export class ChosenDevices {
 
   /** The input that adds a device, or why there is none. */
   adder() {
-    if (this.ids.length < MOST) return this.search.view();
-    return html`<p class="hint">At most ${MOST} devices are shown together.</p>`;
+    if (this.ids.length < MOST_TOGETHER) return this.search.view();
+    return html`<p class="hint">At most ${MOST_TOGETHER} devices are shown together.</p>`;
   }
 
   /** @param {string} id */
