@@ -8,6 +8,7 @@ import {
   openingRange,
   QUICK,
   rangeOf,
+  readable,
   scaled,
   shifted,
 } from "../../query_api/dashboard/static/state/ranges.js";
@@ -54,4 +55,12 @@ test("at most two hundred buckets", () => {
   assert.equal(intervalFor({ start: NOW - 60_000_000, end: NOW }), "PT1S");
   assert.equal(intervalFor({ start: NOW - 30 * 24 * HOUR, end: NOW }), "PT6H");
   assert.equal(intervalFor({ start: 0, end: NOW * 20 }), "P1Y");
+});
+
+test("a period that was chosen on a plot has no more digits than its pixels", () => {
+  const chosen = { start: NOW + 1_234_567, end: NOW + 65_432_100 };
+  assert.deepEqual(readable(chosen, 1_053_000), { start: NOW + 1_000_000, end: NOW + 65_000_000 });
+  assert.deepEqual(readable(chosen, 90_000), { start: NOW + 1_230_000, end: NOW + 65_430_000 });
+  assert.deepEqual(readable(chosen, 0.01), chosen);
+  assert.deepEqual(readable(chosen, 1e9), chosen);
 });

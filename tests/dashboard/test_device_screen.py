@@ -1,6 +1,7 @@
 """A device in Chromium: periods, zoom, keyboard, touch, time zones, exports."""
 
 import asyncio
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,7 @@ async def test_dragging_zooms_and_asks_for_as_many_points_as_pixels(
     width = await page.run("document.querySelector('time-plot').clientWidth")
     assert int(asked_series(page)["points"]) == -(-width // 100) * 100
     assert asked_series(page)["start"] == (await query_of(page))["from"]
+    assert re.fullmatch(r"2026-01-31T12:0\d:\d\dZ", (await query_of(page))["from"])  # a pixel is a second
     await page.run("history.back()")
     await page.until("location.search.indexOf('12:20:00Z') > 0")
     await page.until("document.querySelector('.plot .facts').innerText.startsWith('960')")
@@ -171,6 +173,12 @@ async def test_a_wrong_time_is_refused_at_its_field(page: Page, api: httpx.Async
     assert "expected now, now-6h" in await page.run("document.querySelector('input[name=from]').validationMessage")
     await page.open(f"{api.base_url}/ui/devices/{waves}?from=now-6x&to=now")
     assert "expected now, now-6h" in await page.text(".notice.bad")
+
+
+async def test_a_time_of_microseconds_is_shown_as_a_whole(page: Page, api: httpx.AsyncClient, waves: int) -> None:
+    await show(page, api, waves, PERIOD.replace(":00Z", ":00.123456Z"))
+    size = await page.run("(input => [input.scrollWidth, input.clientWidth])(document.querySelector('[name=from]'))")
+    assert size[0] <= size[1]
 
 
 async def test_an_unknown_device_is_a_problem_in_the_words_of_the_api(page: Page, api: httpx.AsyncClient) -> None:

@@ -4,6 +4,7 @@
  * Set its property `content`. Its events: `zoom` with a period in `detail`, and `zoomout`.
  */
 
+import { readable } from "../state/ranges.js";
 import { SECOND } from "../state/zones.js";
 import { coloursIn } from "./colours.js";
 import { TIMES_PX } from "./options.js";
@@ -159,8 +160,15 @@ export class TimePlot extends HTMLElement {
    */
   zoom(window) {
     const [start, end] = [Math.round(window.min * SECOND), Math.round(window.max * SECOND)];
-    if (end > start) this.dispatchEvent(new CustomEvent("zoom", { detail: { start, end } }));
+    const detail = readable({ start, end }, this.#pixel());
+    if (end > start) this.dispatchEvent(new CustomEvent("zoom", { detail }));
     this.preview(window);
+  }
+
+  /** The time of a pixel, in microseconds. */
+  #pixel() {
+    const { scales, over } = /** @type {Pane} */ (this.#panes[0]).plot;
+    return (((scales.x?.max ?? 0) - (scales.x?.min ?? 0)) * SECOND) / Math.max(over.clientWidth, 1);
   }
 
   #double = () => this.dispatchEvent(new Event("zoomout"));

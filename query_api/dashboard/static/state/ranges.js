@@ -103,6 +103,19 @@ export function scaled({ start, end }, factor) {
   };
 }
 
+/**
+ * Return a period that was chosen on a plot, with as few digits as its pixels have.
+ *
+ * @param {Period} period
+ * @param {number} pixel the time of a pixel, in microseconds
+ * @returns {Period}
+ */
+export function readable(period, pixel) {
+  const step = 10 ** Math.floor(Math.log10(Math.max(pixel, 1)));
+  const [start, end] = [period.start, period.end].map(moment => Math.round(moment / step) * step);
+  return start !== undefined && end !== undefined && end > start ? { start, end } : period;
+}
+
 /** ISO 8601 durations of buckets, with their approximate lengths. @type {Array<[string, number, string]>} */
 export const INTERVALS = [
   ["PT1S", 1_000_000, "1 second"],
