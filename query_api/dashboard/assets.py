@@ -25,7 +25,8 @@ from query_api.web.limits.rate_limit import UNCOUNTED
 FOLDER = Path(__file__).parent
 STATIC = "static"
 STYLE = f"{STATIC}/style.css"
-"""All styles of the page in one file, which is half as long as all of them when compressed: base.css is the first."""
+"""All styles in one file, half as long as all of them when compressed: uPlot's, then those of the page by name."""
+_UPLOT_STYLE = f"{vendored.UPLOT}/uPlot.min.css"
 CACHED = "public, max-age=31536000, immutable"
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _VERSION_BYTES = 8
@@ -91,7 +92,7 @@ def read_assets() -> Assets:
     """Read all files, once per process. Raises FileNotFoundError in a checkout without `make setup`."""
     own = sorted(path for path in (FOLDER / STATIC).rglob("*") if path.suffix in _MEDIA_TYPES)
     names = [path.relative_to(FOLDER).as_posix() for path in own if path.suffix != ".css"]
-    style = b"\n".join(path.read_bytes() for path in own if path.suffix == ".css")
+    style = b"\n".join([_read(_UPLOT_STYLE), *(path.read_bytes() for path in own if path.suffix == ".css")])
     return Assets({STYLE: style, **{name: _read(name) for name in (*names, *vendored.SERVED)}})
 
 

@@ -1,5 +1,7 @@
 """The page of the dashboard: one document for all screens. Its scripts read the path."""
 
+import gzip
+
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Redirect
@@ -7,7 +9,9 @@ from litestar.status_codes import HTTP_307_TEMPORARY_REDIRECT
 
 from query_api.access.rules import Permission
 from query_api.dashboard import vendored
-from query_api.dashboard.assets import STATIC, STYLE, Assets
+from query_api.dashboard.assets import STATIC, STYLE, Assets, accepts_gzip
+from query_api.web.answers.problems import AnyRequest
+from query_api.web.answers.vary import depends_on
 from query_api.web.requests.known_parameters import ANY_PARAMETERS
 
 SCREENS = (
@@ -46,7 +50,6 @@ _PAGE = """\
 <meta name="description" content="Devicestat: device readings, and exact figures over any period">
 <title>Devicestat</title>
 <link rel="icon" type="image/svg+xml" href="{icon}">
-<link rel="stylesheet" href="{uplot_style}">
 <link rel="stylesheet" href="{style}">
 <script src="{theme}"></script>
 {preloads}
@@ -69,7 +72,6 @@ def page_of(assets: Assets) -> bytes:
     preloads = [f'<link rel="modulepreload" href="{assets.address(path)}">' for path in scripts]
     return _PAGE.format(
         icon=assets.address(f"{STATIC}/icon.svg"),
-        uplot_style=assets.address(f"{vendored.UPLOT}/uPlot.min.css"),
         style=assets.address(STYLE),
         theme=assets.address(f"{STATIC}/theme.js"),
         uplot=assets.address(f"{vendored.UPLOT}/uPlot.iife.min.js"),
@@ -81,6 +83,7 @@ def page_of(assets: Assets) -> bytes:
 def routes(assets: Assets) -> list[HTTPRouteHandler]:
     """Return the routes of the page: one for each screen."""
     page = page_of(assets)
+    compressed = gzip.compress(page, mtime=0)
 
     @get(
         list(SCREENS),
@@ -90,7 +93,10 @@ def routes(assets: Assets) -> list[HTTPRouteHandler]:
         media_type="text/html",
         opt={ANY_PARAMETERS: True},  # the scripts read the query
     )
-    def show_page() -> Response[bytes]:
+    def show_page(request: AnyRequest) -> Response[bytes]:
+        depends_on(request, "Accept-Encoding")
+        if accepts_gzip(request.headers.getall("accept-encoding", [])):
+            return Response(compressed, media_type="text/html", headers={**HEADERS, "Content-Encoding": "gzip"})
         return Response(page, media_type="text/html", headers=HEADERS)
 
     @get(["/ui", "/ui/devices"], permission=Permission.PUBLIC, include_in_schema=False, sync_to_thread=False)

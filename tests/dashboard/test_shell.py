@@ -80,6 +80,14 @@ async def test_files_are_compressed_for_those_who_accept_it(api: httpx.AsyncClie
     assert plain.headers["content-type"] == "text/javascript; charset=utf-8"
 
 
+async def test_the_page_is_compressed(api: httpx.AsyncClient) -> None:
+    short, plain = [await api.get("/", headers={"accept-encoding": coding}) for coding in ("gzip", "identity")]
+    assert (short.headers["content-encoding"], short.headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert "content-encoding" not in plain.headers
+    assert short.content == plain.content
+    assert int(short.headers["content-length"]) < int(plain.headers["content-length"]) / 3
+
+
 async def test_the_code_of_the_page_is_small(api: httpx.AsyncClient) -> None:
     first = set(await preloaded(api))
     assets = read_assets()
