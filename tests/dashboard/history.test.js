@@ -51,8 +51,8 @@ test("a line of zeros is at the bottom", () => {
   assert.equal(path([]), "");
 });
 
-test("rates have three digits", () => {
-  assert.deepEqual([0, 0.0123456, 12.3456, 99.95, 1234.5].map(rate), ["0", "0.0123", "12.3", "100", "1235"]);
+test("rates have three digits, or all before the point", () => {
+  assert.deepEqual([0, 0.0123456, 12.3456, 99.95, 1234.5].map(rate), ["0", "0.0123", "12.3", "100", "1,235"]);
 });
 
 test("bytes have three digits and a unit", () => {

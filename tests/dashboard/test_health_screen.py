@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 
 from deploy.local.mosquitto import EmbeddedMosquitto
+from shared.readings.model import Reason
 from shared.settings import Settings
 from tests import chromium, services
 from tests.browser import Page
 from tests.conftest import Broker, Database
 from tests.credentials import keys
 from tests.ingestion import running_ingestor
+from tests.letters import keep, letter
 from tests.publisher import Message, publish
 from tests.services import database_away
 
@@ -43,6 +46,8 @@ def value(name: str) -> str:
 async def test_a_whole_installation(make_settings: Make, broker: Broker, database: Database, page: Page) -> None:
     await database.execute("INSERT INTO devices (key, name) VALUES ('1', '1')")
     settings = make_settings()
+    refused = letter("devices/1/stats", b"{}", Reason.DATABASE_REFUSED, received_at=datetime.now(UTC))
+    await keep(settings.database_url, [refused])
     async with running_ingestor(settings), services.worker(settings), services.api(settings) as api:
         await publish(broker.host, broker.port, READING, READING, Message(b"{"))
         await page.open(f"{api.base_url}{PATH}")
@@ -57,6 +62,11 @@ async def test_a_whole_installation(make_settings: Make, broker: Broker, databas
         await page.until("document.querySelector('.lines path').getAttribute('d').includes('L')")  # it reads again
         await page.click(".processes details summary")
         assert "settle" in await page.text(".processes details")
+        assert "Refused by the database" in await page.text(".health-cards table")
+        await page.run("document.querySelector('.health-cards td').textContent = '1,234,567,890'")
+        edges = "['table', '.card:has(table)'].map(each => document.querySelector(`.health-cards ${each}`)"
+        table, card = await page.run(f"{edges}.getBoundingClientRect().right)")
+        assert table < card
         assert "of 100" in await page.text(".health-cards") or " of " in await page.text(".health-cards")
 
 

@@ -38,6 +38,11 @@ SCREENS = {
 }
 """An address of each screen, and when it is complete."""
 
+IS_LINK_VISIBLE = """
+    (link => !link || (({left, right}) => left >= 0 && right <= innerWidth)(link.getBoundingClientRect()))
+    (document.querySelector(".top nav [aria-current]"))
+"""
+
 
 @pytest.fixture(autouse=True)
 async def filled(database_url: str, database: Database) -> None:
@@ -75,6 +80,7 @@ async def test_a_screen_can_be_used_by_everybody(page: Page, api: httpx.AsyncCli
     await page.open(f"{api.base_url}{address.format(waves=waves)}")
     await page.until(SCREENS[address])
     assert await page.run("document.documentElement.scrollWidth") == 390
+    assert await page.run(IS_LINK_VISIBLE)
     await page.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     await page.until("[...document.querySelectorAll('details')].every(each => each.children.length > 1)")
     assert await page.run("document.documentElement.scrollWidth") == 390

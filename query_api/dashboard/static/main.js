@@ -16,6 +16,8 @@ import { zoneOf } from "./state/zones.js";
 const app = /** @type {HTMLElement} */ (document.getElementById("app"));
 let isPlanned = false;
 let areKeysShown = false;
+/** The address of the link that was moved into view last. */
+let shownLink = "";
 
 /** Draw the page in the next frame. */
 function refresh() {
@@ -63,6 +65,16 @@ function draw() {
     `,
     app,
   );
+  showLink();
+}
+
+/** Move the link of the open screen into view, where there is no place for all: once for each screen. */
+function showLink() {
+  const link = /** @type {HTMLAnchorElement | null} */ (app.querySelector(".top nav [aria-current]"));
+  const nav = link?.parentElement;
+  if (!link || !nav || link.href === shownLink) return;
+  shownLink = link.href;
+  nav.scrollLeft = link.offsetLeft - nav.offsetLeft - (nav.clientWidth - link.offsetWidth) / 2;
 }
 
 function header() {

@@ -11,6 +11,7 @@ import { counted, duration, grouped, NONE } from "../state/numbers.js";
 import { clock, momentOf } from "../state/times.js";
 import { SECOND, zoneOf } from "../state/zones.js";
 import { processes } from "./health/processes.js";
+import { reasonName } from "./refused/reasons.js";
 
 /** @typedef {import("../../records.js").Status} Status */
 /** @typedef {import("../../records.js").StatusFinding} Finding */
@@ -261,7 +262,7 @@ function refusedCard({ dead_letters: letters }, { tz }) {
         : html`
             <table>
               <thead><tr><th scope="col">Reason</th><th scope="col" class="number">last hour</th><th scope="col" class="number">24 hours</th></tr></thead>
-              <tbody>${letters.map(({ reason, last_hour, last_day }) => html`<tr><th scope="row">${reason}</th><td class="number">${grouped(last_hour)}</td><td class="number">${grouped(last_day)}</td></tr>`)}</tbody>
+              <tbody>${letters.map(({ reason, last_hour, last_day }) => html`<tr><th scope="row">${reasonName(reason)}</th><td class="number">${grouped(last_hour)}</td><td class="number">${grouped(last_day)}</td></tr>`)}</tbody>
             </table>
             ${may("administer") ? html`<p><a href=${addressOf("/ui/refused", { tz })}>Show the messages</a></p>` : nothing}
           `,

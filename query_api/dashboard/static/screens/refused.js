@@ -137,7 +137,7 @@ class Refused {
       });
     return html`
       <label class="search"><span class="visually-hidden">Device's key or topic filter</span>
-        <input type="search" placeholder="Device's key, or a topic such as devices/+/stats" maxlength="1000" spellcheck="false" autocomplete="off"
+        <input type="search" placeholder="Key, or topic such as devices/+/stats" maxlength="1000" spellcheck="false" autocomplete="off"
           .value=${live(this.query.topic ?? "")} @change=${changed}>
       </label>
     `;

@@ -1,5 +1,7 @@
 /** Figures that a screen has collected while it is open, and their lines. */
 
+import { grouped } from "./numbers.js";
+
 /** A figure at a moment, in microseconds. @typedef {{moment: number, value: number | null}} Point */
 
 const SECOND = 1_000_000;
@@ -73,7 +75,7 @@ function rounded(value) {
  * @param {number} value
  */
 export function rate(value) {
-  return value >= 100 ? String(Math.round(value)) : String(Number(value.toPrecision(3)));
+  return value >= 100 ? grouped(Math.round(value)) : String(Number(value.toPrecision(3)));
 }
 
 const UNITS = ["bytes", "KB", "MB", "GB", "TB"];

@@ -115,7 +115,7 @@ export class AuditPart {
         <td>${action}</td><td><bdi>${visible(subject)}</bdi></td>
         <td><a href=${addressOf("/ui/keys", { ...this.context.query, actor, cursor: undefined })} title="Only this actor"><bdi>${visible(actor)}</bdi></a></td>
         <td class="wide">${visible(origin)}</td>
-        <td class="wide wrap">${Object.entries(detail).map(([name, value]) => html`<span class="pair"><span class="muted">${name}</span> ${visible(typeof value === "string" ? value : JSON.stringify(value))}</span> `)}</td>
+        <td class="wide wrap">${Object.entries(detail).map(([name, value]) => html`<span class="detail"><span class="muted">${name}</span> ${visible(typeof value === "string" ? value : JSON.stringify(value))}</span> `)}</td>
       </tr>
     `;
   }
