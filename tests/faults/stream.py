@@ -216,9 +216,10 @@ async def expect_counts_to_add_up(port: int) -> dict[str, float]:
     return figures
 
 
-async def expect_a_good_end(process: IngestorProcess) -> None:
-    """Assert that the ingestor still runs, that its counts add up, and that it stops cleanly."""
+async def expect_a_good_end(process: IngestorProcess) -> str:
+    """Assert that the ingestor still runs, that its counts add up, and that it stops cleanly. Return its log."""
     await expect_counts_to_add_up(process.port)
     code, logged = await process.end()
     assert code == 0, logged
     assert "Traceback" not in logged
+    return logged
