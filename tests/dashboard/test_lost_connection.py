@@ -1,11 +1,15 @@
 """What the page shows while the service or its database is away."""
 
+import asyncio
+
+import httpx
 import pytest
 
 from shared.settings import Settings
 from tests import chromium, services
 from tests.browser import Page
 from tests.dashboard.conftest import store
+from tests.proxy import running_proxy
 
 pytestmark = [chromium.needs_chromium]
 
@@ -25,6 +29,25 @@ async def test_a_lost_connection_keeps_the_last_picture(page: Page, api_settings
     assert await page.run("document.querySelector('.devices tbody tr, .cards dd') !== null")
     async with services.api(api_settings):
         await page.until("!document.querySelector('.banner') && !document.querySelector('.notice.bad')")
+
+
+async def test_a_service_that_is_silent_is_said_to_be(page: Page, api_settings: Settings) -> None:
+    """Nothing fails, as on a network that drops all packets."""
+    page.expect(None, "/devices")
+    page.expect(None, "/stats")
+    async with services.api(api_settings) as api:
+        await api.post("/devices", json={"name": "Boiler, north"})
+        url = httpx.URL(str(api.base_url))
+        async with running_proxy(lambda: asyncio.open_connection(url.host, url.port)) as proxy:
+            await page.hurry(10)
+            await page.open(f"http://127.0.0.1:{proxy.port}")
+            await page.until("document.querySelector('.devices tbody tr')")
+            assert not await page.run("document.querySelector('.banner') !== null")
+            proxy.silence()
+            assert "The service has not answered for 10 seconds." in await page.text(".banner")
+            proxy.speak()
+            proxy.cut()
+            await page.until("!document.querySelector('.banner')")
 
 
 async def test_a_database_that_is_away_is_named(

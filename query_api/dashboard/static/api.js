@@ -39,10 +39,49 @@ export class Unreachable extends Error {
  */
 export const connection = { since: null, reason: "", listeners: new Set() };
 
-/** @param {string | null} reason why there is no answer; null: there is one */
-function noteConnection(reason) {
+/** A service that has answered nothing for so long does not respond, although nothing has failed. */
+const SILENT_MS = 10_000;
+/** Requests without an answer, and the timer since the last answer while there are some. */
+const silence = { requests: 0, timer: 0 };
+
+/**
+ * Wait for the answer to a request, and note if the service is silent. Rejects as the request does.
+ *
+ * @template T
+ * @param {Promise<T>} answer
+ */
+async function watched(answer) {
+  silence.requests += 1;
+  silence.timer ||= timeSilence();
+  let isAnswered = false;
+  try {
+    const found = await answer;
+    isAnswered = true;
+    return found;
+  } finally {
+    silence.requests -= 1;
+    if (isAnswered || silence.requests === 0) {
+      clearTimeout(silence.timer);
+      silence.timer = silence.requests ? timeSilence() : 0;
+    }
+  }
+}
+
+function timeSilence() {
+  const since = new Date();
+  return window.setTimeout(() => {
+    silence.timer = 0;
+    noteConnection("The service has not answered for 10 seconds.", since);
+  }, SILENT_MS);
+}
+
+/**
+ * @param {string | null} reason why there is no answer; null: there is one
+ * @param {Date} since
+ */
+function noteConnection(reason, since = new Date()) {
   if ((reason === null) === (connection.since === null) && connection.reason === (reason ?? "")) return;
-  connection.since = reason === null ? null : (connection.since ?? new Date());
+  connection.since = reason === null ? null : (connection.since ?? since);
   connection.reason = reason ?? "";
   for (const listener of connection.listeners) listener();
 }
@@ -82,7 +121,7 @@ export async function send(method, path, { query = {}, body, signal } = {}) {
   const request = { method, headers, cache: "no-store", credentials: "same-origin" };
   if (body !== undefined) request.body = JSON.stringify(body);
   if (signal) request.signal = signal;
-  const [answer, text] = await answered(fetch(addressOf(path, query), request));
+  const [answer, text] = await watched(answered(fetch(addressOf(path, query), request)));
   if (!answer.ok) throw problemOf(answer, text);
   noteConnection(null);
   return { data: /** @type {T} */ (text ? JSON.parse(text) : null), headers: answer.headers };
