@@ -112,6 +112,10 @@ async def test_the_keyboard_moves_the_cursor_and_zooms(page: Page, api: httpx.As
     await page.until("location.search.indexOf('12:20:00Z') < 0")
     start, end = await period_of(page)
     assert round(end - start) == 600
+    before = await page.run("location.search")
+    await page.key("]", "]")  # a key of the screen
+    await page.until(f"location.search !== {before!r}")
+    assert await period_of(page) == [start + 300, end + 300]
 
 
 async def test_touch_selects_and_pinches_and_scrolls(page: Page, api: httpx.AsyncClient, waves: int) -> None:

@@ -25,7 +25,7 @@ export function areShortcutsOn() {
  */
 export function runShortcut(event, shortcuts) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !areShortcutsOn()) return;
-  if (event.target instanceof Element && event.target.closest(`${EDITABLE}, dialog, time-plot`)) return;
+  if (event.target instanceof Element && event.target.closest(`${EDITABLE}, dialog`)) return;
   const found = shortcuts.find(({ key }) => key === event.key);
   if (!found) return;
   event.preventDefault();
