@@ -36,7 +36,8 @@ from shared.serving.service import listen
 from shared.settings import CONFIG, PREFIX, Settings, overridden, parse_mqtt_url
 
 DEMO_DEVICES = 10
-DEMO_RATE = 20.0
+DEMO_RATE = 4.0
+"""Readings per second of all devices: in a plot, the history, which is less dense, is not a series of gaps."""
 DEMO_HISTORY_H = 49.0
 """Two days, and the hour by which a change of clocks moves midnight: yesterday is whole."""
 _PORTS = {

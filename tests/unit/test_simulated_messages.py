@@ -6,8 +6,10 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+from deploy.local.up import DEMO_DEVICES, DEMO_RATE
 from deploy.simulate.devices import HISTORY_MESSAGE, HISTORY_STEP_S, Plan, history, live, within
 from ingestor.payload.decode import Measurement, decode
+from query_api.readings.plots import gaps
 from shared.readings.model import SECOND
 
 if TYPE_CHECKING:
@@ -84,3 +86,9 @@ def test_history_is_no_longer_than_readings_are_taken() -> None:
     assert within(plan, timedelta(days=3), terminal).history_h == 71
     assert "71 hours" in said[0]
     assert within(plan, timedelta(minutes=5), terminal).history_h == 0
+
+
+def test_the_history_of_the_demo_is_no_series_of_gaps_beside_its_live_readings() -> None:
+    """Even if a clock of a live device is a tenth off."""
+    distance = DEMO_DEVICES / DEMO_RATE
+    assert gaps.FACTOR * distance * 0.9 > HISTORY_STEP_S
