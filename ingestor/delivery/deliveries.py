@@ -22,7 +22,7 @@ from mqtt5 import PublishPacket
 from ingestor.batch import Batch
 from ingestor.delivery.acknowledgements import Acknowledgements, PacketState
 from ingestor.delivery.journal import Journal, pack, unpack
-from ingestor.delivery.redelivery import InOrder, Verdict
+from ingestor.delivery.redelivery import InSequence, Verdict
 from ingestor.metrics import Counts
 from ingestor.mqtt.connection import NetworkConnection
 from ingestor.mqtt.packets import Delivered
@@ -118,8 +118,8 @@ class Deliveries:
 
     def note(self, packet_id: int) -> Iterator[Redelivered]:
         """Take a packet without DUP, which ends the redelivery: return all packets that waited."""
-        yield from self._decide(self._redelivery.end(packet_id))
         ids, answer = self._journal.packet_ids, self._confirmation
+        yield from self._decide(self._redelivery.end(packet_id, ids.shows_sequence(packet_id)))
         ids.note(packet_id, answer is not None and answer.done() and not answer.cancelled())
         if ids.is_candidate and answer is None:
             self._confirmation = self.connection.ping()
@@ -154,8 +154,8 @@ class Deliveries:
             self._undecided_bytes -= _size(packet)
             self.acknowledgements.decide()
             if verdict is Verdict.STORED:
-                # By order, the journal is to end with what is not acknowledged.
-                yield Redelivered(packet, is_stored=True, is_recorded=isinstance(self._redelivery, InOrder))
+                # Unless ids are in sequence, the journal is to end with what is not acknowledged.
+                yield Redelivered(packet, is_stored=True, is_recorded=not isinstance(self._redelivery, InSequence))
                 continue
             if verdict is Verdict.AMBIGUOUS:
                 self._note_ambiguous(packet)

@@ -25,7 +25,7 @@ import msgspec
 from psycopg.errors import UniqueViolation
 
 from ingestor.delivery.packet_ids import PACKET_IDS, PacketIds
-from ingestor.delivery.redelivery import InOrder, InSequence, Packet, Redelivery
+from ingestor.delivery.redelivery import InOrder, InSequence, Packet, Redelivery, Undetermined
 from ingestor.mqtt.packets import Delivered
 from shared.errors import SessionTakenOver
 from shared.postgres.connections import Connection
@@ -153,17 +153,31 @@ class Journal:
         """Return the rule that decides, for a new connection, which redelivered packets are stored."""
         packets = b"".join(entry.packets for entry in self._entries)
         known = list(unpack(packets))[-self._span :]
+        by_sequence = InSequence(self._one_cycle(known), self.ids)
         if self.packet_ids.in_sequence:
-            return InSequence(self._one_cycle(known), self.ids)
+            return by_sequence
         reuses_ids = self.packet_ids.in_sequence is False
         is_doubtful = self._brought_nothing and (self._may_hand_over or reuses_ids)
-        return InOrder(known, 0 if is_doubtful else min(self.held, len(known)), reuses_ids)
+        by_order = InOrder(known, 0 if is_doubtful else min(self.held, len(known)), reuses_ids)
+        return by_order if reuses_ids else Undetermined(by_order, by_sequence, self.ids // 4)
+
+    @property
+    def needs_next(self) -> bool:
+        """Whether only a new message may show which packets of the next connection are stored: the last connection
+        brought nothing."""
+        is_doubtful = self._may_hand_over and (self._is_unmarked or self._beginnings > 0)
+        return is_doubtful and self.packet_ids.in_sequence is None and not self.is_empty
 
     @property
     def _brought_nothing(self) -> bool:
         """Whether a connection before this one brought no packet, so that new ones may have ids of the journal."""
+        return self._is_unmarked or self._beginnings > 1
+
+    @property
+    def _beginnings(self) -> int:
+        """The number of connections that have begun since the last packet."""
         empty = takewhile(lambda entry: not entry.packets, reversed(self._entries))
-        return self._is_unmarked or sum(entry.begins for entry in empty) > 1
+        return sum(entry.begins for entry in empty)
 
     def _one_cycle(self, known: list[Packet]) -> list[Packet]:
         """Return the last packets, less than a cycle of ids: a broker that drops messages skips their ids."""

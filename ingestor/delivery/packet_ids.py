@@ -39,6 +39,7 @@ class PacketIds:
 
         `is_confirmed`: whether a PINGRESP has followed the packet that made `is_candidate` true.
         """
+        is_candidate = self.shows_sequence(packet_id)
         last, self._last = self._last, packet_id
         redelivered, self._redelivered = self._redelivered, None
         if last is None:
@@ -48,10 +49,20 @@ class PacketIds:
             self._go_back(packet_id, redelivered)
         elif self.in_sequence is None and step == 1:
             if redelivered is not None:
-                # All ids below are in use if they were all redelivered; else one is free, and was passed over.
-                self.is_candidate = len(redelivered) < last < packet_id and not self._is_restored
+                self.is_candidate = is_candidate
             elif self.is_candidate and is_confirmed:
                 self.in_sequence = True
+
+    def shows_sequence(self, packet_id: int) -> bool:
+        """Whether a packet without DUP is the first one of its connection, and shows that ids are in sequence.
+
+        Its id follows the last one. All lower ids are in use if they were all redelivered. Otherwise one is free, and
+        was passed over.
+        """
+        last, redelivered = self._last, self._redelivered
+        if last is None or redelivered is None or self._is_restored:
+            return False
+        return packet_id == last + 1 and len(redelivered) < last
 
     def note_redelivered(self, packet_id: int) -> None:
         """Take note of a packet that came with DUP, and not earlier on this connection: they may be in any order.

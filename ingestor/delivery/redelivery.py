@@ -13,9 +13,11 @@ Two facts prove it:
   packet. The ingestor holds back the last acknowledgements of each batch. If those packets come back in the order
   of their receipt, the broker keeps the order; the packets before them are stored, and the packets after them are new.
 
-Everything else that equals a packet of the journal is ambiguous, and is stored again.
+Everything else that equals a packet of the journal is ambiguous, and is stored again. While nothing shows whether ids
+are in sequence, it waits for the next new message, whose id may show that (`Undetermined`).
 """
 
+from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol
@@ -48,10 +50,11 @@ class Redelivery(Protocol):
     def judge(self, packet: Packet) -> list[Verdict]:
         """Take the next packet. Return verdicts on the oldest packets without one, in order; perhaps none yet."""
 
-    def end(self, next_id: int | None = None) -> list[Verdict]:
+    def end(self, next_id: int | None = None, shows_sequence: bool = False) -> list[Verdict]:
         """Return verdicts on all packets without one: nothing more is redelivered for now.
 
-        `next_id`: the packet id of the packet without DUP that ends the redelivery.
+        `next_id`: the packet id of the packet without DUP that ends the redelivery. `shows_sequence`: whether it shows
+        that ids are allocated in sequence.
         """
 
 
@@ -100,7 +103,7 @@ class InSequence:
             return self._verdicts(Verdict.AMBIGUOUS)
         return [] if self._pending[0] else self._verdicts(Verdict.AMBIGUOUS)
 
-    def end(self, next_id: int | None = None) -> list[Verdict]:
+    def end(self, next_id: int | None = None, shows_sequence: bool = False) -> list[Verdict]:
         is_reached = next_id is not None and not self._goes_back and self._passes_end(next_id)
         return self._verdicts(Verdict.STORED if is_reached else Verdict.AMBIGUOUS)
 
@@ -151,7 +154,7 @@ class InOrder:
             return self._found()
         return []
 
-    def end(self, next_id: int | None = None) -> list[Verdict]:
+    def end(self, next_id: int | None = None, shows_sequence: bool = False) -> list[Verdict]:
         self._is_over = True
         verdicts = [self._guess(packet) for packet in self._pending]
         self._pending.clear()
@@ -180,3 +183,44 @@ class InOrder:
         if self._guesses is None:
             self._guesses = frozenset(self._known)
         return Verdict.AMBIGUOUS if packet in self._guesses else Verdict.NEW
+
+
+class Undetermined:
+    """The rule while nothing shows whether a broker allocates ids in sequence.
+
+    `by_order` decides what it can. What it finds ambiguous waits, with all packets behind it, for the first packet
+    without DUP. If that shows ids in sequence, `by_sequence` decides. `most`: the number of packets that may wait for
+    it. Once stored, they must fit into the journal together with all others that are not acknowledged.
+    """
+
+    def __init__(self, by_order: InOrder, by_sequence: InSequence, most: int = PACKET_IDS // 4) -> None:
+        self.keeps_order = False
+        self._by_order = by_order
+        self._by_sequence = by_sequence
+        self._most = most
+        self._is_over = False
+        self._returned = 0
+        self._of_order: deque[Verdict] = deque()  # not returned yet
+        self._of_sequence: list[Verdict] = []  # also on packets whose verdict was returned
+
+    def judge(self, packet: Packet) -> list[Verdict]:
+        self._of_order += self._by_order.judge(packet)
+        self._of_sequence += self._by_sequence.judge(packet)
+        verdicts = []
+        while self._of_order and (self._is_over or self._of_order[0] is not Verdict.AMBIGUOUS):
+            verdicts.append(self._of_order.popleft())
+        decided = self._return(verdicts)
+        return decided if len(self._of_order) <= self._most else [*decided, *self.end()]
+
+    def end(self, next_id: int | None = None, shows_sequence: bool = False) -> list[Verdict]:
+        self._is_over = True
+        of_order = [*self._of_order, *self._by_order.end()]
+        self._of_order.clear()
+        self._of_sequence += self._by_sequence.end(next_id)
+        self.keeps_order |= shows_sequence
+        return self._return(self._of_sequence[self._returned :] if shows_sequence else of_order)
+
+    def _return(self, verdicts: list[Verdict]) -> list[Verdict]:
+        self._returned += len(verdicts)
+        self.keeps_order |= self._by_order.keeps_order
+        return verdicts

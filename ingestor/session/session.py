@@ -65,6 +65,10 @@ MAX_PACKET_BYTES = 16 * 1024 * 1024
 """A broker silently drops larger packets (MQTT-3.1.2-25). This is twice the limit for devices in mosquitto.conf, so the
 ingestor receives every message that this broker accepts, if only to refuse it as too large."""
 
+WIDEST_WINDOW = 32_767
+"""Receive Maximum while a new message is needed behind the redelivered ones (ADR 34), which may fill a smaller window.
+It is the largest MQTT_WINDOW."""
+
 _log = structlog.get_logger()
 _Answer = TypeVar("_Answer")
 
@@ -213,7 +217,7 @@ class Session:
                 clean_start=False,
                 keep_alive=KEEP_ALIVE_S,
                 session_expiry_interval=SESSION_EXPIRY_S,
-                receive_max=self._window,
+                receive_max=WIDEST_WINDOW if self._writer.needs_next else self._window,
                 max_packet_size=MAX_PACKET_BYTES,
             )
         )

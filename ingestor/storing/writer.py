@@ -192,6 +192,11 @@ class Writer:
         """Whether the journal has packets of the broker session."""
         return not self._journal.is_empty
 
+    @property
+    def needs_next(self) -> bool:
+        """Whether only a new message may show which packets of the next connection are stored."""
+        return self._journal.needs_next
+
     async def is_replaced(self) -> bool:
         """Whether another ingestor has taken the journal from this one."""
         if not self._owns_journal:

@@ -1,5 +1,6 @@
 """The journal's bounds; what it proves of redelivered packets is in test_redelivery.py."""
 
+import pytest
 from mqtt5 import PublishPacket, QoS
 
 from ingestor.delivery.journal import MAX_ENTRIES, SPAN, Entry, Journal, pack, unpack
@@ -53,6 +54,28 @@ def test_ids_that_a_broker_skipped_count_towards_a_cycle() -> None:
     redelivery = journal.redelivery()
     assert redelivery.judge(_known(after[8])) == []
     assert redelivery.judge(_known(after[9])) == [Verdict.STORED, Verdict.STORED]
+
+
+@pytest.mark.parametrize(
+    ("held", "in_sequence", "beginnings", "needs_next", "shared_needs_next"),
+    [
+        (1, None, 0, False, False),
+        (1, None, 1, False, True),
+        (0, None, 0, False, False),
+        (0, True, 1, False, False),
+        (0, False, 1, False, False),
+    ],
+)
+def test_a_new_message_is_needed_after_a_connection_that_brought_nothing(
+    held: int, in_sequence: bool | None, beginnings: int, needs_next: bool, shared_needs_next: bool
+) -> None:
+    stored = Entry(1, pack(_publish(1, b"x")), held, in_sequence)
+    begun = [Entry(number, b"", held, in_sequence, begins=True) for number in range(2, beginnings + 2)]
+    for may_hand_over, needed in ((False, needs_next), (True, shared_needs_next)):
+        journal = Journal("client", may_hand_over=may_hand_over)
+        assert not journal.needs_next
+        journal.replace([stored, *begun])
+        assert journal.needs_next is needed
 
 
 def _known(packet: PublishPacket) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from mqtt5 import PublishPacket, QoS
 
 from ingestor.batch import Batch
 from ingestor.collector import Collector
+from ingestor.delivery.deliveries import Deliveries
 from ingestor.delivery.journal import Entry, Journal, unpack
 from ingestor.delivery.packet_ids import FIRST_ID
 from ingestor.delivery.redelivery import ENOUGH, InSequence
@@ -51,6 +52,7 @@ class Kind(msgspec.Struct, frozen=True):
     `same_ids`: whether a redelivered packet has its id. `repeats`: whether it redelivers on a live connection.
     `restarts`: whether ids begin at 1 with each connection.
     `hands_over`: whether it gives messages of a broken connection to another member, or drops them as expired.
+    `is_shared`: whether the subscription is shared, so that it might do that.
     `new_first`: whether a new connection begins with what was never sent.
     `expires`: whether a message that was sent may expire before it is redelivered. `skips`: whether messages that the
     broker drops have used their ids. `is_known`: whether earlier connections have shown whether ids are reused.
@@ -65,6 +67,7 @@ class Kind(msgspec.Struct, frozen=True):
     same_ids: bool = True
     repeats: bool = False
     hands_over: bool = False
+    is_shared: bool = False
     new_first: bool = False
     expires: bool = False
     skips: bool = False
@@ -249,7 +252,7 @@ class History(RuleBasedStateMachine):
 
     def _start(self) -> None:
         """A new process."""
-        self.journal = Journal("client", SPAN, IDS, may_hand_over=self.kind.hands_over)
+        self.journal = Journal("client", SPAN, IDS, may_hand_over=self.kind.hands_over or self.kind.is_shared)
         self.journal.replace(self.entries)
         self.collector = Collector(Settings(batch_linger_ms=0), _NoDevices(), self.journal, self.counts, ALONE.clock())
         self._connect()
@@ -302,9 +305,6 @@ class History(RuleBasedStateMachine):
         batch = self.collector.take()
         if batch is None:
             return False
-        if batch.is_release and self.journal.packet_ids.in_sequence is None:
-            # If the process ends before the broker has these acknowledgements, nothing shows whether it has.
-            self._excuse_held()
         self.stored += [int(letter.content_type or "") for letter in _letters(batch)]
         self._write(self.journal.next(bytes(batch.packets), batch.held))
         self.collector.done(batch)
@@ -314,14 +314,20 @@ class History(RuleBasedStateMachine):
         while self._commit():
             pass
 
-    def _excuse_expired(self) -> None:
-        if self.kind.expires and self.journal.packet_ids.in_sequence is None:
-            # One of the messages whose order is to prove something may be missing.
+    def _excuse_undecided(self) -> None:
+        """Expect that what waits for a verdict may be stored twice: nothing shows yet how ids are allocated."""
+        if self.journal.packet_ids.in_sequence is None and self.deliveries.has_undecided:
             self._excuse_held()
 
     def _excuse_held(self) -> None:
         """Expect that what is not acknowledged may be stored twice, although the broker is exact."""
         self.excused |= {message for _, message in self.broker.in_flight}
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """The packets of the connection."""
+        assert self.collector._deliveries is not None
+        return self.collector._deliveries
 
     # What happens
 
@@ -344,6 +350,10 @@ class History(RuleBasedStateMachine):
             packet_id, message, duplicate = one
             if duplicate:
                 self._excuse_skipped(packet_id, message)
+                if len(self.deliveries._undecided) >= IDS // 4:
+                    self._excuse_undecided()
+            elif not self.journal.packet_ids.shows_sequence(packet_id):
+                self._excuse_undecided()
             if any(packet_id == used for used, _ in self.broker.in_flight):
                 self.taken.add(packet_id)
             self.collector.deliver(
@@ -366,8 +376,8 @@ class History(RuleBasedStateMachine):
 
     def _has_room(self) -> bool:
         """What the ingestor has taken and the broker does not know of stays within the span: the watermarks and the
-        kernel's buffer are bounded (ADR 3)."""
-        return len(self.taken) < SPAN // 2
+        kernel's buffer are bounded (ADR 3). What waits for a verdict is not stored yet."""
+        return len(self.taken) - len(self.deliveries._undecided) < SPAN // 2
 
     @rule()
     def a_batch_is_committed(self) -> None:
@@ -377,6 +387,9 @@ class History(RuleBasedStateMachine):
     def nothing_arrives_for_a_moment(self) -> None:
         self._commit_all()
         if self.collector.is_restless:
+            answer = self.deliveries._answer
+            if isinstance(answer, Answer) and answer.done():
+                self._excuse_undecided()
             self.collector.rest()
             self._commit_all()
 
@@ -425,7 +438,6 @@ class History(RuleBasedStateMachine):
         crash = crash and not (self.kind.hands_over or self.kind.expires)  # else a loss is possible (ADR 34)
         if not crash:
             self._commit_all()
-        self._excuse_expired()
         self.broker.connect()
         self.connection.written.clear()
         if count:
@@ -442,7 +454,6 @@ class History(RuleBasedStateMachine):
         if self.journal.packet_ids.in_sequence is False and FIRST_ID in ids[:1]:
             # Where ids are reused, a redelivery that ascends from the first id on proves nothing.
             self._excuse_held()
-        self._excuse_expired()
         self.broker.connect()
         if crash:
             self._start()
@@ -521,6 +532,7 @@ _machines: list[Any] = []
 
 
 TestMosquitto = _history(MOSQUITTO)
+TestMosquittoShared = _history(Kind(is_shared=True))
 TestHiveMQ = _history(HIVEMQ)
 TestArtemis = _history(ARTEMIS)
 TestMochi = _history(MOCHI)
@@ -550,6 +562,8 @@ TestRestartedIdsInTheirOrder = _history(Kind(restarts=True, order="by id", is_kn
 TestRabbitMQ = _history(RABBITMQ)
 TestSmallWindow = _history(Kind(in_sequence=False, window=1))
 TestHandedOver = _history(Kind(in_sequence=False, hands_over=True, window=16))
+TestRestartedAndHandedOver = _history(Kind(restarts=True, hands_over=True, window=16))
+TestInSequenceAndHandedOver = _history(Kind(hands_over=True))
 
 
 @pytest.mark.soak
@@ -656,6 +670,9 @@ def test_ambiguous_packets_do_not_hide_that_ids_are_in_sequence() -> None:
     history.nothing_arrives_for_a_moment()
     history.the_connection_breaks(0, crash=True)
     history.packets_arrive(8)
+    history.nothing_arrives_for_a_moment()
+    history.the_broker_reads(1)
+    history.packets_arrive(1)
     history.nothing_arrives_for_a_moment()
     history.the_broker_reads(8)
     assert history.counts.ambiguous > 1
@@ -794,10 +811,7 @@ class _Broken(History):
 
     def _start(self) -> None:
         super()._start()
-        assert self.collector._deliveries is not None
-        self.collector._deliveries._redelivery = InSequence(
-            list(unpack(b"".join(e.packets for e in self.entries))), IDS
-        )
+        self.deliveries._redelivery = InSequence(list(unpack(b"".join(e.packets for e in self.entries))), IDS)
 
 
 def test_the_rule_for_ids_in_sequence_loses_messages_where_ids_are_reused() -> None:
