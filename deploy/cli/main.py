@@ -12,7 +12,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from deploy.cli.services import INSECURE, ingest, serve, work
 from deploy.cli.systemd import systemd
 from deploy.command import ask_database, read_settings
 from shared.errors import DevicestatError, LocalError, SettingsError
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 _PORT = click.IntRange(0, 65_535)
 _LONGEST_HISTORY_H = 100_000
@@ -137,11 +140,18 @@ def up(
     metavar="DIR",
     help="With --roles: set their passwords from the files ingestor, api and worker in DIR.",
 )
+@click.option("--distributed", is_flag=True, help="Distribute readings over the nodes of a Citus cluster.")
+@click.option(
+    "--shards", type=click.IntRange(1, 4096), metavar="N",
+    help="With --distributed: number of shards, two to four for each node to come. [default: 8]",
+)  # fmt: skip
 @click.pass_context
-def migrate(ctx: click.Context, *, roles: bool, passwords: Path | None) -> None:
+def migrate(ctx: click.Context, *, roles: bool, passwords: Path | None, distributed: bool, shards: int | None) -> None:
     """Update the database schema."""
     if passwords is not None and not roles:
         raise click.UsageError("--passwords goes with --roles", ctx)
+    if shards is not None and not distributed:
+        raise click.UsageError("--shards goes with --distributed", ctx)
     settings = read_settings(ctx, "database_url")
     from shared.postgres.migrate import migrate, migrations
     from shared.postgres.roles import SERVICES, read_passwords, set_up
@@ -154,6 +164,25 @@ def migrate(ctx: click.Context, *, roles: bool, passwords: Path | None) -> None:
     if roles:
         ask_database(settings, partial(set_up, passwords=given))
         click.echo(f"the roles {', '.join(SERVICES.values())} have the privileges that they need, and no others")
+    if distributed:
+        _distribute(settings, shards)
+
+
+def _distribute(settings: "Settings", shards: int | None) -> None:
+    from shared.postgres.distribution import distribute, survey
+
+    cluster = ask_database(settings, survey)
+    if cluster.rows:
+        click.echo(
+            f"about {cluster.rows:,} rows will be copied to the nodes, unless they are there already: "
+            f"writes wait for about {cluster.seconds} s",
+            err=True,
+        )
+    done = ask_database(settings, partial(distribute, shards=shards))
+    how = f"over {done.shards} shards on {', '.join(done.nodes)}"
+    click.echo(f"readings is {'now' if done.added else 'already'} distributed {how}")
+    if done.added:
+        click.echo("restart the services: their connections do not know yet")
 
 
 @main.command()

@@ -1,7 +1,7 @@
 """PostgreSQL connections and connection pools, with translated errors."""
 
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Self
@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from shared.errors import DatabaseError, DatabaseUnreachable, PoolExhausted
 from shared.postgres.errors import diagnose, diagnose_connecting
-from shared.postgres.session_settings import ENCODING, check_encoding, pin
+from shared.postgres.session_settings import ENCODING, PINNED, check_encoding, pin
 
 Connection = AsyncConnection[TupleRow]
 Prepare = Callable[[Connection], Awaitable[None]]
@@ -154,13 +154,15 @@ async def open_pool(
     max_size: int = 10,
     patience: float = CONNECT_TIMEOUT_S,
     statement_timeout: int | None = None,
+    settings: Mapping[str, str] = PINNED,
 ) -> AsyncIterator[Pool]:
     """Open a pool of connections for the block, even if the server is unreachable.
 
     `patience`: seconds to wait for a connection, before PoolExhausted or DatabaseUnreachable is raised.
     `statement_timeout`: seconds after which the server cancels a statement (QueryCutOff).
+    `settings`: of each connection, besides PINNED.
     """
-    configure = partial(pin, statement_timeout_s=statement_timeout or 0)
+    configure = partial(pin, statement_timeout_s=statement_timeout or 0, more=settings)
     pool = Pool(url, application, configure, (min_size, max_size), patience)
     await pool.open()
     try:

@@ -30,6 +30,8 @@ from shared.errors import (
 
 ROW_FAULTS = (psycopg.DataError, psycopg.IntegrityError)
 """Errors that a value in a row causes; all others are the server's."""
+COPY_FAULTS = (*ROW_FAULTS, psycopg.errors.InternalError_)
+"""The same of COPY. Citus reports each error of a node during COPY as an internal error."""
 
 KINDS: Mapping[str, type[DatabaseError]] = {
     "08": DatabaseUnreachable,  # connection exceptions

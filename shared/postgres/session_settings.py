@@ -70,10 +70,15 @@ _PLANNER: Mapping[str, str] = {
     "enable_partitionwise_aggregate": "off",
     "enable_partitionwise_join": "off",
 }  # fmt: skip
+# all_modifications_commutative: by default, of two INSERT … SELECT into one shard, one waits for the end of the other.
+# A unique index excludes equal rows in any case, as each shard has one placement.
+_CITUS: Mapping[str, str] = {"citus.all_modifications_commutative": "on"}
+CACHED_NODES: Mapping[str, str] = {"citus.max_cached_conns_per_worker": "32"}
+"""For connections that store readings. A batch needs a connection for each shard; by default Citus keeps one a node."""
 TRIES = 3
 """Attempts to set the values: the database's own statement_timeout still applies to that statement."""
-PINNED: Mapping[str, str] = {**_TEXT_FORM, **_TRANSACTIONS, **_TIME_LIMITS, **_PLANNER}
-"""Settings of every connection, by name. Settings that the server's version does not have are skipped."""
+PINNED: Mapping[str, str] = {**_TEXT_FORM, **_TRANSACTIONS, **_TIME_LIMITS, **_PLANNER, **_CITUS}
+"""Settings of every connection, by name. Settings that the server does not have are skipped."""
 
 # synchronous_commit: acknowledged readings must survive a crash, which every value but off guarantees.
 _PIN = """
@@ -88,12 +93,12 @@ _PIN = """
 """
 
 
-async def pin(connection: AsyncConnection[Any], statement_timeout_s: int = 0) -> None:
-    """Set PINNED on the connection. Raises psycopg.Error.
+async def pin(connection: AsyncConnection[Any], statement_timeout_s: int = 0, more: Mapping[str, str] = PINNED) -> None:
+    """Set PINNED and `more` on the connection. Raises psycopg.Error.
 
     `statement_timeout_s`: the server cancels a statement that takes longer (QueryCanceled); 0: no limit.
     """
-    values = {**PINNED, "statement_timeout": f"{statement_timeout_s}s" if statement_timeout_s else "0"}
+    values = {**PINNED, **more, "statement_timeout": f"{statement_timeout_s}s" if statement_timeout_s else "0"}
     for left in reversed(range(TRIES)):
         try:
             await connection.execute(_PIN, (list(values), list(values.values())))

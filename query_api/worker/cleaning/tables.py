@@ -41,6 +41,7 @@ RETENTION = {
     "retiring_months": "while RETENTION drops the month",
     "schema_migrations": "one row a migration",
     "sealed_devices": "one row a device, with the device",
+    "sealed_until": "one row a device, with the device; only on a Citus cluster",
     "sessions": "until they expire, 7 days after the sign-in or with their key, or 24 hours after their last use",
     "suspected_blocks": "until the worker has checked the block",
 }

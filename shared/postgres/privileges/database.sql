@@ -11,6 +11,15 @@ BEGIN
                    current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO devicestat_ingestor, devicestat_api, devicestat_worker',
                    current_database());
+    -- Citus executes DDL on the nodes as the owner of the table, which logs in there. The owners have no password.
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
+        FOREACH role IN ARRAY ARRAY['devicestat_readings', 'devicestat_partitions'] LOOP
+            EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role);
+            IF NOT (SELECT rolcanlogin FROM pg_roles WHERE rolname = role) THEN
+                EXECUTE format('ALTER ROLE %I LOGIN', role);
+            END IF;
+        END LOOP;
+    END IF;
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO devicestat_ingestor', current_database());
     -- A schema named like its owner is not in the default search_path of other roles.
     IF current_schema() <> 'public' THEN

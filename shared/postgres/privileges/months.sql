@@ -51,6 +51,8 @@ BEGIN
     LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO devicestat_partitions', making);
     END LOOP;
-    -- drop_readings_month deletes the blocks of its month.
+    -- drop_readings_month deletes the blocks of its month. find_extents_of_month and others ask whether readings is
+    -- distributed.
+    GRANT EXECUTE ON FUNCTION is_distributed, devices_of_month TO devicestat_partitions;
     GRANT SELECT, DELETE ON blocks, block_values, block_columns, late_readings, retiring_months TO devicestat_partitions;
 END $$;

@@ -36,7 +36,8 @@ GRANT EXECUTE ON FUNCTION report_process, withdraw_process TO devicestat_ingesto
 -- The ingestor inserts readings and cannot read them. Of dead letters it reads what `devicestat doctor` counts, and no
 -- payload.
 GRANT SELECT, INSERT (key, name) ON devices TO devicestat_ingestor;
-GRANT INSERT (device_id, recorded_at, received_at, x, y, z) ON readings TO devicestat_ingestor;
+-- Privileges on columns do not reach the shards of Citus: on tables that it distributes, they are on the whole table.
+GRANT INSERT ON readings TO devicestat_ingestor;
 -- It updates the counts of rows that count several messages.
 GRANT SELECT (id, received_at, received_until, messages, payload_bytes, readings, reasons),
       INSERT (received_at, received_until, topic, content_type, payload, reason, detail,
@@ -49,7 +50,7 @@ GRANT SELECT, INSERT, UPDATE ON device_extents TO devicestat_ingestor, devicesta
 GRANT SELECT (device_id, announced, number) ON sealed_devices TO devicestat_ingestor;
 GRANT INSERT ON late_readings TO devicestat_ingestor, devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, pass_deletion_fence, pass_fence, store_late_readings,
-      devices_deleted_since, trigrams TO devicestat_ingestor;
+      devices_deleted_since, is_distributed, trigrams TO devicestat_ingestor;
 
 -- The API creates keys and ends them; a trigger keeps it from making a key valid again. It reads the audit log, and cannot
 -- change it. UPDATE on one column allows it to lock a row.
@@ -57,11 +58,12 @@ GRANT SELECT, INSERT (id, key, name), UPDATE (name), DELETE ON devices TO device
 GRANT SELECT ON device_activity, device_activity_round TO devicestat_api;
 GRANT INSERT (device_id, key) ON deleted_devices TO devicestat_api;
 GRANT SELECT, INSERT ON readings TO devicestat_api;
-GRANT SELECT ON sealed_devices, late_readings, blocks, block_values, block_columns, hidden_months TO devicestat_api;
+GRANT SELECT ON sealed_devices, sealed_until, late_readings, blocks, block_values, block_columns, hidden_months
+    TO devicestat_api;
 GRANT INSERT ON suspected_blocks TO devicestat_api;
 GRANT USAGE ON SEQUENCE devices_id_seq, readings_id_seq TO devicestat_api;
-GRANT EXECUTE ON FUNCTION ensure_readings_partition, store_readings, pass_deletion_fence, close_deletion_fence, trigrams
-    TO devicestat_api;
+GRANT EXECUTE ON FUNCTION ensure_readings_partition, store_readings, pass_deletion_fence, close_deletion_fence,
+      is_distributed, trigrams TO devicestat_api;
 GRANT SELECT, INSERT (device_id, period, figures, joinable, owner, by_schedule),
       UPDATE (status, attempts, joinable, owner, by_schedule, run_after, lease_token, lease_until, created_at, started_at,
               finished_at)
@@ -91,7 +93,7 @@ GRANT UPDATE ON device_activity_round TO devicestat_worker;
 GRANT SELECT, DELETE ON readings, device_extents TO devicestat_worker;
 -- It seals readings, and takes back what it has sealed.
 GRANT SELECT, INSERT, UPDATE, DELETE ON sealed_devices TO devicestat_worker;
-GRANT SELECT, INSERT, UPDATE (merged), DELETE ON blocks TO devicestat_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON blocks, sealed_until TO devicestat_worker;
 GRANT SELECT, INSERT, DELETE ON block_values, block_columns TO devicestat_worker;
 GRANT SELECT, DELETE ON late_readings TO devicestat_worker;
 GRANT SELECT, INSERT ON retiring_months TO devicestat_worker;
@@ -99,7 +101,7 @@ GRANT SELECT ON hidden_months TO devicestat_worker;
 GRANT SELECT, INSERT, DELETE ON suspected_blocks TO devicestat_worker;
 GRANT USAGE ON SEQUENCE sealed_devices_number_seq TO devicestat_worker;
 GRANT SELECT, UPDATE (removed_at), DELETE ON deleted_devices TO devicestat_worker;
-GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, empty_readings_months,
+GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, empty_readings_months, is_distributed,
       drop_empty_readings_month, expire_audit_entries, expire_access_keys,
       expire_journals, expire_subscriptions, find_extents_of_month TO devicestat_worker;
 GRANT SELECT, INSERT (device_id, period, figures, joinable, owner, by_schedule),
