@@ -30,13 +30,22 @@ from shared.readings import dead_letters
 from shared.readings.announce import announce_all
 from shared.readings.deletions import MarksMissed
 from shared.readings.model import ElementFault, Microseconds, Reason, duration, to_microseconds
-from shared.readings.partitions import Partitions
+from shared.readings.partitions import Partitions, make_months, missing_months
 from shared.readings.rules import too_old
 from shared.readings.store import Stored
 from shared.settings import Settings
 
 LONG_BYTES = 64 * 1024
 """Payloads up to this size are decoded in a millisecond."""
+
+
+class _MonthsMissing(Exception):
+    """A month of the readings has no partition. It is created before the transaction that fills it: as another role,
+    which Citus does not allow for one shard in one transaction. `starts`: of these months."""
+
+    def __init__(self, starts: Sequence[datetime]) -> None:
+        super().__init__()
+        self.starts = starts
 
 
 class _Letter(msgspec.Struct, frozen=True):
@@ -75,6 +84,13 @@ class Replay:
 
     async def replay(self, number: int) -> Replayed | Incomplete | None:
         """Replay one dead letter. Return None if it is gone, as after another replay."""
+        while True:
+            try:
+                return await self._replay(number)
+            except _MonthsMissing as error:
+                await make_months(self._connection, error.starts)
+
+    async def _replay(self, number: int) -> Replayed | Incomplete | None:
         async with self._connection.transaction():
             letter = await self._find(number)
             if letter is None:
@@ -110,8 +126,9 @@ class Replay:
         if batch.unresolved:
             topics = {one.message.topic: one.key for one in batch.unresolved}
             batch.settle(await self._devices.resolve(self._connection, topics))
-        # For each letter: a month may have been dropped, or rolled back with an earlier letter's transaction.
-        await Partitions().ensure(self._connection, batch.readings)
+        if starts := await missing_months(self._connection, batch.readings):
+            raise _MonthsMissing(starts)
+        await Partitions().ensure(self._connection, batch.readings)  # for each letter: a month may have been dropped
         return batch
 
     def _without_a_time(self, letter: _Letter, result: Measurement | Refusal | None) -> Measurement | Refusal | None:

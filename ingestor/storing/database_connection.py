@@ -24,12 +24,14 @@ _Result = TypeVar("_Result")
 _Arguments = TypeVarTuple("_Arguments")
 
 # A successor waits for the locks of an ingestor that hangs in a transaction. The server must also notice if the host of
-# an ingestor is gone.
+# an ingestor is gone. On Citus a batch needs a connection for each shard; by default one for each node is kept.
 _LIMITS = """
     SELECT set_config('idle_in_transaction_session_timeout', '30s', false),
            set_config('tcp_keepalives_idle', '30', false),
            set_config('tcp_keepalives_interval', '10', false),
-           set_config('tcp_keepalives_count', '3', false)
+           set_config('tcp_keepalives_count', '3', false),
+           CASE WHEN current_setting('citus.max_cached_conns_per_worker', true) IS NOT NULL
+                THEN set_config('citus.max_cached_conns_per_worker', '32', false) END
 """
 
 Prepare = Callable[[Connection], Awaitable[None]]

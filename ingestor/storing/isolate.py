@@ -15,11 +15,12 @@ from shared.postgres.storable import ascii_only
 from shared.readings import dead_letters
 from shared.readings.announcements import Announcements
 from shared.readings.model import DeadLetter, ElementFault, Reading
+from shared.readings.rows import Rows
 from shared.readings.store import Stored, clear, store, store_unstaged
 
 
 async def store_isolating(
-    connection: Connection, readings: Sequence[Reading], announcements: Announcements | None, offset: int = 0
+    connection: Connection, readings: Sequence[Reading], announcements: Announcements | None
 ) -> tuple[Stored, list[RefusedRow]]:
     """Store all readings that the database does not refuse, in the caller's transaction.
 
@@ -27,6 +28,14 @@ async def store_isolating(
     """
     if not readings:
         return Stored(0, 0), []
+    if announcements is not None and announcements.late(Rows.of(readings).columns()) is not None:
+        announcements = None  # of all halves: the late ones are stored as another role, which Citus refuses to mix
+    return await _isolating(connection, readings, announcements, 0)
+
+
+async def _isolating(
+    connection: Connection, readings: Sequence[Reading], announcements: Announcements | None, offset: int
+) -> tuple[Stored, list[RefusedRow]]:
     try:
         async with connection.transaction():
             if announcements is None:
@@ -38,8 +47,8 @@ async def store_isolating(
         if len(readings) == 1:
             return Stored(0, 0), [RefusedRow(offset, str(error).strip())]
     middle = len(readings) // 2
-    first, refused = await store_isolating(connection, readings[:middle], announcements, offset)
-    second, more = await store_isolating(connection, readings[middle:], announcements, offset + middle)
+    first, refused = await _isolating(connection, readings[:middle], announcements, offset)
+    second, more = await _isolating(connection, readings[middle:], announcements, offset + middle)
     return Stored(first.stored + second.stored, first.duplicates + second.duplicates), refused + more
 
 

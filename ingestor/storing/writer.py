@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 
 import structlog
-from psycopg.errors import DeadlockDetected, UniqueViolation
+from psycopg.errors import DeadlockDetected, InternalError_, UniqueViolation
 
 from ingestor.batch import Batch
 from ingestor.delivery import journal as journals
@@ -28,7 +28,7 @@ from ingestor.storing.isolate import keep_isolating, store_isolating
 from ingestor.storing.sampling import LetterSample, Sampler
 from shared.errors import SessionTakenOver, StaleConnection
 from shared.postgres.connections import Connection
-from shared.postgres.errors import ROW_FAULTS
+from shared.postgres.errors import COPY_FAULTS, ROW_FAULTS
 from shared.readings import dead_letters
 from shared.readings import store as readings
 from shared.readings.announce import Interest, announce
@@ -136,7 +136,7 @@ class Writer:
         else:
             try:
                 return await self._commit(connection, batch, entry, _straight)
-            except (*ROW_FAULTS, DeadlockDetected) as error:
+            except (*COPY_FAULTS, DeadlockDetected) as error:
                 if is_month_missing(error):
                     await self._make_months_again(connection, batch)
                 else:
@@ -161,7 +161,7 @@ class Writer:
                 rows = await _keep(connection, sample, keep_isolating if way is store_isolating else dead_letters.add)
                 await journals.record(connection, self._journal, entry, stored)
                 await announce(connection, self._interest, batch.readings)
-        except (NumberTaken, UniqueViolation, DevicesDeleted):
+        except (NumberTaken, UniqueViolation, InternalError_, DevicesDeleted):
             found = await journals.find(connection, self._journal)
             if found is None:  # a reading already exists, or a device does not
                 raise

@@ -14,13 +14,14 @@ credentials of streams, and the broker's outbox: CONNECTIONS in all. PostgreSQL'
 for each process of `devicestat serve`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
 from query_api.readings.write_batcher import WRITERS
 from shared.postgres.connections import Pool, open_pool
+from shared.postgres.session_settings import CACHED_NODES, PINNED
 from shared.settings import Settings
 
 CREDENTIALS = 2
@@ -55,8 +56,12 @@ async def open_pools(settings: Settings, wait_s: float = POOL_WAIT_S) -> AsyncIt
     """Open all pools, and close them at the end of the block."""
     async with AsyncExitStack() as stack:
 
-        async def pool(purpose: str, size: int, timeout_s: int = settings.query_timeout) -> Pool:
-            opened = open_pool(settings.database, purpose, max_size=size, patience=wait_s, statement_timeout=timeout_s)
+        async def pool(
+            purpose: str, size: int, timeout_s: int = settings.query_timeout, more: Mapping[str, str] = PINNED
+        ) -> Pool:
+            opened = open_pool(
+                settings.database, purpose, max_size=size, patience=wait_s, statement_timeout=timeout_s, settings=more
+            )
             return await stack.enter_async_context(opened)
 
         yield Pools(
@@ -64,6 +69,6 @@ async def open_pools(settings: Settings, wait_s: float = POOL_WAIT_S) -> AsyncIt
             probe=await pool("api probe", PROBE, CREDENTIALS_TIMEOUT_S),
             quick=await pool("api", QUICK),
             slow=await pool("api slow", SLOW),
-            store=await pool("api writer", WRITERS),
+            store=await pool("api writer", WRITERS, more=CACHED_NODES),
             status=await pool("api status", STATUS),
         )

@@ -5,7 +5,8 @@ query.
 """
 
 import asyncio
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
+from datetime import datetime
 from functools import lru_cache
 from weakref import WeakSet
 
@@ -111,6 +112,22 @@ def is_month_missing(error: Exception) -> bool:
     return isinstance(error, CheckViolation) and error.diag.constraint_name is None
 
 
+async def missing_months(connection: Connection, readings: Iterable[Reading]) -> Sequence[datetime]:
+    """Return the starts of the readings' months (UTC) that have no partition."""
+    days = {day for _, day in Rows.of(readings).days()}
+    starts = sorted({start_of(_month_of_day(day)) for day in days})
+    return [start for (start,) in await (await connection.execute(_MISSING, (starts,))).fetchall()]
+
+
+async def make_months(connection: Connection, starts: Sequence[datetime]) -> None:
+    """Create the months, in a transaction of their own."""
+    await connection.execute(_MAKE, (list(starts),))
+
+
+_MISSING = """
+    SELECT month FROM unnest(%s::timestamptz[]) AS month
+    WHERE to_regclass('readings_' || to_char(month AT TIME ZONE 'UTC', 'YYYY_MM')) IS NULL
+"""
 _MAKE = "SELECT ensure_readings_partition(month) FROM unnest(%s::timestamptz[]) AS month"
 
 

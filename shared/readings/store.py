@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Floats, Integers, Moments
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 from shared.readings import binary_copy
 from shared.readings.announcements import Announcements
 from shared.readings.model import Reading
@@ -50,6 +51,9 @@ _INSERT = """
     ORDER BY device_id, recorded_at, x, y, z
     ON CONFLICT DO NOTHING
 """
+# On Citus the statement's own count is that of the rows that were sent to the nodes. RETURNING names no column, as the
+# ingestor may not read readings.
+_INSERT_COUNTED = f"WITH added AS ({_INSERT} RETURNING 1) SELECT count(*) FROM added"  # noqa: S608  # constants
 _CLEAR = "TRUNCATE staging"
 
 _MOMENTS = ("recorded_at", "received_at")
@@ -85,10 +89,19 @@ async def store(connection: Connection, readings: Sequence[Reading], announcemen
     columns = Rows.of(readings).columns()
     if announcements.late(columns) is None:
         await _copy(connection, _COPY, _packed(columns, _COPY_ROW))
-        stored = (await connection.execute(_INSERT)).rowcount
+        stored = await _insert_staged(connection)
     else:
         stored = await _store_some_late(connection, columns)
     return Stored(stored, len(readings) - stored)
+
+
+async def _insert_staged(connection: Connection) -> int:
+    """Insert the staged readings, and return the number of new ones."""
+    if not await is_distributed(connection):
+        return (await connection.execute(_INSERT)).rowcount
+    row = await (await connection.execute(_INSERT_COUNTED)).fetchone()
+    assert row is not None, "an aggregate has one row"
+    return int(row[0])
 
 
 async def store_unstaged(connection: Connection, readings: Sequence[Reading]) -> Stored:
