@@ -3,6 +3,8 @@
 - `DEVICESTAT_TEST_DATABASE_URL` and `DEVICESTAT_TEST_MQTT_URL` name running servers.
 - With `DEVICESTAT_TEST_STACK=containers`, testcontainers starts them.
 - By default they are the embedded servers of `devicestat up`.
+- `DEVICESTAT_TEST_CITUS_WORKERS` beside `DEVICESTAT_TEST_DATABASE_URL` names the workers of a Citus cluster
+  (`tests/citus.py`). Tests that are marked `plain_only` are skipped there, each with its reason.
 
 The schema is migrated once, into a template database, and cloned for each test. The services under test connect with
 the roles of `devicestat migrate --roles`, and the tests as the superuser.
@@ -32,9 +34,11 @@ from deploy.local.mosquitto import EmbeddedMosquitto, derive
 from deploy.local.postgres import EmbeddedPostgres
 from shared.postgres.connections import Connection as Database
 from shared.postgres.connections import connect
+from shared.postgres.distribution import distribute
 from shared.postgres.migrate import migrate
 from shared.postgres.roles import set_up
 from shared.settings import Settings
+from tests import citus
 from tests.browser import running_browser
 from tests.disclosure import Disclosure
 from tests.ingestion import IngestorProcess
@@ -88,6 +92,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Disclosure(config), "disclosure")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that a Citus cluster cannot run (a hook of pytest)."""
+    marker = item.get_closest_marker("plain_only")
+    if marker is not None and citus.WORKERS:
+        pytest.skip(f"not on Citus: {marker.args[0]}")
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URL of a database on the server, as a superuser. The server has the services' roles.
@@ -95,7 +106,8 @@ def postgres_server() -> Iterator[str]:
     On an external server they remain, with a random password.
     """
     with _postgres() as url:
-        asyncio.run(make_roles(url))
+        for node in citus.nodes(url):
+            asyncio.run(make_roles(node))
         yield url
 
 
@@ -131,10 +143,17 @@ def template(postgres_server: str) -> Iterator[str]:
         async with await connect(url, "tests") as connection:
             await migrate(connection)
             await set_up(connection)
+            if citus.WORKERS:
+                await distribute(connection, citus.SHARDS)
 
     with _database(postgres_server) as url:
+        name = urlsplit(url).path[1:]
+        if citus.WORKERS:
+            citus.form_cluster(url)
         asyncio.run(migrated(url))
-        yield urlsplit(url).path[1:]
+        if citus.WORKERS:
+            citus.freeze(postgres_server, name)
+        yield name
 
 
 @pytest.fixture
@@ -155,6 +174,10 @@ def empty_database_url(postgres_server: str) -> Iterator[str]:
 @contextmanager
 def _database(server: str, template: str = "template1") -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
+    if citus.WORKERS:
+        with citus.cloned(server, name, template):
+            yield citus.at(server, name)
+        return
     create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(create)

@@ -128,7 +128,8 @@ async def test_only_refused_elements_are_stored_each_once(
         ((number, *first),) = await eventually(kept, bool)
     assert first == [3, {"database_refused": 3}, bytes([0b0010_0100, 0b10]), True]
     assert isinstance(number, int)
-    await database.execute("ALTER TABLE readings DROP CONSTRAINT odd, ADD CONSTRAINT one CHECK (x <> 9)")
+    await database.execute("ALTER TABLE readings DROP CONSTRAINT odd")
+    await database.execute("ALTER TABLE readings ADD CONSTRAINT one CHECK (x <> 9)")
     await prepare(database)
     replay = Replay(Settings(), database)
     became = await replay.replay(number)
