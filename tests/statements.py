@@ -63,6 +63,8 @@ def _of_module(name: str) -> Iterator[Statement]:
 def _texts(value: Any) -> Iterator[tuple[str, str]]:
     if _is_statement(value):
         yield "", value.decode() if isinstance(value, bytes) else value
+    elif isinstance(value, msgspec.Struct):
+        yield from _texts(msgspec.structs.asdict(value))
     elif isinstance(value, Mapping):
         for key, one in value.items():
             yield from ((f"[{key}]{place}", text) for place, text in _texts(one))

@@ -35,6 +35,7 @@ from query_api.web.requests.times import Timezone
 from query_api.web.resource import Resource
 from shared.event_loop.parts import fetched
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
 AT_ONCE = 200
@@ -219,7 +220,8 @@ async def _analysed(
     count = len(intervals)
     devices = np.full(count, device_id, np.int64)
     items = Items(devices, np.maximum(starts, first), np.minimum(ends, last), np.arange(count), count)
-    await connection.execute(ONE_PLAN, prepare=False)
+    if not await is_distributed(connection):
+        await connection.execute(ONE_PLAN, prepare=False)
     found = await analyse_items(connection, items, FIVE, source)
     return [
         Bucket(start=in_zone(start, zone), end=in_zone(end, zone), x=one.x, y=one.y, z=one.z)

@@ -10,12 +10,16 @@ from datetime import datetime
 
 import msgspec
 import numpy as np
+from psycopg import sql
 from psycopg.rows import class_row
 
 from query_api.readings.record import StoredReading
+from query_api.statistics.blocks.reading.shards import by_shard, of_shard
 from shared.event_loop.parts import fetched, mapped
-from shared.postgres.arrays import Bigints, adapted
+from shared.postgres import arrays
+from shared.postgres.arrays import Bigints, Moments, adapted
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 from shared.readings.extents import extent_of
 
 COUNTED = 1_000
@@ -56,32 +60,24 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
 
 # The extents bound each search twice. The device's own extent bounds the execution. The extent of all the devices
 # bounds the plan, which then neither contains nor locks other months.
-_SHORT = """
-    SELECT device.id AS device_id, sealed.count + late.count + counted.count AS count,
-           counted.count <= device.most AS is_whole, first.recorded_at AS first_at,
-           latest.id, latest.x, latest.y, latest.z, latest.recorded_at AS timestamp
-    FROM unnest(%(ids)s::bigint[]) AS asked (id)
-    CROSS JOIN hidden_months AS hidden
-    CROSS JOIN LATERAL (
-        SELECT asked.id, coalesce(starts_at, '-infinity') AS starts_at, coalesce(ends_at, 'infinity') AS ends_at,
-               coalesce(sealed, '-infinity') AS sealed,
-               CASE WHEN sealed > '-infinity' THEN greatest(%(most)s, %(beside_blocks)s) ELSE %(most)s END AS most
-        FROM (SELECT) AS one
-             LEFT JOIN device_extents ON device_extents.device_id = asked.id
-             LEFT JOIN sealed_devices ON sealed_devices.device_id = asked.id
-    ) AS device
+_DEVICE = """
+    SELECT asked.id, coalesce(starts_at, '-infinity') AS starts_at, coalesce(ends_at, 'infinity') AS ends_at,
+           coalesce(sealed, '-infinity') AS sealed,
+           CASE WHEN sealed > '-infinity' THEN greatest(%(most)s, %(beside_blocks)s) ELSE %(most)s END AS most
+"""
+_COUNTS = """
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(block.count), 0)::bigint AS count FROM blocks AS block
-        WHERE block.device_id = device.id AND NOT block.merged AND NOT block.first <@ hidden.months
+        WHERE block.device_id = device.id {block} AND NOT block.merged AND NOT block.first <@ hidden.months
     ) AS sealed
     CROSS JOIN LATERAL (
         SELECT count(*) FROM late_readings
-        WHERE device_id = device.id AND recorded_at < device.sealed AND NOT recorded_at <@ hidden.months
+        WHERE device_id = device.id {late_readings} AND recorded_at < device.sealed AND NOT recorded_at <@ hidden.months
     ) AS late
     CROSS JOIN LATERAL (
         SELECT count(*) FROM (
             SELECT FROM readings
-            WHERE device_id = device.id AND recorded_at >= device.starts_at AND recorded_at < device.ends_at
+            WHERE device_id = device.id {readings} AND recorded_at >= device.starts_at AND recorded_at < device.ends_at
               AND recorded_at >= device.sealed
               AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
               AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
@@ -90,19 +86,51 @@ _SHORT = """
     ) AS counted
     LEFT JOIN LATERAL (
         SELECT recorded_at FROM readings
-        WHERE device_id = device.id AND recorded_at >= device.starts_at AND recorded_at < device.ends_at
+        WHERE device_id = device.id {readings} AND recorded_at >= device.starts_at AND recorded_at < device.ends_at
           AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
           AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
         ORDER BY recorded_at LIMIT 1
     ) AS first ON true
     LEFT JOIN LATERAL (
         SELECT id, recorded_at, x, y, z FROM readings
-        WHERE device_id = device.id AND recorded_at >= device.starts_at AND recorded_at < device.ends_at
+        WHERE device_id = device.id {readings} AND recorded_at >= device.starts_at AND recorded_at < device.ends_at
           AND recorded_at >= coalesce(%(first)s::timestamptz, '-infinity')
           AND recorded_at <= coalesce(%(last)s::timestamptz, 'infinity')
         ORDER BY recorded_at DESC, x DESC, y DESC, z DESC LIMIT 1
     ) AS latest ON true
 """
+_FIELDS = """
+    SELECT device.id AS device_id, sealed.count + late.count + counted.count AS count,
+           counted.count <= device.most AS is_whole, first.recorded_at AS first_at,
+           latest.id, latest.x, latest.y, latest.z, latest.recorded_at AS timestamp
+"""
+_SHORT = f"""
+    {_FIELDS}
+    FROM unnest(%(ids)s::bigint[]) AS asked (id)
+    CROSS JOIN hidden_months AS hidden
+    CROSS JOIN LATERAL (
+        {_DEVICE}
+        FROM (SELECT) AS one
+             LEFT JOIN device_extents ON device_extents.device_id = asked.id
+             LEFT JOIN sealed_devices ON sealed_devices.device_id = asked.id
+    ) AS device
+    {_COUNTS.format(block="", late_readings="", readings="")}
+"""  # constants
+# On a Citus cluster: the extents, which the coordinator has, and then a statement for the devices of each shard.
+_EXTENTS = """
+    SELECT array_agg(coalesce(starts_at, '-infinity') ORDER BY number),
+           array_agg(coalesce(ends_at, 'infinity') ORDER BY number), (SELECT months::text FROM hidden_months)
+    FROM unnest(%s::bigint[]) WITH ORDINALITY AS asked (id, number) LEFT JOIN device_extents ON device_id = asked.id
+"""
+_SHORT_OF_SHARD = f"""
+    {_FIELDS}
+    FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+         AS asked (id, starts_at, ends_at)
+    LEFT JOIN sealed_until ON sealed_until.device_id = asked.id {of_shard("sealed_until")}
+    CROSS JOIN (SELECT %(hidden)s::tstzmultirange AS months) AS hidden
+    CROSS JOIN LATERAL ({_DEVICE}) AS device
+    {_COUNTS.format(**{name: of_shard(name) for name in ("block", "late_readings", "readings")})}
+"""  # constants
 
 
 class _Estimate(msgspec.Struct, frozen=True):
@@ -117,16 +145,37 @@ async def summarize(connection: Connection, device_ids: Sequence[int]) -> Mappin
     extent = await extent_of(connection, device_ids)
     most = most_counted(len(device_ids))
     parameters = {
-        "ids": _ids(device_ids), "most": most, "beside_blocks": COUNTED_BESIDE_BLOCKS,
-        "first": extent.first, "last": extent.last,
+        "most": most, "beside_blocks": COUNTED_BESIDE_BLOCKS, "first": extent.first, "last": extent.last
     }  # fmt: skip
-    async with adapted(connection).cursor(row_factory=class_row(_Row)) as cursor:
-        await cursor.execute(_SHORT, parameters, prepare=False)
-        rows = await fetched(cursor)
+    if await is_distributed(connection):
+        rows = await _rows_of_nodes(connection, device_ids, parameters)
+    else:
+        rows = await _rows(connection, _SHORT, {"ids": _ids(device_ids), **parameters})
     many = [row.device_id for row in rows if not row.is_whole]
     estimates = await _estimates(connection, many) if many else {}
     short = await mapped(rows, lambda row: _short(row, estimates.get(row.device_id)))
     return {row.device_id: one for row, one in zip(rows, short, strict=True)}
+
+
+async def _rows(connection: Connection, statement: str, parameters: Mapping[str, object]) -> list[_Row]:
+    async with adapted(connection).cursor(row_factory=class_row(_Row)) as cursor:
+        await cursor.execute(statement.encode(), parameters, prepare=False)
+        return await fetched(cursor)
+
+
+async def _rows_of_nodes(
+    connection: Connection, device_ids: Sequence[int], parameters: Mapping[str, object]
+) -> list[_Row]:
+    devices = np.array(device_ids, np.int64)
+    async with arrays.cursor(connection) as cursor:
+        row = await (await cursor.execute(_EXTENTS, (Bigints(devices),))).fetchone()
+    assert row is not None, "an aggregate has one row"
+    starts, ends, hidden = row
+    rows: list[_Row] = []
+    for own in await by_shard(connection, devices):
+        periods = {"devices": Bigints(devices[own]), "starts": Moments(starts[own]), "ends": Moments(ends[own])}
+        rows += await _rows(connection, _SHORT_OF_SHARD, {**parameters, **periods, "hidden": hidden})
+    return rows
 
 
 def _ids(device_ids: Sequence[int]) -> Bigints:
@@ -187,6 +236,20 @@ _ESTIMATE = """
 
 
 async def _estimates(connection: Connection, device_ids: Sequence[int]) -> dict[int, _Estimate]:
+    if await is_distributed(connection):
+        return {device_id: await _estimate_of_node(connection, device_id) for device_id in device_ids}
     async with adapted(connection).cursor() as cursor:
         rows = await fetched(await cursor.execute(_ESTIMATE, {"ids": _ids(device_ids)}))
     return {device_id: _Estimate(round(count), missed) for device_id, count, missed in rows}
+
+
+_PLAN = "EXPLAIN (FORMAT JSON) SELECT FROM readings WHERE device_id = {}"
+
+
+async def _estimate_of_node(connection: Connection, device_id: int) -> _Estimate:
+    """Return the rows that the node expects: it has the statistics, and the coordinator has none."""
+    statement = sql.SQL(_PLAN).format(sql.Literal(device_id))
+    row = await (await connection.execute(statement)).fetchone()
+    assert row is not None, "EXPLAIN has one row"
+    (task,) = row[0][0]["Plan"]["Distributed Query"]["Job"]["Tasks"]
+    return _Estimate(int(task["Remote Plan"][0][0]["Plan"]["Plan Rows"]), misses_months=False)

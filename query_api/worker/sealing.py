@@ -18,6 +18,7 @@ import numpy as np
 import structlog
 
 from query_api.statistics.blocks.layout import MINI, STANDARD, Layout
+from query_api.statistics.blocks.reading.shards import by_shard, of_shard
 from query_api.statistics.blocks.sealing.announcing import announce, wait_for_writers
 from query_api.statistics.blocks.sealing.merging import merge_next
 from query_api.statistics.blocks.sealing.sealing import Step, seal_step
@@ -27,6 +28,7 @@ from query_api.worker.metrics import WorkerMetrics
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 from shared.readings.model import SECOND, Microseconds
 
 MARGIN = timedelta(minutes=5)
@@ -133,17 +135,17 @@ class Sealing:
         """Return the number of the readings of each device, up to those of a mini block, and the time of the last."""
         if not devices:
             return {}
-        parameters = {
-            "devices": Bigints(np.array([device.device_id for device in devices], np.int64)),
-            "starts": Moments(np.array([device.starts for device in devices], np.int64)),
-            "ends": Moments(np.array([device.ends for device in devices], np.int64)),
-            "first": Moment(min(device.starts for device in devices)),
-            "until": Moment(max(device.ends for device in devices)),
-            "enough": self._enough,
-        }
-        async with arrays.cursor(connection) as cursor:
-            await cursor.execute(_COUNT, parameters, prepare=False)  # so that only months from `first` on are planned
-            return {device_id: (found, last) for device_id, found, last in await cursor.fetchall()}
+        ids, starts, ends = np.array([(one.device_id, one.starts, one.ends) for one in devices], np.int64).T
+        bounds = {"first": Moment(int(starts.min())), "until": Moment(int(ends.max())), "enough": self._enough}
+        statement = _COUNT_OF_SHARD if await is_distributed(connection) else _COUNT
+        counts: dict[int, tuple[int, Microseconds | None]] = {}
+        for own in await by_shard(connection, ids):
+            of_shard = {"devices": Bigints(ids[own]), "starts": Moments(starts[own]), "ends": Moments(ends[own])}
+            async with arrays.cursor(connection) as cursor:
+                # Not prepared, so that only months from `first` on are planned.
+                await cursor.execute(statement, bounds | of_shard, prepare=False)
+                counts |= {device_id: (found, last) for device_id, found, last in await cursor.fetchall()}
+        return counts
 
     @property
     def _enough(self) -> int:
@@ -233,10 +235,10 @@ _OPEN = """
     ORDER BY look_at LIMIT %(limit)s
 """
 # first, until: the months outside of them are neither planned nor locked.
-_COUNT = """
+_COUNTED = """
     SELECT device.id, counted.found, CASE WHEN counted.found >= %(enough)s THEN (
                SELECT recorded_at FROM readings
-               WHERE device_id = device.id AND recorded_at >= device.starts AND recorded_at < device.ends
+               WHERE device_id = device.id {of_shard} AND recorded_at >= device.starts AND recorded_at < device.ends
                  AND recorded_at >= %(first)s AND recorded_at < %(until)s
                ORDER BY recorded_at DESC LIMIT 1
            ) END
@@ -244,12 +246,13 @@ _COUNT = """
     CROSS JOIN LATERAL (
         SELECT count(*)::integer AS found FROM (
             SELECT FROM readings
-            WHERE device_id = device.id AND recorded_at >= device.starts AND recorded_at < device.ends
+            WHERE device_id = device.id {of_shard} AND recorded_at >= device.starts AND recorded_at < device.ends
               AND recorded_at >= %(first)s AND recorded_at < %(until)s
             LIMIT %(enough)s
         ) AS few
     ) AS counted
 """
+_COUNT, _COUNT_OF_SHARD = (_COUNTED.format(of_shard=one).encode() for one in ("", of_shard("readings")))
 _LOOK_AGAIN = """
     WITH free AS (
         SELECT known.device_id, given.pause FROM sealed_devices AS known

@@ -15,6 +15,7 @@ from query_api.worker.maintenance.duty import CONTENTION, SHARE, Duty, alone, no
 from query_api.worker.maintenance.scrub import mending
 from query_api.worker.metrics import WorkerMetrics
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 
 ROUND_S = 60.0
 """A round ends after this time. The next one continues."""
@@ -99,10 +100,17 @@ class Settling:
 
 # late_since is in the table so that it survives a restart of the worker. It is set until the device is settled and its
 # blocks are merged. A later time than now was set by a clock that has been set back.
+_COUNTS = """
+    SELECT device_id, count(*) FROM late_readings JOIN sealed_devices USING (device_id)
+    WHERE recorded_at < sealed GROUP BY device_id
+"""
+_COUNTS_OF_NODES = """
+    SELECT device_id, count(*) FROM late_readings JOIN sealed_until USING (device_id)
+    WHERE recorded_at < sealed GROUP BY device_id
+"""
 _LATE = """
     WITH late AS (
-        SELECT device_id, count(*) AS readings FROM late_readings JOIN sealed_devices USING (device_id)
-        WHERE recorded_at < sealed GROUP BY device_id
+        SELECT * FROM unnest(%s::bigint[], %s::bigint[]) AS late (device_id, readings)
     ), free AS (
         SELECT device_id FROM sealed_devices JOIN late USING (device_id)
         WHERE late_since IS NULL OR late_since > now()
@@ -125,4 +133,7 @@ _NONE_LATE = """
 
 async def _late(connection: Connection, after: timedelta) -> Sequence[Late]:
     """Return the devices with late readings, or with blocks to merge, and note since when they have some."""
-    return [Late(*row[:3]) for row in await (await connection.execute(_LATE, (after,))).fetchall()]
+    counts = _COUNTS_OF_NODES if await is_distributed(connection) else _COUNTS
+    rows = await (await connection.execute(counts)).fetchall()
+    parameters = ([device for device, _ in rows], [count for _, count in rows], after)
+    return [Late(*row[:3]) for row in await (await connection.execute(_LATE, parameters)).fetchall()]

@@ -5,7 +5,7 @@ All other tables stay on the coordinator, to which every service connects. `is_d
 statements it needs, where one does not suit both engines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -42,6 +42,27 @@ async def is_distributed(connection: Connection) -> bool:
     return known
 
 
+_PREPARED = """
+    SELECT nodename || ':' || nodeport, success, result FROM run_command_on_workers(
+        $$SELECT string_agg(gid, ' ') FROM pg_prepared_xacts WHERE database = current_database()$$)
+"""
+
+
+async def prepared_transactions(connection: Connection) -> Set[str]:
+    """Return the transactions that are prepared on the nodes and not ended there; empty without Citus.
+
+    A transaction of the coordinator ends after those that it has prepared. If a node has failed meanwhile, its part
+    ends later: Citus recovers it every recover_2pc_interval. Its rows cannot be seen until then. A node that does not
+    answer counts as one transaction.
+    """
+    if not await is_distributed(connection):
+        return frozenset()
+    found: set[str] = set()
+    for node, answered, names in await (await connection.execute(_PREPARED)).fetchall():
+        found |= set((names or "").split()) if answered else {node}
+    return found
+
+
 class Cluster(msgspec.Struct, frozen=True):
     """A cluster that is able to distribute readings. `rows`: an estimate of the rows that must be copied."""
 
@@ -68,7 +89,7 @@ _NODES = """
     WHERE noderole = 'primary' AND groupid <> 0 ORDER BY 1
 """
 _IS_COORDINATOR = "SELECT citus_is_coordinator()"
-_PREPARED = """
+_MAX_PREPARED = """
     SELECT 'the coordinator', current_setting('max_prepared_transactions')
     UNION ALL
     SELECT nodename || ':' || nodeport, result
@@ -110,7 +131,7 @@ async def survey(connection: Connection) -> Cluster:
 
 
 async def _require_prepared_transactions(connection: Connection) -> None:
-    without = [name for name, value in await (await connection.execute(_PREPARED)).fetchall() if value == "0"]
+    without = [name for name, value in await (await connection.execute(_MAX_PREPARED)).fetchall() if value == "0"]
     if without:
         raise DatabaseError(
             f"max_prepared_transactions is 0 on {', '.join(without)}: set it to max_connections or more, and restart "

@@ -6,6 +6,7 @@ That worker knows no blocks. It may run until the end of an upgrade, and finish 
 from query_api.statistics.blocks.sealing.retiring import delete_blocks, retire
 from query_api.worker.cleaning.rounds import Cleaner
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 from shared.settings import Settings
 
 BATCH_BLOCKS = 20
@@ -23,12 +24,19 @@ _TAKE = """
         (SELECT device_id FROM blocks WHERE device_id = mark.device_id LIMIT 1)) IS NOT NULL
     ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
 """
+# On a Citus cluster no worker of such a version can have run.
+_TAKE_WITH_ROW = """
+    SELECT device_id FROM deleted_devices AS mark
+    WHERE removed_at IS NOT NULL AND EXISTS (SELECT FROM sealed_devices WHERE device_id = mark.device_id)
+    ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
 
 
 async def delete_some(connection: Connection, limit: int = BATCH_BLOCKS) -> int:
     """Delete some blocks of one such device, and its row of sealed_devices; return how many rows."""
+    statement = _TAKE_WITH_ROW if await is_distributed(connection) else _TAKE
     async with connection.transaction():
-        taken = await (await connection.execute(_TAKE)).fetchone()
+        taken = await (await connection.execute(statement)).fetchone()
         if taken is None:
             return 0
         return await retire(connection, taken[0]) + await delete_blocks(connection, taken[0], limit)

@@ -12,6 +12,7 @@ from psycopg.errors import LockNotAvailable
 from query_api.statistics.blocks.sealing.retiring import delete_month
 from query_api.worker.maintenance.duty import alone
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 
 MONTHS_AHEAD = 3
 MAX_EMPTY_DROPPED = 24
@@ -47,6 +48,9 @@ _ENDED_MONTHS = """
 _RETIRE = "INSERT INTO retiring_months (name) VALUES (%s) ON CONFLICT DO NOTHING"
 # CONCURRENTLY, as dropping an attached partition would block readers and writers of other months.
 _DETACH = "ALTER TABLE readings DETACH PARTITION {} CONCURRENTLY"
+# Citus has no CONCURRENTLY. This waits for all readers and writers, and they wait behind it: so not for long.
+_DETACH_ALONE = "ALTER TABLE readings DETACH PARTITION {}"
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '250ms'"
 _FINALIZE = "ALTER TABLE readings DETACH PARTITION {} FINALIZE"
 _DROP = "SELECT drop_readings_month(%s)"
 # Only the owner of readings may detach. A worker with another role takes the role of the owner meanwhile (ADR 24).
@@ -66,10 +70,10 @@ async def drop_partitions(connection: Connection, retention: timedelta) -> list[
         if is_alone:
             for name, attached, pending in await _ended_months(connection, retention):
                 await connection.execute(_RETIRE, (name,))
-                if attached:
-                    await _detach(connection, sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))
-                await delete_month(connection, name)
                 try:
+                    if attached:
+                        await _detach(connection, name, pending=pending)
+                    await delete_month(connection, name)
                     await connection.execute(_DROP, (name,))
                 except LockNotAvailable:
                     break
@@ -105,9 +109,16 @@ async def drop_empty_partitions(connection: Connection, pause_s: float = EMPTY_P
     return dropped
 
 
-async def _detach(connection: Connection, statement: sql.Composed) -> None:
+async def _detach(connection: Connection, name: str, *, pending: bool) -> None:
+    """Raises LockNotAvailable."""
+    distributed = await is_distributed(connection)  # the owner of readings may not ask
     await connection.execute(_BECOME_OWNER)
     try:
-        await connection.execute(statement)
+        if distributed:
+            async with connection.transaction():
+                await connection.execute(_LOCK_TIMEOUT)
+                await connection.execute(sql.SQL(_DETACH_ALONE).format(sql.Identifier(name)))
+        else:
+            await connection.execute(sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))
     finally:
         await connection.execute(_BECOME_ONESELF)

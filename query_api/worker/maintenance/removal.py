@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from query_api.statistics.blocks.sealing.retiring import retire_device
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import prepared_transactions
 from shared.readings.extents import extent_of
 
 BATCH_READINGS = 10_000
@@ -48,6 +49,8 @@ async def remove_some(connection: Connection, batch_readings: int = BATCH_READIN
                 return removed
         removed = await _remove_readings(connection, device_id, batch_readings)
         if removed < batch_readings:
+            if await prepared_transactions(connection):  # one may have stored readings that cannot be seen yet
+                return removed or None
             await connection.execute(_DONE, (number,))
             await connection.execute(_FORGET, (device_id,))
     return removed

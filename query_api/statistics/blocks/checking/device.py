@@ -29,6 +29,7 @@ from shared.errors import DatabaseBusy
 from shared.postgres import arrays
 from shared.postgres.arrays import EARLIEST
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 from shared.readings.model import Microseconds
 
 TRIES = 60
@@ -42,14 +43,22 @@ _Enter = Callable[[Connection, int], AbstractAsyncContextManager[SealedDevice | 
 _DEVICES = """
     SELECT id FROM devices
     WHERE EXISTS (SELECT FROM sealed_devices WHERE device_id = devices.id AND sealed > '-infinity')
-       OR EXISTS (SELECT FROM blocks WHERE device_id = devices.id)
+       OR EXISTS (SELECT 1 FROM blocks WHERE device_id = devices.id)
+    ORDER BY id
+"""
+_DEVICES_OF_NODES = """
+    WITH with_blocks AS MATERIALIZED (SELECT DISTINCT device_id FROM blocks)
+    SELECT id FROM devices
+    WHERE EXISTS (SELECT FROM sealed_devices WHERE device_id = devices.id AND sealed > '-infinity')
+       OR id IN (SELECT device_id FROM with_blocks)
     ORDER BY id
 """
 
 
 async def devices_with_blocks(connection: Connection) -> list[int]:
     """Return the ids of the devices that have sealed readings, ascending."""
-    return [row[0] for row in await (await connection.execute(_DEVICES)).fetchall()]
+    statement = _DEVICES_OF_NODES if await is_distributed(connection) else _DEVICES
+    return [row[0] for row in await (await connection.execute(statement)).fetchall()]
 
 
 class Checker:

@@ -14,8 +14,8 @@ from shared.postgres.connections import Connection
 # A device that is not in `devices` is being deleted, and its blocks with it.
 _UNENROLLED = """
     SELECT min(first) FROM blocks WHERE device_id = %(device_id)s
-    AND NOT EXISTS (SELECT FROM sealed_devices WHERE device_id = %(device_id)s)
-    AND EXISTS (SELECT FROM devices WHERE id = %(device_id)s)
+    AND NOT EXISTS (SELECT 1 FROM sealed_devices WHERE device_id = %(device_id)s)
+    AND EXISTS (SELECT 1 FROM devices WHERE id = %(device_id)s)
 """
 _ENROL = "INSERT INTO sealed_devices (device_id) VALUES (%s) ON CONFLICT DO NOTHING"
 
@@ -39,7 +39,7 @@ _BEYOND = """
 """
 _ORPHANS: LiteralString = """
     FROM {table} AS stored WHERE device_id = %s AND NOT EXISTS (
-        SELECT FROM blocks AS block
+        SELECT 1 FROM blocks AS block
         WHERE block.device_id = stored.device_id AND block.level = stored.level AND block.first = stored.first)
 """
 _PARTS: Sequence[LiteralString] = ("block_values", "block_columns")

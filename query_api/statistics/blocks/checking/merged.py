@@ -42,7 +42,7 @@ async def check_merged(
     return [Problem(device_id, first, f"{name_of(level)} is wrong in {', '.join(wrong)}")] if wrong else []
 
 
-_OVERLAPS = "SELECT EXISTS (SELECT FROM blocks WHERE device_id = %s AND level = %s AND first > %s AND first <= %s)"
+_OVERLAPS = "SELECT EXISTS (SELECT 1 FROM blocks WHERE device_id = %s AND level = %s AND first > %s AND first <= %s)"
 
 
 async def _faulty(connection: Connection, device_id: int, row: StoredRow, below: Sequence[StoredRow]) -> str | None:

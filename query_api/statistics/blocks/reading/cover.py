@@ -4,7 +4,7 @@ The statement descends from blocks that no other covers: a block inside of the p
 at an end of it the blocks below are looked at; of those that hold readings, the readings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 import msgspec
@@ -15,9 +15,11 @@ from query_api.statistics.blocks.damage import DamagedBlocks, narrowed, require_
 from query_api.statistics.blocks.layout import AXES, Ints, Layout, Times
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
 from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.shards import by_shard, of_shard
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moments
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 
 _INSIDE = "FILTER (WHERE inside)"
 _RANGES = ", ".join(f"min(min_{axis}) {_INSIDE}, max(max_{axis}) {_INSIDE}" for axis in AXES)
@@ -29,10 +31,38 @@ ONE_PLAN: LiteralString = "SET LOCAL plan_cache_mode = force_generic_plan; SET L
 Its plan does not depend on the values, and making it takes longer than running it. By default PostgreSQL would make it
 each time. enable_seqscan: the plan is kept while tables grow that were empty.
 """
-_STATEMENT = """
-    SELECT device.id IS NOT NULL, watermark.sealed, extent.starts_at, extent.ends_at, late.*, found.*
+_LATE = """
+    SELECT array_agg(x), array_agg(y), array_agg(z) FROM late_readings
+    WHERE late_readings.device_id = item.device_id {late} AND recorded_at >= item.starts AND recorded_at <= item.ends
+      AND recorded_at < watermark.sealed AND NOT recorded_at <@ hidden.months
+"""
+_FOUND = """
+    WITH RECURSIVE node AS (
+        SELECT * FROM blocks AS root
+        WHERE root.device_id = item.device_id {root} AND NOT root.merged
+          AND root.first <= item.ends AND root.last >= item.starts AND NOT root.first <@ hidden.months
+        UNION ALL
+        SELECT below.* FROM node
+        JOIN blocks AS below ON below.device_id = item.device_id {below} AND below.level = node.level - 1
+         AND below.first >= node.first AND below.first <= node.last
+         AND below.first <= item.ends AND below.last >= item.starts
+        WHERE node.level > 1 AND (node.first < item.starts OR node.last > item.ends)
+    )
+    SELECT array_agg(level::integer) FILTER (WHERE NOT inside), array_agg(first) FILTER (WHERE NOT inside),
+           array_agg(count) FILTER (WHERE NOT inside), string_agg(CASE WHEN NOT inside THEN times END, ''),
+           array_agg(level::integer) FILTER (WHERE inside), array_agg(first) FILTER (WHERE inside),
+           array_agg(count) FILTER (WHERE inside), string_agg(CASE WHEN inside THEN marks END, ''),
+           {ranges}, {totals}, {squares}
+    FROM (SELECT *, first >= item.starts AND last <= item.ends AS inside FROM node) AS node
+    WHERE inside OR level <= 1
+"""
+_ITEMS = """
     FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY
          AS item (device_id, starts, ends, number)
+"""
+_STATEMENT = f"""
+    SELECT device.id IS NOT NULL, watermark.sealed, extent.starts_at, extent.ends_at, late.*, found.*
+    {_ITEMS}
     LEFT JOIN devices AS device ON device.id = item.device_id
     LEFT JOIN sealed_devices AS watermark ON watermark.device_id = item.device_id
     LEFT JOIN device_extents AS extent ON extent.device_id = item.device_id
@@ -40,35 +70,44 @@ _STATEMENT = """
         SELECT set_config('plan_cache_mode', 'auto', true), set_config('enable_seqscan', 'on', true)
     ) AS restored
     CROSS JOIN hidden_months AS hidden
-    CROSS JOIN LATERAL (
-        SELECT array_agg(x), array_agg(y), array_agg(z) FROM late_readings
-        WHERE late_readings.device_id = item.device_id AND recorded_at >= item.starts AND recorded_at <= item.ends
-          AND recorded_at < watermark.sealed AND NOT recorded_at <@ hidden.months
-    ) AS late
-    CROSS JOIN LATERAL (
-        WITH RECURSIVE node AS (
-            SELECT * FROM blocks AS root
-            WHERE root.device_id = item.device_id AND NOT root.merged
-              AND root.first <= item.ends AND root.last >= item.starts AND NOT root.first <@ hidden.months
-            UNION ALL
-            SELECT below.* FROM node
-            JOIN blocks AS below ON below.device_id = item.device_id AND below.level = node.level - 1
-             AND below.first >= node.first AND below.first <= node.last
-             AND below.first <= item.ends AND below.last >= item.starts
-            WHERE node.level > 1 AND (node.first < item.starts OR node.last > item.ends)
-        )
-        SELECT array_agg(level::integer) FILTER (WHERE NOT inside), array_agg(first) FILTER (WHERE NOT inside),
-               array_agg(count) FILTER (WHERE NOT inside), string_agg(CASE WHEN NOT inside THEN times END, ''),
-               array_agg(level::integer) FILTER (WHERE inside), array_agg(first) FILTER (WHERE inside),
-               array_agg(count) FILTER (WHERE inside), string_agg(CASE WHEN inside THEN marks END, ''),
-               {ranges}, {totals}, {squares}
-        FROM (SELECT *, first >= item.starts AND last <= item.ends AS inside FROM node) AS node
-        WHERE inside OR level <= 1
-    ) AS found
+    CROSS JOIN LATERAL ({_LATE}) AS late
+    CROSS JOIN LATERAL ({_FOUND}) AS found
     ORDER BY item.number
-"""
-_WITH_SQUARES = _STATEMENT.format(ranges=_RANGES, totals=_TOTALS, squares=_SQUARES).encode()
-_WITHOUT_SQUARES = _STATEMENT.format(ranges=_RANGES, totals=_TOTALS, squares="NULL, NULL, NULL").encode()
+"""  # constants
+# On a Citus cluster: what the coordinator knows; then what a node knows, with the months that the coordinator hides.
+_OF_COORDINATOR = f"""
+    SELECT device.id IS NOT NULL, extent.starts_at, extent.ends_at
+    {_ITEMS}
+    LEFT JOIN devices AS device ON device.id = item.device_id
+    LEFT JOIN device_extents AS extent ON extent.device_id = item.device_id
+    ORDER BY item.number
+"""  # constants
+_HIDDEN = "SELECT months::text FROM hidden_months"
+_OF_NODE = f"""
+    SELECT watermark.sealed, late.*, found.*
+    {_ITEMS}
+    LEFT JOIN sealed_until AS watermark ON watermark.device_id = item.device_id {{watermark}}
+    CROSS JOIN (SELECT %(hidden)s::tstzmultirange AS months) AS hidden
+    CROSS JOIN LATERAL ({_LATE}) AS late
+    CROSS JOIN LATERAL ({_FOUND}) AS found
+    ORDER BY item.number
+"""  # constants
+_ANY_SHARD = {"late": "", "root": "", "below": "", "watermark": ""}
+_ONE_SHARD = {
+    "late": of_shard("late_readings"), "root": of_shard("root"), "below": of_shard("below"),
+    "watermark": of_shard("watermark"),
+}  # fmt: skip
+_NONE = "NULL, NULL, NULL"
+
+
+def _statement(text: str, squares: str, tables: Mapping[str, str]) -> bytes:
+    return text.format(ranges=_RANGES, totals=_TOTALS, squares=squares, **tables).encode()
+
+
+_WITH_SQUARES = _statement(_STATEMENT, _SQUARES, _ANY_SHARD)
+_WITHOUT_SQUARES = _statement(_STATEMENT, _NONE, _ANY_SHARD)
+_OF_NODE_WITH_SQUARES = _statement(_OF_NODE, _SQUARES, _ONE_SHARD)
+_OF_NODE_WITHOUT_SQUARES = _statement(_OF_NODE, _NONE, _ONE_SHARD)
 
 
 class AtEnds(msgspec.Struct, frozen=True):
@@ -99,14 +138,39 @@ async def cover(connection: Connection, items: Items, gathered: Gathered, layout
 
     It is faster if the caller has set ONE_PLAN. Raises DamagedBlocks.
     """
-    statement = _WITHOUT_SQUARES if gathered.squares is None else _WITH_SQUARES
-    parameters = {"devices": Bigints(items.devices), "starts": Moments(items.starts), "ends": Moments(items.ends)}
-    async with arrays.cursor(connection) as cursor:
-        rows = await arrays.fetch(await cursor.execute(statement, parameters, prepare=True))
+    find = _of_all_nodes if await is_distributed(connection) else _of_one_database
+    rows = await find(connection, items, with_squares=gathered.squares is not None)
     try:
         return await computed(OF_AN_ITEM * len(rows), lambda: _add(gathered, items, rows, layout))
     except DamagedBlocks as error:
         raise await narrowed(connection, error, layout) from None
+
+
+async def _of_one_database(connection: Connection, items: Items, *, with_squares: bool) -> list[Any]:
+    statement = _WITH_SQUARES if with_squares else _WITHOUT_SQUARES
+    async with arrays.cursor(connection) as cursor:
+        return await arrays.fetch(await cursor.execute(statement, _parameters(items), prepare=True))
+
+
+async def _of_all_nodes(connection: Connection, items: Items, *, with_squares: bool) -> list[Any]:
+    """Return the same rows from the nodes of a Citus cluster. There is one snapshot for each node."""
+    statement = _OF_NODE_WITH_SQUARES if with_squares else _OF_NODE_WITHOUT_SQUARES
+    async with arrays.cursor(connection) as cursor:
+        known = await arrays.fetch(await cursor.execute(_OF_COORDINATOR, _parameters(items), prepare=True))
+        hidden = await (await cursor.execute(_HIDDEN)).fetchone()
+        assert hidden is not None, "the view has one row"
+        rows: list[Any] = [None] * len(known)
+        for places in await by_shard(connection, items.devices):
+            parameters = {**_parameters(items.at(places)), "hidden": hidden[0]}
+            found = await arrays.fetch(await cursor.execute(statement, parameters, prepare=False))
+            for place, (sealed, *rest) in zip(places.tolist(), found, strict=True):
+                is_known, begins, ends = known[place]
+                rows[place] = (is_known, sealed, begins, ends, *rest)
+    return rows
+
+
+def _parameters(items: Items) -> dict[str, Any]:
+    return {"devices": Bigints(items.devices), "starts": Moments(items.starts), "ends": Moments(items.ends)}
 
 
 def _add(gathered: Gathered, items: Items, rows: Sequence[Sequence[Any]], layout: Layout) -> Covered:

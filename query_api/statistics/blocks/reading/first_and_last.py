@@ -11,9 +11,11 @@ from query_api.statistics.blocks.layout import AXES, Times
 from query_api.statistics.blocks.reading.cover import Covered
 from query_api.statistics.blocks.reading.gathered import Blocks
 from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.shards import by_shard, of_shard
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 from shared.readings.model import Microseconds
 
 _Reading = tuple[Microseconds, float, float, float]
@@ -32,23 +34,24 @@ Ends = tuple[TimedValue, TimedValue]
 # The bounds that are the statement's own parameters leave the other months out of its plan.
 _FIRST: LiteralString = """
     SELECT recorded_at, x, y, z FROM readings
-    WHERE readings.device_id = item.device_id AND recorded_at >= item.starts AND recorded_at <= item.ends
+    WHERE readings.device_id = item.device_id {of_shard} AND recorded_at >= item.starts AND recorded_at <= item.ends
       AND recorded_at >= %(first)s AND recorded_at <= %(until)s
     ORDER BY recorded_at, x, y, z LIMIT 1
 """
 _LAST: LiteralString = """
     SELECT recorded_at, x, y, z FROM readings
-    WHERE readings.device_id = item.device_id AND recorded_at >= item.starts AND recorded_at <= item.ends
+    WHERE readings.device_id = item.device_id {of_shard} AND recorded_at >= item.starts AND recorded_at <= item.ends
       AND recorded_at >= %(since)s AND recorded_at <= %(last)s
     ORDER BY recorded_at DESC, x DESC, y DESC, z DESC LIMIT 1
 """
-_STATEMENT: LiteralString = f"""
+_STATEMENT = f"""
     SELECT item.number - 1, first.*, last.*
     FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY
          AS item (device_id, starts, ends, number)
     CROSS JOIN LATERAL ({_FIRST}) AS first
     CROSS JOIN LATERAL ({_LAST}) AS last
 """  # noqa: S608  # constants
+_PLAIN, _OF_SHARD = (_STATEMENT.format(of_shard=one).encode() for one in ("", of_shard("readings")))
 
 
 async def read_first_and_last(
@@ -87,13 +90,18 @@ async def _rows(connection: Connection, items: Items, covered: Covered, blocks: 
     until, since = last, first
     if len(items.devices) == 1 and len(blocks):
         until, since = int(blocks.first.min()), int(blocks.first.max())  # the times of readings in the period
-    parameters = {
-        "devices": Bigints(items.devices[chosen]), "starts": Moments(starts[chosen]), "ends": Moments(ends[chosen]),
-        "first": Moment(first), "until": Moment(until), "since": Moment(since), "last": Moment(last),
-    }  # fmt: skip
-    async with arrays.cursor(connection) as cursor:
-        rows = await arrays.fetch(await cursor.execute(_STATEMENT, parameters, prepare=False))
-    return [(int(chosen[number]), *rest) for number, *rest in rows]
+    bounds = {"first": Moment(first), "until": Moment(until), "since": Moment(since), "last": Moment(last)}
+    statement = _OF_SHARD if await is_distributed(connection) else _PLAIN
+    found: list[tuple[Any, ...]] = []
+    for places in await by_shard(connection, items.devices[chosen]):
+        own = chosen[places]
+        periods = {
+            "devices": Bigints(items.devices[own]), "starts": Moments(starts[own]), "ends": Moments(ends[own])
+        }  # fmt: skip
+        async with arrays.cursor(connection) as cursor:
+            rows = await arrays.fetch(await cursor.execute(statement, bounds | periods, prepare=False))
+        found += [(int(own[number]), *rest) for number, *rest in rows]
+    return found
 
 
 def _known(items: Items, covered: Covered, blocks: Blocks) -> tuple[Times, Times]:

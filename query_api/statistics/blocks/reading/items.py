@@ -43,6 +43,10 @@ class Items(msgspec.Struct, frozen=True):
             len(devices),
         )
 
+    def at(self, places: Ints) -> Self:
+        """Return the items in these places."""
+        return type(self)(self.devices[places], self.starts[places], self.ends[places], self.groups[places], self.count)
+
     @classmethod
     def _of(
         cls, devices: list[int], start: Microseconds | None, end: Microseconds | None, groups: Ints, count: int

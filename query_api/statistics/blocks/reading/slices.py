@@ -13,6 +13,7 @@ from query_api.statistics.blocks.coding import Coding, decode_column, decode_sor
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.damage import MOST, DamagedBlocks
 from query_api.statistics.blocks.layout import AXES, Floats, Ints, Layout, Times, spread
+from query_api.statistics.blocks.reading import shards
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered, SortedLists
 from query_api.statistics.blocks.reading.pieces import Unkept
 from query_api.statistics.blocks.selection.narrowing import Samples
@@ -20,6 +21,7 @@ from query_api.statistics.blocks.selection.runs import Runs
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moments
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 
 _AXES = len(AXES)
 Flags = NDArray[np.bool_]
@@ -38,13 +40,27 @@ _SLICES = """
                 %(starts)s::bigint[], %(frames)s::bigint[]) WITH ORDINALITY
          AS part (device_id, level, first, axis, start, frames, number)
     JOIN {table} AS stored ON stored.device_id = part.device_id AND stored.level = part.level::smallint
-     AND stored.first = part.first AND stored.axis = part.axis::smallint
+     AND stored.first = part.first AND stored.axis = part.axis::smallint {of_shard}
     GROUP BY 1, 2
 """
 _FRAMED = {"coding": "stored.coding", "bytes": "stored.frame_bytes"}
-_VALUES = _SLICES.format(column="sorted", table="block_values", is_time=False, **_FRAMED).encode()
-_COLUMNS = _SLICES.format(column="columns", table="block_columns", is_time=f"stored.axis = {TIMES}", **_FRAMED).encode()
-_GUIDES = _SLICES.format(column="guides", table="block_values", is_time=False, coding=0, bytes=_VALUE_BYTES).encode()
+
+
+class _Slices(msgspec.Struct, frozen=True):
+    """A statement that reads slices, and the one for the blocks of one shard."""
+
+    plain: bytes
+    of_shard: bytes
+
+    @classmethod
+    def of(cls, **parts: object) -> Self:
+        plain, one = (_SLICES.format(of_shard=condition, **parts) for condition in ("", shards.of_shard("stored")))
+        return cls(plain.encode(), one.encode())
+
+
+_VALUES = _Slices.of(column="sorted", table="block_values", is_time=False, **_FRAMED)
+_COLUMNS = _Slices.of(column="columns", table="block_columns", is_time=f"stored.axis = {TIMES}", **_FRAMED)
+_GUIDES = _Slices.of(column="guides", table="block_values", is_time=False, coding=0, bytes=_VALUE_BYTES)
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -162,8 +178,20 @@ _Coded = tuple[int, bool, Ints, bytes | None]
 """Parts of one coding: its number, whether they are times, the numbers of the parts from 1 on, and their frames."""
 
 
-async def _read(connection: Connection, statement: bytes, parts: Parts, size: int, decode: _Decode) -> Floats:
+async def _read(connection: Connection, statement: _Slices, parts: Parts, size: int, decode: _Decode) -> Floats:
     """Return parts of arrays that are in frames of `size` entries. Raises DamagedBlocks."""
+    places = await shards.by_shard(connection, parts.device)
+    if len(places) <= 1:
+        return await _read_shard(connection, statement, parts, size, decode)
+    sizes = parts.end - parts.start
+    at, values = np.cumsum(sizes) - sizes, np.empty(int(sizes.sum()))
+    for own in places:
+        read = await _read_shard(connection, statement, parts[own], size, decode)
+        values[np.repeat(at[own], sizes[own]) + spread(sizes[own])] = read
+    return values
+
+
+async def _read_shard(connection: Connection, statement: _Slices, parts: Parts, size: int, decode: _Decode) -> Floats:
 
     async def read(some: Parts) -> Floats:
         return await _read_once(connection, statement, some, size, decode)
@@ -187,7 +215,7 @@ async def _damaged(read: Callable[[Parts], Awaitable[Floats]], parts: Parts) -> 
     return []
 
 
-async def _read_once(connection: Connection, statement: bytes, parts: Parts, size: int, decode: _Decode) -> Floats:
+async def _read_once(connection: Connection, statement: _Slices, parts: Parts, size: int, decode: _Decode) -> Floats:
     if len(parts) == 0:
         return np.empty(0)
     first = parts.start // size
@@ -196,7 +224,10 @@ async def _read_once(connection: Connection, statement: bytes, parts: Parts, siz
         "axes": Bigints(parts.axis), "starts": Bigints(first), "frames": Bigints(-(-parts.end // size) - first),
     }  # fmt: skip
     async with arrays.cursor(connection) as cursor:
-        rows = await (await cursor.execute(statement, parameters, prepare=True)).fetchall()
+        if await is_distributed(connection):
+            rows = await (await cursor.execute(statement.of_shard, parameters, prepare=False)).fetchall()
+        else:
+            rows = await (await cursor.execute(statement.plain, parameters, prepare=True)).fetchall()
     return await computed(int((parts.end - parts.start).sum()), lambda: _decoded(parts, size, rows, decode))
 
 

@@ -9,6 +9,7 @@ import psycopg
 from query_api.statistics.blocks.checking.suspects import suspect
 from query_api.statistics.blocks.damage import DamagedBlocks
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 
 # LOCK takes no snapshot. So the snapshot follows the lock: a DETACH … CONCURRENTLY that it does not contain waits for
 # the lock, and each statement still finds the rows of the month.
@@ -27,6 +28,8 @@ async def snapshot(connection: Connection, settings: LiteralString = "") -> Asyn
 
     The connection is not in a transaction. `settings`: SET LOCAL statements, which are sent with BEGIN.
     """
+    if await is_distributed(connection):
+        settings = ""  # Citus needs the values of parameters in order to plan
     await connection.execute(f"{_BEGIN}; {settings}", prepare=False)
     try:
         yield

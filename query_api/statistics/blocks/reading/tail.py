@@ -6,12 +6,13 @@ each piece is sorted, added up and dropped, and read again if some of its values
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, LiteralString
 
 import numpy as np
 
 from query_api.statistics.blocks.computing import computed
-from query_api.statistics.blocks.layout import AXES, Layout
+from query_api.statistics.blocks.layout import AXES, Ints, Layout, Times
+from query_api.statistics.blocks.reading import shards
 from query_api.statistics.blocks.reading.cover import Covered
 from query_api.statistics.blocks.reading.gathered import Gathered
 from query_api.statistics.blocks.reading.items import Items
@@ -19,25 +20,29 @@ from query_api.statistics.blocks.reading.pieces import KEPT, PIECE, Piece, read_
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 
 # The bounds that are the statement's own parameters leave the other months out of its plan.
 _PIECE = """
     SELECT max(recorded_at), array_agg(x), array_agg(y), array_agg(z) FROM (
         SELECT recorded_at, x, y, z FROM readings
-        WHERE device_id = {device} AND recorded_at >= %(first)s AND recorded_at <= %(last)s {period}
+        WHERE readings.device_id = {device} AND recorded_at >= %(first)s AND recorded_at <= %(last)s {period}
         ORDER BY recorded_at, x, y, z LIMIT %(piece)s
     ) AS piece
 """
 _ONE = _PIECE.format(device="%(device)s", period="")
-_ITEM = _PIECE.format(device="item.device_id", period="AND recorded_at >= item.starts AND recorded_at <= item.ends")
+_PERIOD: LiteralString = "AND recorded_at >= item.starts AND recorded_at <= item.ends"
 _FIRST_PIECE = f"SELECT 0, piece.* FROM ({_ONE}) AS piece".encode()  # noqa: S608  # constants
-_FIRST_PIECES = f"""
+_FIRST_PIECES, _FIRST_PIECES_OF_SHARD = (
+    f"""
     SELECT item.number - 1, tail.*
     FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) WITH ORDINALITY
          AS item (device_id, starts, ends, number)
-    CROSS JOIN LATERAL ({_ITEM}) AS tail
+    CROSS JOIN LATERAL ({_PIECE.format(device="item.device_id", period=_PERIOD + of_shard)}) AS tail
     ORDER BY item.number
-""".encode()  # noqa: S608  # constants
+    """.encode()  # noqa: S608  # constants
+    for of_shard in ("", f" {shards.of_shard('readings')}")
+)
 
 
 async def read_tails(
@@ -61,14 +66,10 @@ async def read_tails(
         return
     most = max(1, min(piece, kept // len(chosen)))
     parameters: dict[str, Any] = {"first": Moment(first), "last": Moment(last), "piece": most}
-    if len(chosen) == 1:
-        statement = _FIRST_PIECE  # planned in a third of the time
-        parameters |= {"device": int(devices[0])}
-    else:
-        statement = _FIRST_PIECES
-        parameters |= {"devices": Bigints(devices), "starts": Moments(starts), "ends": Moments(ends)}
-    async with arrays.cursor(connection) as cursor:
-        rows = await arrays.fetch(await cursor.execute(statement, parameters, prepare=False))
+    rows: list[tuple[Any, ...]] = []
+    for places in await shards.by_shard(connection, devices):
+        one = devices[places], starts[places], ends[places]
+        rows += [(int(places[number]), *rest) for number, *rest in await _first_pieces(connection, *one, parameters)]
     for number, until, *axes in rows:
         if until is None:
             continue
@@ -78,6 +79,20 @@ async def read_tails(
             after = until, *(float(values[-1]) for values in axes)
             rest = Piece(int(devices[number]), after, min(int(ends[number]), last), piece)
             await _read_rest(connection, group, rest, gathered, layout, kept)
+
+
+async def _first_pieces(
+    connection: Connection, devices: Ints, starts: Times, ends: Times, parameters: dict[str, Any]
+) -> list[Any]:
+    """Return the first piece of each item after its place: the time of its last row, and x, y and z."""
+    if len(devices) == 1:
+        statement = _FIRST_PIECE  # planned in a third of the time
+        parameters = parameters | {"device": int(devices[0])}
+    else:
+        statement = _FIRST_PIECES_OF_SHARD if await is_distributed(connection) else _FIRST_PIECES
+        parameters = parameters | {"devices": Bigints(devices), "starts": Moments(starts), "ends": Moments(ends)}
+    async with arrays.cursor(connection) as cursor:
+        return await arrays.fetch(await cursor.execute(statement, parameters, prepare=False))
 
 
 async def _read_rest(

@@ -15,6 +15,7 @@ from shared.errors import DatabaseBusy
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moments
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import prepared_transactions
 from shared.readings.model import Microseconds
 
 PAUSE_S = 0.01
@@ -63,15 +64,18 @@ _HOLDERS: LiteralString = "SELECT virtualtransaction FROM " + FENCE_HOLDERS  # n
 async def wait_for_writers(connection: Connection, patience_s: float = PATIENCE_S) -> float:
     """Wait until each transaction that holds the fence now has ended; return the seconds that it took.
 
-    Transaction ids would not do: a writer may hold the fence and have none yet. Raises DatabaseBusy after `patience_s`.
+    Transaction ids would not do: a writer may hold the fence and have none yet. On a Citus cluster, it also waits for
+    the transactions that are prepared on the nodes then: if a node or the coordinator has failed, a writer may be gone
+    before its rows can be seen. Raises DatabaseBusy after `patience_s`.
     """
     began = time.monotonic()
-    left = await _holders(connection)
-    while left:
-        if time.monotonic() - began > patience_s:
-            raise DatabaseBusy(f"a transaction has been storing readings for more than {patience_s:g} s")
-        await asyncio.sleep(PAUSE_S)
-        left &= await _holders(connection)
+    for find in (_holders, prepared_transactions):
+        left = await find(connection)
+        while left:
+            if time.monotonic() - began > patience_s:
+                raise DatabaseBusy(f"a transaction has been storing readings for more than {patience_s:g} s")
+            await asyncio.sleep(PAUSE_S)
+            left &= await find(connection)
     return time.monotonic() - began
 
 

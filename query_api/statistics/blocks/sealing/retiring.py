@@ -4,8 +4,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 
 _UNSEAL = b"DELETE FROM sealed_devices WHERE device_id = %s"
+# On a Citus cluster: by keys, as a row of a shard has no ctid on the coordinator.
+_KEYS = {
+    "late_readings": "recorded_at, x, y, z",
+    "block_columns": "level, first, axis",
+    "block_values": "level, first, axis",
+    "blocks": "level, first",
+}
 LATE_AT_ONCE = 10_000
 """Late readings that one step deletes. Their rows are small, unlike those of blocks."""
 _DELETE_LATE, *_DELETE = (
@@ -13,7 +21,14 @@ _DELETE_LATE, *_DELETE = (
         DELETE FROM {table}
         WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE device_id = %(device_id)s LIMIT %(limit)s))
     """.encode()  # noqa: S608  # constants
-    for table in ("late_readings", "block_columns", "block_values", "blocks")
+    for table in _KEYS
+)
+_DELETE_LATE_OF_NODE, *_DELETE_OF_NODE = (
+    f"""
+        DELETE FROM {table} WHERE device_id = %(device_id)s
+        AND ({keys}) IN (SELECT {keys} FROM {table} WHERE device_id = %(device_id)s LIMIT %(limit)s)
+    """.encode()  # noqa: S608  # constants
+    for table, keys in _KEYS.items()
 )
 
 
@@ -33,7 +48,10 @@ async def retire(connection: Connection, device_id: int) -> int:
 
 async def delete_blocks(connection: Connection, device_id: int, limit: int) -> int:
     """Delete LATE_AT_ONCE late readings, or up to `limit` rows of one table of blocks; return how many rows."""
-    for statement, most in ((_DELETE_LATE, LATE_AT_ONCE), *((each, limit) for each in _DELETE)):
+    late, blocks = _DELETE_LATE, _DELETE
+    if await is_distributed(connection):
+        late, blocks = _DELETE_LATE_OF_NODE, _DELETE_OF_NODE
+    for statement, most in ((late, LATE_AT_ONCE), *((each, limit) for each in blocks)):
         if deleted := (await connection.execute(statement, {"device_id": device_id, "limit": most})).rowcount:
             return deleted
     return 0
@@ -79,8 +97,11 @@ async def delete_month(
     The table was noted in retiring_months and then detached, so that no later snapshot uses them. A worker that changes
     one of the blocks meanwhile fails with a serialization error. `drop_readings_month` deletes what is left.
 
-    `blocks`, `late`, `pages`: the most of one step.
+    `blocks`, `late`, `pages`: the most of one step. On a Citus cluster `drop_readings_month` deletes all of them: the
+    nodes do so at once.
     """
+    if await is_distributed(connection):
+        return
     starts = datetime.strptime(name[-len("2026_01") :], "%Y_%m").replace(tzinfo=UTC)
     ends = (starts + timedelta(days=31)).replace(day=1)
     for statement, most in ((_SOME_BLOCKS, blocks), (_SOME_LATE, late)):

@@ -10,6 +10,7 @@ from query_api.statistics.blocks.building import Columns
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 from shared.readings.model import Microseconds
 
 # The blocks are built of what one snapshot contains. It follows two locks. That of readings: a month that the snapshot
@@ -20,6 +21,11 @@ _SNAPSHOT = """
     LOCK TABLE retiring_months IN ROW EXCLUSIVE MODE
 """
 _DEVICE: LiteralString = "SELECT announced, sealed FROM sealed_devices WHERE device_id = %s"
+# On a Citus cluster the blocks may be older than `sealed` of the coordinator, unless the device is locked.
+_ON_NODE: LiteralString = """
+    WITH node AS MATERIALIZED (SELECT sealed FROM sealed_until WHERE device_id = %s)
+    SELECT announced, coalesce((SELECT sealed FROM node), '-infinity') FROM sealed_devices WHERE device_id = %s
+"""
 _LOCK_DEVICE: LiteralString = _DEVICE + " FOR UPDATE SKIP LOCKED"
 
 
@@ -45,7 +51,8 @@ async def locked(connection: Connection, device_id: int) -> AsyncIterator[Sealed
 @asynccontextmanager
 async def observed(connection: Connection, device_id: int) -> AsyncIterator[SealedDevice | None]:
     """Return the device in a transaction for the block, in one snapshot, without a lock on it. None as for `locked`."""
-    async with _found(connection, device_id, _DEVICE) as device:
+    statement = _ON_NODE if await is_distributed(connection) else _DEVICE
+    async with _found(connection, device_id, statement) as device:
         yield device
 
 
@@ -55,7 +62,7 @@ async def _found(
 ) -> AsyncIterator[SealedDevice | None]:
     async with connection.transaction(), arrays.cursor(connection) as cursor:
         await connection.execute(_SNAPSHOT, prepare=False)
-        row = await (await cursor.execute(statement, (device_id,))).fetchone()
+        row = await (await cursor.execute(statement, [device_id] * statement.count("%s"))).fetchone()
         yield None if row is None else SealedDevice(device_id, *row)
 
 

@@ -7,7 +7,7 @@ those of single axes where a span ends amid a stride and may have an extreme in 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Self
+from typing import Any, LiteralString, Self
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from query_api.statistics.blocks.reading.slices import TIMES, Parts, read_column
 from shared.postgres import arrays
 from shared.postgres.arrays import EARLIEST, Moment
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 from shared.readings.model import Microseconds
 
 
@@ -50,12 +51,14 @@ class Outline(msgspec.Struct, frozen=True):
 
 async def read_sealed(connection: Connection, device_id: int) -> Microseconds:
     """Return the time before which `read_outline` has the readings of the device."""
+    statement = _SEALED_ON_NODE if await is_distributed(connection) else _SEALED
     async with arrays.cursor(connection) as cursor:
-        row = await (await cursor.execute(_SEALED, (device_id,))).fetchone()
+        row = await (await cursor.execute(statement, (device_id,))).fetchone()
     return EARLIEST if row is None else row[0]
 
 
 _SEALED = "SELECT sealed FROM sealed_devices WHERE device_id = %s"
+_SEALED_ON_NODE = "SELECT sealed FROM sealed_until WHERE device_id = %s"
 
 
 async def read_outline(
@@ -94,19 +97,21 @@ async def read_outline(
         yield Outline(len(rest), [(rest.times, values) for values in rest.axes])
 
 
-_LATE = """
+_LATE: LiteralString = """
     SELECT array_agg(recorded_at), array_agg(x), array_agg(y), array_agg(z) FROM (
         SELECT recorded_at, x, y, z FROM late_readings
         WHERE device_id = %(device_id)s AND recorded_at >= %(first)s AND recorded_at <= %(last)s
           AND recorded_at < (SELECT sealed FROM sealed_devices WHERE device_id = %(device_id)s)
     ) AS late
 """
+_LATE_ON_NODE = _LATE.replace("sealed_devices", "sealed_until")
 
 
 async def _late(connection: Connection, device_id: int, spans: Spans) -> Columns:
     parameters = {"device_id": device_id, "first": Moment(spans.first), "last": Moment(spans.last)}
+    statement = _LATE_ON_NODE if await is_distributed(connection) else _LATE
     async with arrays.cursor(connection) as cursor:
-        row = await (await cursor.execute(_LATE, parameters)).fetchone()
+        row = await (await cursor.execute(statement, parameters)).fetchone()
     if row is None or row[0] is None:
         return Columns(np.empty(0, np.int64), *np.empty((len(AXES), 0)))
     return Columns.ordered(*row)
