@@ -1,0 +1,119 @@
+"""`devicestat migrate --distributed`."""
+
+import pytest
+
+from shared.errors import DatabaseError
+from shared.postgres.connections import connect
+from shared.postgres.distribution import SHARDS, TABLES, distribute, is_distributed
+from shared.postgres.migrate import migrate
+from tests import citus
+from tests.command import run
+from tests.conftest import Database
+
+on_a_cluster = pytest.mark.skipif(not citus.WORKERS, reason="DEVICESTAT_TEST_CITUS_WORKERS names no cluster")
+
+
+@pytest.mark.plain_only("the database has the extension")
+def test_a_database_without_the_extension_says_what_is_missing(database_url: str) -> None:
+    done = run("migrate", "--distributed", database_url=database_url)
+    assert done.returncode == 1
+    assert "the database has no extension citus: install Citus on each node" in done.stderr
+
+
+def test_shards_are_of_a_distribution(database_url: str) -> None:
+    done = run("migrate", "--shards", "4", database_url=database_url)
+    assert done.returncode == 2
+    assert "--shards goes with --distributed" in done.stderr
+
+
+@pytest.mark.plain_only("the database is distributed")
+async def test_a_database_of_its_own_is_not_distributed(database: Database) -> None:
+    assert not await is_distributed(database)
+
+
+@on_a_cluster
+async def test_a_cluster_without_workers_says_so(empty_database_url: str) -> None:
+    async with await connect(empty_database_url, "test") as connection:
+        await connection.execute("CREATE EXTENSION citus")
+        await migrate(connection)
+        await connection.execute("SELECT citus_set_coordinator_host('127.0.0.1')")
+        with pytest.raises(DatabaseError, match="the cluster has no worker node: add one with citus_add_node"):
+            await distribute(connection)
+
+
+@on_a_cluster
+async def test_an_inactive_node_is_named(empty_database_url: str) -> None:
+    citus.form_cluster(empty_database_url)
+    host, _, port = citus.WORKERS[0].rpartition(":")
+    async with await connect(empty_database_url, "test") as connection:
+        await migrate(connection)
+        await connection.execute("SELECT citus_disable_node(%s, %s, synchronous => true)", (host, int(port)))
+        with pytest.raises(DatabaseError, match=f"are not active: {citus.WORKERS[0]}: call citus_activate_node"):
+            await distribute(connection)
+        assert not await is_distributed(connection)
+
+
+_ROWS = """
+    INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
+    SELECT n % 10, now() + n * interval '1 s', now(), n, 0, 0 FROM generate_series(1, 1000) n
+"""
+_PLACES = "SELECT table_name::text, shard_count, colocation_id FROM citus_tables"
+
+
+@on_a_cluster
+async def test_rows_move_to_the_nodes_and_the_tables_are_colocated(empty_database_url: str) -> None:
+    citus.form_cluster(empty_database_url)
+    async with await connect(empty_database_url, "test") as connection:
+        await migrate(connection)
+        await connection.execute(_ROWS)
+        await connection.execute("INSERT INTO sealed_devices (device_id, announced, sealed) VALUES (1, now(), now())")
+        done = await distribute(connection)
+        assert (done.shards, list(done.added)) == (SHARDS, list(TABLES))
+        counts = (
+            "SELECT (SELECT count(*) FROM readings), (SELECT sum(x) FROM readings), (SELECT count(*) FROM sealed_until)"
+        )
+        assert await (await connection.execute(counts)).fetchone() == (1000, 500_500, 1)
+        local = "SELECT sum(pg_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'readings'::regclass"
+        assert await (await connection.execute(local)).fetchone() == (0,), "the coordinator keeps no copy"
+        rows = await (await connection.execute(_PLACES)).fetchall()
+        places = {name: (shards, colocation) for name, shards, colocation in rows}
+        assert {places[name] for name in TABLES} == {places["readings"]}
+
+
+@on_a_cluster
+async def test_it_may_be_done_twice_and_with_the_same_shards_only(database: Database) -> None:
+    again = await distribute(database)
+    assert (again.shards, list(again.added)) == (citus.SHARDS, [])
+    with pytest.raises(DatabaseError, match=f"already distributed over {citus.SHARDS} shards, not 16"):
+        await distribute(database, 16)
+
+
+_IDENTITIES = """
+    SELECT relname, relreplident FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = 'readings'::regclass
+"""
+
+
+async def test_each_month_has_a_replica_identity(database: Database) -> None:
+    """Else Citus could not move its shards while rows are written."""
+    await database.execute("SELECT ensure_readings_partition('2031-05-05')")
+    found = dict(await (await database.execute(_IDENTITIES)).fetchall())
+    assert "readings_2031_05" in found
+    assert set(found.values()) == {"i"}
+
+
+@on_a_cluster
+async def test_a_later_month_is_distributed(database: Database) -> None:
+    await database.execute("SELECT ensure_readings_partition('2031-05-05')")
+    places = {name: shards for name, shards, _ in await (await database.execute(_PLACES)).fetchall()}
+    assert places["readings_2031_05"] == citus.SHARDS
+
+
+@on_a_cluster
+async def test_the_nodes_know_up_to_when_a_device_is_sealed(database: Database) -> None:
+    await database.execute("INSERT INTO sealed_devices (device_id, announced) VALUES (1, now()), (2, now())")
+    await database.execute("UPDATE sealed_devices SET sealed = announced")
+    same = "SELECT count(*) FROM sealed_until WHERE sealed = (SELECT max(sealed) FROM sealed_devices)"
+    assert await (await database.execute(same)).fetchone() == (2,)
+    await database.execute("DELETE FROM sealed_devices WHERE device_id = 1")
+    assert await (await database.execute("SELECT device_id FROM sealed_until")).fetchall() == [(2,)]
