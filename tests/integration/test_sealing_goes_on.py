@@ -169,6 +169,7 @@ async def test_idle_devices_are_looked_at_together_and_seldom(database: Database
     assert row == (3,), "transactions"
 
 
+@pytest.mark.plain_only("Citus locks all months of a table for each statement")
 async def test_months_of_sealed_readings_are_not_locked(database: Database, worker: Sealing) -> None:
     await stored(database, 1, readings(1500, start=START - 1500 * DAY, step=DAY))
     await worker.seal(database)

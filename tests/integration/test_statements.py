@@ -35,6 +35,8 @@ PARTS = {
     "query_api.statistics.blocks.reading.tail._PIECE",
     "query_api.statistics.blocks.sealing.retiring._CHOSEN",
     "query_api.web.operating.dead_letters.counts._LETTERS",
+    "query_api.worker.maintenance.activity._FIGURES",
+    "query_api.worker.maintenance.activity._OF_NODES",
     "query_api.worker.maintenance.late_extents._MONTHS",
     "query_api.worker.sealing._COUNTED",
 }
@@ -52,6 +54,7 @@ ONE_DATABASE = {
     "query_api.statistics.blocks.sealing.retiring._SOME_BLOCKS",
     "query_api.statistics.blocks.sealing.retiring._SOME_LATE",
     "query_api.worker.cleaning.orphaned_blocks._TAKE",
+    "query_api.worker.maintenance.activity._WRITE",
     "query_api.worker.sealing._COUNT",
     "query_api.readings.summaries._SHORT",
 }

@@ -6,18 +6,22 @@ many devices, so that the rows that are written in a round are bounded.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import msgspec
 import numpy as np
+from psycopg import AsyncCursor
 
 from query_api.devices.activity import LAST_READINGS, LATE_FOR, LIVE_FOR, SHORTEST, State
+from query_api.statistics.blocks.layout import Ints
+from query_api.statistics.blocks.reading.shards import by_shard, of_shard
 from query_api.worker.maintenance.duty import Duty, alone
 from shared.postgres import arrays
-from shared.postgres.arrays import Bigints, Moment, Moments
+from shared.postgres.arrays import Bigints, Floats, Integers, Moment, Moments
 from shared.postgres.connections import Connection
+from shared.postgres.distribution import is_distributed
 from shared.readings.model import Microseconds
 
 SHARE = 0.1
@@ -93,16 +97,43 @@ async def write_some(connection: Connection, devices: Sequence[Seen], turns: int
 
     Of a device that stays live they are written in one of `turns` rounds.
     """
+    ids, starts, ends = np.array([msgspec.structs.astuple(device) for device in devices], np.int64).T
     parameters = {
-        "devices": Bigints(np.array([device.device_id for device in devices], np.int64)),
-        "starts": Moments(np.array([device.starts for device in devices], np.int64)),
-        "ends": Moments(np.array([device.ends for device in devices], np.int64)),
-        "first": Moment(min((device.starts for device in devices if device.starts < device.ends), default=0)),
-        "until": Moment(max(device.ends for device in devices)),
+        "first": Moment(int(min(starts[starts < ends], default=0))), "until": Moment(int(ends.max())),
         "readings": LAST_READINGS, "shortest": SHORTEST, "turns": turns, "turn": turn,
     }  # fmt: skip
+    if await is_distributed(connection):
+        return await _write_from_nodes(connection, (ids, starts, ends), parameters)
+    periods = {"devices": Bigints(ids), "starts": Moments(starts), "ends": Moments(ends)}
     async with arrays.cursor(connection) as cursor:
-        return (await cursor.execute(_WRITE, parameters, prepare=False)).rowcount
+        return (await cursor.execute(_WRITE, parameters | periods, prepare=False)).rowcount
+
+
+async def _write_from_nodes(connection: Connection, devices: Sequence[Ints], parameters: Mapping[str, object]) -> int:
+    """Write the figures of the devices (ids, starts and ends), of which the readings are on the nodes of a cluster."""
+    written = 0
+    for own in await by_shard(connection, devices[0]):
+        ids, starts, ends = (column[own] for column in devices)
+        periods = {"devices": Bigints(ids), "starts": Moments(starts), "ends": Moments(ends)}
+        async with arrays.cursor(connection) as cursor:
+            if not (stored := await _figures(await cursor.execute(_STORED, (Bigints(ids),)))):
+                continue
+            look = await cursor.execute(_LOOK, {**parameters, **periods, **stored}, prepare=False)
+            if found := await _figures(look):
+                written += (await cursor.execute(_WRITE_FOUND, found)).rowcount
+    return written
+
+
+_COLUMNS: Mapping[str, Callable[[Any], object]] = {
+    "known": Bigints, "states": Integers, "last": Moments, "usual": list, "rates": Floats, "now": Moment,
+}  # fmt: skip
+
+
+async def _figures(cursor: AsyncCursor[Any]) -> dict[str, object]:
+    """Return the columns of the only row as parameters of the next statement; empty if no device was found."""
+    row = await cursor.fetchone()
+    assert row is not None, "an aggregate has one row"
+    return {} if row[0] is None else {name: kind(row[place]) for place, (name, kind) in enumerate(_COLUMNS.items())}
 
 
 async def _now(connection: Connection) -> datetime | None:
@@ -120,30 +151,29 @@ _FINISHED = "UPDATE device_activity_round SET began_at = %s"
 # The extents bound each search twice, as in query_api/readings/summaries.py.
 _ITS: LiteralString = """
     FROM readings
-    WHERE device_id = device.id AND recorded_at >= device.starts AND recorded_at < device.ends
+    WHERE device_id = device.id {of_shard} AND recorded_at >= device.starts AND recorded_at < device.ends
       AND recorded_at >= %(first)s AND recorded_at < %(until)s
 """
 _STATE: LiteralString = f"""
     CASE WHEN last_at IS NULL THEN {State.NEVER.code}
-         WHEN now() - last_at <= {LIVE_FOR} * greatest(usual, %(shortest)s::interval) THEN {State.LIVE.code}
-         WHEN now() - last_at <= {LATE_FOR} * greatest(usual, %(shortest)s::interval) THEN {State.LATE.code}
+         WHEN {{now}} - last_at <= {LIVE_FOR} * greatest(usual, %(shortest)s::interval) THEN {State.LIVE.code}
+         WHEN {{now}} - last_at <= {LATE_FOR} * greatest(usual, %(shortest)s::interval) THEN {State.LATE.code}
          ELSE {State.SILENT.code} END
 """
 # due: one search for each device, most of which have not changed.
 # ahead: a time in the future is of a clock that is ahead. Then the receipt counts, or a reading with an earlier time.
 # regular: a pause of more than LATE_FOR intervals does not lower the rate.
-# free: a device may be renamed or deleted at the same time.
-_WRITE: LiteralString = f"""
+_FIGURES: LiteralString = f"""
     WITH looked AS MATERIALIZED (
         SELECT device.*, latest.last_at, stored.interval AS usual, stored.state AS stored_state,
                stored.last_at IS DISTINCT FROM coalesce(latest.last_at, '-infinity') AS is_other
         FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
              AS device (id, starts, ends)
-        JOIN device_activity AS stored ON stored.device_id = device.id
+        JOIN {{stored}} ON stored.device_id = device.id
         LEFT JOIN LATERAL (SELECT recorded_at AS last_at {_ITS} ORDER BY recorded_at DESC LIMIT 1) AS latest ON true
     ), due AS MATERIALIZED (
         SELECT id, starts, ends FROM looked
-        WHERE stored_state <> {_STATE} OR last_at > now()
+        WHERE stored_state <> {_STATE} OR last_at > {{now}}
            OR is_other AND (stored_state <> {State.LIVE.code} OR id %% %(turns)s = %(turn)s)
     ), found AS MATERIALIZED (
         SELECT device.id, coalesce(ahead.seen_at, latest.seen_at) AS last_at, latest.usual, regular.rate
@@ -162,15 +192,19 @@ _WRITE: LiteralString = f"""
         ) AS regular
         LEFT JOIN LATERAL (
             SELECT greatest(
-                (SELECT recorded_at {_ITS} AND recorded_at <= now() ORDER BY recorded_at DESC LIMIT 1),
-                (SELECT least(received_at, now()) {_ITS} ORDER BY recorded_at DESC LIMIT 1)) AS seen_at
-            WHERE latest.seen_at > now()
+                (SELECT recorded_at {_ITS} AND recorded_at <= {{now}} ORDER BY recorded_at DESC LIMIT 1),
+                (SELECT least(received_at, {{now}}) {_ITS} ORDER BY recorded_at DESC LIMIT 1)) AS seen_at
+            WHERE latest.seen_at > {{now}}
         ) AS ahead ON true
     ), figures AS MATERIALIZED (
         SELECT id, coalesce(last_at, '-infinity') AS last_at, usual, {_STATE} AS state,
                CASE WHEN {_STATE} < {State.SILENT.code} THEN rate ELSE 0 END AS rate
         FROM found
-    ), free AS (
+    )
+"""  # noqa: S608  # constants
+# free: a device may be renamed or deleted at the same time.
+_CHANGE: LiteralString = """
+    , free AS (
         SELECT device_id FROM device_activity AS stored JOIN figures ON id = device_id
         WHERE (stored.state, stored.last_at, stored.interval, stored.rate)
               IS DISTINCT FROM (figures.state, figures.last_at, usual, figures.rate)
@@ -179,4 +213,26 @@ _WRITE: LiteralString = f"""
     UPDATE device_activity AS stored
     SET state = figures.state, last_at = figures.last_at, interval = usual, rate = figures.rate
     FROM free JOIN figures ON id = free.device_id WHERE stored.device_id = free.device_id
+"""
+_WRITE = _FIGURES.format(stored="device_activity AS stored", of_shard="", now="now()") + _CHANGE
+# On a Citus cluster, the nodes have the readings, and the coordinator the stored figures and the clock.
+_STORED = """
+    SELECT array_agg(device_id), array_agg(state::integer), array_agg(last_at), array_agg(interval),
+           array_agg(rate), now()
+    FROM device_activity WHERE device_id = ANY(%s)
+"""
+_OF_COORDINATOR = """
+    unnest(%(known)s::bigint[], %(states)s::integer[], %(last)s::timestamptz[], %(usual)s::interval[])
+    AS stored (device_id, state, last_at, interval)
+"""
+_OF_NODES = _FIGURES.format(stored=_OF_COORDINATOR, of_shard=of_shard("readings"), now="%(now)s::timestamptz")
+_LOOK = f"""{_OF_NODES}
+    SELECT array_agg(id), array_agg(state), array_agg(last_at), array_agg(usual), array_agg(rate), %(now)s::timestamptz
+    FROM figures
+"""  # noqa: S608  # constants
+_WRITE_FOUND = f"""
+    WITH figures AS (
+        SELECT * FROM unnest(%(known)s::bigint[], %(states)s::integer[], %(last)s::timestamptz[], %(usual)s::interval[],
+                             %(rates)s::float8[]) AS figures (id, state, last_at, usual, rate)
+    ) {_CHANGE}
 """  # noqa: S608  # constants

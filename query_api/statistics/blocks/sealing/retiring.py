@@ -14,6 +14,8 @@ _KEYS = {
     "block_values": "level, first, axis",
     "blocks": "level, first",
 }
+TABLES = tuple(_KEYS)
+"""The tables that contain sealed or late readings of a device."""
 LATE_AT_ONCE = 10_000
 """Late readings that one step deletes. Their rows are small, unlike those of blocks."""
 _DELETE_LATE, *_DELETE = (
