@@ -32,21 +32,28 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def kinds(self) -> set[str]:
         """Executed nodes."""
-        return {node["Node Type"] for node in _below(self.top) if node["Actual Loops"]}
+        return {node["Node Type"] for node in below(self.top) if node["Actual Loops"]}
 
     @property
     def scans(self) -> list[dict[str, Any]]:
         """Executed scans of tables."""
-        return [node for node in _below(self.top) if "Relation Name" in node and node["Actual Loops"]]
+        return [node for node in below(self.top) if "Relation Name" in node and node["Actual Loops"]]
 
     @property
     def indexes(self) -> set[str]:
         """Used indexes."""
-        return {node["Index Name"] for node in _below(self.top) if "Index Name" in node and node["Actual Loops"]}
+        return {node["Index Name"] for node in below(self.top) if "Index Name" in node and node["Actual Loops"]}
 
 
-def _below(node: dict[str, Any]) -> list[dict[str, Any]]:
-    return [node, *(found for below in node.get("Plans", []) for found in _below(below))]
+def below(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the node of a plan, and all below it."""
+    return [node, *(found for plan in (*node.get("Plans", []), *_of_nodes(node)) for found in below(plan))]
+
+
+def _of_nodes(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the plans of a Citus cluster's nodes for a part of the statement."""
+    tasks = node.get("Distributed Query", {}).get("Job", {}).get("Tasks", [])
+    return [plan[0]["Plan"] for task in tasks for plan in task["Remote Plan"]]
 
 
 class Explained:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from ingestor.replay import Replay
 from query_api.worker.maintenance.partitions import drop_partitions
 from shared.postgres.connections import connect
@@ -124,9 +126,15 @@ async def test_a_reading_without_a_time_is_not_replayed_after_retention(database
 
 
 async def test_a_month_that_a_killed_worker_detached_is_dropped(database: Database, database_url: str) -> None:
-    for moment in ("2020-01-15", "2020-02-15"):
-        await database.execute(_MAKE, (moment,))
+    await database.execute(_MAKE, ("2020-01-15",))
     await database.execute("ALTER TABLE readings DETACH PARTITION readings_2020_01")
+    assert await drop_as_worker(database_url) == ["readings_2020_01"]
+    assert "readings_2020_01" not in await months(database)
+
+
+@pytest.mark.plain_only("Citus has no DETACH … CONCURRENTLY, and so none that ends half-way")
+async def test_a_month_that_a_killed_worker_was_detaching_is_dropped(database: Database, database_url: str) -> None:
+    await database.execute(_MAKE, ("2020-02-15",))
     # A reader in a transaction keeps DETACH … CONCURRENTLY from its second half; the worker that waits dies.
     async with await connect(database_url, "reader") as reader, await connect(database_url, "dying") as dying:
         await reader.set_autocommit(False)
@@ -139,8 +147,8 @@ async def test_a_month_that_a_killed_worker_detached_is_dropped(database: Databa
         await eventually(pending, bool)
         task.cancel()
         await asyncio.wait([task])
-    assert await drop_as_worker(database_url) == ["readings_2020_01", "readings_2020_02"]
-    assert not {"readings_2020_01", "readings_2020_02"} & set(await months(database))
+    assert await drop_as_worker(database_url) == ["readings_2020_02"]
+    assert "readings_2020_02" not in await months(database)
 
 
 async def test_concurrent_workers_drop_each_month_once(database: Database, database_url: str) -> None:
