@@ -467,7 +467,7 @@ async def test_a_removal_continues_after_its_worker_was_killed(
         async with killed.transaction(force_rollback=True):
             assert await removal.remove_some(killed) == 1_000
             assert await removal.remove_some(database) is None  # it is another one's
-            await database.execute("SELECT pg_terminate_backend(%s)", (backend,))
+            await database.execute("SELECT pg_terminate_backend(%s::int)", (backend,))
             with suppress(OperationalError):
                 await killed.execute("SELECT")
     async with services.worker(api_settings):

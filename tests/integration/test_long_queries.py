@@ -102,7 +102,7 @@ async def test_a_query_that_an_operator_cancels_can_be_retried(
     async with locked(database):
         request = asyncio.create_task(api.get(f"/stats/analysis/{device}"))
         ((process, _),) = await blocked(watching)
-        await watching.execute("SELECT pg_cancel_backend(%s)", (process,))
+        await watching.execute("SELECT pg_cancel_backend(%s::int)", (process,))
         answer = await request
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/busy")
     assert int(answer.headers["retry-after"]) > 0

@@ -47,7 +47,7 @@ MAY = {
     "process_status":          ("S",    "S",    "S"),
     "readings":                ("I",    "SI",   "SD"),
     "a month":                 ("",     "S",    ""),
-    "retiring_months":         ("",     "",     "SI"),
+    "retiring_months":         ("",     "S",    "SI"),
     "schema_migrations":       ("S",    "S",    "S"),
     "sealed_devices":          ("s",    "S",    "SIUD"),
     "sealed_until":            ("",     "S",    "SIUD"),

@@ -138,6 +138,7 @@ async def store_requests(database: Connection, mark: float) -> None:
     await intake.unknown_devices(database, [one.device_id for one in given], Submission(given, is_array=True))
 
 
+@pytest.mark.plain_only("the nodes' statistics of a transaction cannot be read")
 async def test_each_statement_reads_only_its_rows_by_index(database: Connection) -> None:
     """One test, as filling the table takes longer than all statements."""
     await fill(database)
@@ -156,6 +157,7 @@ def _too_much(reads: Sequence[object]) -> list[object]:
     return [read for read in reads if read.scanned or read.rows > MOST_ROWS]  # type: ignore[attr-defined]
 
 
+@pytest.mark.plain_only("Citus locks all months of a table for each statement")
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 async def test_storing_over_http_locks_only_the_months_of_its_readings(database: Connection, mode: str) -> None:
     await database.execute(REGISTER)

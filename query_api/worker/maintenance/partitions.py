@@ -19,6 +19,8 @@ MAX_EMPTY_DROPPED = 24
 """Most empty months that one run drops."""
 EMPTY_PAUSE_S = 0.5
 """Pause after each of them, for readers and writers that wait behind its lock."""
+DETACH_TRIES, DETACH_PAUSE_S = 20, 3.0
+"""Attempts to detach a month on a Citus cluster, which readers and writers are kept from for a moment each."""
 SLACK = timedelta(days=1)
 """Delay of dropping a month after RETENTION. A reading is accepted by its age at receipt. If it is stored later, after
 an outage of the database, it still finds its month."""
@@ -48,9 +50,10 @@ _ENDED_MONTHS = """
 _RETIRE = "INSERT INTO retiring_months (name) VALUES (%s) ON CONFLICT DO NOTHING"
 # CONCURRENTLY, as dropping an attached partition would block readers and writers of other months.
 _DETACH = "ALTER TABLE readings DETACH PARTITION {} CONCURRENTLY"
-# Citus has no CONCURRENTLY. This waits for all readers and writers, and they wait behind it: so not for long.
+# Citus has no CONCURRENTLY. This waits for all readers and writers, and they wait behind it: so not for long. Snapshots
+# lock retiring_months.
+_KEEP_OUT = "SET LOCAL lock_timeout = '250ms'; LOCK TABLE retiring_months IN ACCESS EXCLUSIVE MODE"
 _DETACH_ALONE = "ALTER TABLE readings DETACH PARTITION {}"
-_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '250ms'"
 _FINALIZE = "ALTER TABLE readings DETACH PARTITION {} FINALIZE"
 _DROP = "SELECT drop_readings_month(%s)"
 # Only the owner of readings may detach. A worker with another role takes the role of the owner meanwhile (ADR 24).
@@ -115,10 +118,22 @@ async def _detach(connection: Connection, name: str, *, pending: bool) -> None:
     await connection.execute(_BECOME_OWNER)
     try:
         if distributed:
-            async with connection.transaction():
-                await connection.execute(_LOCK_TIMEOUT)
-                await connection.execute(sql.SQL(_DETACH_ALONE).format(sql.Identifier(name)))
+            await _detach_alone(connection, name)
         else:
             await connection.execute(sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))
     finally:
         await connection.execute(_BECOME_ONESELF)
+
+
+async def _detach_alone(connection: Connection, name: str) -> None:
+    for left in reversed(range(DETACH_TRIES)):
+        try:
+            async with connection.transaction():
+                await connection.execute(_KEEP_OUT, prepare=False)
+                await connection.execute(sql.SQL(_DETACH_ALONE).format(sql.Identifier(name)))
+        except LockNotAvailable:
+            if not left:
+                raise
+            await asyncio.sleep(DETACH_PAUSE_S)
+        else:
+            return

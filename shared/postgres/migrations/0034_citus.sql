@@ -180,6 +180,9 @@ BEGIN
         RAISE EXCEPTION '% is no month of readings', quote_literal(month) USING ERRCODE = 'invalid_parameter_value';
     END IF;
     PERFORM set_config('lock_timeout', '100ms', true);
+    IF is_distributed() THEN  -- as snapshots do there
+        LOCK TABLE retiring_months IN ACCESS EXCLUSIVE MODE;
+    END IF;
     LOCK TABLE ONLY readings IN ACCESS EXCLUSIVE MODE;
     IF to_regclass(format('%I.%I', current_schema(), month)) IS NULL THEN
         RETURN false;

@@ -55,4 +55,6 @@ BEGIN
     -- distributed.
     GRANT EXECUTE ON FUNCTION is_distributed, devices_of_month TO devicestat_partitions;
     GRANT SELECT, DELETE ON blocks, block_values, block_columns, late_readings, retiring_months TO devicestat_partitions;
+    -- Of a Citus cluster, a month is detached under a lock of retiring_months.
+    GRANT DELETE ON retiring_months TO devicestat_readings;
 END $$;

@@ -58,8 +58,8 @@ GRANT SELECT, INSERT (id, key, name), UPDATE (name), DELETE ON devices TO device
 GRANT SELECT ON device_activity, device_activity_round TO devicestat_api;
 GRANT INSERT (device_id, key) ON deleted_devices TO devicestat_api;
 GRANT SELECT, INSERT ON readings TO devicestat_api;
-GRANT SELECT ON sealed_devices, sealed_until, late_readings, blocks, block_values, block_columns, hidden_months
-    TO devicestat_api;
+GRANT SELECT ON sealed_devices, sealed_until, late_readings, blocks, block_values, block_columns, retiring_months,
+      hidden_months TO devicestat_api;
 GRANT INSERT ON suspected_blocks TO devicestat_api;
 GRANT USAGE ON SEQUENCE devices_id_seq, readings_id_seq TO devicestat_api;
 GRANT EXECUTE ON FUNCTION ensure_readings_partition, store_readings, pass_deletion_fence, close_deletion_fence,

@@ -40,12 +40,22 @@ _SEALED = """
             WHERE inhparent = 'readings'::regclass AND reltuples > 0)
     FROM known, size
 """
-# On a Citus cluster the coordinator has neither pages nor statistics of these tables. Blocks that no other covers have
-# each sealed reading once, and are counted by an index.
+# On a Citus cluster, the nodes have the pages and the statistics.
+_SIZES_ON_NODES = """
+    SELECT greatest(1, citus_relation_size('blocks') / current_setting('block_size')::float8 / %(pages)s), (
+        SELECT nullif(sum(result::float8), 0) FROM run_command_on_all_nodes(format(
+            'SELECT coalesce(sum(reltuples), 0) FROM pg_class WHERE relnamespace = %%L::regnamespace'
+            ' AND relkind = %%L AND reltuples > 0 AND relname ~ %%L',
+            current_schema(), 'r', '^readings_[0-9]{4}_[0-9]{2}_[0-9]+$')) WHERE success)
+"""
 _SEALED_ON_NODES = """
-    WITH sums AS MATERIALIZED (SELECT coalesce(sum(count), 0)::float8 AS sealed FROM blocks WHERE NOT merged)
+    WITH sums AS MATERIALIZED (
+        SELECT coalesce(sum(count), 0)::float8 AS sealed FROM blocks TABLESAMPLE SYSTEM (100 / %(samples)s::float8)
+        WHERE level <= 1
+    )
     SELECT count(*), count(*) FILTER (WHERE sealed > '-infinity'),
-           greatest(now() - min(coalesce(look_at, created_at)), '0'), (SELECT sums.sealed FROM sums), NULL::float8
+           greatest(now() - min(coalesce(look_at, created_at)), '0'),
+           (SELECT sums.sealed FROM sums) * %(samples)s, %(stored)s::float8
     FROM devices LEFT JOIN sealed_devices ON device_id = id
 """
 
@@ -70,8 +80,11 @@ class Coverage(msgspec.Struct, frozen=True):
 
 async def coverage(connection: Connection) -> Coverage:
     """Estimate how far readings are sealed, from a bounded part of the blocks."""
-    statement = _SEALED_ON_NODES if await is_distributed(connection) else _SEALED
-    row = await (await connection.execute(statement, {"pages": PAGES})).fetchone()
+    statement, parameters = _SEALED, {"pages": PAGES}
+    if await is_distributed(connection):
+        samples, stored = await (await connection.execute(_SIZES_ON_NODES, parameters)).fetchone() or (1, None)
+        statement, parameters = _SEALED_ON_NODES, {"samples": samples, "stored": stored}
+    row = await (await connection.execute(statement, parameters)).fetchone()
     assert row is not None, "aggregates have one row"
     return Coverage(*row)
 

@@ -16,6 +16,11 @@ from shared.postgres.distribution import is_distributed
 _BEGIN: LiteralString = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE ONLY readings IN ACCESS SHARE MODE"
 )
+# On a Citus cluster, LOCK of a distributed table is a statement for each node. There, a DETACH also locks
+# retiring_months, a table of the coordinator.
+_BEGIN_ON_CLUSTER: LiteralString = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE retiring_months IN ACCESS SHARE MODE"
+)
 
 
 @asynccontextmanager
@@ -26,11 +31,11 @@ async def snapshot(connection: Connection, settings: LiteralString = "") -> Asyn
 
     After DamagedBlocks, the worker is asked to check the blocks.
 
-    The connection is not in a transaction. `settings`: SET LOCAL statements, which are sent with BEGIN.
+    The connection is not in a transaction. `settings`: SET LOCAL statements for the planner, which are sent with BEGIN.
     """
-    if await is_distributed(connection):
-        settings = ""  # Citus needs the values of parameters in order to plan
-    await connection.execute(f"{_BEGIN}; {settings}", prepare=False)
+    # Citus has no plan without values: `settings` are for other databases.
+    begin = _BEGIN_ON_CLUSTER if await is_distributed(connection) else f"{_BEGIN}; {settings}"
+    await connection.execute(begin, prepare=False)
     try:
         yield
     except BaseException as error:

@@ -99,19 +99,41 @@ async def delete_month(
     The table was noted in retiring_months and then detached, so that no later snapshot uses them. A worker that changes
     one of the blocks meanwhile fails with a serialization error. `drop_readings_month` deletes what is left.
 
-    `blocks`, `late`, `pages`: the most of one step. On a Citus cluster `drop_readings_month` deletes all of them: the
-    nodes do so at once.
+    `blocks`, `late`, `pages`: the most of one step. On a Citus cluster a step deletes those of one device.
     """
-    if await is_distributed(connection):
-        return
     starts = datetime.strptime(name[-len("2026_01") :], "%Y_%m").replace(tzinfo=UTC)
     ends = (starts + timedelta(days=31)).replace(day=1)
+    if await is_distributed(connection):
+        await _delete_by_device(connection, starts, ends)
+        return
     for statement, most in ((_SOME_BLOCKS, blocks), (_SOME_LATE, late)):
         page: int | None = 0
         while page is not None:
             page = await _delete_some(
                 connection, statement, page, {"starts": starts, "ends": ends, "most": most, "pages": pages}
             )
+
+
+DEVICES_AT_ONCE = 1_000
+"""Devices that are looked up at once."""
+_DEVICES = """
+    SELECT device_id FROM device_extents WHERE device_id > %s AND starts_at < %s AND ends_at > %s
+    ORDER BY device_id LIMIT %s
+"""
+_DELETE_OF_MONTH = tuple(
+    f"DELETE FROM {table} WHERE device_id = %s AND {time} >= %s AND {time} < %s".encode()  # noqa: S608  # constants
+    for table, time in {name: "recorded_at" if name == "late_readings" else "first" for name in _KEYS}.items()
+)
+
+
+async def _delete_by_device(connection: Connection, starts: datetime, ends: datetime) -> None:
+    after = 0
+    while devices := await (await connection.execute(_DEVICES, (after, ends, starts, DEVICES_AT_ONCE))).fetchall():
+        for (device,) in devices:
+            async with connection.transaction():
+                for statement in _DELETE_OF_MONTH:
+                    await connection.execute(statement, (device, starts, ends))
+        after = devices[-1][0]
 
 
 async def _delete_some(connection: Connection, statement: bytes, page: int, limits: dict[str, Any]) -> int | None:

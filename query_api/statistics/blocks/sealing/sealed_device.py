@@ -20,6 +20,11 @@ _SNAPSHOT = """
     LOCK TABLE ONLY readings IN ACCESS SHARE MODE;
     LOCK TABLE retiring_months IN ROW EXCLUSIVE MODE
 """
+# On a Citus cluster, the DETACH of a month also locks retiring_months.
+_SNAPSHOT_ON_CLUSTER = """
+    SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+    LOCK TABLE retiring_months IN ROW EXCLUSIVE MODE
+"""
 _DEVICE: LiteralString = "SELECT announced, sealed FROM sealed_devices WHERE device_id = %s"
 # On a Citus cluster the blocks may be older than `sealed` of the coordinator, unless the device is locked.
 _ON_NODE: LiteralString = """
@@ -60,8 +65,9 @@ async def observed(connection: Connection, device_id: int) -> AsyncIterator[Seal
 async def _found(
     connection: Connection, device_id: int, statement: LiteralString
 ) -> AsyncIterator[SealedDevice | None]:
+    begin = _SNAPSHOT_ON_CLUSTER if await is_distributed(connection) else _SNAPSHOT
     async with connection.transaction(), arrays.cursor(connection) as cursor:
-        await connection.execute(_SNAPSHOT, prepare=False)
+        await connection.execute(begin, prepare=False)
         row = await (await cursor.execute(statement, [device_id] * statement.count("%s"))).fetchone()
         yield None if row is None else SealedDevice(device_id, *row)
 
