@@ -93,6 +93,7 @@ async def locked(connection: Connection, read: Callable[[Connection], Awaitable[
     return [row[0] for row in rows]
 
 
+@pytest.mark.plain_only("Citus locks all months of a table for each statement")
 async def test_each_read_locks_the_months_of_its_device(many: Connection) -> None:
     """Also after enough executions for the statement to be prepared."""
     for name, read in reads(NARROW).items():
@@ -101,6 +102,7 @@ async def test_each_read_locks_the_months_of_its_device(many: Connection) -> Non
     assert len(await locked(many, reads(WIDE)["an analysis"])) == MONTHS
 
 
+@pytest.mark.plain_only("Citus locks all months of a table for each statement")
 async def test_the_removal_of_a_device_locks_its_months(many: Connection) -> None:
     await many.execute("INSERT INTO deleted_devices (device_id, key) VALUES (%s, 'narrow')", (NARROW,))
     assert await locked(many, remove_some) == TWO

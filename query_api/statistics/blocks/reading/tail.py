@@ -87,7 +87,8 @@ async def _first_pieces(
     """Return the first piece of each item after its place: the time of its last row, and x, y and z."""
     if len(devices) == 1:
         statement = _FIRST_PIECE  # planned in a third of the time
-        parameters = parameters | {"device": int(devices[0])}
+        first, last = max(parameters["first"].value, int(starts[0])), min(parameters["last"].value, int(ends[0]))
+        parameters = parameters | {"device": int(devices[0]), "first": Moment(first), "last": Moment(last)}
     else:
         statement = _FIRST_PIECES_OF_SHARD if await is_distributed(connection) else _FIRST_PIECES
         parameters = parameters | {"devices": Bigints(devices), "starts": Moments(starts), "ends": Moments(ends)}
