@@ -47,6 +47,7 @@ MULTIPLY: Sequence[bytes] = [
     f"INSERT INTO {table} (device_id, {columns}) SELECT n, {columns} FROM {table}, generate_series(2, %s) AS n".encode()  # noqa: S608  # constants
     for table, columns in {
         "sealed_devices": "announced, sealed, number",
+        "sealed_until": "sealed",
         "blocks": _BLOCK,
         "block_values": "level, first, axis, coding, frame_bytes, sorted, guides",
         "block_columns": "level, first, axis, coding, frame_bytes, columns",

@@ -18,6 +18,7 @@ from query_api.readings.plots import gaps, series
 from query_api.statistics.analysis import analyse
 from shared.postgres.connections import Connection
 from shared.readings.model import to_microseconds
+from tests import citus
 from tests.explained import COPIED, Explained, Plan
 
 DEVICES = 100
@@ -28,6 +29,8 @@ LAST = FIRST + (EACH - 1) * STEP
 ALWAYS = Period(None, None)
 ORDERS: tuple[Order, ...] = ("asc", "desc")
 DEVICE = 42
+ROUNDED = 0.5 if citus.WORKERS else 0
+"""A mean of rows, over the loops of a scan, is off by so much where only EXPLAIN shows it."""
 UNIQUE_INDEX = "_device_id_recorded_at_x_y_z_key"
 
 REGISTER = "INSERT INTO devices (id, key, name) SELECT n, n, n FROM generate_series(1, %s) AS n"
@@ -124,7 +127,8 @@ async def pages_of_buckets(explained: Explained) -> None:
                 "Index Only Scan"
             }
         counted = sum(bucket.x.count for bucket in found)
-        assert (len(found), intervals.rows_read <= 20 + 1, tails.rows_read) == (20, True, counted)
+        assert (len(found), intervals.rows_read <= 20 + 1) == (20, True)
+        assert abs(tails.rows_read - counted) <= ROUNDED * len(found)
         costs.append(intervals.buffers + tails.buffers)
     assert max(costs[1:]) <= 1.5 * min(costs[1:]), costs  # the first found out about the tables
 
