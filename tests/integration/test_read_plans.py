@@ -55,10 +55,10 @@ async def test_each_read_scans_only_its_readings_in_the_index(database: Connecti
     """One test, as filling the table takes longer than all reads."""
     await fill(database)
     explained = Explained(database)
-    for read in (
-        pages_of_readings, the_latest_reading, the_bounds, a_series, pages_of_buckets, streams, an_analysis
-    ):  # fmt: skip
+    for read in (pages_of_readings, the_latest_reading, the_bounds, a_series, pages_of_buckets, an_analysis):
         await read(explained)
+    if not citus.WORKERS:  # the nodes of a cluster do not have SETTING, and may sort
+        await streams(explained)
 
 
 def from_the_index(plan: Plan, *kinds: str) -> None:
