@@ -36,6 +36,9 @@ PLACES = {
     **{f"FLIPPED_{column}": _FLIPPED.format(column) for column in ("sorted", "guides", "columns", "marks", "times")},
     "A_READING": _READING,
     "INSERT_AT": "INSERT INTO readings (device_id, received_at, x, y, z, recorded_at) SELECT 1, now(), 1, 2, 3,",
+    # Citus shifts a column only by an immutable expression.
+    "SECOND_LATER": "(last AT TIME ZONE 'UTC' + interval '1 second') AT TIME ZONE 'UTC'",
+    "HOURS_LATER": "(recorded_at AT TIME ZONE 'UTC' + interval '3 hours') AT TIME ZONE 'UTC'",
     "AS_LATE": "INSERT INTO late_readings SELECT",
 }
 """Words that the statements below contain."""
@@ -60,9 +63,9 @@ BYTES = (
 FIGURES = (
     "UPDATE blocks SET count = count + 1 WHERE BLOCK_1",
     "UPDATE blocks SET count = count + 1 WHERE BLOCK_2",
-    "UPDATE blocks SET last = last + interval '1 second' WHERE BLOCK_1",
-    "UPDATE blocks SET last = last + interval '1 second' WHERE BLOCK_2",
-    "UPDATE blocks SET last = last + interval '1 second' WHERE BLOCK_3",
+    "UPDATE blocks SET last = SECOND_LATER WHERE BLOCK_1",
+    "UPDATE blocks SET last = SECOND_LATER WHERE BLOCK_2",
+    "UPDATE blocks SET last = SECOND_LATER WHERE BLOCK_3",
     "UPDATE blocks SET sum_y = sum_y + 1e-9 WHERE BLOCK_1",
     "UPDATE blocks SET sum_y = sum_y + 1e-9 WHERE BLOCK_3",
     "UPDATE blocks SET squares_z = squares_z * 1.0000001 WHERE BLOCK_1",
@@ -90,7 +93,7 @@ MISSING = (
 READINGS = (
     "DELETE FROM readings WHERE A_READING",
     "UPDATE readings SET x = x + 1 WHERE A_READING",
-    "UPDATE readings SET recorded_at = recorded_at + interval '3 hours' WHERE A_READING",
+    "UPDATE readings SET recorded_at = HOURS_LATER WHERE A_READING",
     "UPDATE readings SET z = - z WHERE z = 0 AND recorded_at < '2026-01-31'",
     "INSERT_AT '2026-01-31 00:00:00.5'",
     "INSERT_AT '2026-01-31 23:59:59.5'",
