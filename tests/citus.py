@@ -6,9 +6,11 @@ other nodes by the name of the current database. Its daemon is kept out of the t
 """
 
 import os
+import shlex
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -93,3 +95,22 @@ def _drop(server: str, database: str) -> None:
             except ObjectInUse:  # another node has connected meanwhile
                 continue
             return
+
+
+NODE_COMMAND = os.environ.get("DEVICESTAT_TEST_CITUS_NODE_COMMAND", "")
+"""A command that takes `kill N` (SIGKILL of all its processes) and `start N`; 1 is the coordinator, 2 the first
+worker."""
+
+
+def command_node(action: str, number: int) -> None:
+    """Kill or start a node of the cluster; a start returns when the node takes connections."""
+    subprocess.run([*shlex.split(NODE_COMMAND), action, str(number)], check=True, stdout=subprocess.DEVNULL)
+
+
+def prepared(url: str) -> list[str]:
+    """Return the transactions that are prepared in the database on the workers that can be reached."""
+    found = []
+    for worker in nodes(url)[:-1]:
+        with suppress(psycopg.OperationalError), psycopg.connect(worker, autocommit=True) as connection:
+            found += [gid for (gid,) in connection.execute(_PREPARED, (connection.info.dbname,))]
+    return found

@@ -48,19 +48,31 @@ _PREPARED = """
 """
 
 
-async def prepared_transactions(connection: Connection) -> Set[str]:
-    """Return the transactions that are prepared on the nodes and not ended there; empty without Citus.
+class Prepared(msgspec.Struct, frozen=True):
+    """Transactions that are prepared on the nodes, by their ids. `silent`: nodes that did not answer."""
+
+    names: Set[str] = frozenset()
+    silent: Set[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.silent)
+
+    def still(self, later: "Prepared") -> "Prepared":
+        """Return those of these that are prepared later too. Of a node that was silent, any may be one of these."""
+        return later if self.silent else Prepared(self.names & later.names, later.silent)
+
+
+async def prepared_transactions(connection: Connection) -> Prepared:
+    """Return the transactions that are prepared on the nodes and not ended there; none without Citus.
 
     A transaction of the coordinator ends after those that it has prepared. If a node has failed meanwhile, its part
-    ends later: Citus recovers it every recover_2pc_interval. Its rows cannot be seen until then. A node that does not
-    answer counts as one transaction.
+    ends later: Citus recovers it every recover_2pc_interval. Its rows cannot be seen until then.
     """
     if not await is_distributed(connection):
-        return frozenset()
-    found: set[str] = set()
-    for node, answered, names in await (await connection.execute(_PREPARED)).fetchall():
-        found |= set((names or "").split()) if answered else {node}
-    return found
+        return Prepared()
+    rows = await (await connection.execute(_PREPARED)).fetchall()
+    names = {name for _, answered, found in rows if answered for name in (found or "").split()}
+    return Prepared(names, {node for node, answered, _ in rows if not answered})
 
 
 class Cluster(msgspec.Struct, frozen=True):

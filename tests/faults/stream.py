@@ -10,7 +10,7 @@ import operator
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -49,16 +49,19 @@ class Stream:
     """Publishes readings 0, 1, 2, … at QoS 1 with a client that shares no code with the product.
 
     `size`: readings in a message; more than one are an array. `rate`: maximum of readings a second, so that the product
-    has the processor.
+    has the processor. `keys`: of the devices that take turns.
     """
 
-    def __init__(self, broker: Broker, *, size: int = 1, padding: str = "", rate: float = RATE) -> None:
+    def __init__(
+        self, broker: Broker, *, size: int = 1, padding: str = "", rate: float = RATE, keys: Sequence[str] = ("1",)
+    ) -> None:
         self.acknowledged = 0  # messages
         self.marked = 0  # markers
         self._broker = broker
         self._size = size
         self._padding = padding
         self._interval_s = size / rate
+        self._topics = [f"devices/{key}/stats" for key in keys]
         self._most = max(8, UNACKNOWLEDGED // size)
         self._sent = 0
         self._halting = threading.Event()
@@ -112,7 +115,8 @@ class Stream:
             while not self._halting.is_set() and not self._faults:
                 if self._sent - self.acknowledged >= self._most:
                     self._wait_for(self._most // 2)
-                client.publish("devices/1/stats", self._payload(self._sent), qos=1)
+                topic = self._topics[self._sent % len(self._topics)]
+                client.publish(topic, self._payload(self._sent), qos=1)
                 self._sent += 1
                 due = max(due + self._interval_s, time.monotonic() - CATCH_UP_S)
                 if due > time.monotonic() + PAUSE_S:

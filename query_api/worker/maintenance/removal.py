@@ -5,6 +5,8 @@ worker continues. Queued and running requests are removed first, so that clients
 before their requests, as the deletion of a request would update its ticks.
 """
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from query_api.statistics.blocks.sealing.retiring import retire_device
@@ -20,6 +22,8 @@ BATCH_BLOCKS = 20
 """Rows of blocks of one step. The values of a large block take 67 MB."""
 STEPS = 100
 """Most steps of one run. The next run continues."""
+PREPARED_S, PAUSE_S = 0.5, 0.01
+"""Time that batches in progress have to end on the nodes of a Citus cluster. The next run looks again at others."""
 
 
 async def remove_all(connection: Connection) -> None:
@@ -44,16 +48,27 @@ async def remove_some(connection: Connection, batch_readings: int = BATCH_READIN
         if taken is None:
             return None
         number, device_id = taken
+        in_doubt = await _in_doubt(connection)  # before the removal, so that it sees what has ended
         for remove in (_remove_active, _remove_ticks, _remove_schedules, _remove_requests, _remove_blocks):
             if removed := await remove(connection, device_id):
                 return removed
         removed = await _remove_readings(connection, device_id, batch_readings)
         if removed < batch_readings:
-            if await prepared_transactions(connection):  # one may have stored readings that cannot be seen yet
+            if in_doubt:
                 return removed or None
             await connection.execute(_DONE, (number,))
             await connection.execute(_FORGET, (device_id,))
     return removed
+
+
+async def _in_doubt(connection: Connection) -> bool:
+    """Whether a transaction is prepared on a node and stays so: it may have stored readings that cannot be seen yet."""
+    ends = time.monotonic() + PREPARED_S
+    left = await prepared_transactions(connection)
+    while left and time.monotonic() < ends:
+        await asyncio.sleep(PAUSE_S)
+        left = left.still(await prepared_transactions(connection))
+    return bool(left)
 
 
 async def _remove_blocks(connection: Connection, device_id: int) -> int:

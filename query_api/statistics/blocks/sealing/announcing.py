@@ -69,14 +69,21 @@ async def wait_for_writers(connection: Connection, patience_s: float = PATIENCE_
     before its rows can be seen. Raises DatabaseBusy after `patience_s`.
     """
     began = time.monotonic()
-    for find in (_holders, prepared_transactions):
-        left = await find(connection)
-        while left:
-            if time.monotonic() - began > patience_s:
-                raise DatabaseBusy(f"a transaction has been storing readings for more than {patience_s:g} s")
-            await asyncio.sleep(PAUSE_S)
-            left &= await find(connection)
+    left = await _holders(connection)
+    while left:
+        await _pause(began, patience_s)
+        left &= await _holders(connection)
+    prepared = await prepared_transactions(connection)
+    while prepared:
+        await _pause(began, patience_s)
+        prepared = prepared.still(await prepared_transactions(connection))
     return time.monotonic() - began
+
+
+async def _pause(began: float, patience_s: float) -> None:
+    if time.monotonic() - began > patience_s:
+        raise DatabaseBusy(f"a transaction has been storing readings for more than {patience_s:g} s")
+    await asyncio.sleep(PAUSE_S)
 
 
 async def _holders(connection: Connection) -> Set[str]:
