@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from query_api.statistics.blocks.building import Columns
-from query_api.statistics.blocks.sealing.announcing import wait_for_writers
+from query_api.statistics.blocks.sealing.announcing import announce, wait_for_writers
 from query_api.worker.maintenance import removal
 from query_api.worker.maintenance.removal import remove_some
 from query_api.worker.metrics import WorkerMetrics
@@ -159,6 +159,24 @@ async def test_one_that_ends_during_a_step_leaves_no_reading(
     assert await remove_some(database) == 1
     assert await value(database, _REMOVED) is True
     assert await value(database, _READINGS) == 0
+
+
+@on_a_cluster
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_batch_of_one_shard_is_prepared(database: Database, *, is_late: bool) -> None:
+    """Its node would else commit before the coordinator: if that failed then, the journal would lack the batch."""
+    sent: list[str] = []
+    columns = Columns(START + SECOND * np.arange(3), *np.ones((3, 3)))
+    await stored(database, DEVICE, columns)
+    if is_late:
+        await announce(database, {DEVICE: START + 60 * SECOND})
+    database.add_notice_handler(lambda notice: sent.append(notice.message_primary or ""))
+    await database.execute("SET citus.log_remote_commands = on")
+    await database.execute("SET client_min_messages = notice")
+
+    await stored(database, DEVICE, columns)
+
+    assert any("PREPARE TRANSACTION" in one for one in sent), sent
 
 
 def test_a_node_that_was_silent_may_have_any_of_those_that_it_names_later() -> None:
