@@ -171,10 +171,17 @@ _TRIGGER = """
     CREATE TRIGGER copy_sealed AFTER UPDATE OF sealed OR DELETE ON sealed_devices
     FOR EACH ROW EXECUTE FUNCTION copy_sealed()
 """
+# 'd' is the primary key, if there is one.
 _WITHOUT_IDENTITY = """
-    SELECT relname, (SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = pg_class.oid AND indisunique)
-    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-    WHERE inhparent = 'readings'::regclass AND relreplident = 'd'
+    SELECT relname FROM pg_dist_partition JOIN pg_class ON pg_class.oid = logicalrelid
+    WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+      AND (relreplident = 'n' OR relreplident = 'd'
+           AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary))
+    ORDER BY relname
+"""
+_UNIQUE = """
+    SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+    WHERE indrelid = to_regclass(quote_ident(%s)) AND indisunique ORDER BY indisprimary DESC LIMIT 1
 """
 _TRUNCATE = "SELECT truncate_local_data_after_distributing_table(%s::regclass)"
 
@@ -204,7 +211,7 @@ async def distribute(connection: Connection, shards: int | None = None) -> Distr
         if "sealed_until" in missing:
             await connection.execute(_COPY_SEALED)
             await connection.execute(_TRIGGER)
-        await _identify_months(connection)
+        await _identify(connection)
         return missing
 
     added = await patiently(connection, "the distribution of readings", change)
@@ -226,8 +233,14 @@ async def _distribute(connection: Connection, name: str, shards: int) -> None:
         await connection.execute(_COLOCATE, (name,))
 
 
-async def _identify_months(connection: Connection) -> None:
-    """Give each month a replica identity: those of earlier versions have none, and their shards could not be moved."""
-    for month, index in await (await connection.execute(_WITHOUT_IDENTITY)).fetchall():
+async def without_identity(connection: Connection) -> Sequence[str]:
+    """Return the distributed tables without a replica identity: no shard can be moved while rows are written."""
+    return [name for (name,) in await (await connection.execute(_WITHOUT_IDENTITY)).fetchall()]
+
+
+async def _identify(connection: Connection) -> None:
+    """Give each table a replica identity: late_readings has no primary key, and months of earlier versions had none."""
+    for name in await without_identity(connection):
+        (index,) = await (await connection.execute(_UNIQUE, (name,))).fetchone() or (None,)
         statement = sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}")
-        await connection.execute(statement.format(sql.Identifier(month), sql.Identifier(index)))
+        await connection.execute(statement.format(sql.Identifier(name), sql.Identifier(index)))

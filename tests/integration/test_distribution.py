@@ -1,5 +1,7 @@
 """`devicestat migrate --distributed`."""
 
+import asyncio
+
 import pytest
 
 from shared.errors import DatabaseError
@@ -9,6 +11,7 @@ from shared.postgres.migrate import migrate
 from tests import citus
 from tests.command import run
 from tests.conftest import Database
+from tests.roles import url_as
 
 on_a_cluster = pytest.mark.skipif(not citus.WORKERS, reason="DEVICESTAT_TEST_CITUS_WORKERS names no cluster")
 
@@ -117,3 +120,40 @@ async def test_the_nodes_know_up_to_when_a_device_is_sealed(database: Database) 
     assert await (await database.execute(same)).fetchone() == (2,)
     await database.execute("DELETE FROM sealed_devices WHERE device_id = 1")
     assert await (await database.execute("SELECT device_id FROM sealed_until")).fetchall() == [(2,)]
+
+
+_PLACE = """
+    SELECT shardid, nodename, nodeport FROM citus_shards WHERE table_name = 'readings'::regclass
+    ORDER BY shardid LIMIT 1
+"""
+_LATER = """
+    INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
+    SELECT n, now(), now(), n, 0, %s FROM generate_series(1, 100) n
+"""
+_MOVE = "SELECT citus_move_shard_placement(%s, %s, %s, %s, %s)"
+
+
+@on_a_cluster
+async def test_a_shard_moves_while_rows_are_written(database: Database, database_url: str) -> None:
+    """With roles, of which one owns readings and another one its months."""
+    await database.execute(
+        "SELECT ensure_readings_partition(now() + make_interval(days => n)) FROM unnest('{0,31}'::int[]) n"
+    )
+    await database.execute(_ROWS)
+    await database.execute("GRANT CREATE ON SCHEMA public TO devicestat_readings")
+    shard, *source = await (await database.execute(_PLACE)).fetchone() or ()
+    target = next(worker for worker in citus.WORKERS if worker != f"{source[0]}:{source[1]}")
+    host, _, port = target.rpartition(":")
+    async with await connect(url_as(database_url, "ingestor"), "test") as ingestor:
+        moving = asyncio.create_task(database.execute(_MOVE, (shard, *source, host, int(port))))
+        batches = 0
+        while not moving.done():
+            batches += 1
+            await ingestor.execute(_LATER, (batches,))
+        await moving
+    assert batches > 0
+    assert await (await database.execute(_PLACE)).fetchone() == (shard, host, int(port))
+    assert await (await database.execute("SELECT count(*), count(DISTINCT x) FROM readings")).fetchone() == (
+        1000 + 100 * batches,
+        1000,
+    )

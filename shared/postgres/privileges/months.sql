@@ -1,7 +1,7 @@
 -- Owners of readings and its months, so that no service owns them (ADR 24). Idempotent.
 --
--- devicestat_readings owns the table readings. The worker may SET ROLE to it, as DETACH … CONCURRENTLY requires. It
--- cannot create tables or functions.
+-- devicestat_readings owns the table readings, and in a distributed database late_readings. The worker may SET ROLE to it,
+-- as DETACH … CONCURRENTLY requires. It cannot create tables or functions.
 -- devicestat_partitions owns the months, and the functions that create and drop them. No role logs in as it. Only the
 -- owner of the other tables may SET ROLE to it, in order to migrate readings.
 DO $$
@@ -57,4 +57,12 @@ BEGIN
     GRANT SELECT, DELETE ON blocks, block_values, block_columns, late_readings, retiring_months TO devicestat_partitions;
     -- Of a Citus cluster, a month is detached under a lock of retiring_months.
     GRANT DELETE ON retiring_months TO devicestat_readings;
+    -- Citus moves shards of a partitioned table while rows are written only if its owner has another table too
+    -- (https://github.com/citusdata/citus/issues/7585).
+    IF is_distributed()
+       AND (SELECT relowner FROM pg_class WHERE oid = 'late_readings'::regclass) <> 'devicestat_readings'::regrole THEN
+        EXECUTE format('GRANT CREATE ON SCHEMA %s TO devicestat_readings', place);
+        ALTER TABLE late_readings OWNER TO devicestat_readings;
+        EXECUTE format('REVOKE CREATE ON SCHEMA %s FROM devicestat_readings', place);
+    END IF;
 END $$;
