@@ -3,6 +3,7 @@
 - `database` checks the server, the schema and the processes, and reports each ingestor's last commit and the dead
   letters. `shared/status/` has the checks that the API shows too.
 - `blocks` checks the progress of sealing, what delays it, and some blocks.
+- `cluster/` checks the nodes of a Citus cluster, if the database is distributed.
 - `broker` checks the broker's `limits`, grants and waiting messages. `trials/` tests with its own messages how the
   broker queues and redelivers. `broker_connection` is the connection that both use.
 - `broker_disk` checks the space for the broker's saves, and the age of the last save. `refused` explains why the broker

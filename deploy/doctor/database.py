@@ -8,6 +8,7 @@ from psycopg import Error as PostgresError
 from psycopg.errors import InsufficientPrivilege
 
 from deploy.doctor import blocks
+from deploy.doctor.cluster import examine_cluster
 from deploy.doctor.findings import not_allowed
 from ingestor.delivery.journal import TOMBSTONE
 from ingestor.session.processes import member
@@ -68,6 +69,7 @@ async def _contents(connection: Connection, settings: Settings) -> list[Finding]
         "ingestors": _rivals,
         "dead letters": _dead_letters,
         **blocks.CHECKS,
+        "distributed": examine_cluster,
     }
     return [finding for what, check in checks.items() for finding in await _guarded(what, check, connection)]
 

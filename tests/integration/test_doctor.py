@@ -17,7 +17,7 @@ from shared.readings.model import Reason
 from shared.settings import Settings
 from shared.status.database import months_and_locks
 from shared.status.words import ago
-from tests import services
+from tests import citus, services
 from tests.command import arun, run
 from tests.conftest import Broker, Database
 from tests.ingestion import IngestorProcess, running_ingestor, until_not_ready
@@ -37,6 +37,7 @@ DATABASE = (
     "sealing",
     "late readings",
     "blocks",
+    *(("distributed",) if citus.WORKERS else ()),
 )
 BROKER = ("broker", "subscription", "limits", "redelivery", "queue")
 ALL = ("settings", *DATABASE, *BROKER, "ingestor")
