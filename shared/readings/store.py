@@ -87,10 +87,8 @@ async def store(connection: Connection, readings: Sequence[Reading], announcemen
     if not readings:
         return Stored(0, 0)
     columns = Rows.of(readings).columns()
-    if await is_distributed(connection):
-        await _copy(
-            connection, _COPY_STRAIGHT, pack([])
-        )  # with it, Citus prepares the transaction on a single node too
+    if await is_distributed(connection):  # Citus prepares a transaction on a single node only for a COPY
+        await _copy(connection, _COPY_STRAIGHT, pack([]))
     if announcements.late(columns) is None:
         await _copy(connection, _COPY, _packed(columns, _COPY_ROW))
         stored = await _insert_staged(connection)
