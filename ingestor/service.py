@@ -15,6 +15,7 @@ from ingestor.delivery.journal import Journal
 from ingestor.devices import Devices
 from ingestor.metrics import IngestMetrics
 from ingestor.session.broker_disk import BrokerDisk
+from ingestor.session.broker_figures import BrokerFiguresReader
 from ingestor.session.processes import ALONE, SHARE, Share
 from ingestor.session.session import Session
 from ingestor.session.subscriptions import Subscriptions
@@ -83,6 +84,10 @@ class Ingestor:
         self.collector = Collector(settings, devices, journal, self.metrics.counts, clock)
         subscriptions = Subscriptions(self.database, settings.mqtt_client_id)
         self.session = session(settings, self.collector, self.writer, subscriptions, self.metrics.counts, self.health)
+        self.figures = BrokerFiguresReader(
+            settings.broker, settings.mqtt_window, is_wanted=lambda: self.session.is_connected
+        )
+        self.metrics.registry.register(self.figures)
         self.metrics.show_probe(lambda: self.session.probe_is_forbidden)
         self._access = telemetry_access(settings)
         self._status = Status(
@@ -91,6 +96,7 @@ class Ingestor:
             journal,
             is_paused=lambda: self.collector.is_paused,
             disk_free=lambda: disk.free_bytes() if disk else None,
+            broker=self.figures.report,
         )
 
     async def run(self, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
@@ -110,7 +116,8 @@ class Ingestor:
                     served = (self.health, self.metrics.registry, listener, stop)
                     telemetry = serve_telemetry(*served, self._access)
                     group.create_task(telemetry, name="telemetry")
-                group.create_task(self._stop(stop, session, writing), name="stop")
+                figures = group.create_task(self.figures.run(), name="broker figures")
+                group.create_task(self._stop(stop, session, writing, figures), name="stop")
         finally:
             await self.database.close()
 
@@ -131,10 +138,17 @@ class Ingestor:
             await self.writer.write(batch)
             self.collector.done(batch)
 
-    async def _stop(self, stop: asyncio.Event, session: "asyncio.Task[None]", writing: "asyncio.Task[None]") -> None:
+    async def _stop(
+        self,
+        stop: asyncio.Event,
+        session: "asyncio.Task[None]",
+        writing: "asyncio.Task[None]",
+        figures: "asyncio.Task[None]",
+    ) -> None:
         signalled = asyncio.create_task(stop.wait(), name="signal")
         await asyncio.wait({signalled, session}, return_when=asyncio.FIRST_COMPLETED)
         signalled.cancel()
+        figures.cancel()
         if stop.is_set():
             _log.info("stopping: storing the collected messages")
         try:

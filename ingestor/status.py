@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ingestor.delivery.journal import Journal
 from ingestor.metrics import IngestMetrics
 from shared.serving.telemetry import Health
-from shared.status.figures import Document, IngestorFigures, shortened
+from shared.status.figures import BrokerReport, Document, IngestorFigures, shortened
 from shared.status.samples import buckets, samples_of
 from shared.status.window import Window
 
@@ -15,6 +15,7 @@ class Status:
     """Makes the document of an ingestor.
 
     `is_paused`: whether it reads nothing from the broker. `disk_free`: free bytes for the broker's saves, if known.
+    `broker`: returns the figures of the broker.
     """
 
     def __init__(
@@ -24,12 +25,14 @@ class Status:
         journal: Journal,
         is_paused: Callable[[], bool],
         disk_free: Callable[[], int | None],
+        broker: Callable[[], BrokerReport],
     ) -> None:
         self._health = health
         self._metrics = metrics
         self._journal = journal
         self._is_paused = is_paused
         self._disk_free = disk_free
+        self._broker = broker
         self._window = Window()
 
     def document(self) -> Document:
@@ -68,4 +71,5 @@ class Status:
             journal_packets=self._journal.packets,
             journal_no=self._journal.next_no - 1,
             broker_disk_free_bytes=self._disk_free(),
+            broker=self._broker(),
         )

@@ -1,7 +1,7 @@
 """A small MQTT 5 broker in this process that has the peculiarities of real brokers, or that loses a subscription.
 
 It has sessions with plain and shared subscriptions, and delivers messages at QoS 1. It queues nothing for an offline
-client.
+client, and refuses the connection that reads the broker's figures.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import mqtt5
 import msgspec
 from mqtt5 import (
     ConnAckPacket,
+    ConnAckReasonCode,
     ConnectPacket,
     DisconnectPacket,
     PingReqPacket,
@@ -28,6 +29,8 @@ from mqtt5 import (
     UnsubAckReasonCode,
     UnsubscribePacket,
 )
+
+from tests.scripted_broker import reads_figures
 
 SHARE = "$share/"
 
@@ -64,13 +67,15 @@ class Session:
 
 
 class QuirkyBroker:
-    """The broker. `asked`: requests of clients, as text. `published`: topics of messages."""
+    """The broker. `asked`: requests of clients, as text. `published`: topics of messages. `refused`: number of
+    refused connections."""
 
     def __init__(self, quirks: Quirks) -> None:
         self.quirks = quirks
         self.port = 0
         self.asked: list[str] = []
         self.published: list[str] = []
+        self.refused = 0
         self.sessions: dict[str, Session] = {}
         self._has_forgotten = False
 
@@ -114,7 +119,10 @@ class QuirkyBroker:
                     except IndexError:
                         break
                     unread = unread[size:]
-                    if isinstance(packet, ConnectPacket):
+                    if reads_figures(packet):
+                        self.refused += 1
+                        writer.write(ConnAckPacket(reason_code=ConnAckReasonCode.NOT_AUTHORIZED).write())
+                    elif isinstance(packet, ConnectPacket):
                         session = self._connect(packet, writer)
                     elif isinstance(packet, DisconnectPacket):
                         writer.close()

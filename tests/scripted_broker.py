@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import mqtt5
 from mqtt5 import (
     ConnAckPacket,
+    ConnAckReasonCode,
     ConnectPacket,
     PingReqPacket,
     PingRespPacket,
@@ -19,10 +20,18 @@ from mqtt5 import (
 from ingestor.mqtt.publish import DUPLICATE
 
 ACKNOWLEDGED_WITHIN_S = 30
+_REFUSAL = ConnAckPacket(reason_code=ConnAckReasonCode.NOT_AUTHORIZED)
+
+
+def reads_figures(packet: mqtt5.Packet) -> bool:
+    """Whether it is the CONNECT of the connection that reads the broker's figures."""
+    return isinstance(packet, ConnectPacket) and packet.client_id.startswith("devicestat-figures-")
 
 
 class ScriptedBroker:
     """Delivers `packets`, each a PUBLISH at QoS 1, to one client; redelivers unacknowledged ones on a new connection.
+
+    It refuses the connection that reads the broker's figures.
 
     `packets`: by packet id. `connects`: received CONNECT packets.
     """
@@ -52,7 +61,7 @@ class ScriptedBroker:
                 while unread:
                     packet, size = mqtt5.read(unread)
                     unread = unread[size:]
-                    writer.write(self._answer(packet))
+                    writer.write(_REFUSAL.write() if reads_figures(packet) else self._answer(packet))
         writer.close()
 
     def _answer(self, packet: mqtt5.Packet) -> bytes:

@@ -27,7 +27,7 @@ from mqtt5 import (
 )
 
 from ingestor.mqtt.reasons import check_connack, describe
-from shared.broker.names import DOCTOR_TOPICS
+from shared.broker.names import DOCTOR_TOPICS, new_client_id
 from shared.broker.tls import client_context, why
 from shared.errors import BrokerUnreachable, SettingsError
 from shared.settings import MqttAddress
@@ -66,7 +66,7 @@ class Published(msgspec.Struct):
 
 def own_client_id() -> str:
     """Return a new client id, which takes over no session."""
-    return f"devicestat-doctor-{uuid.uuid4().hex[:12]}"
+    return new_client_id("doctor")
 
 
 def own_topic() -> str:

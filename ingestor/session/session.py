@@ -107,6 +107,12 @@ class Session:
         self._limit = settings.start_timeout
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the broker has answered on a connection that is open."""
+        connection = self._connection
+        return connection is not None and connection.is_open and connection.connack.done()
+
+    @property
     def probe_is_forbidden(self) -> bool:
         """Whether the broker refuses the probe of the subscription."""
         return self._check.is_forbidden

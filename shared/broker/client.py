@@ -5,7 +5,6 @@ The ingestor and the doctor do not use it: they have MQTT connections of their o
 
 import asyncio
 import contextlib
-import uuid
 from typing import Any, Self
 
 import aiomqtt
@@ -13,6 +12,7 @@ from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from shared.broker.names import new_client_id
 from shared.broker.tls import client_context
 from shared.settings import MqttAddress
 
@@ -59,7 +59,7 @@ def mqtt_client(address: MqttAddress, purpose: str, *, in_flight: int = 20) -> M
         username=address.username,
         password=address.password,
         tls_context=client_context(address.files) if address.tls else None,
-        identifier=f"devicestat-{purpose}-{uuid.uuid4().hex[:12]}",
+        identifier=new_client_id(purpose),
         protocol=aiomqtt.ProtocolVersion.V5,
         max_inflight_messages=in_flight,
         timeout=TIMEOUT_S,

@@ -1,4 +1,4 @@
-"""Names on the broker: of devices, topics and clients, and the keys that they reserve. Pure.
+"""Names on the broker: of devices, topics and clients, and the keys that they reserve.
 
 With a password file (BROKER_PASSWORDS), a device's key is its user name and its client id. A device named like the
 ingestor's user could read the messages of all devices; one with the ingestor's client id could end its session. With
@@ -6,6 +6,7 @@ other brokers a device is named `device-<id>`, and only the key of the ingestor'
 """
 
 import re
+import uuid
 
 import msgspec
 
@@ -20,6 +21,11 @@ PROCESS_SUFFIX = ".process-"
 OWN_PREFIX = "devicestat-"
 """Prefix of Devicestat's own users and client ids: `devicestat-witness`, `devicestat-doctor-…`."""
 _DEVICE = re.compile(r"device-([1-9][0-9]{0,18})", re.ASCII)
+
+
+def new_client_id(purpose: str) -> str:
+    """Return a random client id, which takes over no session."""
+    return f"{OWN_PREFIX}{purpose}-{uuid.uuid4().hex[:12]}"
 
 
 def device_name(device_id: int) -> str:

@@ -5,6 +5,7 @@ later version adds needs a default.
 """
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -16,6 +17,69 @@ MOST_TEXT = 500
 """Characters of a fault that are reported."""
 
 PerSecond = Annotated[float, Meta(description="A second, over the last minute.", examples=[12.5])]
+
+
+class BrokerFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures that the broker publishes about itself, for all of its clients together. A figure may be missing."""
+
+    version: Annotated[
+        str | None, Meta(description="Name and version of the broker.", examples=["mosquitto version 2.0.11"])
+    ] = None
+    waiting: Annotated[
+        int | None,
+        Meta(
+            description="Messages that wait for clients of the broker, with those in flight and without retained ones.",
+            examples=[12],
+        ),
+    ] = None
+    waiting_bytes: Annotated[
+        int | None, Meta(description="Bytes of payload of all messages in the broker, with retained ones.")
+    ] = None
+    dropped: Annotated[
+        int | None,
+        Meta(description="Messages that the broker has dropped for its clients since it started.", examples=[0]),
+    ] = None
+    dropped_per_minute: Annotated[
+        float | None, Meta(description="Messages dropped a minute, over the last minute.", examples=[0.0])
+    ] = None
+
+
+class BrokerSource(StrEnum):
+    """Whether an ingestor can read the figures of its broker."""
+
+    READ = "read"
+    NOT_PUBLISHED = "not_published"
+    NOT_CONNECTED = "not_connected"
+
+
+Source = Annotated[
+    BrokerSource,
+    Meta(
+        description="read; not_published: the broker does not publish its figures, or not to the user of MQTT_URL; "
+        "not_connected: the connection that reads them is not there, and the log of the ingestor says why.",
+        examples=["read"],
+    ),
+]
+
+
+Address = Annotated[
+    str | None,
+    Meta(
+        description="Address of the broker, and the host if it is on that of the ingestor. Null but for an admin.",
+        examples=["127.0.0.1:1883 on edge-1"],
+    ),
+]
+
+
+class BrokerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What an ingestor knows of its broker."""
+
+    address: Address
+    window: Annotated[
+        int, Meta(description="Messages that the ingestor may have received and not acknowledged: MQTT_WINDOW.")
+    ]
+    source: Source
+    figures: Annotated[BrokerFigures | None, Meta(description="The figures; null if they are not read.")] = None
 
 
 class IngestorFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +115,9 @@ class IngestorFigures(msgspec.Struct, frozen=True, kw_only=True):
     broker_disk_free_bytes: Annotated[
         int | None, Meta(description="Free bytes for the broker's saves; null without BROKER_DATA_DIR.")
     ]
+    broker: Annotated[
+        BrokerReport | None, Meta(description="Its broker; null from an ingestor of an earlier version.")
+    ] = None
 
 
 class ApiFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,8 +1,11 @@
 """The screen of the installation's health, on a real stack."""
 
 import asyncio
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,8 +17,10 @@ from tests import chromium, services
 from tests.browser import Page
 from tests.conftest import Broker, Database
 from tests.credentials import keys
+from tests.dashboard.test_screens import faults_of_access
 from tests.ingestion import running_ingestor
 from tests.letters import keep, letter
+from tests.ports import free_port
 from tests.publisher import Message, publish
 from tests.services import database_away
 
@@ -83,6 +88,65 @@ async def test_a_broker_that_is_away(make_settings: Make, own_broker: EmbeddedMo
         await asyncio.to_thread(own_broker.start)
         await page.until(row_of("Ingestor", "broker connected for"))
         await page.until(f"!{finding('has not been ready for')}")
+
+
+@contextmanager
+def mosquitto(options: dict[str, str]) -> Iterator[EmbeddedMosquitto]:
+    """Run a broker with these options."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ds") as name,
+        EmbeddedMosquitto(Path(name), free_port(), options) as broker,
+    ):
+        yield broker
+
+
+CARD = "document.querySelector('[aria-label=\"Queue at the broker\"]')?.innerText"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_the_queue_of_the_broker(make_settings: Make, database: Database, page: Page, theme: str) -> None:
+    """100 messages come for an ingestor that is stopped, of which the broker keeps 20. Another ingestor shows them."""
+    await database.execute("INSERT INTO devices (key, name) VALUES ('1', '1')")
+    await page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+    with mosquitto({"sys_interval": "1", "max_queued_messages": "20"}) as broker:
+        settings = make_settings(mqtt_url=broker.url, mqtt_window=10)
+        async with running_ingestor(settings):
+            pass
+        await publish(broker.host, broker.port, *[READING] * 100)
+        other = make_settings(
+            mqtt_url=broker.url, mqtt_client_id="other", mqtt_topic="other/+/stats", mqtt_window=10,
+            ingestor_metrics_port=free_port(),
+        )  # fmt: skip
+        async with running_ingestor(other), services.api(settings) as api:
+            await page.open(f"{api.base_url}{PATH}")
+            await page.until(f"{value('At the broker')} === '20'")
+            assert "messages that wait, 80 dropped" in await page.text(".lines")
+            shown = await page.run(CARD)
+            assert "messages waiting\n20" in shown
+            assert "dropped since its start\n80" in shown
+            assert "mosquitto version" in shown
+            assert f"127.0.0.1:{broker.port} on " in shown
+            found = await page.until(finding("has dropped 80 acknowledged messages"))
+            assert found.startswith("! Warning")
+            assert "raise max_queued_messages and max_queued_bytes, as in mosquitto.conf" in found
+            assert await page.run(finding("is the ingestor running and fast enough?"))
+            assert await faults_of_access(page) == []
+            async with running_ingestor(settings):
+                await page.until(f"{value('At the broker')} === '0'")
+                await page.until(f"!{finding('is the ingestor running and fast enough?')}?.startsWith('! Warning')")
+
+
+async def test_a_broker_that_does_not_tell_its_queue(make_settings: Make, page: Page) -> None:
+    with mosquitto({"sys_interval": "0"}) as broker:
+        settings = make_settings(mqtt_url=broker.url)
+        async with services.api(settings) as api:
+            await page.open(f"{api.base_url}{PATH}")
+            await page.until(f"{CARD}.includes('no ingestor runs')")
+            async with running_ingestor(settings):
+                await page.until(f"{CARD}.includes('The broker does not publish its queue')")
+                assert await page.run(value("At the broker")) == "\N{EN DASH}"
+                assert "the broker does not say" in await page.text(".lines")
+                assert await faults_of_access(page) == []
 
 
 async def test_requests_that_wait_without_a_worker(api_settings: Settings, database: Database, page: Page) -> None:

@@ -8,8 +8,12 @@ from contextlib import asynccontextmanager
 from tests.conftest import Broker
 from tests.proxy import Link, Proxy
 
-PUBLISH, PUBACK, PINGREQ = 3, 4, 12
+CONNECT, PUBLISH, PUBACK, PINGREQ = 1, 3, 4, 12
 """Packet types (MQTT 5.0, section 2.1.2)."""
+
+
+FIGURES = b"devicestat-figures-"
+"""Beginning of the client ids of the connections that read the broker's figures."""
 
 
 class Packets:
@@ -42,13 +46,15 @@ class MqttProxy(Proxy):
     """A proxy in front of a broker.
 
     `break_off`: number of bytes of the next PUBLISH to a client that are forwarded, fewer than all, before the
-    connection is reset and `was_cut` is set. `sent`: number of the clients' packets by type.
+    connection is reset and `was_cut` is set. `sent`: number of the clients' packets by type. Connections that read the
+    broker's figures are only forwarded.
     """
 
     def __init__(self, broker: Broker) -> None:
         super().__init__(lambda: asyncio.open_connection(broker.host, broker.port))
         self.break_off: int | None = None
         self.sent: Counter[int] = Counter()
+        self._reads_figures: set[Link] = set()
         self._upward: defaultdict[Link, Packets] = defaultdict(Packets)
         self._downward: defaultdict[Link, Packets] = defaultdict(Packets)
 
@@ -64,13 +70,17 @@ class MqttProxy(Proxy):
         assert self.sent[PUBACK] == before
 
     async def client_sends(self, link: Link, data: bytes) -> None:
-        self.sent.update(_type(packet) for packet in self._upward[link].feed(data))
+        packets = list(self._upward[link].feed(data))
+        if any(_type(packet) == CONNECT and FIGURES in packet for packet in packets):
+            self._reads_figures.add(link)
+        if link not in self._reads_figures:
+            self.sent.update(map(_type, packets))
         await super().client_sends(link, data)
 
     async def server_sends(self, link: Link, data: bytes) -> None:
         packets = list(self._downward[link].feed(data))
         at = next((at for at, packet in enumerate(packets) if _type(packet) == PUBLISH), None)
-        if self.break_off is None or at is None:
+        if self.break_off is None or at is None or link in self._reads_figures:
             await super().server_sends(link, b"".join(packets))
             return
         part = packets[at][: min(self.break_off, len(packets[at]) - 1)]

@@ -15,8 +15,9 @@ from shared.broker.client import mqtt_client
 from shared.broker.tls import client_context
 from shared.errors import BrokerUnreachable, SettingsError
 from shared.settings import Settings, TlsFiles
-from tests.ingestion import IngestorProcess
+from tests.ingestion import IngestorProcess, metrics
 from tests.ports import free_port
+from tests.waiting import eventually
 
 YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
 
@@ -89,6 +90,11 @@ async def test_with_a_private_authority_and_a_certificate_of_ours(
         pass
     process = start_ingestor(settings)
     await process.until_ready()
+
+    async def shown() -> set[str]:
+        return set(await metrics(process.port))
+
+    await eventually(shown, lambda names: "devicestat_broker_messages_waiting" in names)  # of another connection
     assert (await process.end())[0] == 0
 
 

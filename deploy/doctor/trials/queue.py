@@ -17,11 +17,9 @@ from deploy.doctor.trials.trial import (
     forgotten,
 )
 from shared.settings import MqttAddress
+from shared.status.broker import RIGHT_BYTES, RIGHT_MESSAGES
 from shared.status.findings import Finding, Severity
 
-RIGHT_MESSAGES = "10000000"
-RIGHT_BYTES = "2000000000"
-"""The values in mosquitto.conf."""
 ROUNDING = 2
 """Mosquitto 2.1 queues one or two messages more than its limit."""
 MESSAGES = 10_000

@@ -3,19 +3,17 @@
 import { get } from "../api.js";
 import { html, nothing, svg } from "../html.js";
 import { failureNotice, loadingNotice } from "../parts/notices.js";
-import { may } from "../session.js";
 import { Repeat, Source } from "../source.js";
-import { addressOf } from "../state/address.js";
-import { bytes, History, path, rate } from "../state/history.js";
-import { counted, duration, grouped, NONE } from "../state/numbers.js";
+import { History, path, rate } from "../state/history.js";
+import { counted, duration, grouped, NONE, sum } from "../state/numbers.js";
 import { clock, momentOf } from "../state/times.js";
 import { SECOND, zoneOf } from "../state/zones.js";
+import { brokerCards, hintOf, waitingAt } from "./health/broker.js";
+import { blocksCard, databaseCard, queueCard, refusedCard } from "./health/cards.js";
 import { processes } from "./health/processes.js";
-import { reasonName } from "./refused/reasons.js";
 
 /** @typedef {import("../../records.js").Status} Status */
 /** @typedef {import("../../records.js").StatusFinding} Finding */
-/** @typedef {import("../html.js").Content} Content */
 /** @typedef {import("../router.js").Context} Context */
 /** @typedef {import("../router.js").Screen} Screen */
 /** @typedef {import("../state/address.js").Values} Values */
@@ -97,7 +95,7 @@ class Health {
       ${findings(found)}
       <section class="lines" aria-label="Figures of the last minutes">${lines(found).map(one => this.#line(one))}</section>
       ${processes(found, zoneOf(this.query.tz ?? "browser"))}
-      <div class="cards health-cards">${queueCard(found)}${refusedCard(found, this.query)}${databaseCard(found)}${blocksCard(found)}</div>
+      <div class="cards health-cards">${brokerCards(found)}${queueCard(found)}${refusedCard(found, this.query)}${databaseCard(found)}${blocksCard(found)}</div>
     `;
   }
 
@@ -122,13 +120,14 @@ class Health {
  *
  * @param {Status} found
  */
-function figuresOf({ ingestion, processes: all }) {
+function figuresOf({ ingestion, brokers, processes: all }) {
   return {
     readings: ingestion.readings_per_s,
     delay: ingestion.delay_p99_s,
     inFlight: ingestion.in_flight,
     duplicates: ingestion.duplicates,
     refused: sum(Object.values(ingestion.refused)),
+    waiting: waitingAt(brokers),
     requests: sum(all.map(({ api, state }) => (state === "running" ? (api?.requests_per_s ?? 0) : 0))),
   };
 }
@@ -156,6 +155,12 @@ function lines(found) {
       shown: seconds(figures.delay),
       hint: `99 % of the batches; median ${seconds(ingestion.delay_p50_s)}`,
     },
+    {
+      name: "At the broker",
+      figure: "waiting",
+      shown: figures.waiting === null ? NONE : grouped(figures.waiting),
+      hint: hintOf(found.brokers),
+    },
     { name: "In flight", figure: "inFlight", shown: grouped(figures.inFlight), hint: `readings not yet stored${lag}` },
     {
       name: "Duplicates",
@@ -182,11 +187,6 @@ function reasons(refused) {
 /** @param {number | null} value */
 function seconds(value) {
   return value === null ? NONE : value < 10 ? `${rate(value * 1000)} ms` : duration(value * SECOND);
-}
-
-/** @param {number[]} values */
-function sum(values) {
-  return values.reduce((total, value) => total + value, 0);
 }
 
 /** @param {Status} found */
@@ -220,85 +220,4 @@ function severity(grade) {
  */
 function withCode(text) {
   return text.split("`").map((part, at) => (at % 2 ? html`<code>${part}</code>` : part));
-}
-
-/**
- * @param {string} title
- * @param {Content} content
- */
-function card(title, content) {
-  return html`<section class="card" aria-label=${title}><header><h2>${title}</h2></header>${content}</section>`;
-}
-
-/** @param {Array<[string, Content]>} rows */
-function pairs(rows) {
-  return html`<dl class="pairs">${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
-}
-
-/** @param {Status} found */
-function queueCard({ queue, processes: all }) {
-  const places = sum(all.map(({ worker, state }) => (state === "running" ? (worker?.concurrency ?? 0) : 0)));
-  return card(
-    "Queue of analyses",
-    pairs([
-      ["waiting", grouped(queue.queued)],
-      ["running", `${grouped(queue.running)} of ${grouped(places)} at once`],
-      ["oldest waits for", queue.oldest_s === null ? NONE : duration(queue.oldest_s * SECOND)],
-    ]),
-  );
-}
-
-/**
- * @param {Status} found
- * @param {Values} query
- */
-function refusedCard({ dead_letters: letters }, { tz }) {
-  return card(
-    "Refused readings",
-    letters === null
-      ? html`<p class="muted">Not known yet.</p>`
-      : letters.length === 0
-        ? html`<p class="muted">None in the last 24 hours.</p>`
-        : html`
-            <table>
-              <thead><tr><th scope="col">Reason</th><th scope="col" class="number">last hour</th><th scope="col" class="number">24 hours</th></tr></thead>
-              <tbody>${letters.map(({ reason, last_hour, last_day }) => html`<tr><th scope="row">${reasonName(reason)}</th><td class="number">${grouped(last_hour)}</td><td class="number">${grouped(last_day)}</td></tr>`)}</tbody>
-            </table>
-            ${may("administer") ? html`<p><a href=${addressOf("/ui/refused", { tz })}>Show the messages</a></p>` : nothing}
-          `,
-  );
-}
-
-/** @param {Status} found */
-function databaseCard({ database }) {
-  const { connections, max_connections: most, oldest_transaction_s: oldest } = database;
-  return card(
-    "Database",
-    pairs([
-      ["PostgreSQL", database.version],
-      ["connections", `${grouped(connections)} of ${grouped(most)}`],
-      ["oldest transaction", oldest === null ? NONE : duration(oldest * SECOND)],
-      ["size", database.size_bytes === null ? NONE : bytes(database.size_bytes)],
-      ["readings", database.readings === null ? NONE : `about ${grouped(database.readings)}`],
-      ["months", database.months === null ? NONE : grouped(database.months)],
-    ]),
-  );
-}
-
-/** @param {Status} found */
-function blocksCard({ blocks }) {
-  if (blocks === null) return card("Sealed readings", html`<p class="muted">Not known yet.</p>`);
-  const { share, devices, devices_with_blocks: sealed, late_readings: late } = blocks;
-  return card(
-    "Sealed readings",
-    html`
-      ${share === null ? nothing : html`<meter min="0" max="1" value=${share} aria-label="Share of the readings in blocks"></meter>`}
-      ${pairs([
-        ["in blocks", share === null ? NONE : `about ${Math.floor(share * 100)} %`],
-        ["devices with blocks", `${grouped(sealed)} of ${grouped(devices)}`],
-        ["late readings", late === null ? NONE : grouped(late)],
-        ["sealing is behind by", blocks.lag_s < 1 ? NONE : duration(blocks.lag_s * SECOND)],
-      ])}
-    `,
-  );
 }

@@ -42,6 +42,11 @@ export function scale(value) {
   return stored(Number(value.toPrecision(12)));
 }
 
+/** @param {number[]} values */
+export function sum(values) {
+  return values.reduce((total, value) => total + value, 0);
+}
+
 /** @type {Array<[number, string]>} */
 const UNITS = [
   [DAY, "d"],

@@ -2,5 +2,5 @@
 
 1. `handlers.py` has the route, and leaves out what only an admin may see.
 2. `picture.py` keeps what was read. `reading.py` reads the cheap part, and `examining.py` what takes longer.
-3. `composing.py` composes the response of both. `records.py` has its records.
+3. `composing.py` composes the response of both, with the `brokers.py` of the ingestors. `records.py` has its records.
 """

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import msgspec
 
+from query_api.web.operating.status.brokers import find_brokers, judge_brokers, shown
 from query_api.web.operating.status.examining import Examination
 from query_api.web.operating.status.reading import Reading, Server
 from query_api.web.operating.status.records import (
@@ -33,12 +34,13 @@ _WORST_FIRST = (Severity.WRONG, Severity.WARNING, Severity.OK)
 
 def compose(reading: Reading, examination: Examination, *, with_hosts: bool) -> Status:
     """Return the status. `with_hosts`: with the hosts and the process ids."""
-    server, queue = reading.server, reading.queue
+    server, queue, brokers = reading.server, reading.queue, find_brokers(reading.processes)
     processes = reading.processes if with_hosts else [without_addresses(process) for process in reading.processes]
     findings = _sorted(
         [
             *judge(processes, queue, with_hosts=with_hosts),
             *absent_kinds(processes, queue),
+            *judge_brokers(brokers, with_hosts=with_hosts),
             *database.connections(server.connections, server.max_connections),
             *examination.findings,
         ]
@@ -50,6 +52,7 @@ def compose(reading: Reading, examination: Examination, *, with_hosts: bool) -> 
         findings=findings,
         processes=[_process(process, with_hosts=with_hosts) for process in processes],
         ingestion=_ingestion([process.document for process in running(processes, Kind.INGESTOR)]),
+        brokers=[shown(broker, with_hosts=with_hosts) for broker in brokers],
         queue=QueueStatus(queue.queued, queue.running, _seconds(queue.oldest)),
         dead_letters=_refused(examination),
         database=_database(server, examination),
@@ -71,7 +74,16 @@ def without_addresses(process: Process) -> Process:
         part if part.fault in (None, STARTING) else msgspec.structs.replace(part, fault=NOT_SHOWN)
         for part in process.document.parts
     ]
-    return msgspec.structs.replace(process, name=name, document=msgspec.structs.replace(process.document, parts=parts))
+    document = msgspec.structs.replace(
+        process.document, parts=parts, ingestor=_without_address(process.document.ingestor)
+    )
+    return msgspec.structs.replace(process, name=name, document=document)
+
+
+def _without_address(figures: IngestorFigures | None) -> IngestorFigures | None:
+    if figures is None or figures.broker is None:
+        return figures
+    return msgspec.structs.replace(figures, broker=msgspec.structs.replace(figures.broker, address=None))
 
 
 def _process(process: Process, *, with_hosts: bool) -> ProcessStatus:

@@ -27,8 +27,8 @@ async def show_status(request: JsonRequest, picture: Kept) -> Status:
     """Processes wherever they run, what `devicestat doctor` finds in the database, queue, dead letters and blocks.
 
     The response is from memory, up to two seconds old; `examined_at` is the age of the parts that take longer to read.
-    The checks that need the broker or a host, such as of free disk space, are those of `devicestat doctor` alone. Only
-    an admin sees hosts and process ids.
+    Brokers are as the ingestors see them. The checks with messages of their own and those of a host, such as of free
+    disk space, are those of `devicestat doctor` alone. Only an admin sees hosts and process ids.
     """
     principal: Principal = request.scope["auth"]
     reading = await picture.reading()

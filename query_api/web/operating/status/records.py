@@ -8,7 +8,15 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from shared.status.figures import ApiFigures, IngestorFigures, PerSecond, WorkerFigures
+from shared.status.figures import (
+    Address,
+    ApiFigures,
+    BrokerFigures,
+    IngestorFigures,
+    PerSecond,
+    Source,
+    WorkerFigures,
+)
 from shared.status.findings import Severity
 from shared.status.process import Kind, State
 
@@ -83,6 +91,24 @@ class Ingestion(msgspec.Struct, frozen=True, kw_only=True):
     delay_p99_s: Annotated[float | None, Meta(description="As delay_p50_s, of which 99 % of the batches took no more.")]
 
 
+class BrokerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker, as the running ingestors know it."""
+
+    address: Address
+    ingestors: Annotated[
+        Sequence[str],
+        Meta(description="The MQTT client ids of its running ingestors.", examples=[["devicestat-ingestor"]]),
+    ]
+    source: Source
+    figures: Annotated[
+        BrokerFigures | None,
+        Meta(
+            description="The figures of all clients of the broker, about 15 seconds old at most: Mosquitto publishes "
+            "them every 10 seconds, unless sys_interval is set. Null if they are not read."
+        ),
+    ]
+
+
 class QueueStatus(msgspec.Struct, frozen=True):
     """The queue of analyses."""
 
@@ -133,7 +159,7 @@ class BlocksStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of all processes, of the queue and of the database."""
+    """The state of all processes, of the brokers, of the queue and of the database."""
 
     read_at: Annotated[datetime, Meta(description="Time at which processes, queue and connections were read.")]
     examined_at: Annotated[
@@ -147,6 +173,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     findings: Annotated[Sequence[StatusFinding], Meta(description="What the checks found, the worst first.")]
     processes: Annotated[Sequence[ProcessStatus], Meta(description="All processes, by kind and name.")]
     ingestion: Ingestion
+    brokers: Annotated[Sequence[BrokerStatus], Meta(description="The brokers of the running ingestors.")]
     queue: QueueStatus
     dead_letters: Annotated[
         Sequence[RefusedReadings] | None,
