@@ -33,6 +33,7 @@ from query_api.web.requests.bodies import JsonRequest
 from query_api.web.resource import Resource
 from shared.access import audit
 from shared.access.audit import Action
+from shared.postgres.connections import Connection
 
 RequestId = Annotated[int, PathParameter(description="Id of the request.")]
 CallbackUrl = Annotated[
@@ -176,8 +177,8 @@ async def cancel_request(request: AnyRequest, request_id: RequestId, database: D
     """The analysis is cancelled immediately, for every client that requested it, and has no result."""
     async with database.connection() as connection, connection.transaction():
         cancelled = await queue.cancel(connection, request_id, request.auth)
-        await audit.record(connection, actor_of(request), Action.ANALYSIS_CANCELLED, f"request {request_id}")
-    return cancelled
+        await _record(connection, request, Action.ANALYSIS_CANCELLED, cancelled)
+    return cancelled.request
 
 
 @post(
@@ -206,11 +207,17 @@ async def retry_request(
     """
     async with database.connection() as connection, connection.transaction():
         await quotas.take_turn(connection, request.auth)
-        retried, is_new = await queue.retry(connection, request_id, request.auth)
-        if is_new:
+        retried = await queue.retry(connection, request_id, request.auth)
+        if retried.is_changed:
             await quotas.require_queued(connection, request.auth)
-            await audit.record(connection, actor_of(request), Action.ANALYSIS_RETRIED, f"request {request_id}")
-    return Response(retried, status_code=HTTP_202_ACCEPTED if is_new else HTTP_200_OK)
+            await _record(connection, request, Action.ANALYSIS_RETRIED, retried)
+    return Response(retried.request, status_code=HTTP_202_ACCEPTED if retried.is_changed else HTTP_200_OK)
+
+
+async def _record(connection: Connection, request: AnyRequest, action: Action, changed: queue.Changed) -> None:
+    """Add an entry to the audit log, unless the request was the key's own: a key could fill the log in a loop."""
+    if not changed.was_own:
+        await audit.record(connection, actor_of(request), action, f"request {changed.request.id}")
 
 
 router = Resource(

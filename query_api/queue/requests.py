@@ -164,51 +164,68 @@ _CANCEL = """
     SET status = 'cancelled', joinable = false, run_after = NULL, finished_at = now(),
         lease_token = NULL, lease_until = NULL
     WHERE id = %(id)s AND status IN ('queued', 'running') AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
+    RETURNING owner
 """
 
 
-async def cancel(connection: Connection, request_id: int, principal: Principal) -> AnalysisRequest:
-    """Cancel the request, and return it. Raises UnknownRequest and RequestEnded."""
+class Changed(msgspec.Struct, frozen=True):
+    """A request that may have been changed. `was_own`: it belonged to the key that changed it."""
+
+    request: AnalysisRequest
+    is_changed: bool
+    was_own: bool
+
+
+async def cancel(connection: Connection, request_id: int, principal: Principal) -> Changed:
+    """Cancel the request. Raises UnknownRequest and RequestEnded."""
     if is_id(request_id):
         async with connection.transaction():
-            if (await connection.execute(_CANCEL, {"id": request_id})).rowcount:
-                return await find(connection, request_id, principal)
+            row = await (await connection.execute(_CANCEL, {"id": request_id})).fetchone()
+            if row is not None:
+                return Changed(await find(connection, request_id, principal), True, _is_own(row[0], principal))
     ended = await find(connection, request_id, principal)
     raise RequestEnded(request_id, ended.status)
+
+
+def _is_own(owner: str | None, principal: Principal) -> bool:
+    return owner is not None and owner == principal.owner
 
 
 # It is not joinable, so it cannot collide with an equal request that was queued meanwhile. The new message id makes its
 # next callback another message for the receiver. The end that is being sent, if any, loses its token.
 _RETRY = """
-    WITH retried AS (
-        UPDATE analysis_requests
-        SET status = 'queued', attempts = 0, owner = %(owner)s, by_schedule = false, created_at = now(),
-            started_at = NULL, finished_at = NULL
+    WITH ended AS (
+        SELECT id, owner FROM analysis_requests
         WHERE id = %(id)s AND status IN ('failed', 'cancelled')
           AND EXISTS (SELECT FROM devices WHERE devices.id = device_id)
-        RETURNING id
+        FOR UPDATE
+    ), retried AS (
+        UPDATE analysis_requests AS request
+        SET status = 'queued', attempts = 0, owner = %(owner)s, by_schedule = false, created_at = now(),
+            started_at = NULL, finished_at = NULL
+        FROM ended WHERE request.id = ended.id
+        RETURNING request.id, ended.owner
     ), waiting AS (
         UPDATE analysis_callbacks
         SET status = 'waiting', attempts = 0, due_at = NULL, token = NULL, last_error = NULL,
             message_id = gen_random_uuid()
         FROM retried WHERE request_id = retried.id
     )
-    SELECT pg_notify(%(channel)s, '') FROM retried
+    SELECT owner, pg_notify(%(channel)s, '') FROM retried
 """
 
 
-async def retry(connection: Connection, request_id: int, principal: Principal) -> tuple[AnalysisRequest, bool]:
+async def retry(connection: Connection, request_id: int, principal: Principal) -> Changed:
     """Queue a request again that failed or was cancelled, for the principal, and notify the workers.
 
-    Returns it, and whether it was queued now: one that is queued or running already is unchanged. Raises UnknownRequest
-    and RequestDone.
+    One that is queued or running already is unchanged. Raises UnknownRequest and RequestDone.
     """
     values = {"id": request_id, "owner": principal.owner, "channel": channels.QUEUED}
-    is_new = is_id(request_id) and (await connection.execute(_RETRY, values)).rowcount == 1
+    row = await (await connection.execute(_RETRY, values)).fetchone() if is_id(request_id) else None
     found = await find(connection, request_id, principal)
     if found.status == "done":
         raise RequestDone(request_id)
-    return found, is_new
+    return Changed(found, row is not None, row is not None and _is_own(row[0], principal))
 
 
 # For their workers, and for clients that wait. Requests beyond the limit are notified as the worker removes them.

@@ -159,6 +159,7 @@ async def test_actions_are_audited(closed: Settings, database: Database) -> None
         await api.patch(f"/stats/analysis/schedules/{made}", json={"paused": True}, headers=headers)
         await api.delete(f"/stats/analysis/schedules/{made}", headers=headers)
         request = (await api.post(f"/stats/analysis/{device}/async", headers=headers)).json()["id"]
+        await database.execute("UPDATE analysis_requests SET owner = 'another key'")
         await api.delete(f"/stats/analysis/requests/{request}", headers=headers)
         for path in (f"/devices/{device}", f"/devices/{device}", "/stats/analysis/schedules/9"):
             await api.delete(path, headers=headers)

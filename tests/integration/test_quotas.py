@@ -106,3 +106,30 @@ async def test_the_callback_of_a_schedule_is_visible_to_its_owner_and_admins_onl
     assert await seen(first) == [HOOK] * 2
     await api.patch(path, json={"callback": f"{HOOK}/2"}, headers=second)
     assert [await seen(who) for who in analysts] == [[None] * 2, [f"{HOOK}/2"] * 2, [f"{HOOK}/2"] * 2]
+
+
+async def test_only_requests_of_others_are_audited(
+    api: httpx.AsyncClient, analysts: list[dict[str, str]], database: Database
+) -> None:
+    """A key cannot fill the audit log by cancelling and retrying in a loop. A retry makes a request its own."""
+    first, second, _ = analysts
+    request = (await ask(api, first, 0)).json()["id"]
+
+    async def audited() -> list[tuple[str, str]]:
+        rows = "SELECT action, subject FROM audit_log WHERE action LIKE 'analysis.%' ORDER BY id"
+        return await (await database.execute(rows)).fetchall()
+
+    async def cancel_and_retry(who: dict[str, str]) -> None:
+        assert (await api.delete(f"{REQUESTS}/{request}", headers=who)).status_code == 200
+        assert (await api.post(f"{REQUESTS}/{request}/retry", headers=who)).status_code == 202
+
+    for _ in range(20):
+        await cancel_and_retry(first)
+    assert await audited() == []
+    for _ in range(20):
+        await cancel_and_retry(second)
+    assert await audited() == [
+        ("analysis.cancelled", f"request {request}"), ("analysis.retried", f"request {request}"),
+    ]  # fmt: skip
+    assert (await api.delete(f"{REQUESTS}/{request}", headers=first)).status_code == 200
+    assert len(await audited()) == 3
