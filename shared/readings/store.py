@@ -87,8 +87,6 @@ async def store(connection: Connection, readings: Sequence[Reading], announcemen
     if not readings:
         return Stored(0, 0)
     columns = Rows.of(readings).columns()
-    if await is_distributed(connection):  # Citus prepares a transaction on a single node only for a COPY
-        await _copy(connection, _COPY_STRAIGHT, pack([]))
     if announcements.late(columns) is None:
         await _copy(connection, _COPY, _packed(columns, _COPY_ROW))
         stored = await _insert_staged(connection)
