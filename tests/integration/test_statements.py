@@ -59,9 +59,7 @@ ONE_DATABASE = {
     "query_api.readings.summaries._SHORT",
 }
 # Statements of a cluster, with its tables and functions.
-CLUSTER = re.compile(
-    r"pg_dist_|citus_is_coordinator|create_distributed_table|run_command_on_|get_shard_id_for_|truncate_local"
-)
+CLUSTER = re.compile(r"pg_dist_|citus_|create_distributed_table|run_command_on_|get_shard_id_for_|truncate_local")
 WRONG_TYPE = (AmbiguousFunction, CannotCoerce, DatatypeMismatch, UndefinedFunction)
 GUESSES = ("interval", "integer", "text")
 """Types of parameters that PostgreSQL cannot tell from the statement."""
