@@ -19,8 +19,8 @@ from shared.postgres.roles import keep
 TABLES = ("readings", "late_readings", "blocks", "block_values", "block_columns", "sealed_until")
 """The distributed tables. The first one has the shards, the others are colocated with it."""
 SHARDS = 8
-"""Two to four for each worker node that the cluster will ever have. Another number later is a rewrite of all rows.
-A batch costs a round trip for each shard."""
+"""Two to four for each worker node that the cluster will ever have. Later, shards can only be split one by one, while
+writes wait. A batch costs a round trip for each shard."""
 LEAST_VERSION = 13
 ROWS_PER_S = 300_000
 """Rows that Citus copies to the nodes in a second. Writes wait meanwhile."""
@@ -197,7 +197,7 @@ async def distribute(connection: Connection, shards: int | None = None) -> Distr
     if shards is not None and had and had.get(TABLES[0], shards) != shards:
         raise DatabaseError(
             f"readings is already distributed over {had[TABLES[0]]} shards, not {shards}: "
-            "alter_distributed_table('readings', shard_count => …, cascade_to_colocated => true) rewrites all rows"
+            "citus_split_shard_by_split_points splits a shard, as docs/citus.md says"
         )
 
     async def change() -> list[str]:

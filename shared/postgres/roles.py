@@ -7,7 +7,7 @@ migrations, `keep` grants them again if the roles exist. Without roles, all serv
 Roles belong to the server: two databases on one server share them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -72,6 +72,7 @@ async def set_up(connection: Connection, passwords: Mapping[str, str] | None = N
         await _give(connection)
         await set_passwords(connection, passwords or {})
 
+    await complete_nodes(connection)
     for left in reversed(range(TRIES)):
         try:
             await patiently(connection, "the set-up of roles", change)
@@ -97,7 +98,33 @@ async def keep(connection: Connection) -> None:
             await connection.execute(_LOCK)
             await _give(connection)
 
+        await complete_nodes(connection)
         await patiently(connection, "the granting of privileges", change)
+
+
+_HAS_CITUS = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"
+_COMPLETE = """
+    SELECT nodename || ':' || nodeport, result FROM pg_roles CROSS JOIN LATERAL run_command_on_workers(format($command$
+        DO $do$ BEGIN
+            PERFORM set_config('citus.enable_ddl_propagation', 'off', true);
+            IF to_regrole(%%1$L) IS NULL THEN
+                CREATE ROLE %%1$I LOGIN %%2$s;
+            END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN  -- another database came first
+        END $do$ $command$, rolname, CASE WHEN rolinherit THEN 'INHERIT' ELSE 'NOINHERIT' END))
+    WHERE rolname = ANY (%s) AND NOT success
+"""
+
+
+async def complete_nodes(connection: Connection, roles: Iterable[str] = tuple(_OPTIONS)) -> None:
+    """Create the roles that a node of a Citus cluster lacks: Citus does not pass on all that were made before it.
+
+    Not in a transaction that has created them. Raises DatabaseError if a node refuses.
+    """
+    row = await (await connection.execute(_HAS_CITUS)).fetchone()
+    if row is not None and row[0]:
+        for node, result in await (await connection.execute(_COMPLETE, (list(roles),))).fetchall():
+            raise DatabaseError(f"the roles of the services cannot be created on {node}: {result}")
 
 
 _MISSING = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regrole(name) IS NULL"

@@ -1,13 +1,16 @@
 """`devicestat migrate --distributed`."""
 
 import asyncio
+import uuid
 
+import psycopg
 import pytest
 
 from shared.errors import DatabaseError
 from shared.postgres.connections import connect
 from shared.postgres.distribution import SHARDS, TABLES, distribute, is_distributed
 from shared.postgres.migrate import migrate
+from shared.postgres.roles import complete_nodes
 from tests import citus
 from tests.command import run
 from tests.conftest import Database
@@ -157,3 +160,27 @@ async def test_a_shard_moves_while_rows_are_written(database: Database, database
         1000 + 100 * batches,
         1000,
     )
+
+
+_OPTIONS = "SELECT rolcanlogin, rolinherit FROM pg_roles WHERE rolname = %s"
+
+
+@on_a_cluster
+@pytest.mark.parametrize("inherits", [True, False])
+async def test_a_role_that_was_made_before_citus_is_made_on_the_nodes(
+    inherits: bool, database: Database, database_url: str
+) -> None:
+    role = f"test_{uuid.uuid4().hex[:12]}"
+    servers = [citus.at(node, "postgres") for node in citus.nodes(database_url)]
+    with psycopg.connect(servers[-1], autocommit=True) as beside:
+        beside.execute(f"CREATE ROLE {role} {'INHERIT' if inherits else 'NOINHERIT'}".encode())
+    try:
+        for _ in range(2):
+            await complete_nodes(database, [role])
+            for server in servers[:-1]:
+                with psycopg.connect(server) as node:
+                    assert node.execute(_OPTIONS, (role,)).fetchone() == (True, inherits)
+    finally:
+        for server in servers:
+            with psycopg.connect(server, autocommit=True) as node:
+                node.execute(f"DROP ROLE {role}".encode())
