@@ -17,6 +17,7 @@ from shared.postgres.migrate import migrate
 from shared.postgres.roles import set_up
 from tests.benchmarks import (
     analysis,
+    costs,
     decoding,
     delay,
     devices,
@@ -56,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "fairness": fairness.measure,
     "memory": memory.measure,
     "decoding": decoding.measure,
+    "costs": costs.measure,
     "store": store.measure,
     "analysis": analysis.measure,
     "small-analyses": small_analyses.measure,

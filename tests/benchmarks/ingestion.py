@@ -9,6 +9,7 @@ import asyncio
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import LiteralString
 
 import msgspec
 import psutil
@@ -23,10 +24,10 @@ from tests.ingestion import IngestorProcess
 
 POLL_S = 0.01
 DEADLINE_S = 120.0
-_PEER_COPY = "COPY peer (device_id, recorded_at, received_at, x, y, z) FROM STDIN"
-_CREATED = "SELECT coalesce(pg_sequence_last_value('readings_id_seq'), 0)"
+_PEER_COPY: LiteralString = "COPY peer (device_id, recorded_at, received_at, x, y, z) FROM STDIN"
+_CREATED: LiteralString = "SELECT coalesce(pg_sequence_last_value('readings_id_seq'), 0)"
 """Number of inserted rows. Unlike count(*), it does not load the database."""
-_STORED = "SELECT count(*) FROM readings"
+_STORED: LiteralString = "SELECT count(*) FROM readings"
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -135,7 +136,7 @@ class _Sides:
                 before = process.cpu_times()
                 with generating(server.port, self._workload.messages, self._workload.ours):
                     began = time.monotonic()
-                    self._until_stored()
+                    until_stored(self._database, self._workload)
                     seconds = time.monotonic() - began
                 after = process.cpu_times()
             finally:
@@ -156,7 +157,7 @@ class _Sides:
             cpu_s = peers.ended(copying)
             seconds = time.monotonic() - began
             cpu_s += peers.ended(lines)
-        self._check("SELECT count(*) FROM peer")
+        check(self._database, "SELECT count(*) FROM peer", self._workload)
         return self._run(seconds, cpu_s)
 
     def alone(self) -> Run:
@@ -191,17 +192,22 @@ class _Sides:
     def _run(self, seconds: float, cpu_s: float = 0.0) -> Run:
         return Run(self._workload.total / seconds, cpu_s / self._workload.total * 1_000_000)
 
-    def _until_stored(self) -> None:
-        ends = time.monotonic() + DEADLINE_S
-        while self._ask(_CREATED) < self._workload.total or self._ask(_STORED) < self._workload.total:
-            assert time.monotonic() < ends, f"{self._ask(_STORED)} rows after {DEADLINE_S:g} s"
-            time.sleep(POLL_S)
-        self._check(_STORED)
 
-    def _check(self, query: str) -> None:
-        stored = self._ask(query)
-        assert stored == self._workload.total, f"{stored} rows of {self._workload.total} readings"
+def until_stored(database: psycopg.Connection, workload: Workload) -> None:
+    """Wait until all readings are rows, and count them."""
+    ends = time.monotonic() + DEADLINE_S
+    while _ask(database, _CREATED) < workload.total or _ask(database, _STORED) < workload.total:
+        assert time.monotonic() < ends, f"{_ask(database, _STORED)} rows after {DEADLINE_S:g} s"
+        time.sleep(POLL_S)
+    check(database, _STORED, workload)
 
-    def _ask(self, query: str) -> int:
-        (answer,) = self._database.execute(query.encode()).fetchone() or (0,)
-        return int(answer)
+
+def check(database: psycopg.Connection, query: LiteralString, workload: Workload) -> None:
+    """Require that the query counts each reading of the workload once."""
+    stored = _ask(database, query)
+    assert stored == workload.total, f"{stored} rows of {workload.total} readings"
+
+
+def _ask(database: psycopg.Connection, query: LiteralString) -> int:
+    (answer,) = database.execute(query).fetchone() or (0,)
+    return int(answer)

@@ -71,7 +71,7 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
     with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as server:
         server.execute(f"CREATE DATABASE {DATABASE}".encode())
         url, data = postgres.url_of(DATABASE), sealed.readings()
-        asyncio.run(sealed.store(url, data))
+        asyncio.run(sealed.store(url, {DEVICE: data}))
         sealed.seal(url, DEVICE, int(data["t"].iloc[-UNSEALED]))
         let_roles_in(url)
         port = free_port()

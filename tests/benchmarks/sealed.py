@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -82,7 +82,7 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
     with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as server:
         server.execute(f"CREATE DATABASE {DATABASE}".encode())
         url, data = postgres.url_of(DATABASE), readings()
-        asyncio.run(store(url, data))
+        asyncio.run(store(url, {DEVICE: data, DECIMALS: decimals(data)}))
         let_roles_in(url)
         yield from _sealing(url, data)
         with column_stores(data) as peers, asyncio.Runner() as runner:
@@ -94,12 +94,13 @@ def measure(postgres: EmbeddedPostgres) -> Iterator[Finding]:
 # The readings and their blocks.
 
 
-async def store(url: str, data: pd.DataFrame) -> None:
+async def store(url: str, devices: Mapping[int, pd.DataFrame]) -> None:
+    """Migrate the database, and store the readings of each device."""
     async with await connect(url, "bench") as connection:
         await migrate(connection)
         await set_up(connection)
         await connection.execute(_MONTHS, (BEGINS, BEGINS + YEAR))
-        for device, own in ((DEVICE, data), (DECIMALS, decimals(data))):
+        for device, own in devices.items():
             await connection.execute(
                 "INSERT INTO devices (id, key, name) VALUES (%s, %s, 'bench')", (device, str(device))
             )
