@@ -170,6 +170,20 @@ async def test_times_are_those_of_the_zone(page: Page, api: httpx.AsyncClient, w
     assert "2026-01-31 17:30:01" in await page.text(".points")
 
 
+async def test_the_axis_of_the_intervals_is_still_chosen_after_the_way_back(
+    page: Page, api: httpx.AsyncClient, waves: int
+) -> None:
+    await show(page, api, waves)
+    await page.click(".choice.end label:nth-of-type(3) input")
+    first = "document.querySelector('[aria-label=Intervals] tbody tr')?.cells[3].innerText"
+    await page.until(f"{first} === '-5'")
+    await page.click(".title a[href^='/ui/live']")
+    await page.until("document.querySelector('h1')?.innerText === 'Live'")
+    await page.run("history.back()")
+    await page.until(f"{first} === '-5'")
+    assert (await query_of(page))["axis"] == "z"
+
+
 async def test_a_wrong_time_is_refused_at_its_field(page: Page, api: httpx.AsyncClient, waves: int) -> None:
     await show(page, api, waves)
     await page.fill("input[name=from]", "now-6x")

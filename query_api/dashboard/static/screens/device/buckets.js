@@ -19,8 +19,6 @@ import { HOUR } from "../../state/zones.js";
 const PAGE = 500;
 
 export class BucketsPart {
-  /** @type {Axis} */
-  #axis = "x";
   #isReadingMore = false;
 
   /**
@@ -32,6 +30,11 @@ export class BucketsPart {
     this.context = context;
     /** @type {Source<Read>} */
     this.source = new Source(context.refresh);
+  }
+
+  /** The axis of the table. @returns {Axis} */
+  get #axis() {
+    return AXES.find(axis => axis === this.context.query.axis) ?? "x";
   }
 
   /** The buckets; null while they are not known. */
@@ -93,8 +96,7 @@ export class BucketsPart {
 
   /** @param {Axis} axis */
   #choose(axis) {
-    this.#axis = axis;
-    this.context.refresh();
+    this.context.change({ axis: axis === "x" ? undefined : axis }, { replace: true });
   }
 
   /**
