@@ -207,12 +207,14 @@ async def test_many_readings_take_bounded_memory(page: Page, api: httpx.AsyncCli
     """The lines stay short, and have the peaks."""
     await show(page, api, device, query="&window=1m")
     for part in range(6):
-        await store(api, device, [part * 10 + at % 7 + (100 * part if at == 5000 else 0) for at in range(9000)], ago=11)
-    await page.until("document.querySelector('time-plot').content.lines[0].values.includes(550 + 5000 % 7)")
+        await store(
+            api, device, [part * 10 + at % 7 + (100 + 100 * part if at == 5000 else 0) for at in range(9000)], ago=11
+        )
+    await page.until("document.querySelector('time-plot').content.lines[0].values.includes(650 + 5000 % 7)")
     sizes = await page.run("document.querySelector('time-plot').content.lines.map(line => line.times.length)")
     assert max(sizes) <= 8800
     for part in range(6):
-        assert part * 110 + 5000 % 7 in await drawn(page)
+        assert 100 + part * 110 + 5000 % 7 in await drawn(page)
 
 
 async def test_dragging_shows_the_period(page: Page, api: httpx.AsyncClient, several: list[int]) -> None:

@@ -14,7 +14,7 @@ from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests.conftest import Broker, Database
 from tests.faults.memory import BOUND, watched
-from tests.faults.mqtt_proxy import MqttProxy
+from tests.faults.mqtt_proxy import CONNECT, MqttProxy
 from tests.faults.stream import (
     FLAT_OUT,
     IN_FLIGHT,
@@ -127,7 +127,7 @@ async def test_the_server_is_away_for_long(
             await stream.halt()
             async with await connect(own_postgres.url, "test") as database:
                 await expect_each_once(database, stream)
-        assert proxy.connections == 1
+        assert proxy.sent[CONNECT] == 1
         assert "timeout" not in impatient_broker.log.read_text()
         assert memory.peak < BOUND
         await expect_a_good_end(process)

@@ -54,6 +54,7 @@ HOSTILE = {
     "geqo": "off",
     "force_parallel_mode": "regress",
     "debug_parallel_query": "regress",
+    "citus.all_modifications_commutative": "off",
     **{name: "off" if value == "on" else "on" for name, value in PINNED.items() if name.startswith("enable_")},
 }
 OTHERS = {"synchronous_commit": "off", "search_path": "pg_temp, public"}
