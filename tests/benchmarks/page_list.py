@@ -105,7 +105,7 @@ async def _list(origin: str, open_page: _Open) -> list[Finding]:
         for number in range(PAIRS):
             async with open_page() as page:
                 await page.open(f"{origin}/ui/health")
-                await page.until(_SETTLED)
+                await page.until(f"document.querySelector('main h1') && {_SETTLED}")
                 await page.run(_WATCH)
                 firsts.append(float(await page.run(_FOLLOW)))
                 await page.until(f"{_ROWS}.length === {DEVICES} && {_SETTLED} && {_PLOTTED}")
@@ -116,7 +116,7 @@ async def _list(origin: str, open_page: _Open) -> list[Finding]:
                 await _store(api, devices, datetime.now(UTC), x=100 + number)
                 await page.run("document.activeElement?.blur()")
                 await page.key("r", "r")
-                await page.until(f"[...{_ROWS}].every(row => row.cells[5].innerText === '{100 + number}')")
+                await page.until(f"[...{_ROWS}].every(row => row.cells[6].innerText === '{100 + number}')")
                 refreshing.append(float(await page.run("longest()")))
     limit, tasks = f"{FIRST_MS} ms", f"{TASK_MS} ms"
     return [
