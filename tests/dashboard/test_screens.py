@@ -80,7 +80,7 @@ async def test_a_screen_can_be_used_by_everybody(page: Page, api: httpx.AsyncCli
     await page.open(f"{api.base_url}{address.format(waves=waves)}")
     await page.until(SCREENS[address])
     assert await page.run("document.documentElement.scrollWidth") == 390
-    assert await page.run(IS_LINK_VISIBLE)
+    await page.until(IS_LINK_VISIBLE)
     await page.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     await page.until("[...document.querySelectorAll('details')].every(each => each.children.length > 1)")
     assert await page.run("document.documentElement.scrollWidth") == 390

@@ -68,12 +68,14 @@ function draw() {
   showLink();
 }
 
-/** Move the link of the open screen into view, where there is no place for all: once for each screen. */
+/** Move the link of the open screen into view, where there is no place for all: once for each screen and width. */
 function showLink() {
   const link = /** @type {HTMLAnchorElement | null} */ (app.querySelector(".top nav [aria-current]"));
   const nav = link?.parentElement;
-  if (!link || !nav || link.href === shownLink) return;
-  shownLink = link.href;
+  if (!link || !nav) return;
+  const place = `${link.href} ${nav.scrollWidth} ${nav.clientWidth}`; // links and styles may come later
+  if (place === shownLink) return;
+  shownLink = place;
   nav.scrollLeft = link.offsetLeft - nav.offsetLeft - (nav.clientWidth - link.offsetWidth) / 2;
 }
 
