@@ -155,7 +155,7 @@ class Page:
         await self.send("Page.addScriptToEvaluateOnNewDocument", source=_NOTE_VIOLATIONS)
 
     async def hurry(self, times: int) -> None:
-        """Let timers of pages that are opened later end so many times sooner."""
+        """Divide the delays of timers by `times`, on pages that are opened later."""
         source = f"(later => window.setTimeout = (work, ms, ...rest) => later(work, ms / {times}, ...rest))(setTimeout)"
         await self.send("Page.addScriptToEvaluateOnNewDocument", source=source)
 

@@ -23,7 +23,7 @@ stored twice (ADR 34)."""
 
 
 async def reaches(process: IngestorProcess, readings: str, count: int) -> None:
-    """Wait until the ingestor has `received` or `stored` so many readings since its start."""
+    """Wait until the ingestor has counted this number of `readings` ("received" or "stored") since its start."""
     name = f"devicestat_ingest_readings_{readings}_total"
     await eventually(partial(metrics, process.port), lambda seen: seen[name] >= count)
 

@@ -30,7 +30,7 @@ ALWAYS = Period(None, None)
 ORDERS: tuple[Order, ...] = ("asc", "desc")
 DEVICE = 42
 ROUNDED = 0.5 if citus.WORKERS else 0
-"""A mean of rows, over the loops of a scan, is off by so much where only EXPLAIN shows it."""
+"""Rows by which the mean over the loops of a scan may differ, as EXPLAIN rounds it."""
 UNIQUE_INDEX = "_device_id_recorded_at_x_y_z_key"
 
 REGISTER = "INSERT INTO devices (id, key, name) SELECT n, n, n FROM generate_series(1, %s) AS n"
