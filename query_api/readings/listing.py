@@ -22,8 +22,9 @@ from query_api.ids import MAX_ID, require_device
 from query_api.readings.formats import negotiation as formats
 from query_api.readings.formats import ranges
 from query_api.readings.formats.exports import Exports, close_export
-from query_api.readings.formats.format import Order, StreamFormat
+from query_api.readings.formats.format import StreamFormat
 from query_api.readings.record import StoredReading
+from query_api.readings.row_stream import Order
 from query_api.web.answers import problems
 from query_api.web.answers.problems import Refused, documented, invalid
 from query_api.web.dependencies import Database, DeviceId, Slow

@@ -192,6 +192,7 @@ def _given(
             Turns("streams", tuning.streams, tuning.pool_wait_s, turns),
             credentials,
             tuning.readers,
+            tuning.parts,
         ),
         "intake": Intake(pools.quick, batcher, duration(settings.oldest_age)),
         "callback_rules": CallbackRules(

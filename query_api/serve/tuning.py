@@ -4,6 +4,7 @@ import msgspec
 
 from query_api.readings.formats.exports import READERS, ReaderBounds
 from query_api.readings.live.listeners import LIVE, LiveBounds
+from query_api.readings.row_stream import PARTS, PartRows
 from query_api.readings.waiting import WAITING, WaitingBounds
 from query_api.readings.write_batcher import PATIENCE_S
 from query_api.serve.pools import EXPORTS, POOL_WAIT_S, SLOW
@@ -18,6 +19,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     slow_reads: Bounds = Bounds(running=SLOW, each=4, waiting=96, waiting_each=24)
     streams: Bounds = Bounds(running=EXPORTS, each=6, waiting=24, waiting_each=6)
     readers: ReaderBounds = READERS
+    parts: PartRows = PARTS
     live: LiveBounds = LIVE
     connections: ConnectionLimits = LIMITS
     pool_wait_s: float = POOL_WAIT_S

@@ -33,20 +33,24 @@ Rows = NDArray[np.void]
 """Binary rows: a field for each column, in network byte order."""
 
 
-async def next_block(copy: AsyncCopy, size: int = BLOCK_BYTES) -> tuple[bytes, bool]:
+async def next_block(copy: AsyncCopy, size: int = BLOCK_BYTES, begun: bytes = b"") -> tuple[bytes, bool]:
     """Return rows of about `size` bytes, and whether more may follow. Raises what `copy.read` raises.
+
+    `begun`: data of an earlier COPY with which the block begins. The trailer of a binary COPY is in its last block.
 
     `copy.read` waits for each row, even for one that is here: that takes longer than PostgreSQL takes to write it.
     """
-    return await copy.connection.wait(_block(copy.connection.pgconn, size))
+    return await copy.connection.wait(_block(copy.connection.pgconn, size, begun))
 
 
-def _block(connection: PGconn, size: int) -> PQGen[tuple[bytes, bool]]:
+def _block(connection: PGconn, size: int, begun: bytes) -> PQGen[tuple[bytes, bool]]:
     """Read rows as `psycopg.generators.copy_from` reads one. Wait only if libpq has received no further row."""
-    block = bytearray()
-    while len(block) < size:
-        length, row = connection.get_copy_data(1)
+    block = bytearray(begun)
+    row: bytes | memoryview = b""
+    while len(block) < size or row == TRAILER:
+        length, data = connection.get_copy_data(1)
         if length > 0:
+            row = data
             block += row
         elif length == 0:
             while not (yield Wait.R):

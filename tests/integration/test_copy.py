@@ -1,13 +1,14 @@
 """Rows of a COPY that are read in blocks: whole rows, all of them, and the errors of the server."""
 
 import asyncio
+import struct
 from typing import LiteralString
 
 import pytest
 from psycopg.errors import DivisionByZero, QueryCanceled
 
 from query_api.readings.formats.text import CSV
-from shared.readings.binary_copy import next_block
+from shared.readings.binary_copy import HEADER, TRAILER, next_block
 from tests.conftest import Database
 
 ROWS = "COPY (SELECT n, repeat('x', n %% 500) FROM generate_series(1, %(count)s) AS n) TO STDOUT"
@@ -26,6 +27,22 @@ async def test_all_rows_in_blocks_of_whole_rows(database: Database, count: int, 
     assert all(block.endswith("\n") for block in blocks if block)
     assert all(size <= len(block) < size + 510 for block in blocks[:-1])
     assert await (await database.execute("SELECT 1")).fetchone() == (1,)
+
+
+BINARY: LiteralString = "COPY (SELECT n FROM generate_series(1, 3) AS n) TO STDOUT (FORMAT binary)"
+
+
+@pytest.mark.parametrize("size", range(1, 64))
+async def test_the_trailer_is_in_the_last_block(database: Database, size: int) -> None:
+    """Also if the block is full before it or with it."""
+    blocks, more = [], True
+    async with database.cursor() as cursor, cursor.copy(BINARY) as copy:
+        while more:
+            block, more = await next_block(copy, size, b"" if blocks else b"begun")
+            blocks.append(block)
+    rows = b"".join(struct.pack(">hii", 1, 4, n) for n in (1, 2, 3))
+    assert b"".join(blocks) == b"begun" + HEADER + rows + TRAILER
+    assert not any(block.endswith(TRAILER) for block in blocks[:-1])
 
 
 async def read_all(database: Database, statement: LiteralString, **parameters: int) -> None:

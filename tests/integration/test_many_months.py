@@ -110,6 +110,7 @@ async def test_the_removal_of_a_device_locks_its_months(many: Connection) -> Non
     assert (await many.execute("SELECT FROM device_extents WHERE device_id = %s", (NARROW,))).rowcount == 0
 
 
+@pytest.mark.plain_only("Citus locks all months of a table for each statement")
 async def test_each_export_locks_the_months_of_its_device(many: Connection, database_url: str) -> None:
     one = Bounds(running=1, each=1, waiting=1, waiting_each=1)
     turns = Turns("streams", one, 1.0, TurnsMetrics(CollectorRegistry()))

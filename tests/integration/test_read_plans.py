@@ -4,22 +4,20 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from zoneinfo import ZoneInfo
 
-from psycopg import AsyncClientCursor
-
 from query_api.calendar.intervals import Interval
 from query_api.calendar.period import Period
 from query_api.readings import buckets
 from query_api.readings import listing as readings
-from query_api.readings.formats.exports import SETTING
-from query_api.readings.formats.format import Order
+from query_api.readings.formats.exports import prepare
 from query_api.readings.formats.negotiation import STREAMS
 from query_api.readings.listing import _ReadingsAfter
 from query_api.readings.plots import gaps, series
+from query_api.readings.row_stream import Order, PartRows, Stretch, read_blocks
 from query_api.statistics.analysis import analyse
 from shared.postgres.connections import Connection
 from shared.readings.model import to_microseconds
 from tests import citus
-from tests.explained import COPIED, Explained, Plan
+from tests.explained import Explained, Plan
 
 DEVICES = 100
 EACH = 10_000
@@ -55,10 +53,8 @@ async def test_each_read_scans_only_its_readings_in_the_index(database: Connecti
     """One test, as filling the table takes longer than all reads."""
     await fill(database)
     explained = Explained(database)
-    for read in (pages_of_readings, the_latest_reading, the_bounds, a_series, pages_of_buckets, an_analysis):
+    for read in (pages_of_readings, the_latest_reading, the_bounds, a_series, pages_of_buckets, an_analysis, streams):
         await read(explained)
-    if not citus.WORKERS:  # the nodes of a cluster do not have SETTING, and may sort
-        await streams(explained)
 
 
 def from_the_index(plan: Plan, *kinds: str) -> None:
@@ -106,7 +102,9 @@ async def a_series(explained: Explained) -> None:
     within = FIRST + timedelta(days=10), FIRST + timedelta(days=60)
     await gaps.usual_distance(explained.connection, DEVICE, *within)
     found = await series.downsample(explained.connection, DEVICE, ALWAYS, within, 100)
-    samples, plan = explained.taken()
+    samples, *of_keys, plan = explained.taken()
+    for of_key in of_keys:
+        from_the_index(of_key, "Index Only Scan")
     assert {scan["Node Type"] for scan in samples.scans} <= {"Index Only Scan"}
     assert samples.rows_read <= gaps.SAMPLES * (gaps.NEIGHBOURS + 1)
     from_the_index(plan, "Index Only Scan")
@@ -135,16 +133,21 @@ async def pages_of_buckets(explained: Explained) -> None:
 
 async def streams(explained: Explained) -> None:
     """Rows are sent in the order of the index, so that the first row does not wait for the last."""
-    await explained.connection.execute(SETTING)
+    await prepare(explained.connection)
     week = Period(FIRST + timedelta(days=200), FIRST + timedelta(days=207))
     for form, order in product(STREAMS, ORDERS):
         for period, count in ((week, 7 * 24 * 60 // 50 + 1), (ALWAYS, EACH)):
-            query = COPIED.match(form.copy(order))
-            assert query is not None
-            parameters = {"device_id": DEVICE, "start": period.start, "end": period.end, "limit": None}
-            plan = await explained.explain(query[1], parameters, AsyncClientCursor)
-            from_the_index(plan, "Index Scan")
-            assert plan.rows_read == count, (form.name, order)
+            stretch = Stretch(DEVICE, period.start, period.end)
+            async for _ in read_blocks(explained.connection, form.copy(order), stretch, parts=PartRows(100, 2000)):
+                pass
+            plans = explained.taken()
+            for plan in plans:
+                from_the_index(plan, "Index Scan", "Index Only Scan")
+            of_keys = [plan for plan in plans if "Index Only Scan" in plan.kinds]
+            rows = [plan.rows_read for plan in plans if plan not in of_keys]
+            assert (sum(rows), len(rows) > 1) == (count, bool(citus.WORKERS)), (form.name, order)
+            assert sum(plan.rows_read for plan in of_keys) <= count + len(of_keys)
+    await explained.connection.rollback()  # on a cluster, they are of one transaction
 
 
 async def an_analysis(explained: Explained) -> None:

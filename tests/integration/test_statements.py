@@ -20,7 +20,7 @@ PLANNED = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
 # Texts that statements are built of.
 PARTS = {
     "query_api.queue.claiming._CLAIM",
-    "query_api.readings.formats.format._SELECT",
+    "query_api.readings.row_stream._ROWS",
     "query_api.readings.summaries._DEVICE",
     "query_api.readings.summaries._FIELDS",
     "query_api.readings.summaries._PLAN",

@@ -1,6 +1,6 @@
-"""Stream all readings of a device from one COPY, in constant memory.
+"""Stream all readings of a device from one snapshot, in constant memory.
 
-A stream lasts as long as its client reads, so it has its own connection. Closing the connection stops the COPY
+A stream lasts as long as its client reads, so it has its own connection. Closing the connection stops a COPY
 immediately, whereas a pool would first read the rest of it. The number of streams is bounded, for each caller and in
 total (`query_api.web.limits.turns`).
 
@@ -21,13 +21,15 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from query_api.access.confirming import Credentials
 from query_api.calendar.period import Period
-from query_api.readings.formats.format import Encode, Order, StreamFormat
+from query_api.readings.formats.format import Encode, StreamFormat
 from query_api.readings.formats.permits import Permit
+from query_api.readings.row_stream import PARTS, Copy, Order, PartRows, Stretch, read_blocks
+from query_api.statistics.blocks.reading.snapshot import begin
 from query_api.web.answers.problems import AnyRequest
 from query_api.web.limits.callers import caller_of
 from query_api.web.limits.turns import Turns
 from shared.postgres.connections import Connection, connect
-from shared.readings.binary_copy import next_block
+from shared.postgres.distribution import is_distributed
 from shared.readings.extents import extent_of
 
 _STATE = "export"
@@ -36,7 +38,18 @@ _log = structlog.get_logger()
 
 # A sort would read the whole history of a device before the first row is sent. The index has the rows in order. As rows
 # are inserted roughly in the order of time, an index scan reads the table sequentially, too, which the planner ignores.
-SETTING: LiteralString = "SET enable_sort = off"
+_SETTING: LiteralString = "SET enable_sort = off"
+# The nodes of a cluster have a setting of this transaction only if it is passed on.
+_SETTING_ON_NODES: LiteralString = "SET LOCAL citus.propagate_set_commands = 'local'; SET LOCAL enable_sort = off"
+
+
+async def prepare(connection: Connection) -> None:
+    """Let the following rows be in the order of the index and, on a cluster, of one snapshot, which is not ended."""
+    if await is_distributed(connection):
+        await begin(connection)
+        await connection.execute(_SETTING_ON_NODES, prepare=False)
+    else:
+        await connection.execute(_SETTING)
 
 
 class ReaderBounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,16 +94,15 @@ def paced(pace: Pace, size: int, give_up: Callable[[], None]) -> Iterator[None]:
 class _Wanted(msgspec.Struct, frozen=True):
     """The readings of a stream. `limit`: their maximum number; None: all."""
 
-    statement: LiteralString
+    copy: Copy
     device_id: int
     period: Period
     limit: int | None
 
-    async def parameters(self, connection: Connection) -> dict[str, object]:
-        """Return the parameters of the statement, with the period limited to the extent of the device."""
+    async def stretch(self, connection: Connection) -> Stretch:
+        """Return the stretch of the period within the extent of the device."""
         extent = await extent_of(connection, [self.device_id])
-        start, end = extent.within(self.period.start, self.period.end)
-        return {"device_id": self.device_id, "start": start, "end": end, "limit": self.limit}
+        return Stretch(self.device_id, *extent.within(self.period.start, self.period.end), self.limit)
 
 
 class Export(msgspec.Struct, frozen=True):
@@ -114,11 +126,20 @@ def freed_if_it_fails(permit: Permit) -> Iterator[None]:
 class Exports:
     """The streams of one process. `turns` bounds their number."""
 
-    def __init__(self, url: str, turns: Turns, credentials: Credentials, bounds: ReaderBounds = READERS) -> None:
+    def __init__(
+        self,
+        url: str,
+        turns: Turns,
+        credentials: Credentials,
+        bounds: ReaderBounds = READERS,
+        parts: PartRows = PARTS,
+    ) -> None:
+        """`parts`: the numbers of rows that are read together on a cluster."""
         self._url = url
         self._turns = turns
         self._credentials = credentials
         self._bounds = bounds
+        self._parts = parts
 
     async def start(
         self,
@@ -157,11 +178,12 @@ class Exports:
             if not keeps_place:
                 stack.callback(permit.free)
             connection = await stack.enter_async_context(await connect(self._url, "api export"))
-            await connection.execute(SETTING)
-            cursor = await stack.enter_async_context(connection.cursor())
-            parameters = await wanted.parameters(connection)
-            copy = await stack.enter_async_context(cursor.copy(wanted.statement, parameters))
-            stack.push_async_callback(connection.close)  # before psycopg ends the COPY, which reads the rest
+            await prepare(connection)
+            stretch = await wanted.stretch(connection)
+            blocks = await stack.enter_async_context(
+                aclosing(read_blocks(connection, wanted.copy, stretch, parts=self._parts))
+            )
+            stack.push_async_callback(connection.close)  # before psycopg ends a COPY, which reads the rest
 
             def give_up() -> None:  # frees the place, and the snapshot that keeps vacuum from removing rows
                 _log.warning("a stream was ended: its reader is too slow")
@@ -175,7 +197,7 @@ class Exports:
                 # interrupt psycopg's handling of the first cancellation. So it is cancelled between blocks only.
                 await checkpoint_if_cancelled()
                 with CancelScope(shield=True):
-                    block, more = await next_block(copy)
+                    block, more = await anext(blocks)
                     encoded = await encode(block, more)
                 if encoded or not more:
                     await permit.confirmed()

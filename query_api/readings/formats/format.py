@@ -2,28 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
-from typing import Literal, LiteralString
+from typing import LiteralString
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-Order = Literal["asc", "desc"]
+from query_api.readings.row_stream import Copy, Order
+
 Encode = Callable[[bytes, bool], Awaitable[bytes]]
 """Encodes a block of COPY data. The flag states whether more blocks follow."""
-
-_SELECT = """
-    SELECT {columns}
-    FROM readings
-    WHERE device_id = %(device_id)s
-      AND recorded_at >= coalesce(%(start)s::timestamptz, '-infinity')
-      AND recorded_at <= coalesce(%(end)s::timestamptz, 'infinity')
-    ORDER BY {order}
-    LIMIT %(limit)s
-"""
-_ORDERS: dict[Order, LiteralString] = {
-    "asc": "recorded_at, x, y, z",
-    "desc": "recorded_at DESC, x DESC, y DESC, z DESC",
-}
 
 
 class Format(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +45,6 @@ class StreamFormat(Format, frozen=True, kw_only=True):
     options: LiteralString = ""
     encoder: Callable[[ZoneInfo | None], Encode]
 
-    def copy(self, order: Order, zone: ZoneInfo | None = None) -> LiteralString:
-        """Return the COPY statement. Its parameters: device_id, start, end, limit."""
-        columns = self.columns if zone is None else self.zoned_columns
-        return "COPY (" + _SELECT.format(columns=columns, order=_ORDERS[order]) + ") TO STDOUT" + self.options
+    def copy(self, order: Order, zone: ZoneInfo | None = None) -> Copy:
+        """Return the COPY of the rows in this order."""
+        return Copy(self.columns if zone is None else self.zoned_columns, order, self.options)

@@ -11,12 +11,13 @@ import numpy as np
 
 from query_api.readings.plots.downsampling import Downsampler, Times, Values, span_of
 from query_api.readings.plots.gaps import FACTOR, Gap, Gaps, usual_distance
+from query_api.readings.row_stream import PARTS, Copy, PartRows, Stretch, read_blocks
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.layout import AXES, STANDARD, Layout
 from query_api.statistics.blocks.reading.curves.outline import LIMITS, Limits, Outline, read_outline, read_sealed
 from query_api.statistics.blocks.reading.curves.strides import Spans
 from shared.postgres.connections import Connection
-from shared.readings.binary_copy import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds, next_block
+from shared.readings.binary_copy import FLOAT8, TIMESTAMPTZ, BinaryRows, Rows, microseconds
 from shared.readings.model import Microseconds, to_datetime, to_microseconds
 
 COLUMNS = {"timestamp": TIMESTAMPTZ, "x": FLOAT8, "y": FLOAT8, "z": FLOAT8}
@@ -75,8 +76,12 @@ async def draw(
     gaps: bool = False,
     layout: Layout = STANDARD,
     limits: Limits = LIMITS,
+    parts: PartRows = PARTS,
 ) -> Curve:
-    """Draw the readings within these bounds, their first and last time, in the caller's snapshot."""
+    """Draw the readings within these bounds, their first and last time, in the caller's snapshot.
+
+    `parts`: the numbers of rows that are read together on a cluster.
+    """
     first, last = map(to_microseconds, within)
     spans = Spans(first, last, span_of(first, last, points))
     search = None
@@ -90,27 +95,19 @@ async def draw(
             await computed(sum(len(times) for times, _ in outline.axes), partial(drawing.add_outline, outline))
     sealed = await read_sealed(connection, device_id)
     if sealed <= last:
-        count += await _add_rows(connection, device_id, to_datetime(max(first, sealed)), within[1], drawing)
+        stretch = Stretch(device_id, to_datetime(max(first, sealed)), within[1])
+        count += await _add_rows(connection, stretch, drawing, parts)
     return await asyncio.to_thread(drawing.finished, count)
 
 
-COPY = """
-    COPY (
-        SELECT recorded_at, x, y, z FROM readings
-        WHERE device_id = %(device_id)s AND recorded_at >= %(first)s AND recorded_at <= %(last)s
-        ORDER BY recorded_at, x, y, z
-    ) TO STDOUT (FORMAT binary)
-"""
+_COPY = Copy("recorded_at, x, y, z", options=" (FORMAT binary)")
 
 
-async def _add_rows(connection: Connection, device_id: int, first: datetime, last: datetime, drawing: _Drawing) -> int:
-    """Add the rows of this period, and return their number."""
-    count = 0
-    parameters = {"device_id": device_id, "first": first, "last": last}
-    async with connection.cursor() as cursor, cursor.copy(COPY, parameters) as copy:
-        rows = BinaryRows(COLUMNS)
-        more = True
-        while more:
-            block, more = await next_block(copy, BATCH_ROWS * rows.row_bytes)
+async def _add_rows(connection: Connection, stretch: Stretch, drawing: _Drawing, parts: PartRows) -> int:
+    """Add the rows of the stretch, and return their number."""
+    rows, count = BinaryRows(COLUMNS), 0
+    size = BATCH_ROWS * rows.row_bytes
+    async with aclosing(read_blocks(connection, _COPY, stretch, size, parts)) as blocks:
+        async for block, _ in blocks:
             count += await asyncio.to_thread(drawing.add_rows, rows.cut(block))
     return count

@@ -23,6 +23,13 @@ _BEGIN_ON_CLUSTER: LiteralString = (
 )
 
 
+async def begin(connection: Connection, settings: LiteralString = "") -> None:
+    """Begin a snapshot, as `snapshot` does. The caller ends its transaction."""
+    # Citus has no plan without values: `settings` are for other databases.
+    statement = _BEGIN_ON_CLUSTER if await is_distributed(connection) else f"{_BEGIN}; {settings}"
+    await connection.execute(statement, prepare=False)
+
+
 @asynccontextmanager
 async def snapshot(connection: Connection, settings: LiteralString = "") -> AsyncIterator[None]:
     """Read in one snapshot for the block.
@@ -33,9 +40,7 @@ async def snapshot(connection: Connection, settings: LiteralString = "") -> Asyn
 
     The connection is not in a transaction. `settings`: SET LOCAL statements for the planner, which are sent with BEGIN.
     """
-    # Citus has no plan without values: `settings` are for other databases.
-    begin = _BEGIN_ON_CLUSTER if await is_distributed(connection) else f"{_BEGIN}; {settings}"
-    await connection.execute(begin, prepare=False)
+    await begin(connection, settings)
     try:
         yield
     except BaseException as error:
