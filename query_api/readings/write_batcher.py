@@ -114,7 +114,7 @@ class WriteBatcher:
             return await self._try(connection, requests)
 
     async def _try(self, connection: Connection, requests: Sequence[Rows]) -> list[StoredIds | None]:
-        """An ingestor copies in the order of receipt, so it can deadlock with this transaction: retry."""
+        """An ingestor copies a device in the order of receipt, so it can deadlock with this transaction: retry."""
         for left in reversed(range(DEADLOCKS + 1)):
             try:
                 absent = await self._partitions.ensure(connection, Rows.joined(requests))

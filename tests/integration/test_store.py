@@ -92,6 +92,15 @@ async def test_what_is_there_already_is_counted_and_not_stored_again(stores: Sto
     assert await rows(database) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
+async def test_a_batch_is_inserted_device_by_device(database: Database) -> None:
+    given = [Reading(device, NOON + number, NOON, number, 0, 0) for number, device in enumerate([7, 3, 7, 5, 3])]
+    await Partitions().ensure(database, given)
+    async with database.transaction():
+        assert await readings.store_new(database, given, Announcements()) == Stored(5, 0)
+    cursor = await database.execute("SELECT device_id, x::int FROM readings ORDER BY id")
+    assert await cursor.fetchall() == [(3, 1), (3, 4), (5, 3), (7, 0), (7, 2)]
+
+
 async def test_after_a_conflict_the_straight_way_is_left_alone_for_a_while(
     stores: Stores, straight: list[int], database: Database
 ) -> None:
