@@ -10,6 +10,7 @@ import pytest
 
 from deploy.doctor import Finding, Severity
 from deploy.doctor.cluster import examine_cluster
+from deploy.doctor.cluster.connections import Demand, demand, examine_connections
 from deploy.doctor.cluster.nodes import Node, Prepared, State, ask_nodes
 from deploy.doctor.cluster.prepared import examine_prepared
 from deploy.doctor.cluster.roles import examine_logins
@@ -135,7 +136,7 @@ async def test_a_setting_of_a_node(name: str, value: str, text: str, database_ur
 RIGHT = {
     "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "max_prepared_transactions": "100",
     "max_connections": "100", "wal_level": "logical", "jit": "off", "statement_timeout": "0", "lock_timeout": "0",
-    "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", "superuser_reserved_connections": "3",
 }  # fmt: skip
 
 
@@ -158,6 +159,33 @@ def test_settings_that_need_a_restart() -> None:
     ((severity, what, text),) = settings(synchronous_commit="off", fsync="off")
     assert (severity, what) == (Severity.WARNING, "durability")
     assert text.startswith("synchronous_commit, fsync turned off at n:5432: acknowledged readings can be lost")
+
+
+@on_a_cluster
+async def test_each_writer_keeps_a_connection_for_each_shard(database: Database, database_url: str) -> None:
+    before = await demand(database)
+    async with await connect(database_url, "ingestor"), await connect(database_url, "api writer"):
+        needed = await demand(database)
+    assert needed.writers == before.writers + 2
+    assert needed.shards == dict.fromkeys(citus.WORKERS, citus.SHARDS // NODES)
+    assert needed.most is not None
+
+
+def connections(writers: int, most: int | None) -> list[Finding]:
+    return examine_connections([Node("n", 5432, state=State(RIGHT, [], [], []))], Demand(writers, {"n:5432": 4}, most))
+
+
+def test_connections_for_the_shards() -> None:
+    """A test cannot change the limits of shared nodes, so the values are given."""
+    assert connections(24, 96) == []
+    (found,) = connections(24, 95)
+    kept = "24 connections of ingestors and APIs that store readings keep 96 to a node"
+    assert (found.severity, found.what) == (Severity.WARNING, "connections")
+    assert found.text.startswith(f"{kept}, and the coordinator opens 95 at most: ")
+    assert "citus.max_shared_pool_size" in found.text
+    (found,) = connections(25, None)
+    assert "keep 100 to a node, and n:5432 has 97 for services: " in found.text
+    assert len(connections(25, 99)) == 2
 
 
 @pytest.mark.parametrize(

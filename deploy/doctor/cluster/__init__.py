@@ -3,9 +3,11 @@
 - `tables` checks that the tables are distributed together, that shards can be moved online, and where they are.
 - `nodes` asks each node for its state; `expected` has the roles and privileges that it must have.
 - `settings` judges the nodes' settings, and `prepared` their prepared transactions.
+- `connections` checks that the nodes have a connection for each shard of each writer.
 - `roles` checks the privileges of the services' roles on the nodes, and tries to log in there.
 """
 
+from deploy.doctor.cluster.connections import demand, examine_connections
 from deploy.doctor.cluster.nodes import Node, ask_nodes, unavailable
 from deploy.doctor.cluster.prepared import examine_prepared
 from deploy.doctor.cluster.roles import examine_logins, examine_privileges
@@ -37,5 +39,6 @@ async def _about_nodes(connection: Connection, nodes: list[Node]) -> list[Findin
     return [
         *examine_settings(nodes, interval),
         *examine_prepared(nodes, interval),
+        *examine_connections(nodes, await demand(connection)),
         *(privileges or await examine_logins(connection, nodes)),
     ]

@@ -64,7 +64,7 @@ class Node(msgspec.Struct, frozen=True):
 SETTINGS = (
     "fsync", "full_page_writes", "synchronous_commit", "max_prepared_transactions", "max_connections",
     "wal_level", "jit", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout",
-    "idle_session_timeout", "transaction_timeout",
+    "idle_session_timeout", "transaction_timeout", "superuser_reserved_connections",
 )  # fmt: skip
 _STATE = """
     SELECT json_build_object(
