@@ -71,7 +71,7 @@ def cloned(server: str, database: str, template: str) -> Iterator[None]:
         yield
     finally:
         for node in reversed(nodes(server)):  # the coordinator first: its daemon connects to the others
-            _drop(node, database)
+            drop(node, database)
 
 
 def _execute(url: str, statement: sql.Composed) -> None:
@@ -82,8 +82,9 @@ def _execute(url: str, statement: sql.Composed) -> None:
 _PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = %s"
 
 
-def _drop(server: str, database: str) -> None:
-    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
+def drop(server: str, database: str) -> None:
+    """Drop the database if it exists, with its connections and prepared transactions."""
+    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
     with psycopg.connect(server, autocommit=True) as connection:
         if prepared := connection.execute(_PREPARED, (database,)).fetchall():
             with psycopg.connect(at(server, database), autocommit=True) as inside:
@@ -91,7 +92,7 @@ def _drop(server: str, database: str) -> None:
                     inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
         while True:
             try:
-                connection.execute(drop)
+                connection.execute(statement)
             except ObjectInUse:  # another node has connected meanwhile
                 continue
             return

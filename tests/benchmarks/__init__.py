@@ -11,6 +11,7 @@
 - `queue`: queued analyses a second of one worker, and the wait of a person's request behind those of schedules.
 - `http`: requests a second of one process, for `POST /stats` and the analysis of a thousand readings, against the same
   endpoints in FastAPI and SQLAlchemy, `plain_service`. `http_load` sends the requests, and `http_data` has the data.
+- `cluster`: a database that is distributed over a Citus cluster, against a plain one on its coordinator. Only if named.
 - `exports`: all readings of a device in each format, against `psql COPY`.
 
 `servers` runs the servers and `peers` the peers. `pairs` alternates them, `disk` measures the disk, and `machine` and

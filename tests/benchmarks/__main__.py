@@ -17,6 +17,7 @@ from shared.postgres.migrate import migrate
 from shared.postgres.roles import set_up
 from tests.benchmarks import (
     analysis,
+    cluster,
     costs,
     decoding,
     delay,
@@ -75,8 +76,9 @@ BENCHMARKS: dict[str, Callable[[EmbeddedPostgres], Iterator[Finding]]] = {
     "exports": exports.measure,
     "event-loop": event_loop.measure,
     "scale": scale.measure,
+    "cluster": cluster.measure,
 }
-ONLY_IF_NAMED = {"scale"}
+ONLY_IF_NAMED = {"scale", "cluster"}
 _KEEP: LiteralString = f"ALTER DATABASE {DATABASE} RENAME TO prepared"
 _MAKE: tuple[LiteralString, ...] = (
     f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)",
@@ -123,12 +125,20 @@ def _run(names: list[str], postgres: EmbeddedPostgres, failed: list[str]) -> Ite
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(BENCHMARKS)} (all but scale)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"which ones: {', '.join(BENCHMARKS)} (all but {' and '.join(sorted(ONLY_IF_NAMED))})",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     given = parser.parse_args()
     unknown = [name for name in given.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark is named {', '.join(unknown)}: choose from {', '.join(BENCHMARKS)}")
+    lacking = cluster.missing() if "cluster" in given.names else None
+    if lacking is not None:
+        parser.error(f"cluster needs a Citus cluster: {lacking}")
     structlog.configure(
         logger_factory=structlog.PrintLoggerFactory(sys.stderr)
     )  # the log of the API does not belong in the table

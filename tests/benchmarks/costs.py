@@ -99,12 +99,12 @@ def _costs(postgres: EmbeddedPostgres, database: psycopg.Connection, workload: W
         ingestor = IngestorProcess(settings(postgres, server))
         try:
             asyncio.run(ingestor.until_ready())
-            parts = [_mosquitto(), psutil.Process(ingestor.process.pid), _postmaster(postgres)]
+            parts = [mosquitto_process(), psutil.Process(ingestor.process.pid), _postmaster(postgres)]
             wal = _written(database)
-            before = [_cpu_s(part) for part in parts]
+            before = [cpu_s(part) for part in parts]
             with generating(server.port, workload.messages, workload.ours):
                 until_stored(database, workload)
-            used = [_cpu_s(part) - then for part, then in zip(parts, before, strict=True)]
+            used = [cpu_s(part) - then for part, then in zip(parts, before, strict=True)]
             wal = _written(database) - wal
         finally:
             asyncio.run(ingestor.end())
@@ -119,9 +119,9 @@ def _sealing(postgres: EmbeddedPostgres) -> Sealing:
         server.execute(f"CREATE DATABASE {DATABASE}".encode())
         url, data = postgres.url_of(DATABASE), sealed.decimals(sealed.readings())
         asyncio.run(sealed.store(url, {sealed.DECIMALS: data}))
-        before = _cpu_s(_postmaster(postgres))
+        before = cpu_s(_postmaster(postgres))
         found = sealed.seal(url, sealed.DECIMALS, int(data["t"].iloc[-sealed.UNSEALED]))
-        used = _cpu_s(_postmaster(postgres)) - before
+        used = cpu_s(_postmaster(postgres)) - before
         server.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)".encode())
     return Sealing(*(figure / found.readings for figure in (found.cpu * 1e6, used * 1e6, found.size)))
 
@@ -132,7 +132,7 @@ def _written(database: psycopg.Connection) -> float:
     return float(position)
 
 
-def _mosquitto() -> psutil.Process:
+def mosquitto_process() -> psutil.Process:
     """Return the broker that this process has started."""
     (found,) = (child for child in psutil.Process().children() if child.name() == "mosquitto")
     return found
@@ -142,6 +142,6 @@ def _postmaster(postgres: EmbeddedPostgres) -> psutil.Process:
     return psutil.Process(int((postgres.data / "postmaster.pid").read_text().splitlines()[0]))
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
     """Return the CPU time of the process and of its children, also of those that have ended."""
     return sum(sum(each.cpu_times()[:4]) for each in (process, *process.children(recursive=True)))

@@ -37,8 +37,16 @@ class Ratio(msgspec.Struct, frozen=True):
         )
 
 
-Finding = Ratio | str
-"""A row of the table, or a remark below it."""
+class Grid(msgspec.Struct, frozen=True):
+    """A table of its own."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+Finding = Ratio | Grid | str
+"""A row of the table, a table below it, or a remark."""
 
 
 def rounded(figure: float) -> str:
