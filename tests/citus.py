@@ -33,6 +33,14 @@ def at(url: str, database: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
+@contextmanager
+def alone(server: str) -> Iterator[None]:
+    """Let no other process form a cluster on this server in the block: both would write the roles of all nodes."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(hashtext('forming a cluster'))")
+        yield
+
+
 def form_cluster(url: str) -> None:
     """Create the extension in the database on each node, and add the nodes to the coordinator."""
     for node in nodes(url):

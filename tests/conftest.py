@@ -149,10 +149,12 @@ def template(postgres_server: str) -> Iterator[str]:
     with _database(postgres_server) as url:
         name = urlsplit(url).path[1:]
         if citus.WORKERS:
-            citus.form_cluster(url)
-        asyncio.run(migrated(url))
-        if citus.WORKERS:
+            with citus.alone(postgres_server):
+                citus.form_cluster(url)
+                asyncio.run(migrated(url))
             citus.freeze(postgres_server, name)
+        else:
+            asyncio.run(migrated(url))
         yield name
 
 

@@ -1,6 +1,7 @@
 """On a Citus cluster, the worker waits for transactions that are prepared on a node (ADR 11)."""
 
 import asyncio
+import uuid
 
 import numpy as np
 import psycopg
@@ -59,7 +60,7 @@ class InDoubt:
     it. The name is not one of Citus, which does not recover it."""
 
     def __init__(self, node: str, shard: str) -> None:
-        self.name = "by_hand"
+        self.name = f"by_hand_{uuid.uuid4()}"  # of all databases of the node
         self._node = node
         with psycopg.connect(node) as connection:
             connection.execute(sql.SQL(_INSERT).format(sql.Identifier(shard)), (DEVICE,))

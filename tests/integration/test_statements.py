@@ -19,6 +19,7 @@ from tests.statements import Statement, statements
 PLANNED = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
 # Texts that statements are built of.
 PARTS = {
+    "deploy.doctor.cluster.nodes._STATE",
     "query_api.queue.claiming._CLAIM",
     "query_api.readings.row_stream._ROWS",
     "query_api.readings.summaries._DEVICE",
