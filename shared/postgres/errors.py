@@ -36,6 +36,7 @@ COPY_FAULTS = (*ROW_FAULTS, psycopg.errors.InternalError_)
 KINDS: Mapping[str, type[DatabaseError]] = {
     "08": DatabaseUnreachable,  # connection exceptions
     "25006": DatabaseReadOnly,  # read_only_sql_transaction
+    "25P02": ServerFault,  # in_failed_sql_transaction: the node of a savepoint has ended, so it cannot be rolled back
     "25P03": DatabaseUnreachable,  # idle_in_transaction_session_timeout
     "25P04": DatabaseUnreachable,  # transaction_timeout, which ends the connection
     "28": LoginRefused,

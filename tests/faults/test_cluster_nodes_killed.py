@@ -5,6 +5,7 @@ deleted device, drops a month, and seals.
 """
 
 import asyncio
+import operator
 import os
 import random
 import sys
@@ -22,7 +23,9 @@ from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import citus
 from tests.conftest import Broker
+from tests.faults.sealing_stress import Stress
 from tests.faults.stream import MARKERS, Stream, expect_a_good_end, expect_counts_to_add_up
+from tests.faults.test_sealers_killed import ENOUGH, expect_sealed, stressed
 from tests.ingestion import IngestorProcess
 from tests.services import worker
 from tests.waiting import eventually
@@ -152,6 +155,30 @@ async def test_each_reading_is_stored_once(
     await eventually(partial(asyncio.to_thread, citus.prepared, database_url), lambda found: not found)
     await expect_counts_to_add_up(process.port)
     await expect_a_good_end(process)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.soak)])
+async def test_each_analysis_is_right_while_nodes_are_killed(kills: int, database_url: str) -> None:
+    """Late readings, replays and removals of blocks are among what is interrupted."""
+    stress = Stress(database_url)
+    chance = random.Random(1)
+
+    async def progress() -> tuple[int, int]:
+        assert not running.done(), stress.wrong
+        return stress.sealed, stress.compared
+
+    async with stressed(stress) as running:
+        for count in range(kills):
+            number = (2, 3, COORDINATOR)[count % 3]
+            await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the time of the fault, not a wait
+            await asyncio.to_thread(kill, database_url, number, is_aimed=count % 2 == 0)
+            await asyncio.to_thread(citus.command_node, "start", number)
+            goal = [figure + ENOUGH for figure in await progress()]
+            await eventually(progress, lambda figures, goal=goal: all(map(operator.ge, figures, goal)))  # type: ignore[misc]
+    assert stress.lost >= kills
+    await eventually(partial(asyncio.to_thread, citus.prepared, database_url), lambda found: not found)
+    async with await connect(database_url, "test") as database:
+        await expect_sealed(database)
 
 
 async def left(url: str) -> tuple[object, ...]:

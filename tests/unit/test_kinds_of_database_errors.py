@@ -31,6 +31,7 @@ SQLSTATES: dict[str, type[DatabaseError]] = {
     "08P01": DatabaseUnreachable,
     "22P02": StatementRefused,
     "25006": DatabaseReadOnly,
+    "25P02": ServerFault,
     "25P03": DatabaseUnreachable,
     "25P04": DatabaseUnreachable,
     "28000": LoginRefused,
