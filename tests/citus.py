@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+import pytest
 from psycopg import sql
 from psycopg.errors import ObjectInUse
 
@@ -109,6 +110,12 @@ def drop(server: str, database: str) -> None:
 NODE_COMMAND = os.environ.get("DEVICESTAT_TEST_CITUS_NODE_COMMAND", "")
 """A command that takes `kill N` (SIGKILL of all its processes) and `start N`; 1 is the coordinator, 2 the first
 worker."""
+COORDINATOR = 1
+on_a_cluster = pytest.mark.skipif(not WORKERS, reason="DEVICESTAT_TEST_CITUS_WORKERS names no cluster")
+needs_commands = pytest.mark.skipif(
+    not (WORKERS and NODE_COMMAND),
+    reason="DEVICESTAT_TEST_CITUS_WORKERS and DEVICESTAT_TEST_CITUS_NODE_COMMAND name no cluster",
+)
 
 
 def command_node(action: str, number: int) -> None:

@@ -1,0 +1,98 @@
+"""Nodes of a Citus cluster come and go, and shards move, in a stream of readings: each is stored once.
+
+The commands are those of docs/citus.md.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from shared.postgres.connections import connect
+from shared.postgres.roles import complete_nodes
+from shared.settings import Settings
+from tests import citus
+from tests.conftest import Broker
+from tests.faults.cluster_stream import ask, streaming
+from tests.ingestion import IngestorProcess
+
+pytestmark = citus.on_a_cluster
+
+_PLACED = """
+    SELECT nodeport, count(*)::int FROM citus_shards WHERE table_name = 'readings'::regclass GROUP BY nodeport
+"""
+_MOVE = """
+    SELECT citus_move_shard_placement(shardid, %(from_host)s, %(from_port)s, %(to_host)s, %(to_port)s)
+    FROM citus_shards WHERE table_name = 'readings'::regclass AND nodeport = %(from_port)s ORDER BY shardid LIMIT 1
+"""
+_ADD = "SELECT citus_add_node(%s, %s)"
+_DRAIN = "SELECT citus_drain_node(%s, %s)"
+_REMOVE = "SELECT citus_remove_node(%s, %s)"
+_REBALANCE = "SELECT citus_rebalance_start()", "SELECT citus_rebalance_wait()"
+_OUTCOME = "SELECT DISTINCT state::text FROM citus_rebalance_status()"
+
+
+def addresses() -> list[tuple[str, int]]:
+    """The host and port of each worker node."""
+    parts = [worker.rpartition(":") for worker in citus.WORKERS]
+    return [(host, int(port)) for host, _, port in parts]
+
+
+async def placed(url: str) -> dict[int, int]:
+    """The number of shards of readings on each node that has some, by its port."""
+    return {int(str(port)): int(str(count)) for port, count in await ask(url, _PLACED)}
+
+
+@asynccontextmanager
+async def moves_allowed(url: str) -> AsyncIterator[None]:
+    """Let the owner of readings create shards for the block."""
+    await ask(url, "GRANT CREATE ON SCHEMA public TO devicestat_readings")
+    yield
+    await ask(url, "REVOKE CREATE ON SCHEMA public FROM devicestat_readings")
+
+
+async def test_a_shard_is_moved(
+    make_settings: Callable[..., Settings],
+    broker: Broker,
+    database_url: str,
+    start_ingestor: Callable[..., IngestorProcess],
+) -> None:
+    (from_host, from_port), (to_host, to_port), *_ = addresses()
+    move = {"from_host": from_host, "from_port": from_port, "to_host": to_host, "to_port": to_port}
+    async with streaming(make_settings, broker, database_url, start_ingestor, {}) as running:
+        before = await placed(database_url)
+        await running.stream.grows(1_000)
+        async with moves_allowed(database_url):
+            await move_one(database_url, move)
+            await running.delete()
+            await running.stream.grows(1_000)
+        after = await placed(database_url)
+        assert after == {from_port: before[from_port] - 1, to_port: before[to_port] + 1}
+
+
+async def move_one(url: str, move: dict[str, object]) -> None:
+    async with await connect(url, "test") as connection:
+        await connection.execute(_MOVE.encode(), move)
+
+
+async def test_a_node_is_drained_and_removed_and_added_and_filled(
+    make_settings: Callable[..., Settings],
+    broker: Broker,
+    database_url: str,
+    start_ingestor: Callable[..., IngestorProcess],
+) -> None:
+    stays, goes = addresses()[:2]
+    async with streaming(make_settings, broker, database_url, start_ingestor, {}) as running:
+        await running.stream.grows(1_000)
+        async with moves_allowed(database_url):
+            await ask(database_url, _DRAIN, *goes)
+            assert await placed(database_url) == {stays[1]: citus.SHARDS}
+            await ask(database_url, _REMOVE, *goes)
+            await running.delete()
+            await running.stream.grows(1_000)
+            await ask(database_url, _ADD, *goes)
+            async with await connect(database_url, "test") as connection:
+                await complete_nodes(connection)  # as `devicestat migrate --roles` does
+            for statement in _REBALANCE:
+                await ask(database_url, statement)
+        assert await ask(database_url, _OUTCOME) == [("finished",)]
+        assert await placed(database_url) == {stays[1]: citus.SHARDS // 2, goes[1]: citus.SHARDS // 2}
+        await running.stream.grows(1_000)
