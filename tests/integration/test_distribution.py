@@ -16,8 +16,6 @@ from tests.command import run
 from tests.conftest import Database
 from tests.roles import url_as
 
-on_a_cluster = pytest.mark.skipif(not citus.WORKERS, reason="DEVICESTAT_TEST_CITUS_WORKERS names no cluster")
-
 
 @pytest.mark.plain_only("the database has the extension")
 def test_a_database_without_the_extension_says_what_is_missing(database_url: str) -> None:
@@ -37,7 +35,7 @@ async def test_a_database_of_its_own_is_not_distributed(database: Database) -> N
     assert not await is_distributed(database)
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_cluster_without_workers_says_so(empty_database_url: str) -> None:
     async with await connect(empty_database_url, "test") as connection:
         await connection.execute("CREATE EXTENSION citus")
@@ -47,7 +45,7 @@ async def test_a_cluster_without_workers_says_so(empty_database_url: str) -> Non
             await distribute(connection)
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_an_inactive_node_is_named(empty_database_url: str) -> None:
     citus.form_cluster(empty_database_url)
     host, _, port = citus.WORKERS[0].rpartition(":")
@@ -66,7 +64,7 @@ _ROWS = """
 _PLACES = "SELECT table_name::text, shard_count, colocation_id FROM citus_tables"
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_rows_move_to_the_nodes_and_the_tables_are_colocated(empty_database_url: str) -> None:
     citus.form_cluster(empty_database_url)
     async with await connect(empty_database_url, "test") as connection:
@@ -86,7 +84,7 @@ async def test_rows_move_to_the_nodes_and_the_tables_are_colocated(empty_databas
         assert {places[name] for name in TABLES} == {places["readings"]}
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_it_may_be_done_twice_and_with_the_same_shards_only(database: Database) -> None:
     again = await distribute(database)
     assert (again.shards, list(again.added)) == (citus.SHARDS, [])
@@ -108,14 +106,14 @@ async def test_each_month_has_a_replica_identity(database: Database) -> None:
     assert set(found.values()) == {"i"}
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_later_month_is_distributed(database: Database) -> None:
     await database.execute("SELECT ensure_readings_partition('2031-05-05')")
     places = {name: shards for name, shards, _ in await (await database.execute(_PLACES)).fetchall()}
     assert places["readings_2031_05"] == citus.SHARDS
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_the_nodes_know_up_to_when_a_device_is_sealed(database: Database) -> None:
     await database.execute("INSERT INTO sealed_devices (device_id, announced) VALUES (1, now()), (2, now())")
     await database.execute("UPDATE sealed_devices SET sealed = announced")
@@ -136,7 +134,7 @@ _LATER = """
 _MOVE = "SELECT citus_move_shard_placement(%s, %s, %s, %s, %s)"
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_shard_moves_while_rows_are_written(database: Database, database_url: str) -> None:
     """With roles, of which one owns readings and another one its months."""
     await database.execute(
@@ -165,7 +163,7 @@ async def test_a_shard_moves_while_rows_are_written(database: Database, database
 _OPTIONS = "SELECT rolcanlogin, rolinherit FROM pg_roles WHERE rolname = %s"
 
 
-@on_a_cluster
+@citus.on_a_cluster
 @pytest.mark.parametrize("inherits", [True, False])
 async def test_a_role_that_was_made_before_citus_is_made_on_the_nodes(
     inherits: bool, database: Database, database_url: str

@@ -24,7 +24,6 @@ from tests.conftest import Database
 from tests.ports import free_port
 from tests.roles import url_as
 
-on_a_cluster = pytest.mark.skipif(not citus.WORKERS, reason="DEVICESTAT_TEST_CITUS_WORKERS names no cluster")
 NODE = citus.WORKERS[0] if citus.WORKERS else ""
 NODES = len(citus.WORKERS)
 WELL = Finding(Severity.OK, "distributed", f"{citus.SHARDS} shards on {NODES} nodes")
@@ -69,14 +68,14 @@ async def test_on_one_machine_nothing_is_found(database: Database) -> None:
     assert await examine_cluster(database) == []
 
 
-@on_a_cluster
+@citus.on_a_cluster
 @pytest.mark.parametrize("role", ["owner", "ingestor", "api", "worker"])
 async def test_a_cluster_without_faults(role: str, database_url: str) -> None:
     url = database_url if role == "owner" else url_as(database_url, role)
     assert await examine(url) == [WELL]
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_node_that_is_not_active(database: Database, database_url: str) -> None:
     port = free_port()
     await database.execute("SELECT citus_add_inactive_node('127.0.0.1', %s)", (port,))
@@ -91,7 +90,7 @@ async def test_a_node_that_is_not_active(database: Database, database_url: str) 
 _END_ALL = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_node_that_does_not_answer(database_url: str) -> None:
     with beside(database_url) as (connection, name):
         execute(connection, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -103,7 +102,7 @@ async def test_a_node_that_does_not_answer(database_url: str) -> None:
     assert await examine(database_url) == [WELL]
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_node_without_the_metadata(database: Database, database_url: str) -> None:
     host, _, port = NODE.rpartition(":")
     await database.execute("SELECT stop_metadata_sync_to_node(%s, %s)", (host, int(port)))
@@ -114,7 +113,7 @@ async def test_a_node_without_the_metadata(database: Database, database_url: str
     assert await examine(database_url) == [WELL]
 
 
-@on_a_cluster
+@citus.on_a_cluster
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
@@ -203,7 +202,7 @@ def test_the_interval_of_recovery(interval: timedelta | None, severity: Severity
     assert "`ALTER SYSTEM SET citus.recover_2pc_interval = '5s'`" in said
 
 
-@on_a_cluster
+@citus.on_a_cluster
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
@@ -240,7 +239,7 @@ _SHARD = """
 """
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_privilege_that_shards_lack(database: Database, database_url: str) -> None:
     with on_node(database_url) as node:
         (shard,) = node.execute(_SHARD).fetchone() or ("",)
@@ -253,7 +252,7 @@ async def test_a_privilege_that_shards_lack(database: Database, database_url: st
     assert await examine(database_url) == [WELL]
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_role_that_a_node_does_not_let_in(database: Database, database_url: str) -> None:
     with on_node(database_url) as node:
         # A clone is another database than that to which Citus passes grants on.
@@ -275,7 +274,7 @@ async def test_a_role_that_a_node_does_not_let_in(database: Database, database_u
     assert await examine(database_url) == [WELL]
 
 
-@on_a_cluster
+@citus.on_a_cluster
 @pytest.mark.parametrize("table", ["readings_2031_05", "late_readings", "blocks"])
 async def test_a_table_without_a_replica_identity(table: str, database: Database, database_url: str) -> None:
     await database.execute("SELECT ensure_readings_partition('2031-05-05')")
@@ -287,7 +286,7 @@ async def test_a_table_without_a_replica_identity(table: str, database: Database
     assert await examine(database_url) == [WELL]
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_table_that_is_not_colocated_with_readings(database: Database, database_url: str) -> None:
     await database.execute("SELECT update_distributed_table_colocation('blocks', colocate_with => 'none')")
     found = await only(database_url)
@@ -299,7 +298,7 @@ async def test_a_table_that_is_not_colocated_with_readings(database: Database, d
     assert await examine(database_url) == [WELL]
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_table_that_is_not_distributed(database: Database, database_url: str) -> None:
     await database.execute("SELECT undistribute_table('late_readings')")
     found = await only(database_url)
@@ -309,7 +308,7 @@ async def test_a_table_that_is_not_distributed(database: Database, database_url:
     assert await examine(database_url) == [WELL]
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_a_node_that_should_have_no_shards(database: Database, database_url: str) -> None:
     host, _, port = NODE.rpartition(":")
     change = "SELECT citus_set_node_property(%s, %s, 'shouldhaveshards', %s)"

@@ -88,10 +88,7 @@ async def in_doubt(database: Database, database_url: str) -> InDoubt:
     return await leave_in_doubt(database, database_url)
 
 
-on_a_cluster = pytest.mark.skipif(not citus.WORKERS, reason="DEVICESTAT_TEST_CITUS_WORKERS names no cluster")
-
-
-@on_a_cluster
+@citus.on_a_cluster
 @pytest.mark.parametrize(("how", "count"), [(COMMIT, COUNT + 1), (ROLLBACK, COUNT)])
 async def test_nothing_is_sealed_until_it_has_ended(
     in_doubt: InDoubt, database: Database, database_url: str, how: str, count: int
@@ -119,7 +116,7 @@ async def test_nothing_is_sealed_until_it_has_ended(
     assert (await assert_sealed(database, DEVICE))[0] > 0
 
 
-@on_a_cluster
+@citus.on_a_cluster
 @pytest.mark.parametrize("how", [COMMIT, ROLLBACK])
 async def test_a_deleted_device_is_not_removed_until_it_has_ended(
     in_doubt: InDoubt, database: Database, how: str
@@ -139,7 +136,7 @@ async def test_a_deleted_device_is_not_removed_until_it_has_ended(
     assert await value(database, _REMOVED) is True
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_one_that_ends_during_a_step_leaves_no_reading(
     in_doubt: InDoubt, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +159,7 @@ async def test_one_that_ends_during_a_step_leaves_no_reading(
     assert await value(database, _READINGS) == 0
 
 
-@on_a_cluster
+@citus.on_a_cluster
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_a_batch_of_one_shard_is_prepared(database: Database, *, is_late: bool) -> None:
     """Its node would else commit before the coordinator: if that failed then, the journal would lack the batch."""

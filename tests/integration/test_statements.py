@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, product
 
 import psycopg
-import pytest
 from psycopg.errors import AmbiguousFunction, CannotCoerce, DatatypeMismatch, FeatureNotSupported, UndefinedFunction
 
 from shared.readings.store import prepare
@@ -93,7 +92,7 @@ async def test_each_statement_can_be_planned(database: Database) -> None:
     assert refused == {}
 
 
-@pytest.mark.skipif(not citus.WORKERS, reason="DEVICESTAT_TEST_CITUS_WORKERS names no cluster")
+@citus.on_a_cluster
 async def test_a_cluster_needs_each_other_statement(database: Database) -> None:
     """What Citus can plan needs no second statement."""
     needless = []
