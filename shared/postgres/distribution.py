@@ -238,6 +238,18 @@ async def without_identity(connection: Connection) -> Sequence[str]:
     return [name for (name,) in await (await connection.execute(_WITHOUT_IDENTITY)).fetchall()]
 
 
+_OWNERS = """
+    SELECT DISTINCT relowner::regrole::text FROM pg_dist_partition JOIN pg_class ON pg_class.oid = logicalrelid
+    WHERE relnamespace = current_schema()::regnamespace ORDER BY 1
+"""
+
+
+async def owners(connection: Connection) -> Sequence[str]:
+    """Return the owners of the distributed tables. Of several, a move of a shard loses what is written meanwhile: Citus
+    moves the tables of each owner by a subscription of its own, and does not wait for each of them to start."""
+    return [name for (name,) in await (await connection.execute(_OWNERS)).fetchall()]
+
+
 async def _identify(connection: Connection) -> None:
     """Give each table a replica identity: late_readings has no primary key, and months of earlier versions had none."""
     for name in await without_identity(connection):

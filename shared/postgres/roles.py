@@ -85,7 +85,8 @@ async def set_up(connection: Connection, passwords: Mapping[str, str] | None = N
 
 _IN_USE = """
     SELECT EXISTS (SELECT FROM pg_class
-                   WHERE oid = 'readings'::regclass AND relowner = to_regrole('devicestat_readings'))
+                   WHERE oid = 'readings'::regclass
+                     AND relowner IN (to_regrole('devicestat_readings'), to_regrole('devicestat_partitions')))
 """
 
 

@@ -136,12 +136,10 @@ _MOVE = "SELECT citus_move_shard_placement(%s, %s, %s, %s, %s)"
 
 @citus.on_a_cluster
 async def test_a_shard_moves_while_rows_are_written(database: Database, database_url: str) -> None:
-    """With roles, of which one owns readings and another one its months."""
     await database.execute(
         "SELECT ensure_readings_partition(now() + make_interval(days => n)) FROM unnest('{0,31}'::int[]) n"
     )
     await database.execute(_ROWS)
-    await database.execute("GRANT CREATE ON SCHEMA public TO devicestat_readings")
     shard, *source = await (await database.execute(_PLACE)).fetchone() or ()
     target = next(worker for worker in citus.WORKERS if worker != f"{source[0]}:{source[1]}")
     host, _, port = target.rpartition(":")

@@ -287,6 +287,16 @@ async def test_a_table_without_a_replica_identity(table: str, database: Database
 
 
 @citus.on_a_cluster
+async def test_tables_of_several_owners(database: Database, database_url: str) -> None:
+    await database.execute("ALTER TABLE blocks OWNER TO CURRENT_USER")
+    found = await only(database_url)
+    assert (found.severity, found.what) == (Severity.WRONG, "distributed")
+    assert found.text.startswith("the distributed tables belong to devicestat_partitions, postgres: a move of a shard ")
+    await keep(database)
+    assert await examine(database_url) == [WELL]
+
+
+@citus.on_a_cluster
 async def test_a_table_that_is_not_colocated_with_readings(database: Database, database_url: str) -> None:
     await database.execute("SELECT update_distributed_table_colocation('blocks', colocate_with => 'none')")
     found = await only(database_url)

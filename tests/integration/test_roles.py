@@ -65,6 +65,7 @@ FUNCTIONS = {
     "close_deletion_fence": "api",
     "complete_dead_letter": "",
     "copy_sealed": "",
+    "detach_readings_month": "worker",
     "devices_deleted_since": "ingestor",
     "devices_of_month": "",
     "drop_empty_readings_month": "worker",

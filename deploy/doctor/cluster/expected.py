@@ -11,7 +11,8 @@ _ROLES = """
     WHERE rolname IN ('devicestat_ingestor', 'devicestat_api', 'devicestat_worker', 'devicestat_readings',
                       'devicestat_partitions')
       AND EXISTS (SELECT FROM pg_class
-                  WHERE oid = 'readings'::regclass AND relowner = to_regrole('devicestat_readings'))
+                  WHERE oid = 'readings'::regclass
+                    AND relowner IN (to_regrole('devicestat_readings'), to_regrole('devicestat_partitions')))
     ORDER BY rolname
 """
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from shared.postgres.connections import Connection
-from shared.postgres.distribution import TABLES, without_identity
+from shared.postgres.distribution import TABLES, owners, without_identity
 from shared.status.findings import Finding, Severity
 from shared.status.words import counted
 
@@ -23,7 +23,7 @@ _APART = """
 
 
 async def examine_tables(connection: Connection) -> list[Finding]:
-    """Check that all tables are distributed as readings is, and that each has a replica identity."""
+    """Check that all tables are distributed as readings is, and that shards can be moved."""
     findings = []
     for name, is_distributed in await (await connection.execute(_APART, (list(TABLES),))).fetchall():
         if is_distributed:
@@ -33,9 +33,14 @@ async def examine_tables(connection: Connection) -> list[Finding]:
         else:
             findings.append(Finding(Severity.WRONG, "distributed", f"{name} is not distributed: {_AGAIN}"))
     if without := await without_identity(connection):
-        names = ", ".join(without)
-        text = f"no replica identity of {names}: no shard can be moved while readings are stored: {_AGAIN}"
+        text = f"no replica identity of {', '.join(without)}: no shard can be moved while readings are stored: {_AGAIN}"
         findings.append(Finding(Severity.WARNING, "distributed", text))
+    if len(names := await owners(connection)) > 1:
+        text = (
+            f"the distributed tables belong to {', '.join(names)}: a move of a shard loses readings that are stored "
+            "meanwhile. Move none, and run `devicestat migrate --roles --distributed`"
+        )
+        findings.append(Finding(Severity.WRONG, "distributed", text))
     return findings
 
 

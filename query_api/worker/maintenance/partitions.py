@@ -50,10 +50,8 @@ _ENDED_MONTHS = """
 _RETIRE = "INSERT INTO retiring_months (name) VALUES (%s) ON CONFLICT DO NOTHING"
 # CONCURRENTLY, as dropping an attached partition would block readers and writers of other months.
 _DETACH = "ALTER TABLE readings DETACH PARTITION {} CONCURRENTLY"
-# Citus has no CONCURRENTLY. This waits for all readers and writers, and they wait behind it: so not for long. Snapshots
-# lock retiring_months.
-_KEEP_OUT = "SET LOCAL lock_timeout = '250ms'; LOCK TABLE retiring_months IN ACCESS EXCLUSIVE MODE"
-_DETACH_ALONE = "ALTER TABLE readings DETACH PARTITION {}"
+# Citus has no CONCURRENTLY. This waits for all readers and writers, and they wait behind it: so not for long.
+_DETACH_ON_CLUSTER = "SELECT detach_readings_month(%s)"
 _FINALIZE = "ALTER TABLE readings DETACH PARTITION {} FINALIZE"
 _DROP = "SELECT drop_readings_month(%s)"
 # Only the owner of readings may detach. A worker with another role takes the role of the owner meanwhile (ADR 24).
@@ -114,23 +112,20 @@ async def drop_empty_partitions(connection: Connection, pause_s: float = EMPTY_P
 
 async def _detach(connection: Connection, name: str, *, pending: bool) -> None:
     """Raises LockNotAvailable."""
-    distributed = await is_distributed(connection)  # the owner of readings may not ask
+    if await is_distributed(connection):
+        await _detach_on_cluster(connection, name)
+        return
     await connection.execute(_BECOME_OWNER)
     try:
-        if distributed:
-            await _detach_alone(connection, name)
-        else:
-            await connection.execute(sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))
+        await connection.execute(sql.SQL(_FINALIZE if pending else _DETACH).format(sql.Identifier(name)))
     finally:
         await connection.execute(_BECOME_ONESELF)
 
 
-async def _detach_alone(connection: Connection, name: str) -> None:
+async def _detach_on_cluster(connection: Connection, name: str) -> None:
     for left in reversed(range(DETACH_TRIES)):
         try:
-            async with connection.transaction():
-                await connection.execute(_KEEP_OUT, prepare=False)
-                await connection.execute(sql.SQL(_DETACH_ALONE).format(sql.Identifier(name)))
+            await connection.execute(_DETACH_ON_CLUSTER, (name,))
         except LockNotAvailable:
             if not left:
                 raise

@@ -1,15 +1,18 @@
 -- Owners of readings and its months, so that no service owns them (ADR 24). Idempotent.
 --
--- devicestat_readings owns the table readings, and in a distributed database late_readings. The worker may SET ROLE to it,
--- as DETACH … CONCURRENTLY requires. It cannot create tables or functions.
--- devicestat_partitions owns the months, and the functions that create and drop them. No role logs in as it. Only the
--- owner of the other tables may SET ROLE to it, in order to migrate readings.
+-- devicestat_readings owns the table readings. The worker may SET ROLE to it, as DETACH … CONCURRENTLY requires. It cannot
+-- create tables or functions.
+-- devicestat_partitions owns the months, and the functions that create, detach and drop them. No role logs in as it. Only
+-- the owner of the other tables may SET ROLE to it, in order to migrate readings.
+-- In a distributed database it owns all distributed tables. Citus moves the tables of each owner by a subscription of its
+-- own, and does not wait for each of them to start: what is written meanwhile to tables of another owner is lost.
 DO $$
 DECLARE
-    place    text := quote_ident(current_schema());
-    migrator name;
-    month    regclass;
-    making   regprocedure;
+    place       text := quote_ident(current_schema());
+    migrator    name;
+    distributed regclass;
+    month       regclass;
+    making      regprocedure;
 BEGIN
     FOR migrator IN
         SELECT current_user UNION SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'devices'::regclass
@@ -31,7 +34,15 @@ BEGIN
     EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %s TO devicestat_partitions', place);
     EXECUTE format('GRANT USAGE ON SCHEMA %s TO devicestat_readings', place);
 
-    IF (SELECT relowner FROM pg_class WHERE oid = 'readings'::regclass) <> 'devicestat_readings'::regrole THEN
+    IF is_distributed() THEN
+        FOR distributed IN
+            SELECT logicalrelid FROM pg_dist_partition JOIN pg_class ON pg_class.oid = logicalrelid
+            WHERE relnamespace = current_schema()::regnamespace AND relowner <> 'devicestat_partitions'::regrole
+            ORDER BY relname
+        LOOP
+            EXECUTE format('ALTER TABLE %s OWNER TO devicestat_partitions', distributed);
+        END LOOP;
+    ELSIF (SELECT relowner FROM pg_class WHERE oid = 'readings'::regclass) <> 'devicestat_readings'::regrole THEN
         EXECUTE format('GRANT CREATE ON SCHEMA %s TO devicestat_readings', place);  -- required of a new owner, only for this statement
         ALTER TABLE readings OWNER TO devicestat_readings;
         EXECUTE format('REVOKE CREATE ON SCHEMA %s FROM devicestat_readings', place);
@@ -47,7 +58,7 @@ BEGIN
     FOR making IN
         SELECT oid FROM pg_proc WHERE proowner <> 'devicestat_partitions'::regrole
         AND oid IN ('ensure_readings_partition'::regproc, 'drop_readings_month'::regproc,
-                    'empty_readings_months'::regproc, 'drop_empty_readings_month'::regproc)
+                    'detach_readings_month'::regproc, 'empty_readings_months'::regproc, 'drop_empty_readings_month'::regproc)
     LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO devicestat_partitions', making);
     END LOOP;
@@ -55,14 +66,4 @@ BEGIN
     -- distributed.
     GRANT EXECUTE ON FUNCTION is_distributed, devices_of_month TO devicestat_partitions;
     GRANT SELECT, DELETE ON blocks, block_values, block_columns, late_readings, retiring_months TO devicestat_partitions;
-    -- Of a Citus cluster, a month is detached under a lock of retiring_months.
-    GRANT DELETE ON retiring_months TO devicestat_readings;
-    -- Citus moves shards of a partitioned table while rows are written only if its owner has another table too
-    -- (https://github.com/citusdata/citus/issues/7585).
-    IF is_distributed()
-       AND (SELECT relowner FROM pg_class WHERE oid = 'late_readings'::regclass) <> 'devicestat_readings'::regrole THEN
-        EXECUTE format('GRANT CREATE ON SCHEMA %s TO devicestat_readings', place);
-        ALTER TABLE late_readings OWNER TO devicestat_readings;
-        EXECUTE format('REVOKE CREATE ON SCHEMA %s FROM devicestat_readings', place);
-    END IF;
 END $$;

@@ -101,8 +101,8 @@ GRANT SELECT ON hidden_months TO devicestat_worker;
 GRANT SELECT, INSERT, DELETE ON suspected_blocks TO devicestat_worker;
 GRANT USAGE ON SEQUENCE sealed_devices_number_seq TO devicestat_worker;
 GRANT SELECT, UPDATE (removed_at), DELETE ON deleted_devices TO devicestat_worker;
-GRANT EXECUTE ON FUNCTION ensure_readings_partition, drop_readings_month, empty_readings_months, is_distributed,
-      drop_empty_readings_month, expire_audit_entries, expire_access_keys,
+GRANT EXECUTE ON FUNCTION ensure_readings_partition, detach_readings_month, drop_readings_month, empty_readings_months,
+      is_distributed, drop_empty_readings_month, expire_audit_entries, expire_access_keys,
       expire_journals, expire_subscriptions, find_extents_of_month TO devicestat_worker;
 GRANT SELECT, INSERT (device_id, period, figures, joinable, owner, by_schedule),
       UPDATE (status, attempts, joinable, by_schedule, run_after, lease_token, lease_until, last_error, started_at,
