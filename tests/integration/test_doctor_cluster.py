@@ -160,7 +160,7 @@ def test_settings_that_need_a_restart() -> None:
     assert text.startswith("synchronous_commit, fsync turned off at n:5432: acknowledged readings can be lost")
 
 
-@on_a_cluster
+@citus.on_a_cluster
 async def test_each_writer_keeps_a_connection_for_each_shard(database: Database, database_url: str) -> None:
     before = await demand(database)
     async with await connect(database_url, "ingestor"), await connect(database_url, "api writer"):
