@@ -76,14 +76,18 @@ ALL = (
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """CPU time of the coordinator: milliseconds of a batch, however small, and µs of each of its readings."""
+    """CPU time of the coordinator: milliseconds of a batch, however small, and µs of each of its readings.
+
+    `nodes_ms`: that of the other nodes for a batch, however small.
+    """
 
     batch_ms: float
     reading_us: float
+    nodes_ms: float
 
 
 def measure(given: Databases, nodes: Nodes, found: list[Costs]) -> Iterator[Finding]:
-    """Measure batches a second. `found` gets the costs of the coordinator."""
+    """Measure batches a second. `found` gets what a batch costs."""
     _add_devices(given.plain)
     _add_devices(given.distributed)
     begins = itertools.count(time.time_ns() // 1_000, 1_000_000_000)
@@ -116,10 +120,16 @@ def _mean(samples: Sequence[Sample]) -> Sample:
 
 
 def _costs(means: dict[int, Sample]) -> Costs:
-    """Return the line through the costs of small and of large batches."""
-    small, large = means[SMALL].coordinator, means[LARGE].coordinator
+    """Return the lines through the costs of small and of large batches."""
+    small, large = means[SMALL], means[LARGE]
+    batch_ms, each_ms = _line(small.coordinator, large.coordinator)
+    return Costs(batch_ms, each_ms * 1_000, _line(small.nodes, large.nodes)[0])
+
+
+def _line(small: float, large: float) -> tuple[float, float]:
+    """Return the cost of a batch without readings, and of each reading."""
     each = (large - small) / (LARGE - SMALL)
-    return Costs(max(0.0, small - each * SMALL), each * 1_000)
+    return max(0.0, small - each * SMALL), each
 
 
 async def _measured(given: Databases, nodes: Nodes, kind: Batches, begins: Iterator[int]) -> list[list[Sample]]:

@@ -1,4 +1,4 @@
-"""Reads over HTTP of a million readings, of which half are sealed, and what sealing them costs."""
+"""Reads over HTTP of a million readings, of which some are not sealed, and what sealing costs."""
 
 import asyncio
 import http.client
@@ -27,8 +27,10 @@ from tests.ports import free_port
 from tests.roles import url_as
 
 LARGE, LARGE_READINGS = 2_000_000, 300_000
-SMALL, SMALL_READINGS = range(2_000_001, 2_000_101), 7_000
-"""A device with 300,000 readings, and a hundred with 7,000 each, a second apart. The first half of each is sealed."""
+HALF, MOST, SMALL_READINGS = range(2_000_001, 2_000_101), range(2_000_101, 2_000_201), 3_500
+"""A device with 300,000 readings, and two hundred with 3,500 each, a second apart. The first half of the readings of
+LARGE and HALF is sealed, and of MOST all but UNSEALED, as workers leave it: they seal within minutes."""
+UNSEALED = 500
 FIRST = 1_767_225_600 * SECOND  # 2026-01-01
 TIMES = 5
 """Requests of a measurement, which is their median."""
@@ -80,11 +82,21 @@ def measure(given: Databases, nodes: Nodes, found: list[Sealing]) -> Iterator[Fi
             yield Ratio(f"CSV of {LARGE_READINGS:,} readings, {title}", "one PostgreSQL", "ms", *took)
 
 
-_TOGETHER = "&".join(f"device_id={device}" for device in SMALL)
+def _together(devices: range) -> str:
+    return "/stats/analysis?" + "&".join(f"device_id={device}" for device in devices)
+
+
+_OF_ALL = f"{len(HALF) * SMALL_READINGS:,} readings"
 READS = (
-    (f"analysis of one device, {LARGE_READINGS:,} readings", f"/stats/analysis/{LARGE}", WANTED),
-    (f"analysis of one device, {SMALL_READINGS:,} readings", f"/stats/analysis/{SMALL[0]}", WANTED),
-    (f"analysis of 100 devices together, {100 * SMALL_READINGS:,} readings", f"/stats/analysis?{_TOGETHER}", WANTED),
+    (f"analysis of one device, {LARGE_READINGS:,} readings, half sealed", f"/stats/analysis/{LARGE}", WANTED),
+    (f"analysis of one device, {SMALL_READINGS:,} readings, half sealed", f"/stats/analysis/{HALF[0]}", WANTED),
+    (
+        f"analysis of one device, {SMALL_READINGS:,} readings, {UNSEALED} not sealed",
+        f"/stats/analysis/{MOST[0]}",
+        WANTED,
+    ),
+    (f"analysis of 100 devices together, {_OF_ALL}, half sealed", _together(HALF), WANTED),
+    (f"analysis of 100 devices together, {_OF_ALL}, {UNSEALED} of each not sealed", _together(MOST), WANTED),
     ("buckets of an hour", f"/stats/{LARGE}/buckets?interval=PT1H&limit=1000", ""),
     ("series of 1,000 points", f"/stats/{LARGE}/series?points=1000", ""),
     ("page of 1,000 readings", f"/stats/{LARGE}?limit=1000", ""),
@@ -100,10 +112,10 @@ _WITH_IDS = {f"/stats/{LARGE}?limit=1000", f"/stats/{LARGE}/latest", "/devices?l
 
 async def _filled(url: str, nodes: Nodes) -> Sealing:
     async with await connect(url, "bench") as connection:
-        ends = LARGE, SMALL[-1]
+        ends = LARGE, MOST[-1]
         await connection.execute(_ADD_DEVICES, ends)
         await connection.execute(_MONTH, (FIRST // SECOND,))
-        for first, last, count in ((LARGE, LARGE, LARGE_READINGS), (SMALL[0], SMALL[-1], SMALL_READINGS)):
+        for first, last, count in ((LARGE, LARGE, LARGE_READINGS), (HALF[0], MOST[-1], SMALL_READINGS)):
             await connection.execute(_FILL, (FIRST // SECOND, first, last, count))
         await connection.execute(_EXTENTS)
         await connection.execute(_ENROL, ends)
@@ -113,9 +125,10 @@ async def _filled(url: str, nodes: Nodes) -> Sealing:
 
 
 async def _sealed(url: str, connection: Connection, nodes: Nodes) -> Sealing:
-    """Seal the first half of each device's readings, as the worker does."""
-    until = dict.fromkeys(SMALL, FIRST + SMALL_READINGS // 2 * SECOND)
-    until[LARGE] = FIRST + LARGE_READINGS // 2 * SECOND
+    """Seal readings of each device, as the worker does."""
+    sealed = {LARGE: LARGE_READINGS // 2, **dict.fromkeys(HALF, SMALL_READINGS // 2)}
+    sealed |= dict.fromkeys(MOST, SMALL_READINGS - UNSEALED)
+    until = {device: FIRST + count * SECOND for device, count in sealed.items()}
     before, began, total = nodes.cpu_s(), time.process_time(), 0
     assert await announce(connection, until) == set(until)
     await wait_for_writers(connection)
@@ -127,7 +140,7 @@ async def _sealed(url: str, connection: Connection, nodes: Nodes) -> Sealing:
             total, is_done = total + step.readings, step.is_done
     worker = time.process_time() - began
     coordinator, others = (now - then for now, then in zip(nodes.cpu_s(), before, strict=True))
-    assert total == (LARGE_READINGS + len(SMALL) * SMALL_READINGS) // 2
+    assert total == sum(sealed.values())
     return Sealing(*(cpu * 1e6 / total for cpu in (worker, coordinator, others)), _size(url) / total)
 
 

@@ -3,7 +3,8 @@
 Extrapolated, by these formulas:
 
 - Processors of the brokers, ingestors, coordinator and nodes: readings/s, times µs of CPU time of a reading, / 10**6,
-  / BUSY. More shards than SHARDS add to the coordinator: batches/s, times ms of a batch, times shards / SHARDS - 1.
+  / BUSY. More shards than SHARDS add to the coordinator and the nodes: batches/s, times ms of a batch without
+  readings, times shards / SHARDS - 1.
 - Disk of the nodes: readings, times bytes of a row, its entry in the index and its share of a block.
 - Nodes: as many as the disk or the processors need, at least two. Shards: at least two for each node and SHARDS, a
   power of two.
@@ -12,6 +13,7 @@ Extrapolated, by these formulas:
 import math
 from collections.abc import Iterator, Mapping
 
+from shared.status.words import counted
 from tests.benchmarks.cluster.batches import LARGE, SMALL, USUAL, Costs
 from tests.benchmarks.cluster.databases import SHARDS
 from tests.benchmarks.cluster.reads import Sealing
@@ -47,12 +49,13 @@ def _row(total: int, name: str, run: Run, costs: Costs, sealing: Sealing) -> tup
     of_nodes = _processors(RATE * (run.nodes + sealing.nodes))
     nodes = max(2, math.ceil(disk / DISK_TB), math.ceil(of_nodes / PROCESSORS))
     shards = max(SHARDS, 2 ** math.ceil(math.log2(2 * nodes)))
-    more_shards = RATE / run.batch * costs.batch_ms * 1_000 * (shards / SHARDS - 1)
+    more = RATE / run.batch * 1_000 * (shards / SHARDS - 1)
     return (
         f"{total:,}", _lasting(total / RATE), name,
         str(_whole(RATE * run.broker)), str(_whole(RATE * run.ingestor)),
-        rounded(_processors(RATE * (run.coordinator + sealing.coordinator) + more_shards)),
-        rounded(of_nodes), f"{rounded(disk)} TB", str(nodes), str(shards), f"{rounded(RATE * run.wal / 1e6)} MB/s",
+        rounded(_processors(RATE * (run.coordinator + sealing.coordinator) + more * costs.batch_ms)),
+        rounded(of_nodes + _processors(more * costs.nodes_ms)), f"{rounded(disk)} TB", str(nodes), str(shards),
+        f"{rounded(RATE * run.wal / 1e6)} MB/s",
     )  # fmt: skip
 
 
@@ -74,11 +77,11 @@ def _bounds(costs: Costs) -> Iterator[str]:
     """Say how many batches, and readings in them, one processor of the coordinator commits."""
     yield (
         f"a batch costs the coordinator {rounded(costs.batch_ms)} ms of CPU time over {SHARDS} shards, and each of its "
-        f"readings {rounded(costs.reading_us)} µs more"
+        f"readings {rounded(costs.reading_us)} µs more; it costs the nodes {rounded(costs.nodes_ms)} ms"
     )
     for size in (1, SMALL, USUAL, LARGE):
         batches = 1_000 / (costs.batch_ms + costs.reading_us * size / 1_000)
         yield (
-            f"extrapolated: a processor of the coordinator commits {rounded(batches)} batches/s of {size:,} readings, "
-            f"{rounded(batches * size)} readings/s"
+            f"extrapolated: a processor of the coordinator commits {rounded(batches)} batches/s of "
+            f"{counted(size, 'reading')}, {rounded(batches * size)} readings/s"
         )
