@@ -5,12 +5,14 @@ distributed once, and cloned on each node under one name. Object ids and shards 
 other nodes by the name of the current database. Its daemon is kept out of the template, which could not be cloned else.
 """
 
+import asyncio
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -121,6 +123,16 @@ needs_commands = pytest.mark.skipif(
 def command_node(action: str, number: int) -> None:
     """Kill or start a node of the cluster; a start returns when the node takes connections."""
     subprocess.run([*shlex.split(NODE_COMMAND), action, str(number)], check=True, stdout=subprocess.DEVNULL)
+
+
+@asynccontextmanager
+async def killed(number: int, kill: Callable[[], object] | None = None) -> AsyncIterator[None]:
+    """Let a node be away for the block. `kill`: kills it; None: at once."""
+    try:
+        await asyncio.to_thread(kill or partial(command_node, "kill", number))
+        yield
+    finally:
+        await asyncio.to_thread(command_node, "start", number)
 
 
 def prepared(url: str) -> list[str]:

@@ -8,6 +8,7 @@ import operator
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -32,15 +33,16 @@ LONGEST_S = 0.6
 _SOAK_KILLS = int(os.environ.get("DEVICESTAT_TEST_KILLS", "60"))
 
 
-def kill(url: str, number: int, *, is_aimed: bool) -> bool:
-    """Kill the node; if aimed, once a transaction is prepared on a worker. Return whether one was."""
-    hit = False
+def kill(url: str, number: int, counts: Counter[str]) -> None:
+    """Kill the node; each second time once a transaction is prepared on a worker. Count the kills, and those that hit
+    such a moment."""
+    hit, is_aimed = False, counts["kills"] % 2 == 0
     with psycopg.connect(citus.nodes(url)[max(number, 2) - 2], autocommit=True) as connection:
         ends = time.monotonic() + AIM_S
         while is_aimed and not hit and time.monotonic() < ends:
             hit = connection.execute("SELECT FROM pg_prepared_xacts WHERE database = current_database()").rowcount > 0
         citus.command_node("kill", number)
-    return hit
+    counts.update({"kills": 1, "hits": hit})
 
 
 async def let_commits_take_longer(url: str) -> None:
@@ -60,7 +62,7 @@ async def test_each_reading_is_stored_once(
     start_ingestor: Callable[..., IngestorProcess],
 ) -> None:
     await let_commits_take_longer(database_url)
-    chance, counts, in_doubt = random.Random(11), {"kills": kills, "aimed ones hit": 0}, set[str]()
+    chance, counts, in_doubt = random.Random(11), Counter[str](), set[str]()
     async with streaming(make_settings, broker, database_url, start_ingestor, counts) as running:
         for count in range(kills):
             number = (2, 3, citus.COORDINATOR)[count % 3]
@@ -68,10 +70,9 @@ async def test_each_reading_is_stored_once(
             await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the time of the fault, not a wait
             if count == 1:
                 await running.delete()
-            counts["aimed ones hit"] += await asyncio.to_thread(kill, database_url, number, is_aimed=count % 2 == 0)
-            await running.stream.grows(200)
-            in_doubt |= set(await asyncio.to_thread(citus.prepared, database_url))
-            await asyncio.to_thread(citus.command_node, "start", number)
+            async with citus.killed(number, partial(kill, database_url, number, counts)):
+                await running.stream.grows(200)
+                in_doubt |= set(await asyncio.to_thread(citus.prepared, database_url))
             in_doubt |= set(await asyncio.to_thread(citus.prepared, database_url))
             counts["in doubt"] = len(in_doubt)
             await running.process.until_ready()
@@ -91,17 +92,15 @@ async def test_a_node_is_away(
     async with streaming(make_settings, broker, database_url, start_ingestor, {"seconds": seconds}) as running:
         await running.stream.grows(1_000)
         await running.delete()
-        await asyncio.to_thread(citus.command_node, "kill", number)
-        await asyncio.sleep(seconds)  # the length of the fault, not a wait
-        await asyncio.to_thread(citus.command_node, "start", number)
+        async with citus.killed(number):
+            await asyncio.sleep(seconds)  # the length of the fault, not a wait
         await running.process.until_ready()
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(_SOAK_KILLS, marks=pytest.mark.soak)])
 async def test_each_analysis_is_right(kills: int, database_url: str) -> None:
     """Late readings, replays and removals of blocks are among what is interrupted."""
-    stress = Stress(database_url)
-    chance = random.Random(1)
+    stress, chance, counts = Stress(database_url), random.Random(1), Counter[str]()
 
     async def progress() -> tuple[int, int]:
         assert not running.done(), stress.wrong
@@ -111,8 +110,8 @@ async def test_each_analysis_is_right(kills: int, database_url: str) -> None:
         for count in range(kills):
             number = (2, 3, citus.COORDINATOR)[count % 3]
             await asyncio.sleep(chance.uniform(0, LONGEST_S))  # the time of the fault, not a wait
-            await asyncio.to_thread(kill, database_url, number, is_aimed=count % 2 == 0)
-            await asyncio.to_thread(citus.command_node, "start", number)
+            async with citus.killed(number, partial(kill, database_url, number, counts)):
+                pass
             goal = [figure + ENOUGH for figure in await progress()]
             await eventually(progress, lambda figures, goal=goal: all(map(operator.ge, figures, goal)))  # type: ignore[misc]
     assert stress.lost >= kills
