@@ -65,6 +65,7 @@ class _Letter(msgspec.Struct, frozen=True):
         return missing(self.counts_messages, self.messages, len(self.payload), self.payload_bytes)
 
 
+_PATIENCE = "SELECT set_config('lock_timeout', %s, true)"
 _FIND = """
     SELECT received_at, step, topic, content_type, payload, payload_bytes, refused,
            received_until IS NOT NULL AS counts_messages, messages
@@ -74,10 +75,11 @@ _REMOVE = "DELETE FROM dead_letters WHERE id = %s"
 
 
 class Replay:
-    """Replays dead letters by id."""
+    """Replays dead letters by id. `lock_timeout`: of each one."""
 
-    def __init__(self, settings: Settings, connection: Connection) -> None:
+    def __init__(self, settings: Settings, connection: Connection, lock_timeout: str | None = None) -> None:
         self._connection = connection
+        self._lock_timeout = lock_timeout
         self._filter = settings.mqtt_topic
         self._oldest_age = duration(settings.oldest_age)
         self._devices = Devices(register=settings.unknown_devices == "register")
@@ -92,6 +94,8 @@ class Replay:
 
     async def _replay(self, number: int) -> Replayed | Incomplete | None:
         async with self._connection.transaction():
+            if self._lock_timeout is not None:
+                await self._connection.execute(_PATIENCE, (self._lock_timeout,))
             letter = await self._find(number)
             if letter is None:
                 return None
@@ -165,9 +169,9 @@ class MessageDecoder:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def replayer(self, connection: Connection) -> Replay:
+    def replayer(self, connection: Connection, lock_timeout: str | None = None) -> Replay:
         """Return a replayer on the connection."""
-        return Replay(self._settings, connection)
+        return Replay(self._settings, connection, lock_timeout)
 
     def places(
         self, payload: bytes, content_type: str | None, faults: Sequence[ElementFault]

@@ -44,8 +44,12 @@ class Replayer(Protocol):
 class Decoder(Protocol):
     """The ingestor's decoder of messages."""
 
-    def replayer(self, connection: Connection) -> Replayer:
-        """Return a replayer on the connection."""
+    def replayer(self, connection: Connection, lock_timeout: str | None = None) -> Replayer:
+        """Return a replayer on the connection, which is not in a transaction.
+
+        `lock_timeout`: the time that a dead letter waits for a lock, as PostgreSQL's setting of that name. Then the
+        replay raises LockNotAvailable.
+        """
 
     def places(
         self, payload: bytes, content_type: str | None, faults: Sequence[ElementFault]

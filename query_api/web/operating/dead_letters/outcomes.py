@@ -17,7 +17,6 @@ LOCK_TIMEOUT = "500ms"
 """Time that a dead letter waits for a lock, such as that of another replay."""
 _SHARE = 0.75
 """Share of the time of a request after which the current dead letter is cut off. The response takes the rest."""
-_PATIENCE = "SELECT set_config('lock_timeout', %s, true)"
 
 
 class Outcome(StrEnum):
@@ -56,22 +55,23 @@ async def replay_all(
 ) -> list[ReplayOutcome]:
     """Replay until `seconds` are over, and at least one. Nothing takes longer than a share of `deadline_s`."""
     began, ends = time.monotonic(), asyncio.get_running_loop().time() + _SHARE * deadline_s
-    replayer = decoder.replayer(connection)
+    replayer = decoder.replayer(connection, LOCK_TIMEOUT)
     outcomes: list[ReplayOutcome] = []
     for number in letters:
-        outcomes.append(await _replay(connection, replayer, number, ends))
+        outcomes.append(await _replay(replayer, number, ends))
         if time.monotonic() > began + seconds:
             break
         if outcomes[-1].outcome is Outcome.HELD:
-            replayer = decoder.replayer(connection)  # the former one may know devices that were rolled back
+            replayer = decoder.replayer(
+                connection, LOCK_TIMEOUT
+            )  # the former one may know devices that were rolled back
     return outcomes
 
 
-async def _replay(connection: Connection, replayer: Replayer, number: int, ends: float) -> ReplayOutcome:
+async def _replay(replayer: Replayer, number: int, ends: float) -> ReplayOutcome:
     limit = asyncio.timeout_at(ends)
     try:
-        async with limit, connection.transaction():
-            await connection.execute(_PATIENCE, (LOCK_TIMEOUT,))
+        async with limit:
             return _outcome(number, await replayer.replay(number))
     except LockNotAvailable:
         return ReplayOutcome(id=number, outcome=Outcome.HELD)
