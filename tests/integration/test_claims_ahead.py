@@ -99,6 +99,7 @@ async def beginner(url: str, tuning: Tuning = PATIENT) -> AsyncIterator[Beginner
         yield Beginner(pool, tasks, tuning)
 
 
+@pytest.mark.plain_only("a lock of a month holds the reads of all devices on the coordinator")
 async def test_small_analyses_end_while_a_slow_one_that_was_claimed_with_them_runs(
     database: Database, database_url: str, api_settings: Settings
 ) -> None:
@@ -110,6 +111,7 @@ async def test_small_analyses_end_while_a_slow_one_that_was_claimed_with_them_ru
         await eventually(lambda: results(database), lambda found: found == list(range(1, 31)))
 
 
+@pytest.mark.plain_only("a lock of a month holds the reads of all devices on the coordinator")
 async def test_analyses_that_get_no_place_in_time_are_queued_again(
     database: Database, database_url: str, api_settings: Settings
 ) -> None:
@@ -283,6 +285,7 @@ async def test_an_analysis_that_fails_in_a_group_fails_alone(
     assert await results(database) == [1, 4, 5, 6]
 
 
+@pytest.mark.plain_only("a lock of a month holds the reads of all devices on the coordinator")
 async def test_a_slow_analysis_in_a_group_delays_no_other(database: Database, database_url: str) -> None:
     await ask(database, 10)
     async with open_pool(database_url, "attempts") as pool, asyncio.TaskGroup() as tasks:

@@ -70,6 +70,7 @@ async def figure(api: httpx.AsyncClient, admin: dict[str, str], name: str) -> fl
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
+@pytest.mark.plain_only("a policy does not hold reads on the nodes")
 async def test_slow_reads_of_one_key_do_not_delay_others(api: httpx.AsyncClient, database: Database) -> None:
     admin, analyst, other = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.ANALYST, Role.ANALYST)]
     await register(api, admin, "busy")
@@ -98,6 +99,7 @@ async def test_slow_reads_of_one_key_do_not_delay_others(api: httpx.AsyncClient,
     assert await figure(api, admin, 'devicestat_http_slow_refused_total{bound="caller"') == 1
 
 
+@pytest.mark.plain_only("a policy does not hold reads on the nodes")
 async def test_streams_of_one_key_do_not_delay_others(api: httpx.AsyncClient, database: Database) -> None:
     admin, analyst = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.ANALYST)]
     await register(api, admin, "busy")
