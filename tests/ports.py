@@ -1,42 +1,50 @@
 """Ports for servers of a test.
 
 They are below the ephemeral ports of the kernel (from 32768 on Linux, 49152 on macOS), so no connection uses the port
-of a server that starts or restarts. Each worker of pytest-xdist has its own range.
+of a server that starts or restarts. Each process of each run on the machine has a range of its own.
 """
 
-import os
-import random
 import socket
-from collections.abc import Iterator
 from itertools import cycle
 
 FIRST = 16_000
-WORKERS = 16
-EACH = 1_000
-"""Number of ports of a worker."""
+RANGES = 32
+EACH = 500
+"""Number of ports of a process."""
 
 
-def _own_range() -> Iterator[int]:
-    """Return the worker's ports cyclically, from a random one on, so that concurrent runs rarely conflict."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
-    first = FIRST + EACH * worker
-    ports = range(first, first + EACH)
-    began = random.Random().randrange(EACH)
-    return cycle([*ports[began:], *ports[:began]])
+class _OwnRange:
+    """A range of ports that no other process uses. It keeps the first one bound, as the sign that it is taken."""
 
-
-_ports = _own_range()
+    def __init__(self) -> None:
+        for first in range(FIRST, FIRST + RANGES * EACH, EACH):
+            if sign := _bound(first):
+                self._sign = sign
+                self.ports = cycle(range(first + 1, first + EACH))
+                return
+        raise RuntimeError(f"all {RANGES} ranges of ports from {FIRST} are taken: end other runs of the tests")
 
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 on which nothing listens, and that was not returned recently."""
-    return next(port for port in _ports if _is_free(port))
+    return next(port for port in _own.ports if _is_free(port))
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    probe = _bound(port)
+    if probe:
+        probe.close()
+    return probe is not None
+
+
+def _bound(port: int) -> socket.socket | None:
+    bound = socket.socket()
+    try:
+        bound.bind(("127.0.0.1", port))
+    except OSError:
+        bound.close()
+        return None
+    return bound
+
+
+_own = _OwnRange()
