@@ -75,7 +75,7 @@ _REMOVE = "DELETE FROM dead_letters WHERE id = %s"
 
 
 class Replay:
-    """Replays dead letters by id. `lock_timeout`: of each one."""
+    """Replays dead letters by id. `lock_timeout`: the time that one waits for a lock; None: without a limit."""
 
     def __init__(self, settings: Settings, connection: Connection, lock_timeout: str | None = None) -> None:
         self._connection = connection
@@ -90,12 +90,14 @@ class Replay:
             try:
                 return await self._replay(number)
             except _MonthsMissing as error:
-                await make_months(self._connection, error.starts)
+                for start in error.starts:
+                    async with self._connection.transaction():
+                        await self._limit_waiting()
+                        await make_months(self._connection, [start])
 
     async def _replay(self, number: int) -> Replayed | Incomplete | None:
         async with self._connection.transaction():
-            if self._lock_timeout is not None:
-                await self._connection.execute(_PATIENCE, (self._lock_timeout,))
+            await self._limit_waiting()
             letter = await self._find(number)
             if letter is None:
                 return None
@@ -112,6 +114,11 @@ class Replay:
             if not left:
                 await self._connection.execute(_REMOVE, (number,))
         return _outcome(batch, stored, left[0].detail if left else "")
+
+    async def _limit_waiting(self) -> None:
+        """Bound the wait for locks, in a transaction."""
+        if self._lock_timeout is not None:
+            await self._connection.execute(_PATIENCE, (self._lock_timeout,))
 
     async def _find(self, number: int) -> _Letter | None:
         async with self._connection.cursor(row_factory=class_row(_Letter)) as cursor:

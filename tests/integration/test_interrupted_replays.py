@@ -1,6 +1,7 @@
 """Replays over HTTP that meet locked dead letters or a failure: what they say, and what the audit log has of them."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -44,6 +45,25 @@ async def test_a_locked_dead_letter_is_held_and_the_others_are_replayed(
     assert begun == ("dead_letters.replay_begun", {"letters": 2, "selection": {"ids": 2}})
     assert (ended[0], ended[1]["stored"]) == ("dead_letters.replayed", 1)
     assert left(database_url) == [1]
+
+
+async def test_a_dead_letter_whose_month_cannot_be_made_is_held_and_the_others_are_replayed(
+    api: httpx.AsyncClient, database_url: str, database: Database
+) -> None:
+    assert (await api.post("/devices", json={"name": "n", "key": "late"})).status_code == 201
+    now = datetime.now(UTC)
+    await database.execute("SELECT ensure_readings_partition(%s)", (now,))
+    times = (now - timedelta(days=90), now)
+    payloads = [b'{"x":1,"y":2,"z":3,"timestamp":"%s"}' % at.isoformat().encode() for at in times]
+    await keep(database_url, [letter("devices/late/stats", payload) for payload in payloads])
+    async with database.transaction():
+        await database.execute("LOCK TABLE readings IN SHARE UPDATE EXCLUSIVE MODE")  # as a DETACH does
+        answer = await api.post("/dead-letters/replay", json={"ids": [1, 2]})
+    assert [(one["id"], one["outcome"], one["stored"]) for one in answer.json()["outcomes"]] == [
+        (1, "held", 0), (2, "replayed", 1),
+    ]  # fmt: skip
+    again = await api.post("/dead-letters/replay", json={"ids": [1]})
+    assert again.json()["outcomes"][0]["stored"] == 1
 
 
 async def test_a_dead_letter_that_takes_too_long_is_cut_off(
