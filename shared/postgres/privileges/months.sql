@@ -66,4 +66,5 @@ BEGIN
     -- distributed.
     GRANT EXECUTE ON FUNCTION is_distributed, devices_of_month TO devicestat_partitions;
     GRANT SELECT, DELETE ON blocks, block_values, block_columns, late_readings, retiring_months TO devicestat_partitions;
+    REVOKE DELETE ON retiring_months FROM devicestat_readings;  -- an earlier version granted it
 END $$;
