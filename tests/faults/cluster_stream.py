@@ -1,12 +1,13 @@
 """A stream of readings of 200 devices into a Citus cluster, to which something happens: each is stored once, by value.
 
-Meanwhile a worker removes a deleted device, drops a month, and seals.
+Meanwhile a worker removes a deleted device, and drops a month.
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import msgspec
@@ -117,9 +118,10 @@ async def ask(url: str, query: str, *parameters: object) -> list[tuple[object, .
 async def _store_what_goes(url: str) -> None:
     """Store the devices of the stream, and what the worker has to remove."""
     await ask(url, _REGISTER, [2, DELETED, OLD, *range(1001, 1001 + DEVICES)])
-    await ask(url, _MAKE, "2020-01-15")
-    await ask(url, _FILL, OLD, "2020-01-15", REMOVED)
-    await ask(url, _FILL, DELETED, "2026-11-20", REMOVED)
+    recently = datetime.now(UTC) - timedelta(hours=2)
+    for device, since in ((OLD, datetime(2020, 1, 15, tzinfo=UTC)), (DELETED, recently)):
+        await ask(url, _MAKE, since)
+        await ask(url, _FILL, device, since, REMOVED)
 
 
 async def _left(url: str) -> tuple[object, ...]:

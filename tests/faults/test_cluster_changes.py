@@ -43,7 +43,7 @@ def addresses() -> list[tuple[str, int]]:
 
 
 async def placed(url: str) -> dict[int, int]:
-    """The number of shards of readings on each node that has some, by its port."""
+    """The number of shards of readings on each node that has some, by its port, which differs on one machine."""
     return {int(str(port)): int(str(count)) for port, count in await ask(url, _PLACED)}
 
 
@@ -58,7 +58,9 @@ async def test_a_shard_is_moved(
     async with streaming(make_settings, broker, database_url, start_ingestor, {}) as running:
         before = await placed(database_url)
         await running.stream.grows(1_000)
+        acknowledged = running.stream.acknowledged
         await eventually(partial(move_one, database_url, move), bool)
+        assert running.stream.acknowledged > acknowledged, "readings arrive during the move"
         await running.delete()
         await running.stream.grows(1_000)
         after = await placed(database_url)

@@ -47,7 +47,8 @@ async def test_a_cluster_without_workers_says_so(empty_database_url: str) -> Non
 
 @citus.on_a_cluster
 async def test_an_inactive_node_is_named(empty_database_url: str) -> None:
-    citus.form_cluster(empty_database_url)
+    with citus.alone(citus.at(empty_database_url, "postgres")):
+        citus.form_cluster(empty_database_url)
     host, _, port = citus.WORKERS[0].rpartition(":")
     async with await connect(empty_database_url, "test") as connection:
         await migrate(connection)
@@ -66,7 +67,8 @@ _PLACES = "SELECT table_name::text, shard_count, colocation_id FROM citus_tables
 
 @citus.on_a_cluster
 async def test_rows_move_to_the_nodes_and_the_tables_are_colocated(empty_database_url: str) -> None:
-    citus.form_cluster(empty_database_url)
+    with citus.alone(citus.at(empty_database_url, "postgres")):
+        citus.form_cluster(empty_database_url)
     async with await connect(empty_database_url, "test") as connection:
         await migrate(connection)
         await connection.execute(_ROWS)

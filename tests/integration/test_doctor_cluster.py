@@ -288,10 +288,15 @@ async def test_a_table_without_a_replica_identity(table: str, database: Database
 
 @citus.on_a_cluster
 async def test_tables_of_several_owners(database: Database, database_url: str) -> None:
+    """As before all distributed tables had one owner."""
     await database.execute("ALTER TABLE blocks OWNER TO CURRENT_USER")
+    for table in ("readings", "late_readings"):
+        await database.execute(f"ALTER TABLE {table} OWNER TO devicestat_readings".encode())
     found = await only(database_url)
     assert (found.severity, found.what) == (Severity.WRONG, "distributed")
-    assert found.text.startswith("the distributed tables belong to devicestat_partitions, postgres: a move of a shard ")
+    assert found.text.startswith(
+        "the distributed tables belong to devicestat_partitions, devicestat_readings, postgres: a move of a shard "
+    )
     await keep(database)
     assert await examine(database_url) == [WELL]
 

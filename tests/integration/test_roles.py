@@ -8,13 +8,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
-from psycopg.errors import InsufficientPrivilege, InvalidParameterValue, ObjectInUse
+from psycopg.errors import InsufficientPrivilege, InvalidParameterValue, ObjectInUse, ObjectNotInPrerequisiteState
 
 from deploy.local.postgres import EmbeddedPostgres
 from shared.errors import DatabaseError
 from shared.postgres.connections import connect
 from shared.postgres.migrate import migrate
 from shared.postgres.roles import SERVICES, set_up
+from tests import citus
 from tests.command import run
 from tests.conftest import Broker, Database
 from tests.roles import url_as
@@ -279,6 +280,21 @@ async def test_a_month_is_dropped_only_once_it_is_detached_and_nothing_else_is(
         await database.execute(DETACH)
         await worker.execute(DROP, ("readings_2031_01",))
     assert await (await database.execute(MONTHS)).fetchall() == []
+
+
+async def test_a_month_is_detached_by_a_function_on_a_cluster_only(database: Database, database_url: str) -> None:
+    detach = "SELECT detach_readings_month(%s)"
+    async with await connect(url_as(database_url, "worker"), "test") as worker:
+        await worker.execute(MAKE)
+        for name in ("devices", 'readings_2031_01"; DROP TABLE devices; --', "public.readings_2031_01"):
+            with pytest.raises(InvalidParameterValue, match="is no month of readings"):
+                await worker.execute(detach, (name,))
+        if citus.WORKERS:
+            await worker.execute(detach, ("readings_2031_01",))
+            await worker.execute(DROP, ("readings_2031_01",))
+        else:
+            with pytest.raises(ObjectNotInPrerequisiteState, match="readings is not distributed"):
+                await worker.execute(detach, ("readings_2031_01",))
 
 
 async def test_a_table_that_only_looks_like_a_month_is_not_dropped(database: Database, database_url: str) -> None:

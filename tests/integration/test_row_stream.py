@@ -139,6 +139,7 @@ async def test_all_parts_are_of_one_snapshot(database: Database, database_url: s
 
 
 async def test_a_curve_of_rows_in_parts(database: Database) -> None:
+    """In parts on a cluster."""
     columns = await fill(database)
     async with snapshot(database):
         within = await bounds(database, DEVICE, ALWAYS)
