@@ -9,7 +9,13 @@ from typing import Any, Self
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction, TransactionTimeout
+from psycopg.errors import (
+    IdleInTransactionSessionTimeout,
+    InFailedSqlTransaction,
+    InternalError_,
+    ReadOnlySqlTransaction,
+    TransactionTimeout,
+)
 from psycopg.pq import ConnStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -28,6 +34,8 @@ _FAILURES = (
     ReadOnlySqlTransaction,
     IdleInTransactionSessionTimeout,
     TransactionTimeout,
+    InternalError_,  # also of a node of a Citus cluster that ends during a statement
+    InFailedSqlTransaction,  # the same, of a node to which a transaction can then not return
 )
 RETRYABLE = (*_FAILURES, DatabaseError)
 """Failures of the server, the connection or the pool, after which a service retries. A pool raises a DatabaseError, any

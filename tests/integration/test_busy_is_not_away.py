@@ -14,6 +14,7 @@ from query_api.access.rules import Permission
 from query_api.serve.pools import QUICK
 from query_api.serve.tuning import Tuning
 from query_api.web.failures import HANDLERS
+from query_api.worker import tuning as worker_tuning
 from shared import errors
 from shared.postgres.connections import Connection, connect
 from shared.serving.telemetry import Health
@@ -141,3 +142,31 @@ async def test_a_worker_whose_statement_is_cancelled_is_ready(
             await eventually(put_off, bool)
             assert await services.is_ready(port)
     assert "the query was cancelled in PostgreSQL" in logged
+
+
+_FAILING = """
+    CREATE OR REPLACE FUNCTION empty_readings_months() RETURNS SETOF text LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'server closed the connection unexpectedly' USING ERRCODE = 'internal_error'; END $$
+"""
+_WORKING = """
+    CREATE OR REPLACE FUNCTION empty_readings_months() RETURNS SETOF text LANGUAGE sql AS 'SELECT NULL WHERE false'
+"""
+
+
+async def test_a_worker_outlives_an_internal_error(api_settings: Settings, database: Database) -> None:
+    """A Citus cluster reports so that a node has ended during a statement."""
+    port = free_port()
+    await database.execute(_FAILING)
+    settings = msgspec.structs.replace(api_settings, worker_metrics_port=port)
+    async with services.worker(settings, worker_tuning.Tuning(maintain_s=0.1)):
+        await eventually(functools.partial(_named, port), bool)
+        await database.execute(_WORKING)
+        await eventually(lambda: services.is_ready(port), bool)
+
+
+async def _named(port: int) -> bool:
+    async with services.client_of(port) as client:
+        try:
+            return "PostgreSQL has failed: server closed" in (await client.get("/health/ready")).text
+        except httpx.TransportError:
+            return False
