@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 from paho.mqtt.client import Client, MQTTMessageInfo
@@ -41,7 +41,8 @@ def connected(host: str, port: int) -> Iterator[Client]:
         yield client
     finally:
         client.disconnect()
-        client.loop_stop()
+        with suppress(AttributeError):  # paho's thread ends at this moment
+            client.loop_stop()
 
 
 def _publish(client: Client, message: Message) -> MQTTMessageInfo:

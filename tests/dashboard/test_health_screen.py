@@ -212,3 +212,4 @@ async def test_a_page_that_is_left_asks_no_more(api_settings: Settings, page: Pa
         asked = len([url for url in page.asked if url.endswith("/status")])
         await asyncio.sleep(2)  # longer than the interval
         assert len([url for url in page.asked if url.endswith("/status")]) == asked
+        await page.open("about:blank")  # before the API ends

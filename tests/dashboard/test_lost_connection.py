@@ -48,6 +48,7 @@ async def test_a_service_that_is_silent_is_said_to_be(page: Page, api_settings: 
             proxy.speak()
             proxy.cut()
             await page.until("!document.querySelector('.banner')")
+            await page.open("about:blank")  # before the API ends
 
 
 async def test_a_database_that_is_away_is_named(
