@@ -226,7 +226,7 @@ async def test_the_list_stays_while_the_database_is_away(
 ) -> None:
     await api.post(f"/stats/analysis/{device}/async")
     await show(page, api)
-    page.expect(503, REQUESTS)
+    page.expect(503, "/")
     async with services.database_away(postgres_server, database_url):
         await page.key("r", "r")
         assert "The page shows the last state" in await page.text(".banner")

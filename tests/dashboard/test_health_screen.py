@@ -168,7 +168,7 @@ async def test_a_database_that_is_away_leaves_the_last_picture(
     async with services.api(api_settings) as api:
         await page.open(f"{api.base_url}{PATH}")
         await page.until(row_of("API", "running"))
-        page.expect(503, "/status")
+        page.expect(503, "/")
         async with database_away(postgres_server, database_url):
             await page.until("document.querySelector('.banner')?.innerText.includes('Not current since')")
             assert "The page shows the last state" in await page.text(".banner")

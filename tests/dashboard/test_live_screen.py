@@ -137,6 +137,7 @@ async def test_a_gap_is_read_again_and_told(
     await show(page, api, device)
     await until_drawn(page, [1, 2])
     before = len(histories(page))
+    page.expect(503, "/")
     async with services.database_away(postgres_server, database_url):
         pass
     await page.until("document.querySelector('.notes')?.innerText.includes('the database was unavailable')")

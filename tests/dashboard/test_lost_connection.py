@@ -54,7 +54,7 @@ async def test_a_service_that_is_silent_is_said_to_be(page: Page, api_settings: 
 async def test_a_database_that_is_away_is_named(
     page: Page, api_settings: Settings, database_url: str, postgres_server: str
 ) -> None:
-    page.expect(503, "/devices")
+    page.expect(503, "/")
     async with services.api(api_settings) as api:
         await api.post("/devices", json={"name": "Boiler, north"})
         await page.open(str(api.base_url))
