@@ -165,7 +165,7 @@ _STATE: LiteralString = f"""
 # regular: a pause of more than LATE_FOR intervals does not lower the rate.
 _FIGURES: LiteralString = f"""
     WITH looked AS MATERIALIZED (
-        SELECT device.*, latest.last_at, stored.interval AS usual, stored.state AS stored_state,
+        SELECT device.*, latest.last_at, nullif(stored.interval, '0') AS usual, stored.state AS stored_state,
                stored.last_at IS DISTINCT FROM coalesce(latest.last_at, '-infinity') AS is_other
         FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
              AS device (id, starts, ends)
@@ -215,9 +215,10 @@ _CHANGE: LiteralString = """
     FROM free JOIN figures ON id = free.device_id WHERE stored.device_id = free.device_id
 """
 _WRITE = _FIGURES.format(stored="device_activity AS stored", of_shard="", now="now()") + _CHANGE
-# On a Citus cluster, the nodes have the readings, and the coordinator the stored figures and the clock.
+# On a Citus cluster, the nodes have the readings, and the coordinator the stored figures and the clock. No array that a
+# node gets has a NULL, because the role may have array_nulls = off there.
 _STORED = """
-    SELECT array_agg(device_id), array_agg(state::integer), array_agg(last_at), array_agg(interval),
+    SELECT array_agg(device_id), array_agg(state::integer), array_agg(last_at), array_agg(coalesce(interval, '0')),
            array_agg(rate), now()
     FROM device_activity WHERE device_id = ANY(%s)
 """
