@@ -1,7 +1,7 @@
 """Settings of the database, the role or the environment do not change stored, read or displayed values."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -14,7 +14,7 @@ from shared.postgres.connections import connect, open_pool
 from shared.postgres.roles import SERVICES
 from shared.postgres.session_settings import PINNED
 from shared.settings import Settings
-from tests import services
+from tests import citus, services
 from tests.conftest import Broker
 from tests.ingestion import running_ingestor
 from tests.publisher import Message, publish
@@ -57,6 +57,8 @@ HOSTILE = {
     "citus.all_modifications_commutative": "off",
     **{name: "off" if value == "on" else "on" for name, value in PINNED.items() if name.startswith("enable_")},
 }
+TIME_LIMITS = {name for name in HOSTILE if name.endswith("_timeout")}
+"""Those of a role are time limits of its statements on the nodes of a cluster too, where no session sets them again."""
 OTHERS = {"synchronous_commit": "off", "search_path": "pg_temp, public"}
 ENVIRONMENT = {
     "PGDATESTYLE": "German",
@@ -91,7 +93,8 @@ def for_the_roles(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         *SERVICES.values(),
         superuser,
     ):  # the superuser last, because its settings apply to the next connection
-        _alter(url, f"ROLE {role} IN DATABASE {{database}} SET {{name}} = {{value}}")
+        without = TIME_LIMITS if citus.WORKERS else set[str]()
+        _alter(url, f"ROLE {role} IN DATABASE {{database}} SET {{name}} = {{value}}", without)
 
 
 def by_the_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +103,8 @@ def by_the_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def _alter(url: str, statement: str) -> None:
-    given = settings_there_are(url)
+def _alter(url: str, statement: str, without: Collection[str] = ()) -> None:
+    given = {name: value for name, value in settings_there_are(url).items() if name not in without}
     with psycopg.connect(url, autocommit=True) as connection:
         for name, value in given.items():
             parts = {

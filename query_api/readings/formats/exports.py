@@ -39,8 +39,10 @@ _log = structlog.get_logger()
 # A sort would read the whole history of a device before the first row is sent. The index has the rows in order. As rows
 # are inserted roughly in the order of time, an index scan reads the table sequentially, too, which the planner ignores.
 _SETTING: LiteralString = "SET enable_sort = off"
-# The nodes of a cluster have a setting of this transaction only if it is passed on.
-_SETTING_ON_NODES: LiteralString = "SET LOCAL citus.propagate_set_commands = 'local'; SET LOCAL enable_sort = off"
+# The nodes of a cluster have a setting of this transaction only if it is passed on. They write the text of the values.
+_SETTING_ON_NODES: LiteralString = (
+    "SET LOCAL citus.propagate_set_commands = 'local'; SET LOCAL enable_sort = off; SET LOCAL extra_float_digits = 1"
+)
 
 
 async def prepare(connection: Connection) -> None:
