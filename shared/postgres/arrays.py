@@ -21,9 +21,9 @@ from psycopg.pq import Format
 
 from shared.postgres.connections import Connection
 
-_EPOCH = 946_684_800_000_000
+EPOCH = 946_684_800_000_000
 """What PostgreSQL counts from, 2000-01-01, in microseconds since 1970."""
-EARLIEST = _EPOCH - (1 << 63)
+EARLIEST = EPOCH - (1 << 63)
 """-infinity, as a moment."""
 LATEST = 1 << 62
 """A moment after each reading."""
@@ -129,7 +129,7 @@ class _FloatsDumper(_ArrayDumper):
 
 
 class _MomentsDumper(_ArrayDumper):
-    element, oid, kind, epoch = _TIMESTAMPTZ, _ARRAYS[_TIMESTAMPTZ], ">i8", _EPOCH
+    element, oid, kind, epoch = _TIMESTAMPTZ, _ARRAYS[_TIMESTAMPTZ], ">i8", EPOCH
 
 
 class _MomentDumper(Dumper):
@@ -137,7 +137,7 @@ class _MomentDumper(Dumper):
     oid = _TIMESTAMPTZ
 
     def dump(self, obj: Moment) -> bytes:
-        return (obj.value - _EPOCH).to_bytes(8, "big", signed=True)
+        return (obj.value - EPOCH).to_bytes(8, "big", signed=True)
 
 
 class _ArrayLoader(Loader):
@@ -168,14 +168,14 @@ class _MomentsLoader(_ArrayLoader):
     kind, native = ">i8", "i8"
 
     def load(self, data: Any) -> NDArray[Any]:
-        return super().load(data) + _EPOCH
+        return super().load(data) + EPOCH
 
 
 class _MomentLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Any) -> int:
-        return int.from_bytes(bytes(data), "big", signed=True) + _EPOCH
+        return int.from_bytes(bytes(data), "big", signed=True) + EPOCH
 
 
 _DUMPERS: dict[type, type[Dumper]] = {

@@ -17,6 +17,7 @@ from query_api.statistics.blocks.checking.problems import Problem, name_of
 from query_api.statistics.blocks.checking.stored import StoredBlock, read_block, read_row
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.layout import BASE, MINI, Layout
+from query_api.statistics.blocks.packed import PACKED_WITH_TIMES, unpacked_with_times
 from query_api.statistics.blocks.sealing.sealed_device import SealedDevice, changed, read_rows
 from query_api.statistics.blocks.sealing.sealing import STEP_READINGS, end_of_step
 from query_api.statistics.blocks.sealing.settling import rebuilt, uncover
@@ -92,16 +93,16 @@ async def _block(connection: Connection, device_id: int, level: int, first: Micr
     return await read_block(connection, device_id, row)
 
 
-_LATE = """
-    SELECT array_agg(recorded_at), array_agg(x), array_agg(y), array_agg(z) FROM late_readings
-    WHERE device_id = %s AND recorded_at >= %s AND recorded_at < %s
-"""
+_LATE: LiteralString = f"""
+    SELECT {PACKED_WITH_TIMES} FROM late_readings WHERE device_id = %s AND recorded_at >= %s AND recorded_at < %s
+"""  # noqa: S608  # constants
 
 
 async def _late(connection: Connection, device_id: int, start: Microseconds, end: Microseconds) -> Columns:
     async with arrays.cursor(connection) as cursor:
         row = await (await cursor.execute(_LATE, (device_id, Moment(start), Moment(end)))).fetchone()
-    return _NONE if row is None or row[0] is None else Columns.ordered(*row)
+    assert row is not None, "an aggregate has one row"
+    return unpacked_with_times(row[0])
 
 
 def _problems(

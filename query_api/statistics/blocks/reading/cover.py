@@ -13,6 +13,7 @@ import numpy as np
 from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
 from query_api.statistics.blocks.damage import DamagedBlocks, narrowed, require_marks, require_times
 from query_api.statistics.blocks.layout import AXES, Ints, Layout, Times
+from query_api.statistics.blocks.packed import PACKED, unpacked
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.shards import by_shard, of_shard
@@ -31,11 +32,11 @@ ONE_PLAN: LiteralString = "SET LOCAL plan_cache_mode = force_generic_plan; SET L
 Its plan does not depend on the values, and making it takes longer than running it. By default PostgreSQL would make it
 each time. enable_seqscan: the plan is kept while tables grow that were empty.
 """
-_LATE = """
-    SELECT array_agg(x), array_agg(y), array_agg(z) FROM late_readings
-    WHERE late_readings.device_id = item.device_id {late} AND recorded_at >= item.starts AND recorded_at <= item.ends
+_LATE = f"""
+    SELECT {PACKED} FROM late_readings
+    WHERE late_readings.device_id = item.device_id {{late}} AND recorded_at >= item.starts AND recorded_at <= item.ends
       AND recorded_at < watermark.sealed AND NOT recorded_at <@ hidden.months
-"""
+"""  # noqa: S608  # constants
 _FOUND = """
     WITH RECURSIVE node AS (
         SELECT * FROM blocks AS root
@@ -178,15 +179,15 @@ def _add(gathered: Gathered, items: Items, rows: Sequence[Sequence[Any]], layout
     last = np.full(len(rows), arrays.LATEST)
     at_ends: list[AtEnds] = []
     unknown: list[int] = []
-    for item, (is_known, until, begins, ends, x, y, z, *found) in enumerate(rows):
+    for item, (is_known, until, begins, ends, late, *found) in enumerate(rows):
         if not is_known:
             unknown.append(item)
         if until is not None:
             sealed[item] = until
         if begins is not None:
             first[item], last[item] = begins, ends - 1
-        if x is not None:
-            gathered.add_readings(int(items.groups[item]), (x, y, z))
+        if late is not None:
+            gathered.add_readings(int(items.groups[item]), unpacked(late))
         if found[0] is not None:
             level, begin, count, times = found[:4]
             require_times(int(items.devices[item]), level, begin, count, times, layout)

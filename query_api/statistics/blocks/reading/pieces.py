@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 
 from query_api.statistics.blocks.layout import AXES, Floats
+from query_api.statistics.blocks.packed import PACKED, unpacked
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection
 from shared.readings.model import Microseconds
 
 PIECE = 1 << 16
-"""Readings of a piece: 2.5 MB in an answer of the server, which take some milliseconds to convert."""
+"""Readings of a piece: 1.6 MB in an answer of the server, which take some milliseconds to convert."""
 KEPT = 2_000_000
 """Readings whose values are kept: 48 MB."""
 
@@ -44,14 +45,14 @@ class Piece(msgspec.Struct, frozen=True):
         return (await read_piece(connection, self))[0]
 
 
-_PIECE: LiteralString = """
-    SELECT max(recorded_at), array_agg(x), array_agg(y), array_agg(z) FROM (
+_PIECE: LiteralString = f"""
+    SELECT max(recorded_at), {PACKED} FROM (
         SELECT recorded_at, x, y, z FROM readings
         WHERE device_id = %(device_id)s AND recorded_at >= %(time)s AND recorded_at <= %(last)s
           AND (recorded_at, x, y, z) > (%(time)s, %(x)s::float8, %(y)s::float8, %(z)s::float8)
         ORDER BY recorded_at, x, y, z LIMIT %(size)s
     ) AS piece
-"""
+"""  # noqa: S608  # constants
 
 
 async def read_piece(connection: Connection, piece: Piece) -> tuple[Sequence[Floats], Piece | None]:
@@ -65,7 +66,7 @@ async def read_piece(connection: Connection, piece: Piece) -> tuple[Sequence[Flo
         row = await (await cursor.execute(_PIECE, parameters, prepare=False)).fetchone()
     if row is None or row[0] is None:
         return [np.empty(0)] * len(AXES), None
-    until, *axes = row
+    until, axes = row[0], unpacked(row[1])
     if len(axes[0]) < piece.size:
         return axes, None
     after = until, *(float(values[-1]) for values in axes)

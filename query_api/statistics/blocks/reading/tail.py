@@ -12,6 +12,7 @@ import numpy as np
 
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.layout import AXES, Ints, Layout, Times
+from query_api.statistics.blocks.packed import PACKED, unpacked
 from query_api.statistics.blocks.reading import shards
 from query_api.statistics.blocks.reading.cover import Covered
 from query_api.statistics.blocks.reading.gathered import Gathered
@@ -23,13 +24,13 @@ from shared.postgres.connections import Connection
 from shared.postgres.distribution import is_distributed
 
 # The bounds that are the statement's own parameters leave the other months out of its plan.
-_PIECE = """
-    SELECT max(recorded_at), array_agg(x), array_agg(y), array_agg(z) FROM (
+_PIECE = f"""
+    SELECT max(recorded_at), {PACKED} FROM (
         SELECT recorded_at, x, y, z FROM readings
-        WHERE readings.device_id = {device} AND recorded_at >= %(first)s AND recorded_at <= %(last)s {period}
+        WHERE readings.device_id = {{device}} AND recorded_at >= %(first)s AND recorded_at <= %(last)s {{period}}
         ORDER BY recorded_at, x, y, z LIMIT %(piece)s
     ) AS piece
-"""
+"""  # noqa: S608  # constants
 _ONE = _PIECE.format(device="%(device)s", period="")
 _PERIOD: LiteralString = "AND recorded_at >= item.starts AND recorded_at <= item.ends"
 _FIRST_PIECE = f"SELECT 0, piece.* FROM ({_ONE}) AS piece".encode()  # noqa: S608  # constants
@@ -70,9 +71,10 @@ async def read_tails(
     for places in await shards.by_shard(connection, devices):
         one = devices[places], starts[places], ends[places]
         rows += [(int(places[number]), *rest) for number, *rest in await _first_pieces(connection, *one, parameters)]
-    for number, until, *axes in rows:
+    for number, until, packed in rows:
         if until is None:
             continue
+        axes = unpacked(packed)
         group = int(items.groups[chosen[number]])
         gathered.add_readings(group, axes)
         if len(axes[0]) == most:
@@ -84,7 +86,7 @@ async def read_tails(
 async def _first_pieces(
     connection: Connection, devices: Ints, starts: Times, ends: Times, parameters: dict[str, Any]
 ) -> list[Any]:
-    """Return the first piece of each item after its place: the time of its last row, and x, y and z."""
+    """Return the first piece of each item after its place: the time of its last row, and PACKED."""
     if len(devices) == 1:
         statement = _FIRST_PIECE  # planned in a third of the time
         first, last = max(parameters["first"].value, int(starts[0])), min(parameters["last"].value, int(ends[0]))

@@ -7,6 +7,7 @@ from typing import LiteralString
 import msgspec
 
 from query_api.statistics.blocks.building import Columns
+from query_api.statistics.blocks.packed import PACKED_WITH_TIMES, unpacked_with_times
 from shared.postgres import arrays
 from shared.postgres.arrays import Moment
 from shared.postgres.connections import Connection
@@ -83,13 +84,13 @@ async def changed(connection: Connection, device_id: int) -> None:
     await connection.execute(_CHANGED, (device_id,))
 
 
-_READ: LiteralString = """
-    SELECT array_agg(recorded_at), array_agg(x), array_agg(y), array_agg(z) FROM (
+_READ: LiteralString = f"""
+    SELECT {PACKED_WITH_TIMES} FROM (
         SELECT recorded_at, x, y, z FROM readings
         WHERE device_id = %(device_id)s AND recorded_at >= %(first)s AND recorded_at < %(end)s
         ORDER BY recorded_at, x, y, z
     ) AS reading
-"""
+"""  # noqa: S608  # constants
 
 
 async def read_rows(connection: Connection, device_id: int, first: Microseconds, end: Microseconds) -> Columns | None:
@@ -99,7 +100,7 @@ async def read_rows(connection: Connection, device_id: int, first: Microseconds,
         await cursor.execute(_READ, parameters, prepare=False)  # so that only the months of the period are planned
         row = await cursor.fetchone()
     assert row is not None, "an aggregate has one row"
-    return None if row[0] is None else Columns.ordered(*row)
+    return None if row[0] is None else unpacked_with_times(row[0])
 
 
 # In the order of months. The extent of the device does not bound the search: a service that does not widen it may have

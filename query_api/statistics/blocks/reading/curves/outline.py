@@ -17,6 +17,7 @@ from query_api.statistics.blocks.building import EXTREMES, Columns
 from query_api.statistics.blocks.computing import computed
 from query_api.statistics.blocks.damage import DamagedBlocks, narrowed, require_times
 from query_api.statistics.blocks.layout import AXES, STANDARD, Floats, Ints, Layout, Times
+from query_api.statistics.blocks.packed import PACKED_WITH_TIMES, unpacked_with_times
 from query_api.statistics.blocks.reading.curves.ahead import read_ahead
 from query_api.statistics.blocks.reading.curves.strides import Chosen, Page, Spans, Strides
 from query_api.statistics.blocks.reading.slices import TIMES, Parts, read_columns, read_extremes
@@ -97,13 +98,13 @@ async def read_outline(
         yield Outline(len(rest), [(rest.times, values) for values in rest.axes])
 
 
-_LATE: LiteralString = """
-    SELECT array_agg(recorded_at), array_agg(x), array_agg(y), array_agg(z) FROM (
+_LATE: LiteralString = f"""
+    SELECT {PACKED_WITH_TIMES} FROM (
         SELECT recorded_at, x, y, z FROM late_readings
         WHERE device_id = %(device_id)s AND recorded_at >= %(first)s AND recorded_at <= %(last)s
           AND recorded_at < (SELECT sealed FROM sealed_devices WHERE device_id = %(device_id)s)
     ) AS late
-"""
+"""  # noqa: S608  # constants
 _LATE_ON_NODE = _LATE.replace("sealed_devices", "sealed_until")
 
 
@@ -112,9 +113,8 @@ async def _late(connection: Connection, device_id: int, spans: Spans) -> Columns
     statement = _LATE_ON_NODE if await is_distributed(connection) else _LATE
     async with arrays.cursor(connection) as cursor:
         row = await (await cursor.execute(statement, parameters)).fetchone()
-    if row is None or row[0] is None:
-        return Columns(np.empty(0, np.int64), *np.empty((len(AXES), 0)))
-    return Columns.ordered(*row)
+    assert row is not None, "an aggregate has one row"
+    return unpacked_with_times(row[0])
 
 
 def _between(columns: Columns, after: Microseconds, last: Microseconds) -> Columns:
