@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import citus
 from tests.command import Up, running_up
 from tests.waiting import eventually
 
@@ -61,9 +62,15 @@ async def program(text: str) -> str:
     return out.decode()
 
 
-async def test_the_story_and_the_tour_of_the_readme() -> None:
+@pytest.fixture
+def on_cluster(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The setting of `up` for a cluster, if the tests have one; else it starts a PostgreSQL of its own."""
+    return {"database_url": request.getfixturevalue("database_url")} if citus.WORKERS else {}
+
+
+async def test_the_story_and_the_tour_of_the_readme(on_cluster: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory(prefix="ds") as directory:
-        async with running_up(Up(Path(directory))) as up:
+        async with running_up(Up(Path(directory), **on_cluster)) as up:
             for command, answer in story():
                 here = command.replace("127.0.0.1:8000", f"127.0.0.1:{up.http_port}")
                 here = here.replace("mosquitto_pub ", f"mosquitto_pub -p {up.mqtt_port} ")
