@@ -26,6 +26,12 @@ _MOVE = """
     SELECT citus_move_shard_placement(shardid, %(from_host)s, %(from_port)s, %(to_host)s, %(to_port)s)
     FROM citus_shards WHERE table_name = 'readings'::regclass AND nodeport = %(from_port)s ORDER BY shardid LIMIT 1
 """
+_SPLIT = """
+    SELECT citus_split_shard_by_split_points(
+        shardid, ARRAY[((shardminvalue::bigint + shardmaxvalue::bigint) / 2)::text],
+        ARRAY(SELECT nodeid FROM pg_dist_node WHERE nodeport IN (%(from_port)s, %(to_port)s)), 'block_writes')
+    FROM pg_dist_shard WHERE logicalrelid = 'readings'::regclass ORDER BY shardid LIMIT 1
+"""
 _BY_A_DROP = "could not find valid entry for shard", "could not acquire the lock required to move"
 _ADD = "SELECT citus_add_node(%s, %s)"
 _DRAIN = "SELECT citus_drain_node(%s, %s)"
@@ -47,19 +53,17 @@ async def placed(url: str) -> dict[int, int]:
     return {int(str(port)): int(str(count)) for port, count in await ask(url, _PLACED)}
 
 
-async def test_a_shard_is_moved(
-    make_settings: Callable[..., Settings],
-    broker: Broker,
-    database_url: str,
-    start_ingestor: Callable[..., IngestorProcess],
-) -> None:
-    (from_host, from_port), (to_host, to_port), *_ = addresses()
-    move = {"from_host": from_host, "from_port": from_port, "to_host": to_host, "to_port": to_port}
+Make = Callable[..., Settings]
+Start = Callable[..., IngestorProcess]
+
+
+async def test_a_shard_is_moved(make_settings: Make, broker: Broker, database_url: str, start_ingestor: Start) -> None:
+    (_, from_port), (_, to_port), *_ = addresses()
     async with streaming(make_settings, broker, database_url, start_ingestor, {}) as running:
         before = await placed(database_url)
         await running.stream.grows(1_000)
         acknowledged = running.stream.acknowledged
-        await eventually(partial(move_one, database_url, move), bool)
+        await eventually(partial(rearrange, database_url, _MOVE, between()), bool)
         assert running.stream.acknowledged > acknowledged, "readings arrive during the move"
         await running.delete()
         await running.stream.grows(1_000)
@@ -67,11 +71,27 @@ async def test_a_shard_is_moved(
         assert after == {from_port: before[from_port] - 1, to_port: before[to_port] + 1}
 
 
-async def move_one(url: str, move: dict[str, object]) -> bool:
-    """Return whether a shard was moved: not while a month is dropped."""
+async def test_a_shard_is_split(make_settings: Make, broker: Broker, database_url: str, start_ingestor: Start) -> None:
+    async with streaming(make_settings, broker, database_url, start_ingestor, {}) as running:
+        before = await placed(database_url)
+        await running.stream.grows(1_000)
+        await eventually(partial(rearrange, database_url, _SPLIT, between()), bool)
+        await running.delete()
+        await running.stream.grows(1_000)
+        assert sum((await placed(database_url)).values()) == sum(before.values()) + 1
+
+
+def between() -> dict[str, object]:
+    """The places from which and to which a shard is moved."""
+    (from_host, from_port), (to_host, to_port), *_ = addresses()
+    return {"from_host": from_host, "from_port": from_port, "to_host": to_host, "to_port": to_port}
+
+
+async def rearrange(url: str, statement: str, places: dict[str, object] | tuple[object, ...]) -> bool:
+    """Move or split shards; return whether it was done: not while a month is dropped."""
     async with await connect(url, "test") as connection:
         try:
-            await connection.execute(_MOVE.encode(), move)
+            await connection.execute(statement.encode(), places)
         except InternalError_ as error:
             assert any(text in str(error) for text in _BY_A_DROP)  # noqa: PT017
             return False
@@ -85,15 +105,12 @@ async def clean(url: str) -> list[tuple[object, ...]]:
 
 
 async def test_a_node_is_drained_and_removed_and_added_and_filled(
-    make_settings: Callable[..., Settings],
-    broker: Broker,
-    database_url: str,
-    start_ingestor: Callable[..., IngestorProcess],
+    make_settings: Make, broker: Broker, database_url: str, start_ingestor: Start
 ) -> None:
     stays, goes = addresses()[:2]
     async with streaming(make_settings, broker, database_url, start_ingestor, {}) as running:
         await running.stream.grows(1_000)
-        await ask(database_url, _DRAIN, *goes)
+        await eventually(partial(rearrange, database_url, _DRAIN, goes), bool)
         assert await placed(database_url) == {stays[1]: citus.SHARDS}
         await running.delete()
         await eventually(partial(clean, database_url), lambda left: left == [(0,)])
