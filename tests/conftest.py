@@ -55,6 +55,7 @@ _ROOM_BYTES = 2 * 1024**3
 """Memory for the data of one PostgreSQL."""
 _MAX_WORKERS = 8
 _CONTAINERS = os.environ.get("DEVICESTAT_TEST_STACK") == "containers"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process of a test compiles all its modules: half a second
 
 
 class Broker(msgspec.Struct, frozen=True):
