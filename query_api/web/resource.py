@@ -1,5 +1,7 @@
 """A router for the paths of one resource."""
 
+from typing import Any
+
 from litestar import Router
 from litestar.routes import BaseRoute, HTTPRoute
 from litestar.types import ControllerRouterHandler
@@ -9,7 +11,19 @@ class Resource(Router):
     """A router whose answers to OPTIONS list every method of the path.
 
     Litestar creates the answer with the first handler of a path, and does not update it for later handlers.
+
+    An application registers a copy of the router. Litestar would copy all that its handlers refer to; a new router of
+    the same handlers takes a tenth of the time.
     """
+
+    def __init__(self, path: str, **options: Any) -> None:
+        """`options`: those of Router."""
+        self._options = options
+        super().__init__(path, **options)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Resource":
+        """Return a new router of the handlers; each router has its own copies of them."""
+        return Resource(self.path, **self._options)
 
     def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
         """Register the handler, and let Litestar create the answer to OPTIONS again."""
