@@ -32,6 +32,7 @@ MORE = """
     SELECT device_id, recorded_at + number * interval '5 days', received_at, x, y, z
     FROM readings, generate_series(1, 2) AS number
 """
+SENT = 'devicestat_http_slow_running{work="streams"}'
 INCOMPLETE = (httpx.RemoteProtocolError, httpx.ReadError)
 
 
@@ -65,17 +66,30 @@ async def begun(stage: Stage, media_type: str, **headers: str) -> AsyncIterator[
             yield blocks
 
 
-async def exhaust(blocks: AsyncIterator[bytes], pause_s: float = 0.0) -> None:
-    """Read to the end, and pause after each block."""
+async def exhaust(blocks: AsyncIterator[bytes]) -> None:
+    """Read to the end."""
     async for _ in blocks:
-        await asyncio.sleep(pause_s)
+        pass
 
 
-async def read_slowly(reader: asyncio.StreamReader) -> None:
-    for _ in range(COUNT):
-        if not await reader.read(BLOCK):
-            return
-        await asyncio.sleep(0.1)
+async def exhaust_slowly(blocks: AsyncIterator[bytes], stage: Stage, others: int = 0) -> None:
+    """Read to the end. Pause after each block while the API sends the download, beside a number of `others`."""
+    async for _ in blocks:
+        if await sent_by(stage.api) > others:
+            await asyncio.sleep(0.1)
+
+
+async def read_slowly(reader: asyncio.StreamReader, stage: Stage) -> None:
+    """Read as `exhaust_slowly` does. The end of a complete response is no error."""
+    while await reader.read(BLOCK):
+        if await sent_by(stage.api):
+            await asyncio.sleep(0.1)
+
+
+async def sent_by(api: httpx.AsyncClient) -> float:
+    """Return the number of downloads that the API sends."""
+    lines = (await api.get("/metrics", headers=bearer(METRICS_TOKEN))).text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(SENT))
 
 
 async def until_ended(database: Database) -> None:
@@ -90,7 +104,7 @@ async def test_a_download_ends_with_its_key(stage: Stage, database: Database, me
     async with begun(stage, media_type, **bearer(stage.analyst.text)) as blocks:
         await access_keys.revoke(database, TESTER, stage.analyst.prefix)
         with pytest.raises(INCOMPLETE):
-            await exhaust(blocks, pause_s=0.1)
+            await exhaust_slowly(blocks, stage)
     await until_ended(database)
 
 
@@ -112,14 +126,14 @@ async def test_a_download_by_cookie_ends_with_its_session(stage: Stage, database
         else:
             await database.execute("DELETE FROM sessions")
         with pytest.raises(INCOMPLETE):
-            await exhaust(blocks, pause_s=0.1)
+            await exhaust_slowly(blocks, stage)
 
 
 async def test_the_download_of_another_key_continues(stage: Stage, database: Database) -> None:
     async with begun(stage, ARROW, **stage.admin) as kept, begun(stage, ARROW, **bearer(stage.analyst.text)) as lost:
         await access_keys.revoke(database, TESTER, stage.analyst.prefix)
         with pytest.raises(INCOMPLETE):
-            await exhaust(lost, pause_s=0.1)
+            await exhaust_slowly(lost, stage, others=1)
         await exhaust(kept)
 
 
@@ -129,7 +143,7 @@ async def test_a_range_that_is_not_read_ends_with_its_key(stage: Stage, database
     async with begun(stage, CSV, range="bytes=0-", **headers) as blocks:
         await access_keys.revoke(database, TESTER, stage.analyst.prefix)
         with pytest.raises(INCOMPLETE):
-            await exhaust(blocks, pause_s=0.1)
+            await exhaust_slowly(blocks, stage)
 
 
 async def test_a_download_before_a_pipelined_request_ends_with_its_key(stage: Stage, database: Database) -> None:
@@ -141,7 +155,7 @@ async def test_a_download_before_a_pipelined_request_ends_with_its_key(stage: St
     assert await reader.readexactly(BLOCK)
     await access_keys.revoke(database, TESTER, key_of.prefix)
     with pytest.raises(ConnectionResetError):
-        await read_slowly(reader)
+        await read_slowly(reader, stage)
     writer.close()
 
 
