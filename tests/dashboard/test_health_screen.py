@@ -55,6 +55,7 @@ async def test_a_whole_installation(make_settings: Make, broker: Broker, databas
     await keep(settings.database_url, [refused])
     async with running_ingestor(settings), services.worker(settings), services.api(settings) as api:
         await publish(broker.host, broker.port, READING, READING, Message(b"{"))
+        await page.hurry(10)
         await page.open(f"{api.base_url}{PATH}")
         for kind in ("Ingestor", "API", "Worker"):
             await page.until(row_of(kind, "running"))
@@ -73,11 +74,13 @@ async def test_a_whole_installation(make_settings: Make, broker: Broker, databas
         table, card = await page.run(f"{edges}.getBoundingClientRect().right)")
         assert table < card
         assert "of 100" in await page.text(".health-cards") or " of " in await page.text(".health-cards")
+        await page.open("about:blank")  # before the API ends
 
 
 async def test_a_broker_that_is_away(make_settings: Make, own_broker: EmbeddedMosquitto, page: Page) -> None:
     settings = make_settings(mqtt_url=own_broker.url)
     async with running_ingestor(settings), services.api(settings) as api:
+        await page.hurry(10)
         await page.open(f"{api.base_url}{PATH}")
         await page.until(row_of("Ingestor", "broker connected for"))
         await asyncio.to_thread(own_broker.stop)
@@ -88,6 +91,7 @@ async def test_a_broker_that_is_away(make_settings: Make, own_broker: EmbeddedMo
         await asyncio.to_thread(own_broker.start)
         await page.until(row_of("Ingestor", "broker connected for"))
         await page.until(f"!{finding('has not been ready for')}")
+        await page.open("about:blank")  # before the API ends
 
 
 @contextmanager
@@ -118,6 +122,7 @@ async def test_the_queue_of_the_broker(make_settings: Make, database: Database, 
             ingestor_metrics_port=free_port(),
         )  # fmt: skip
         async with running_ingestor(other), services.api(settings) as api:
+            await page.hurry(10)
             await page.open(f"{api.base_url}{PATH}")
             await page.until(f"{value('At the broker')} === '20'")
             assert "messages that wait, 80 dropped" in await page.text(".lines")
@@ -134,12 +139,14 @@ async def test_the_queue_of_the_broker(make_settings: Make, database: Database, 
             async with running_ingestor(settings):
                 await page.until(f"{value('At the broker')} === '0'")
                 await page.until(f"!{finding('is the ingestor running and fast enough?')}?.startsWith('! Warning')")
+            await page.open("about:blank")  # before the API ends
 
 
 async def test_a_broker_that_does_not_tell_its_queue(make_settings: Make, page: Page) -> None:
     with mosquitto({"sys_interval": "0"}) as broker:
         settings = make_settings(mqtt_url=broker.url)
         async with services.api(settings) as api:
+            await page.hurry(10)
             await page.open(f"{api.base_url}{PATH}")
             await page.until(f"{CARD}.includes('no ingestor runs')")
             async with running_ingestor(settings):
@@ -147,12 +154,14 @@ async def test_a_broker_that_does_not_tell_its_queue(make_settings: Make, page: 
                 assert await page.run(value("At the broker")) == "\N{EN DASH}"
                 assert "the broker does not say" in await page.text(".lines")
                 assert await faults_of_access(page) == []
+            await page.open("about:blank")  # before the API ends
 
 
 async def test_requests_that_wait_without_a_worker(api_settings: Settings, database: Database, page: Page) -> None:
     await database.execute("INSERT INTO devices (id, key, name) VALUES (7, '7', 'n')")
     await database.execute("INSERT INTO analysis_requests (device_id, period) VALUES (7, '[,]')")
     async with services.api(api_settings) as api:
+        await page.hurry(10)
         await page.open(f"{api.base_url}{PATH}")
         found = await page.until(finding("and no worker runs"))
         assert found.startswith("✕ Wrong")
@@ -160,12 +169,14 @@ async def test_requests_that_wait_without_a_worker(api_settings: Settings, datab
         async with services.worker(api_settings):
             await page.until(row_of("Worker", "running"))
             await page.until(f"!{finding('and no worker runs')}")
+        await page.open("about:blank")  # before the API ends
 
 
 async def test_a_database_that_is_away_leaves_the_last_picture(
     api_settings: Settings, page: Page, postgres_server: str, database_url: str
 ) -> None:
     async with services.api(api_settings) as api:
+        await page.hurry(10)
         await page.open(f"{api.base_url}{PATH}")
         await page.until(row_of("API", "running"))
         page.expect(503, "/")
@@ -175,6 +186,7 @@ async def test_a_database_that_is_away_leaves_the_last_picture(
             assert await page.run(row_of("API", "running"))
             assert await page.run("document.querySelector('.notice.bad') === null")
         await page.until("!document.querySelector('.banner')")
+        await page.open("about:blank")  # before the API ends
 
 
 @pytest.mark.parametrize(("role", "sees_hosts"), [("admin", True), ("analyst", False)])
@@ -184,11 +196,13 @@ async def test_only_an_admin_sees_hosts(
     made = await keys(database)
     async with services.api(msgspec.structs.replace(api_settings, auth="on")) as api:
         page.expect(401, "/session")
+        await page.hurry(10)
         await page.open(f"{api.base_url}/ui/sign-in?next={PATH.replace('?', '%3F')}")
         await page.fill("input[type=password]", getattr(made, role))
         await page.key("Enter", "\r")
         await page.until(row_of("API", "running"))
         assert ("pid" in await page.text(".processes")) is sees_hosts
+        await page.open("about:blank")  # before the API ends
 
 
 async def test_a_role_that_may_not_read_sees_why(api_settings: Settings, database: Database, page: Page) -> None:
