@@ -164,6 +164,14 @@ _KEEP_OUT = """
 """
 _DISTRIBUTE = "SELECT create_distributed_table(%s, 'device_id', shard_count => %s, colocate_with => 'none')"
 _COLOCATE = "SELECT create_distributed_table(%s, 'device_id', colocate_with => 'readings')"
+# A role that is no superuser can make an owner only of a role that may create tables on the node.
+_GIVE_AWAY = """
+    DO $$ BEGIN
+        IF (SELECT relowner FROM pg_class WHERE oid = 'readings'::regclass) = to_regrole('devicestat_readings') THEN
+            ALTER TABLE readings OWNER TO devicestat_partitions;
+        END IF;
+    END $$
+"""
 _COPY_SEALED = """
     INSERT INTO sealed_until (device_id, sealed) SELECT device_id, sealed FROM sealed_devices WHERE sealed > '-infinity'
 """
@@ -228,6 +236,7 @@ async def _shards(connection: Connection) -> dict[str, int]:
 
 async def _distribute(connection: Connection, name: str, shards: int) -> None:
     if name == TABLES[0]:
+        await connection.execute(_GIVE_AWAY)
         await connection.execute(_DISTRIBUTE, (name, shards))
     else:
         await connection.execute(_COLOCATE, (name,))

@@ -2,15 +2,18 @@
 
 import asyncio
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 
 from shared.errors import DatabaseError
 from shared.postgres.connections import connect
-from shared.postgres.distribution import SHARDS, TABLES, distribute, is_distributed
+from shared.postgres.distribution import SHARDS, TABLES, distribute, is_distributed, owners
 from shared.postgres.migrate import migrate
-from shared.postgres.roles import complete_nodes
+from shared.postgres.roles import complete_nodes, set_up
 from tests import citus
 from tests.command import run
 from tests.conftest import Database
@@ -84,6 +87,52 @@ async def test_rows_move_to_the_nodes_and_the_tables_are_colocated(empty_databas
         rows = await (await connection.execute(_PLACES)).fetchall()
         places = {name: (shards, colocation) for name, shards, colocation in rows}
         assert {places[name] for name in TABLES} == {places["readings"]}
+
+
+@contextmanager
+def owned(url: str) -> Iterator[str]:
+    """Let a role that is no superuser, but may create roles, own the database on each node; yield its URL."""
+    owner = f"owner_{uuid.uuid4().hex[:12]}"
+    create = f"CREATE ROLE {owner} LOGIN CREATEROLE; GRANT devicestat_readings, devicestat_partitions TO {owner}"
+    give = f"ALTER DATABASE {urlsplit(url).path[1:]} OWNER TO {owner}"
+    take_back = f"REASSIGN OWNED BY {owner} TO CURRENT_USER; DROP OWNED BY {owner}; DROP ROLE {owner}"
+    _on_each_node(url, f"{create} WITH ADMIN OPTION; {give}")
+    try:
+        yield urlunsplit(urlsplit(url)._replace(netloc=f"{owner}@{urlsplit(url).netloc.rpartition('@')[2]}"))
+    finally:
+        _on_each_node(url, take_back)
+
+
+def _on_each_node(url: str, statements: str) -> None:
+    for node in citus.nodes(url):
+        with psycopg.connect(node) as connection:
+            connection.execute(f"SET citus.enable_ddl_propagation = off; {statements}".encode())
+
+
+@citus.on_a_cluster
+async def test_an_owner_that_is_no_superuser_distributes(empty_database_url: str) -> None:
+    with citus.alone(citus.at(empty_database_url, "postgres")):
+        citus.form_cluster(empty_database_url)
+        with owned(empty_database_url) as url:
+            async with await connect(url, "test") as connection:
+                await migrate(connection)
+                await set_up(connection)
+                await connection.execute(
+                    "SELECT ensure_readings_partition(now() + n * interval '1 h') FROM unnest('{0,1}'::int[]) n"
+                )
+                await connection.execute(_ROWS)
+                assert list((await distribute(connection)).added) == list(TABLES)
+                await set_up(connection)
+                assert list(await owners(connection)) == ["devicestat_partitions"]
+                await store_as_ingestor(empty_database_url)
+                assert await (await connection.execute("SELECT count(*) > 1000 FROM readings")).fetchone() == (True,)
+
+
+async def store_as_ingestor(url: str) -> None:
+    """Make a month, and store readings."""
+    async with await connect(url_as(url, "ingestor"), "test") as ingestor:
+        await ingestor.execute("SELECT ensure_readings_partition('2031-05-05')")
+        await ingestor.execute(_ROWS)
 
 
 @citus.on_a_cluster
