@@ -6,18 +6,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit, urlunsplit
 
+import numpy as np
 import psycopg
 import pytest
 
+from query_api.statistics.blocks.building import Columns
+from query_api.statistics.blocks.reading.items import Items
+from query_api.statistics.blocks.reading.snapshot import snapshot
+from query_api.statistics.blocks.reading.statistics import Needs, read_statistics
 from shared.errors import DatabaseError
 from shared.postgres.connections import connect
 from shared.postgres.distribution import SHARDS, TABLES, distribute, is_distributed, owners
 from shared.postgres.migrate import migrate
 from shared.postgres.roles import complete_nodes, set_up
+from shared.readings.model import SECOND
 from tests import citus
+from tests.blocks import SMALL, sealed, stored
 from tests.command import run
 from tests.conftest import Database
 from tests.roles import url_as
+
+NEEDS = Needs((0.5,), squares=True, deviations=False, ends=True)
+START = 1_767_225_600 * SECOND  # 2026-01-01
 
 
 @pytest.mark.plain_only("the database has the extension")
@@ -231,3 +241,34 @@ async def test_a_role_that_was_made_before_citus_is_made_on_the_nodes(
         for server in servers:
             with psycopg.connect(server, autocommit=True) as node:
                 node.execute(f"DROP ROLE {role}".encode())
+
+
+_ONE_OF_EACH_NODE = """
+    SELECT min(id) FROM devices
+    JOIN pg_dist_shard_placement ON shardid = get_shard_id_for_distribution_column('readings', id)
+    GROUP BY nodename, nodeport
+"""
+
+
+async def test_a_read_of_many_devices_is_of_one_snapshot(database: Database, database_url: str) -> None:
+    """On a cluster: of one for each node, as one connection to it reads all shards. A later one would be of later."""
+    devices = list(range(1, 41))
+    every = Items.together(devices, None, None)
+    times = START + SECOND * np.arange(100)
+    columns = Columns(times, *(np.arange(100.0) for _ in range(3)))
+    for device in devices:
+        await stored(database, device, columns)
+        await sealed(database, device, START + 50 * SECOND, SMALL)
+    before = await read_statistics(database, every, NEEDS, SMALL)
+    one_each = await (await database.execute(_ONE_OF_EACH_NODE)).fetchall() if citus.WORKERS else [(1,)]
+    async with await connect(database_url, "test") as other:
+        await other.execute("SET citus.force_max_query_parallelization = on")
+        async with snapshot(other):
+            for (device,) in one_each:
+                await read_statistics(other, Items.together([device], None, None), NEEDS, SMALL)
+            for device in devices:
+                await stored(database, device, Columns(times + 100 * SECOND, *columns.axes))
+                await sealed(database, device, START + 120 * SECOND, SMALL)
+            assert await read_statistics(other, every, NEEDS, SMALL) == before
+    after = await read_statistics(database, every, NEEDS, SMALL)
+    assert after.from_blocks + after.from_rows == 2 * 100 * len(devices)

@@ -26,6 +26,7 @@ PARTS = {
     "query_api.readings.summaries._PLAN",
     "query_api.statistics.blocks.reading.cover._FOUND",
     "query_api.statistics.blocks.reading.cover._LATE",
+    "query_api.statistics.blocks.reading.cover._OF_ALL_NODES",
     "query_api.statistics.blocks.reading.cover._OF_NODE",
     "query_api.statistics.blocks.reading.cover._STATEMENT",
     "query_api.statistics.blocks.reading.first_and_last._FIRST",
@@ -43,8 +44,8 @@ PARTS = {
 # Statements of a database without Citus: on a cluster, each has another one in the same module.
 ONE_DATABASE = {
     "query_api.statistics.blocks.checking.device._DEVICES",
-    "query_api.statistics.blocks.reading.cover._WITHOUT_SQUARES",
-    "query_api.statistics.blocks.reading.cover._WITH_SQUARES",
+    "query_api.statistics.blocks.reading.cover._ONE_DATABASE[with_squares]",
+    "query_api.statistics.blocks.reading.cover._ONE_DATABASE[without_squares]",
     "query_api.statistics.blocks.reading.first_and_last._PLAIN",
     "query_api.statistics.blocks.reading.tail._FIRST_PIECES",
     "query_api.statistics.blocks.sealing.retiring._DELETE[0]",

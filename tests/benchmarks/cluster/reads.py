@@ -1,4 +1,4 @@
-"""Reads over HTTP of a million readings, of which some are not sealed, and what sealing costs."""
+"""Reads over HTTP of up to a million readings, of which some are not sealed, and what sealing costs."""
 
 import asyncio
 import http.client
@@ -27,8 +27,8 @@ from tests.ports import free_port
 from tests.roles import url_as
 
 LARGE, LARGE_READINGS = 2_000_000, 300_000
-HALF, MOST, SMALL_READINGS = range(2_000_001, 2_000_101), range(2_000_101, 2_000_201), 3_500
-"""A device with 300,000 readings, and two hundred with 3,500 each, a second apart. The first half of the readings of
+HALF, MOST, SMALL_READINGS = range(2_000_001, 2_000_101), range(2_000_101, 2_000_201), 10_000
+"""A device with 300,000 readings, and two hundred with 10,000 each, a second apart. The first half of the readings of
 LARGE and HALF is sealed, and of MOST all but UNSEALED, as workers leave it: they seal within minutes."""
 UNSEALED = 500
 FIRST = 1_767_225_600 * SECOND  # 2026-01-01

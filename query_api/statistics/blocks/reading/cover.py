@@ -4,28 +4,35 @@ The statement descends from blocks that no other covers: a block inside of the p
 at an end of it the blocks below are looked at; of those that hold readings, the readings.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, LiteralString
+from collections.abc import Sequence
+from typing import Any, LiteralString, Self
 
 import msgspec
 import numpy as np
 
 from query_api.statistics.blocks.computing import OF_AN_ITEM, computed
 from query_api.statistics.blocks.damage import DamagedBlocks, narrowed, require_marks, require_times
-from query_api.statistics.blocks.layout import AXES, Ints, Layout, Times
+from query_api.statistics.blocks.layout import AXES, BASE, Ints, Layout, Times
 from query_api.statistics.blocks.packed import PACKED, unpacked
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.shards import by_shard, of_shard
 from shared.postgres import arrays
-from shared.postgres.arrays import Bigints, Moments
+from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection
 from shared.postgres.distribution import is_distributed
 
 _INSIDE = "FILTER (WHERE inside)"
 _RANGES = ", ".join(f"min(min_{axis}) {_INSIDE}, max(max_{axis}) {_INSIDE}" for axis in AXES)
 _TOTALS = ", ".join(f"sum(sum_{axis}) {_INSIDE}" for axis in AXES)
-_SQUARES = ", ".join(f"sum(squares_{axis}) {_INSIDE}" for axis in AXES)
+_WITHOUT_SQUARES = f"""
+    array_agg(level::integer) FILTER (WHERE NOT inside), array_agg(first) FILTER (WHERE NOT inside),
+    array_agg(count) FILTER (WHERE NOT inside), string_agg(CASE WHEN NOT inside THEN times END, ''),
+    array_agg(level::integer) {_INSIDE}, array_agg(first) {_INSIDE},
+    array_agg(count) {_INSIDE}, string_agg(CASE WHEN inside THEN marks END, ''), {_RANGES}, {_TOTALS}
+"""
+_WITH_SQUARES = ", ".join([_WITHOUT_SQUARES, *(f"sum(squares_{axis}) {_INSIDE}" for axis in AXES)])
+_SUMMED = ", ".join(f"root.min_{axis}, root.max_{axis}, root.sum_{axis}, root.squares_{axis}" for axis in AXES)
 ONE_PLAN: LiteralString = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off"
 """Settings for `cover`, whose statement restores them.
 
@@ -49,11 +56,7 @@ _FOUND = """
          AND below.first <= item.ends AND below.last >= item.starts
         WHERE node.level > 1 AND (node.first < item.starts OR node.last > item.ends)
     )
-    SELECT array_agg(level::integer) FILTER (WHERE NOT inside), array_agg(first) FILTER (WHERE NOT inside),
-           array_agg(count) FILTER (WHERE NOT inside), string_agg(CASE WHEN NOT inside THEN times END, ''),
-           array_agg(level::integer) FILTER (WHERE inside), array_agg(first) FILTER (WHERE inside),
-           array_agg(count) FILTER (WHERE inside), string_agg(CASE WHEN inside THEN marks END, ''),
-           {ranges}, {totals}, {squares}
+    SELECT {figures}
     FROM (SELECT *, first >= item.starts AND last <= item.ends AS inside FROM node) AS node
     WHERE inside OR level <= 1
 """
@@ -93,22 +96,53 @@ _OF_NODE = f"""
     CROSS JOIN LATERAL ({_FOUND}) AS found
     ORDER BY item.number
 """  # constants
+# What the nodes know of the devices of all shards over one period, without descending. `deep`: whether a block with
+# blocks below it lies across an end. A device without a watermark has no row.
+_OF_ALL_NODES = f"""
+    SELECT own_id, bool_or(NOT inside AND level > {BASE}) AS deep, sealed, {{figures}}
+    FROM (
+        SELECT watermark.device_id AS own_id, watermark.sealed,
+               root.level, root.first, root.count, root.times, root.marks, {_SUMMED},
+               root.first >= %(start)s AND root.last <= %(end)s AS inside
+        FROM sealed_until AS watermark
+        LEFT JOIN blocks AS root ON root.device_id = watermark.device_id AND NOT root.merged
+         AND root.first <= %(end)s AND root.last >= %(start)s AND NOT root.first <@ %(hidden)s::tstzmultirange
+        WHERE watermark.device_id = ANY(%(devices)s::bigint[])
+    ) AS node
+    GROUP BY own_id, sealed
+"""  # noqa: S608  # constants
+_LATE_OF_ALL_NODES = f"""
+    SELECT device_id, {PACKED} FROM late_readings JOIN sealed_until AS watermark USING (device_id)
+    WHERE device_id = ANY(%(devices)s::bigint[]) AND recorded_at >= %(start)s AND recorded_at <= %(end)s
+      AND recorded_at < watermark.sealed AND NOT recorded_at <@ %(hidden)s::tstzmultirange
+    GROUP BY device_id
+""".encode()  # noqa: S608  # constants
 _ANY_SHARD = {"late": "", "root": "", "below": "", "watermark": ""}
 _ONE_SHARD = {
     "late": of_shard("late_readings"), "root": of_shard("root"), "below": of_shard("below"),
     "watermark": of_shard("watermark"),
 }  # fmt: skip
-_NONE = "NULL, NULL, NULL"
 
 
-def _statement(text: str, squares: str, tables: Mapping[str, str]) -> bytes:
-    return text.format(ranges=_RANGES, totals=_TOTALS, squares=squares, **tables).encode()
+class _Statement(msgspec.Struct, frozen=True):
+    """A statement with and without the sums of squares."""
+
+    with_squares: bytes
+    without_squares: bytes
+
+    @classmethod
+    def of(cls, text: str, **tables: str) -> Self:
+        return cls(*(text.format(figures=figures, **tables).encode() for figures in (_WITH_SQUARES, _WITHOUT_SQUARES)))
+
+    def chosen(self, *, with_squares: bool) -> bytes:
+        return self.with_squares if with_squares else self.without_squares
 
 
-_WITH_SQUARES = _statement(_STATEMENT, _SQUARES, _ANY_SHARD)
-_WITHOUT_SQUARES = _statement(_STATEMENT, _NONE, _ANY_SHARD)
-_OF_NODE_WITH_SQUARES = _statement(_OF_NODE, _SQUARES, _ONE_SHARD)
-_OF_NODE_WITHOUT_SQUARES = _statement(_OF_NODE, _NONE, _ONE_SHARD)
+_ONE_DATABASE = _Statement.of(_STATEMENT, **_ANY_SHARD)
+_ONE_NODE = _Statement.of(_OF_NODE, **_ONE_SHARD)
+_ALL_NODES = _Statement.of(_OF_ALL_NODES)
+_NOTHING = (None,) * 10
+"""What nodes know of a device without a watermark."""
 
 
 class AtEnds(msgspec.Struct, frozen=True):
@@ -139,7 +173,7 @@ async def cover(connection: Connection, items: Items, gathered: Gathered, layout
 
     It is faster if the caller has set ONE_PLAN. Raises DamagedBlocks.
     """
-    find = _of_all_nodes if await is_distributed(connection) else _of_one_database
+    find = _of_cluster if await is_distributed(connection) else _of_one_database
     rows = await find(connection, items, with_squares=gathered.squares is not None)
     try:
         return await computed(OF_AN_ITEM * len(rows), lambda: _add(gathered, items, rows, layout))
@@ -148,26 +182,62 @@ async def cover(connection: Connection, items: Items, gathered: Gathered, layout
 
 
 async def _of_one_database(connection: Connection, items: Items, *, with_squares: bool) -> list[Any]:
-    statement = _WITH_SQUARES if with_squares else _WITHOUT_SQUARES
+    statement = _ONE_DATABASE.chosen(with_squares=with_squares)
     async with arrays.cursor(connection) as cursor:
         return await arrays.fetch(await cursor.execute(statement, _parameters(items), prepare=True))
 
 
-async def _of_all_nodes(connection: Connection, items: Items, *, with_squares: bool) -> list[Any]:
+async def _of_cluster(connection: Connection, items: Items, *, with_squares: bool) -> list[Any]:
     """Return the same rows from the nodes of a Citus cluster. There is one snapshot for each node."""
-    statement = _OF_NODE_WITH_SQUARES if with_squares else _OF_NODE_WITHOUT_SQUARES
     async with arrays.cursor(connection) as cursor:
         known = await arrays.fetch(await cursor.execute(_OF_COORDINATOR, _parameters(items), prepare=True))
         hidden = await (await cursor.execute(_HIDDEN)).fetchone()
-        assert hidden is not None, "the view has one row"
-        rows: list[Any] = [None] * len(known)
-        for places in await by_shard(connection, items.devices):
-            parameters = {**_parameters(items.at(places)), "hidden": hidden[0]}
-            found = await arrays.fetch(await cursor.execute(statement, parameters, prepare=False))
-            for place, (sealed, *rest) in zip(places.tolist(), found, strict=True):
-                is_known, begins, ends = known[place]
-                rows[place] = (is_known, sealed, begins, ends, *rest)
-    return rows
+    assert hidden is not None, "the view has one row"
+    rows: list[Any] = [None] * len(known)
+    rest = np.arange(len(known))
+    if _is_over_one_period(items):
+        rows = await _of_all_nodes(connection, items, hidden[0], with_squares=with_squares)
+        rest = np.array([place for place, row in enumerate(rows) if row is None], np.int64)
+    for places in await by_shard(connection, items.devices[rest]):
+        own = rest[places]
+        found = await _of_shard(connection, items.at(own), hidden[0], with_squares=with_squares)
+        for place, row in zip(own.tolist(), found, strict=True):
+            rows[place] = row
+    return [
+        (is_known, sealed, begins, ends, *found)
+        for (is_known, begins, ends), (sealed, *found) in zip(known, rows, strict=True)
+    ]
+
+
+def _is_over_one_period(items: Items) -> bool:
+    """Return whether these are several devices over one period."""
+    periods = np.stack([items.starts, items.ends])
+    return bool((items.devices != items.devices[0]).any() and (periods == periods[:, :1]).all())
+
+
+async def _of_all_nodes(connection: Connection, items: Items, hidden: str, *, with_squares: bool) -> list[Any]:
+    """Return what the nodes know of each item over the period of all of them; None for one that must descend."""
+    parameters = {
+        "devices": Bigints(np.unique(items.devices)), "start": Moment(int(items.starts[0])),
+        "end": Moment(int(items.ends[0])), "hidden": hidden,
+    }  # fmt: skip
+    statement = _ALL_NODES.chosen(with_squares=with_squares)
+    async with arrays.cursor(connection) as cursor:
+        found = await arrays.fetch(await cursor.execute(statement, parameters, prepare=False))
+        late = dict(await arrays.fetch(await cursor.execute(_LATE_OF_ALL_NODES, parameters, prepare=False)))
+    rows = {
+        device_id: None if deep else (sealed, late.get(device_id), *figures)
+        for device_id, deep, sealed, *figures in found
+    }
+    return [rows.get(device_id, _NOTHING) for device_id in items.devices.tolist()]
+
+
+async def _of_shard(connection: Connection, items: Items, hidden: str, *, with_squares: bool) -> list[Any]:
+    """Return what a node knows of each item. The devices are of one shard."""
+    parameters = _parameters(items) | {"hidden": hidden}
+    async with arrays.cursor(connection) as cursor:
+        statement = _ONE_NODE.chosen(with_squares=with_squares)
+        return await arrays.fetch(await cursor.execute(statement, parameters, prepare=False))
 
 
 def _parameters(items: Items) -> dict[str, Any]:
@@ -203,4 +273,4 @@ def _add_whole(gathered: Gathered, items: Items, item: int, found: Sequence[Any]
     ranges, totals, squares = rest[:6], rest[6:9], rest[9:]
     device, group = (np.full(len(level), column[item]) for column in (items.devices, items.groups))
     blocks = Blocks(device, level, first, count, group, np.frombuffer(marks, "<f8"))
-    gathered.add_blocks(blocks, ranges, totals, None if squares[0] is None else squares)
+    gathered.add_blocks(blocks, ranges, totals, squares or None)

@@ -40,21 +40,21 @@ _SLICES = """
                 %(starts)s::bigint[], %(frames)s::bigint[]) WITH ORDINALITY
          AS part (device_id, level, first, axis, start, frames, number)
     JOIN {table} AS stored ON stored.device_id = part.device_id AND stored.level = part.level::smallint
-     AND stored.first = part.first AND stored.axis = part.axis::smallint {of_shard}
+     AND stored.first = part.first AND stored.axis = part.axis::smallint {of_shards}
     GROUP BY 1, 2
 """
 _FRAMED = {"coding": "stored.coding", "bytes": "stored.frame_bytes"}
 
 
 class _Slices(msgspec.Struct, frozen=True):
-    """A statement that reads slices, and the one for the blocks of one shard."""
+    """A statement that reads slices, and the one for a Citus cluster: it asks the shards of the devices alone."""
 
     plain: bytes
-    of_shard: bytes
+    distributed: bytes
 
     @classmethod
     def of(cls, **parts: object) -> Self:
-        plain, one = (_SLICES.format(of_shard=condition, **parts) for condition in ("", shards.of_shard("stored")))
+        plain, one = (_SLICES.format(of_shards=condition, **parts) for condition in ("", shards.of_shard("stored")))
         return cls(plain.encode(), one.encode())
 
 
@@ -180,18 +180,6 @@ _Coded = tuple[int, bool, Ints, bytes | None]
 
 async def _read(connection: Connection, statement: _Slices, parts: Parts, size: int, decode: _Decode) -> Floats:
     """Return parts of arrays that are in frames of `size` entries. Raises DamagedBlocks."""
-    places = await shards.by_shard(connection, parts.device)
-    if len(places) <= 1:
-        return await _read_shard(connection, statement, parts, size, decode)
-    sizes = parts.end - parts.start
-    at, values = np.cumsum(sizes) - sizes, np.empty(int(sizes.sum()))
-    for own in places:
-        read = await _read_shard(connection, statement, parts[own], size, decode)
-        values[np.repeat(at[own], sizes[own]) + spread(sizes[own])] = read
-    return values
-
-
-async def _read_shard(connection: Connection, statement: _Slices, parts: Parts, size: int, decode: _Decode) -> Floats:
 
     async def read(some: Parts) -> Floats:
         return await _read_once(connection, statement, some, size, decode)
@@ -225,7 +213,7 @@ async def _read_once(connection: Connection, statement: _Slices, parts: Parts, s
     }  # fmt: skip
     async with arrays.cursor(connection) as cursor:
         if await is_distributed(connection):
-            rows = await (await cursor.execute(statement.of_shard, parameters, prepare=False)).fetchall()
+            rows = await (await cursor.execute(statement.distributed, parameters, prepare=False)).fetchall()
         else:
             rows = await (await cursor.execute(statement.plain, parameters, prepare=True)).fetchall()
     return await computed(int((parts.end - parts.start).sum()), lambda: _decoded(parts, size, rows, decode))
