@@ -145,14 +145,15 @@ class Refused {
 
   /** The number of those that meet the conditions, and what can be done with them. */
   #acts() {
-    const count = this.total.value?.total.letters ?? 0;
+    const count = this.total.value?.total.letters;
     const { selected } = this.list;
-    if (count === 0 && selected.size === 0) return nothing;
+    const isExpected = count === undefined && this.total.isLoading; // its place is kept, so that the list does not move
+    if (!count && selected.size === 0 && !isExpected) return nothing;
     return html`
       <div class="acts" role="group" aria-label="Dead letters" aria-busy=${this.total.isLoading}>
-        <strong>${count === 1 ? "1 dead letter" : `${grouped(count)} dead letters`}</strong>
-        <button class="small" @click=${() => this.#startAll("replay")}>Replay all …</button>
-        <button class="small" @click=${() => this.#startAll("purge")}>Delete all …</button>
+        <strong>${count === 1 ? "1 dead letter" : `${count === undefined ? "…" : grouped(count)} dead letters`}</strong>
+        <button class="small" ?disabled=${!count} @click=${() => this.#startAll("replay")}>Replay all …</button>
+        <button class="small" ?disabled=${!count} @click=${() => this.#startAll("purge")}>Delete all …</button>
         ${selected.size ? this.#actsOfSelected() : nothing}
       </div>
     `;
