@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
-from psycopg.errors import DeadlockDetected
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from query_api.statistics.blocks.checking.device import Checker
 from query_api.worker.maintenance.partitions import SLACK, drop_partitions
@@ -85,12 +85,21 @@ async def checked(url: str) -> AsyncIterator[list[str]]:
 
 
 async def delete(connection: Connection) -> None:
-    async with connection.transaction():
-        await connection.execute("DELETE FROM devices WHERE id = %s", (DELETED,))
-        await deletions.record(connection, DELETED, "5")
+    """Delete the device, and its data. A client that the fence has kept waiting for too long asks again."""
+    is_marked = False
+    while not is_marked:
+        with suppress(LockNotAvailable):
+            await mark(connection)
+            is_marked = True
     removed: int | None = 1
     while removed is not None:
         try:
             removed = await remove_some(connection)
         except DeadlockDetected:
             await asyncio.sleep(0)
+
+
+async def mark(connection: Connection) -> None:
+    async with connection.transaction():
+        await connection.execute("DELETE FROM devices WHERE id = %s", (DELETED,))
+        await deletions.record(connection, DELETED, "5")

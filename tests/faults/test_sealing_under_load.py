@@ -55,15 +55,19 @@ async def hold(database_url: str, database: Database, seconds: float) -> None:
 async def run(stress: Stress, seconds: float) -> None:
     """Run for some seconds, and until each part has acted."""
     running = asyncio.create_task(stress.run(seconds + HANG_S), name="parts")
-    await asyncio.wait({running}, timeout=seconds)
-    await eventually(lambda: acts_and_failures(stress), lambda seen: running.done() or seen[0] > 0)
-    stress.stop()
-    await running
+    try:
+        await asyncio.wait({running}, timeout=seconds)
+        await eventually(lambda: acts_and_failures(stress), lambda seen: running.done() or seen[0] > 0)
+    finally:
+        stress.stop()
+        await running
 
 
 async def acts_and_failures(stress: Stress) -> tuple[float, float]:
     """Return how often the part that acted least has acted, and the failures of the worker's rounds."""
-    sealed, failures = [stress.worker.registry.get_sample_value(name) or 0 for name in METRICS]
+    sealed, failures = [stress.worker.registry.get_sample_value(name) for name in METRICS]
+    assert sealed is not None
+    assert failures is not None
     acts = (stress.stored, stress.sealed, stress.compared, stress.kills, stress.unsealed, stress.replayed)
     return min(*acts, sealed), failures
 
