@@ -1,5 +1,6 @@
 """A router for the paths of one resource."""
 
+from copy import copy
 from typing import Any
 
 from litestar import Router
@@ -18,15 +19,17 @@ class Resource(Router):
 
     def __init__(self, path: str, **options: Any) -> None:
         """`options`: those of Router."""
-        self._options = options
+        self._handlers: list[ControllerRouterHandler] = []
+        self._options = {name: value for name, value in options.items() if name != "route_handlers"}
         super().__init__(path, **options)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Resource":
-        """Return a new router of the handlers; each router has its own copies of them."""
-        return Resource(self.path, **self._options)
+        """Return a new router of shallow copies of the handlers."""
+        return Resource(self.path, route_handlers=[copy(handler) for handler in self._handlers], **self._options)
 
     def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
         """Register the handler, and let Litestar create the answer to OPTIONS again."""
+        self._handlers.append(value)
         for route in self.routes:
             if isinstance(route, HTTPRoute):
                 route.route_handlers = [h for h in route.route_handlers if "OPTIONS" not in h.http_methods]
