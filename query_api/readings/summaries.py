@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from query_api.readings.record import StoredReading
-from query_api.statistics.blocks.reading.shards import by_shard, of_shard
+from query_api.statistics.blocks.reading.shards import by_shard, of_devices
 from shared.event_loop.parts import fetched, mapped
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moments, adapted
@@ -126,10 +126,10 @@ _SHORT_OF_SHARD = f"""
     {_FIELDS}
     FROM unnest(%(devices)s::bigint[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
          AS asked (id, starts_at, ends_at)
-    LEFT JOIN sealed_until ON sealed_until.device_id = asked.id {of_shard("sealed_until")}
+    LEFT JOIN sealed_until ON sealed_until.device_id = asked.id {of_devices("sealed_until")}
     CROSS JOIN (SELECT %(hidden)s::tstzmultirange AS months) AS hidden
     CROSS JOIN LATERAL ({_DEVICE}) AS device
-    {_COUNTS.format(**{name: of_shard(name) for name in ("block", "late_readings", "readings")})}
+    {_COUNTS.format(**{name: of_devices(name) for name in ("block", "late_readings", "readings")})}
 """  # constants
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 
 from query_api.statistics.blocks.layout import MINI, STANDARD, Layout
-from query_api.statistics.blocks.reading.shards import by_shard, of_shard
+from query_api.statistics.blocks.reading.shards import by_shard, of_devices
 from query_api.statistics.blocks.sealing.announcing import announce, wait_for_writers
 from query_api.statistics.blocks.sealing.merging import merge_next
 from query_api.statistics.blocks.sealing.sealing import Step, seal_step
@@ -252,7 +252,7 @@ _COUNTED = """
         ) AS few
     ) AS counted
 """
-_COUNT, _COUNT_OF_SHARD = (_COUNTED.format(of_shard=one).encode() for one in ("", of_shard("readings")))
+_COUNT, _COUNT_OF_SHARD = (_COUNTED.format(of_shard=one).encode() for one in ("", of_devices("readings")))
 _LOOK_AGAIN = """
     WITH free AS (
         SELECT known.device_id, given.pause FROM sealed_devices AS known

@@ -72,7 +72,10 @@ _PLANNER: Mapping[str, str] = {
 }  # fmt: skip
 # all_modifications_commutative: by default, of two INSERT … SELECT into one shard, one waits for the end of the other.
 # A unique index excludes equal rows in any case, as each shard has one placement.
-_CITUS: Mapping[str, str] = {"citus.all_modifications_commutative": "on"}
+_CITUS: Mapping[str, str] = {
+    "citus.all_modifications_commutative": "on",
+    "citus.coordinator_aggregation_strategy": "row-gather",
+}
 CACHED_NODES: Mapping[str, str] = {"citus.max_cached_conns_per_worker": "32"}
 """For connections that store readings. A batch needs a connection for each shard; by default Citus keeps one a node."""
 TRIES = 3

@@ -2,8 +2,9 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
@@ -11,9 +12,11 @@ import psycopg
 import pytest
 
 from query_api.statistics.blocks.building import Columns
+from query_api.statistics.blocks.reading import cover
 from query_api.statistics.blocks.reading.items import Items
 from query_api.statistics.blocks.reading.snapshot import snapshot
 from query_api.statistics.blocks.reading.statistics import Needs, read_statistics
+from query_api.statistics.blocks.sealing.merging import merge
 from shared.errors import DatabaseError
 from shared.postgres.connections import connect
 from shared.postgres.distribution import SHARDS, TABLES, distribute, is_distributed, owners
@@ -251,7 +254,7 @@ _ONE_OF_EACH_NODE = """
 
 
 async def test_a_read_of_many_devices_is_of_one_snapshot(database: Database, database_url: str) -> None:
-    """On a cluster: of one for each node, as one connection to it reads all shards. A later one would be of later."""
+    """On a cluster, one for each node: a second connection to it would begin a later snapshot."""
     devices = list(range(1, 41))
     every = Items.together(devices, None, None)
     times = START + SECOND * np.arange(100)
@@ -272,3 +275,44 @@ async def test_a_read_of_many_devices_is_of_one_snapshot(database: Database, dat
             assert await read_statistics(other, every, NEEDS, SMALL) == before
     after = await read_statistics(database, every, NEEDS, SMALL)
     assert after.from_blocks + after.from_rows == 2 * 100 * len(devices)
+
+
+@citus.on_a_cluster
+@pytest.mark.parametrize("hidden", ["{}", "{[2026-01-01 00:00+00,2026-01-01 00:01+00)}"])
+@pytest.mark.parametrize("period", [(None, None), (10, 150), (37, 90), (150, 10)])
+async def test_all_nodes_know_of_devices_what_the_node_of_each_knows(
+    database: Database, hidden: str, period: tuple[int | None, int | None]
+) -> None:
+    """Sealed ones, with late readings and merged blocks, one that is not sealed, and one that is unknown."""
+    for device in range(1, 7):
+        columns = Columns(START + SECOND * np.arange(200), *np.random.default_rng(device).normal(0, 1, (3, 200)))
+        await stored(database, device, columns[: 195 - device])
+        if device < 6:
+            await sealed(database, device, START + 20 * device * SECOND, SMALL)
+            await merge(database, device, SMALL)
+            await stored(database, device, Columns(columns.times + 500, *columns.axes)[5:12])
+    start, end = (None if at is None else START + at * SECOND for at in period)
+    items = Items.together([*range(1, 8), 3], start, end)
+    together = await cover._of_all_nodes(database, items, hidden, with_squares=True)
+    assert len(together) == 8
+    for place, row in enumerate(together):
+        (alone,) = await cover._of_shard(database, items.at(np.array([place])), hidden, with_squares=True)
+        if row is not None:
+            assert_same(row, alone)
+    if period == (None, None):
+        assert [row for row in together if row is None] == []
+
+
+def assert_same(row: Sequence[Any], alone: Sequence[Any]) -> None:
+    """A row may end where the rest is None, and has its blocks in any order."""
+    padded = [*row, *[None] * (len(alone) - len(row))]
+    for one, other in zip(padded, alone, strict=True):
+        assert in_order(one) == in_order(other)
+    for first in (2, 6):  # level, first and count of the blocks at the ends, and of those inside
+        blocks, others = (some[first : first + 3] for some in (padded, alone))
+        if blocks[0] is not None:
+            assert set(zip(*blocks, strict=True)) == set(zip(*others, strict=True))
+
+
+def in_order(value: Any) -> Any:
+    return sorted(value) if isinstance(value, np.ndarray | bytes) else value

@@ -55,6 +55,7 @@ HOSTILE = {
     "force_parallel_mode": "regress",
     "debug_parallel_query": "regress",
     "citus.all_modifications_commutative": "off",
+    "citus.coordinator_aggregation_strategy": "disabled",
     **{name: "off" if value == "on" else "on" for name, value in PINNED.items() if name.startswith("enable_")},
 }
 TIME_LIMITS = {name for name in HOSTILE if name.endswith("_timeout")}

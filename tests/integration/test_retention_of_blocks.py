@@ -35,6 +35,8 @@ OLD = START - 300 * DAY
 EDGE = datetime(2025, 12, 31, tzinfo=UTC)
 BOTH, REST = 600 + 50, 50
 """Readings with those of the month, and without."""
+NONE = 99
+"""A device without readings."""
 TABLES = ("late_readings", "blocks", "block_values", "block_columns")
 
 
@@ -44,7 +46,8 @@ def readings(count: int, start: int) -> Columns:
 
 @pytest.fixture
 async def half_sealed(database: Database) -> Connection:
-    """A device of which half of the month is sealed, with late readings."""
+    """A device of which half of the month is sealed, with late readings, and one without readings."""
+    await database.execute("INSERT INTO devices (id, key, name) VALUES (%s, 'none', 'n')", (NONE,))
     await stored(database, 1, readings(590, OLD))
     await stored(database, 1, readings(REST, START))
     await sealed(database, 1, OLD + 300 * SECOND)
@@ -59,12 +62,16 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 
 async def counts(connection: Connection) -> tuple[int, int]:
-    """The number of readings by an analysis and by a scan, in the caller's snapshot."""
-    found = await read_statistics(connection, Items.together([1], None, None), Needs((0.5,)), layout=SMALL)
-    assert found.groups[0] is not None
+    """The number of readings by an analysis of the device, alone and with another, and by a scan; in one snapshot."""
+    found = [
+        await read_statistics(connection, Items.together(some, None, None), Needs((0.5,)), layout=SMALL)
+        for some in ([1], [1, NONE])
+    ]
+    alone, together = (one.groups[0][0].count if one.groups[0] else 0 for one in found)
+    assert alone == together
     row = await (await connection.execute("SELECT count(*) FROM readings WHERE device_id = 1")).fetchone()
     assert row is not None
-    return found.groups[0][0].count, row[0]
+    return alone, row[0]
 
 
 async def now(connection: Connection) -> tuple[int, int]:

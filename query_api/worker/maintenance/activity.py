@@ -16,7 +16,7 @@ from psycopg import AsyncCursor
 
 from query_api.devices.activity import LAST_READINGS, LATE_FOR, LIVE_FOR, SHORTEST, State
 from query_api.statistics.blocks.layout import Ints
-from query_api.statistics.blocks.reading.shards import by_shard, of_shard
+from query_api.statistics.blocks.reading.shards import by_shard, of_devices
 from query_api.worker.maintenance.duty import Duty, alone
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Floats, Integers, Moment, Moments
@@ -226,7 +226,7 @@ _OF_COORDINATOR = """
     unnest(%(known)s::bigint[], %(states)s::integer[], %(last)s::timestamptz[], %(usual)s::interval[])
     AS stored (device_id, state, last_at, interval)
 """
-_OF_NODES = _FIGURES.format(stored=_OF_COORDINATOR, of_shard=of_shard("readings"), now="%(now)s::timestamptz")
+_OF_NODES = _FIGURES.format(stored=_OF_COORDINATOR, of_shard=of_devices("readings"), now="%(now)s::timestamptz")
 _LOOK = f"""{_OF_NODES}
     SELECT array_agg(id), array_agg(state), array_agg(last_at), array_agg(usual), array_agg(rate), %(now)s::timestamptz
     FROM figures

@@ -1,4 +1,4 @@
-"""The blocks that cover a period, and the late readings in it, in one statement for all items.
+"""The blocks that cover a period, and the late readings in it, in one statement for all items (on a cluster, in a few).
 
 The statement descends from blocks that no other covers: a block inside of the period counts as a whole; of a block
 at an end of it the blocks below are looked at; of those that hold readings, the readings.
@@ -16,7 +16,7 @@ from query_api.statistics.blocks.layout import AXES, BASE, Ints, Layout, Times
 from query_api.statistics.blocks.packed import PACKED, unpacked
 from query_api.statistics.blocks.reading.gathered import Blocks, Gathered
 from query_api.statistics.blocks.reading.items import Items
-from query_api.statistics.blocks.reading.shards import by_shard, of_shard
+from query_api.statistics.blocks.reading.shards import by_shard, of_devices
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection
@@ -27,9 +27,9 @@ _RANGES = ", ".join(f"min(min_{axis}) {_INSIDE}, max(max_{axis}) {_INSIDE}" for 
 _TOTALS = ", ".join(f"sum(sum_{axis}) {_INSIDE}" for axis in AXES)
 _WITHOUT_SQUARES = f"""
     array_agg(level::integer) FILTER (WHERE NOT inside), array_agg(first) FILTER (WHERE NOT inside),
-    array_agg(count) FILTER (WHERE NOT inside), string_agg(CASE WHEN NOT inside THEN times END, ''),
+    array_agg(count) FILTER (WHERE NOT inside), string_agg(CASE WHEN NOT inside THEN times END, NULL),
     array_agg(level::integer) {_INSIDE}, array_agg(first) {_INSIDE},
-    array_agg(count) {_INSIDE}, string_agg(CASE WHEN inside THEN marks END, ''), {_RANGES}, {_TOTALS}
+    array_agg(count) {_INSIDE}, string_agg(CASE WHEN inside THEN marks END, NULL), {_RANGES}, {_TOTALS}
 """
 _WITH_SQUARES = ", ".join([_WITHOUT_SQUARES, *(f"sum(squares_{axis}) {_INSIDE}" for axis in AXES)])
 _SUMMED = ", ".join(f"root.min_{axis}, root.max_{axis}, root.sum_{axis}, root.squares_{axis}" for axis in AXES)
@@ -119,8 +119,8 @@ _LATE_OF_ALL_NODES = f"""
 """.encode()  # noqa: S608  # constants
 _ANY_SHARD = {"late": "", "root": "", "below": "", "watermark": ""}
 _ONE_SHARD = {
-    "late": of_shard("late_readings"), "root": of_shard("root"), "below": of_shard("below"),
-    "watermark": of_shard("watermark"),
+    "late": of_devices("late_readings"), "root": of_devices("root"), "below": of_devices("below"),
+    "watermark": of_devices("watermark"),
 }  # fmt: skip
 
 
@@ -142,7 +142,7 @@ _ONE_DATABASE = _Statement.of(_STATEMENT, **_ANY_SHARD)
 _ONE_NODE = _Statement.of(_OF_NODE, **_ONE_SHARD)
 _ALL_NODES = _Statement.of(_OF_ALL_NODES)
 _NOTHING = (None,) * 10
-"""What nodes know of a device without a watermark."""
+"""What nodes know of a device without a watermark. It has fewer columns than a row, as the rest is not looked at."""
 
 
 class AtEnds(msgspec.Struct, frozen=True):
@@ -212,11 +212,13 @@ async def _of_cluster(connection: Connection, items: Items, *, with_squares: boo
 def _is_over_one_period(items: Items) -> bool:
     """Return whether these are several devices over one period."""
     periods = np.stack([items.starts, items.ends])
-    return bool((items.devices != items.devices[0]).any() and (periods == periods[:, :1]).all())
+    return len(items.devices) > 1 and bool(
+        (items.devices != items.devices[0]).any() and (periods == periods[:, :1]).all()
+    )
 
 
 async def _of_all_nodes(connection: Connection, items: Items, hidden: str, *, with_squares: bool) -> list[Any]:
-    """Return what the nodes know of each item over the period of all of them; None for one that must descend."""
+    """Return what nodes know of each item over the period of all; None if its blocks must be descended into."""
     parameters = {
         "devices": Bigints(np.unique(items.devices)), "start": Moment(int(items.starts[0])),
         "end": Moment(int(items.ends[0])), "hidden": hidden,

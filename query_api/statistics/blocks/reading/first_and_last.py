@@ -11,7 +11,7 @@ from query_api.statistics.blocks.layout import AXES, Times
 from query_api.statistics.blocks.reading.cover import Covered
 from query_api.statistics.blocks.reading.gathered import Blocks
 from query_api.statistics.blocks.reading.items import Items
-from query_api.statistics.blocks.reading.shards import by_shard, of_shard
+from query_api.statistics.blocks.reading.shards import by_shard, of_devices
 from shared.postgres import arrays
 from shared.postgres.arrays import Bigints, Moment, Moments
 from shared.postgres.connections import Connection
@@ -51,7 +51,7 @@ _STATEMENT = f"""
     CROSS JOIN LATERAL ({_FIRST}) AS first
     CROSS JOIN LATERAL ({_LAST}) AS last
 """  # noqa: S608  # constants
-_PLAIN, _OF_SHARD = (_STATEMENT.format(of_shard=one).encode() for one in ("", of_shard("readings")))
+_PLAIN, _OF_SHARD = (_STATEMENT.format(of_shard=one).encode() for one in ("", of_devices("readings")))
 
 
 async def read_first_and_last(

@@ -1,4 +1,4 @@
-"""Statements about several devices on a Citus cluster: one for the devices of each shard.
+"""Statements about several devices on a Citus cluster: where it needs them, one for the devices of each shard.
 
 Citus sends a statement as it is to a node if it knows that the rows of each table are of one shard. It knows that from
 `device_id = ANY(devices)` with devices of one shard, but not from a join or a lateral reference. Without Citus there is
@@ -22,8 +22,8 @@ _SHARDS = """
 """
 
 
-def of_shard(table: LiteralString) -> LiteralString:
-    """Return the condition that the rows of a table are of the shard. `table`: its name in the statement."""
+def of_devices(table: LiteralString) -> LiteralString:
+    """Return the condition by which Citus finds the shards of a table. `table`: its name in the statement."""
     return f"AND {table}.device_id = ANY(%(devices)s::bigint[])"
 
 

@@ -34,13 +34,13 @@ GUIDED_LEVEL = 2
 # Whole frames: `start` is the first one. Arrays of one coding are decoded together.
 _SLICES = """
     SELECT {coding}, {is_time}, array_agg(part.number ORDER BY part.number), string_agg(
-        substr(stored.{column}, (part.start * {bytes} + 1)::integer, (part.frames * {bytes})::integer), ''
+        substr(stored.{column}, (part.start * {bytes} + 1)::integer, (part.frames * {bytes})::integer), NULL
         ORDER BY part.number)
     FROM unnest(%(devices)s::bigint[], %(levels)s::bigint[], %(firsts)s::timestamptz[], %(axes)s::bigint[],
                 %(starts)s::bigint[], %(frames)s::bigint[]) WITH ORDINALITY
          AS part (device_id, level, first, axis, start, frames, number)
     JOIN {table} AS stored ON stored.device_id = part.device_id AND stored.level = part.level::smallint
-     AND stored.first = part.first AND stored.axis = part.axis::smallint {of_shards}
+     AND stored.first = part.first AND stored.axis = part.axis::smallint {of_devices}
     GROUP BY 1, 2
 """
 _FRAMED = {"coding": "stored.coding", "bytes": "stored.frame_bytes"}
@@ -54,8 +54,10 @@ class _Slices(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, **parts: object) -> Self:
-        plain, one = (_SLICES.format(of_shards=condition, **parts) for condition in ("", shards.of_shard("stored")))
-        return cls(plain.encode(), one.encode())
+        plain, distributed = (
+            _SLICES.format(of_devices=condition, **parts) for condition in ("", shards.of_devices("stored"))
+        )
+        return cls(plain.encode(), distributed.encode())
 
 
 _VALUES = _Slices.of(column="sorted", table="block_values", is_time=False, **_FRAMED)

@@ -17,7 +17,8 @@ _BEGIN: LiteralString = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE ONLY readings IN ACCESS SHARE MODE"
 )
 # On a Citus cluster, LOCK of a distributed table is a statement for each node. There, a DETACH also locks
-# retiring_months, a table of the coordinator. Each connection to a node has its own snapshot, so there is one for each.
+# retiring_months, a table of the coordinator. A connection to a node has a snapshot of its own, so a read uses one
+# connection to each node.
 _BEGIN_ON_CLUSTER: LiteralString = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; LOCK TABLE retiring_months IN ACCESS SHARE MODE; "
     "SET LOCAL citus.max_adaptive_executor_pool_size = 1; SET LOCAL citus.force_max_query_parallelization = off"

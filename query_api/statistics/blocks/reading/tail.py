@@ -42,7 +42,7 @@ _FIRST_PIECES, _FIRST_PIECES_OF_SHARD = (
     CROSS JOIN LATERAL ({_PIECE.format(device="item.device_id", period=_PERIOD + of_shard)}) AS tail
     ORDER BY item.number
     """.encode()  # noqa: S608  # constants
-    for of_shard in ("", f" {shards.of_shard('readings')}")
+    for of_shard in ("", f" {shards.of_devices('readings')}")
 )
 
 

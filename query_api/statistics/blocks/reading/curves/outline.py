@@ -125,7 +125,7 @@ def _between(columns: Columns, after: Microseconds, last: Microseconds) -> Colum
 
 # The newest block of each level that begins before the period may reach into it. Older ones do not.
 _BLOCKS = """
-    SELECT array_agg(level::integer), array_agg(first), array_agg(last), array_agg(count), string_agg(times, '')
+    SELECT array_agg(level::integer), array_agg(first), array_agg(last), array_agg(count), string_agg(times, NULL)
     FROM (
         SELECT level, first, last, count, times FROM blocks
         WHERE device_id = %(device_id)s AND level IN (0, 1) AND first <= %(last)s AND last >= %(first)s
