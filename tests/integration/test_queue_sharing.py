@@ -104,10 +104,14 @@ async def test_joining_in_several_processes(
             return [(await analysis_requests.enqueue(connection, device, period)).id for _ in range(30)]
 
     async def claim_all(until: asyncio.Event) -> list[int]:
-        claimed = []
+        """Claim until nothing is left that was asked for before `until`: the look at it comes before the claim."""
+        claimed, last = [], False
         async with await connect(database_url, "claimer") as connection:
-            while (held := await claim_one(connection)) or not until.is_set():
+            while not last:
+                ended = until.is_set()
+                held = await claim_one(connection)
                 claimed += [held.id] if held else []
+                last = ended and held is None
         return claimed
 
     async with asyncio.TaskGroup() as tasks:
