@@ -48,7 +48,9 @@ from tests.roles import let_roles_in, make_roles
 __all__ = ["running_browser"]
 POSTGRES_IMAGE = "postgres:18-alpine"
 MOSQUITTO_IMAGE = "eclipse-mosquitto:2"
-_UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_UNSAFE_AND_FAST = {
+    "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "file_copy_method": "clone",
+}  # fmt: skip
 _ROOT = Path(__file__).parents[1]
 _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 2 * 1024**3
@@ -181,7 +183,10 @@ def _database(server: str, template: str = "template1") -> Iterator[str]:
         with citus.cloned(server, name, template):
             yield citus.at(server, name)
         return
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    # Nearly all of the template is unchanged, and so on the disk already: its files are copied in half the time.
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+        sql.Identifier(name), sql.Identifier(template)
+    )
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(create)
         try:
