@@ -1,7 +1,7 @@
 """`devicestat doctor`: checks of settings, database, schema and broker.
 
 - `database` checks the server, the schema and the processes, and reports each ingestor's last commit and the dead
-  letters. `shared/status/` has the checks that the API shows too.
+  letters. `shared/status/` has the checks that the API shows too. `servers` checks that one server takes writes.
 - `blocks` checks the progress of sealing, what delays it, and some blocks.
 - `cluster/` checks the nodes of a Citus cluster, if the database is distributed.
 - `broker` checks the broker's `limits`, grants and waiting messages. `trials/` tests with its own messages how the

@@ -10,6 +10,7 @@ from psycopg.errors import InsufficientPrivilege
 from deploy.doctor import blocks
 from deploy.doctor.cluster import examine_cluster
 from deploy.doctor.findings import not_allowed
+from deploy.doctor.servers import examine_servers
 from ingestor.delivery.journal import TOMBSTONE
 from ingestor.session.processes import member
 from query_api.queue.pending import pending
@@ -40,7 +41,7 @@ async def examine_database(settings: Settings) -> list[Finding]:
                 months = await _guarded("partitions", partitions, connection)
                 pooler = await _guarded("pooler", partial(_pooler, url=url), connection)
                 about_server = [_server(connection, settings), *pooler, *await durability(connection)]
-                findings = [*about_server, *schema, *months]
+                findings = [*about_server, *await examine_servers(url), *schema, *months]
                 if schema[0].severity is Severity.OK:
                     findings += await _contents(connection, settings)
                 return findings

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from deploy.doctor.cluster import examine_cluster
+from shared.postgres.connections import connect
 from shared.settings import Settings
 from tests import citus
 from tests.conftest import Broker
@@ -66,6 +68,9 @@ async def test_the_coordinator_is_replaced(
                 assert await ask(node, _COORDINATORS) == [(standby.port,)]
             await until_stored(url)
     assert counts["hits"] == 1
+    async with await connect(database_url, "test") as replaced:  # the fixture has started it again
+        found = await examine_cluster(replaced)
+    assert [one for one in found if f"{HOST}:{standby.port} as its coordinator" in one.text]
 
 
 async def test_a_node_is_replaced(

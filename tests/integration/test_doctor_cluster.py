@@ -103,6 +103,23 @@ async def test_a_node_that_does_not_answer(database_url: str) -> None:
 
 
 @citus.on_a_cluster
+async def test_a_coordinator_that_was_replaced(database: Database, database_url: str) -> None:
+    """It is started again, and the nodes know another one."""
+    row = await (await database.execute("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid = 0")).fetchone()
+    assert row is not None
+    move = "UPDATE pg_dist_node SET nodeport = %s WHERE groupid = 0"
+    with on_node(database_url) as node:
+        node.execute(move, (1,))
+        found = await only(database_url)
+        node.execute(move, (row[1],))
+    assert (found.severity, found.what) == (Severity.WRONG, "nodes")
+    assert found.text.startswith(
+        f"{NODE} has {row[0]}:1 as its coordinator, and this server is {row[0]}:{row[1]}: if it was replaced, stop it"
+    )
+    assert await examine(database_url) == [WELL]
+
+
+@citus.on_a_cluster
 async def test_a_node_without_the_metadata(database: Database, database_url: str) -> None:
     host, _, port = NODE.rpartition(":")
     await database.execute("SELECT stop_metadata_sync_to_node(%s, %s)", (host, int(port)))

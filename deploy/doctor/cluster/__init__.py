@@ -2,12 +2,14 @@
 
 - `tables` checks that the tables are distributed together, that shards can be moved online, and where they are.
 - `nodes` asks each node for its state; `expected` has the roles and privileges that it must have.
+- `coordinator` checks that the nodes know this server as their coordinator.
 - `settings` judges the nodes' settings, and `prepared` their prepared transactions.
 - `connections` checks that the nodes have a connection for each shard of each writer.
 - `roles` checks the privileges of the services' roles on the nodes, and tries to log in there.
 """
 
 from deploy.doctor.cluster.connections import demand, examine_connections
+from deploy.doctor.cluster.coordinator import examine_coordinator
 from deploy.doctor.cluster.nodes import Node, ask_nodes, unavailable
 from deploy.doctor.cluster.prepared import examine_prepared
 from deploy.doctor.cluster.roles import examine_logins, examine_privileges
@@ -29,6 +31,7 @@ async def examine_cluster(connection: Connection) -> list[Finding]:
         *await examine_places(connection),
         *await examine_tables(connection),
         *unavailable(nodes),
+        *await examine_coordinator(connection, nodes),
         *await _about_nodes(connection, nodes),
     ]
 

@@ -39,12 +39,13 @@ class Lack(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """What a node reports. `settings`: by name, as in pg_settings."""
+    """What a node reports. `settings`: by name, as in pg_settings. `coordinator`: as it knows it, with the port."""
 
     settings: dict[str, str]
     prepared: Sequence[Prepared]
     roles: Sequence[Role]
     lacking: Sequence[Lack]
+    coordinator: str | None = None
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -69,6 +70,7 @@ SETTINGS = (
 _STATE = """
     SELECT json_build_object(
         'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name = ANY ({settings}::text[])),
+        'coordinator', (SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE groupid = 0),
         'prepared', (
             SELECT coalesce(json_agg(json_build_object('name', gid, 'age', extract(epoch FROM now() - prepared))), '[]')
             FROM pg_prepared_xacts WHERE database = current_database()),
