@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
+from shared.settings import Settings
+from tests import services
 from tests.browser import Browser, Page
 from tests.integration.conftest import api, api_settings, device, tuning
 
@@ -38,6 +41,14 @@ async def page(running_browser: Browser) -> AsyncIterator[Page]:
         assert await tab.violations() == []
         assert tab.unexpected == []
         assert len(tab.hosts) <= 1
+
+
+@asynccontextmanager
+async def shown(page: Page, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an API for the block. The page then leaves it: requests fail once the API ends."""
+    async with services.api(settings) as client:
+        yield client
+        await page.open("about:blank")
 
 
 @pytest.fixture

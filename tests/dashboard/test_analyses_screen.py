@@ -14,6 +14,7 @@ from tests import chromium, services
 from tests.browser import Page
 from tests.conftest import Database
 from tests.credentials import bearer, keys
+from tests.dashboard.conftest import shown
 from tests.dashboard.test_screens import faults_of_access
 from tests.dashboard.test_sign_in_screen import sign_in
 from tests.integration.test_retries_of_analyses import REASON, fail_one
@@ -201,7 +202,7 @@ async def test_many_analyses_are_on_pages(page: Page, api: httpx.AsyncClient, de
 
 async def test_each_role_sees_what_it_may_do(page: Page, api_settings: Settings, database: Database) -> None:
     known = await keys(database)
-    async with services.api(msgspec.structs.replace(api_settings, auth="on")) as closed:
+    async with shown(page, msgspec.structs.replace(api_settings, auth="on")) as closed:
         closed.headers.update(bearer(known.admin))
         device = (await closed.post("/devices", json={"name": "Boiler, north"})).json()["id"]
         await closed.post(f"/stats/analysis/{device}/async")

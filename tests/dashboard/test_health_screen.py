@@ -17,6 +17,7 @@ from tests import chromium, services
 from tests.browser import Page
 from tests.conftest import Broker, Database
 from tests.credentials import keys
+from tests.dashboard.conftest import shown
 from tests.dashboard.test_screens import faults_of_access
 from tests.ingestion import running_ingestor
 from tests.letters import keep, letter
@@ -53,7 +54,7 @@ async def test_a_whole_installation(make_settings: Make, broker: Broker, databas
     settings = make_settings()
     refused = letter("devices/1/stats", b"{}", Reason.DATABASE_REFUSED, received_at=datetime.now(UTC))
     await keep(settings.database_url, [refused])
-    async with running_ingestor(settings), services.worker(settings), services.api(settings) as api:
+    async with running_ingestor(settings), services.worker(settings), shown(page, settings) as api:
         await publish(broker.host, broker.port, READING, READING, Message(b"{"))
         await page.hurry(10)
         await page.open(f"{api.base_url}{PATH}")
@@ -74,12 +75,11 @@ async def test_a_whole_installation(make_settings: Make, broker: Broker, databas
         table, card = await page.run(f"{edges}.getBoundingClientRect().right)")
         assert table < card
         assert "of 100" in await page.text(".health-cards") or " of " in await page.text(".health-cards")
-        await page.open("about:blank")  # before the API ends
 
 
 async def test_a_broker_that_is_away(make_settings: Make, own_broker: EmbeddedMosquitto, page: Page) -> None:
     settings = make_settings(mqtt_url=own_broker.url)
-    async with running_ingestor(settings), services.api(settings) as api:
+    async with running_ingestor(settings), shown(page, settings) as api:
         await page.hurry(10)
         await page.open(f"{api.base_url}{PATH}")
         await page.until(row_of("Ingestor", "broker connected for"))
@@ -91,7 +91,6 @@ async def test_a_broker_that_is_away(make_settings: Make, own_broker: EmbeddedMo
         await asyncio.to_thread(own_broker.start)
         await page.until(row_of("Ingestor", "broker connected for"))
         await page.until(f"!{finding('has not been ready for')}")
-        await page.open("about:blank")  # before the API ends
 
 
 @contextmanager
@@ -121,16 +120,16 @@ async def test_the_queue_of_the_broker(make_settings: Make, database: Database, 
             mqtt_url=broker.url, mqtt_client_id="other", mqtt_topic="other/+/stats", mqtt_window=10,
             ingestor_metrics_port=free_port(),
         )  # fmt: skip
-        async with running_ingestor(other), services.api(settings) as api:
+        async with running_ingestor(other), shown(page, settings) as api:
             await page.hurry(10)
             await page.open(f"{api.base_url}{PATH}")
             await page.until(f"{value('At the broker')} === '20'")
             assert "messages that wait, 80 dropped" in await page.text(".lines")
-            shown = await page.run(CARD)
-            assert "messages waiting\n20" in shown
-            assert "dropped since its start\n80" in shown
-            assert "mosquitto version" in shown
-            assert f"127.0.0.1:{broker.port} on " in shown
+            card = await page.run(CARD)
+            assert "messages waiting\n20" in card
+            assert "dropped since its start\n80" in card
+            assert "mosquitto version" in card
+            assert f"127.0.0.1:{broker.port} on " in card
             found = await page.until(finding("has dropped 80 acknowledged messages"))
             assert found.startswith("! Warning")
             assert "raise max_queued_messages and max_queued_bytes, as in mosquitto.conf" in found
@@ -139,13 +138,12 @@ async def test_the_queue_of_the_broker(make_settings: Make, database: Database, 
             async with running_ingestor(settings):
                 await page.until(f"{value('At the broker')} === '0'")
                 await page.until(f"!{finding('is the ingestor running and fast enough?')}?.startsWith('! Warning')")
-            await page.open("about:blank")  # before the API ends
 
 
 async def test_a_broker_that_does_not_tell_its_queue(make_settings: Make, page: Page) -> None:
     with mosquitto({"sys_interval": "0"}) as broker:
         settings = make_settings(mqtt_url=broker.url)
-        async with services.api(settings) as api:
+        async with shown(page, settings) as api:
             await page.hurry(10)
             await page.open(f"{api.base_url}{PATH}")
             await page.until(f"{CARD}.includes('no ingestor runs')")
@@ -154,13 +152,12 @@ async def test_a_broker_that_does_not_tell_its_queue(make_settings: Make, page: 
                 assert await page.run(value("At the broker")) == "\N{EN DASH}"
                 assert "the broker does not say" in await page.text(".lines")
                 assert await faults_of_access(page) == []
-            await page.open("about:blank")  # before the API ends
 
 
 async def test_requests_that_wait_without_a_worker(api_settings: Settings, database: Database, page: Page) -> None:
     await database.execute("INSERT INTO devices (id, key, name) VALUES (7, '7', 'n')")
     await database.execute("INSERT INTO analysis_requests (device_id, period) VALUES (7, '[,]')")
-    async with services.api(api_settings) as api:
+    async with shown(page, api_settings) as api:
         await page.hurry(10)
         await page.open(f"{api.base_url}{PATH}")
         found = await page.until(finding("and no worker runs"))
@@ -169,13 +166,12 @@ async def test_requests_that_wait_without_a_worker(api_settings: Settings, datab
         async with services.worker(api_settings):
             await page.until(row_of("Worker", "running"))
             await page.until(f"!{finding('and no worker runs')}")
-        await page.open("about:blank")  # before the API ends
 
 
 async def test_a_database_that_is_away_leaves_the_last_picture(
     api_settings: Settings, page: Page, postgres_server: str, database_url: str
 ) -> None:
-    async with services.api(api_settings) as api:
+    async with shown(page, api_settings) as api:
         await page.hurry(10)
         await page.open(f"{api.base_url}{PATH}")
         await page.until(row_of("API", "running"))
@@ -186,7 +182,6 @@ async def test_a_database_that_is_away_leaves_the_last_picture(
             assert await page.run(row_of("API", "running"))
             assert await page.run("document.querySelector('.notice.bad') === null")
         await page.until("!document.querySelector('.banner')")
-        await page.open("about:blank")  # before the API ends
 
 
 @pytest.mark.parametrize(("role", "sees_hosts"), [("admin", True), ("analyst", False)])
@@ -194,7 +189,7 @@ async def test_only_an_admin_sees_hosts(
     api_settings: Settings, database: Database, page: Page, role: str, sees_hosts: bool
 ) -> None:
     made = await keys(database)
-    async with services.api(msgspec.structs.replace(api_settings, auth="on")) as api:
+    async with shown(page, msgspec.structs.replace(api_settings, auth="on")) as api:
         page.expect(401, "/session")
         await page.hurry(10)
         await page.open(f"{api.base_url}/ui/sign-in?next={PATH.replace('?', '%3F')}")
@@ -202,12 +197,11 @@ async def test_only_an_admin_sees_hosts(
         await page.key("Enter", "\r")
         await page.until(row_of("API", "running"))
         assert ("pid" in await page.text(".processes")) is sees_hosts
-        await page.open("about:blank")  # before the API ends
 
 
 async def test_a_role_that_may_not_read_sees_why(api_settings: Settings, database: Database, page: Page) -> None:
     made = await keys(database)
-    async with services.api(msgspec.structs.replace(api_settings, auth="on")) as api:
+    async with shown(page, msgspec.structs.replace(api_settings, auth="on")) as api:
         page.expect(401, "/session")
         await page.open(f"{api.base_url}/ui/sign-in?next={PATH.replace('?', '%3F')}")
         page.expect(403, "/status")
@@ -217,7 +211,7 @@ async def test_a_role_that_may_not_read_sees_why(api_settings: Settings, databas
 
 
 async def test_a_page_that_is_left_asks_no_more(api_settings: Settings, page: Page) -> None:
-    async with services.api(api_settings) as api:
+    async with shown(page, api_settings) as api:
         await page.hurry(10)
         await page.open(f"{api.base_url}{PATH}")
         await page.until(row_of("API", "running"))
@@ -226,4 +220,3 @@ async def test_a_page_that_is_left_asks_no_more(api_settings: Settings, page: Pa
         asked = len([url for url in page.asked if url.endswith("/status")])
         await asyncio.sleep(2)  # longer than the interval
         assert len([url for url in page.asked if url.endswith("/status")]) == asked
-        await page.open("about:blank")  # before the API ends

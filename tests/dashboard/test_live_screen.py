@@ -8,6 +8,7 @@ from query_api.serve.tuning import Tuning
 from shared.settings import Settings
 from tests import chromium, services
 from tests.browser import Page
+from tests.dashboard.conftest import shown
 from tests.dashboard.live import OPEN, drawn, histories, set_hidden, store, streams, until_drawn
 from tests.dashboard.pixels import pixels
 
@@ -186,13 +187,12 @@ async def test_a_lost_service_is_told_and_what_was_missed_is_read(page: Page, ap
     await page.until(LOST)
     assert "Not live since" in await page.text(".live-state")
     assert await drawn(page) == [1, 2]
-    async with services.api(api_settings) as api:
+    async with shown(page, api_settings) as api:
         await store(api, device, [3, 4], ago=20)
         await until_drawn(page, [1, 2, 3, 4])
         await page.until(f"{OPEN} && !document.querySelector('.banner')")
         await store(api, device, [5], ago=1)
         await until_drawn(page, [1, 2, 3, 4, 5])
-        await page.open("about:blank")
 
 
 async def test_a_stream_without_a_sign_of_life_is_opened_again(page: Page, api: httpx.AsyncClient, device: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 from shared.settings import Settings
 from tests import chromium, services
 from tests.browser import Page
-from tests.dashboard.conftest import store
+from tests.dashboard.conftest import shown, store
 from tests.proxy import running_proxy
 
 pytestmark = [chromium.needs_chromium]
@@ -55,7 +55,7 @@ async def test_a_database_that_is_away_is_named(
     page: Page, api_settings: Settings, database_url: str, postgres_server: str
 ) -> None:
     page.expect(503, "/")
-    async with services.api(api_settings) as api:
+    async with shown(page, api_settings) as api:
         await api.post("/devices", json={"name": "Boiler, north"})
         await page.open(str(api.base_url))
         await page.until("document.querySelector('.devices tbody tr')")

@@ -11,6 +11,7 @@ from tests import chromium, services
 from tests.browser import Page
 from tests.conftest import Database
 from tests.credentials import bearer, keys
+from tests.dashboard.conftest import shown
 from tests.dashboard.pixels import pixels
 from tests.dashboard.test_analyses_screen import QUICK, choose
 from tests.dashboard.test_screens import faults_of_access
@@ -218,7 +219,7 @@ async def test_a_schedule_that_does_not_exist(page: Page, api: httpx.AsyncClient
 
 async def test_each_role_sees_what_it_may_do(page: Page, api_settings: Settings, database: Database) -> None:
     known = await keys(database)
-    async with services.api(msgspec.structs.replace(api_settings, auth="on")) as closed:
+    async with shown(page, msgspec.structs.replace(api_settings, auth="on")) as closed:
         closed.headers.update(bearer(known.admin))
         device = (await closed.post("/devices", json={"name": "Boiler, north"})).json()["id"]
         await make(closed, device)
