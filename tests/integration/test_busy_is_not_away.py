@@ -19,7 +19,7 @@ from shared import errors
 from shared.postgres.connections import Connection, connect
 from shared.serving.telemetry import Health
 from shared.settings import Settings
-from tests import services
+from tests import locks, services
 from tests.conftest import Database
 from tests.integration.test_problems import assert_problem
 from tests.ports import free_port
@@ -60,17 +60,12 @@ async def test_each_kind_of_error_has_its_response(
     assert "secrets" not in answer.text
 
 
-async def waiting(database: Database) -> int:
-    """Return the number of connections that wait for a lock."""
-    return (await database.execute("SELECT FROM pg_locks WHERE NOT granted")).rowcount
-
-
 async def test_a_full_pool_is_busy_and_the_api_is_ready(api_settings: Settings, database: Database) -> None:
     async with services.api(api_settings, Tuning(pool_wait_s=0.2)) as api, asyncio.TaskGroup() as tasks:
         async with database.transaction():
             await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
             reads: list[asyncio.Task[httpx.Response]] = [tasks.create_task(api.get("/devices/1")) for _ in range(QUICK)]
-            await eventually(lambda: waiting(database), lambda count: count >= QUICK)
+            await eventually(lambda: locks.waiting(database), lambda seen: len(seen) >= QUICK)
             answer = await api.get("/devices/1")
             assert assert_problem(answer, 503)["type"] == "/problems/busy"
             assert "all connections for such requests are in use" in answer.json()["detail"]

@@ -24,7 +24,7 @@ from query_api.worker.metrics import WorkerMetrics
 from query_api.worker.tuning import Tuning
 from shared.postgres.connections import Connection, Pool, connect, open_pool
 from shared.settings import Settings
-from tests import services
+from tests import locks, services
 from tests.conftest import Database
 from tests.roles import url_as
 from tests.waiting import HANG_S, eventually
@@ -372,16 +372,10 @@ async def test_results_that_wait_for_a_lock_leave_connections_for_others(databas
             await other.execute("SELECT FROM devices WHERE id = 1 FOR UPDATE")
             locked = [one for one in ended if one[0].device_id == 1]
             written = [tasks.create_task(finishing.finish(*one), name="finish") for one in locked]
-            await eventually(lambda: waiting_for_locks(database), lambda count: count > 0)
+            await eventually(lambda: locks.waiting(database), bool)
             async with asyncio.timeout(HANG_S / 2):
                 assert await asyncio.gather(*(finishing.finish(*one) for one in ended if one not in locked)) == [True]
         assert await asyncio.gather(*written) == [True] * 21
-
-
-async def waiting_for_locks(database: Database) -> int:
-    row = await (await database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 async def test_a_result_that_the_database_refuses_holds_up_no_other(database: Database, database_url: str) -> None:

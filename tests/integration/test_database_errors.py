@@ -30,6 +30,7 @@ from shared.errors import (
 )
 from shared.postgres.connections import Connection, Pool, connect, open_pool
 from shared.postgres.errors import diagnose
+from tests import locks
 from tests.waiting import eventually
 
 _SMALL = {"max_connections": "20", "max_locks_per_transaction": "10", "fsync": "off", "max_wal_senders": "0"}
@@ -109,7 +110,8 @@ async def test_an_operator_ends_the_connection(pool: Pool, database: Connection)
 
 async def _signalled(database: Connection, function: str) -> None:
     query = (
-        f"SELECT {function}(pid) FROM pg_stat_activity WHERE application_name LIKE '%two' AND wait_event = 'PgSleep'"  # noqa: S608
+        f"SELECT {function}(pid) FROM pg_stat_activity WHERE datname = current_database() "  # noqa: S608
+        "AND application_name LIKE '%two' AND wait_event = 'PgSleep'"
     )
 
     async def signal_it() -> int:
@@ -124,9 +126,6 @@ async def test_a_lock_is_not_had_in_time(pool: Pool, database_url: str) -> None:
         assert type(await fault(pool, "BEGIN", "LOCK TABLE devices NOWAIT")) is LockTimedOut
 
 
-_WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'dead_letters'::regclass"
-
-
 async def test_a_deadlock(pool: Pool, database: Connection, database_url: str) -> None:
     """A connection checks for a deadlock once, after its deadlock_timeout: by then the other one must wait for it."""
 
@@ -138,10 +137,6 @@ async def test_a_deadlock(pool: Pool, database: Connection, database_url: str) -
             await other_waits.wait()
             await connection.execute("LOCK TABLE devices")
 
-    async def waits() -> bool:
-        row = await (await database.execute(_WAITS)).fetchone()
-        return row is not None and row[0] == 1
-
     locked, other_waits = asyncio.Event(), asyncio.Event()
     async with await connect(database_url, "other") as other, other.transaction():
         await other.execute("SET LOCAL deadlock_timeout = '60s'")
@@ -149,7 +144,7 @@ async def test_a_deadlock(pool: Pool, database: Connection, database_url: str) -
         crossing = asyncio.create_task(cross())
         await locked.wait()
         waiting = asyncio.create_task(other.execute("LOCK TABLE dead_letters"))
-        await eventually(waits, bool)
+        await eventually(lambda: locks.waiting(database, "dead_letters"), bool)
         other_waits.set()
         with pytest.raises(Deadlock):
             await crossing

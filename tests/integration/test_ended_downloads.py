@@ -26,7 +26,10 @@ from tests.waiting import eventually
 COUNT = 300_000
 BLOCK = 64 * 1024
 BLOCKED = f"{EXPORTING} AND wait_event_type = 'Lock'"
-CHECKING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api credentials of streams'"
+CHECKING = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'devicestat api credentials of streams'
+"""
 MORE = """
     INSERT INTO readings (device_id, recorded_at, received_at, x, y, z)
     SELECT device_id, recorded_at + number * interval '5 days', received_at, x, y, z

@@ -19,7 +19,7 @@ from query_api.serve.tuning import DEFAULT, Tuning
 from query_api.web.requests.bodies import MAX_BODY_BYTES, ROOM_BYTES, ROOM_EACH_BYTES
 from shared.access.credentials import Role
 from shared.settings import Settings
-from tests import services
+from tests import locks, services
 from tests.conftest import Database
 from tests.credentials import bearer, key
 from tests.waiting import HANG_S, eventually
@@ -119,13 +119,6 @@ async def test_streams_of_one_key_do_not_delay_others(api: httpx.AsyncClient, da
     assert {one.result().status_code for one in streams} == {200}
 
 
-async def held_up(database: Database) -> int:
-    """Return the number of statements that wait for the table devices."""
-    return (
-        await database.execute("SELECT FROM pg_locks WHERE NOT granted AND relation = 'devices'::regclass")
-    ).rowcount
-
-
 async def test_readings_of_one_key_do_not_delay_other_devices(api: httpx.AsyncClient, database: Database) -> None:
     admin, writer = [bearer(await key(database, role)) for role in (Role.ADMIN, Role.WRITER)]
     await register(api, admin, "busy")
@@ -142,7 +135,9 @@ async def test_readings_of_one_key_do_not_delay_other_devices(api: httpx.AsyncCl
         posts = []
         for number in range(WRITERS):
             posts.append(post())
-            await eventually(lambda: held_up(database), lambda count, number=number: count == number + 1)  # type: ignore[misc]
+            await eventually(
+                lambda: locks.waiting(database, "devices"), lambda seen, number=number: len(seen) == number + 1
+            )  # type: ignore[misc]
         posts += [post() for _ in range(EACH // 10_000)]
         await eventually(waiting, lambda count: count == EACH)
         refused = [await post() for _ in range(10)]

@@ -315,7 +315,9 @@ async def test_a_client_that_reads_nothing_of_a_stream_is_disconnected(
         assert len(await asyncio.to_thread(read_all, connection)) < 10_000_000
 
 
-EXPORTING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export'"
+EXPORTING = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'devicestat api export'"
+)
 
 
 @IMPATIENT

@@ -11,13 +11,12 @@ import pytest
 from query_api.web.operating.dead_letters import outcomes
 from shared.postgres.connections import Connection as Database
 from shared.settings import Settings
-from tests import services
+from tests import locks, services
 from tests.letters import keep, left, letter
 from tests.waiting import eventually
 
 READING = b'{"x":1,"y":2,"z":3}'
 AUDITED = "SELECT action, detail FROM audit_log WHERE action LIKE 'dead_letters.%' ORDER BY id"
-BLOCKED = "SELECT FROM pg_locks WHERE NOT granted"
 
 
 async def two_letters(api: httpx.AsyncClient, database_url: str) -> None:
@@ -92,9 +91,8 @@ async def test_a_replay_whose_connection_is_killed_between_two_dead_letters_is_a
     async with asyncio.TaskGroup() as tasks, database.transaction():
         await database.execute("SELECT FROM dead_letters WHERE id = 2 FOR UPDATE")
         asking = tasks.create_task(api.post("/dead-letters/replay", json={"ids": [1, 2]}))
-        await eventually(lambda: database.execute(BLOCKED), lambda seen: seen.rowcount > 0)
         await database.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(%s)", await eventually(lambda: locks.waiting(database), bool)
         )
         answer = await asking
     assert answer.status_code == 503

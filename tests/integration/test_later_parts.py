@@ -26,7 +26,10 @@ COUNT = 300_000
 """Readings. The second part, of 40,000, is larger than the buffers of the connection, and so is each one behind it."""
 ACCEPT = {"accept": CSV.media_type}
 INCOMPLETE = (httpx.RemoteProtocolError, httpx.ReadError)
-_END_EXPORTS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'devicestat api export'"
+_END_EXPORTS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'devicestat api export'
+"""
 _END_ALL = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()

@@ -20,7 +20,7 @@ from shared.access.credentials import Role
 from shared.access.keys import NewKey
 from shared.postgres.connections import connect
 from shared.settings import Settings
-from tests import services
+from tests import locks, services
 from tests.conftest import Database
 from tests.credentials import TESTER, bearer, key
 from tests.integration.test_live import listening, next_of, readings_of
@@ -156,12 +156,7 @@ async def test_a_key_is_revoked_while_all_connections_of_requests_are_in_use(
         await holder.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
         paths = [f"/devices/{stage.device}"] * QUICK + [f"/stats/analysis/{stage.device}"] * DEFAULT.slow_reads.each
         reads = [tasks.create_task(stage.api.get(path, headers=headers)) for path in paths]
-        await eventually(lambda: waiting(database), lambda count: count >= len(paths))
+        await eventually(lambda: locks.waiting(database), lambda seen: len(seen) >= len(paths))
         await access_keys.revoke(database, TESTER, stage.analyst.prefix)
         assert (await next_of(events))["event"] == "end"
         assert not any(read.done() for read in reads)
-
-
-async def waiting(database: Database) -> int:
-    """Return the number of connections that wait for a lock."""
-    return (await database.execute("SELECT FROM pg_locks WHERE NOT granted")).rowcount

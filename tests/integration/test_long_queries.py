@@ -176,7 +176,10 @@ async def test_head_works_on_routes_that_watch_for_a_disconnect(api: httpx.Async
 
 async def test_connections_that_the_server_has_closed_are_replaced(database_url: str, database: Database) -> None:
     """A connection that the server closed is not handed out, although connections are not probed before use."""
-    end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'devicestat pooled'"
+    end = """
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'devicestat pooled'
+    """
     async with open_pool(database_url, "pooled", min_size=2, max_size=2) as pool:
         await pool.wait()
         ended = await (await database.execute(end)).fetchall()

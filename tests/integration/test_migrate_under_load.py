@@ -10,13 +10,9 @@ from shared.postgres.connections import connect
 from shared.postgres.migrate import migrate
 from shared.postgres.patience import LOCK_PAUSE_S
 from shared.postgres.roles import set_up
-from tests.conftest import Database
+from tests import locks
 from tests.waiting import HANG_S, eventually
 
-_WAITING = """
-    SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = to_regclass('ingest_journal')
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
 _WRITE = (
     "INSERT INTO ingest_journal (client_id, batch_no, writer, packets, stored, duplicates) VALUES (%s, 1, %s, '', 0, 0)"
 )
@@ -31,12 +27,6 @@ async def migrated(url: str, version: int, monkeypatch: pytest.MonkeyPatch) -> N
             await migrate(connection)
 
 
-async def is_awaited(database: Database) -> bool:
-    row = await (await database.execute(_WAITING)).fetchone()
-    assert row is not None
-    return bool(row[0])
-
-
 async def test_a_migration_that_waits_for_a_long_transaction_lets_others_write_meanwhile(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,7 +36,7 @@ async def test_a_migration_that_waits_for_a_long_transaction_lets_others_write_m
         async with dump.transaction():
             await dump.execute("SELECT FROM ingest_journal")
             migrating = asyncio.create_task(migrate(new), name="migrate")
-            await eventually(lambda: is_awaited(old), bool)
+            await eventually(lambda: locks.waiting(old, "ingest_journal"), bool)
             async with asyncio.timeout(HANG_S):
                 await old.execute(_WRITE, ("one", uuid4()))
             assert not migrating.done()

@@ -14,7 +14,7 @@ from query_api.dashboard.assets import read_assets
 from query_api.readings.formats import negotiation as formats
 from shared.errors import DatabaseUnreachable, DevicestatError, LocalError, SchemaTooOld
 from shared.settings import Settings
-from tests import services
+from tests import locks, services
 from tests.ports import free_port
 from tests.roles import as_role
 from tests.services import serve
@@ -231,13 +231,8 @@ async def test_a_request_in_progress_is_answered_before_the_stop(
             async with database.transaction():
                 await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
                 request = tasks.create_task(client.get("/devices"))
-                await eventually(lambda: waiting_for_a_lock(database), bool)
+                await eventually(lambda: locks.waiting(database, "devices"), bool)
                 stop.set()
             answer = await request
         assert (answer.status_code, answer.json()) == (200, [])
         await serving
-
-
-async def waiting_for_a_lock(database: psycopg.AsyncConnection[Any]) -> bool:
-    cursor = await database.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'devices'::regclass")
-    return await cursor.fetchone() is not None

@@ -287,7 +287,10 @@ async def test_cancelling_stops_the_query_before_any_renewal(
     database_url: str,
     database: Database,
 ) -> None:
-    computing = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%READ ONLY%LOCK TABLE%' AND wait_event_type = 'Lock'"
+    computing = """
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE '%READ ONLY%LOCK TABLE%' AND wait_event_type = 'Lock'
+    """
 
     async def is_computing() -> bool:
         return (await database.execute(computing)).rowcount > 0

@@ -18,13 +18,13 @@ from deploy.terminal import Terminal
 from shared.dead_letters.selection import Selection
 from shared.postgres.connections import Connection, connect
 from shared.settings import Settings
+from tests import locks
 from tests.command import argv, environment, run
 from tests.conftest import Database
 from tests.letters import FOUR, keep, left, letter
 from tests.waiting import HANG_S, eventually
 
 MANY = 200
-_WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
 _UNKNOWN = "refused again: unknown_device: no device has the key {!r}: register it with POST /devices, or set "
 
 
@@ -32,11 +32,6 @@ _UNKNOWN = "refused again: unknown_device: no device has the key {!r}: register 
 async def letters(database_url: str) -> str:
     """URL of a database with four dead letters of unknown devices."""
     return await keep(database_url, FOUR)
-
-
-async def waiting(connection: Connection) -> bool:
-    """Return whether a connection waits for a lock."""
-    return await (await connection.execute(_WAITING)).fetchone() != (0,)
 
 
 async def register(connection: Connection, *keys: str) -> None:
@@ -108,11 +103,7 @@ async def test_two_replays_at_once_store_nothing_twice(database_url: str, databa
         async with connection.transaction():
             await connection.execute("SELECT FROM dead_letters WHERE id = 1 FOR UPDATE")
             processes = [await asyncio.create_subprocess_exec(*command, env=variables, stdout=PIPE) for _ in range(2)]
-
-            async def both_wait() -> bool:
-                return (await (await database.execute(_WAITING)).fetchone() or (0,))[0] >= 2
-
-            await eventually(both_wait, bool)
+            await eventually(lambda: locks.waiting(database), lambda seen: len(seen) >= 2)
         said = [(await process.communicate())[0].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     ends = re.findall(r"^(\d+)  (.*)$", "".join(said), re.MULTILINE)
@@ -132,7 +123,7 @@ async def test_an_interrupted_replay_says_what_was_done(letters: str, number: si
         process = await asyncio.create_subprocess_exec(
             *argv("dead-letters", "replay"), env=environment(database_url=letters), stdout=PIPE, stderr=PIPE
         )
-        await eventually(lambda: waiting(connection), bool)
+        await eventually(lambda: locks.waiting(connection), bool)
         process.send_signal(number)
         said, complained = await process.communicate()
     assert (process.returncode, complained.decode().strip()) == (1, "Aborted!")
@@ -154,7 +145,7 @@ async def test_a_signal_lets_the_current_dead_letter_finish(
         async with connection.transaction():
             await connection.execute("SELECT FROM dead_letters WHERE id = 3 FOR UPDATE")
             replaying = asyncio.create_task(replay(database, Settings(), Selection(), Terminal()), name="replay")
-            await eventually(lambda: waiting(connection), bool)
+            await eventually(lambda: locks.waiting(connection), bool)
             os.kill(os.getpid(), number)
         assert await replaying is False
     *lines, total, _ = capsys.readouterr().out.splitlines()

@@ -17,7 +17,7 @@ from query_api.worker.ticks import run_due_ticks
 from query_api.worker.tuning import Tuning
 from shared.postgres.connections import connect
 from shared.settings import Settings
-from tests import services
+from tests import locks, services
 from tests.claiming import claim_one
 from tests.conftest import Database
 from tests.credentials import bearer, keys
@@ -251,10 +251,6 @@ async def test_a_retry_of_a_request_that_is_being_deleted(
     async with await connect(database_url, "cleaner") as cleaner:
         async with cleaner.transaction():
             await cleaner.execute("DELETE FROM analysis_requests")
-            waiting = asyncio.create_task(api.post(f"{REQUESTS}/{asked['id']}/retry"))
-            await eventually(lambda: blocked(database), bool)
-        assert_problem(await waiting, 404)
-
-
-async def blocked(database: Database) -> bool:
-    return (await database.execute("SELECT FROM pg_locks WHERE NOT granted")).rowcount > 0
+            retrying = asyncio.create_task(api.post(f"{REQUESTS}/{asked['id']}/retry"))
+            await eventually(lambda: locks.waiting(database), bool)
+        assert_problem(await retrying, 404)

@@ -8,6 +8,7 @@ import httpx
 import psycopg
 import pytest
 
+from tests import locks
 from tests.waiting import eventually
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -194,22 +195,14 @@ async def test_the_latest_reading(api: httpx.AsyncClient, device: int) -> None:
     assert latest["x"] == 60
 
 
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'readings'::regclass"
-
-
 @pytest.mark.parametrize("path", ["series", "buckets"])
 async def test_a_disconnect_cancels_the_query(
     api: httpx.AsyncClient, device: int, database: psycopg.AsyncConnection[Any], path: str
 ) -> None:
-    async def waiting() -> int:
-        row = await (await database.execute(WAITING)).fetchone()
-        assert row is not None
-        return int(row[0])
-
     async with database.transaction():
         await database.execute("LOCK TABLE readings IN ACCESS EXCLUSIVE MODE")
         request = asyncio.create_task(api.get(f"/stats/{device}/{path}"))
-        await eventually(waiting, lambda count: count == 1)
+        await eventually(lambda: locks.waiting(database, "readings"), lambda seen: len(seen) == 1)
         request.cancel()
-        await eventually(waiting, lambda count: count == 0)
+        await eventually(lambda: locks.waiting(database, "readings"), lambda seen: not seen)
     assert (await api.get(f"/stats/{device}/{path}")).status_code == 200

@@ -133,7 +133,9 @@ async def exhaust(blocks: AsyncIterator[bytes]) -> None:
         pass
 
 
-EXPORTING = "SELECT pid FROM pg_stat_activity WHERE application_name = 'devicestat api export'"
+EXPORTING = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'devicestat api export'"
+)
 
 
 @contextmanager

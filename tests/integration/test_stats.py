@@ -22,7 +22,7 @@ from shared.readings.model import Reading, to_microseconds
 from shared.readings.partitions import Partitions
 from shared.readings.store import prepare, store
 from shared.settings import Settings
-from tests import services
+from tests import locks, services
 from tests.explained import below
 from tests.waiting import eventually
 
@@ -348,11 +348,6 @@ async def test_more_streams_than_there_are_places(
 ) -> None:
     tuning = Tuning(streams=Bounds(running=1, each=2, waiting=1, waiting_each=1), pool_wait_s=0.3)
 
-    async def waiting_for_the_lock() -> int:
-        row = await (await database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")).fetchone()
-        assert row is not None
-        return int(row[0])
-
     async with services.api(api_settings, tuning) as api, asyncio.TaskGroup() as tasks:
         device = (await api.post("/devices", json={"name": "Boiler"})).json()["id"]
 
@@ -362,7 +357,7 @@ async def test_more_streams_than_there_are_places(
         async with database.transaction():
             await database.execute("LOCK TABLE readings IN ACCESS EXCLUSIVE MODE")
             first = tasks.create_task(stream())
-            await eventually(waiting_for_the_lock, lambda count: count == 1)
+            await eventually(lambda: locks.waiting(database), lambda seen: len(seen) == 1)
             refused = await stream()
         assert (refused.status_code, refused.json()["type"]) == (503, "/problems/busy")
         assert "1 streams are running" in refused.json()["detail"]

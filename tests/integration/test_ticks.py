@@ -12,7 +12,7 @@ import pytest
 from query_api.worker.ticks import run_due_ticks
 from shared.postgres.connections import connect
 from shared.settings import Settings
-from tests import services
+from tests import locks, services
 from tests.command import argv, environment
 from tests.conftest import Database
 from tests.roles import url_as
@@ -176,9 +176,6 @@ async def worker_process(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.wait()
 
 
-_WAITING = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'analysis_requests'::regclass"
-
-
 async def test_a_tick_of_a_killed_worker_is_run_by_another(
     database_url: str, api_settings: Settings, database: Database, owner: int
 ) -> None:
@@ -189,7 +186,7 @@ async def test_a_tick_of_a_killed_worker_is_run_by_another(
         lock.transaction(),
     ):
         await lock.execute("LOCK TABLE analysis_requests IN SHARE ROW EXCLUSIVE MODE")
-        await eventually(lambda: rows(database, _WAITING), bool)
+        await eventually(lambda: locks.waiting(database, "analysis_requests"), bool)
         await eventually(lambda: rows(database, _TAKEN_UP), bool)
         dying.kill()
         await dying.wait()
@@ -204,6 +201,7 @@ async def test_a_tick_of_a_killed_worker_is_run_by_another(
 # The tick is written, and not yet committed.
 _TAKEN_UP = """
     SELECT FROM pg_locks WHERE granted AND mode = 'RowExclusiveLock' AND relation = 'analysis_ticks'::regclass
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 

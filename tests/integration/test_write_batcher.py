@@ -15,7 +15,7 @@ from shared.postgres.connections import Connection
 from shared.readings.model import Reading
 from shared.readings.partitions import Partitions
 from shared.readings.store import store_requests
-from tests import services
+from tests import locks, services
 from tests.conftest import Database
 from tests.waiting import eventually
 
@@ -31,7 +31,7 @@ async def together(api: httpx.AsyncClient, database: Database, *bodies: object) 
     async with asyncio.TaskGroup() as tasks, database.transaction():
         await database.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
         posts = [tasks.create_task(api.post("/stats", json=body)) for body in bodies]
-        await eventually(lambda: waiting(database), lambda count: count == write_batcher.WRITERS)
+        await eventually(lambda: locks.waiting(database), lambda seen: len(seen) == write_batcher.WRITERS)
     return [post.result() for post in posts]
 
 
@@ -144,12 +144,6 @@ async def test_readings_are_stored_under_any_load_of_reads(
     async with asyncio.TaskGroup() as tasks, database.transaction():
         await database.execute("LOCK TABLE analysis_results IN ACCESS EXCLUSIVE MODE")
         reads = [tasks.create_task(api.get(f"/stats/analysis/result/{device}")) for _ in range(SLOW)]
-        await eventually(lambda: waiting(database), lambda count: count == DEFAULT.slow_reads.each)
+        await eventually(lambda: locks.waiting(database), lambda seen: len(seen) == DEFAULT.slow_reads.each)
         assert (await api.post("/stats", json=reading(device))).status_code == 201
     assert all(read.result().status_code in {200, 503} for read in reads)
-
-
-async def waiting(database: Database) -> int:
-    """Return the number of connections that wait for the lock."""
-    cursor = await database.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
-    return cursor.rowcount
