@@ -52,6 +52,24 @@ async def test_the_count_is_a_lower_bound_before_analyze_and_an_estimate_after(
     assert (count, is_estimate, at_least) == (pytest.approx(2 * MANY, rel=0.05), True, False)
 
 
+@pytest.mark.parametrize("devices", [1, 20])
+async def test_each_device_has_its_own_estimate(
+    database: Database, devices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster, one plan of a node has those of several devices."""
+    monkeypatch.setattr(summaries, "most_counted", lambda _: 10)
+    await database.execute(_MONTH)
+    await database.execute("INSERT INTO devices (id, key, name) SELECT n, n, n FROM generate_series(1, 20) AS n")
+    for device in range(1, 21):
+        await fill(database, device, 1, 50 * device)
+    await database.execute("ANALYZE readings")
+    short = await summaries.summarize(database, range(1, devices + 1))
+    assert all(one.is_estimate for one in short.values())
+    assert {device: one.count for device, one in short.items()} == {
+        device: pytest.approx(50 * device, rel=0.2) for device in range(1, devices + 1)
+    }
+
+
 async def test_a_count_up_to_the_bound_is_exact(api: httpx.AsyncClient, device: int, database: Database) -> None:
     await database.execute(_MONTH)
     await fill(database, device, 1, 50_000)
