@@ -92,7 +92,7 @@ async def test_a_replay_whose_connection_is_killed_between_two_dead_letters_is_a
         await database.execute("SELECT FROM dead_letters WHERE id = 2 FOR UPDATE")
         asking = tasks.create_task(api.post("/dead-letters/replay", json={"ids": [1, 2]}))
         await database.execute(
-            "SELECT pg_terminate_backend(%s)", await eventually(lambda: locks.waiting(database), bool)
+            "SELECT pg_terminate_backend(%s::int)", await eventually(lambda: locks.waiting(database), bool)
         )
         answer = await asking
     assert answer.status_code == 503
