@@ -12,7 +12,7 @@
 - `ingestor` asks the running ingestor for its lag.
 - `findings` writes the findings. `shared/status/findings.py` has the record that every check returns.
 
-Each check reports only its own server. Only `access` uses two.
+Each check reports only its own server. Only `access` uses two, and `servers` all that the database's URL names.
 """
 
 import asyncio

@@ -213,5 +213,7 @@ def refusals_translated() -> Iterator[None]:
 def address(url: str) -> str:
     """Return host, port and database of the URL, without user and password."""
     given = conninfo_to_dict(url)
-    host = given.get("host") or "the default socket"
+    host = str(given.get("host") or given.get("hostaddr") or "the default socket")
+    if ":" in host and "," not in host:
+        host = f"[{host}]"
     return f"{host}:{given.get('port') or 5432}/{given.get('dbname') or ''}"

@@ -1,4 +1,4 @@
-"""`devicestat doctor` and a primary that was replaced by its standby, and is started again."""
+"""`devicestat doctor` and the servers of a URL: a primary, its standby, and a replaced primary that runs again."""
 
 import os
 import shutil
@@ -11,15 +11,17 @@ import pytest
 
 from deploy.doctor import Severity
 from deploy.doctor.database import examine_database
-from deploy.doctor.servers import each_server
 from deploy.local.postgres import DATABASE, EmbeddedPostgres
 from shared.settings import Settings
 from shared.status.findings import Finding
+from tests.waiting import eventually
+
+WRITES = "target_session_attrs=read-write"
 
 
 @pytest.fixture
 def standby(own_postgres: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
-    """A copy of the server that takes no writes until it is promoted."""
+    """A standby that `follow` lets receive from the server."""
     with tempfile.TemporaryDirectory(prefix="ds") as directory:
         copy = EmbeddedPostgres(Path(directory))
         own_postgres.stop()
@@ -37,64 +39,57 @@ def copy_with_owners(source: Path, target: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-async def about_servers(*servers: EmbeddedPostgres) -> Finding | None:
+def execute(server: EmbeddedPostgres, *statements: str) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def named(server: EmbeddedPostgres) -> str:
+    return f"{server.directory}/run:5432/{DATABASE}"
+
+
+async def about_servers(*servers: EmbeddedPostgres, query: str = WRITES) -> list[Finding]:
     """Return what doctor says of the servers of a URL that names these."""
     hosts = ",".join(str(server.directory / "run") for server in servers)
-    url = f"postgresql://postgres@/{DATABASE}?host={hosts}&port=5432&target_session_attrs=read-write"
-    found = [one for one in await examine_database(Settings(database_url=url)) if one.what == "servers"]
-    assert len(found) <= 1
-    return found[0] if found else None
+    url = f"postgresql://postgres@/{DATABASE}?host={hosts}&port=5432&{query}"
+    return [one for one in await examine_database(Settings(database_url=url)) if one.what == "servers"]
 
 
-async def test_two_servers_that_take_writes_are_named(
+async def test_a_standby_that_receives_and_one_that_does_not(
     own_postgres: EmbeddedPostgres, standby: EmbeddedPostgres
 ) -> None:
-    primary, other = (f"{server.directory}/run:5432/{DATABASE}" for server in (own_postgres, standby))
-    found = await about_servers(own_postgres, standby)
-    assert found == Finding(Severity.OK, "servers", f"{other} can replace {primary}")
-    with psycopg.connect(standby.url, autocommit=True) as connection:
-        connection.execute("SELECT pg_promote()")
-    found = await about_servers(own_postgres, standby)
-    assert found is not None
-    assert found.severity is Severity.WRONG
-    assert found.text.startswith(
-        f"{primary} and {other} take writes, which only one may: stop the one that was replaced"
-    )
+    behind = f"{named(standby)} receives nothing from {named(own_postgres)}, and falls behind: its log says why"
+    assert await about_servers(own_postgres, standby) == [Finding(Severity.WARNING, "servers", behind)]
+    source = f"host={own_postgres.directory / 'run'} port=5432 user=postgres"
+    execute(standby, f"ALTER SYSTEM SET primary_conninfo = '{source}'", "SELECT pg_reload_conf()")
+    well = [Finding(Severity.OK, "servers", f"{named(standby)} is a standby of {named(own_postgres)}")]
+    await eventually(lambda: about_servers(own_postgres, standby), lambda found: found == well)
+    first, choice = await about_servers(standby, own_postgres, query="application_name=x")
+    assert first == well[0]
+    assert choice.severity is Severity.WARNING
+    assert "add target_session_attrs=read-write to the URL" in choice.text
+
+
+async def test_of_two_servers_that_take_writes_the_one_to_stop_is_named(
+    own_postgres: EmbeddedPostgres, standby: EmbeddedPostgres
+) -> None:
+    execute(standby, "SELECT pg_promote()")
+    for order in ((own_postgres, standby), (standby, own_postgres)):
+        (found,) = await about_servers(*order)
+        assert found.severity is Severity.WRONG
+        assert found.text.startswith(f"{named(own_postgres)} and {named(standby)} take writes, which only one may")
+        assert f"{named(standby)} was promoted last: stop {named(own_postgres)} at once" in found.text
 
 
 async def test_a_server_that_is_away_is_named(own_postgres: EmbeddedPostgres, standby: EmbeddedPostgres) -> None:
     standby.stop()
-    found = await about_servers(own_postgres, standby)
-    assert found is not None
+    (found,) = await about_servers(own_postgres, standby)
     assert found.severity is Severity.WARNING
     assert str(standby.directory) in found.text
-    assert "no server can replace the other" in found.text
+    assert "So nobody knows whether it takes writes" in found.text
 
 
 async def test_one_server_with_two_addresses_is_one(own_postgres: EmbeddedPostgres) -> None:
-    assert await about_servers(own_postgres) is None
-    assert await about_servers(own_postgres, own_postgres) is None
-
-
-@pytest.mark.parametrize(
-    ("url", "servers"),
-    [
-        ("postgresql://u@a/db", ["user=u dbname=db host=a target_session_attrs=any"]),
-        (
-            "postgresql://a:1,b:2/db?target_session_attrs=read-write",
-            [
-                "dbname=db host=a port=1 target_session_attrs=any",
-                "dbname=db host=b port=2 target_session_attrs=any",
-            ],
-        ),
-        (
-            "host=a,b hostaddr=127.0.0.1,127.0.0.2 port=5",
-            [
-                "host=a hostaddr=127.0.0.1 port=5 target_session_attrs=any",
-                "host=b hostaddr=127.0.0.2 port=5 target_session_attrs=any",
-            ],
-        ),
-    ],
-)  # fmt: skip
-def test_each_server_has_its_address(url: str, servers: list[str]) -> None:
-    assert [sorted(found.split()) for found in each_server(url)] == [sorted(server.split()) for server in servers]
+    assert await about_servers(own_postgres) == []
+    assert await about_servers(own_postgres, own_postgres, query="application_name=x") == []

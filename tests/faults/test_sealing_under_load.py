@@ -29,6 +29,7 @@ async def hold(database_url: str, database: Database, seconds: float) -> None:
     stress = Stress(database_url)
     running = asyncio.create_task(run(stress, seconds), name="stress")
     checks = 0
+    await eventually(lambda: acts_and_failures(stress), lambda _: running.done() or stress.sealed > 0)
     while checks < 2 or not running.done():
         checker = Checker(database, mends=checks % 2 == 1, layout=SMALL)
         for device in DEVICES:

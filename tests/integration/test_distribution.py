@@ -273,8 +273,19 @@ async def test_a_read_of_many_devices_is_of_one_snapshot(database: Database, dat
                 await stored(database, device, Columns(times + 100 * SECOND, *columns.axes))
                 await sealed(database, device, START + 120 * SECOND, SMALL)
             assert await read_statistics(other, every, NEEDS, SMALL) == before
+            if citus.WORKERS:
+                assert await connections_to_nodes(other, database) == [1] * len(citus.WORKERS)
     after = await read_statistics(database, every, NEEDS, SMALL)
     assert after.from_blocks + after.from_rows == 2 * 100 * len(devices)
+
+
+async def connections_to_nodes(connection: Database, other: Database) -> list[int]:
+    """Return how many connections the coordinator has to each node for this connection. Asks by another one."""
+    row = await (await connection.execute("SELECT citus_backend_gpid()")).fetchone()
+    assert row is not None
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'citus_internal gpid={row[0]}'"
+    rows = await (await other.execute("SELECT result FROM run_command_on_workers(%s)", (count,))).fetchall()
+    return [int(found) for (found,) in rows]
 
 
 @citus.on_a_cluster

@@ -6,7 +6,7 @@ from deploy.doctor.cluster.nodes import Node
 from shared.postgres.connections import Connection
 from shared.status.findings import Finding, Severity
 
-_OWN = "SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE groupid = 0"
+_OWN = "SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE groupid = 0 AND noderole = 'primary'"
 
 
 async def examine_coordinator(connection: Connection, nodes: Sequence[Node]) -> list[Finding]:

@@ -70,7 +70,7 @@ SETTINGS = (
 _STATE = """
     SELECT json_build_object(
         'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name = ANY ({settings}::text[])),
-        'coordinator', (SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE groupid = 0),
+        'coordinator', (SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE groupid = 0 AND noderole = 'primary'),
         'prepared', (
             SELECT coalesce(json_agg(json_build_object('name', gid, 'age', extract(epoch FROM now() - prepared))), '[]')
             FROM pg_prepared_xacts WHERE database = current_database()),
