@@ -283,7 +283,8 @@ async def connections_to_nodes(connection: Database, other: Database) -> list[in
     """Return how many connections the coordinator has to each node for this connection. Asks by another one."""
     row = await (await connection.execute("SELECT citus_backend_gpid()")).fetchone()
     assert row is not None
-    count = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'citus_internal gpid={row[0]}'"
+    name = f"citus_internal gpid={row[0]}"
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'"  # noqa: S608  # a number
     rows = await (await other.execute("SELECT result FROM run_command_on_workers(%s)", (count,))).fetchall()
     return [int(found) for (found,) in rows]
 
