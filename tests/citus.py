@@ -114,9 +114,11 @@ NODE_COMMAND = os.environ.get("DEVICESTAT_TEST_CITUS_NODE_COMMAND", "")
 worker."""
 COORDINATOR = 1
 on_a_cluster = pytest.mark.skipif(not WORKERS, reason="DEVICESTAT_TEST_CITUS_WORKERS names no cluster")
+_IS_ALONE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) == 1
 needs_commands = pytest.mark.skipif(
-    not (WORKERS and NODE_COMMAND),
-    reason="DEVICESTAT_TEST_CITUS_WORKERS and DEVICESTAT_TEST_CITUS_NODE_COMMAND name no cluster",
+    not (WORKERS and NODE_COMMAND and _IS_ALONE),
+    reason="DEVICESTAT_TEST_CITUS_WORKERS and DEVICESTAT_TEST_CITUS_NODE_COMMAND name no cluster, "
+    "or other tests run beside this one, which kills nodes: pass -n 0",
 )
 
 
