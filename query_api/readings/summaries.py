@@ -31,6 +31,9 @@ COUNTED_BESIDE_BLOCKS = 3_000
 """The same for a device with blocks. It seldom has more that are not sealed: those of a mini block and of the last
 minutes."""
 
+PLANNED = 10
+"""Devices of one plan of a node. More take longer again, as a plan has a part for each month of each device."""
+
 
 def most_counted(devices: int) -> int:
     """Return the number of readings without blocks up to which counts are exact, for this number of devices."""
@@ -251,16 +254,23 @@ _ROWS = "(SELECT FROM readings WHERE device_id = {} OFFSET 0)"
 
 async def _estimates_of_nodes(connection: Connection, devices: Ints) -> dict[int, _Estimate]:
     """Return the rows that the nodes expect: they have the statistics, and the coordinator has none."""
-    found = {}
+    found: dict[int, _Estimate] = {}
     for own in await by_shard(connection, devices):
         ids = devices[own].tolist()
-        parts = [sql.SQL(_ROWS).format(sql.Literal(device_id)) for device_id in ids]
-        statement = sql.SQL(_EXPLAIN).format(sql.SQL(" UNION ALL ").join(parts))
-        row = await (await connection.execute(statement)).fetchone()
-        assert row is not None, "EXPLAIN has one row"
-        (task,) = row[0][0]["Plan"]["Distributed Query"]["Job"]["Tasks"]
-        plan = task["Remote Plan"][0][0]["Plan"]
-        plans = plan["Plans"] if len(ids) > 1 else [plan]
-        for device_id, one in zip(ids, plans, strict=True):
-            found[device_id] = _Estimate(int(one["Plan Rows"]), misses_months=False)
+        for first in range(0, len(ids), PLANNED):
+            found |= await _estimates_of_shard(connection, ids[first : first + PLANNED])
     return found
+
+
+async def _estimates_of_shard(connection: Connection, device_ids: Sequence[int]) -> dict[int, _Estimate]:
+    parts = [sql.SQL(_ROWS).format(sql.Literal(device_id)) for device_id in device_ids]
+    statement = sql.SQL(_EXPLAIN).format(sql.SQL(" UNION ALL ").join(parts))
+    row = await (await connection.execute(statement)).fetchone()
+    assert row is not None, "EXPLAIN has one row"
+    (task,) = row[0][0]["Plan"]["Distributed Query"]["Job"]["Tasks"]
+    plan = task["Remote Plan"][0][0]["Plan"]
+    plans = plan["Plans"] if len(device_ids) > 1 else [plan]
+    return {
+        device_id: _Estimate(int(one["Plan Rows"]), misses_months=False)
+        for device_id, one in zip(device_ids, plans, strict=True)
+    }

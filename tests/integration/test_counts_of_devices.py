@@ -56,8 +56,9 @@ async def test_the_count_is_a_lower_bound_before_analyze_and_an_estimate_after(
 async def test_each_device_has_its_own_estimate(
     database: Database, devices: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a cluster, one plan of a node has those of several devices."""
+    """On a cluster, one plan of a node has those of several devices, at most PLANNED."""
     monkeypatch.setattr(summaries, "most_counted", lambda _: 10)
+    monkeypatch.setattr(summaries, "PLANNED", 2)
     await database.execute(_MONTH)
     await database.execute("INSERT INTO devices (id, key, name) SELECT n, n, n FROM generate_series(1, 20) AS n")
     for device in range(1, 21):
